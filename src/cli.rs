@@ -1,0 +1,1 @@
+//! Commands of the program other than `run`.

@@ -1,0 +1,223 @@
+//! Configuration: one YAML file in the Collector's words, `${env:NAME}`, `--set`, and the environment table of the
+//! README. Nothing else in the program reads files or the environment.
+
+pub(crate) mod secret;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Uri};
+
+pub(crate) use secret::Secret;
+
+/// Everything that an operator can decide, checked and complete.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) server: ServerConfig,
+    pub(crate) receivers: ReceiversConfig,
+    pub(crate) span_events: SpanEventsConfig,
+    pub(crate) queue: QueueConfig,
+    pub(crate) exporter: ExporterConfig,
+    pub(crate) telemetry: TelemetryConfig,
+}
+
+/// `server`
+#[derive(Debug, Clone)]
+pub(crate) struct ServerConfig {
+    pub(crate) endpoint: SocketAddr,
+    /// In bytes; of the body as sent, and again of the body after decompression.
+    pub(crate) max_request_body_size: u64,
+    /// In bytes, of one line.
+    pub(crate) max_line_size: u64,
+    pub(crate) max_concurrent_requests: usize,
+    pub(crate) header_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    /// From the last byte of the body to the answer.
+    pub(crate) request_timeout: Duration,
+}
+
+/// `receivers`: the configured ones, in the order of the file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReceiversConfig {
+    pub(crate) fastly: Vec<FastlyConfig>,
+    pub(crate) circleci: Vec<CircleCiConfig>,
+}
+
+/// `receivers.fastly` and `receivers.fastly/NAME`
+#[derive(Debug, Clone)]
+pub(crate) struct FastlyConfig {
+    /// `fastly` or `fastly/NAME`.
+    pub(crate) id: String,
+    pub(crate) path: String,
+    /// Service ids, or `*`.
+    pub(crate) service_ids: Vec<String>,
+    pub(crate) auth: Option<AuthConfig>,
+    pub(crate) repair: bool,
+}
+
+/// `auth`: a header that must have one of these values.
+#[derive(Debug, Clone)]
+pub(crate) struct AuthConfig {
+    pub(crate) header: HeaderName,
+    pub(crate) values: Vec<Secret>,
+}
+
+/// `receivers.circleci` and `receivers.circleci/NAME`
+#[derive(Debug, Clone)]
+pub(crate) struct CircleCiConfig {
+    /// `circleci` or `circleci/NAME`.
+    pub(crate) id: String,
+    pub(crate) path: String,
+    /// Any of these may have signed.
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) allow_unsigned: bool,
+    pub(crate) service_name: String,
+}
+
+/// `processors.span_events`
+#[derive(Debug, Clone)]
+pub(crate) struct SpanEventsConfig {
+    /// Zero: match within one request and hold nothing.
+    pub(crate) wait: Duration,
+    pub(crate) max_held_bytes: u64,
+    pub(crate) unmatched: Unmatched,
+    pub(crate) keep_logs: bool,
+}
+
+/// `processors.span_events.unmatched`: where a log event goes whose span did not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unmatched {
+    ForwardLog,
+    CarrierSpan,
+    Drop,
+}
+
+/// `queue`
+#[derive(Debug, Clone)]
+pub(crate) struct QueueConfig {
+    pub(crate) storage: Storage,
+    pub(crate) directory: PathBuf,
+    /// In bytes.
+    pub(crate) max_size: u64,
+    pub(crate) sync: Sync,
+}
+
+/// `queue.storage`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    Disk,
+    Memory,
+}
+
+/// `queue.sync`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sync {
+    Always,
+    Interval,
+    Never,
+}
+
+/// `exporters.otlp_http`
+#[derive(Debug, Clone)]
+pub(crate) struct ExporterConfig {
+    /// Complete addresses: the base endpoint and the signal's path are already joined.
+    pub(crate) traces_endpoint: Uri,
+    pub(crate) logs_endpoint: Uri,
+    pub(crate) metrics_endpoint: Uri,
+    pub(crate) encoding: Encoding,
+    pub(crate) delivery: Delivery,
+    pub(crate) batch: BatchConfig,
+    pub(crate) compression: Compression,
+    /// Values are marked sensitive.
+    pub(crate) headers: BTreeMap<HeaderName, HeaderValue>,
+    /// Headers of one signal only (`OTEL_EXPORTER_OTLP_TRACES_HEADERS` and its kin); they win over `headers`.
+    pub(crate) signal_headers: SignalHeaders,
+    /// Of one attempt.
+    pub(crate) timeout: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) retry_on_failure: RetryConfig,
+    pub(crate) tls: TlsClientConfig,
+}
+
+/// Headers that only requests of one signal carry.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SignalHeaders {
+    pub(crate) traces: BTreeMap<HeaderName, HeaderValue>,
+    pub(crate) logs: BTreeMap<HeaderName, HeaderValue>,
+    pub(crate) metrics: BTreeMap<HeaderName, HeaderValue>,
+}
+
+/// `exporters.otlp_http.encoding`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Json,
+    Protobuf,
+}
+
+/// `exporters.otlp_http.delivery`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    Single,
+    Batch,
+}
+
+/// `exporters.otlp_http.batch`
+#[derive(Debug, Clone)]
+pub(crate) struct BatchConfig {
+    pub(crate) max_events: usize,
+    /// In bytes, before compression.
+    pub(crate) max_bytes: u64,
+    pub(crate) timeout: Duration,
+}
+
+/// `exporters.otlp_http.compression`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// `exporters.otlp_http.retry_on_failure`
+#[derive(Debug, Clone)]
+pub(crate) struct RetryConfig {
+    pub(crate) initial_interval: Duration,
+    pub(crate) max_interval: Duration,
+    pub(crate) multiplier: f64,
+    /// Part of the interval by which it is varied at random, 0 to 1.
+    pub(crate) randomization_factor: f64,
+    /// Zero: never give up.
+    pub(crate) max_elapsed_time: Duration,
+}
+
+/// `exporters.otlp_http.tls`
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TlsClientConfig {
+    /// Instead of the system's roots.
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) cert_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// `telemetry`
+#[derive(Debug, Clone)]
+pub(crate) struct TelemetryConfig {
+    pub(crate) endpoint: SocketAddr,
+    pub(crate) logs: LogsConfig,
+}
+
+/// `telemetry.logs`
+#[derive(Debug, Clone)]
+pub(crate) struct LogsConfig {
+    pub(crate) level: tracing::Level,
+    pub(crate) format: LogFormat,
+}
+
+/// `telemetry.logs.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}

@@ -1,0 +1,6 @@
+//! The process: arguments, logging, signals, exit code.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {}

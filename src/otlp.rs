@@ -1,0 +1,38 @@
+//! OTLP, read and written without a model: a request is text, and what must change in it is an edit at a byte
+//! range.
+
+mod ids;
+
+mod document;
+
+pub(crate) use document::{Logs, Metrics, SpanEvent, Traces};
+pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
+
+use std::fmt;
+
+/// What a piece of telemetry is; each signal has its own path downstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Signal {
+    Traces,
+    Logs,
+    Metrics,
+}
+
+impl Signal {
+    pub(crate) const ALL: [Self; 3] = [Self::Traces, Self::Logs, Self::Metrics];
+
+    /// The word that stands for it in paths (`/v1/traces`) and labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

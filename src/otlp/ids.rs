@@ -1,0 +1,134 @@
+//! Trace and span ids as OTLP/JSON writes them: hexadecimal, in any case on the way in, lower case on the way
+//! out. An id of another length, or of zeros only, is invalid (OTLP specification, "JSON Protobuf Encoding").
+
+use std::fmt;
+
+/// A valid trace id: 16 bytes, not all zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TraceId([u8; 16]);
+
+/// A valid span id: 8 bytes, not all zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SpanId([u8; 8]);
+
+// === impl TraceId ===
+
+impl TraceId {
+    /// The id of these bytes, unless all of them are zero.
+    pub(crate) fn new(bytes: [u8; 16]) -> Option<Self> {
+        (bytes != [0; 16]).then_some(Self(bytes))
+    }
+
+    /// Reads exactly 32 hexadecimal digits, without any prefix.
+    pub(crate) fn from_hex(hex: &[u8]) -> Option<Self> {
+        decode_hex(hex).and_then(Self::new)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+// === impl SpanId ===
+
+impl SpanId {
+    /// The id of these bytes, unless all of them are zero.
+    pub(crate) fn new(bytes: [u8; 8]) -> Option<Self> {
+        (bytes != [0; 8]).then_some(Self(bytes))
+    }
+
+    /// Reads exactly 16 hexadecimal digits, without any prefix.
+    pub(crate) fn from_hex(hex: &[u8]) -> Option<Self> {
+        decode_hex(hex).and_then(Self::new)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Debug for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+/// Decodes exactly `N` bytes from `2 * N` hexadecimal digits of either case.
+pub(crate) fn decode_hex<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
+    if hex.len() != 2 * N {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+/// Lower-case hexadecimal of any bytes.
+pub(crate) fn encode_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
+        .collect()
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_in_any_case_and_written_in_lower_case() {
+        let id = TraceId::from_hex(b"0AF7651916CD43DD8448EB211C80319C").unwrap();
+        assert_eq!(id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(SpanId::from_hex(b"B7ad6b7169203331").unwrap().to_string(), "b7ad6b7169203331");
+        assert_eq!(encode_hex(&[0, 0xab, 0xff]), "00abff");
+    }
+
+    #[test]
+    fn ids_of_a_wrong_length_a_wrong_digit_a_prefix_or_zeros_are_invalid() {
+        for bad in [
+            "",
+            "b7ad6b716920333",
+            "b7ad6b71692033311",
+            "g7ad6b7169203331",
+            "0xad6b7169203331",
+            "0000000000000000",
+        ] {
+            assert_eq!(SpanId::from_hex(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

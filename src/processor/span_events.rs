@@ -1,0 +1,1 @@
+//! Log events become events of the spans that they belong to.

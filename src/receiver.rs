@@ -1,0 +1,153 @@
+//! Receivers: who sent this, and what does it hold?
+//!
+//! A receiver is pure. It sees bytes and headers and answers with values; it does no I/O, reads no clock and knows
+//! neither queue nor exporter. So the accepted bytes can be read again after a restart and give the same items.
+//!
+//! A new source is one file below `receiver/`, one arm where `app.rs` builds the registry and one folder of
+//! fixtures.
+
+pub(crate) mod circleci;
+pub(crate) mod fastly;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::otlp::{Logs, Metrics, Traces};
+
+/// One configured source.
+pub(crate) trait Receiver: Send + Sync {
+    /// The id in the configuration: `fastly`, `fastly/www`, `circleci`.
+    fn id(&self) -> &str;
+
+    /// The path that it takes requests on.
+    fn path(&self) -> &str;
+
+    /// Whether the headers alone show a sender that may come in. Asked before any of the body is read.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized>;
+
+    /// Whether the body, as it came over the wire and before any decoding, is from who it claims to be from.
+    fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
+
+    /// What the decoded body holds. Bad input is a value in the answer; reading never fails as a whole.
+    fn read(&self, body: &Bytes) -> Reading;
+}
+
+/// A sender that is turned away. The reason is for the sender and names no secret and no expected value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unauthorized(pub(crate) &'static str);
+
+/// What a receiver made of one request body.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// What goes on, in the order of the body.
+    pub(crate) items: Vec<Item>,
+    /// What does not, in the order of the body.
+    pub(crate) rejected: Vec<Rejected>,
+    /// The sender's own id of the event, where redelivery of the same event is known by it.
+    pub(crate) event_id: Option<String>,
+    /// Authentic, but nothing that this relay turns into telemetry.
+    pub(crate) ignored: Option<Ignored>,
+    /// The kind of webhook, for receivers of webhooks.
+    pub(crate) event: Option<WebhookEvent>,
+}
+
+/// One accepted line of a batch, or one webhook.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// Where it began in the body; 1 is the first line.
+    pub(crate) line: u32,
+    pub(crate) traces: Option<Traces>,
+    pub(crate) logs: Option<Logs>,
+    pub(crate) metrics: Option<Metrics>,
+    /// What was mended to make it valid; empty for a line that was valid as it came.
+    pub(crate) repairs: Vec<Repair>,
+}
+
+/// A line, or one span or log record of a line, that cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    /// 1 is the first line of the body.
+    pub(crate) line: u32,
+    /// In bytes; 1 is the first byte of the line.
+    pub(crate) column: u32,
+    /// What is wrong, for the sender; nothing of the input is repeated in it.
+    pub(crate) reason: String,
+    /// The bytes that were rejected.
+    pub(crate) input: Bytes,
+}
+
+/// Why an authentic request is taken without making any telemetry of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ignored {
+    /// The event type is not one that the relay knows.
+    UnknownEventType,
+    /// The event carries no id, or none that spans can be made of.
+    NoId,
+}
+
+/// The kinds of webhooks, a fixed set: what a sender writes never becomes a label of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum WebhookEvent {
+    WorkflowCompleted,
+    JobCompleted,
+    Ping,
+    Unknown,
+}
+
+/// What was mended in a line whose meaning was unambiguous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Repair {
+    TrailingComma,
+    ControlCharacter,
+    HexEscape,
+    /// A backslash that begins no JSON escape.
+    LooseBackslash,
+    InvalidUtf8,
+    LoneSurrogate,
+    /// VCL's `(null)` where a value or a parent id belongs.
+    NullWord,
+    UnescapedQuote,
+    /// `NaN` or `Infinity` without the quotes that JSON needs.
+    BareNumberWord,
+    /// A number or a boolean where the field is a string, or the other way round.
+    ValueType,
+}
+
+impl WebhookEvent {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkflowCompleted => "workflow-completed",
+            Self::JobCompleted => "job-completed",
+            Self::Ping => "ping",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Ignored {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownEventType => "unknown event type",
+            Self::NoId => "the event has no id that spans can be made of",
+        }
+    }
+}
+
+impl Repair {
+    /// What was done, as `spanrelay check` says it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::TrailingComma => "removed a trailing comma",
+            Self::ControlCharacter => "escaped a raw control character",
+            Self::HexEscape => "rewrote a \\xHH escape",
+            Self::LooseBackslash => "escaped a loose backslash",
+            Self::InvalidUtf8 => "replaced invalid UTF-8",
+            Self::LoneSurrogate => "replaced a lone surrogate",
+            Self::NullWord => "read (null) as no value",
+            Self::UnescapedQuote => "escaped a quote inside a string",
+            Self::BareNumberWord => "quoted NaN or Infinity",
+            Self::ValueType => "gave a value the type of its field",
+        }
+    }
+}

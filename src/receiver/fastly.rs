@@ -1,0 +1,1 @@
+//! Fastly log batches.

@@ -1,0 +1,326 @@
+//! Every metric of the relay, by name, in one place. Names and meanings are the Collector's where it has one
+//! (contract section 8); label values come from enums and from the configuration, so that no input can make a
+//! new series.
+
+use std::time::{Duration, Instant};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::otlp::Signal;
+use crate::receiver::WebhookEvent;
+
+/// The `exporter` label of the Collector's exporter metrics.
+const EXPORTER: &str = "otlp_http";
+/// The `transport` label of the Collector's receiver metrics.
+const TRANSPORT: &str = "http";
+/// Seconds; from a loopback answer to the longest sensible time-out.
+const EXPORT_BUCKETS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The live metrics. Clones count into the same series.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    started: Instant,
+    lines: IntCounterVec,
+    log_events: IntCounterVec,
+    webhooks: IntCounterVec,
+    receiver_accepted: PerSignal<IntCounterVec>,
+    receiver_refused: PerSignal<IntCounterVec>,
+    exporter_sent: PerSignal<IntCounter>,
+    exporter_send_failed: PerSignal<IntCounter>,
+    export_requests: IntCounterVec,
+    export_duration: HistogramVec,
+    /// Spans that wait for their log events.
+    pub(crate) held_spans: IntGauge,
+    /// Memory that waiting spans and log events take, in bytes.
+    pub(crate) held_bytes: IntGauge,
+    /// What the kept records take, in bytes.
+    pub(crate) queue_size: IntGauge,
+    /// What they may take, in bytes.
+    pub(crate) queue_capacity: IntGauge,
+    /// Age of the oldest record that is not settled.
+    pub(crate) queue_oldest_seconds: Gauge,
+    uptime: Gauge,
+    memory_rss: IntGauge,
+}
+
+/// What became of a line at the door. Every line has exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LineOutcome {
+    Accepted,
+    Repaired,
+    Rejected,
+}
+
+/// What became of a log record that names a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogEventOutcome {
+    Attached,
+    Forwarded,
+    Carrier,
+    Dropped,
+}
+
+/// What became of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WebhookOutcome {
+    Accepted,
+    Duplicate,
+    Ignored,
+    Rejected,
+    Unauthorized,
+    Refused,
+}
+
+/// How one attempt to export ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExportOutcome {
+    Sent,
+    Throttled,
+    Retryable,
+    Permanent,
+}
+
+#[derive(Clone)]
+struct PerSignal<T> {
+    traces: T,
+    logs: T,
+    metrics: T,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let counter_vec = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let counter = |name: &str, help: &str| {
+            register(
+                &registry,
+                IntCounter::with_opts(Opts::new(name, help).const_label("exporter", EXPORTER)),
+            )
+        };
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::with_opts(Opts::new(name, help)));
+        let exporter_gauge = |name: &str, help: &str| {
+            register(&registry, IntGauge::with_opts(Opts::new(name, help).const_label("exporter", EXPORTER)))
+        };
+        let seconds = |name: &str, help: &str| register(&registry, Gauge::with_opts(Opts::new(name, help)));
+        let duration = HistogramOpts::new(
+            "spanrelay_export_duration_seconds",
+            "Time from the start of an export request to its answer, one attempt.",
+        )
+        .buckets(EXPORT_BUCKETS.to_vec());
+
+        Self {
+            started: Instant::now(),
+            lines: counter_vec(
+                "spanrelay_lines_total",
+                "Lines of Fastly bodies by what became of them at the door.",
+                &["receiver", "outcome"],
+            ),
+            log_events: counter_vec(
+                "spanrelay_log_events_total",
+                "Log records that name a span, by what became of them.",
+                &["outcome"],
+            ),
+            webhooks: counter_vec(
+                "spanrelay_webhooks_total",
+                "CircleCI webhooks by event and by what became of them.",
+                &["event", "outcome"],
+            ),
+            receiver_accepted: PerSignal::new(|signal| {
+                counter_vec(
+                    &format!("otelcol_receiver_accepted_{}", items_of(signal)),
+                    "Items that were taken in.",
+                    &["receiver", "transport"],
+                )
+            }),
+            receiver_refused: PerSignal::new(|signal| {
+                counter_vec(
+                    &format!("otelcol_receiver_refused_{}", items_of(signal)),
+                    "Items that the queue could not take; the sender was told to come back.",
+                    &["receiver", "transport"],
+                )
+            }),
+            exporter_sent: PerSignal::new(|signal| {
+                counter(
+                    &format!("otelcol_exporter_sent_{}", items_of(signal)),
+                    "Items that the downstream took.",
+                )
+            }),
+            exporter_send_failed: PerSignal::new(|signal| {
+                counter(
+                    &format!("otelcol_exporter_send_failed_{}", items_of(signal)),
+                    "Items that the downstream will never take.",
+                )
+            }),
+            export_requests: counter_vec(
+                "spanrelay_export_requests_total",
+                "Attempts to export, by how they ended.",
+                &["signal", "outcome"],
+            ),
+            export_duration: register(&registry, HistogramVec::new(duration, &["signal"])),
+            held_spans: gauge("spanrelay_held_spans", "Spans that wait for their log events."),
+            held_bytes: gauge("spanrelay_held_bytes", "Memory that waiting spans and log events take."),
+            queue_size: exporter_gauge(
+                "otelcol_exporter_queue_size",
+                "What the kept records take, in bytes.",
+            ),
+            queue_capacity: exporter_gauge(
+                "otelcol_exporter_queue_capacity",
+                "What they may take, in bytes.",
+            ),
+            queue_oldest_seconds: seconds(
+                "spanrelay_queue_oldest_seconds",
+                "Age of the oldest record that is not settled.",
+            ),
+            uptime: seconds("otelcol_process_uptime", "Seconds since the process started."),
+            memory_rss: gauge("otelcol_process_memory_rss", "Resident memory of the process, in bytes."),
+            registry,
+        }
+    }
+
+    pub(crate) fn lines(&self, receiver: &str, outcome: LineOutcome, count: usize) {
+        self.lines.with_label_values(&[receiver, outcome.as_str()]).inc_by(count as u64);
+    }
+
+    pub(crate) fn log_events(&self, outcome: LogEventOutcome, count: u32) {
+        self.log_events.with_label_values(&[outcome.as_str()]).inc_by(u64::from(count));
+    }
+
+    pub(crate) fn webhook(&self, event: WebhookEvent, outcome: WebhookOutcome) {
+        self.webhooks.with_label_values(&[event.as_str(), outcome.as_str()]).inc();
+    }
+
+    pub(crate) fn accepted(&self, receiver: &str, signal: Signal, items: u32) {
+        self.receiver_accepted.of(signal).with_label_values(&[receiver, TRANSPORT]).inc_by(u64::from(items));
+    }
+
+    pub(crate) fn refused(&self, receiver: &str, signal: Signal, items: u32) {
+        self.receiver_refused.of(signal).with_label_values(&[receiver, TRANSPORT]).inc_by(u64::from(items));
+    }
+
+    pub(crate) fn sent(&self, signal: Signal, items: u32) {
+        self.exporter_sent.of(signal).inc_by(u64::from(items));
+    }
+
+    pub(crate) fn send_failed(&self, signal: Signal, items: u32) {
+        self.exporter_send_failed.of(signal).inc_by(u64::from(items));
+    }
+
+    /// One attempt to export has ended.
+    pub(crate) fn export_attempt(&self, signal: Signal, outcome: ExportOutcome, took: Duration) {
+        self.export_requests.with_label_values(&[signal.as_str(), outcome.as_str()]).inc();
+        self.export_duration.with_label_values(&[signal.as_str()]).observe(took.as_secs_f64());
+    }
+
+    /// The Prometheus text exposition format, version 0.0.4.
+    pub(crate) fn render(&self) -> Vec<u8> {
+        self.uptime.set(self.started.elapsed().as_secs_f64());
+        if let Some(bytes) = resident_bytes() {
+            self.memory_rss.set(bytes);
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("writing to memory cannot fail");
+        text
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+    let metric = metric.expect("metric names and labels are constants");
+    registry.register(Box::new(metric.clone())).expect("metric names are unique");
+    metric
+}
+
+/// Resident memory, as Linux tells it; nothing elsewhere.
+fn resident_bytes() -> Option<i64> {
+    const PAGE_BYTES: i64 = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: i64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * PAGE_BYTES)
+}
+
+/// The Collector's word for what a signal consists of.
+fn items_of(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Traces => "spans",
+        Signal::Logs => "log_records",
+        Signal::Metrics => "metric_points",
+    }
+}
+
+// === impl PerSignal ===
+
+impl<T> PerSignal<T> {
+    fn new(make: impl Fn(Signal) -> T) -> Self {
+        Self { traces: make(Signal::Traces), logs: make(Signal::Logs), metrics: make(Signal::Metrics) }
+    }
+
+    fn of(&self, signal: Signal) -> &T {
+        match signal {
+            Signal::Traces => &self.traces,
+            Signal::Logs => &self.logs,
+            Signal::Metrics => &self.metrics,
+        }
+    }
+}
+
+// === impl LineOutcome ===
+
+impl LineOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Repaired => "repaired",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+// === impl LogEventOutcome ===
+
+impl LogEventOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Forwarded => "forwarded",
+            Self::Carrier => "carrier",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+// === impl WebhookOutcome ===
+
+impl WebhookOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Ignored => "ignored",
+            Self::Rejected => "rejected",
+            Self::Unauthorized => "unauthorized",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+// === impl ExportOutcome ===
+
+impl ExportOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Throttled => "throttled",
+            Self::Retryable => "retryable",
+            Self::Permanent => "permanent",
+        }
+    }
+}
