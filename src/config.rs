@@ -2,6 +2,7 @@
 //! README. Nothing else in the program reads files or the environment.
 
 pub(crate) mod secret;
+pub(crate) mod terminal;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
