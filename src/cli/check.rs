@@ -24,6 +24,8 @@ use std::process::ExitCode;
 use crate::config::terminal::Terminal;
 use findings::Report;
 
+pub(crate) use excerpt::{Excerpt, Lines};
+
 /// Arguments of `spanrelay check`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = JSON_HELP)]

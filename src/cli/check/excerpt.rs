@@ -6,27 +6,30 @@ use crate::cli::waterfall::{ellipsis, harmless, width};
 use crate::config::terminal::Charset;
 
 /// Lines of a body, found by number, forward only: a body is walked through once.
-pub(super) struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     rest: &'a [u8],
     number: u32,
 }
 
 /// A line of text and the one below it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Excerpt {
-    pub(super) text: String,
-    pub(super) caret: String,
+pub(crate) struct Excerpt {
+    pub(crate) text: String,
+    pub(crate) caret: String,
 }
 
 // === impl Lines ===
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(body: &'a Bytes) -> Self {
+    pub(crate) fn new(body: &'a Bytes) -> Self {
         Self { rest: body, number: 1 }
     }
 
-    /// The line with this number, without its end. Numbers must not go back.
-    pub(super) fn seek(&mut self, number: u32) -> Option<&'a [u8]> {
+    /// The line with this number, without its end; nothing for a line that was passed already.
+    pub(crate) fn seek(&mut self, number: u32) -> Option<&'a [u8]> {
+        if number < self.number {
+            return None;
+        }
         while self.number < number {
             let end = memchr::memchr(b'\n', self.rest)?;
             self.rest = self.rest.get(end + 1..)?;
@@ -43,7 +46,7 @@ impl<'a> Lines<'a> {
 impl Excerpt {
     /// The surroundings of a column (in bytes, from 1) in at most so many columns of the terminal. A column behind
     /// the end of the line, where something is missing, counts as its end.
-    pub(super) fn new(line: &[u8], column: u32, columns: usize, charset: Charset) -> Self {
+    pub(crate) fn new(line: &[u8], column: u32, columns: usize, charset: Charset) -> Self {
         let place = (column.max(1) as usize - 1).min(line.len());
         // Every character takes at least one column and at most four bytes, so this is always enough.
         let reach = columns.saturating_mul(4);
@@ -144,6 +147,7 @@ mod tests {
         assert_eq!(lines.seek(1), Some(&b"one"[..]));
         assert_eq!(lines.seek(3), Some(&b"three"[..]));
         assert_eq!(lines.seek(4), Some(&b"four"[..]));
+        assert_eq!(lines.seek(3), None);
         assert_eq!(lines.seek(5), None);
     }
 }

@@ -1,0 +1,125 @@
+//! A relay for one demonstration: on free loopback ports, in memory, in front of the given collector.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::script::SECRET;
+use crate::app::{App, StartError};
+use crate::config::Config;
+
+pub(super) const FASTLY_PATH: &str = "/fastly";
+pub(super) const CIRCLECI_PATH: &str = "/circleci";
+
+/// A relay that is bound, and what it leaves on disk.
+pub(super) struct Stage {
+    app: App,
+    _scratch: Scratch,
+}
+
+/// A directory of our own, gone with the value.
+struct Scratch(PathBuf);
+
+/// Why there is no relay.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StageError {
+    #[error("cannot make a temporary directory: {0}")]
+    Scratch(io::Error),
+    #[error("the demonstration's own configuration is wrong: {0}")]
+    Config(String),
+    #[error("the relay cannot start: {0}")]
+    Start(#[from] StartError),
+}
+
+// === impl Stage ===
+
+impl Stage {
+    pub(super) async fn set(collector: SocketAddr) -> Result<Self, StageError> {
+        let scratch = Scratch::new().map_err(StageError::Scratch)?;
+        let config = read_config(&yaml(collector, &scratch.0))?;
+        Ok(Self { app: App::bind(config).await?, _scratch: scratch })
+    }
+
+    pub(super) fn relay_address(&self) -> SocketAddr {
+        self.app.local_addr()
+    }
+
+    /// Runs the relay until the curtain falls, lets it drain, and clears the stage.
+    pub(super) async fn run_until(self, curtain: impl Future<Output = ()>) {
+        self.app.run(curtain).await;
+    }
+}
+
+/// Nobody's environment changes a demonstration.
+#[allow(unused_variables, clippy::todo)] // until the configuration is read
+fn read_config(yaml: &str) -> Result<Config, StageError> {
+    todo!()
+}
+
+/// What an operator would write; `wait` is short because nobody wants to watch a terminal for ten seconds.
+fn yaml(collector: SocketAddr, directory: &Path) -> String {
+    // A JSON string is a YAML string, and a doubled dollar sign is not the start of a variable.
+    let directory = serde_json::Value::from(directory.to_string_lossy().replace('$', "$$"));
+    format!(
+        r#"server:
+  endpoint: 127.0.0.1:0
+receivers:
+  fastly:
+    path: {FASTLY_PATH}
+    service_ids: ["*"]
+  circleci:
+    path: {CIRCLECI_PATH}
+    secrets: ["{SECRET}"]
+processors:
+  span_events:
+    wait: 300ms
+queue:
+  storage: memory
+  directory: {directory}
+exporters:
+  otlp_http:
+    endpoint: http://{collector}
+telemetry:
+  endpoint: 127.0.0.1:0
+"#
+    )
+}
+
+// === impl Scratch ===
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        let directory = std::env::temp_dir().join(format!("spanrelay-demo-{}", std::process::id()));
+        // Fails if somebody else made it first: it would be theirs.
+        std::fs::create_dir(&directory)?;
+        Ok(Self(directory))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // An empty directory below the system's temporary one harms nobody if it stays.
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_names_the_collector_and_keeps_odd_directories_intact() {
+        let yaml = yaml("127.0.0.1:4318".parse().unwrap(), Path::new("/tmp/a \"b\" ${HOME}"));
+        assert!(yaml.contains("    endpoint: http://127.0.0.1:4318\n"), "{yaml}");
+        assert!(yaml.contains("  directory: \"/tmp/a \\\"b\\\" $${HOME}\"\n"), "{yaml}");
+    }
+
+    #[test]
+    fn the_scratch_directory_goes_with_its_value() {
+        let scratch = Scratch::new().unwrap();
+        let directory = scratch.0.clone();
+        std::fs::write(directory.join("rejected.ndjson"), "{}").unwrap();
+        drop(scratch);
+        assert!(!directory.exists());
+    }
+}
