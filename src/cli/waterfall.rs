@@ -21,8 +21,7 @@ mod draw;
 
 pub(crate) use draw::draw;
 pub(crate) use line::{Line, Paint};
-pub(crate) use text::{ellipsis, fit, harmless, width};
-pub(crate) use time::human;
+pub(crate) use text::{ellipsis, harmless, width};
 pub(crate) use trace::Traces;
 
 #[cfg(test)]
