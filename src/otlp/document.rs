@@ -7,6 +7,7 @@
 mod logs;
 mod traces;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -32,9 +33,20 @@ pub(crate) struct Line {
     pub(crate) metrics: Option<Metrics>,
     pub(crate) repairs: Vec<Repair>,
     /// Spans that could not go on.
-    pub(crate) dropped: Vec<Dropped>,
+    pub(crate) dropped: Vec<DroppedSpan>,
+    /// Whether attributes or their values have members that no version of OTLP has.
+    pub(crate) has_strangers: bool,
     /// One past the end of the object in the text.
     pub(crate) end: usize,
+}
+
+/// A span that was taken out of its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DroppedSpan {
+    /// Where in the line; near it, when a key that stood twice was taken out before.
+    pub(crate) at: usize,
+    pub(crate) reason: Cow<'static, str>,
+    pub(crate) text: Bytes,
 }
 
 /// The metric points of one line: one export request for `/v1/metrics`.
@@ -63,21 +75,18 @@ pub(crate) fn read_line(text: &Bytes) -> Result<Line, Fault> {
     if let (true, true, Some(at)) = (nothing, walk.dropped.is_empty(), walk.hollow) {
         return Err(Fault::shape(at, "no scopeSpans, scopeLogs or scopeMetrics with anything in them"));
     }
-    let mut line = Line { end, ..Line::default() };
+    let mut line = Line {
+        repairs: walk.repairs,
+        dropped: walk.dropped.into_iter().map(|dropped| DroppedSpan::new(dropped, &text)).collect(),
+        has_strangers: walk.strangers > 0,
+        end,
+        ..Line::default()
+    };
     match walk.sections {
-        [true, false, false] if nothing => {}
-        [true, false, false] => {
-            line.repairs = walk.repairs;
-            line.dropped = walk.dropped;
-            if !walk.spans.is_empty() {
-                line.traces = Some(Traces::new(text, walk.edits, walk.spans));
-            }
-            return Ok(line);
-        }
+        _ if nothing => {}
+        [true, false, false] => line.traces = Some(Traces::new(text, walk.edits, walk.spans)),
         _ => line.divide(&text, walk.edits)?,
     }
-    line.repairs = walk.repairs;
-    line.dropped = walk.dropped;
     Ok(line)
 }
 
@@ -105,6 +114,14 @@ impl Line {
             }
         }
         Ok(())
+    }
+}
+
+// === impl DroppedSpan ===
+
+impl DroppedSpan {
+    fn new(dropped: Dropped, text: &Bytes) -> Self {
+        Self { at: dropped.at, reason: dropped.reason, text: text.slice(dropped.range) }
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Walk {
     pub(crate) repairs: Vec<Repair>,
     /// A resource or scope that has content, but no list of what it is there for.
     pub(crate) hollow: Option<usize>,
+    /// Members of attributes and their values that no version of OTLP has.
+    pub(crate) strangers: u32,
     /// One past the end of the object.
     pub(crate) end: usize,
 }
@@ -169,6 +171,8 @@ impl<'a> Walker<'a> {
             let key = self.cursor.key()?;
             match find(message, self.cursor.bytes(), key, next) {
                 None => {
+                    self.found.strangers +=
+                        u32::from(matches!(message.role, Role::KeyValue | Role::AnyValue));
                     self.cursor.skip_value()?;
                     removals.keep(start..self.cursor.at, &mut self.found.edits);
                 }
