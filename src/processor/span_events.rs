@@ -11,7 +11,7 @@
 //!   never lost: what has no span by then goes the `unmatched` way.
 //! - What waits takes at most `max_held_bytes` after each call. When there is more, the oldest leave first and at
 //!   once, with the events that they have. A line that is larger than that on its own passes through after it has
-//!   met the rest of its request, and drives nothing else out.
+//!   met the rest of its request, instead of driving everything else out.
 //! - The price of a span or a record does not depend on how many are held, or on how often its ids are repeated.
 //!
 //! Leaves to others: what an event looks like ([`Logs::event`]), and calling [`SpanEvents::expire`] in time. There is
@@ -26,6 +26,8 @@ mod entry;
 mod index;
 
 mod arrivals;
+
+mod steps;
 
 use std::time::{Duration, Instant};
 

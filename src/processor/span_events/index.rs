@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::arrivals::Position;
+use super::steps::Steps;
 use crate::otlp::{SpanId, TraceId};
 
 /// What the first place under a key costs, in bytes. The table doubles when seven eighths of it are full.
@@ -36,8 +37,7 @@ pub(super) struct Index {
     keys: HashMap<Key, Places>,
     /// Places that are not the first under their key.
     behind: usize,
-    #[cfg(test)]
-    pub(super) steps: usize,
+    pub(super) steps: Steps,
 }
 
 /// The places under one key. The first stands apart, because most keys have no other.
@@ -51,15 +51,11 @@ pub(super) struct Places {
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self {
-            keys: HashMap::new(),
-            behind: 0,
-            #[cfg(test)]
-            steps: 0,
-        }
+        Self { keys: HashMap::new(), behind: 0, steps: Steps::default() }
     }
 
     pub(super) fn add(&mut self, key: Key, place: Place) {
+        self.steps.step();
         let mut behind = 0;
         self.keys
             .entry(key)
@@ -73,11 +69,13 @@ impl Index {
 
     /// The oldest place under this key.
     pub(super) fn first(&self, key: &Key) -> Option<Place> {
+        self.steps.step();
         self.keys.get(key).map(|places| places.first)
     }
 
     /// Takes all places under this key away, oldest first.
     pub(super) fn take(&mut self, key: &Key) -> Option<Places> {
+        self.steps.step();
         let places = self.keys.remove(key)?;
         self.behind -= places.rest.len();
         self.give_back();
@@ -88,12 +86,10 @@ impl Index {
     /// the first that is. A place behind that one waits for its turn, so every place is dropped once and none is
     /// searched for.
     pub(super) fn forget(&mut self, key: &Key, is_held: impl Fn(Position) -> bool) {
+        self.steps.step();
         let Some(places) = self.keys.get_mut(key) else { return };
         while !is_held(places.first.position) {
-            #[cfg(test)]
-            {
-                self.steps += 1;
-            }
+            self.steps.step();
             let Some(next) = places.rest.pop_front() else {
                 self.keys.remove(key);
                 break;
