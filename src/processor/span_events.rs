@@ -44,7 +44,8 @@ use crate::telemetry::metrics::{LogEventOutcome, Metrics as Telemetry};
 /// A longer `wait` is as good as this one, and an [`Instant`] cannot be any distance away.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// One accepted line, each of its documents with a receipt for the items in it.
+/// One accepted line, each of its documents with a receipt for exactly the items in it: spans, log records or
+/// metric points.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) traces: Option<(Traces, Receipt)>,
