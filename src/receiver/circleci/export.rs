@@ -156,7 +156,6 @@ fn as_number<S: Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Erro
     serializer.serialize_u8(*kind as u8)
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands out references
 fn is_zero(nanoseconds: &u64) -> bool {
     *nanoseconds == 0
 }

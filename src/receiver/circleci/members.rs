@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A member of an object: its JSON text, unless it is not there.
+/// A member of an object: its JSON text, unless it is missing or `null`.
 pub(super) type Member<'a> = Option<&'a RawValue>;
 
 /// The members with these names, each in the place of its name. Those of anything but an object are all absent.
@@ -69,7 +69,9 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
         let mut found = [None; N];
         while let Some(place) = map.next_key_seed(Place(&self.0))? {
             match place {
-                Some(place) => found[place] = Some(map.next_value()?),
+                Some(place) => {
+                    found[place] = Some(map.next_value::<&RawValue>()?).filter(|raw| raw.get() != "null")
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -118,6 +120,7 @@ mod tests {
     fn members_come_in_the_order_of_the_names_and_the_last_of_a_name_counts() {
         let found = members(raw(r#" {"b":1,"x":[{}],"a":"y","b" : {"c":2} } "#), ["a", "b", "c"]);
         assert_eq!(texts(&found), [Some(r#""y""#), Some(r#"{"c":2}"#), None]);
+        assert_eq!(texts(&members(raw(r#"{"a":1,"a":null,"b": null }"#), ["a", "b"])), [None, None]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ const MAX_ELEMENTS: usize = 16;
 const MISSING: Unauthorized = Unauthorized("the circleci-signature header is missing");
 const UNREADABLE: Unauthorized = Unauthorized("the circleci-signature header has no readable v1 signature");
 const TOO_LONG: Unauthorized = Unauthorized("the circleci-signature header has too many elements");
-const WRONG: Unauthorized = Unauthorized("the signature does not match the body and any configured secret");
+const WRONG: Unauthorized = Unauthorized("the signature does not match the body under any configured secret");
 const NO_SECRET: Unauthorized = Unauthorized("this receiver has no secret to check signatures with");
 
 /// Checks signatures with the secrets of one receiver.

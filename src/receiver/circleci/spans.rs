@@ -1,8 +1,9 @@
 //! The span that an event becomes.
 //!
 //! In:  a [`Webhook`]. Out: the export request with its span, unless the event lacks the ids that the span is made of.
-//! Promises: ids, names, kinds and times of contract section 5; the end is never before the start; an event without
-//! a single usable id gives nothing, any other shortcoming still gives a span.
+//! Promises: ids are a pure function of CircleCI's UUIDs; the end is never before the start; whatever an event lacks
+//! besides those ids, it still gives a span.
+//! Leaves to others: what the span says ([`attributes`]), how it is written ([`export`](super::export)).
 //!
 //! Spans of jobs and workflows are made each from their own event and in any order: the parent's id is known without
 //! the parent. A backend may show a missing root until the workflow has ended.

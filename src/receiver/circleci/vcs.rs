@@ -206,6 +206,7 @@ mod tests {
         for (parameters, provider) in [
             (r#"{"github_app":{}}"#, "github"),
             (r#"{"gitlab":{}}"#, "gitlab"),
+            (r#"{"gitlab":{},"github_app":null}"#, "gitlab"),
             (r#"{"gitlab":{},"circleci":{"trigger_type":"github_app"}}"#, "github"),
             (r#"{"gitlab":{},"circleci":{"trigger_type":"bitbucket_dc"}}"#, "bitbucket"),
             (r#"{"gitlab":{},"circleci":{"trigger_type":"schedule"}}"#, "gitlab"),

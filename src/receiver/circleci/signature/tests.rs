@@ -67,7 +67,7 @@ fn refuses_a_wrong_secret_and_a_changed_body() {
 #[test]
 fn refuses_a_missing_header_and_a_list_without_a_readable_v1() {
     assert_eq!(foo(&[]), Err(MISSING));
-    let odd = &FOO[1..];
+    let odd = FOO.strip_prefix('7').unwrap();
     for list in [
         "".to_owned(),
         ",".to_owned(),
