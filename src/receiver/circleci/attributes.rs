@@ -2,7 +2,7 @@
 //! working, and the semantic conventions' with the names that CircleCI's own exporter uses.
 //!
 //! In:  a [`Webhook`]. Out: [`Attributes`], each key at most once, absent leaves left out.
-//! Promises: the commit, its message, its author and the author's e-mail address are not exported.
+//! Promises: of a commit only its id is exported: no message, no author, no e-mail address.
 //!
 //! Sources: open-telemetry/semantic-conventions 1.44 (`cicd.*`, `vcs.*`, `error.type`); CircleCI's OpenTelemetry
 //! integration page (`com.circleci.*`; below the pipeline, its `cicd.pipeline.*` are the workflow's).
