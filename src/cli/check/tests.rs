@@ -2,7 +2,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::findings::{Outgoing, Report};
-use super::offline::Offline;
+use super::offline::{Offline, relay_offline};
 use super::{Source, document, text};
 use crate::config::terminal::{Charset, Colour, Terminal};
 use crate::otlp::Signal;
@@ -220,4 +220,63 @@ fn reasons_and_excerpts_cannot_steer_the_terminal() {
     let text = as_text(&report, "\u{1b}]0;\u{7}\u{9b}", 80);
     assert!(text.chars().all(|character| character == '\n' || !character.is_control()), "{text:?}");
     assert!(text.contains("\\u{1b}]0;\\u{7}"), "{text}");
+}
+
+fn checked(source: Source, body: &'static str) -> Report {
+    Report::new(source, relay_offline(source, &Bytes::from_static(body.as_bytes())))
+}
+
+#[test]
+fn a_batch_is_read_and_its_log_events_are_on_their_spans() {
+    let batch = include_str!("../demo/fastly.ndjson");
+    let report = checked(Source::Fastly, batch);
+    let text = as_text(&report, batch, 80);
+    assert!(text.starts_with("lines 1-5: accepted\nline 6, column "), "{text}");
+    assert!(text.contains("\n└─ shield GET /checkout "), "{text}");
+    assert!(text.contains("\n│  ◆ cache miss  +7.9 ms  fastly.pop=FRA"), "{text}");
+    assert!(
+        text.ends_with(
+            "\nfastly: 5 accepted, 1 rejected\n3 requests to /v1/traces (3 spans with 4 events)\n"
+        ),
+        "{text}"
+    );
+    assert!(!report.all_accepted());
+}
+
+#[test]
+fn a_log_event_whose_span_is_elsewhere_leaves_as_a_log() {
+    let logs = include_str!("../demo/fastly.ndjson").lines().next().unwrap();
+    let report = checked(Source::Fastly, logs);
+    assert_eq!(
+        as_text(&report, logs, 80),
+        "\
+line 1: accepted
+
+log record waf.inspected: span eee19b7ec3c1b174 is not in this input, leaves as a log
+log record cache miss: span eee19b7ec3c1b174 is not in this input, leaves as a log
+
+fastly: 1 accepted
+1 request to /v1/logs (2 log records)
+"
+    );
+}
+
+#[test]
+fn a_webhook_is_read_without_its_signature() {
+    let webhook = include_str!("../demo/circleci.ndjson").lines().last().unwrap();
+    assert_eq!(
+        as_text(&checked(Source::CircleCi, webhook), webhook, 72),
+        "\
+line 1: accepted
+
+trace 7c0d6e2f4b1a4f389a5e2d8b6c1f0e93
+  circleci, 1 span, 1 error, 4m 12s, 2025-12-31 23:55:39.482 UTC
+                            0                             4m 12s
+! workflow: build-and-test  ████████████████████████████████████  4m 12s
+   ! error: failed
+
+circleci: 1 accepted
+1 request to /v1/traces (1 span)
+"
+    );
 }

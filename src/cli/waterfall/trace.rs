@@ -136,15 +136,16 @@ impl Span {
 
 impl Event {
     fn read(event: &Value) -> Self {
-        Self {
-            name: string(event, "name"),
-            time: nanoseconds(event, "timeUnixNano"),
-            attributes: list(event, "attributes")
-                .iter()
-                .take(KEPT_ATTRIBUTES)
-                .map(|pair| (string(pair, "key"), pair.get("value").map(any_value).unwrap_or_default()))
-                .collect(),
+        let attributes = list(event, "attributes").iter();
+        let mut attributes: Vec<(String, String)> = attributes
+            .take(KEPT_ATTRIBUTES)
+            .map(|pair| (string(pair, "key"), pair.get("value").map(any_value).unwrap_or_default()))
+            .collect();
+        // The number says again what the word says.
+        if attributes.iter().any(|(key, _)| key == "log.severity_text") {
+            attributes.retain(|(key, _)| key != "log.severity_number");
         }
+        Self { name: string(event, "name"), time: nanoseconds(event, "timeUnixNano"), attributes }
     }
 }
 
