@@ -76,7 +76,8 @@ pub(super) fn notes(config: &Config, environment: &Environment) -> Vec<String> {
             config.server.endpoint
         ));
     }
-    let (traces, logs) = (config.exporter.traces_endpoint.authority(), config.exporter.logs_endpoint.authority());
+    let (traces, logs) =
+        (config.exporter.traces_endpoint.authority(), config.exporter.logs_endpoint.authority());
     if is_set(PROXY_URL) && traces != logs {
         notes.push(format!(
             "{PROXY_URL} is where traces go; logs and metrics go to {}, set {OTLP_ENDPOINT} for them",
@@ -117,7 +118,9 @@ impl<'a> Table<'a> {
         match text {
             "http/json" => self.put(name, path, "json"),
             "http/protobuf" => self.put(name, path, "protobuf"),
-            "grpc" => self.problem(name, "grpc is not supported: the relay speaks http/json or http/protobuf"),
+            "grpc" => {
+                self.problem(name, "grpc is not supported: the relay speaks http/json or http/protobuf")
+            }
             _ => self.problem(name, "must be http/json or http/protobuf"),
         }
     }
@@ -126,7 +129,8 @@ impl<'a> Table<'a> {
     fn timeout(&mut self, name: &str, path: &[&str]) {
         let Some(text) = self.text(name) else { return };
         match text.parse::<u64>() {
-            Ok(0) => self.problem(name, "0 (no limit) is not supported: give a number of milliseconds, such as 10000"),
+            Ok(0) => self
+                .problem(name, "0 (no limit) is not supported: give a number of milliseconds, such as 10000"),
             Ok(milliseconds) => self.put(name, path, &format!("{milliseconds}ms")),
             Err(_) => self.problem(name, "must be a whole number of milliseconds, such as 10000"),
         }
@@ -142,7 +146,10 @@ impl<'a> Table<'a> {
             match header {
                 Some((key, value)) => self.put(name, &[path, &[key.as_str()]].concat(), &value),
                 None => {
-                    self.problem(name, "must be key=value pairs joined by commas, with percent-encoded values");
+                    self.problem(
+                        name,
+                        "must be key=value pairs joined by commas, with percent-encoded values",
+                    );
                     return;
                 }
             }

@@ -21,7 +21,8 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// The error says what is wrong, without the URL: that may hold a password.
     pub(super) fn parse(url: &str) -> Result<Self, &'static str> {
-        let (scheme, rest) = url.split_once("://").ok_or("has no scheme; write http://HOST:PORT or https://HOST:PORT")?;
+        let (scheme, rest) =
+            url.split_once("://").ok_or("has no scheme; write http://HOST:PORT or https://HOST:PORT")?;
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
             return Err("must begin with http:// or https://; the relay speaks OTLP/HTTP");
         }
@@ -42,7 +43,9 @@ impl Endpoint {
             return Err("has a port that is not a number from 1 to 65535");
         }
         let authorization = match user {
-            Some(user) => Some(basic(user).ok_or("has a user name or password that is not percent-encoded UTF-8")?),
+            Some(user) => {
+                Some(basic(user).ok_or("has a user name or password that is not percent-encoded UTF-8")?)
+            }
             None => None,
         };
         let uri = Uri::builder()
@@ -57,7 +60,9 @@ impl Endpoint {
     /// The address of a signal below this base: `v1/traces` and its kin, after exactly one slash.
     pub(super) fn join(&self, signal: Signal) -> Result<Self, &'static str> {
         if self.uri.query().is_some() {
-            return Err("has a query (?), which the paths of the signals cannot be appended to; use traces_endpoint and its kin");
+            return Err(
+                "has a query (?), which the paths of the signals cannot be appended to; use traces_endpoint and its kin",
+            );
         }
         let base = self.uri.path().trim_end_matches('/');
         let mut parts = self.uri.clone().into_parts();
@@ -96,7 +101,8 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let group =
+            chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for position in 0..4 {
             let index = (group >> (18 - 6 * position)) & 0x3f;
             text.push(if position <= chunk.len() { char::from(ALPHABET[index as usize]) } else { '=' });
@@ -110,7 +116,9 @@ fn has_bad_port(authority: &Authority) -> bool {
     let after_host = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
     match after_host.strip_prefix(':') {
         None => !after_host.is_empty(),
-        Some(port) => !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().unwrap_or(0) == 0,
+        Some(port) => {
+            !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().unwrap_or(0) == 0
+        }
     }
 }
 
@@ -148,8 +156,20 @@ mod tests {
     #[test]
     fn refuses_what_nothing_could_be_posted_to() {
         for url in [
-            "", "localhost:4318", "grpc://h:4317", "http://", "http://:4318", "http:///v1/traces", "http://h:0",
-            "http://h:99999", "http://h:x", "http://h o", "http://h/a b", "http://h/#x", "http://@", "http://[::1",
+            "",
+            "localhost:4318",
+            "grpc://h:4317",
+            "http://",
+            "http://:4318",
+            "http:///v1/traces",
+            "http://h:0",
+            "http://h:99999",
+            "http://h:x",
+            "http://h o",
+            "http://h/a b",
+            "http://h/#x",
+            "http://@",
+            "http://[::1",
             "http://u%zz@h",
         ] {
             assert!(Endpoint::parse(url).is_err(), "{url}");
@@ -159,7 +179,9 @@ mod tests {
 
     #[test]
     fn base64_pads_as_the_standard_says() {
-        for (text, encoded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (text, encoded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
             assert_eq!(base64(text.as_bytes()), encoded, "{text}");
         }
     }

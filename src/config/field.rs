@@ -162,8 +162,12 @@ impl<'a> Field<'a> {
         let meant = match scalar.text.as_str() {
             "true" | "True" | "TRUE" => return Some(true),
             "false" | "False" | "FALSE" => return Some(false),
-            text if ["yes", "on", "y", "1"].iter().any(|word| text.eq_ignore_ascii_case(word)) => "; write true",
-            text if ["no", "off", "n", "0"].iter().any(|word| text.eq_ignore_ascii_case(word)) => "; write false",
+            text if ["yes", "on", "y", "1"].iter().any(|word| text.eq_ignore_ascii_case(word)) => {
+                "; write true"
+            }
+            text if ["no", "off", "n", "0"].iter().any(|word| text.eq_ignore_ascii_case(word)) => {
+                "; write false"
+            }
             _ => "",
         };
         self.problem(format!("{} is not true or false{meant}", self.shown()));
@@ -205,12 +209,13 @@ impl<'a> Field<'a> {
 
     /// `localhost` is the one name that is taken: what an address listens on must not depend on a name server.
     pub(super) fn socket_address(&self) -> Option<SocketAddr> {
-        self.parsed("an IP address and a port; write it like 127.0.0.1:3000, 0.0.0.0:3000 or [::]:3000", |text| {
-            match text.strip_prefix("localhost:") {
+        self.parsed(
+            "an IP address and a port; write it like 127.0.0.1:3000, 0.0.0.0:3000 or [::]:3000",
+            |text| match text.strip_prefix("localhost:") {
                 Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
                 None => text.parse().ok(),
-            }
-        })
+            },
+        )
     }
 
     pub(super) fn is_empty_list(&self) -> bool {

@@ -8,7 +8,12 @@ use super::problem::Problem;
 use super::yaml::{Node, Value};
 
 /// Replaces in every value below `node`. A value that cannot be completed is a problem and becomes [`Value::Broken`].
-pub(super) fn interpolate(node: &mut Node, path: &str, environment: &Environment, problems: &mut Vec<Problem>) {
+pub(super) fn interpolate(
+    node: &mut Node,
+    path: &str,
+    environment: &Environment,
+    problems: &mut Vec<Problem>,
+) {
     match &mut node.value {
         Value::Scalar(scalar) if scalar.text.contains('$') => match expand(&scalar.text, environment) {
             Ok(Expanded { text, from_environment }) => {
@@ -112,7 +117,10 @@ mod tests {
     #[test]
     fn replaces_a_variable_anywhere_in_a_value() {
         assert_eq!(expanded("${env:HOST}").unwrap(), "collector");
-        assert_eq!(expanded("http://${env:HOST}:${env:PORT:-4318}/otlp").unwrap(), "http://collector:4318/otlp");
+        assert_eq!(
+            expanded("http://${env:HOST}:${env:PORT:-4318}/otlp").unwrap(),
+            "http://collector:4318/otlp"
+        );
     }
 
     #[test]
@@ -142,7 +150,14 @@ mod tests {
 
     #[test]
     fn other_forms_are_problems_that_repeat_nothing_of_the_value() {
-        for text in ["${file:/hunter2}", "pa${hunter2", "${env:hunter2!}", "${}", "${env:}", "${env:A:-${env:hunter2}}"] {
+        for text in [
+            "${file:/hunter2}",
+            "pa${hunter2",
+            "${env:hunter2!}",
+            "${}",
+            "${env:}",
+            "${env:A:-${env:hunter2}}",
+        ] {
             let problem = expanded(text).unwrap_err();
             assert!(!problem.contains("hunter2"), "{problem}");
         }

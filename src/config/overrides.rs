@@ -9,12 +9,7 @@ use super::problem::{Origin, Problem};
 use super::yaml::{self, Node, Value};
 
 /// Writes `argument` into the tree.
-pub(super) fn apply(
-    root: &mut Node,
-    argument: &str,
-    environment: &Environment,
-    problems: &mut Vec<Problem>,
-) {
+pub(super) fn apply(root: &mut Node, argument: &str, environment: &Environment, problems: &mut Vec<Problem>) {
     if let Err(problem) = write(root, argument, environment, problems) {
         problems.push(problem);
     }
@@ -28,7 +23,11 @@ fn write(
 ) -> Result<(), Problem> {
     let Some((key, value)) = argument.split_once('=') else {
         // Not repeated: it may be a secret that lost its key.
-        return Err(Problem::new(&Origin::Set, "", "write KEY=VALUE, such as exporters.otlp_http.timeout=3s"));
+        return Err(Problem::new(
+            &Origin::Set,
+            "",
+            "write KEY=VALUE, such as exporters.otlp_http.timeout=3s",
+        ));
     };
     let path: Vec<&str> = key.split('.').map(str::trim).collect();
     if path.iter().any(|key| key.is_empty()) {

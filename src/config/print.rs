@@ -11,9 +11,9 @@ use http::HeaderMap;
 use super::names::name_of;
 use super::units::{format_duration, format_size};
 use super::{
-    AuthConfig, CircleCiConfig, Compression, Config, Delivery, Encoding, ExporterConfig, FastlyConfig, LogFormat,
-    LogsConfig, QueueConfig, ReceiversConfig, ServerConfig, SignalOverride, SpanEventsConfig, Storage, Sync,
-    TelemetryConfig, TlsClientConfig, Unmatched,
+    AuthConfig, CircleCiConfig, Compression, Config, Delivery, Encoding, ExporterConfig, FastlyConfig,
+    LogFormat, LogsConfig, QueueConfig, ReceiversConfig, ServerConfig, SignalOverride, SpanEventsConfig,
+    Storage, Sync, TelemetryConfig, TlsClientConfig, Unmatched,
 };
 
 /// What stands for a secret.

@@ -20,6 +20,8 @@ pub(super) struct Section<'a> {
     known: Vec<&'static str>,
     /// Known, but no key of this version.
     unavailable: Vec<&'static str>,
+    /// There should be a map and is not, which is on record: nothing more can be said about what is missing.
+    broken: bool,
 }
 
 // === impl Section ===
@@ -31,21 +33,21 @@ impl<'a> Section<'a> {
 
     /// The map that `field` holds. Anything else but nothing is a problem.
     pub(super) fn of(field: Field<'a>) -> Self {
-        let Field { findings, origin, node, .. } = field;
-        let entries = match &node.value {
-            Value::Map(entries) => entries.as_slice(),
-            Value::Null | Value::Broken => &[],
+        let (entries, broken) = match &field.node.value {
+            Value::Map(entries) => (entries.as_slice(), false),
+            Value::Null => (&[] as &[Entry], false),
+            Value::Broken => (&[] as &[Entry], true),
             Value::Scalar(_) => {
                 field.problem("expected a map of keys, found one value");
-                &[]
+                (&[] as &[Entry], true)
             }
             Value::List(_) => {
                 field.problem("expected a map of keys, found a list");
-                &[]
+                (&[] as &[Entry], true)
             }
         };
-        let path = field.path;
-        Self { findings, path, origin, entries, known: Vec::new(), unavailable: Vec::new() }
+        let Field { findings, origin, path, .. } = field;
+        Self { findings, path, origin, entries, known: Vec::new(), unavailable: Vec::new(), broken }
     }
 
     /// The value at `name`, unless it is absent or `null`, which means the same.
@@ -82,6 +84,7 @@ impl<'a> Section<'a> {
                 entries: &[],
                 known: Vec::new(),
                 unavailable: Vec::new(),
+                broken: self.broken,
             },
         }
     }
@@ -126,9 +129,11 @@ impl<'a> Section<'a> {
         self.findings.problem(&entry.origin, &self.path, what);
     }
 
-    /// A problem with the section as a whole.
-    pub(super) fn problem(&self, what: impl Into<String>) {
-        self.findings.problem(self.origin, &self.path, what);
+    /// A problem with what the section lacks.
+    pub(super) fn lacks(&self, what: impl Into<String>) {
+        if !self.broken {
+            self.findings.problem(self.origin, &self.path, what);
+        }
     }
 
     pub(super) fn note(&self, what: impl AsRef<str>) {
@@ -168,7 +173,7 @@ impl<'a> Section<'a> {
 fn is_slip(key: &str, known: &str) -> bool {
     let distance = strsim::osa_distance(key, known);
     let shorter = key.chars().count().min(known.chars().count());
-    distance <= MAX_DISTANCE.min(shorter / 2)
+    distance <= MAX_DISTANCE.min(shorter.div_ceil(3))
         || (shorter >= 4 && (known.starts_with(key) || key.starts_with(known)))
         || known.replace('_', "") == key.replace(['_', '-'], "")
 }
@@ -190,7 +195,8 @@ mod tests {
         ] {
             assert!(is_slip(key, known), "{key} {known}");
         }
-        for (key, known) in [("service", "queue"), ("abc", "tls"), ("x", "path"), ("pipelines", "processors")] {
+        for (key, known) in [("service", "queue"), ("abc", "tls"), ("x", "path"), ("pipelines", "processors")]
+        {
             assert!(!is_slip(key, known), "{key} {known}");
         }
     }

@@ -11,8 +11,8 @@ use super::field::{Field, Findings};
 use super::section::Section;
 use super::yaml::Node;
 use super::{
-    Config, LogFormat, LogsConfig, QueueConfig, ServerConfig, SpanEventsConfig, Storage, Sync, TelemetryConfig,
-    Unmatched,
+    Config, LogFormat, LogsConfig, QueueConfig, ServerConfig, SpanEventsConfig, Storage, Sync,
+    TelemetryConfig, Unmatched,
 };
 
 /// Reads the whole tree. `None` only when a part without a default is wrong.
@@ -91,7 +91,8 @@ fn telemetry(mut section: Section<'_>, server: &ServerConfig) -> TelemetryConfig
     let (own, public) = (telemetry.endpoint, server.endpoint);
     let same_host = own.ip() == public.ip() || own.ip().is_unspecified() || public.ip().is_unspecified();
     if own.port() == public.port() && own.port() != 0 && same_host {
-        section.problem_at("endpoint", "the same address as server.endpoint; health and metrics need their own");
+        section
+            .problem_at("endpoint", "the same address as server.endpoint; health and metrics need their own");
     }
     section.finish();
     telemetry

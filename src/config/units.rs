@@ -131,7 +131,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_duration() {
-        for text in ["", "10", "s", "-1s", "1d", "1 s", "1s ", "1.2.3s", ".s", "five", "1e3s", "99999999999h", "1S"] {
+        for text in
+            ["", "10", "s", "-1s", "1d", "1 s", "1s ", "1.2.3s", ".s", "five", "1e3s", "99999999999h", "1S"]
+        {
             assert_eq!(parse_duration(text), None, "{text}");
         }
     }

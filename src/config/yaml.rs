@@ -78,8 +78,7 @@ struct Stop;
 
 /// The one document of `text`. `None` when it holds none, or could not be read: then a problem says why.
 pub(super) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
-    let mut builder =
-        Builder { problems, open: Vec::new(), root: None, anchors: HashMap::new(), nodes: 0 };
+    let mut builder = Builder { problems, open: Vec::new(), root: None, anchors: HashMap::new(), nodes: 0 };
     for event in Parser::new_from_str(text) {
         let taken = match event {
             Ok((event, span)) => builder.take(event, span),
@@ -127,6 +126,9 @@ impl Node {
                 entries.push(Entry { key: (*key).to_owned(), origin: origin.clone(), node });
                 entries.len() - 1
             });
+            if depth + 1 == path.len() {
+                entries[at].origin = origin.clone();
+            }
             place = &mut entries[at].node;
         }
         *place = node;
@@ -212,7 +214,13 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn scalar(&mut self, text: String, style: ScalarStyle, anchor: usize, origin: Origin) -> Result<(), Stop> {
+    fn scalar(
+        &mut self,
+        text: String,
+        style: ScalarStyle,
+        anchor: usize,
+        origin: Origin,
+    ) -> Result<(), Stop> {
         if self.awaits_key() {
             return self.key(text, origin);
         }

@@ -1,8 +1,8 @@
 //! `exporters.otlp_http`: where everything goes, and how.
 
-
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -46,9 +46,12 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ExporterConfig> {
     let (logs_headers, logs_override) = signal_override(section.section("logs"));
     let (metrics_headers, metrics_override) = signal_override(section.section("metrics"));
     check_pair(&section, "tls", &tls);
-    check_pair(&section, "traces", &traces_override.tls.clone().or(&tls));
-    check_pair(&section, "logs", &logs_override.tls.clone().or(&tls));
-    check_pair(&section, "metrics", &metrics_override.tls.clone().or(&tls));
+    for (key, own) in [("traces", &traces_override), ("logs", &logs_override), ("metrics", &metrics_override)]
+    {
+        if own.tls.cert_file.is_some() || own.tls.key_file.is_some() {
+            check_pair(&section, key, &own.tls.clone().or(&tls));
+        }
+    }
     section.finish();
 
     let (traces, logs, metrics) = (traces?, logs?, metrics?);
@@ -194,7 +197,8 @@ fn headers(section: Section<'_>) -> HeaderMap {
         }
         let Some(text) = field.hidden().text() else { continue };
         let Ok(mut value) = HeaderValue::from_str(text) else {
-            field.problem("no header can have this value: it holds a line break or another control character");
+            field
+                .problem("no header can have this value: it holds a line break or another control character");
             continue;
         };
         value.set_sensitive(true);

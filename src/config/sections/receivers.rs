@@ -52,14 +52,15 @@ pub(super) fn read(mut section: Section<'_>, server: &ServerConfig) -> Receivers
         let Some(path) = path else { continue };
         match paths.iter().find(|(_, taken)| taken == path) {
             Some((other, _)) => {
-                let what = format!("receivers.{other} takes {path} already; each receiver needs its own path");
+                let what =
+                    format!("receivers.{other} takes {path} already; each receiver needs its own path");
                 section.problem_in(entry, "path", what);
             }
             None => paths.push((id.to_owned(), path.clone())),
         }
     }
     if !mentioned {
-        section.problem("no receiver is on; name at least one, such as `fastly:` or `circleci:`");
+        section.lacks("no receiver is on; name at least one, such as `fastly:` or `circleci:`");
     }
     if !receivers.circleci.is_empty() && server.request_timeout >= CIRCLECI_PATIENCE {
         section.note("server.request_timeout is not below the 10s that CircleCI waits for an answer");
@@ -95,7 +96,8 @@ fn circleci(id: &str, mut section: Section<'_>) -> CircleCiConfig {
         );
     }
     if !circleci.secrets.is_empty() && circleci.allow_unsigned {
-        section.note("allow_unsigned is true: webhooks without a signature are taken although secrets are set");
+        section
+            .note("allow_unsigned is true: webhooks without a signature are taken although secrets are set");
     }
     if circleci.secrets.iter().any(|secret| secret.expose().trim() != secret.expose()) {
         section.note("a secret begins or ends with white space; is that part of it?");
@@ -122,7 +124,9 @@ fn header_secret(field: &Field<'_>) -> Option<super::super::Secret> {
     let text = field.text()?;
     if text.trim() != text || HeaderValue::from_str(text).is_err() {
         // Such as a line break at the end of a secret that was read from a file.
-        field.problem("no header can have this value: it begins or ends with white space, or holds a control character");
+        field.problem(
+            "no header can have this value: it begins or ends with white space, or holds a control character",
+        );
         return None;
     }
     field.secret()
@@ -145,13 +149,19 @@ fn path(field: &Field<'_>) -> Option<String> {
     };
     let valid = path.parse::<http::uri::PathAndQuery>().is_ok_and(|parsed| parsed.as_str() == path);
     if !valid || path.contains(['?', '#']) {
-        field.problem(format!("{} is not a path: it has a query, a fragment or characters that need escaping", field.shown()));
+        field.problem(format!(
+            "{} is not a path: it has a query, a fragment or characters that need escaping",
+            field.shown()
+        ));
         return None;
     }
     let first = below.split('/').next().unwrap_or_default();
     if below.is_empty() || RESERVED.contains(&first) {
         let reserved = "/, /.well-known/…, /traceparent/… and /v1/…";
-        field.problem(format!("{} is answered by the relay itself, as are {reserved}; choose another", field.shown()));
+        field.problem(format!(
+            "{} is answered by the relay itself, as are {reserved}; choose another",
+            field.shown()
+        ));
         return None;
     }
     Some(path.to_owned())
@@ -162,7 +172,9 @@ fn path(field: &Field<'_>) -> Option<String> {
 fn service_ids(field: &Field<'_>) -> Option<Vec<String>> {
     let ids = field.list(service_id)?;
     if field.is_empty_list() {
-        field.problem("is empty, so Fastly's challenge would fail; list service ids, or \"*\" for any service");
+        field.problem(
+            "is empty, so Fastly's challenge would fail; list service ids, or \"*\" for any service",
+        );
     }
     Some(ids)
 }

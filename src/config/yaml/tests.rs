@@ -5,7 +5,10 @@ use super::*;
 fn problems_of(text: &str) -> Vec<(Origin, String)> {
     let mut problems = Vec::new();
     let _node = parse(text, &mut problems);
-    problems.into_iter().map(|problem| (problem.origin, format!("{}: {}", problem.path, problem.what))).collect()
+    problems
+        .into_iter()
+        .map(|problem| (problem.origin, format!("{}: {}", problem.path, problem.what)))
+        .collect()
 }
 
 fn only_problem_of(text: &str) -> (Origin, String) {
@@ -70,13 +73,20 @@ fn an_alias_of_its_own_collection_is_stopped() {
 fn nesting_is_bounded() {
     for text in ["[".repeat(5_000), "{a: ".repeat(5_000), "- ".repeat(5_000)] {
         let (_, what) = only_problem_of(&text);
-        assert!(what.contains("nested too deeply"), "{what}");
+        assert!(what.contains("nested too deeply") || what.contains("recursion limit"), "{what}");
     }
 }
 
 #[test]
 fn refuses_what_an_operator_cannot_have_meant() {
-    for text in ["a: 1\n---\nb: 2\n", "a: !secret x\n", "? [a]\n: b\n", "<<: {a: 1}\n", "a: *nowhere\n", "a: !!map {}\n"] {
+    for text in [
+        "a: 1\n---\nb: 2\n",
+        "a: !secret x\n",
+        "? [a]\n: b\n",
+        "<<: {a: 1}\n",
+        "a: *nowhere\n",
+        "a: !!map {}\n",
+    ] {
         assert_eq!(problems_of(text).len(), 1, "{text}");
     }
 }
