@@ -1,11 +1,22 @@
 //! OTLP, read and written without a model: a request is text, and what must change in it is an edit at a byte
 //! range.
 
-mod ids;
+pub(crate) mod json;
+
+mod schema;
+
+mod splice;
+
+mod walk;
 
 mod document;
 
-pub(crate) use document::{Logs, Metrics, SpanEvent, Traces};
+pub(crate) mod protobuf;
+
+mod ids;
+mod number;
+
+pub(crate) use document::{Line, Logs, Metrics, SpanEvent, Traces, read_line};
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 
 use std::fmt;

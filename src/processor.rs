@@ -1,3 +1,8 @@
 //! Processors: what happens between the queue and the exporter.
+//!
+//! A processor is pure and synchronous. It is told what arrived and what time it is, and answers with the export
+//! requests that are to leave now; it neither waits nor sends.
 
 mod span_events;
+
+pub(crate) use span_events::{SpanEvents, Work};

@@ -112,6 +112,8 @@ pub(crate) enum Repair {
     BareNumberWord,
     /// A number or a boolean where the field is a string, or the other way round.
     ValueType,
+    /// A span link without valid ids, which Collectors refuse the whole request for.
+    InvalidLink,
 }
 
 impl WebhookEvent {
@@ -148,6 +150,7 @@ impl Repair {
             Self::UnescapedQuote => "escaped a quote inside a string",
             Self::BareNumberWord => "quoted NaN or Infinity",
             Self::ValueType => "gave a value the type of its field",
+            Self::InvalidLink => "removed a span link without valid ids",
         }
     }
 }

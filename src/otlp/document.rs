@@ -1,25 +1,59 @@
 //! One line's spans, log records or metric points: the text that will leave as an export request.
+//!
+//! In: the text of one JSON object ([`read_line`]). Out: for each signal in it a document that is a complete
+//! OTLP/JSON export request once its edits are made. A line of one signal that needs no edit stays the very
+//! memory that it arrived in.
+
+mod logs;
+mod traces;
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{SpanId, TraceId};
+use super::Signal;
+use super::json::{Cursor, Fault};
+use super::splice::{Edits, Removals};
+use super::walk::{Dropped, Stop, Walk, walk};
+use crate::receiver::Repair;
 
-/// The spans of one line: one export request for `/v1/traces`.
-#[derive(Debug, Clone)]
-pub(crate) struct Traces {
-    text: Bytes,
+pub(crate) use logs::Logs;
+pub(crate) use traces::Traces;
+
+/// How often a line is read anew because a key stood in it twice. Every reading costs the whole line, so that a
+/// hostile one must not ask for more.
+const MAX_READINGS: usize = 32;
+
+/// What one line holds.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    pub(crate) traces: Option<Traces>,
+    pub(crate) logs: Option<Logs>,
+    pub(crate) metrics: Option<Metrics>,
+    pub(crate) repairs: Vec<Repair>,
+    /// Spans that could not go on.
+    pub(crate) dropped: Vec<DroppedSpan>,
+    /// Whether attributes or their values have members that no version of OTLP has.
+    pub(crate) has_strangers: bool,
+    /// One past the end of the object in the text.
+    pub(crate) end: usize,
 }
 
-/// The log records of one line.
-#[derive(Debug, Clone)]
-pub(crate) struct Logs {
-    text: Bytes,
+/// A span that was taken out of its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DroppedSpan {
+    /// Where in the line; near it, when a key that stood twice was taken out before.
+    pub(crate) at: usize,
+    pub(crate) reason: Cow<'static, str>,
+    pub(crate) text: Bytes,
 }
 
 /// The metric points of one line: one export request for `/v1/metrics`.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     text: Bytes,
+    points: u32,
 }
 
 /// A log event in the shape of a span event.
@@ -31,82 +65,146 @@ pub(crate) struct SpanEvent {
     pub(crate) json: Bytes,
 }
 
-// === impl Traces ===
-
-#[allow(unused_variables, clippy::todo, dead_code)] // replaced by the real reader
-impl Traces {
-    /// The ids of every span, in the order of the text. `attach` takes an index into this.
-    pub(crate) fn spans(&self) -> impl ExactSizeIterator<Item = (TraceId, SpanId)> + '_ {
-        std::iter::empty()
+/// Reads the object that begins at the start of `text`; what follows it is left alone. The text must be UTF-8.
+pub(crate) fn read_line(text: &Bytes) -> Result<Line, Fault> {
+    let (text, walk, end) = read(text)?;
+    if walk.sections == [false; 3] {
+        return Err(Fault::shape(0, "neither resourceSpans nor resourceLogs nor resourceMetrics"));
     }
-
-    /// Spans in this request.
-    pub(crate) fn span_count(&self) -> u32 {
-        todo!()
+    let nothing = walk.spans.is_empty() && walk.records.is_empty() && walk.points == 0;
+    if let (true, true, Some(at)) = (nothing, walk.dropped.is_empty(), walk.hollow) {
+        return Err(Fault::shape(at, "no scopeSpans, scopeLogs or scopeMetrics with anything in them"));
     }
-
-    /// Memory that holding this costs, in bytes, events that were attached included.
-    pub(crate) fn held_bytes(&self) -> usize {
-        todo!()
+    let mut line = Line {
+        repairs: walk.repairs,
+        dropped: walk.dropped.into_iter().map(|dropped| DroppedSpan::new(dropped, &text)).collect(),
+        has_strangers: walk.strangers > 0,
+        end,
+        ..Line::default()
+    };
+    match walk.sections {
+        _ if nothing => {}
+        [true, false, false] => line.traces = Some(Traces::new(text, walk.edits, walk.spans)),
+        _ => line.divide(&text, walk.edits)?,
     }
+    Ok(line)
+}
 
-    /// Adds an event to one span. Events of a span leave in the order of their times.
-    pub(crate) fn attach(&mut self, span: usize, event: SpanEvent) {
-        todo!()
-    }
+// === impl Line ===
 
-    /// The export request as JSON: a slice of what arrived when nothing had to change.
-    pub(crate) fn into_json(self) -> Bytes {
-        todo!()
+impl Line {
+    /// Gives every signal of the line a text of its own.
+    fn divide(&mut self, text: &Bytes, edits: Edits) -> Result<(), Fault> {
+        let (text, walk) = canonical(text, edits)?;
+        let members = top_level(&text)?;
+        for signal in Signal::ALL {
+            let items = match signal {
+                Signal::Traces => walk.spans.len(),
+                Signal::Logs => walk.records.len(),
+                Signal::Metrics => walk.points as usize,
+            };
+            if items == 0 {
+                continue;
+            }
+            let (text, walk) = canonical(&text, of_one_signal(&members, signal))?;
+            match signal {
+                Signal::Traces => self.traces = Some(Traces::new(text, walk.edits, walk.spans)),
+                Signal::Logs => self.logs = Some(Logs::new(text, walk.records)),
+                Signal::Metrics => self.metrics = Some(Metrics { text, points: walk.points }),
+            }
+        }
+        Ok(())
     }
 }
 
-// === impl Logs ===
+// === impl DroppedSpan ===
 
-#[allow(unused_variables, clippy::todo, dead_code)] // replaced by the real reader
-impl Logs {
-    /// For every log record, in the order of the text, the span it belongs to, if it names one.
-    pub(crate) fn records(&self) -> impl ExactSizeIterator<Item = Option<(TraceId, SpanId)>> + '_ {
-        std::iter::empty()
-    }
-
-    /// Log records in this request.
-    pub(crate) fn record_count(&self) -> u32 {
-        todo!()
-    }
-
-    /// Memory that holding this costs, in bytes.
-    pub(crate) fn held_bytes(&self) -> usize {
-        todo!()
-    }
-
-    /// The span event that this record becomes (contract section 4).
-    pub(crate) fn event(&self, record: usize) -> SpanEvent {
-        todo!()
-    }
-
-    /// The export request as JSON with only the records for which `keep` is true, or nothing when none is.
-    pub(crate) fn into_json(self, keep: impl Fn(usize) -> bool) -> Option<Bytes> {
-        todo!()
-    }
-
-    /// A request for `/v1/traces` in which each of the `chosen` records is an event on a zero-length span of its
-    /// own, the child of the span that the record names. Records without ids must not be chosen.
-    pub(crate) fn carrier_spans(&self, chosen: impl Fn(usize) -> bool) -> Option<Bytes> {
-        todo!()
+impl DroppedSpan {
+    fn new(dropped: Dropped, text: &Bytes) -> Self {
+        Self { at: dropped.at, reason: dropped.reason, text: text.slice(dropped.range) }
     }
 }
 
 // === impl Metrics ===
 
-#[allow(clippy::todo, dead_code)] // replaced by the real reader
 impl Metrics {
     /// Metric points in this request.
     pub(crate) fn point_count(&self) -> u32 {
-        todo!()
+        self.points
     }
 
+    /// The export request as JSON.
     pub(crate) fn into_json(self) -> Bytes {
         self.text
     }
 }
+
+/// Walks the text, without whatever it cannot be read with. Returns the text that was read and where the object
+/// ends in the text that was given.
+fn read(given: &Bytes) -> Result<(Bytes, Walk, usize), Fault> {
+    let mut text = given.clone();
+    for reading in 0..MAX_READINGS {
+        match walk(&text, 0) {
+            Ok(walk) => {
+                let end = if reading == 0 { walk.end } else { end_of_object(given)? };
+                let text = text.slice(..walk.end);
+                return Ok((text, walk, end));
+            }
+            Err(Stop::Fault(fault)) => return Err(fault),
+            Err(Stop::Without(range)) => {
+                let mut edits = Edits::default();
+                edits.delete(range);
+                text = edits.apply(&text);
+            }
+        }
+    }
+    Err(Fault::shape(0, "too many keys that stand twice in one object"))
+}
+
+/// The text with its edits made, and what is in it now. It needs no further edits.
+fn canonical(text: &Bytes, edits: Edits) -> Result<(Bytes, Walk), Fault> {
+    let (text, walk, _) = read(&edits.apply(text))?;
+    debug_assert!(walk.edits.is_empty(), "reading what was written asks for edits: {:?}", walk.edits);
+    Ok((text, walk))
+}
+
+fn end_of_object(text: &[u8]) -> Result<usize, Fault> {
+    let mut cursor = Cursor::new(text, 0);
+    cursor.skip_value()?;
+    Ok(cursor.at)
+}
+
+type TopLevel = Vec<(Option<Signal>, Range<usize>)>;
+
+fn top_level(text: &[u8]) -> Result<TopLevel, Fault> {
+    let mut members = Vec::new();
+    Cursor::new(text, 0).object(|cursor, start, key| {
+        let signal = match key.raw(cursor.bytes()) {
+            b"resourceSpans" => Some(Signal::Traces),
+            b"resourceLogs" => Some(Signal::Logs),
+            b"resourceMetrics" => Some(Signal::Metrics),
+            _ => None,
+        };
+        cursor.skip_value()?;
+        members.push((signal, start..cursor.at));
+        Ok(())
+    })?;
+    Ok(members)
+}
+
+/// Deletes what belongs to the other signals; what is not known stays with each.
+fn of_one_signal(members: &TopLevel, signal: Signal) -> Edits {
+    let mut edits = Edits::default();
+    let mut removals = Removals::default();
+    for (belongs_to, range) in members {
+        match belongs_to {
+            Some(other) if *other != signal => removals.remove(range.clone()),
+            _ => removals.keep(range.clone(), &mut edits),
+        }
+    }
+    removals.finish(&mut edits);
+    edits
+}
+
+#[cfg(test)]
+mod tests;

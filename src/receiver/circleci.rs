@@ -1,1 +1,114 @@
-//! CircleCI webhooks.
+//! CircleCI webhooks: one signed event is one span.
+//!
+//! In:  the headers and the bytes of one webhook. Out: a [`Reading`] with one item, or one rejection, or the reason
+//! why the event was ignored.
+//! Promises: the signature is checked over the bytes as they came, before anything is parsed; the same event always
+//! makes the same span; whatever an authentic event lacks, or has in an unexpected shape, is left out and never fails
+//! the event, unless it is the ids that the span is made of.
+//! Leaves to others: knowing redelivered events by their id (relay), what each outcome is answered with (server).
+
+mod signature;
+
+mod webhook;
+
+mod members;
+
+mod vcs;
+
+mod spans;
+
+mod attributes;
+
+mod export;
+
+mod traceparent;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+pub(crate) use traceparent::traceparent;
+
+use super::{Ignored, Item, Reading, Receiver, Rejected, Unauthorized, WebhookEvent};
+use crate::config::CircleCiConfig;
+use crate::otlp::Traces;
+use signature::Verifier;
+use webhook::{Malformed, Webhook};
+
+/// One configured `circleci` or `circleci/NAME` receiver.
+pub(crate) struct CircleCi {
+    id: String,
+    path: String,
+    service_name: String,
+    verifier: Verifier,
+}
+
+// === impl CircleCi ===
+
+impl CircleCi {
+    pub(crate) fn new(config: &CircleCiConfig) -> Self {
+        Self {
+            id: config.id.clone(),
+            path: config.path.clone(),
+            service_name: config.service_name.clone(),
+            verifier: Verifier::new(config),
+        }
+    }
+}
+
+impl Receiver for CircleCi {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Everyone: the signature covers the body, so the headers alone prove nothing.
+    fn admit(&self, _headers: &HeaderMap) -> Result<(), Unauthorized> {
+        Ok(())
+    }
+
+    fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
+        self.verifier.verify(headers, wire)
+    }
+
+    /// Goes by the event type in the body: the header that repeats it is outside the signature.
+    fn read(&self, body: &Bytes) -> Reading {
+        let webhook = match Webhook::read(body) {
+            Ok(webhook) => webhook,
+            Err(malformed) => {
+                let event = Some(WebhookEvent::Unknown);
+                return Reading { rejected: rejected(malformed, body), event, ..Reading::default() };
+            }
+        };
+        let reading = Reading {
+            event: Some(webhook.event),
+            event_id: webhook.id.as_deref().map(str::to_owned),
+            ..Reading::default()
+        };
+        if webhook.event == WebhookEvent::Unknown {
+            return Reading { ignored: Some(Ignored::UnknownEventType), ..reading };
+        }
+        let Some(request) = spans::export_request(&webhook, &self.service_name) else {
+            return Reading { ignored: Some(Ignored::NoId), ..reading };
+        };
+        match Traces::from_canonical(request) {
+            Some(traces) => Reading { items: vec![item(traces)], ..reading },
+            // Only a body beyond every limit gets here; its bytes are kept rather than the process harmed.
+            None => Reading { rejected: rejected(Malformed::too_large(), body), ..reading },
+        }
+    }
+}
+
+fn item(traces: Traces) -> Item {
+    Item { line: 1, traces: Some(traces), logs: None, metrics: None, repairs: Vec::new() }
+}
+
+fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {
+    let Malformed { line, column, reason } = malformed;
+    vec![Rejected { line, column, reason, input: body.clone() }]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! The log records of one line: as logs, as events of spans, or as events of spans of their own.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::super::json::{Cursor, Fault};
+use super::super::splice::{Edits, Removals};
+use super::super::walk::{RecordSite, event_edits, member_ranges};
+use super::super::{SpanId, TraceId};
+use super::traces::unsigned;
+use super::{SpanEvent, read_line};
+
+/// The name of an event whose log record has none and whose body is no text.
+const NAMELESS: &str = "\"log\"";
+
+/// The log records of one line. The text is canonical, all edits are made.
+#[derive(Debug, Clone)]
+pub(crate) struct Logs {
+    text: Bytes,
+    records: Vec<RecordSite>,
+}
+
+/// The members of a log record that an event is made of, as they stand in the text.
+#[derive(Debug, Default)]
+struct Record<'a> {
+    time: u64,
+    observed: u64,
+    event_name: Option<&'a str>,
+    body: Option<&'a str>,
+    severity_number: Option<&'a str>,
+    severity_text: Option<&'a str>,
+    /// Without the brackets.
+    attributes: Option<&'a str>,
+    dropped_attributes: Option<&'a str>,
+}
+
+// === impl Logs ===
+
+impl Logs {
+    pub(super) fn new(text: Bytes, records: Vec<RecordSite>) -> Self {
+        Self { text, records }
+    }
+
+    /// Reads an export request that the program wrote itself.
+    #[cfg(test)]
+    pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
+        read_line(&json.into()).ok()?.logs
+    }
+
+    /// For every log record, in the order of the text, the span it belongs to, if it names one.
+    pub(crate) fn records(&self) -> impl ExactSizeIterator<Item = Option<(TraceId, SpanId)>> + '_ {
+        self.records.iter().map(|record| record.ids)
+    }
+
+    /// Log records in this request.
+    pub(crate) fn record_count(&self) -> u32 {
+        u32::try_from(self.records.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Memory that holding this costs, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.text.len() + self.records.capacity() * size_of::<RecordSite>()
+    }
+
+    /// The span event that this record becomes (contract section 4).
+    pub(crate) fn event(&self, record: usize) -> SpanEvent {
+        self.event_of(&self.records[record].range)
+    }
+
+    fn event_of(&self, range: &Range<usize>) -> SpanEvent {
+        let record = self.record(range);
+        let json = Bytes::from(record.event());
+        let json = match record.attributes {
+            // The record may have attributes of its own by the names that are added here.
+            Some(attributes) if attributes.contains("\"log.") => match event_edits(&json) {
+                Ok(edits) => edits.apply(&json),
+                Err(_) => json,
+            },
+            _ => json,
+        };
+        SpanEvent { time_unix_nano: record.event_time(), json }
+    }
+
+    /// The export request as JSON with only the records for which `keep` is true, or nothing when none is.
+    pub(crate) fn into_json(self, keep: impl Fn(usize) -> bool) -> Option<Bytes> {
+        let kept = (0..self.records.len()).filter(|&index| keep(index)).count();
+        if kept == 0 {
+            return None;
+        }
+        let mut edits = Edits::default();
+        if kept < self.records.len() {
+            let mut index = 0;
+            for list in self.records.chunk_by(|one, other| one.list == other.list) {
+                let mut removals = Removals::default();
+                for record in list {
+                    match keep(index) {
+                        true => removals.keep(record.range.clone(), &mut edits),
+                        false => removals.remove(record.range.clone()),
+                    }
+                    index += 1;
+                }
+                removals.finish(&mut edits);
+            }
+        }
+        Some(edits.apply(&self.text))
+    }
+
+    /// A request for `/v1/traces` in which each of the `chosen` records is an event on a zero-length span of its
+    /// own, the child of the span that the record names. Records without ids must not be chosen.
+    pub(crate) fn carrier_spans(&self, chosen: impl Fn(usize) -> bool) -> Option<Bytes> {
+        let mut resource_spans = Vec::new();
+        let mut index = 0;
+        // The text was read before, so that it cannot fail now.
+        for resource_logs in elements_of(&self.text, 0, "resourceLogs").ok()? {
+            let mut scope_spans = Vec::new();
+            for scope_logs in elements_of(&self.text, resource_logs.start, "scopeLogs").ok()? {
+                let mut spans = Vec::new();
+                while let Some(site) = self.records.get(index).filter(|site| site.range.end <= scope_logs.end)
+                {
+                    if let (Some(ids), true) = (site.ids, chosen(index)) {
+                        spans.push(self.carrier_span(ids, &site.range));
+                    }
+                    index += 1;
+                }
+                if !spans.is_empty() {
+                    let rest = self.other_members(scope_logs.start, "logRecords")?;
+                    scope_spans.push(format!("{{{rest}\"spans\":[{}]}}", spans.join(",")));
+                }
+            }
+            if !scope_spans.is_empty() {
+                let rest = self.other_members(resource_logs.start, "scopeLogs")?;
+                resource_spans.push(format!("{{{rest}\"scopeSpans\":[{}]}}", scope_spans.join(",")));
+            }
+        }
+        (!resource_spans.is_empty())
+            .then(|| format!("{{\"resourceSpans\":[{}]}}", resource_spans.join(",")).into())
+    }
+
+    fn carrier_span(&self, (trace_id, parent): (TraceId, SpanId), range: &Range<usize>) -> String {
+        let record = self.record(range);
+        let time = record.event_time();
+        let span_id = carrier_id(&self.text[range.clone()]);
+        format!(
+            "{{\"traceId\":\"{trace_id}\",\"spanId\":\"{span_id}\",\"parentSpanId\":\"{parent}\",\"name\":{},\
+             \"kind\":1,\"startTimeUnixNano\":\"{time}\",\"endTimeUnixNano\":\"{time}\",\"events\":[{}]}}",
+            record.event_name(),
+            String::from_utf8_lossy(&self.event_of(range).json),
+        )
+    }
+
+    /// All members of an object but one, each with a comma behind it.
+    fn other_members(&self, open: usize, without: &str) -> Option<String> {
+        let text = std::str::from_utf8(&self.text).ok()?;
+        let members = member_ranges(&self.text, open).ok()?;
+        Some(
+            members
+                .iter()
+                .filter(|(key, _)| key.raw(&self.text) != without.as_bytes())
+                .filter_map(|(_, range)| text.get(range.clone()))
+                .flat_map(|member| [member, ","])
+                .collect(),
+        )
+    }
+
+    fn record(&self, range: &Range<usize>) -> Record<'_> {
+        let mut record = Record::default();
+        let Ok(members) = member_ranges(&self.text, range.start) else { return record };
+        for (key, member) in members {
+            let mut value = Cursor::new(&self.text, key.end + 1);
+            value.skip_whitespace();
+            value.at += 1; // the colon
+            value.skip_whitespace();
+            let Ok(literal) = std::str::from_utf8(&self.text[value.at..member.end]) else { continue };
+            match key.raw(&self.text) {
+                b"timeUnixNano" => record.time = unsigned(literal.as_bytes()),
+                b"observedTimeUnixNano" => record.observed = unsigned(literal.as_bytes()),
+                b"eventName" if literal != "\"\"" => record.event_name = Some(literal),
+                b"body" => record.body = Some(literal),
+                b"severityNumber" if literal != "0" => record.severity_number = Some(literal),
+                b"severityText" if literal != "\"\"" => record.severity_text = Some(literal),
+                b"attributes" => {
+                    record.attributes = literal
+                        .strip_prefix('[')
+                        .and_then(|rest| rest.strip_suffix(']'))
+                        .map(str::trim)
+                        .filter(|list| !list.is_empty());
+                }
+                b"droppedAttributesCount" if literal != "0" => record.dropped_attributes = Some(literal),
+                _ => {}
+            }
+        }
+        record
+    }
+}
+
+// === impl Record ===
+
+impl Record<'_> {
+    fn event_time(&self) -> u64 {
+        if self.time != 0 { self.time } else { self.observed }
+    }
+
+    /// The body as a string literal, when it is a string and not an empty one.
+    fn string_body(&self) -> Option<&str> {
+        let body = self.body?;
+        let members = member_ranges(body.as_bytes(), 0).ok()?;
+        let [(key, member)] = &members[..] else { return None };
+        if key.raw(body.as_bytes()) != b"stringValue" {
+            return None;
+        }
+        let literal = body.get(key.end + 1..member.end)?.trim_start().strip_prefix(':')?.trim_start();
+        (literal != "\"\"").then_some(literal)
+    }
+
+    /// The name of the event, as a string literal.
+    fn event_name(&self) -> &str {
+        self.event_name.or_else(|| self.string_body()).unwrap_or(NAMELESS)
+    }
+
+    fn event(&self) -> String {
+        let mut attributes: Vec<String> = self.attributes.map(str::to_owned).into_iter().collect();
+        if let Some(number) = self.severity_number {
+            attributes
+                .push(format!("{{\"key\":\"log.severity_number\",\"value\":{{\"intValue\":\"{number}\"}}}}"));
+        }
+        if let Some(text) = self.severity_text {
+            attributes
+                .push(format!("{{\"key\":\"log.severity_text\",\"value\":{{\"stringValue\":{text}}}}}"));
+        }
+        let named_by_body = self.event_name.is_none() && self.string_body().is_some();
+        if let Some(body) = self.body.filter(|_| !named_by_body && !self.is_empty_body()) {
+            attributes.push(format!("{{\"key\":\"log.body\",\"value\":{body}}}"));
+        }
+        let mut event = String::from("{");
+        if self.event_time() != 0 {
+            event.push_str(&format!("\"timeUnixNano\":\"{}\",", self.event_time()));
+        }
+        event.push_str(&format!("\"name\":{}", self.event_name()));
+        if !attributes.is_empty() {
+            event.push_str(&format!(",\"attributes\":[{}]", attributes.join(",")));
+        }
+        if let Some(count) = self.dropped_attributes {
+            event.push_str(&format!(",\"droppedAttributesCount\":{count}"));
+        }
+        event.push('}');
+        event
+    }
+
+    /// Whether the body is there only in form: `{}` or an empty string.
+    fn is_empty_body(&self) -> bool {
+        self.body.is_some_and(|body| {
+            let compact: String = body.split_ascii_whitespace().collect();
+            matches!(compact.as_str(), "{}" | "{\"stringValue\":\"\"}")
+        })
+    }
+}
+
+/// The elements of a list that is a member of the object at `open`.
+fn elements_of(text: &[u8], open: usize, list: &str) -> Result<Vec<Range<usize>>, Fault> {
+    let mut elements = Vec::new();
+    Cursor::new(text, open).object(|cursor, _, key| {
+        if key.raw(cursor.bytes()) != list.as_bytes() {
+            return cursor.skip_value();
+        }
+        cursor.array(|cursor, start| {
+            cursor.skip_value()?;
+            elements.push(start..cursor.at);
+            Ok(())
+        })
+    })?;
+    Ok(elements)
+}
+
+/// The id of a carrier span follows from its record, so that a record that is delivered twice makes one span.
+fn carrier_id(record: &[u8]) -> SpanId {
+    let digest = Sha256::digest(record);
+    let first: [u8; 8] = *digest.first_chunk().expect("a SHA-256 digest has 32 bytes");
+    SpanId::new(first).or_else(|| SpanId::new([1; 8])).expect("ones are not zeros")
+}

@@ -1,0 +1,130 @@
+//! The spans of one line, and the events that join them.
+
+use bytes::Bytes;
+
+use super::super::json::{Cursor, Fault};
+use super::super::number::integer;
+use super::super::splice::Edits;
+use super::super::walk::{EventsSite, SpanSite};
+use super::super::{SpanId, TraceId};
+use super::{SpanEvent, canonical, read_line};
+
+/// The spans of one line: one export request for `/v1/traces`.
+#[derive(Debug, Clone)]
+pub(crate) struct Traces {
+    text: Bytes,
+    edits: Edits,
+    spans: Vec<SpanSite>,
+    /// By the place of the span; in the order in which they came.
+    attached: Vec<(usize, SpanEvent)>,
+    attached_bytes: usize,
+}
+
+// === impl Traces ===
+
+impl Traces {
+    pub(super) fn new(text: Bytes, edits: Edits, spans: Vec<SpanSite>) -> Self {
+        Self { text, edits, spans, attached: Vec::new(), attached_bytes: 0 }
+    }
+
+    /// Reads an export request that the program wrote itself.
+    pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
+        read_line(&json.into()).ok()?.traces
+    }
+
+    /// The ids of every span, in the order of the text. `attach` takes an index into this.
+    pub(crate) fn spans(&self) -> impl ExactSizeIterator<Item = (TraceId, SpanId)> + '_ {
+        self.spans.iter().map(|span| (span.trace_id, span.span_id))
+    }
+
+    /// Spans in this request.
+    pub(crate) fn span_count(&self) -> u32 {
+        u32::try_from(self.spans.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Memory that holding this costs, in bytes, events that were attached included.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.text.len()
+            + self.edits.held_bytes()
+            + self.spans.capacity() * size_of::<SpanSite>()
+            + self.attached.capacity() * size_of::<(usize, SpanEvent)>()
+            + self.attached_bytes
+    }
+
+    /// Adds an event to one span. Events of a span leave in the order of their times.
+    pub(crate) fn attach(&mut self, span: usize, event: SpanEvent) {
+        debug_assert!(span < self.spans.len());
+        self.attached_bytes += event.json.len();
+        self.attached.push((span, event));
+    }
+
+    /// The export request as JSON: a slice of what arrived when nothing had to change.
+    pub(crate) fn into_json(mut self) -> Bytes {
+        if self.attached.is_empty() {
+            return self.edits.apply(&self.text);
+        }
+        let joins_others = self.attached.iter().any(|(span, _)| {
+            self.spans.get(*span).is_some_and(|span| matches!(span.events, EventsSite::Present(_)))
+        });
+        if joins_others && !self.edits.is_empty() {
+            // The list will be replaced as a whole, so that nothing inside it may still have to change.
+            if let Ok((text, walk)) = canonical(&self.text, std::mem::take(&mut self.edits)) {
+                self.text = text;
+                self.spans = walk.spans;
+            }
+        }
+        // Stable: events of one time stay in the order in which they came.
+        self.attached.sort_by_key(|(span, event)| (*span, event.time_unix_nano));
+        for group in self.attached.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some(site) = self.spans.get(group[0].0) else { continue };
+            let new = group.iter().map(|(_, event)| (event.time_unix_nano, &event.json[..]));
+            match &site.events {
+                EventsSite::Absent { at } => self.edits.insert(*at, format!(",\"events\":[{}]", joined(new))),
+                EventsSite::Empty { at } => self.edits.insert(*at, joined(new)),
+                EventsSite::Present(list) => {
+                    let mut all = existing(&self.text, list.start).unwrap_or_default();
+                    all.extend(new);
+                    all.sort_by_key(|(time, _)| *time);
+                    self.edits.replace(list.clone(), format!("[{}]", joined(all.into_iter())));
+                }
+            }
+        }
+        self.edits.apply(&self.text)
+    }
+}
+
+/// The events that a span came with, each with its time.
+fn existing(text: &[u8], open: usize) -> Result<Vec<(u64, &[u8])>, Fault> {
+    let mut events = Vec::new();
+    Cursor::new(text, open).array(|cursor, start| {
+        let mut time = 0;
+        cursor.object(|cursor, _, key| {
+            let from = cursor.at;
+            cursor.skip_value()?;
+            if key.raw(cursor.bytes()) == b"timeUnixNano" {
+                time = unsigned(&cursor.bytes()[from..cursor.at]);
+            }
+            Ok(())
+        })?;
+        events.push((time, &text[start..cursor.at]));
+        Ok(())
+    })?;
+    Ok(events)
+}
+
+/// A 64-bit number, in quotes or not; zero for anything else.
+pub(super) fn unsigned(literal: &[u8]) -> u64 {
+    let digits = literal.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(literal);
+    integer(digits).and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
+}
+
+fn joined<'a>(events: impl Iterator<Item = (u64, &'a [u8])>) -> String {
+    let mut list = Vec::new();
+    for (_, json) in events {
+        if !list.is_empty() {
+            list.push(b',');
+        }
+        list.extend_from_slice(json);
+    }
+    String::from_utf8(list).expect("events are slices of text that is UTF-8")
+}

@@ -1,0 +1,373 @@
+//! OTLP/JSON to OTLP protobuf, straight from text to bytes along the [`schema`](super::schema).
+//!
+//! In: an export request that the reader has passed, with its edits made. Out: the same data as protobuf. Fields
+//! leave in the order of the text, which the format allows.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::json::{Cursor, Fault};
+use super::number::integer;
+use super::schema::{Field, Int, Kind, LINE, Message};
+use super::{Signal, decode_hex};
+
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const LENGTH: u32 = 2;
+const FIXED32: u32 = 5;
+
+const TOLERANT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, TOLERANT);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, TOLERANT);
+
+/// Encodes an export request. A fault means that the text was not one.
+pub(crate) fn encode(signal: Signal, json: &[u8]) -> Result<Vec<u8>, Fault> {
+    let section = &LINE.fields[signal as usize];
+    let mut out = Vec::with_capacity(json.len() / 2);
+    Cursor::new(json, 0).object(|cursor, _, key| {
+        if key.raw(cursor.bytes()) != section.name.as_bytes() {
+            return cursor.skip_value();
+        }
+        // Every request has its one list as field 1; only a line has three of them.
+        let field = Field { number: 1, name: section.name, legacy: None, kind: section.kind };
+        value(cursor, &field, &mut out)
+    })?;
+    Ok(out)
+}
+
+/// Bytes from Base64 of either alphabet, padded or not, as proto3 JSON allows.
+pub(crate) fn base64_bytes(literal: &[u8]) -> Option<Vec<u8>> {
+    STANDARD.decode(literal).or_else(|_| URL_SAFE.decode(literal)).ok()
+}
+
+fn message(cursor: &mut Cursor<'_>, message: &'static Message, out: &mut Vec<u8>) -> Result<(), Fault> {
+    cursor.object(|cursor, _, key| {
+        let name = key.unescaped(cursor.bytes());
+        match message.fields.iter().find(|field| field.name.as_bytes() == &*name) {
+            Some(field) => value(cursor, field, out),
+            None => cursor.skip_value(),
+        }
+    })
+}
+
+fn value(cursor: &mut Cursor<'_>, field: &Field, out: &mut Vec<u8>) -> Result<(), Fault> {
+    if cursor.peek() == Some(b'n') {
+        return cursor.word("null");
+    }
+    match field.kind {
+        Kind::Message(kind) => {
+            tag(field.number, LENGTH, out);
+            delimited(out, |out| message(cursor, kind, out))
+        }
+        Kind::Messages(kind) => cursor.array(|cursor, _| {
+            tag(field.number, LENGTH, out);
+            delimited(out, |out| message(cursor, kind, out))
+        }),
+        Kind::Strings => cursor.array(|cursor, _| string(cursor, field.number, out)),
+        Kind::String => string(cursor, field.number, out),
+        Kind::TraceId => hex::<16>(cursor, field, out),
+        Kind::SpanId | Kind::ParentSpanId => hex::<8>(cursor, field, out),
+        Kind::Bytes => {
+            let at = cursor.at;
+            let text = cursor.string()?;
+            let decoded = base64_bytes(&text.unescaped(cursor.bytes()));
+            bytes(field.number, &decoded.ok_or_else(|| Fault::shape(at, "not Base64"))?, out);
+            Ok(())
+        }
+        Kind::Bool => {
+            let word = if cursor.peek() == Some(b't') { "true" } else { "false" };
+            cursor.word(word)?;
+            tag(field.number, VARINT, out);
+            out.push(u8::from(word == "true"));
+            Ok(())
+        }
+        Kind::Double => {
+            tag(field.number, FIXED64, out);
+            double(cursor, out)
+        }
+        Kind::Int(int) => {
+            tag(field.number, int.wire_type(), out);
+            let number = number(cursor)?;
+            int.write(number, out);
+            Ok(())
+        }
+        Kind::Enum(_) => {
+            tag(field.number, VARINT, out);
+            let number = number(cursor)?;
+            Int::Int64.write(number, out);
+            Ok(())
+        }
+        Kind::Doubles => {
+            tag(field.number, LENGTH, out);
+            delimited(out, |out| cursor.array(|cursor, _| double(cursor, out)))
+        }
+        Kind::Ints(int) => {
+            tag(field.number, LENGTH, out);
+            delimited(out, |out| {
+                cursor.array(|cursor, _| {
+                    let number = number(cursor)?;
+                    int.write(number, out);
+                    Ok(())
+                })
+            })
+        }
+    }
+}
+
+// === impl Int ===
+
+impl Int {
+    fn wire_type(self) -> u32 {
+        match self {
+            Self::Uint32 | Self::Sint32 | Self::Int64 | Self::Uint64 => VARINT,
+            Self::Fixed32 => FIXED32,
+            Self::Sfixed64 | Self::Fixed64 => FIXED64,
+        }
+    }
+
+    /// Writes the value alone. Its range was checked by the reader: what is cut off here is sign extension.
+    fn write(self, number: i128, out: &mut Vec<u8>) {
+        match self {
+            Self::Uint32 | Self::Int64 | Self::Uint64 => varint(number as u64, out),
+            Self::Sint32 => varint(u64::from(((number << 1) ^ (number >> 127)) as u32), out),
+            Self::Fixed32 => out.extend_from_slice(&(number as u32).to_le_bytes()),
+            Self::Sfixed64 | Self::Fixed64 => out.extend_from_slice(&(number as u64).to_le_bytes()),
+        }
+    }
+}
+
+/// Reads an integer, in quotes or not.
+fn number(cursor: &mut Cursor<'_>) -> Result<i128, Fault> {
+    let at = cursor.at;
+    let literal = literal(cursor)?;
+    integer(literal).ok_or_else(|| Fault::shape(at, "not an integer"))
+}
+
+fn double(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let at = cursor.at;
+    let literal = literal(cursor)?;
+    // Rust reads the words of proto3 JSON as they are: NaN, Infinity, -Infinity.
+    let number: Option<f64> = std::str::from_utf8(literal).ok().and_then(|text| text.parse().ok());
+    let number = number.ok_or_else(|| Fault::shape(at, "not a number"))?;
+    out.extend_from_slice(&number.to_le_bytes());
+    Ok(())
+}
+
+fn literal<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
+    if cursor.peek() == Some(b'"') {
+        let text = cursor.string()?;
+        return Ok(text.raw(cursor.bytes()));
+    }
+    let (start, end) = cursor.number()?;
+    Ok(&cursor.bytes()[start..end])
+}
+
+fn string(cursor: &mut Cursor<'_>, field: u32, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let text = cursor.string()?;
+    bytes(field, &text.unescaped(cursor.bytes()), out);
+    Ok(())
+}
+
+fn hex<const N: usize>(cursor: &mut Cursor<'_>, field: &Field, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let at = cursor.at;
+    let text = cursor.string()?;
+    let raw = text.raw(cursor.bytes());
+    if !raw.is_empty() {
+        let id = decode_hex::<N>(raw).ok_or_else(|| Fault::shape(at, "not a hexadecimal id"))?;
+        bytes(field.number, &id, out);
+    }
+    Ok(())
+}
+
+fn bytes(field: u32, content: &[u8], out: &mut Vec<u8>) {
+    tag(field, LENGTH, out);
+    varint(content.len() as u64, out);
+    out.extend_from_slice(content);
+}
+
+fn tag(field: u32, wire_type: u32, out: &mut Vec<u8>) {
+    varint(u64::from(field << 3 | wire_type), out);
+}
+
+fn varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Writes something with its length in front. One byte is left for the length; the few contents that need more
+/// are moved.
+fn delimited(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), Fault>) -> Result<(), Fault> {
+    let start = out.len();
+    out.push(0);
+    write(out)?;
+    let length = out.len() - start - 1;
+    if let Ok(short @ 0..=0x7f) = u8::try_from(length) {
+        out[start] = short;
+        return Ok(());
+    }
+    let mut prefix = Vec::with_capacity(5);
+    varint(length as u64, &mut prefix);
+    out.splice(start..=start, prefix);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{
+        AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList,
+    };
+    use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+    use prost::Message as _;
+
+    use super::*;
+
+    fn key_value(key: &str, value: Option<Value>) -> KeyValue {
+        KeyValue { key: key.to_owned(), value: Some(AnyValue { value }), ..KeyValue::default() }
+    }
+
+    #[test]
+    fn every_field_of_a_span_arrives_as_itself() {
+        let json = r#"{"unknown":[1],"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"é\n\ud83d\ude00"}}],
+            "droppedAttributesCount":1},"schemaUrl":"u","scopeSpans":[{"scope":{"name":"n","version":"v"},"schemaUrl":"w","spans":[
+            {"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","traceState":"a=b","parentSpanId":"0102030405060708",
+            "name":"x","kind":99,"startTimeUnixNano":"18446744073709551615","endTimeUnixNano":5,"flags":4294967295,"someday":{},
+            "attributes":[{"key":"i","value":{"intValue":"-9223372036854775808"}},{"key":"d","value":{"doubleValue":"-Infinity"}},
+            {"key":"b","value":{"boolValue":false}},{"key":"y","value":{"bytesValue":"aGk="}},{"key":"e","value":{}},
+            {"key":"a","value":{"arrayValue":{"values":[{"intValue":0},{}]}}},{"key":"k","value":{"kvlistValue":{}}}],
+            "droppedAttributesCount":2,"events":[{"timeUnixNano":"7","name":"ev"}],"droppedEventsCount":3,
+            "links":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203332","flags":1}],"droppedLinksCount":4,
+            "status":{"code":2,"message":"m"}}]}]}]}"#;
+        let trace_id = vec![
+            0x0a, 0xf7, 0x65, 0x19, 0x16, 0xcd, 0x43, 0xdd, 0x84, 0x48, 0xeb, 0x21, 0x1c, 0x80, 0x31, 0x9c,
+        ];
+        let span = Span {
+            trace_id: trace_id.clone(),
+            span_id: vec![0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31],
+            trace_state: "a=b".to_owned(),
+            parent_span_id: vec![1, 2, 3, 4, 5, 6, 7, 8],
+            flags: u32::MAX,
+            name: "x".to_owned(),
+            kind: 99,
+            start_time_unix_nano: u64::MAX,
+            end_time_unix_nano: 5,
+            attributes: vec![
+                key_value("i", Some(Value::IntValue(i64::MIN))),
+                key_value("d", Some(Value::DoubleValue(f64::NEG_INFINITY))),
+                key_value("b", Some(Value::BoolValue(false))),
+                key_value("y", Some(Value::BytesValue(b"hi".to_vec()))),
+                key_value("e", None),
+                key_value(
+                    "a",
+                    Some(Value::ArrayValue(ArrayValue {
+                        values: vec![AnyValue { value: Some(Value::IntValue(0)) }, AnyValue { value: None }],
+                    })),
+                ),
+                key_value("k", Some(Value::KvlistValue(KeyValueList::default()))),
+            ],
+            dropped_attributes_count: 2,
+            events: vec![Event { time_unix_nano: 7, name: "ev".to_owned(), ..Event::default() }],
+            dropped_events_count: 3,
+            links: vec![Link {
+                trace_id,
+                span_id: vec![0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x32],
+                flags: 1,
+                ..Link::default()
+            }],
+            dropped_links_count: 4,
+            status: Some(Status { message: "m".to_owned(), code: 2 }),
+        };
+        let expected = ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans {
+                resource: Some(Resource {
+                    attributes: vec![key_value("service.name", Some(Value::StringValue("é\n😀".to_owned())))],
+                    dropped_attributes_count: 1,
+                    ..Resource::default()
+                }),
+                scope_spans: vec![ScopeSpans {
+                    scope: Some(InstrumentationScope {
+                        name: "n".to_owned(),
+                        version: "v".to_owned(),
+                        ..InstrumentationScope::default()
+                    }),
+                    spans: vec![span],
+                    schema_url: "w".to_owned(),
+                }],
+                schema_url: "u".to_owned(),
+            }],
+        };
+        let bytes = encode(Signal::Traces, json.as_bytes()).unwrap();
+        assert_eq!(ExportTraceServiceRequest::decode(&bytes[..]).unwrap(), expected);
+    }
+
+    #[test]
+    fn every_field_of_a_log_record_arrives_as_itself() {
+        let json = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"1","observedTimeUnixNano":"2","severityNumber":9,
+            "severityText":"INFO","body":{"stringValue":"b"},"attributes":[{"key":"a","value":{"intValue":"1"}}],"droppedAttributesCount":3,
+            "flags":1,"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","eventName":"e"}]}]}]}"#;
+        let bytes = encode(Signal::Logs, json.as_bytes()).unwrap();
+        let request = ExportLogsServiceRequest::decode(&bytes[..]).unwrap();
+        let record = &request.resource_logs[0].scope_logs[0].log_records[0];
+        assert_eq!(
+            (record.time_unix_nano, record.observed_time_unix_nano, record.severity_number),
+            (1, 2, 9)
+        );
+        assert_eq!((&*record.severity_text, &*record.event_name, record.flags), ("INFO", "e", 1));
+        assert_eq!(record.body, Some(AnyValue { value: Some(Value::StringValue("b".to_owned())) }));
+        assert_eq!(record.attributes, [key_value("a", Some(Value::IntValue(1)))]);
+        assert_eq!(
+            (record.dropped_attributes_count, record.trace_id.len(), record.span_id.len()),
+            (3, 16, 8)
+        );
+    }
+
+    #[test]
+    fn metric_points_of_every_kind_arrive_as_themselves() {
+        let json = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
+            {"name":"g","unit":"1","gauge":{"dataPoints":[{"timeUnixNano":"3","asInt":"-4","exemplars":[{"asDouble":0.5}]}]}},
+            {"sum":{"dataPoints":[{"asDouble":0,"startTimeUnixNano":"1"}],"aggregationTemporality":2,"isMonotonic":true}},
+            {"histogram":{"dataPoints":[{"count":"3","sum":0,"bucketCounts":["1","2"],"explicitBounds":[0.5],"min":-1}]}},
+            {"exponentialHistogram":{"dataPoints":[{"scale":-3,"zeroCount":"1","positive":{"offset":-2,"bucketCounts":["300"]}}]}},
+            {"summary":{"dataPoints":[{"count":"1","quantileValues":[{"quantile":0.5,"value":2}]}]}}]}]}]}"#;
+        let bytes = encode(Signal::Metrics, json.as_bytes()).unwrap();
+        let request = ExportMetricsServiceRequest::decode(&bytes[..]).unwrap();
+        let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
+        let Some(Data::Gauge(gauge)) = &metrics[0].data else { panic!() };
+        assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsInt(-4)));
+        assert_eq!(gauge.data_points[0].exemplars.len(), 1);
+        let Some(Data::Sum(sum)) = &metrics[1].data else { panic!() };
+        assert_eq!((sum.aggregation_temporality, sum.is_monotonic), (2, true));
+        assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsDouble(0.0)));
+        let Some(Data::Histogram(histogram)) = &metrics[2].data else { panic!() };
+        let point = &histogram.data_points[0];
+        assert_eq!((point.count, point.sum, point.min, point.max), (3, Some(0.0), Some(-1.0), None));
+        assert_eq!((&point.bucket_counts[..], &point.explicit_bounds[..]), (&[1, 2][..], &[0.5][..]));
+        let Some(Data::ExponentialHistogram(histogram)) = &metrics[3].data else { panic!() };
+        let point = &histogram.data_points[0];
+        let positive = point.positive.as_ref().unwrap();
+        assert_eq!(
+            (point.scale, point.zero_count, positive.offset, &positive.bucket_counts[..]),
+            (-3, 1, -2, &[300][..])
+        );
+        let Some(Data::Summary(summary)) = &metrics[4].data else { panic!() };
+        assert_eq!(
+            (
+                summary.data_points[0].quantile_values[0].quantile,
+                summary.data_points[0].quantile_values[0].value
+            ),
+            (0.5, 2.0)
+        );
+    }
+}

@@ -1,0 +1,441 @@
+//! The messages of OTLP as one table: names as JSON writes them, numbers and types as protobuf does
+//! (opentelemetry-proto 1.11, `trace.proto`, `logs.proto`, `metrics.proto`, `common.proto`, `resource.proto`).
+//!
+//! The reader walks a line along this table, and so does the protobuf writer: what one of them knows the other
+//! knows too.
+
+/// A message and its fields.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) fields: &'static [Field],
+    /// What the reader has to notice about it, besides its fields.
+    pub(crate) role: Role,
+}
+
+/// A field of a message.
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    /// A name that this field had in earlier versions of OTLP.
+    pub(crate) legacy: Option<&'static str>,
+    pub(crate) number: u32,
+    pub(crate) kind: Kind,
+}
+
+/// The type of a field.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Message(&'static Message),
+    Messages(&'static Message),
+    String,
+    Strings,
+    Bool,
+    Double,
+    Doubles,
+    /// Base64 in JSON.
+    Bytes,
+    /// Hexadecimal in JSON, 16 bytes.
+    TraceId,
+    /// Hexadecimal in JSON, 8 bytes.
+    SpanId,
+    /// As [`Kind::SpanId`], and may be missing.
+    ParentSpanId,
+    Int(Int),
+    Ints(Int),
+    /// The names that the field's numbers have; JSON must use the numbers.
+    Enum(&'static [(&'static str, i32)]),
+}
+
+/// The integer types that OTLP uses; the 64-bit ones are strings in canonical JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Int {
+    Uint32,
+    Fixed32,
+    Sint32,
+    Int64,
+    Sfixed64,
+    Uint64,
+    Fixed64,
+}
+
+/// Messages that are more than their fields to the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Plain,
+    /// The whole line: one member for each signal.
+    Line,
+    /// Exists for what its second field holds.
+    Container,
+    /// Has exactly one member.
+    AnyValue,
+    KeyValue,
+    Span,
+    Link,
+    LogRecord,
+    Point,
+}
+
+// === impl Int ===
+
+impl Int {
+    pub(crate) fn is_64_bit(self) -> bool {
+        !matches!(self, Self::Uint32 | Self::Fixed32 | Self::Sint32)
+    }
+
+    /// The smallest and the largest value.
+    pub(crate) fn range(self) -> (i128, i128) {
+        match self {
+            Self::Uint32 | Self::Fixed32 => (0, u32::MAX as i128),
+            Self::Sint32 => (i32::MIN as i128, i32::MAX as i128),
+            Self::Int64 | Self::Sfixed64 => (i64::MIN as i128, i64::MAX as i128),
+            Self::Uint64 | Self::Fixed64 => (0, u64::MAX as i128),
+        }
+    }
+}
+
+const fn message(fields: &'static [Field]) -> Message {
+    Message { fields, role: Role::Plain }
+}
+
+const fn with_role(role: Role, fields: &'static [Field]) -> Message {
+    Message { fields, role }
+}
+
+const fn field(name: &'static str, number: u32, kind: Kind) -> Field {
+    Field { name, legacy: None, number, kind }
+}
+
+const fn renamed(name: &'static str, legacy: &'static str, number: u32, kind: Kind) -> Field {
+    Field { name, legacy: Some(legacy), number, kind }
+}
+
+/// A request line: the three signals in one object, as no single OTLP request has them, but lines do.
+pub(crate) static LINE: Message = with_role(
+    Role::Line,
+    &[
+        field("resourceSpans", 1, Kind::Messages(&RESOURCE_SPANS)),
+        field("resourceLogs", 1, Kind::Messages(&RESOURCE_LOGS)),
+        field("resourceMetrics", 1, Kind::Messages(&RESOURCE_METRICS)),
+    ],
+);
+
+// trace.proto
+
+static RESOURCE_SPANS: Message = with_role(
+    Role::Container,
+    &[
+        field("resource", 1, Kind::Message(&RESOURCE)),
+        renamed("scopeSpans", "instrumentationLibrarySpans", 2, Kind::Messages(&SCOPE_SPANS)),
+        field("schemaUrl", 3, Kind::String),
+    ],
+);
+
+static SCOPE_SPANS: Message = with_role(
+    Role::Container,
+    &[
+        renamed("scope", "instrumentationLibrary", 1, Kind::Message(&SCOPE)),
+        field("spans", 2, Kind::Messages(&SPAN)),
+        field("schemaUrl", 3, Kind::String),
+    ],
+);
+
+static SPAN: Message = with_role(
+    Role::Span,
+    &[
+        field("traceId", 1, Kind::TraceId),
+        field("spanId", 2, Kind::SpanId),
+        field("traceState", 3, Kind::String),
+        field("parentSpanId", 4, Kind::ParentSpanId),
+        field("name", 5, Kind::String),
+        field("kind", 6, Kind::Enum(SPAN_KINDS)),
+        field("startTimeUnixNano", 7, Kind::Int(Int::Fixed64)),
+        field("endTimeUnixNano", 8, Kind::Int(Int::Fixed64)),
+        field("attributes", 9, Kind::Messages(&KEY_VALUE)),
+        field("droppedAttributesCount", 10, Kind::Int(Int::Uint32)),
+        field("events", 11, Kind::Messages(&EVENT)),
+        field("droppedEventsCount", 12, Kind::Int(Int::Uint32)),
+        field("links", 13, Kind::Messages(&LINK)),
+        field("droppedLinksCount", 14, Kind::Int(Int::Uint32)),
+        field("status", 15, Kind::Message(&STATUS)),
+        field("flags", 16, Kind::Int(Int::Fixed32)),
+    ],
+);
+
+/// The place of `events` in [`SPAN`], which the reader remembers.
+pub(crate) const SPAN_EVENTS: usize = 10;
+
+pub(crate) static EVENT: Message = message(&[
+    field("timeUnixNano", 1, Kind::Int(Int::Fixed64)),
+    field("name", 2, Kind::String),
+    field("attributes", 3, Kind::Messages(&KEY_VALUE)),
+    field("droppedAttributesCount", 4, Kind::Int(Int::Uint32)),
+]);
+
+static LINK: Message = with_role(
+    Role::Link,
+    &[
+        field("traceId", 1, Kind::TraceId),
+        field("spanId", 2, Kind::SpanId),
+        field("traceState", 3, Kind::String),
+        field("attributes", 4, Kind::Messages(&KEY_VALUE)),
+        field("droppedAttributesCount", 5, Kind::Int(Int::Uint32)),
+        field("flags", 6, Kind::Int(Int::Fixed32)),
+    ],
+);
+
+static STATUS: Message =
+    message(&[field("message", 2, Kind::String), field("code", 3, Kind::Enum(STATUS_CODES))]);
+
+const SPAN_KINDS: &[(&str, i32)] = &[
+    ("SPAN_KIND_UNSPECIFIED", 0),
+    ("SPAN_KIND_INTERNAL", 1),
+    ("SPAN_KIND_SERVER", 2),
+    ("SPAN_KIND_CLIENT", 3),
+    ("SPAN_KIND_PRODUCER", 4),
+    ("SPAN_KIND_CONSUMER", 5),
+];
+
+const STATUS_CODES: &[(&str, i32)] =
+    &[("STATUS_CODE_UNSET", 0), ("STATUS_CODE_OK", 1), ("STATUS_CODE_ERROR", 2)];
+
+// logs.proto
+
+static RESOURCE_LOGS: Message = with_role(
+    Role::Container,
+    &[
+        field("resource", 1, Kind::Message(&RESOURCE)),
+        renamed("scopeLogs", "instrumentationLibraryLogs", 2, Kind::Messages(&SCOPE_LOGS)),
+        field("schemaUrl", 3, Kind::String),
+    ],
+);
+
+static SCOPE_LOGS: Message = with_role(
+    Role::Container,
+    &[
+        renamed("scope", "instrumentationLibrary", 1, Kind::Message(&SCOPE)),
+        renamed("logRecords", "logs", 2, Kind::Messages(&LOG_RECORD)),
+        field("schemaUrl", 3, Kind::String),
+    ],
+);
+
+static LOG_RECORD: Message = with_role(
+    Role::LogRecord,
+    &[
+        field("timeUnixNano", 1, Kind::Int(Int::Fixed64)),
+        field("severityNumber", 2, Kind::Enum(SEVERITY_NUMBERS)),
+        field("severityText", 3, Kind::String),
+        field("body", 5, Kind::Message(&ANY_VALUE)),
+        field("attributes", 6, Kind::Messages(&KEY_VALUE)),
+        field("droppedAttributesCount", 7, Kind::Int(Int::Uint32)),
+        field("flags", 8, Kind::Int(Int::Fixed32)),
+        field("traceId", 9, Kind::TraceId),
+        field("spanId", 10, Kind::SpanId),
+        field("observedTimeUnixNano", 11, Kind::Int(Int::Fixed64)),
+        field("eventName", 12, Kind::String),
+    ],
+);
+
+const SEVERITY_NUMBERS: &[(&str, i32)] = &[
+    ("SEVERITY_NUMBER_UNSPECIFIED", 0),
+    ("SEVERITY_NUMBER_TRACE", 1),
+    ("SEVERITY_NUMBER_TRACE2", 2),
+    ("SEVERITY_NUMBER_TRACE3", 3),
+    ("SEVERITY_NUMBER_TRACE4", 4),
+    ("SEVERITY_NUMBER_DEBUG", 5),
+    ("SEVERITY_NUMBER_DEBUG2", 6),
+    ("SEVERITY_NUMBER_DEBUG3", 7),
+    ("SEVERITY_NUMBER_DEBUG4", 8),
+    ("SEVERITY_NUMBER_INFO", 9),
+    ("SEVERITY_NUMBER_INFO2", 10),
+    ("SEVERITY_NUMBER_INFO3", 11),
+    ("SEVERITY_NUMBER_INFO4", 12),
+    ("SEVERITY_NUMBER_WARN", 13),
+    ("SEVERITY_NUMBER_WARN2", 14),
+    ("SEVERITY_NUMBER_WARN3", 15),
+    ("SEVERITY_NUMBER_WARN4", 16),
+    ("SEVERITY_NUMBER_ERROR", 17),
+    ("SEVERITY_NUMBER_ERROR2", 18),
+    ("SEVERITY_NUMBER_ERROR3", 19),
+    ("SEVERITY_NUMBER_ERROR4", 20),
+    ("SEVERITY_NUMBER_FATAL", 21),
+    ("SEVERITY_NUMBER_FATAL2", 22),
+    ("SEVERITY_NUMBER_FATAL3", 23),
+    ("SEVERITY_NUMBER_FATAL4", 24),
+];
+
+// metrics.proto
+
+static RESOURCE_METRICS: Message = with_role(
+    Role::Container,
+    &[
+        field("resource", 1, Kind::Message(&RESOURCE)),
+        renamed("scopeMetrics", "instrumentationLibraryMetrics", 2, Kind::Messages(&SCOPE_METRICS)),
+        field("schemaUrl", 3, Kind::String),
+    ],
+);
+
+static SCOPE_METRICS: Message = with_role(
+    Role::Container,
+    &[
+        renamed("scope", "instrumentationLibrary", 1, Kind::Message(&SCOPE)),
+        field("metrics", 2, Kind::Messages(&METRIC)),
+        field("schemaUrl", 3, Kind::String),
+    ],
+);
+
+static METRIC: Message = message(&[
+    field("name", 1, Kind::String),
+    field("description", 2, Kind::String),
+    field("unit", 3, Kind::String),
+    field("gauge", 5, Kind::Message(&GAUGE)),
+    field("sum", 7, Kind::Message(&SUM)),
+    field("histogram", 9, Kind::Message(&HISTOGRAM)),
+    field("exponentialHistogram", 10, Kind::Message(&EXPONENTIAL_HISTOGRAM)),
+    field("summary", 11, Kind::Message(&SUMMARY)),
+    field("metadata", 12, Kind::Messages(&KEY_VALUE)),
+]);
+
+static GAUGE: Message = message(&[field("dataPoints", 1, Kind::Messages(&NUMBER_POINT))]);
+
+static SUM: Message = message(&[
+    field("dataPoints", 1, Kind::Messages(&NUMBER_POINT)),
+    field("aggregationTemporality", 2, Kind::Enum(TEMPORALITIES)),
+    field("isMonotonic", 3, Kind::Bool),
+]);
+
+static HISTOGRAM: Message = message(&[
+    field("dataPoints", 1, Kind::Messages(&HISTOGRAM_POINT)),
+    field("aggregationTemporality", 2, Kind::Enum(TEMPORALITIES)),
+]);
+
+static EXPONENTIAL_HISTOGRAM: Message = message(&[
+    field("dataPoints", 1, Kind::Messages(&EXPONENTIAL_HISTOGRAM_POINT)),
+    field("aggregationTemporality", 2, Kind::Enum(TEMPORALITIES)),
+]);
+
+static SUMMARY: Message = message(&[field("dataPoints", 1, Kind::Messages(&SUMMARY_POINT))]);
+
+const TEMPORALITIES: &[(&str, i32)] = &[
+    ("AGGREGATION_TEMPORALITY_UNSPECIFIED", 0),
+    ("AGGREGATION_TEMPORALITY_DELTA", 1),
+    ("AGGREGATION_TEMPORALITY_CUMULATIVE", 2),
+];
+
+static NUMBER_POINT: Message = with_role(
+    Role::Point,
+    &[
+        field("startTimeUnixNano", 2, Kind::Int(Int::Fixed64)),
+        field("timeUnixNano", 3, Kind::Int(Int::Fixed64)),
+        field("asDouble", 4, Kind::Double),
+        field("exemplars", 5, Kind::Messages(&EXEMPLAR)),
+        field("asInt", 6, Kind::Int(Int::Sfixed64)),
+        field("attributes", 7, Kind::Messages(&KEY_VALUE)),
+        field("flags", 8, Kind::Int(Int::Uint32)),
+    ],
+);
+
+static HISTOGRAM_POINT: Message = with_role(
+    Role::Point,
+    &[
+        field("startTimeUnixNano", 2, Kind::Int(Int::Fixed64)),
+        field("timeUnixNano", 3, Kind::Int(Int::Fixed64)),
+        field("count", 4, Kind::Int(Int::Fixed64)),
+        field("sum", 5, Kind::Double),
+        field("bucketCounts", 6, Kind::Ints(Int::Fixed64)),
+        field("explicitBounds", 7, Kind::Doubles),
+        field("exemplars", 8, Kind::Messages(&EXEMPLAR)),
+        field("attributes", 9, Kind::Messages(&KEY_VALUE)),
+        field("flags", 10, Kind::Int(Int::Uint32)),
+        field("min", 11, Kind::Double),
+        field("max", 12, Kind::Double),
+    ],
+);
+
+static EXPONENTIAL_HISTOGRAM_POINT: Message = with_role(
+    Role::Point,
+    &[
+        field("attributes", 1, Kind::Messages(&KEY_VALUE)),
+        field("startTimeUnixNano", 2, Kind::Int(Int::Fixed64)),
+        field("timeUnixNano", 3, Kind::Int(Int::Fixed64)),
+        field("count", 4, Kind::Int(Int::Fixed64)),
+        field("sum", 5, Kind::Double),
+        field("scale", 6, Kind::Int(Int::Sint32)),
+        field("zeroCount", 7, Kind::Int(Int::Fixed64)),
+        field("positive", 8, Kind::Message(&BUCKETS)),
+        field("negative", 9, Kind::Message(&BUCKETS)),
+        field("flags", 10, Kind::Int(Int::Uint32)),
+        field("exemplars", 11, Kind::Messages(&EXEMPLAR)),
+        field("min", 12, Kind::Double),
+        field("max", 13, Kind::Double),
+        field("zeroThreshold", 14, Kind::Double),
+    ],
+);
+
+static BUCKETS: Message =
+    message(&[field("offset", 1, Kind::Int(Int::Sint32)), field("bucketCounts", 2, Kind::Ints(Int::Uint64))]);
+
+static SUMMARY_POINT: Message = with_role(
+    Role::Point,
+    &[
+        field("startTimeUnixNano", 2, Kind::Int(Int::Fixed64)),
+        field("timeUnixNano", 3, Kind::Int(Int::Fixed64)),
+        field("count", 4, Kind::Int(Int::Fixed64)),
+        field("sum", 5, Kind::Double),
+        field("quantileValues", 6, Kind::Messages(&QUANTILE)),
+        field("attributes", 7, Kind::Messages(&KEY_VALUE)),
+        field("flags", 8, Kind::Int(Int::Uint32)),
+    ],
+);
+
+static QUANTILE: Message = message(&[field("quantile", 1, Kind::Double), field("value", 2, Kind::Double)]);
+
+static EXEMPLAR: Message = message(&[
+    field("timeUnixNano", 2, Kind::Int(Int::Fixed64)),
+    field("asDouble", 3, Kind::Double),
+    field("spanId", 4, Kind::SpanId),
+    field("traceId", 5, Kind::TraceId),
+    field("asInt", 6, Kind::Int(Int::Sfixed64)),
+    field("filteredAttributes", 7, Kind::Messages(&KEY_VALUE)),
+]);
+
+// common.proto and resource.proto
+
+static RESOURCE: Message = message(&[
+    field("attributes", 1, Kind::Messages(&KEY_VALUE)),
+    field("droppedAttributesCount", 2, Kind::Int(Int::Uint32)),
+    field("entityRefs", 3, Kind::Messages(&ENTITY_REF)),
+]);
+
+static ENTITY_REF: Message = message(&[
+    field("schemaUrl", 1, Kind::String),
+    field("type", 2, Kind::String),
+    field("idKeys", 3, Kind::Strings),
+    field("descriptionKeys", 4, Kind::Strings),
+]);
+
+static SCOPE: Message = message(&[
+    field("name", 1, Kind::String),
+    field("version", 2, Kind::String),
+    field("attributes", 3, Kind::Messages(&KEY_VALUE)),
+    field("droppedAttributesCount", 4, Kind::Int(Int::Uint32)),
+]);
+
+static KEY_VALUE: Message =
+    with_role(Role::KeyValue, &[field("key", 1, Kind::String), field("value", 2, Kind::Message(&ANY_VALUE))]);
+
+static ANY_VALUE: Message = with_role(
+    Role::AnyValue,
+    &[
+        field("stringValue", 1, Kind::String),
+        field("intValue", 3, Kind::Int(Int::Int64)),
+        field("boolValue", 2, Kind::Bool),
+        field("doubleValue", 4, Kind::Double),
+        field("arrayValue", 5, Kind::Message(&ARRAY_VALUE)),
+        field("kvlistValue", 6, Kind::Message(&KEY_VALUE_LIST)),
+        field("bytesValue", 7, Kind::Bytes),
+    ],
+);
+
+static ARRAY_VALUE: Message = message(&[field("values", 1, Kind::Messages(&ANY_VALUE))]);
+
+static KEY_VALUE_LIST: Message = message(&[field("values", 1, Kind::Messages(&KEY_VALUE))]);

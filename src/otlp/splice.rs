@@ -1,0 +1,164 @@
+//! Edits at byte ranges of a text that is otherwise left alone.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+/// Replaces `range` of a text by `with`; an empty range inserts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Edit {
+    pub(crate) range: Range<usize>,
+    pub(crate) with: Cow<'static, str>,
+}
+
+/// The edits of one text. They do not overlap; insertions at the same place stay in the order they were added.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Edits(Vec<Edit>);
+
+/// Which children of a container go, in the order of the text, as deletions that take the commas along.
+///
+/// Children that stay and children that go come in runs. A run that is followed by one that stays is deleted up to
+/// the start of that one; a run at the end is deleted from the end of the last one that stays.
+#[derive(Debug, Default)]
+pub(crate) struct Removals {
+    run_start: Option<usize>,
+    run_end: usize,
+    last_kept_end: Option<usize>,
+}
+
+// === impl Edits ===
+
+impl Edits {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn replace(&mut self, range: Range<usize>, with: impl Into<Cow<'static, str>>) {
+        self.0.push(Edit { range, with: with.into() });
+    }
+
+    pub(crate) fn insert(&mut self, at: usize, with: impl Into<Cow<'static, str>>) {
+        self.replace(at..at, with);
+    }
+
+    pub(crate) fn delete(&mut self, range: Range<usize>) {
+        self.replace(range, "");
+    }
+
+    /// Forgets all edits after the first `len`.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    /// Forgets those of the edits after the first `len` that lie in `range`.
+    pub(crate) fn forget_inside(&mut self, len: usize, range: Range<usize>) {
+        let mut index = 0;
+        self.0.retain(|edit| {
+            let inside = index >= len && edit.range.start >= range.start && edit.range.end <= range.end;
+            index += 1;
+            !inside
+        });
+    }
+
+    /// Memory that the edits take, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Edit>() + self.0.iter().map(|edit| edit.with.len()).sum::<usize>()
+    }
+
+    /// The text with all edits made: the text itself when there are none.
+    pub(crate) fn apply(mut self, text: &Bytes) -> Bytes {
+        if self.0.is_empty() {
+            return text.clone();
+        }
+        // Nearly always in order already. Stable, for the insertions at one place.
+        self.0.sort_by_key(|edit| (edit.range.start, edit.range.end));
+        let added: usize = self.0.iter().map(|edit| edit.with.len()).sum();
+        let mut out = Vec::with_capacity(text.len() + added);
+        let mut from = 0;
+        for edit in &self.0 {
+            debug_assert!(edit.range.start >= from, "edits overlap: {:?}", self.0);
+            out.extend_from_slice(&text[from..edit.range.start]);
+            out.extend_from_slice(edit.with.as_bytes());
+            from = edit.range.end;
+        }
+        out.extend_from_slice(&text[from..]);
+        out.into()
+    }
+}
+
+// === impl Removals ===
+
+impl Removals {
+    /// The next child stays.
+    pub(crate) fn keep(&mut self, child: Range<usize>, edits: &mut Edits) {
+        if let Some(start) = self.run_start.take() {
+            edits.delete(start..child.start);
+        }
+        self.last_kept_end = Some(child.end);
+    }
+
+    /// The next child goes. Edits inside it must not be made.
+    pub(crate) fn remove(&mut self, child: Range<usize>) {
+        self.run_start.get_or_insert(child.start);
+        self.run_end = child.end;
+    }
+
+    /// There are no more children.
+    pub(crate) fn finish(self, edits: &mut Edits) {
+        if let Some(start) = self.run_start {
+            edits.delete(self.last_kept_end.unwrap_or(start)..self.run_end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_text_without_edits_is_the_same_memory() {
+        let text = Bytes::from_static(b"{}");
+        assert_eq!(Edits::default().apply(&text).as_ptr(), text.as_ptr());
+    }
+
+    #[test]
+    fn edits_are_made_where_they_say_whatever_their_order() {
+        let mut edits = Edits::default();
+        edits.replace(4..5, "E");
+        edits.insert(2, "<");
+        edits.insert(2, ">");
+        edits.delete(0..1);
+        assert_eq!(edits.apply(&Bytes::from_static(b"abcdef")), "b<>cdEf");
+    }
+
+    proptest! {
+        #[test]
+        fn removing_any_children_leaves_the_list_of_the_others(keep in proptest::collection::vec(any::<bool>(), 0..8)) {
+            let mut text = String::from("[");
+            let mut edits = Edits::default();
+            let mut removals = Removals::default();
+            for (index, &keep) in keep.iter().enumerate() {
+                if index > 0 {
+                    text.push_str(" , ");
+                }
+                let start = text.len();
+                text.push_str(&index.to_string());
+                match keep {
+                    true => removals.keep(start..text.len(), &mut edits),
+                    false => removals.remove(start..text.len()),
+                }
+            }
+            text.push(']');
+            removals.finish(&mut edits);
+            let left: Vec<usize> = serde_json::from_slice(&edits.apply(&text.into())).unwrap();
+            let expected: Vec<usize> = (0..keep.len()).filter(|&index| keep[index]).collect();
+            prop_assert_eq!(left, expected);
+        }
+    }
+}

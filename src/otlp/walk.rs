@@ -1,0 +1,456 @@
+//! Walks a line along the [`schema`](super::schema) and notes what it finds and what has to change in it.
+//!
+//! In: the text of one JSON object. Out: a [`Walk`]: spans and log records by place, and the edits that make the
+//! line one that a strict OTLP receiver takes.
+//! Promises: no value is built; a line that is canonical already has no edits; what is not known stays.
+//! Leaves to others: text that is not JSON at all (`receiver/fastly/repair.rs`).
+
+mod attributes;
+mod ids;
+mod scalars;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use self::attributes::AttributeKey;
+use self::ids::Identity;
+use super::json::{Cursor, Fault, FaultKind, Text};
+use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
+use super::splice::{Edits, Removals};
+use super::{SpanId, TraceId};
+use crate::receiver::Repair;
+
+/// What is in a line, by place.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    pub(crate) edits: Edits,
+    pub(crate) spans: Vec<SpanSite>,
+    pub(crate) records: Vec<RecordSite>,
+    /// Metric points.
+    pub(crate) points: u32,
+    /// Which signals have a member of their own, in the order of [`LINE`].
+    pub(crate) sections: [bool; 3],
+    /// Spans that cannot go on, with the reason.
+    pub(crate) dropped: Vec<Dropped>,
+    pub(crate) repairs: Vec<Repair>,
+    /// A resource or scope that has content, but no list of what it is there for.
+    pub(crate) hollow: Option<usize>,
+    /// Members of attributes and their values that no version of OTLP has.
+    pub(crate) strangers: u32,
+    /// One past the end of the object.
+    pub(crate) end: usize,
+}
+
+/// A span in the text.
+#[derive(Debug, Clone)]
+pub(crate) struct SpanSite {
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+    pub(crate) events: EventsSite,
+}
+
+/// Where the events of a span go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EventsSite {
+    /// There is no list; here is the closing brace of the span.
+    Absent { at: usize },
+    /// The list is empty; here is where its first element goes.
+    Empty { at: usize },
+    /// The list, brackets included.
+    Present(Range<usize>),
+}
+
+/// A log record in the text.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordSite {
+    pub(crate) range: Range<usize>,
+    pub(crate) ids: Option<(TraceId, SpanId)>,
+    /// Records of one list have the same number.
+    pub(crate) list: u32,
+}
+
+/// A span that was taken out of its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    pub(crate) at: usize,
+    pub(crate) reason: Cow<'static, str>,
+    pub(crate) range: Range<usize>,
+}
+
+/// Why a walk ends early.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Fault(Fault),
+    /// This much has to go before the line can be read: an earlier twin of a key, a span that is its own parent.
+    Without(Range<usize>),
+}
+
+/// What happens to a member or an element that was just read.
+enum Fate {
+    Keep,
+    Remove,
+    /// Stays, under another key.
+    Rename(&'static str),
+}
+
+/// How a key was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    Current,
+    /// As an earlier version of OTLP called the field, or in snake case.
+    Outdated,
+}
+
+struct Walker<'a> {
+    cursor: Cursor<'a>,
+    found: Walk,
+    /// The keys of the attribute lists that are being read, innermost last.
+    keys: Vec<AttributeKey>,
+    /// The key of the attribute that was read last.
+    attribute_key: Option<Text>,
+    /// Ids of the span, link or log record that is being read.
+    identity: Identity,
+    events: Option<EventsSite>,
+    lists: u32,
+}
+
+/// Walks the object that starts at `start`; what follows it is left alone.
+pub(crate) fn walk(bytes: &[u8], start: usize) -> Result<Walk, Stop> {
+    let mut walker = Walker::new(bytes, start);
+    walker.message(&LINE)?;
+    walker.found.end = walker.cursor.at;
+    Ok(walker.found)
+}
+
+/// The edits that make a span event canonical.
+pub(crate) fn event_edits(bytes: &[u8]) -> Result<Edits, Stop> {
+    let mut walker = Walker::new(bytes, 0);
+    walker.message(&EVENT)?;
+    Ok(walker.found.edits)
+}
+
+// === impl Stop ===
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+// === impl Walker ===
+
+impl<'a> Walker<'a> {
+    fn new(bytes: &'a [u8], start: usize) -> Self {
+        Self {
+            cursor: Cursor::new(bytes, start),
+            found: Walk::default(),
+            keys: Vec::new(),
+            attribute_key: None,
+            identity: Identity::default(),
+            events: None,
+            lists: 0,
+        }
+    }
+
+    fn message(&mut self, message: &'static Message) -> Result<(), Stop> {
+        let open = self.cursor.at;
+        self.cursor.expect(b'{', "expected an object")?;
+        self.cursor.enter()?;
+        self.cursor.skip_whitespace();
+        if self.cursor.peek() == Some(b'}') {
+            self.cursor.at += 1;
+            self.cursor.leave();
+            return Ok(());
+        }
+        let mut seen = 0_u32;
+        let mut members = 0_u32;
+        let mut next = 0;
+        let mut removals = Removals::default();
+        loop {
+            let start = self.cursor.at;
+            let key = self.cursor.key()?;
+            match find(message, self.cursor.bytes(), key, next) {
+                None => {
+                    self.found.strangers +=
+                        u32::from(matches!(message.role, Role::KeyValue | Role::AnyValue));
+                    self.cursor.skip_value()?;
+                    removals.keep(start..self.cursor.at, &mut self.found.edits);
+                }
+                Some((index, spelling)) => {
+                    if seen & 1 << index != 0 {
+                        return Err(self.without_twin(message, open, index));
+                    }
+                    seen |= 1 << index;
+                    next = index + 1;
+                    let checkpoint = self.found.edits.len();
+                    let field = &message.fields[index];
+                    if spelling == Spelling::Outdated {
+                        self.found.edits.replace(key.start..key.end, field.name);
+                    }
+                    match self.member(message.role, index, field)? {
+                        Fate::Keep => {
+                            members += 1;
+                            removals.keep(start..self.cursor.at, &mut self.found.edits);
+                        }
+                        Fate::Rename(name) => {
+                            members += 1;
+                            self.found.edits.replace(key.start..key.end, name);
+                            removals.keep(start..self.cursor.at, &mut self.found.edits);
+                        }
+                        Fate::Remove => {
+                            self.found.edits.truncate(checkpoint);
+                            removals.remove(start..self.cursor.at);
+                        }
+                    }
+                }
+            }
+            if self.cursor.closes(b'}', "expected ',' or '}' after a value")? {
+                break;
+            }
+        }
+        self.cursor.leave();
+        removals.finish(&mut self.found.edits);
+        match message.role {
+            Role::AnyValue if members > 1 => {
+                Err(Fault::shape(open, "an attribute value with more than one kind of value").into())
+            }
+            Role::Container if seen & 0b10 == 0 => {
+                self.found.hollow.get_or_insert(open);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the value of a known field.
+    fn member(&mut self, role: Role, index: usize, field: &'static Field) -> Result<Fate, Stop> {
+        if self.cursor.peek() == Some(b'n') {
+            // null stands for the default, and so does no member at all; Collectors refuse null where a number
+            // or an id belongs.
+            self.cursor.word("null")?;
+            return Ok(Fate::Remove);
+        }
+        match field.kind {
+            Kind::Message(message) => {
+                self.require(b'{', field, "an object")?;
+                self.message(message)?;
+                Ok(Fate::Keep)
+            }
+            Kind::Messages(message) => {
+                self.require(b'[', field, "an array")?;
+                let open = self.cursor.at;
+                let kept = self.list(message)?;
+                match role {
+                    Role::Span if index == SPAN_EVENTS && kept == 0 => {
+                        self.events = Some(EventsSite::Empty { at: open + 1 });
+                    }
+                    Role::Span if index == SPAN_EVENTS => {
+                        self.events = Some(EventsSite::Present(open..self.cursor.at));
+                    }
+                    Role::Line => self.found.sections[index] = true,
+                    _ => {}
+                }
+                Ok(Fate::Keep)
+            }
+            Kind::TraceId => self.trace_id(role),
+            Kind::SpanId => self.span_id(role),
+            Kind::ParentSpanId => self.parent_span_id(),
+            Kind::String => {
+                let text = self.string_value(field)?;
+                if role == Role::KeyValue {
+                    self.attribute_key = Some(text);
+                }
+                Ok(Fate::Keep)
+            }
+            _ => self.scalar(field, role),
+        }
+    }
+
+    /// Reads a list of messages and returns how many of them stay.
+    fn list(&mut self, message: &'static Message) -> Result<u32, Stop> {
+        self.cursor.expect(b'[', "expected an array")?;
+        self.cursor.enter()?;
+        self.cursor.skip_whitespace();
+        if self.cursor.peek() == Some(b']') {
+            self.cursor.at += 1;
+            self.cursor.leave();
+            return Ok(0);
+        }
+        if message.role == Role::KeyValue {
+            return self.attributes(message);
+        }
+        let list = self.lists;
+        self.lists += 1;
+        let mut kept = 0;
+        let mut removals = Removals::default();
+        loop {
+            let start = self.cursor.at;
+            let checkpoint = self.found.edits.len();
+            if self.element(message, list)? {
+                kept += 1;
+                removals.keep(start..self.cursor.at, &mut self.found.edits);
+            } else {
+                self.found.edits.truncate(checkpoint);
+                removals.remove(start..self.cursor.at);
+            }
+            if self.cursor.closes(b']', "expected ',' or ']' after a value")? {
+                break;
+            }
+        }
+        self.cursor.leave();
+        removals.finish(&mut self.found.edits);
+        Ok(kept)
+    }
+
+    /// Reads one element of a list; false when it has to go.
+    fn element(&mut self, message: &'static Message, list: u32) -> Result<bool, Stop> {
+        let start = self.cursor.at;
+        match self.cursor.peek() {
+            Some(b'{') => {}
+            Some(b'n') => {
+                self.cursor.word("null")?;
+                if message.role != Role::AnyValue {
+                    return Ok(false);
+                }
+                // The places of an array mean something: an empty value keeps the others where they are.
+                self.found.edits.replace(start..self.cursor.at, "{}");
+                return Ok(true);
+            }
+            _ => return Err(self.wrong_type("a list element must be an object").into()),
+        }
+        match message.role {
+            Role::Span => self.span(message),
+            Role::Link => self.link(message),
+            Role::LogRecord => self.record(message, list),
+            Role::Point => {
+                self.found.points += 1;
+                self.message(message).map(|()| true)
+            }
+            _ => self.message(message).map(|()| true),
+        }
+    }
+
+    /// The fault of a value that has another type than its field.
+    #[cold]
+    fn wrong_type(&self, reason: impl Into<Cow<'static, str>>) -> Fault {
+        match self.cursor.peek() {
+            Some(b'{' | b'[' | b'"' | b't' | b'f' | b'-' | b'0'..=b'9') => {
+                Fault::shape(self.cursor.at, reason)
+            }
+            _ => self.cursor.unexpected("expected a value"),
+        }
+    }
+
+    #[inline]
+    fn require(&self, opening: u8, field: &Field, wanted: &str) -> Result<(), Fault> {
+        if self.cursor.peek() == Some(opening) {
+            return Ok(());
+        }
+        Err(self.wrong_type(format!("{} must be {wanted}", field.name)))
+    }
+
+    /// A key stands twice in the object that opens at `open`: which of the two has to go. The old name gives way
+    /// to the new one, and of two equal ones the first gives way to the last.
+    #[cold]
+    fn without_twin(&self, message: &'static Message, open: usize, index: usize) -> Stop {
+        match member_ranges(self.cursor.bytes(), open) {
+            Err(fault) => Stop::Fault(fault),
+            Ok(members) => {
+                let spelling = |key: Text| match find(message, self.cursor.bytes(), key, 0) {
+                    Some((found, spelling)) if found == index => Some(spelling),
+                    _ => None,
+                };
+                let place = members
+                    .iter()
+                    .position(|(key, _)| spelling(*key) == Some(Spelling::Outdated))
+                    .or_else(|| members.iter().position(|(key, _)| spelling(*key).is_some()))
+                    .expect("a twin was seen in this object");
+                Stop::Without(without_member(&members, place))
+            }
+        }
+    }
+}
+
+/// Finds the field that a key names. Fields mostly come in the order of the table, so `next` is tried first.
+#[inline]
+fn find(message: &'static Message, bytes: &[u8], key: Text, next: usize) -> Option<(usize, Spelling)> {
+    let raw = key.raw(bytes);
+    if message.fields.get(next).is_some_and(|field| field.name.as_bytes() == raw) {
+        return Some((next, Spelling::Current));
+    }
+    if let Some(index) = message.fields.iter().position(|field| field.name.as_bytes() == raw) {
+        return Some((index, Spelling::Current));
+    }
+    find_outdated(message, bytes, key)
+}
+
+/// Keys that are written in another way than today's: names of earlier versions of OTLP, snake case (which
+/// Collectors read although the specification forbids it), escapes.
+#[cold]
+fn find_outdated(message: &'static Message, bytes: &[u8], key: Text) -> Option<(usize, Spelling)> {
+    let name = key.unescaped(bytes);
+    let is = |wanted: &str| wanted.as_bytes() == &*name;
+    if let Some(index) = message.fields.iter().position(|field| field.legacy.is_some_and(is)) {
+        return Some((index, Spelling::Outdated));
+    }
+    if key.escaped {
+        return message
+            .fields
+            .iter()
+            .position(|field| is(field.name))
+            .map(|index| (index, Spelling::Outdated));
+    }
+    if !name.contains(&b'_') {
+        return None;
+    }
+    let camel = camel_case(&name);
+    message
+        .fields
+        .iter()
+        .position(|field| field.name.as_bytes() == camel)
+        .map(|index| (index, Spelling::Outdated))
+}
+
+fn camel_case(snake: &[u8]) -> Vec<u8> {
+    let mut camel = Vec::with_capacity(snake.len());
+    let mut upper = false;
+    for &byte in snake {
+        match byte {
+            b'_' => upper = true,
+            _ if upper => {
+                camel.push(byte.to_ascii_uppercase());
+                upper = false;
+            }
+            _ => camel.push(byte),
+        }
+    }
+    camel
+}
+
+/// The members of the object that opens at `open`: key and range.
+pub(crate) fn member_ranges(bytes: &[u8], open: usize) -> Result<Vec<(Text, Range<usize>)>, Fault> {
+    let mut members = Vec::new();
+    Cursor::new(bytes, open).object(|cursor, start, key| {
+        cursor.skip_value()?;
+        members.push((key, start..cursor.at));
+        Ok(())
+    })?;
+    Ok(members)
+}
+
+/// What to delete so that one member is gone, its comma included.
+pub(crate) fn without_member(members: &[(Text, Range<usize>)], place: usize) -> Range<usize> {
+    let (_, member) = &members[place];
+    match (members.get(place + 1), place.checked_sub(1)) {
+        (Some((_, following)), _) => member.start..following.start,
+        (None, Some(before)) => members[before].1.end..member.end,
+        (None, None) => member.clone(),
+    }
+}
+
+impl Fault {
+    /// Whether mending the text could help.
+    pub(crate) fn is_syntax(&self) -> bool {
+        self.kind == FaultKind::Syntax
+    }
+}

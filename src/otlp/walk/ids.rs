@@ -1,0 +1,166 @@
+//! Ids: those of a span must be valid or the span goes, all others are taken out when they are not.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::super::schema::{Message, Role};
+use super::super::{SpanId, TraceId};
+use super::{Dropped, EventsSite, Fate, RecordSite, SpanSite, Stop, Walker, member_ranges, without_member};
+use crate::receiver::Repair;
+
+/// What VCL writes for a variable that is not set.
+pub(super) const NULL_WORD: &[u8] = b"(null)";
+
+/// The ids of whatever is being read.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    trace_id: Option<TraceId>,
+    span_id: Option<SpanId>,
+    parent_span_id: Option<SpanId>,
+    /// Where an id is that is not valid.
+    invalid: Option<(usize, &'static str)>,
+}
+
+// === impl Walker ===
+
+impl Walker<'_> {
+    pub(super) fn span(&mut self, message: &'static Message) -> Result<bool, Stop> {
+        let open = self.cursor.at;
+        self.identity = Identity::default();
+        self.events = None;
+        self.message(message)?;
+        let close = self.cursor.at - 1;
+        let identity = std::mem::take(&mut self.identity);
+        let (Some(trace_id), Some(span_id)) = (identity.trace_id, identity.span_id) else {
+            let (at, reason) = identity.invalid.unwrap_or((open, "span without traceId and spanId"));
+            self.found.dropped.push(Dropped {
+                at,
+                reason: Cow::Borrowed(reason),
+                range: open..self.cursor.at,
+            });
+            return Ok(false);
+        };
+        if identity.parent_span_id == Some(span_id) {
+            return Err(self.without_parent(open));
+        }
+        let events = self.events.take().unwrap_or(EventsSite::Absent { at: close });
+        self.found.spans.push(SpanSite { trace_id, span_id, events });
+        Ok(true)
+    }
+
+    pub(super) fn link(&mut self, message: &'static Message) -> Result<bool, Stop> {
+        // Links are inside a span, whose own ids must not be forgotten.
+        let span = std::mem::take(&mut self.identity);
+        self.message(message)?;
+        let link = std::mem::replace(&mut self.identity, span);
+        if link.trace_id.is_some() && link.span_id.is_some() {
+            return Ok(true);
+        }
+        // It points nowhere, and Collectors refuse the whole request for it.
+        self.note(Repair::InvalidLink);
+        Ok(false)
+    }
+
+    pub(super) fn record(&mut self, message: &'static Message, list: u32) -> Result<bool, Stop> {
+        let open = self.cursor.at;
+        self.identity = Identity::default();
+        self.message(message)?;
+        let ids = self.identity.trace_id.zip(self.identity.span_id);
+        self.found.records.push(RecordSite { range: open..self.cursor.at, ids, list });
+        Ok(true)
+    }
+
+    pub(super) fn trace_id(&mut self, role: Role) -> Result<Fate, Stop> {
+        let at = self.cursor.at;
+        let id = self.hex()?.and_then(|hex| {
+            let id = TraceId::from_hex(&self.cursor.bytes()[hex.clone()])?;
+            self.lower_case(hex);
+            Some(id)
+        });
+        if id.is_none() {
+            self.identity.invalid.get_or_insert((at, "traceId is not 32 hexadecimal digits, or all zero"));
+        }
+        self.identity.trace_id = id;
+        Ok(fate_of(id.is_some(), role))
+    }
+
+    pub(super) fn span_id(&mut self, role: Role) -> Result<Fate, Stop> {
+        let at = self.cursor.at;
+        let id = self.span_id_value()?;
+        if id.is_none() {
+            self.identity.invalid.get_or_insert((at, "spanId is not 16 hexadecimal digits, or all zero"));
+        }
+        self.identity.span_id = id;
+        Ok(fate_of(id.is_some(), role))
+    }
+
+    pub(super) fn parent_span_id(&mut self) -> Result<Fate, Stop> {
+        let start = self.cursor.at;
+        self.identity.parent_span_id = self.span_id_value()?;
+        if self.identity.parent_span_id.is_some() {
+            return Ok(Fate::Keep);
+        }
+        // `"(null)"` in its quotes
+        if self.cursor.bytes()[start..self.cursor.at].get(1..7) == Some(NULL_WORD) {
+            self.note(Repair::NullWord);
+        }
+        Ok(Fate::Remove)
+    }
+
+    fn span_id_value(&mut self) -> Result<Option<SpanId>, Stop> {
+        Ok(self.hex()?.and_then(|hex| {
+            let id = SpanId::from_hex(&self.cursor.bytes()[hex.clone()])?;
+            self.lower_case(hex);
+            Some(id)
+        }))
+    }
+
+    /// The inside of a string, or nothing when the value is something else.
+    fn hex(&mut self) -> Result<Option<Range<usize>>, Stop> {
+        if self.cursor.peek() == Some(b'"') {
+            let text = self.cursor.string()?;
+            return Ok(Some(text.start..text.end));
+        }
+        self.cursor.skip_value()?;
+        Ok(None)
+    }
+
+    fn lower_case(&mut self, hex: Range<usize>) {
+        let digits = &self.cursor.bytes()[hex.clone()];
+        if digits.iter().any(u8::is_ascii_uppercase) {
+            let lower: String = digits.iter().map(|digit| char::from(digit.to_ascii_lowercase())).collect();
+            self.found.edits.replace(hex, lower);
+        }
+    }
+
+    /// A span that is its own parent is a root.
+    #[cold]
+    fn without_parent(&self, open: usize) -> Stop {
+        let members = match member_ranges(self.cursor.bytes(), open) {
+            Ok(members) => members,
+            Err(fault) => return Stop::Fault(fault),
+        };
+        let place = members
+            .iter()
+            .position(|(key, _)| {
+                matches!(&*key.unescaped(self.cursor.bytes()), b"parentSpanId" | b"parent_span_id")
+            })
+            .expect("the parent was read in this span");
+        Stop::Without(without_member(&members, place))
+    }
+
+    pub(super) fn note(&mut self, repair: Repair) {
+        if !self.found.repairs.contains(&repair) {
+            self.found.repairs.push(repair);
+        }
+    }
+}
+
+/// A span or a link without a valid id goes as a whole; elsewhere only the id goes.
+fn fate_of(valid: impl Into<bool>, role: Role) -> Fate {
+    match role {
+        _ if valid.into() => Fate::Keep,
+        Role::Span | Role::Link => Fate::Keep,
+        _ => Fate::Remove,
+    }
+}

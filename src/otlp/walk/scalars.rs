@@ -1,0 +1,283 @@
+//! Scalars: whatever stands for a value without doubt is rewritten to the form that strict receivers take.
+//!
+//! The forms are those of the proto3 JSON mapping and, beyond it, what senders are known to write: numbers in
+//! quotes, integral floats, names of enums, bytes as JavaScript prints them.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::json::{Fault, Text};
+use super::super::number::{integer, is_plain_integer};
+use super::super::protobuf::base64_bytes;
+use super::super::schema::{Field, Int, Kind, Role};
+use super::ids::NULL_WORD;
+use super::{Fate, Stop, Walker};
+use crate::receiver::Repair;
+
+/// Beyond this a double skips integers (2^53), and receivers that read numbers as doubles round them.
+const EXACT_IN_A_DOUBLE: u128 = 1 << 53;
+
+// === impl Walker ===
+
+impl Walker<'_> {
+    /// Reads a value of any kind that is not a message, a string or an id of a span.
+    pub(super) fn scalar(&mut self, field: &'static Field, role: Role) -> Result<Fate, Stop> {
+        match field.kind {
+            Kind::Int(int) if role == Role::AnyValue => self.int_value(field, int),
+            Kind::Int(int) => self.int(field, int),
+            Kind::Enum(names) => self.enumeration(field, names),
+            Kind::Double => self.double(field),
+            Kind::Bool => self.boolean(field),
+            Kind::Bytes => self.base64(field),
+            Kind::Ints(_) | Kind::Doubles | Kind::Strings => self.scalars(field),
+            Kind::Message(_)
+            | Kind::Messages(_)
+            | Kind::String
+            | Kind::TraceId
+            | Kind::SpanId
+            | Kind::ParentSpanId => unreachable!("read by member()"),
+        }
+    }
+
+    /// Reads a string, and takes a number or a boolean for one.
+    pub(super) fn string_value(&mut self, field: &'static Field) -> Result<Text, Stop> {
+        let start = self.cursor.at;
+        match self.cursor.peek() {
+            Some(b'"') => return Ok(self.cursor.string()?),
+            Some(b'-' | b'0'..=b'9') => drop(self.cursor.number()?),
+            Some(b't') => self.cursor.word("true")?,
+            Some(b'f') => self.cursor.word("false")?,
+            _ => return Err(self.wrong_type(format!("{} must be a string", field.name)).into()),
+        }
+        let end = self.cursor.at;
+        self.quote(start, end);
+        self.note(Repair::ValueType);
+        Ok(Text { start, end, escaped: false })
+    }
+
+    /// An attribute's integer: what is no integer is a double.
+    fn int_value(&mut self, field: &'static Field, int: Int) -> Result<Fate, Stop> {
+        let start = self.cursor.at;
+        if let Some(b'-' | b'0'..=b'9') = self.cursor.peek() {
+            let (_, end) = self.cursor.number()?;
+            let literal = &self.cursor.bytes()[start..end];
+            if !in_range(integer(literal), int) {
+                return Ok(Fate::Rename("doubleValue"));
+            }
+            self.cursor.at = start;
+        }
+        self.int(field, int)
+    }
+
+    fn int(&mut self, field: &'static Field, int: Int) -> Result<Fate, Stop> {
+        let start = self.cursor.at;
+        match self.cursor.peek() {
+            Some(b'"') => {
+                let text = self.cursor.string()?;
+                let literal = text.raw(self.cursor.bytes());
+                if self.stands_for_nothing(literal) {
+                    return Ok(Fate::Remove);
+                }
+                let value = integer(literal).filter(|value| in_range(Some(*value), int));
+                let value = value.ok_or_else(|| not_an_integer(start, field, int))?;
+                match (int.is_64_bit(), is_plain_integer(literal)) {
+                    (true, true) => {}
+                    (true, false) => self.found.edits.replace(text.start..text.end, value.to_string()),
+                    (false, _) => self.found.edits.replace(start..self.cursor.at, value.to_string()),
+                }
+            }
+            Some(b'-' | b'0'..=b'9') => {
+                let (_, end) = self.cursor.number()?;
+                let literal = &self.cursor.bytes()[start..end];
+                let value = integer(literal).filter(|value| in_range(Some(*value), int));
+                let value = value.ok_or_else(|| not_an_integer(start, field, int))?;
+                let plain = is_plain_integer(literal);
+                if int.is_64_bit() && value.unsigned_abs() > EXACT_IN_A_DOUBLE {
+                    if !plain {
+                        self.found.edits.replace(start..end, format!("\"{value}\""));
+                    } else {
+                        self.quote(start, end);
+                    }
+                } else if !plain {
+                    self.found.edits.replace(start..end, value.to_string());
+                }
+            }
+            _ => return Err(self.wrong_type(format!("{} must be an integer", field.name)).into()),
+        }
+        Ok(Fate::Keep)
+    }
+
+    fn enumeration(&mut self, field: &'static Field, names: &'static [(&str, i32)]) -> Result<Fate, Stop> {
+        let start = self.cursor.at;
+        if self.cursor.peek() != Some(b'"') {
+            return self.int(field, Int::Sint32);
+        }
+        let text = self.cursor.string()?;
+        let literal = text.raw(self.cursor.bytes());
+        if let Some((_, number)) = names.iter().find(|(name, _)| name.as_bytes() == literal) {
+            self.found.edits.replace(start..self.cursor.at, number.to_string());
+            return Ok(Fate::Keep);
+        }
+        self.cursor.at = start;
+        self.int(field, Int::Sint32)
+    }
+
+    fn double(&mut self, field: &'static Field) -> Result<Fate, Stop> {
+        let start = self.cursor.at;
+        match self.cursor.peek() {
+            Some(b'-' | b'0'..=b'9') => {
+                self.cursor.number()?;
+            }
+            Some(b'"') => {
+                let text = self.cursor.string()?;
+                let literal = text.raw(self.cursor.bytes());
+                if self.stands_for_nothing(literal) {
+                    return Ok(Fate::Remove);
+                }
+                if !is_double(literal) {
+                    return Err(Fault::shape(start, format!("{} must be a number", field.name)).into());
+                }
+            }
+            _ => return Err(self.wrong_type(format!("{} must be a number", field.name)).into()),
+        }
+        Ok(Fate::Keep)
+    }
+
+    fn boolean(&mut self, field: &'static Field) -> Result<Fate, Stop> {
+        let start = self.cursor.at;
+        match self.cursor.peek() {
+            Some(b't') => self.cursor.word("true")?,
+            Some(b'f') => self.cursor.word("false")?,
+            Some(b'"') => {
+                let text = self.cursor.string()?;
+                match text.raw(self.cursor.bytes()) {
+                    b"true" => self.found.edits.replace(start..self.cursor.at, "true"),
+                    b"false" => self.found.edits.replace(start..self.cursor.at, "false"),
+                    literal if self.stands_for_nothing(literal) => return Ok(Fate::Remove),
+                    _ => {
+                        return Err(
+                            Fault::shape(start, format!("{} must be true or false", field.name)).into()
+                        );
+                    }
+                }
+                self.note(Repair::ValueType);
+            }
+            _ => return Err(self.wrong_type(format!("{} must be true or false", field.name)).into()),
+        }
+        Ok(Fate::Keep)
+    }
+
+    /// Bytes: Base64 in any of the four forms that proto3 JSON allows, or an object of numbers, as JavaScript prints
+    /// an array of bytes. Collectors read only the standard alphabet with padding.
+    fn base64(&mut self, field: &'static Field) -> Result<Fate, Stop> {
+        let start = self.cursor.at;
+        match self.cursor.peek() {
+            Some(b'"') => {
+                let text = self.cursor.string()?;
+                let literal = text.unescaped(self.cursor.bytes());
+                let bytes = base64_bytes(&literal)
+                    .ok_or_else(|| Fault::shape(start, format!("{} is not Base64", field.name)))?;
+                let canonical = STANDARD.encode(bytes);
+                if canonical.as_bytes() != text.raw(self.cursor.bytes()) {
+                    self.found.edits.replace(text.start..text.end, canonical);
+                }
+            }
+            Some(b'{') => {
+                let bytes = self.numbered_bytes(field)?;
+                let literal = format!("\"{}\"", STANDARD.encode(bytes));
+                self.found.edits.replace(start..self.cursor.at, literal);
+                self.note(Repair::ValueType);
+            }
+            _ => return Err(self.wrong_type(format!("{} must be Base64 in a string", field.name)).into()),
+        }
+        Ok(Fate::Keep)
+    }
+
+    /// `{"0":104,"1":105}`
+    fn numbered_bytes(&mut self, field: &'static Field) -> Result<Vec<u8>, Fault> {
+        let mut bytes = Vec::new();
+        self.cursor.object(|cursor, start, key| {
+            let wrong =
+                || Fault::shape(start, format!("{} is neither Base64 nor a list of bytes", field.name));
+            if key.raw(cursor.bytes()) != bytes.len().to_string().as_bytes() {
+                return Err(wrong());
+            }
+            let (from, to) = cursor.number()?;
+            let byte = integer(&cursor.bytes()[from..to]).and_then(|value| u8::try_from(value).ok());
+            bytes.push(byte.ok_or_else(wrong)?);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// A list of scalars of one kind.
+    fn scalars(&mut self, field: &'static Field) -> Result<Fate, Stop> {
+        if self.cursor.peek() != Some(b'[') {
+            return Err(self.wrong_type(format!("{} must be an array", field.name)).into());
+        }
+        self.cursor.at += 1;
+        self.cursor.skip_whitespace();
+        if self.cursor.peek() == Some(b']') {
+            self.cursor.at += 1;
+            return Ok(Fate::Keep);
+        }
+        loop {
+            let start = self.cursor.at;
+            let fate = match (self.cursor.peek(), field.kind) {
+                (Some(b'n'), _) => {
+                    self.cursor.word("null")?;
+                    Fate::Remove
+                }
+                (_, Kind::Ints(int)) => self.int(field, int)?,
+                (_, Kind::Doubles) => self.double(field)?,
+                _ => self.string_value(field).map(|_| Fate::Keep)?,
+            };
+            if let Fate::Remove = fate {
+                // The places of a list of numbers mean something: the default keeps the others where they are.
+                let default = if matches!(field.kind, Kind::Strings) { "\"\"" } else { "0" };
+                self.found.edits.replace(start..self.cursor.at, default);
+            }
+            if self.cursor.closes(b']', "expected ',' or ']' after a value")? {
+                return Ok(Fate::Keep);
+            }
+        }
+    }
+
+    /// VCL writes nothing, or `(null)`, for a variable that is not set.
+    fn stands_for_nothing(&mut self, literal: &[u8]) -> bool {
+        let nothing = literal.is_empty() || literal == NULL_WORD;
+        if nothing {
+            self.note(Repair::NullWord);
+        }
+        nothing
+    }
+
+    fn quote(&mut self, start: usize, end: usize) {
+        self.found.edits.insert(start, "\"");
+        self.found.edits.insert(end, "\"");
+    }
+}
+
+fn in_range(value: Option<i128>, int: Int) -> bool {
+    let (least, most) = int.range();
+    value.is_some_and(|value| (least..=most).contains(&value))
+}
+
+#[cold]
+fn not_an_integer(at: usize, field: &Field, int: Int) -> Fault {
+    let (least, most) = int.range();
+    let reason: Cow<'static, str> =
+        format!("{} must be an integer from {least} to {most}", field.name).into();
+    Fault::shape(at, reason)
+}
+
+fn is_double(literal: &[u8]) -> bool {
+    match literal {
+        b"NaN" | b"Infinity" | b"-Infinity" => true,
+        // Rust reads words such as `inf` as well, which proto3 JSON does not know.
+        _ if literal.iter().any(|byte| byte.is_ascii_alphabetic() && !matches!(byte, b'e' | b'E')) => false,
+        _ => std::str::from_utf8(literal).is_ok_and(|text| text.parse::<f64>().is_ok()),
+    }
+}

@@ -1,0 +1,138 @@
+//! A line that things join at the end and may leave from anywhere, at a constant price.
+//!
+//! In: values, in the order of their arrival. Out: the same, by [`Position`] or oldest first.
+//! Promises: a position is never given twice, so one that was kept too long finds nothing, never a stranger.
+//! Leaves to others: why a value leaves.
+
+use std::collections::VecDeque;
+
+use super::steps::Steps;
+
+/// Storage for fewer values than this is not worth giving back.
+const KEPT: usize = 1024;
+
+/// When a value arrived, relative to all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position(u64);
+
+/// Values in the order of their arrival.
+#[derive(Debug)]
+pub(super) struct Arrivals<T> {
+    /// The position of the first slot.
+    first: u64,
+    /// A value that left from the middle leaves an empty slot, until all before it have left too. The first slot
+    /// is never empty.
+    slots: VecDeque<Option<T>>,
+    pub(super) steps: Steps,
+}
+
+// === impl Arrivals ===
+
+impl<T> Arrivals<T> {
+    /// What a place in the line costs, in bytes: the storage doubles when it grows, so up to half of it is spare.
+    pub(super) const SLOT_BYTES: usize = 2 * size_of::<Option<T>>();
+
+    pub(super) fn new() -> Self {
+        Self { first: 0, slots: VecDeque::new(), steps: Steps::default() }
+    }
+
+    /// The position that the next value will get.
+    pub(super) fn next_position(&self) -> Position {
+        Position(self.first + self.slots.len() as u64)
+    }
+
+    pub(super) fn push(&mut self, value: T) -> Position {
+        let position = self.next_position();
+        self.slots.push_back(Some(value));
+        position
+    }
+
+    pub(super) fn holds(&self, position: Position) -> bool {
+        self.slot(position).and_then(|slot| self.slots.get(slot)).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn get_mut(&mut self, position: Position) -> Option<&mut T> {
+        let slot = self.slot(position)?;
+        self.slots.get_mut(slot)?.as_mut()
+    }
+
+    pub(super) fn take(&mut self, position: Position) -> Option<T> {
+        let slot = self.slot(position)?;
+        let value = self.slots.get_mut(slot)?.take();
+        self.close_up();
+        value
+    }
+
+    pub(super) fn oldest(&self) -> Option<&T> {
+        self.slots.front()?.as_ref()
+    }
+
+    pub(super) fn take_oldest(&mut self) -> Option<T> {
+        self.take(Position(self.first))
+    }
+
+    /// What the line itself costs, in bytes; empty slots cost too.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.len() * Self::SLOT_BYTES
+    }
+
+    fn slot(&self, position: Position) -> Option<usize> {
+        self.steps.step();
+        position.0.checked_sub(self.first).and_then(|slot| usize::try_from(slot).ok())
+    }
+
+    /// Drops empty slots from the front. Every slot is dropped once, so this costs nothing in the long run.
+    fn close_up(&mut self) {
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.first += 1;
+            self.steps.step();
+        }
+        // After a burst: give back what it took.
+        if self.slots.capacity() > KEPT && self.slots.len() < self.slots.capacity() / 8 {
+            self.slots.shrink_to(self.slots.len() * 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_leave_oldest_first_and_those_that_left_before_are_passed_over() {
+        let mut line = Arrivals::new();
+        let [_, second, third] = ["a", "b", "c"].map(|value| line.push(value));
+        assert_eq!(line.take(second), Some("b"));
+        assert_eq!(line.oldest(), Some(&"a"));
+        assert_eq!(line.take_oldest(), Some("a"));
+        assert_eq!(line.oldest(), Some(&"c"));
+        assert_eq!(line.take(third), Some("c"));
+        assert_eq!(line.take_oldest(), None);
+        assert_eq!(line.bytes(), 0);
+    }
+
+    #[test]
+    fn a_position_that_was_kept_too_long_finds_nothing() {
+        let mut line = Arrivals::new();
+        let [first, second, third] = [1, 2, 3].map(|value| line.push(value));
+        assert_eq!((line.take(second), line.take(first)), (Some(2), Some(1)));
+        let later = line.push(4);
+        for gone in [first, second] {
+            assert!(!line.holds(gone));
+            assert_eq!(line.get_mut(gone), None);
+            assert_eq!(line.take(gone), None);
+        }
+        assert_eq!((line.take(third), line.take(later)), (Some(3), Some(4)));
+    }
+
+    #[test]
+    fn storage_of_a_burst_is_given_back() {
+        let mut line = Arrivals::new();
+        for value in 0..100_000 {
+            line.push(value);
+        }
+        while line.take_oldest().is_some() {}
+        assert!(line.slots.capacity() <= KEPT, "{}", line.slots.capacity());
+    }
+}

@@ -1,0 +1,166 @@
+//! The spans, or the log records, of one line while they wait for each other.
+//!
+//! In: a document and its receipt. Out: for spans their export request, for logs what [`LogExit`] makes of them.
+//! Promises: a record that becomes an event takes its part of the receipt along to the span, so it is settled with
+//! that span and nowhere else.
+//! Leaves to others: who meets whom ([`Hold`]), and when an entry leaves.
+//!
+//! [`Hold`]: super::hold::Hold
+//! [`LogExit`]: super::log_exit::LogExit
+
+use std::time::Instant;
+
+use super::arrivals::Arrivals;
+use super::index::{KEY_BYTES, Key};
+use crate::exporter::Export;
+use crate::otlp::{Logs, Signal, SpanEvent, Traces};
+use crate::queue::{Receipt, Settled};
+
+/// What an attached event costs beside its text, in bytes; both lists that it is in double when they grow.
+const EVENT_BYTES: usize = 2 * (size_of::<SpanEvent>() + size_of::<(Receipt, Settled)>());
+
+/// What waits.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Spans(Box<WaitingSpans>),
+    Logs(Box<WaitingLogs>),
+}
+
+/// The spans of one line. They leave together.
+#[derive(Debug)]
+pub(super) struct WaitingSpans {
+    pub(super) deadline: Instant,
+    traces: Traces,
+    /// Of the spans, then of every event that was attached.
+    receipts: Vec<(Receipt, Settled)>,
+    bytes: usize,
+}
+
+/// The log records of one line. What is left of them leaves together.
+#[derive(Debug)]
+pub(super) struct WaitingLogs {
+    pub(super) deadline: Instant,
+    pub(super) logs: Logs,
+    /// Of all records that were not attached.
+    pub(super) receipt: Receipt,
+    /// One for every record.
+    pub(super) fates: Vec<Fate>,
+    /// Records whose fate is [`Fate::Waits`].
+    pub(super) waiting: u32,
+    bytes: usize,
+}
+
+/// What became of a log record so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It names no span and goes on as a log.
+    NamesNoSpan,
+    /// Its span has not come.
+    Waits,
+    /// It is an event of its span.
+    Attached,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    pub(super) fn deadline(&self) -> Instant {
+        match self {
+            Self::Spans(spans) => spans.deadline,
+            Self::Logs(logs) => logs.deadline,
+        }
+    }
+
+    /// What it costs beside its places in the line and in the index, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Spans(spans) => spans.bytes,
+            Self::Logs(logs) => logs.bytes,
+        }
+    }
+}
+
+// === impl WaitingSpans ===
+
+impl WaitingSpans {
+    pub(super) fn new(traces: Traces, receipt: Receipt, deadline: Instant) -> Self {
+        let bytes = size_of::<Self>() + traces.held_bytes() + size_of::<(Receipt, Settled)>();
+        Self { deadline, traces, receipts: vec![(receipt, Settled::Delivered)], bytes }
+    }
+
+    pub(super) fn keys(&self) -> impl ExactSizeIterator<Item = Key> + '_ {
+        self.traces.spans()
+    }
+
+    pub(super) fn span_count(&self) -> u32 {
+        self.traces.span_count()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What holding this costs in all, in bytes.
+    pub(super) fn bytes_to_hold(&self) -> usize {
+        self.bytes + self.keys().len() * KEY_BYTES + Arrivals::<Entry>::SLOT_BYTES
+    }
+
+    /// Makes a record an event of a span, and says what that costs in bytes.
+    pub(super) fn attach(&mut self, span: usize, logs: &mut WaitingLogs, record: usize) -> usize {
+        let (event, receipt) = logs.give_away(record);
+        let bytes = EVENT_BYTES + event.json.len();
+        self.bytes += bytes;
+        self.traces.attach(span, event);
+        self.receipts.push((receipt, Settled::Attached));
+        bytes
+    }
+
+    pub(super) fn into_export(self) -> Export {
+        let items = self.span_count();
+        Export { signal: Signal::Traces, json: self.traces.into_json(), items, receipts: self.receipts }
+    }
+}
+
+// === impl WaitingLogs ===
+
+impl WaitingLogs {
+    pub(super) fn new(logs: Logs, receipt: Receipt, deadline: Instant) -> Self {
+        let fates: Vec<Fate> =
+            logs.records().map(|key| if key.is_some() { Fate::Waits } else { Fate::NamesNoSpan }).collect();
+        let waiting = fates.iter().filter(|&&fate| fate == Fate::Waits).count();
+        let bytes = size_of::<Self>() + logs.held_bytes() + fates.len() * size_of::<Fate>();
+        let waiting = u32::try_from(waiting).expect("a line has fewer than 2^32 records");
+        Self { deadline, logs, receipt, fates, waiting, bytes }
+    }
+
+    /// The records that wait, and what they wait for.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (usize, Key)> + '_ {
+        self.logs
+            .records()
+            .zip(&self.fates)
+            .enumerate()
+            .filter(|(_, (_, fate))| **fate == Fate::Waits)
+            .filter_map(|(record, (key, _))| Some((record, key?)))
+    }
+
+    /// Whether nothing is left to wait for.
+    pub(super) fn is_decided(&self) -> bool {
+        self.waiting == 0
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What holding this costs in all, in bytes.
+    pub(super) fn bytes_to_hold(&self) -> usize {
+        self.bytes + self.waiting as usize * KEY_BYTES + Arrivals::<Entry>::SLOT_BYTES
+    }
+
+    fn give_away(&mut self, record: usize) -> (SpanEvent, Receipt) {
+        debug_assert_eq!(self.fates[record], Fate::Waits, "a record becomes one event");
+        self.fates[record] = Fate::Attached;
+        self.waiting -= 1;
+        (self.logs.event(record), self.receipt.split_off(1))
+    }
+}

@@ -1,0 +1,11 @@
+mod bench;
+
+mod matching;
+
+mod leaving;
+
+mod unmatched;
+
+mod bounds;
+
+mod properties;

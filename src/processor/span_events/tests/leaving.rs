@@ -1,0 +1,169 @@
+//! When a line leaves, as how many requests, and with which receipts.
+
+use super::bench::{Bench, config, describe, log, plain_log, points, span};
+use crate::otlp::Signal;
+use crate::queue::Settled;
+
+#[test]
+fn a_line_of_several_spans_leaves_as_one_request_when_its_wait_is_over() {
+    let mut bench = Bench::new(&config());
+    assert_eq!(bench.accept(0, [span(1, 1).and(span(1, 2)).and(span(2, 1))]), [""; 0]);
+    assert_eq!(bench.expire(9), [""; 0]);
+    assert_eq!(bench.expire(10), ["traces 1/1[] 1/2[] 2/1[]"]);
+}
+
+#[test]
+fn later_lines_and_events_do_not_extend_the_wait() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [span(1, 1)]);
+    bench.accept(4, [span(1, 2)]);
+    bench.accept(9, [log(1, 1, "hit"), span(1, 1)]);
+    assert_eq!(bench.processor.next_deadline(), Some(bench.at(10)));
+    assert_eq!(bench.expire(10), ["traces 1/1[hit]"]);
+    assert_eq!(bench.processor.next_deadline(), Some(bench.at(14)));
+    assert_eq!(bench.expire(14), ["traces 1/2[]"]);
+    assert_eq!(bench.processor.next_deadline(), Some(bench.at(19)));
+}
+
+#[test]
+fn lines_leave_in_the_order_in_which_they_came() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [span(3, 1), span(1, 1)]);
+    bench.accept(1, [span(2, 1)]);
+    assert_eq!(bench.expire(60), ["traces 3/1[]", "traces 1/1[]", "traces 2/1[]"]);
+}
+
+#[test]
+fn a_deadline_is_due_when_the_caller_next_says_what_time_it_is() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [span(1, 1)]);
+    assert_eq!(bench.accept(12, [span(2, 1)]), ["traces 1/1[]"]);
+}
+
+#[test]
+fn metrics_leave_at_once() {
+    let mut bench = Bench::new(&config());
+    assert_eq!(bench.accept(0, [points().and(span(1, 1)), points()]), ["metrics request count"; 2]);
+    assert_eq!(bench.expire(10), ["traces 1/1[]"]);
+    bench.deliver();
+    assert_eq!(bench.settled(Signal::Metrics, Settled::Delivered), 2);
+}
+
+#[test]
+fn a_line_of_logs_makes_a_request_only_for_what_was_not_attached() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [span(1, 1), log(1, 1, "hit")]);
+    assert_eq!(bench.accept(1, [log(1, 1, "miss").and(plain_log("text"))]), ["logs text"]);
+    bench.accept(2, [log(1, 1, "pass").and(log(9, 9, "stray"))]);
+    assert_eq!(bench.expire(12), ["traces 1/1[hit miss pass]", "logs stray"]);
+}
+
+#[test]
+fn logs_without_ids_are_forwarded_at_once() {
+    let mut bench = Bench::new(&config());
+    assert_eq!(bench.accept(0, [plain_log("a").and(plain_log("b")), plain_log("c")]), ["logs a b", "logs c"]);
+    assert_eq!(bench.processor.held_bytes(), 0);
+    assert_eq!(bench.counted("forwarded"), 0, "they are no log events");
+}
+
+#[test]
+fn logs_of_one_line_with_and_without_ids_leave_as_one_request_in_their_order() {
+    let mut bench = Bench::new(&config());
+    let line =
+        plain_log("a").and(log(9, 1, "b")).and(log(1, 1, "hit")).and(plain_log("c")).and(log(9, 2, "d"));
+    bench.accept(0, [span(1, 1), line]);
+    assert_eq!(bench.expire(10), ["traces 1/1[hit]", "logs a b c d"]);
+    assert_eq!(bench.counted("forwarded"), 2);
+}
+
+#[test]
+fn logs_leave_when_their_last_span_has_come() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [log(1, 1, "a").and(plain_log("text")).and(log(1, 2, "b"))]);
+    assert_eq!(bench.accept(1, [span(1, 1)]), [""; 0]);
+    assert_eq!(bench.accept(2, [span(1, 2)]), ["logs text"]);
+    assert_eq!(bench.expire(12), ["traces 1/1[a]", "traces 1/2[b]"]);
+}
+
+#[test]
+fn everything_leaves_when_the_relay_drains() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [span(1, 1), log(2, 1, "stray"), log(1, 1, "hit")]);
+    bench.accept(1, [span(3, 1)]);
+    assert_eq!(bench.flush(), ["traces 1/1[hit]", "logs stray", "traces 3/1[]"]);
+    assert_eq!((bench.processor.held_spans(), bench.processor.held_bytes()), (0, 0));
+    assert_eq!(bench.processor.next_deadline(), None);
+}
+
+#[test]
+fn a_record_is_settled_with_the_request_that_carries_it_and_not_before() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [log(1, 1, "hit").and(log(9, 9, "stray"))]);
+    bench.accept(1, [span(1, 1)]);
+    bench.expire(60);
+    let fates: Vec<(String, Vec<(Signal, Settled, u32)>)> = bench
+        .sent
+        .iter()
+        .map(|export| {
+            let receipts = export.receipts.iter();
+            (describe(export), receipts.map(|(it, fate)| (it.signal(), *fate, it.items())).collect())
+        })
+        .collect();
+    let stray = (Signal::Logs, Settled::Delivered, 1);
+    let span = (Signal::Traces, Settled::Delivered, 1);
+    let hit = (Signal::Logs, Settled::Attached, 1);
+    assert_eq!(
+        fates,
+        [("logs stray".to_owned(), vec![stray]), ("traces 1/1[hit]".to_owned(), vec![span, hit])]
+    );
+    assert_eq!(bench.settled(Signal::Logs, Settled::Attached), 0);
+    assert_eq!(bench.kept_requests(), 2, "both requests are in the queue until all of them is delivered");
+    bench.deliver();
+    assert_eq!(bench.settled(Signal::Logs, Settled::Attached), 1);
+    assert_eq!(bench.kept_requests(), 0);
+}
+
+#[test]
+fn the_request_of_a_log_stays_in_the_queue_until_its_span_is_delivered() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [span(1, 1)]);
+    bench.accept(1, [log(1, 1, "hit")]);
+    assert_eq!(bench.kept_requests(), 2);
+    bench.flush();
+    assert_eq!(bench.kept_requests(), 2);
+    bench.deliver();
+    assert_eq!(bench.kept_requests(), 0);
+}
+
+#[test]
+fn a_line_that_holds_nothing_makes_no_request_and_is_done() {
+    use crate::otlp::{Logs, Traces};
+    use crate::processor::Work;
+
+    let mut bench = Bench::new(&config());
+    let taken = bench.take();
+    let traces = Traces::from_canonical(br#"{"resourceSpans":[]}"#.to_vec()).unwrap();
+    let logs = Logs::from_canonical(br#"{"resourceLogs":[]}"#.to_vec()).unwrap();
+    let work = Work {
+        traces: Some((traces, taken.receipt(Signal::Traces, 0))),
+        logs: Some((logs, taken.receipt(Signal::Logs, 0))),
+        metrics: None,
+    };
+    taken.seal();
+    let mut out = Vec::new();
+    bench.processor.accept(bench.at(0), vec![work], &mut out);
+    assert!(out.is_empty(), "{out:?}");
+    assert_eq!(bench.kept_requests(), 0);
+    assert_eq!(bench.processor.held_bytes(), 0);
+}
+
+#[test]
+fn the_gauges_show_what_is_held() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [span(1, 1).and(span(1, 2)), span(2, 1), log(9, 9, "stray")]);
+    assert_eq!(bench.metric("spanrelay_held_spans"), 3);
+    assert_eq!(bench.metric("spanrelay_held_bytes") as usize, bench.processor.held_bytes());
+    assert!(bench.processor.held_bytes() > 0);
+    bench.expire(10);
+    assert_eq!((bench.metric("spanrelay_held_spans"), bench.metric("spanrelay_held_bytes")), (0, 0));
+}

@@ -1,0 +1,117 @@
+//! What a span says about its event, in two vocabularies: circleci-hook's, so that dashboards made for it go on
+//! working, and the semantic conventions' with the names that CircleCI's own exporter uses.
+//!
+//! In:  a [`Webhook`]. Out: [`Attributes`], each key at most once, absent leaves left out.
+//! Promises: of a commit only its id is exported: no message, no author, no e-mail address.
+//!
+//! Sources: open-telemetry/semantic-conventions 1.44 (`cicd.*`, `vcs.*`, `error.type`); CircleCI's OpenTelemetry
+//! integration page (`com.circleci.*`; below the pipeline, its `cicd.pipeline.*` are the workflow's).
+
+use std::borrow::Cow;
+
+use super::export::Attributes;
+use super::traceparent;
+use super::webhook::{Job, Webhook, Workflow};
+
+/// The attributes that every kind of event has, as far as the event says them.
+pub(super) fn of_event<'a>(kind: &'static str, webhook: &'a Webhook<'a>) -> Attributes<'a> {
+    let Webhook { webhook_id, organization, project, pipeline, .. } = webhook;
+    let vcs = &pipeline.vcs;
+    let mut attributes = Attributes::default();
+
+    attributes.text("circleci.kind", Some(Cow::Borrowed(kind)));
+    attributes.text("circleci.organization.id", urn(&organization.id));
+    attributes.text("circleci.organization.name", borrowed(&organization.name));
+    attributes.text("circleci.project.id", urn(&project.id));
+    attributes.text("circleci.project.name", borrowed(&project.name));
+    attributes.text("circleci.project.slug", borrowed(&project.slug));
+    attributes.text("circleci.pipeline.id", urn(&pipeline.id));
+    attributes.integer("circleci.pipeline.number", pipeline.number);
+    attributes.text("circleci.pipeline.trigger.type", borrowed(&pipeline.trigger_type));
+    attributes.text("circleci.webhook.id", urn(webhook_id));
+
+    attributes.text("com.circleci.org.id", borrowed(&organization.id));
+    attributes.text("com.circleci.project.id", borrowed(&project.id));
+    attributes.text("com.circleci.pipeline.id", borrowed(&pipeline.id));
+    attributes.integer("com.circleci.pipeline.number", pipeline.number);
+
+    attributes.text("vcs.provider.name", borrowed(&vcs.provider));
+    attributes.text("vcs.repository.url.full", vcs.repository_url.as_deref().map(Cow::Borrowed));
+    attributes.text("vcs.ref.head.name", vcs.head.as_ref().map(|head| Cow::Borrowed(&*head.name)));
+    attributes.text("vcs.ref.head.type", vcs.head.as_ref().map(|head| Cow::Borrowed(head.kind)));
+    attributes.text("vcs.ref.head.revision", borrowed(&vcs.revision));
+    attributes
+}
+
+/// Adds what the spans of a workflow and of its jobs say about the workflow.
+pub(super) fn add_workflow<'a>(attributes: &mut Attributes<'a>, workflow: &'a Workflow<'a>) {
+    attributes.text("circleci.workflow.id", urn(&workflow.id));
+    attributes.text("circleci.workflow.name", borrowed(&workflow.name));
+    attributes.text("circleci.workflow.url", borrowed(&workflow.url));
+    attributes.text("circleci.workflow.status", borrowed(&workflow.status));
+
+    attributes.text("cicd.pipeline.name", borrowed(&workflow.name));
+    attributes.text("cicd.pipeline.run.id", borrowed(&workflow.id));
+    attributes.text("cicd.pipeline.run.url.full", borrowed(&workflow.url));
+
+    attributes.text("com.circleci.workflow.id", borrowed(&workflow.id));
+    attributes.text("com.circleci.workflow.name", borrowed(&workflow.name));
+    attributes.text("com.circleci.workflow.status", borrowed(&workflow.status));
+}
+
+/// Adds what the span of a workflow says about how it ended.
+pub(super) fn add_workflow_result<'a>(attributes: &mut Attributes<'a>, workflow: &'a Workflow<'a>) {
+    let status = workflow.status.as_deref();
+    attributes.text("cicd.pipeline.result", status.map(result).map(Cow::Borrowed));
+    attributes.text("error.type", status.filter(|status| is_error(status)).map(Cow::Borrowed));
+}
+
+/// Adds what the span of a job says about the job and how it ended.
+pub(super) fn add_job<'a>(attributes: &mut Attributes<'a>, job: &'a Job<'a>) {
+    let status = job.status.as_deref();
+    attributes.text("circleci.job.id", urn(&job.id));
+    attributes.text("circleci.job.name", borrowed(&job.name));
+    attributes.integer("circleci.job.number", job.number);
+    attributes.text("circleci.job.status", borrowed(&job.status));
+
+    attributes.text("cicd.pipeline.task.name", borrowed(&job.name));
+    attributes.text("cicd.pipeline.task.run.id", borrowed(&job.id));
+    attributes.text("cicd.pipeline.task.run.result", status.map(result).map(Cow::Borrowed));
+
+    attributes.text("com.circleci.job.id", borrowed(&job.id));
+    attributes.text("com.circleci.job.name", borrowed(&job.name));
+    attributes.integer("com.circleci.job.number", job.number);
+    attributes.text("com.circleci.job.status", borrowed(&job.status));
+
+    attributes.text("error.type", status.filter(|status| is_error(status)).map(Cow::Borrowed));
+}
+
+/// The conventions' word for one of CircleCI's. Both sets are open, so an unknown word stays what it is.
+pub(super) fn result(status: &str) -> &str {
+    match status {
+        "failed" | "failing" => "failure",
+        "error" | "unauthorized" | "infrastructure_fail" => "error",
+        "canceled" => "cancellation",
+        "timedout" => "timeout",
+        "not_run" => "skip",
+        other => other,
+    }
+}
+
+/// Whether this is the status of something that went wrong. Being cancelled or skipped is not, and `failing` has not
+/// ended yet.
+pub(super) fn is_error(status: &str) -> bool {
+    matches!(status, "failed" | "error" | "unauthorized" | "infrastructure_fail" | "timedout")
+}
+
+fn borrowed<'a>(text: &'a Option<Cow<'_, str>>) -> Option<Cow<'a, str>> {
+    text.as_deref().map(Cow::Borrowed)
+}
+
+/// The id in circleci-hook's form. An id that is no UUID has no URN, and stays as it is.
+fn urn<'a>(id: &'a Option<Cow<'_, str>>) -> Option<Cow<'a, str>> {
+    id.as_deref().map(|id| match traceparent::parse(id) {
+        Some(uuid) => Cow::Owned(uuid.urn().to_string()),
+        None => Cow::Borrowed(id),
+    })
+}

@@ -1,0 +1,369 @@
+//! The receiver as a whole: every folder of `proto-fixtures/circleci`, and whatever else a body may be.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use http::{HeaderName, HeaderValue};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::config::Secret;
+
+/// One folder: what CircleCI sends, and what must become of it.
+#[derive(Debug)]
+struct Fixture {
+    name: String,
+    request: Bytes,
+    headers: HeaderMap,
+    /// The export request as it must leave, as far as one must.
+    traces: Option<String>,
+    /// The status of the answer, where nothing leaves.
+    status: Option<u64>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("proto-fixtures/circleci")
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert!(!folders.is_empty());
+    folders.iter().map(|folder| Fixture::load(folder)).collect()
+}
+
+fn fixture(name: &str) -> Fixture {
+    Fixture::load(&root().join(name))
+}
+
+fn receiver() -> CircleCi {
+    CircleCi::new(&CircleCiConfig {
+        id: "circleci/app".to_owned(),
+        path: "/circleci/app".to_owned(),
+        secrets: vec![Secret::new("fixture-secret")],
+        allow_unsigned: false,
+        service_name: "circleci".to_owned(),
+    })
+}
+
+fn read(body: &str) -> Reading {
+    receiver().read(&Bytes::copy_from_slice(body.as_bytes()))
+}
+
+/// The export request of an accepted webhook.
+fn exported(reading: Reading) -> String {
+    let [item] = <[Item; 1]>::try_from(reading.items).unwrap();
+    String::from_utf8(item.traces.unwrap().into_json().to_vec()).unwrap()
+}
+
+/// The same JSON without blanks between its tokens.
+fn compact(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let keep = |byte: &char| {
+        let blank = !in_string && byte.is_ascii_whitespace();
+        in_string ^= *byte == '"' && !escaped;
+        escaped = in_string && *byte == '\\' && !escaped;
+        !blank
+    };
+    json.chars().filter(keep).collect()
+}
+
+// === impl Fixture ===
+
+impl Fixture {
+    fn load(folder: &Path) -> Self {
+        let text = |file: &str| fs::read_to_string(folder.join(file)).ok();
+        let headers: BTreeMap<String, String> = serde_json::from_str(&text("headers.json").unwrap()).unwrap();
+        let answer: Option<Value> =
+            text("expected.answer.json").map(|answer| serde_json::from_str(&answer).unwrap());
+        let fixture = Self {
+            name: folder.file_name().unwrap().to_str().unwrap().to_owned(),
+            request: fs::read(folder.join("request.json")).unwrap().into(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| {
+                    (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())
+                })
+                .collect(),
+            traces: text("expected.traces.json"),
+            status: answer.map(|answer| answer["status"].as_u64().unwrap()),
+        };
+        assert!(fixture.traces.is_some() != fixture.status.is_some(), "{}: one expectation", fixture.name);
+        fixture
+    }
+
+    fn matches(&self, reading: Reading) {
+        let Self { name, traces, status, .. } = self;
+        match (traces, status) {
+            (Some(expected), _) => {
+                assert!(reading.event_id.is_some(), "{name}");
+                assert_eq!(reading.items.len(), 1, "{name}");
+                assert_eq!(reading.items[0].line, 1, "{name}");
+                let json = exported(reading);
+                let value: Value = serde_json::from_str(&json).unwrap();
+                assert_eq!(value, serde_json::from_str::<Value>(expected).unwrap(), "{name}");
+                assert_eq!(json, compact(expected), "{name}: same values, other bytes");
+            }
+            (None, Some(202)) => assert!(reading.ignored.is_some(), "{name}"),
+            (None, Some(400)) => assert_eq!(reading.rejected.len(), 1, "{name}"),
+            (None, status) => panic!("{name}: no test knows the status {status:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_fixture_leaves_as_the_traces_beside_it_say() {
+    let receiver = receiver();
+    for fixture in fixtures() {
+        let verified = receiver.verify(&fixture.headers, &fixture.request);
+        assert_eq!(verified.is_ok(), fixture.status != Some(401), "{}", fixture.name);
+        if verified.is_ok() {
+            fixture.matches(receiver.read(&fixture.request));
+        }
+    }
+}
+
+#[test]
+fn the_header_admits_everyone_and_one_changed_byte_is_turned_away() {
+    let receiver = receiver();
+    let Fixture { request, headers, .. } = fixture("ping");
+    assert_eq!(receiver.admit(&HeaderMap::new()), Ok(()));
+    assert!(receiver.verify(&headers, &[&request[..], b"\n"].concat()).is_err());
+    assert!(receiver.verify(&headers, &request[1..]).is_err());
+}
+
+#[test]
+fn is_known_by_its_configured_id_and_path() {
+    assert_eq!((receiver().id(), receiver().path()), ("circleci/app", "/circleci/app"));
+}
+
+#[test]
+fn a_redelivered_webhook_has_the_same_event_id_and_the_same_bytes() {
+    let Fixture { request, .. } = fixture("github-oauth-job");
+    let (first, second) = (receiver().read(&request), receiver().read(&request));
+    assert!(first.event_id.is_some());
+    assert_eq!(first.event_id, second.event_id);
+    assert_eq!(exported(first), exported(second));
+}
+
+#[test]
+fn the_event_in_the_body_counts_and_its_kind_is_one_of_a_fixed_set() {
+    for (name, event) in [
+        ("github-oauth-workflow", WebhookEvent::WorkflowCompleted),
+        ("github-oauth-job", WebhookEvent::JobCompleted),
+        ("ping", WebhookEvent::Ping),
+        ("unknown-event-type", WebhookEvent::Unknown),
+        ("not-json", WebhookEvent::Unknown),
+    ] {
+        assert_eq!(receiver().read(&fixture(name).request).event, Some(event), "{name}");
+    }
+}
+
+#[test]
+fn an_event_without_usable_ids_is_ignored_and_an_unknown_type_keeps_its_own_reason() {
+    for name in [
+        "no-event-id",
+        "no-workflow-id",
+        "workflow-id-nil",
+        "workflow-id-zero-prefix",
+        "job-id-not-a-uuid",
+        "ping-id-not-a-uuid",
+    ] {
+        assert_eq!(receiver().read(&fixture(name).request).ignored, Some(Ignored::NoId), "{name}");
+    }
+    for body in ["{}", r#"{"type":null,"id":"1"}"#, r#"{"type":"Ping","id":"1"}"#] {
+        assert_eq!(read(body).ignored, Some(Ignored::UnknownEventType), "{body}");
+    }
+}
+
+#[test]
+fn a_rejection_says_where_and_why_and_repeats_nothing_of_the_input() {
+    let body = Bytes::from_static(b"{\"type\":\"ping\",\n\"s3cret\":s3cret}");
+    let reading = receiver().read(&body);
+    let expected = Rejected {
+        line: 2,
+        column: 10,
+        reason: "the body is not JSON: expected value".to_owned(),
+        input: body,
+    };
+    assert_eq!(reading.rejected, [expected]);
+}
+
+#[test]
+fn no_e_mail_address_and_no_credential_of_any_fixture_leaves() {
+    let mut addresses = 0;
+    for fixture in fixtures() {
+        let request = String::from_utf8_lossy(&fixture.request).into_owned();
+        addresses += request.matches('@').count();
+        for item in receiver().read(&fixture.request).items {
+            let json = String::from_utf8(item.traces.unwrap().into_json().to_vec()).unwrap();
+            for private in ["@", "acme.example\"", "Ann", "ann\"", "ghs_", "Sell blue lamps", "email"] {
+                assert!(!json.contains(private), "{}: {private}", fixture.name);
+            }
+        }
+    }
+    assert!(addresses > 0, "the fixtures hold addresses that could leave");
+}
+
+#[test]
+fn no_key_occurs_twice_and_no_value_is_null_empty_or_a_bare_integer() {
+    for fixture in fixtures() {
+        let Some(traces) = fixture.traces else { continue };
+        let value: Value = serde_json::from_str(&traces).unwrap();
+        let attributes =
+            value["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"].as_array().unwrap();
+        let mut keys: Vec<&str> = attributes.iter().map(|a| a["key"].as_str().unwrap()).collect();
+        keys.sort_unstable();
+        let count = keys.len();
+        keys.dedup();
+        assert_eq!(keys.len(), count, "{}", fixture.name);
+        for attribute in attributes {
+            let value = attribute["value"].as_object().unwrap().values().next().unwrap();
+            assert!(!value.as_str().unwrap().is_empty(), "{}: {attribute}", fixture.name);
+        }
+    }
+}
+
+/// A body in a thousand shapes: every value is tried at every place, by name where the payload has names.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        "[-+]?[0-9]{4,6}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,10})?(Z|[+-][0-9]{2}:[0-9]{2})"
+            .prop_map(Value::from),
+        "([0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})|[0-9a-f]{32}".prop_map(Value::from),
+        prop_oneof![Just("ping"), Just("job-completed"), Just("workflow-completed")].prop_map(Value::from),
+        "(https|ssh|git)?(://|:)?([a-z]{1,4}:?[a-z/]{0,4}@)?[a-z]{0,6}(:[0-9a-z]{0,5})?/?[a-z/.?#@]{0,8}"
+            .prop_map(Value::from),
+    ];
+    let key = prop_oneof![
+        prop::sample::select(vec![
+            "id",
+            "type",
+            "happened_at",
+            "webhook",
+            "organization",
+            "project",
+            "pipeline",
+            "workflow",
+            "job",
+            "name",
+            "slug",
+            "number",
+            "created_at",
+            "started_at",
+            "stopped_at",
+            "url",
+            "status",
+            "trigger",
+            "vcs",
+            "trigger_parameters",
+            "git",
+            "gitlab",
+            "github_app",
+            "circleci",
+            "branch",
+            "tag",
+            "ref",
+            "revision",
+            "checkout_url",
+            "target_repository_url",
+            "provider_name",
+        ])
+        .prop_map(str::to_owned),
+        ".{0,6}",
+    ];
+    leaf.prop_recursive(5, 64, 8, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(key.clone(), inner, 0..12)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// Puts `value` in the place of the `nth` value of the tree, counted in its own order.
+fn replace_nth(tree: &mut Value, nth: &mut usize, value: &Value) {
+    if *nth == 0 {
+        *tree = value.clone();
+        *nth = usize::MAX;
+        return;
+    }
+    *nth -= 1;
+    match tree {
+        Value::Array(elements) => elements.iter_mut().for_each(|element| replace_nth(element, nth, value)),
+        Value::Object(members) => members.values_mut().for_each(|member| replace_nth(member, nth, value)),
+        _ => {}
+    }
+}
+
+/// Exactly one of item, rejection and ignoring; and what leaves is a span with valid ids and times in order.
+fn has_one_outcome(body: &[u8]) -> Result<(), TestCaseError> {
+    let reading = receiver().read(&Bytes::copy_from_slice(body));
+    let outcomes = reading.items.len() + reading.rejected.len() + usize::from(reading.ignored.is_some());
+    prop_assert_eq!(outcomes, 1);
+    prop_assert!(reading.event.is_some());
+    for rejected in &reading.rejected {
+        prop_assert!(rejected.line >= 1 && rejected.column >= 1);
+        prop_assert_eq!(&rejected.input[..], body);
+    }
+    if reading.items.is_empty() {
+        return Ok(());
+    }
+    let value: Value = serde_json::from_str(&exported(reading)).unwrap();
+    let span = &value["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+    let time = |key: &str| span.get(key).map_or(0, |time| time.as_str().unwrap().parse::<u64>().unwrap());
+    prop_assert!(time("startTimeUnixNano") <= time("endTimeUnixNano"));
+    prop_assert!(crate::otlp::TraceId::from_hex(span["traceId"].as_str().unwrap().as_bytes()).is_some());
+    prop_assert!(crate::otlp::SpanId::from_hex(span["spanId"].as_str().unwrap().as_bytes()).is_some());
+    prop_assert!(span["parentSpanId"] != span["spanId"]);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn any_json_value_has_exactly_one_outcome(value in any_json()) {
+        has_one_outcome(value.to_string().as_bytes())?;
+    }
+
+    #[test]
+    fn a_fixture_with_one_value_replaced_has_exactly_one_outcome(
+        fixture in prop::sample::select(vec!["github-oauth-job", "github-app-job", "gitlab-workflow-failed", "ping"])
+            .prop_map(fixture),
+        nth in 0usize..90,
+        value in any_json(),
+    ) {
+        let mut tree: Value = serde_json::from_slice(&fixture.request).unwrap();
+        replace_nth(&mut tree, &mut nth.clone(), &value);
+        has_one_outcome(tree.to_string().as_bytes())?;
+    }
+
+    #[test]
+    fn a_fixture_with_bytes_changed_or_cut_has_exactly_one_outcome(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        length in any::<prop::sample::Index>(),
+        cut in any::<bool>(),
+    ) {
+        let mut body = fixture("github-oauth-job").request.to_vec();
+        for (place, byte) in changes {
+            let place = place.index(body.len());
+            body[place] = byte;
+        }
+        if cut {
+            body.truncate(length.index(body.len()));
+        }
+        has_one_outcome(&body)?;
+    }
+
+    #[test]
+    fn any_bytes_have_exactly_one_outcome(body in prop::collection::vec(any::<u8>(), 0..64)) {
+        has_one_outcome(&body)?;
+    }
+}

@@ -1,0 +1,116 @@
+//! The ids of spans, made of CircleCI's UUIDs, and the line that hands them to a running job.
+//!
+//! In:  UUIDs as CircleCI writes them. Out: trace and span ids, and the `TRACEPARENT` of a job.
+//! Promises: a pure function of the UUIDs, so that a redelivered event, a restarted relay and the job itself agree; a
+//! UUID that would make an invalid id (all zero, or its first eight bytes zero) makes none; the line holds nothing but
+//! hexadecimal digits of what was parsed, because a shell executes it.
+//!
+//! The mapping is circleci-hook's, for everyone who has `TRACEPARENT` set up already: trace = the workflow's UUID,
+//! span = the first eight bytes of the UUID of the workflow or the job.
+
+use uuid::Uuid;
+
+use crate::otlp::{SpanId, TraceId};
+
+/// The ids of a job's span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct JobIds {
+    pub(super) trace: TraceId,
+    pub(super) span: SpanId,
+    /// The workflow's span.
+    pub(super) parent: SpanId,
+}
+
+/// `export TRACEPARENT=00-<trace>-<span>-01` and a newline, for what runs inside the job: its spans become children of
+/// the job's span. Nothing when either id is not a UUID that ids can be made of.
+///
+/// Version and flags are fixed: otel-cli reads both as decimal numbers and takes no flags but 01 for sampled.
+pub(crate) fn traceparent(workflow: &str, job: &str) -> Option<String> {
+    let JobIds { trace, span, .. } = job_ids(workflow, job)?;
+    Some(format!("export TRACEPARENT=00-{trace}-{span}-01\n"))
+}
+
+/// The trace that begins with this UUID, and the span of its root.
+pub(super) fn root_ids(uuid: &str) -> Option<(TraceId, SpanId)> {
+    let uuid = parse(uuid)?.into_bytes();
+    let (first, _) = uuid.split_first_chunk().expect("a UUID has 16 bytes");
+    Some((TraceId::new(uuid)?, SpanId::new(*first)?))
+}
+
+/// A job that would be its own parent gets no ids.
+pub(super) fn job_ids(workflow: &str, job: &str) -> Option<JobIds> {
+    let (trace, parent) = root_ids(workflow)?;
+    let (_, span) = root_ids(job)?;
+    (span != parent).then_some(JobIds { trace, span, parent })
+}
+
+/// Reads 32 hexadecimal digits of either case, with the hyphens in their places or without any. The crate would take
+/// braces and `urn:uuid:` too; CircleCI writes neither.
+pub(super) fn parse(uuid: &str) -> Option<Uuid> {
+    matches!(uuid.len(), 32 | 36).then(|| Uuid::try_parse(uuid).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKFLOW: &str = "cedf175c-c537-49f8-9b5c-95892f0b2407";
+    const JOB: &str = "3f6a7c4a-0bb6-463a-bd0c-3d5e0b1b1d34";
+    const LINE: &str = "export TRACEPARENT=00-cedf175cc53749f89b5c95892f0b2407-3f6a7c4a0bb6463a-01\n";
+
+    #[test]
+    fn agrees_with_the_known_line() {
+        assert_eq!(traceparent(WORKFLOW, JOB).as_deref(), Some(LINE));
+    }
+
+    #[test]
+    fn takes_upper_case_and_missing_hyphens_and_writes_lower_case() {
+        assert_eq!(traceparent(&WORKFLOW.to_uppercase(), &JOB.to_uppercase()).as_deref(), Some(LINE));
+        assert_eq!(traceparent(&WORKFLOW.replace('-', ""), &JOB.replace('-', "")).as_deref(), Some(LINE));
+    }
+
+    #[test]
+    fn refuses_whatever_is_not_a_uuid_that_ids_can_be_made_of() {
+        for bad in [
+            "",
+            "x",
+            "00000000-0000-0000-0000-000000000000",
+            "00000000000000000000000000000000",
+            "00000000-0000-0000-9b5c-95892f0b2407",
+            "cedf175c-c537-49f8-9b5c-95892f0b240",
+            "cedf175c-c537-49f8-9b5c-95892f0b24077",
+            "cedf175cc-537-49f8-9b5c-95892f0b2407",
+            "gedf175c-c537-49f8-9b5c-95892f0b2407",
+            "{cedf175c-c537-49f8-9b5c-95892f0b2407}",
+            "{cedf175cc53749f89b5c95892f0b2407}",
+            "urn:uuid:cedf175c-c537-49f8-9b5c-95892f0b2407",
+            "$(touch /tmp/x)-c537-49f8-9b5c-95892f0b24",
+            "cedf175c-c537-49f8-9b5c-95892f0b2407\n",
+            "cedf175c-c537-49f8-9b5c-95892f0b2é",
+        ] {
+            assert_eq!(traceparent(bad, JOB), None, "{bad}");
+            assert_eq!(traceparent(WORKFLOW, bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_job_is_never_its_own_parent() {
+        assert_eq!(traceparent(WORKFLOW, WORKFLOW), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn echoes_nothing(workflow in ".{0,40}", job in ".{0,40}") {
+            proptest::prop_assert_eq!(traceparent(&workflow, JOB), None);
+            proptest::prop_assert_eq!(traceparent(WORKFLOW, &job), None);
+        }
+
+        #[test]
+        fn any_two_uuids_give_a_line_of_the_fixed_form(workflow in 1u128 << 64.., job in 1u128 << 64..) {
+            proptest::prop_assume!(workflow >> 64 != job >> 64);
+            let line = traceparent(&Uuid::from_u128(workflow).to_string(), &format!("{job:032x}")).unwrap();
+            let expected = format!("export TRACEPARENT=00-{workflow:032x}-{:016x}-01\n", job >> 64);
+            proptest::prop_assert_eq!(line, expected);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The proof that a host wants a Fastly service's logs: its SHA-256 on a line of its own, or `*` for any service
+//! (Fastly documentation, "Log streaming: HTTPS").
+
+use sha2::{Digest, Sha256};
+
+use crate::otlp::encode_hex;
+
+/// The answer for all service ids of all receivers, each once.
+pub(crate) fn challenge<'a>(service_ids: impl IntoIterator<Item = &'a str>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for id in service_ids {
+        // Of the id alone: with a newline behind it the digest is another one.
+        let line = if id == "*" { "*\n".to_owned() } else { encode_hex(&Sha256::digest(id)) + "\n" };
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_service_is_a_lower_case_digest_on_its_own_line_and_any_service_a_star() {
+        assert_eq!(
+            challenge(["abc", "*", "abc"]),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n*\n"
+        );
+    }
+}

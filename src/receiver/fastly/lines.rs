@@ -1,0 +1,300 @@
+//! Splits a body into objects, whatever separates them.
+//!
+//! A body is lines of one object each; or an array of objects; or objects one after another; or one object over
+//! many lines; and a line may have a syslog prefix. All of it is one loop: find where the next object starts, read
+//! it, go on behind it. What cannot be read is rejected up to where the next object can start.
+
+use bytes::Bytes;
+use memchr::memmem;
+
+use super::super::{Item, Reading, Rejected, Repair};
+use super::repair::{Mended, mend};
+use crate::otlp::json::{Cursor, Fault, FaultKind};
+use crate::otlp::{Line, read_line};
+
+/// How often in one body a line that ends too early may be read on into the lines behind it. One is enough for
+/// what senders do, and every try can cost the rest of the body.
+const MAX_CONTINUATIONS: u32 = 16;
+
+/// What the operator decides about lines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) repair: Mending,
+    pub(super) max_line_bytes: usize,
+}
+
+/// `receivers.fastly.repair`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mending {
+    Off,
+    Unambiguous,
+}
+
+/// Reads a decoded body.
+pub(super) fn read(body: &Bytes, settings: &Settings) -> Reading {
+    let mut splitter = Splitter {
+        body,
+        settings,
+        // Once for all lines; only in a body with a fault somewhere does every line have to be asked.
+        utf8: std::str::from_utf8(body).is_ok(),
+        at: if body.starts_with(BOM) { BOM.len() } else { 0 },
+        counted: 0,
+        line: 1,
+        line_start: 0,
+        in_array: false,
+        continuations: 0,
+        reading: Reading::default(),
+    };
+    while splitter.next_object() {}
+    splitter.reading
+}
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+struct Splitter<'a> {
+    body: &'a Bytes,
+    settings: &'a Settings,
+    utf8: bool,
+    at: usize,
+    /// Up to here newlines are counted in `line`.
+    counted: usize,
+    line: u32,
+    line_start: usize,
+    /// Behind a `[` that no `]` has closed.
+    in_array: bool,
+    continuations: u32,
+    reading: Reading,
+}
+
+/// An object that was read, and how much of the body it took.
+struct Taken {
+    line: Line,
+    repairs: Vec<Repair>,
+    bytes: usize,
+}
+
+// === impl Splitter ===
+
+impl Splitter<'_> {
+    /// Reads the next object, or rejects what stands in its place. False at the end of the body.
+    fn next_object(&mut self) -> bool {
+        match self.body.get(self.at) {
+            None => return false,
+            Some(b' ' | b'\t' | b'\r' | b'\n') => self.at += 1,
+            Some(b'{') => self.object(self.at),
+            Some(b'[') if !self.in_array => {
+                self.in_array = true;
+                self.at += 1;
+            }
+            Some(b']') if self.in_array => {
+                self.in_array = false;
+                self.at += 1;
+            }
+            // Between the elements of an array, and behind the lines of those who forgot that theirs is none.
+            Some(b',') => self.at += 1,
+            Some(_) => match syslog_prefix(&self.body[self.at..self.line_end(self.at)]) {
+                Some(length) => self.object(self.at + length),
+                None => {
+                    let start = self.at;
+                    let fault = Fault::shape(0, "not a JSON object");
+                    self.reject(start, start, &fault);
+                }
+            },
+        }
+        true
+    }
+
+    /// Reads the object at `start`; the line that it stands in begins at or before `self.at`.
+    fn object(&mut self, start: usize) {
+        let end = self.line_end(start);
+        let limit = end.min(start.saturating_add(self.settings.max_line_bytes));
+        match self.take(start, limit) {
+            Ok(taken) => self.accept(start, taken),
+            Err(fault) if fault.kind == FaultKind::Truncated && limit < end => {
+                let reason = format!("longer than max_line_size ({} bytes)", self.settings.max_line_bytes);
+                self.reject(self.at, start, &Fault::shape(limit - start, reason));
+            }
+            Err(fault) => match self.take_over_lines(start, end, &fault) {
+                Some(taken) => self.accept(start, taken),
+                None => self.reject(self.at, start, &fault),
+            },
+        }
+    }
+
+    /// Reads the object at `start` from the bytes up to `limit`, mending it if need be.
+    fn take(&self, start: usize, limit: usize) -> Result<Taken, Fault> {
+        let text = self.body.slice(start..limit);
+        let fault = match read_line(&text) {
+            Ok(line) if self.utf8 || std::str::from_utf8(&text[..line.end]).is_ok() => {
+                let bytes = line.end;
+                return Ok(Taken { repairs: Vec::new(), bytes, line });
+            }
+            Ok(_) => Fault::shape(invalid_utf8_at(&text), "invalid UTF-8"),
+            // Its shape does not get better by mending its syntax.
+            Err(fault) if !fault.is_syntax() => return Err(fault),
+            Err(fault) => fault,
+        };
+        if self.settings.repair == Mending::Off {
+            return Err(fault);
+        }
+        let Some(Mended { text, consumed, repairs }) = mend(&text) else { return Err(fault) };
+        match read_line(&Bytes::from(text)) {
+            // With quotes guessed, everything else has to be as expected.
+            Ok(line) if line.has_strangers && repairs.contains(&Repair::UnescapedQuote) => Err(fault),
+            Ok(line) => Ok(Taken { line, repairs, bytes: consumed }),
+            Err(_) => Err(fault),
+        }
+    }
+
+    /// Reads an object that ends too early at the end of its line together with the lines behind it: so it is
+    /// when it was printed for people to read.
+    fn take_over_lines(&mut self, start: usize, line_end: usize, fault: &Fault) -> Option<Taken> {
+        let cut_off = fault.kind == FaultKind::Truncated;
+        if !cut_off || line_end == self.body.len() || self.continuations == MAX_CONTINUATIONS {
+            return None;
+        }
+        self.continuations += 1;
+        let limit = self.body.len().min(start.saturating_add(self.settings.max_line_bytes));
+        // Where another line begins, this one was cut off.
+        let limit =
+            next_line_of_its_own(&self.body[line_end..limit]).map_or(limit, |offset| line_end + offset);
+        self.take(start, limit).ok()
+    }
+
+    fn accept(&mut self, start: usize, taken: Taken) {
+        self.count_lines(start);
+        let Taken { line, mut repairs, bytes } = taken;
+        repairs.extend(line.repairs.iter().copied());
+        repairs.sort_unstable();
+        repairs.dedup();
+        let number = self.line;
+        for dropped in &line.dropped {
+            let (line, column) = self.position(start, start + dropped.at.min(bytes));
+            self.reading.rejected.push(Rejected {
+                line,
+                column,
+                reason: dropped.reason.clone().into_owned(),
+                input: dropped.text.clone(),
+            });
+        }
+        let empty = line.traces.is_none() && line.logs.is_none() && line.metrics.is_none();
+        if line.dropped.is_empty() || !empty {
+            self.reading.items.push(Item {
+                line: number,
+                traces: line.traces,
+                logs: line.logs,
+                metrics: line.metrics,
+                repairs,
+            });
+        }
+        self.at = start + bytes;
+        self.reject_rest_of_line();
+    }
+
+    /// Behind an object only another one may stand, or the end of the line.
+    fn reject_rest_of_line(&mut self) {
+        let rest =
+            self.body[self.at..].iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b',' | b']'));
+        let Some(next) = rest.map(|offset| self.at + offset) else { return };
+        if !matches!(self.body[next], b'\n' | b'{' | b'[') {
+            self.reject(next, next, &Fault::shape(0, "text behind the end of the object"));
+        }
+    }
+
+    /// Rejects from `from` to where the next object can start. The fault is relative to `start`.
+    fn reject(&mut self, from: usize, start: usize, fault: &Fault) {
+        self.count_lines(from);
+        let resume = self.resume_after(start, fault);
+        let (line, column) = self.position(from, (start + fault.at).min(self.body.len()));
+        let rejected = self.body[from..resume].trim_ascii_end();
+        let rejected = rejected.strip_suffix(b",").unwrap_or(rejected);
+        let input = self.body.slice(from..from + rejected.len());
+        self.reading.rejected.push(Rejected {
+            line,
+            column,
+            reason: fault.reason.clone().into_owned(),
+            input,
+        });
+        self.at = resume;
+    }
+
+    /// Where reading can go on behind something that starts at `start` and has a fault.
+    fn resume_after(&self, start: usize, fault: &Fault) -> usize {
+        let line_end = self.line_end(start);
+        if fault.kind == FaultKind::Shape && self.body.get(start) == Some(&b'{') {
+            // It is JSON, though not OTLP: it ends where it ends.
+            let mut cursor = Cursor::new(&self.body[..line_end], start);
+            if cursor.skip_value().is_ok() {
+                return cursor.at;
+            }
+        }
+        let limit = if self.in_array { self.body.len() } else { line_end };
+        next_object_behind(&self.body[start..limit]).map_or(limit, |offset| start + offset)
+    }
+
+    fn line_end(&self, from: usize) -> usize {
+        memchr::memchr(b'\n', &self.body[from..]).map_or(self.body.len(), |offset| from + offset)
+    }
+
+    /// Brings the line number up to `at`.
+    fn count_lines(&mut self, at: usize) {
+        for newline in memchr::memchr_iter(b'\n', &self.body[self.counted..at]) {
+            self.line += 1;
+            self.line_start = self.counted + newline + 1;
+        }
+        self.counted = at;
+    }
+
+    /// Line and column of `at`, which is not before the counted line.
+    fn position(&self, from: usize, at: usize) -> (u32, u32) {
+        let mut line = self.line;
+        let mut line_start = self.line_start;
+        for newline in memchr::memchr_iter(b'\n', &self.body[from..at]) {
+            line += 1;
+            line_start = from + newline + 1;
+        }
+        (line, u32::try_from(at - line_start + 1).unwrap_or(u32::MAX))
+    }
+}
+
+/// The length of what a syslog header takes before the object: `<134>…`, with a count of octets before it in
+/// Heroku's framing. The message must be an object, whose brace is the first one.
+fn syslog_prefix(line: &[u8]) -> Option<usize> {
+    let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let mut rest = line;
+    let count = digits(rest);
+    if count > 0 && rest.get(count) == Some(&b' ') {
+        rest = &rest[count + 1..];
+    }
+    let priority = digits(rest.strip_prefix(b"<")?);
+    if !(1..=3).contains(&priority) || rest.get(priority + 1) != Some(&b'>') {
+        return None;
+    }
+    memchr::memchr(b'{', line)
+}
+
+/// Where the next object of a request begins, behind a comma or the end of another object.
+fn next_object_behind(text: &[u8]) -> Option<usize> {
+    object_starts(text)
+        .find(|&start| start > 0 && matches!(text[..start].trim_ascii_end().last(), Some(b',' | b'}')))
+}
+
+/// Where a line begins that is an object of its own.
+fn next_line_of_its_own(text: &[u8]) -> Option<usize> {
+    object_starts(text).find(|&start| {
+        text[..start]
+            .iter()
+            .rposition(|byte| !matches!(byte, b' ' | b'\t'))
+            .is_none_or(|last| text[last] == b'\n')
+    })
+}
+
+/// Wherever a request could begin: `{"resourceSpans"` and its kin.
+fn object_starts(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    memmem::find_iter(text, b"{\"resource")
+        .filter(|&start| matches!(text.get(start + 10), Some(b'S' | b'L' | b'M')))
+}
+
+fn invalid_utf8_at(text: &[u8]) -> usize {
+    std::str::from_utf8(text).map_or_else(|error| error.valid_up_to(), |_| 0)
+}
