@@ -25,6 +25,8 @@ use crate::config::terminal::Terminal;
 use findings::Report;
 
 pub(crate) use excerpt::{Excerpt, Lines};
+#[cfg(test)]
+pub(crate) use offline::relay_offline;
 
 /// Arguments of `spanrelay check`.
 #[derive(Debug, clap::Args)]

@@ -49,8 +49,8 @@ enum DemoError {
     Http(#[from] HttpError),
     #[error("the relay answered {status} to {what}, where {expected} was due: {body}")]
     Answer { what: &'static str, status: StatusCode, expected: StatusCode, body: String },
-    #[error("after {} s the collector still had not got {}", PATIENCE.as_secs(), missing.join(", "))]
-    Missing { missing: Vec<String> },
+    #[error("after {} s the collector still had not got {}", patience.as_secs(), missing.join(", "))]
+    Missing { missing: Vec<String>, patience: Duration },
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
 }
@@ -84,7 +84,7 @@ async fn demonstrate(terminal: &Terminal, out: &mut impl Write) -> Result<(), De
     tell::opening(stage.relay_address(), collector.address(), terminal, out)?;
     let (curtain, fallen) = tokio::sync::oneshot::channel::<()>();
     let play = async {
-        let played = play(&relay, &collector, terminal, out).await;
+        let played = play(&relay, &collector, PATIENCE, terminal, out).await;
         drop(curtain);
         played
     };
@@ -95,6 +95,7 @@ async fn demonstrate(terminal: &Terminal, out: &mut impl Write) -> Result<(), De
 async fn play(
     relay: &Client,
     collector: &Collector,
+    patience: Duration,
     terminal: &Terminal,
     out: &mut impl Write,
 ) -> Result<(), DemoError> {
@@ -103,11 +104,11 @@ async fn play(
     batch(relay, &script, terminal, out).await?;
     webhooks(relay, &script, terminal, out).await?;
 
-    let received = collector.wait_for(|kept| script.missing(&kept.requests).is_empty(), PATIENCE).await;
+    let received = collector.wait_for(|kept| script.missing(&kept.requests).is_empty(), patience).await;
     tell::received(&received, terminal, out)?;
     let missing = script.missing(&received);
     if !missing.is_empty() {
-        return Err(DemoError::Missing { missing });
+        return Err(DemoError::Missing { missing, patience });
     }
     tell::what_next(terminal, out)?;
     Ok(())
@@ -161,3 +162,6 @@ fn due(what: &'static str, reply: Reply, expected: StatusCode) -> Result<Reply, 
         Err(DemoError::Answer { what, status, expected, body })
     }
 }
+
+#[cfg(test)]
+mod tests;

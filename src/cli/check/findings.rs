@@ -29,14 +29,14 @@ pub(super) struct Report {
 
 /// What became of one line, or of a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     /// 1 is the first line.
     pub(super) line: u32,
     pub(super) outcome: Outcome,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Accepted,
     Repaired(Vec<Repair>),
     /// The column counts bytes; 1 is the first of the line.
@@ -49,9 +49,9 @@ pub(super) enum Outcome {
 
 /// One request that would leave.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) signal: Signal,
-    pub(super) json: Bytes,
+pub(crate) struct Outgoing {
+    pub(crate) signal: Signal,
+    pub(crate) json: Bytes,
 }
 
 /// A log record that did not become an event of a span.

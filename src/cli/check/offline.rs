@@ -21,16 +21,16 @@ const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// What a relay that had nothing else to do would have made of a body.
 #[derive(Debug, Default)]
-pub(super) struct Offline {
-    pub(super) findings: Vec<Finding>,
-    pub(super) outgoing: Vec<Outgoing>,
+pub(crate) struct Offline {
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) outgoing: Vec<Outgoing>,
 }
 
 /// For receipts of a record that no queue has.
 struct NoLedger;
 
 /// Reads the body with the receiver's default settings and puts the log events onto the spans of the same body.
-pub(super) fn relay_offline(source: Source, body: &Bytes) -> Offline {
+pub(crate) fn relay_offline(source: Source, body: &Bytes) -> Offline {
     let reading = read(source, body);
     Offline::new(reading, attach)
 }

@@ -233,7 +233,7 @@ fn a_batch_is_read_and_its_log_events_are_on_their_spans() {
     let text = as_text(&report, batch, 80);
     assert!(text.starts_with("lines 1-5: accepted\nline 6, column "), "{text}");
     assert!(text.contains("\n└─ shield GET /checkout "), "{text}");
-    assert!(text.contains("\n│  ◆ cache miss  +7.9 ms  fastly.pop=FRA"), "{text}");
+    assert!(text.contains("\n│  ◆ cache miss  +7.9 ms  INFO  fastly.pop=FRA"), "{text}");
     assert!(
         text.ends_with(
             "\nfastly: 5 accepted, 1 rejected\n3 requests to /v1/traces (3 spans with 4 events)\n"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::script::SECRET;
 use crate::app::{App, StartError};
-use crate::config::Config;
+use crate::config::{Config, ConfigError, Environment};
 
 pub(super) const FASTLY_PATH: &str = "/fastly";
 pub(super) const CIRCLECI_PATH: &str = "/circleci";
@@ -26,7 +26,7 @@ pub(super) enum StageError {
     #[error("cannot make a temporary directory: {0}")]
     Scratch(io::Error),
     #[error("the demonstration's own configuration is wrong: {0}")]
-    Config(String),
+    Config(#[from] ConfigError),
     #[error("the relay cannot start: {0}")]
     Start(#[from] StartError),
 }
@@ -36,7 +36,8 @@ pub(super) enum StageError {
 impl Stage {
     pub(super) async fn set(collector: SocketAddr) -> Result<Self, StageError> {
         let scratch = Scratch::new().map_err(StageError::Scratch)?;
-        let config = read_config(&yaml(collector, &scratch.0))?;
+        // Nobody's environment changes a demonstration.
+        let config = Config::from_yaml(&yaml(collector, &scratch.0), &Environment::empty())?;
         Ok(Self { app: App::bind(config).await?, _scratch: scratch })
     }
 
@@ -48,12 +49,6 @@ impl Stage {
     pub(super) async fn run_until(self, curtain: impl Future<Output = ()>) {
         self.app.run(curtain).await;
     }
-}
-
-/// Nobody's environment changes a demonstration.
-#[allow(unused_variables, clippy::todo)] // until the configuration is read
-fn read_config(yaml: &str) -> Result<Config, StageError> {
-    todo!()
 }
 
 /// What an operator would write; `wait` is short because nobody wants to watch a terminal for ten seconds.
@@ -106,12 +101,24 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Storage;
 
     #[test]
     fn the_configuration_names_the_collector_and_keeps_odd_directories_intact() {
         let yaml = yaml("127.0.0.1:4318".parse().unwrap(), Path::new("/tmp/a \"b\" ${HOME}"));
         assert!(yaml.contains("    endpoint: http://127.0.0.1:4318\n"), "{yaml}");
         assert!(yaml.contains("  directory: \"/tmp/a \\\"b\\\" $${HOME}\"\n"), "{yaml}");
+    }
+
+    #[test]
+    fn the_configuration_is_valid() {
+        let yaml = yaml("127.0.0.1:4318".parse().unwrap(), Path::new("/tmp/demo"));
+        let config = Config::from_yaml(&yaml, &Environment::empty()).unwrap();
+        assert_eq!(config.exporter.traces_endpoint, "http://127.0.0.1:4318/v1/traces");
+        assert_eq!(config.receivers.fastly[0].path, FASTLY_PATH);
+        assert_eq!(config.receivers.circleci[0].path, CIRCLECI_PATH);
+        assert!(!config.receivers.circleci[0].allow_unsigned);
+        assert_eq!(config.queue.storage, Storage::Memory);
     }
 
     #[test]

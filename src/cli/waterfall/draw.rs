@@ -246,6 +246,9 @@ impl<'a> Drawing<'a> {
             (Some(_), None) => {}
             (None, _) => line.push(Paint::Aside, "  no time"),
         }
+        if let Some(severity) = &event.severity {
+            line.push(Paint::Plain, format!("  {}", harmless(severity, self.charset)));
+        }
         for (key, value) in event.attributes.iter().take(SHOWN_ATTRIBUTES) {
             // Quoted where it could not be told from the next one.
             let quote = if value.is_empty() || value.contains([' ', '=', '"']) { "\"" } else { "" };

@@ -53,6 +53,8 @@ pub(super) struct Span {
 pub(super) struct Event {
     pub(super) name: String,
     pub(super) time: Option<u64>,
+    /// `INFO`, `WARN`, if the event was a log record with one.
+    pub(super) severity: Option<String>,
     pub(super) attributes: Vec<(String, String)>,
 }
 
@@ -141,11 +143,13 @@ impl Event {
             .take(KEPT_ATTRIBUTES)
             .map(|pair| (string(pair, "key"), pair.get("value").map(any_value).unwrap_or_default()))
             .collect();
-        // The number says again what the word says.
-        if attributes.iter().any(|(key, _)| key == "log.severity_text") {
+        // What the relay adds for a log's severity reads better as one word; the number says it again.
+        let severity = attributes.iter().position(|(key, _)| key == "log.severity_text");
+        let severity = severity.map(|place| attributes.remove(place).1);
+        if severity.is_some() {
             attributes.retain(|(key, _)| key != "log.severity_number");
         }
-        Self { name: string(event, "name"), time: nanoseconds(event, "timeUnixNano"), attributes }
+        Self { name: string(event, "name"), time: nanoseconds(event, "timeUnixNano"), severity, attributes }
     }
 }
 
