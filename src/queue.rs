@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::otlp::Signal;
 
-pub(crate) use memory::MemoryQueue;
+pub(crate) use memory::{MemoryQueue, Observer};
 
 /// What the sender said, and to whom.
 #[derive(Debug, Clone)]
