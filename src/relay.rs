@@ -99,6 +99,11 @@ impl Relay {
         self.receivers[receiver.0].kind
     }
 
+    /// The kind of a receiver: `fastly`, `circleci`.
+    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> &'static str {
+        todo!()
+    }
+
     /// Whether the sender may come in, by its headers alone.
     pub(crate) fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
