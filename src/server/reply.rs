@@ -3,9 +3,6 @@
 //! In: a cause. Out: a response, bodies included. Every error body is JSON with a `reason` that the sender can act
 //! on; none repeats input or names files, addresses or internals.
 
-#[cfg(test)]
-mod tests;
-
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Response, StatusCode, Version};

@@ -108,3 +108,106 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("not shown");
     error!(location, message, "panicked");
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::subscriber::{DefaultGuard, set_default};
+    use tracing::{debug, info, trace, warn};
+
+    use super::*;
+
+    /// What was logged on this thread since it was made.
+    #[derive(Clone, Default)]
+    pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        pub(crate) fn start(level: Level, format: LogFormat) -> (Self, DefaultGuard) {
+            let captured = Self::default();
+            let writer = captured.clone();
+            let config = LogsConfig { level, format };
+            let guard = set_default(subscriber(&config, move || writer.clone(), Destination::File));
+            (captured, guard)
+        }
+
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{said}")]
+    struct Said {
+        said: &'static str,
+        #[source]
+        source: Option<Box<Said>>,
+    }
+
+    fn said(said: &'static str, source: Option<Said>) -> Said {
+        Said { said, source: source.map(Box::new) }
+    }
+
+    #[test]
+    fn a_chain_shows_every_cause_once() {
+        let causes = said("could not connect", Some(said("io error: refused", Some(said("refused", None)))));
+        assert_eq!(chain(&causes).to_string(), "could not connect: io error: refused");
+        let causes = said("could not append", Some(said("disk is full", None)));
+        assert_eq!(chain(&causes).to_string(), "could not append: disk is full");
+    }
+
+    #[test]
+    fn the_level_bounds_what_is_shown() {
+        let (captured, _guard) = Captured::start(Level::INFO, LogFormat::Text);
+        debug!("hidden");
+        info!(lines = 3, "shown");
+        assert!(captured.text().ends_with("shown lines=3\n"), "{}", captured.text());
+        assert_eq!(captured.text().lines().count(), 1);
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let (captured, _guard) = Captured::start(Level::INFO, LogFormat::Json);
+        info!(lines = 3, "accepted");
+        let line: serde_json::Value = serde_json::from_str(&captured.text()).unwrap();
+        assert_eq!((&line["message"], &line["lines"]), (&"accepted".into(), &3.into()));
+    }
+
+    #[test]
+    fn libraries_keep_to_warnings_unless_debug_is_asked_for_and_never_trace() {
+        let say = || {
+            warn!(target: "hyper::proto", "warning");
+            info!(target: "rustls", "information");
+            debug!(target: "h2::codec", "detail");
+            trace!(target: "h2::codec", "frame");
+        };
+        let words = |level| {
+            let (captured, _guard) = Captured::start(level, LogFormat::Text);
+            say();
+            let text = captured.text();
+            text.lines().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(words(Level::ERROR), [""; 0]);
+        assert_eq!(words(Level::INFO), ["warning"]);
+        assert_eq!(words(Level::TRACE), ["warning", "information", "detail"]);
+    }
+
+    #[test]
+    fn starting_the_logs_twice_is_no_error() {
+        let config = LogsConfig { level: Level::ERROR, format: LogFormat::Text };
+        init(&config);
+        init(&config);
+    }
+}

@@ -207,3 +207,58 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+    async fn silence(pulse: &Arc<Pulse>) -> (Silence, Duration) {
+        let started = Instant::now();
+        (pulse.silence().await, started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_asks_nothing_has_the_header_timeout() {
+        let pulse = Arc::new(Pulse::new(HEADER_TIMEOUT));
+        pulse.heard();
+        assert_eq!(silence(&pulse).await, (Silence::Fresh, HEADER_TIMEOUT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_requests_a_connection_may_be_silent_for_longer() {
+        let pulse = Arc::new(Pulse::new(HEADER_TIMEOUT));
+        drop(pulse.begin(Version::HTTP_11));
+        assert_eq!(silence(&pulse).await, (Silence::Idle, IDLE_TIMEOUT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_byte_of_a_next_head_starts_the_header_timeout() {
+        let pulse = Arc::new(Pulse::new(HEADER_TIMEOUT));
+        drop(pulse.begin(Version::HTTP_11));
+        pulse.heard();
+        pulse.heard();
+        assert_eq!(silence(&pulse).await, (Silence::Head, HEADER_TIMEOUT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_between_requests_of_h2_are_no_head() {
+        let pulse = Arc::new(Pulse::new(HEADER_TIMEOUT));
+        drop(pulse.begin(Version::HTTP_2));
+        pulse.heard();
+        assert_eq!(silence(&pulse).await, (Silence::Idle, IDLE_TIMEOUT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_connection_is_never_silent() {
+        let pulse = Arc::new(Pulse::new(HEADER_TIMEOUT));
+        let first = pulse.begin(Version::HTTP_11);
+        let second = pulse.begin(Version::HTTP_11);
+        drop(first);
+        let long = 10 * IDLE_TIMEOUT;
+        assert!(tokio::time::timeout(long, pulse.silence()).await.is_err());
+        drop(second);
+        assert_eq!(silence(&pulse).await, (Silence::Idle, IDLE_TIMEOUT));
+    }
+}
