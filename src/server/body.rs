@@ -1,8 +1,8 @@
 //! Request bodies, read as they come and undone as they were encoded, within bounds.
 //!
 //! In: a body on the wire. Out: its bytes in one piece, or why not.
-//! Promises: never more than the limit in memory, as sent and as inflated; a body that came in one piece is not
-//! copied. What is turned away without being read is drained in the background, within bounds: a sender that
+//! Promises: never more than the limit in memory, as sent and as inflated; a large body that came in one piece is
+//! not copied. What is turned away without being read is drained in the background, within bounds: a sender that
 //! reads only after it has written everything still sees its status instead of a reset.
 //! Leaves to others: what the bytes mean; which status a failure has ([`super::reply`]).
 
@@ -33,6 +33,9 @@ const DRAIN_MAX_BYTES: u64 = 256 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a declared length is trusted for before anything has come.
 const FIRST_CAPACITY_BYTES: u64 = 256 * 1024;
+/// Bodies up to this size get memory of their own. The piece that hyper hands over is a slice of its read buffer
+/// (8 KiB, grown to 400 KiB on a busy connection) and keeps all of it for as long as the body is held or queued.
+const OWN_MEMORY_BYTES: usize = 32 * 1024;
 /// Encoded bodies up to this size are tried where they are ...
 const INLINE_WIRE_BYTES: usize = 16 * 1024;
 /// ... and given to a blocking thread when they turn out larger than this: a fraction of a millisecond of work.
@@ -189,7 +192,10 @@ impl Pieces {
     }
 
     fn into_bytes(self) -> Bytes {
-        if self.joined.is_empty() { self.first } else { Bytes::from(self.joined) }
+        if !self.joined.is_empty() {
+            return Bytes::from(self.joined);
+        }
+        if self.first.len() <= OWN_MEMORY_BYTES { Bytes::copy_from_slice(&self.first) } else { self.first }
     }
 }
 

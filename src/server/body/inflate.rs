@@ -103,10 +103,14 @@ impl Codings {
     pub(super) fn undo(&self, wire: &Bytes, max_bytes: u64) -> Result<Bytes, InflateError> {
         let mut body = wire.clone();
         for coding in self.0.iter().rev() {
-            let inflated = coding.undo(&body, max_bytes).map_err(|failure| match failure {
+            let mut inflated = coding.undo(&body, max_bytes).map_err(|failure| match failure {
                 Failure::TooLarge => InflateError::TooLarge { max_bytes },
                 Failure::Corrupt(source) => InflateError::Corrupt { coding: coding.as_str(), source },
             })?;
+            // The body may be held or queued for long; the room it was inflated in need not be.
+            if inflated.capacity() / 2 > inflated.len() {
+                inflated.shrink_to_fit();
+            }
             body = Bytes::from(inflated);
         }
         Ok(body)

@@ -67,10 +67,21 @@ async fn joins_the_frames_of_a_body() {
 }
 
 #[tokio::test]
-async fn a_body_that_came_in_one_piece_is_not_copied() {
-    static PIECE: &[u8] = b"all of it";
-    let read = inbound(script(&[PIECE], Then::End)).read(LIMITS).await.unwrap();
+async fn a_large_body_that_came_in_one_piece_is_not_copied() {
+    static PIECE: &[u8] = &[b'x'; OWN_MEMORY_BYTES + 1];
+    let limits = BodyLimits { max_bytes: u64::MAX, ..LIMITS };
+    let read = inbound(script(&[PIECE], Then::End)).read(limits).await.unwrap();
     assert_eq!(read.as_ptr(), PIECE.as_ptr());
+}
+
+#[tokio::test]
+async fn a_small_body_does_not_keep_the_buffer_that_it_was_read_into() {
+    let buffer = Bytes::from(vec![b'x'; 400_000]);
+    let mut body = script(&[], Then::End);
+    body.frames.push_back(buffer.slice(..10));
+    let read = inbound(body).read(LIMITS).await.unwrap();
+    assert_eq!(read, "x".repeat(10));
+    assert!(buffer.is_unique());
 }
 
 #[tokio::test]

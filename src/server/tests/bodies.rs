@@ -69,11 +69,16 @@ async fn a_body_that_is_no_longer_http_is_a_408() {
 }
 
 #[tokio::test]
-async fn a_request_whose_sender_has_shut_its_side_is_answered() {
-    let house = House::open(Fake::default(), config()).await;
+async fn a_request_whose_sender_has_shut_its_side_is_answered_all_the_same() {
+    let gate = Gate::default();
+    let house = House::open(Fake::waiting_at(&gate), config()).await;
     let mut client = house.client().await;
     client.write(post("/fastly", "{}")).await;
+    gate.entered.notified().await;
     client.0.shutdown().await.unwrap();
+    // Meanwhile the server has had every chance to see it.
+    assert_eq!(house.ask(get("/")).await.status, 200);
+    gate.open.notify_one();
     assert_eq!(client.read().await.status, 204);
     assert!(client.is_closed().await);
 }
