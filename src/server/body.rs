@@ -24,6 +24,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
+use tracing::debug;
 
 use super::serve::Busy;
 use inflate::{Codings, InflateError};
@@ -124,8 +125,9 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Drop for Inbound<B> {
         let busy = self.busy.take();
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                // Drained or not, the outcome concerns nobody: the answer is on its way.
-                let _ = timeout(DRAIN_TIMEOUT, drain(body)).await.is_ok();
+                if timeout(DRAIN_TIMEOUT, drain(body)).await.is_err() {
+                    debug!("gave up draining a body that was turned away");
+                }
                 drop(busy);
             });
         }

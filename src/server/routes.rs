@@ -3,7 +3,7 @@
 //! In: a request head and an unread body. Out: the reply.
 //! Promises: a sender is turned away as early as its headers allow; the challenge, the index and `/traceparent`
 //! always answer, whatever the load.
-//! Leaves to others: what surrounds every request ([`super::stack`]), the words and statuses ([`super::reply`]).
+//! Leaves to others: what surrounds every request ([`stack`](mod@super::stack)), the words and statuses ([`super::reply`]).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //! In: connections. Out: calls of one tower service.
 //! Promises: at most [`MAX_CONNECTIONS`] at a time; a connection that sends no complete request head in time, or
 //! stays silent for too long, is closed; on shutdown requests in progress are finished, within the given grace.
-//! Leaves to others: what is asked and answered ([`super::stack`]).
+//! Leaves to others: what is asked and answered ([`stack`](mod@super::stack)).
 
 mod pulse;
 

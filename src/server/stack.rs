@@ -58,7 +58,7 @@ pub(crate) fn stack<I: Ingest>(
         // Above all that can turn a request away: whoever drops the body unread has it drained.
         .map_request(Inbound::wrap)
         // Around the panic layer: HEAD and a shell get no body from its answer either.
-        .layer(layer_fn(|inner| without_unwanted_body::<_, _, I::Receiver>(inner)))
+        .layer(layer_fn(without_unwanted_body::<_, _, I::Receiver>))
         // A defect costs one request.
         .layer(CatchPanicLayer::custom(panicked))
         .service(service_fn(move |request: Request<Inbound>| {

@@ -216,7 +216,7 @@ impl Client {
     }
 
     /// Waits for the end of the connection. A reset is one too.
-    async fn is_closed(mut self) -> bool {
+    async fn closes(mut self) -> bool {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).await.map_or(true, |_| rest.is_empty())
     }

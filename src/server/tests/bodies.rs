@@ -56,7 +56,7 @@ async fn a_body_cut_short_is_a_408_and_leaves_nothing_behind() {
         client.0.shutdown().await.unwrap();
         let seen = client.read().await;
         assert_eq!((seen.status, seen.reason().as_str()), (408, "the body was cut short"));
-        assert!(client.is_closed().await);
+        assert!(client.closes().await);
     }
     assert!(house.taken().is_empty());
 }
@@ -80,7 +80,7 @@ async fn a_request_whose_sender_has_shut_its_side_is_answered_all_the_same() {
     assert_eq!(house.ask(get("/")).await.status, 200);
     gate.open.notify_one();
     assert_eq!(client.read().await.status, 204);
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_sender_that_waits_for_100_continue_is_refused_instead() {
     let head = "POST /fastly HTTP/1.1\r\nhost: relay\r\nexpect: 100-continue\r\n";
     client.write(format!("{head}content-length: {}\r\n\r\n", MIB + 1)).await;
     assert_eq!(client.read().await.status, 413);
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
 
     let mut client = house.client().await;
     client.write(format!("{head}content-length: 2\r\n\r\n")).await;

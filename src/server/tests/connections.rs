@@ -45,7 +45,7 @@ async fn a_large_body_on_h2_gets_its_413_and_head_gets_no_body() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_first_request_does_not_come_in_time_is_closed() {
+async fn a_connection_whose_first_request_does_not_come_in_time_closes() {
     let house = House::open(Fake::default(), ServerConfig { header_timeout: SHORT, ..config() }).await;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let beginnings: [&[u8]; 5] =
@@ -67,7 +67,7 @@ async fn a_later_request_head_has_the_same_time() {
     client.write(post("/fastly", "{}")).await;
     assert_eq!(client.read().await.status, 204);
     client.write("POST /fastly HTTP/1.1\r\n").await;
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_connection_that_the_client_ends_between_requests_is_ended() {
     client.write(post("/fastly", "{}")).await;
     assert_eq!(client.read().await.status, 204);
     client.0.shutdown().await.unwrap();
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
 }
 
 #[tokio::test]
@@ -96,13 +96,13 @@ async fn shutdown_finishes_a_request_in_progress_and_closes_idle_connections() {
     gate.entered.notified().await;
 
     house.shutdown.cancel();
-    assert!(idle.is_closed().await);
-    assert!(fresh.is_closed().await);
+    assert!(idle.closes().await);
+    assert!(fresh.closes().await);
     assert!(!house.served.is_finished());
     gate.open.notify_one();
     let seen = busy.read().await;
     assert_eq!((seen.status, seen.header("connection")), (204, Some("close")));
-    assert!(busy.is_closed().await);
+    assert!(busy.closes().await);
     house.served.await.unwrap();
     assert!(TcpStream::connect(house.addr).await.is_err());
 }
@@ -132,5 +132,5 @@ async fn after_the_grace_time_busy_connections_are_dropped() {
     gate.entered.notified().await;
     house.shutdown.cancel();
     house.served.await.unwrap();
-    assert!(busy.is_closed().await);
+    assert!(busy.closes().await);
 }

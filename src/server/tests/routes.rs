@@ -27,7 +27,7 @@ async fn head_gets_the_head_of_get_and_no_body() {
         let seen = client.read_head().await;
         assert_eq!(seen.status, status, "{path}");
         assert_eq!(seen.header("content-length"), of_get.header("content-length"), "{path}");
-        assert!(client.is_closed().await, "{path}");
+        assert!(client.closes().await, "{path}");
     }
 }
 
