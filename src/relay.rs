@@ -23,7 +23,7 @@ use self::account::Account;
 use self::seen::SeenEvents;
 use crate::otlp::Signal;
 use crate::processor::Work;
-use crate::queue::{MemoryQueue, OfferError, Record, Taken};
+use crate::queue::{MemoryQueue, OfferError, QueueState, Record, Taken};
 use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Unauthorized};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
@@ -97,11 +97,6 @@ impl Relay {
     /// The kind of a receiver: `fastly`, `circleci`.
     pub(crate) fn kind(&self, receiver: ReceiverIndex) -> &'static str {
         self.receivers[receiver.0].kind
-    }
-
-    /// The kind of a receiver: `fastly`, `circleci`.
-    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> &'static str {
-        todo!()
     }
 
     /// Whether the sender may come in, by its headers alone.
@@ -218,11 +213,16 @@ impl Relay {
 
     /// Whether data can be taken now, else why not.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        let (kept, capacity) = (self.queue.kept_bytes(), self.queue.capacity_bytes());
-        if kept >= capacity {
-            return Err(format!("the queue is full: {kept} of {capacity} bytes are in use"));
+        let QueueState { kept_bytes, capacity_bytes, .. } = self.queue.state();
+        if kept_bytes >= capacity_bytes {
+            return Err(format!("the queue is full: {kept_bytes} of {capacity_bytes} bytes are in use"));
         }
         Ok(())
+    }
+
+    /// How full the queue is, and for how long.
+    pub(crate) fn queue_state(&self) -> QueueState {
+        self.queue.state()
     }
 
     fn receiver(&self, index: ReceiverIndex) -> &dyn Receiver {
