@@ -1,19 +1,62 @@
-//! Configuration: one YAML file in the Collector's words, `${env:NAME}`, `--set`, and the environment table of the
-//! README. Nothing else in the program reads files or the environment.
+//! Configuration: one YAML file in the Collector's words, `${env:NAME}`, `--set`, and the environment table.
+//!
+//! In: [`Sources`]. Out: a [`Config`] that is checked and complete, and notes for the log; or a [`ConfigError`] with every
+//! problem. Nothing else in the program reads its configuration from files or from the environment.
+//!
+//! The way of a value: [`yaml`] reads text into a tree that knows its lines, [`interpolate`] replaces variables in it,
+//! [`overrides`] writes `--set` into it, and [`sections`] read it, key by key, into the types below. Without a file the tree
+//! is `config/local.yaml`, and [`deployment`] writes the environment table into it; that module says which variable
+//! wins. With a file only the file speaks, so that a stray variable never redirects a configured relay.
+//!
+//! A key without a value (`wait:`) is a key that is not there. A receiver without a value (`fastly:`) is on, with defaults.
+
+mod load;
+
+mod yaml;
+
+mod interpolate;
+
+mod overrides;
+
+mod deployment;
+
+mod sections;
+
+mod section;
+
+mod field;
+
+mod defaults;
+
+mod names;
+
+mod endpoint;
+
+mod units;
+
+mod print;
+
+mod problem;
+
+mod env;
 
 pub(crate) mod secret;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 
+pub use env::Environment;
+pub use load::{Loaded, Sources};
+pub use problem::ConfigError;
 pub(crate) use secret::Secret;
 
+use crate::otlp::Signal;
+
 /// Everything that an operator can decide, checked and complete.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) receivers: ReceiversConfig,
@@ -24,7 +67,7 @@ pub struct Config {
 }
 
 /// `server`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ServerConfig {
     pub(crate) endpoint: SocketAddr,
     /// In bytes; of the body as sent, and again of the body after decompression.
@@ -39,14 +82,14 @@ pub(crate) struct ServerConfig {
 }
 
 /// `receivers`: the configured ones, in the order of the file.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ReceiversConfig {
     pub(crate) fastly: Vec<FastlyConfig>,
     pub(crate) circleci: Vec<CircleCiConfig>,
 }
 
 /// `receivers.fastly` and `receivers.fastly/NAME`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FastlyConfig {
     /// `fastly` or `fastly/NAME`.
     pub(crate) id: String,
@@ -58,14 +101,14 @@ pub(crate) struct FastlyConfig {
 }
 
 /// `auth`: a header that must have one of these values.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct AuthConfig {
     pub(crate) header: HeaderName,
     pub(crate) values: Vec<Secret>,
 }
 
 /// `receivers.circleci` and `receivers.circleci/NAME`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CircleCiConfig {
     /// `circleci` or `circleci/NAME`.
     pub(crate) id: String,
@@ -77,7 +120,7 @@ pub(crate) struct CircleCiConfig {
 }
 
 /// `processors.span_events`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SpanEventsConfig {
     /// Zero: match within one request and hold nothing.
     pub(crate) wait: Duration,
@@ -95,7 +138,7 @@ pub(crate) enum Unmatched {
 }
 
 /// `queue`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct QueueConfig {
     pub(crate) storage: Storage,
     pub(crate) directory: PathBuf,
@@ -120,7 +163,7 @@ pub(crate) enum Sync {
 }
 
 /// `exporters.otlp_http`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ExporterConfig {
     /// Complete addresses: the base endpoint and the signal's path are already joined.
     pub(crate) traces_endpoint: Uri,
@@ -131,9 +174,11 @@ pub(crate) struct ExporterConfig {
     pub(crate) batch: BatchConfig,
     pub(crate) compression: Compression,
     /// Values are marked sensitive.
-    pub(crate) headers: BTreeMap<HeaderName, HeaderValue>,
+    pub(crate) headers: HeaderMap,
     /// Headers of one signal only (`OTEL_EXPORTER_OTLP_TRACES_HEADERS` and its kin); they win over `headers`.
     pub(crate) signal_headers: SignalHeaders,
+    /// What else differs for one signal; [`ExporterConfig::of`] has it applied.
+    pub(crate) signals: SignalOverrides,
     /// Of one attempt.
     pub(crate) timeout: Duration,
     pub(crate) max_in_flight: usize,
@@ -142,11 +187,41 @@ pub(crate) struct ExporterConfig {
 }
 
 /// Headers that only requests of one signal carry.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SignalHeaders {
-    pub(crate) traces: BTreeMap<HeaderName, HeaderValue>,
-    pub(crate) logs: BTreeMap<HeaderName, HeaderValue>,
-    pub(crate) metrics: BTreeMap<HeaderName, HeaderValue>,
+    pub(crate) traces: HeaderMap,
+    pub(crate) logs: HeaderMap,
+    pub(crate) metrics: HeaderMap,
+}
+
+/// `exporters.otlp_http.traces`, `.logs` and `.metrics`
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct SignalOverrides {
+    pub(crate) traces: SignalOverride,
+    pub(crate) logs: SignalOverride,
+    pub(crate) metrics: SignalOverride,
+}
+
+/// What differs for one signal; `None` is as for the others.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct SignalOverride {
+    pub(crate) encoding: Option<Encoding>,
+    pub(crate) compression: Option<Compression>,
+    pub(crate) timeout: Option<Duration>,
+    /// File by file: one that is `None` is as for the others.
+    pub(crate) tls: TlsClientConfig,
+}
+
+/// The settings that requests of one signal are sent with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SignalExport<'a> {
+    pub(crate) endpoint: &'a Uri,
+    pub(crate) encoding: Encoding,
+    pub(crate) compression: Compression,
+    /// Of one attempt.
+    pub(crate) timeout: Duration,
+    pub(crate) headers: HeaderMap,
+    pub(crate) tls: TlsClientConfig,
 }
 
 /// `exporters.otlp_http.encoding`
@@ -164,7 +239,7 @@ pub(crate) enum Delivery {
 }
 
 /// `exporters.otlp_http.batch`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BatchConfig {
     pub(crate) max_events: usize,
     /// In bytes, before compression.
@@ -181,7 +256,7 @@ pub(crate) enum Compression {
 }
 
 /// `exporters.otlp_http.retry_on_failure`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RetryConfig {
     pub(crate) initial_interval: Duration,
     pub(crate) max_interval: Duration,
@@ -193,7 +268,7 @@ pub(crate) struct RetryConfig {
 }
 
 /// `exporters.otlp_http.tls`
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct TlsClientConfig {
     /// Instead of the system's roots.
     pub(crate) ca_file: Option<PathBuf>,
@@ -202,14 +277,14 @@ pub(crate) struct TlsClientConfig {
 }
 
 /// `telemetry`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TelemetryConfig {
     pub(crate) endpoint: SocketAddr,
     pub(crate) logs: LogsConfig,
 }
 
 /// `telemetry.logs`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LogsConfig {
     pub(crate) level: tracing::Level,
     pub(crate) format: LogFormat,
@@ -221,3 +296,42 @@ pub(crate) enum LogFormat {
     Text,
     Json,
 }
+
+// === impl ExporterConfig ===
+
+impl ExporterConfig {
+    /// What holds for `signal`: its own settings where it has any, else the common ones.
+    pub(crate) fn of(&self, signal: Signal) -> SignalExport<'_> {
+        let (endpoint, own_headers, own) = match signal {
+            Signal::Traces => (&self.traces_endpoint, &self.signal_headers.traces, &self.signals.traces),
+            Signal::Logs => (&self.logs_endpoint, &self.signal_headers.logs, &self.signals.logs),
+            Signal::Metrics => (&self.metrics_endpoint, &self.signal_headers.metrics, &self.signals.metrics),
+        };
+        let mut headers = self.headers.clone();
+        headers.extend(own_headers.clone());
+        SignalExport {
+            endpoint,
+            encoding: own.encoding.unwrap_or(self.encoding),
+            compression: own.compression.unwrap_or(self.compression),
+            timeout: own.timeout.unwrap_or(self.timeout),
+            headers,
+            tls: own.tls.clone().or(&self.tls),
+        }
+    }
+}
+
+// === impl TlsClientConfig ===
+
+impl TlsClientConfig {
+    /// File by file, this one or else `other`'s.
+    fn or(self, other: &Self) -> Self {
+        Self {
+            ca_file: self.ca_file.or_else(|| other.ca_file.clone()),
+            cert_file: self.cert_file.or_else(|| other.cert_file.clone()),
+            key_file: self.key_file.or_else(|| other.key_file.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

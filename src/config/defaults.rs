@@ -1,0 +1,121 @@
+//! What holds where the configuration says nothing.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{
+    BatchConfig, CircleCiConfig, FastlyConfig, LogFormat, LogsConfig, QueueConfig, RetryConfig, ServerConfig,
+    SpanEventsConfig, Storage, Sync, TelemetryConfig, Unmatched,
+};
+
+/// `queue.storage` where nothing is said.
+const DEFAULT_STORAGE: Storage = Storage::Memory;
+
+/// The base of the exporter's endpoints: a Collector beside the relay.
+pub(super) const ENDPOINT: &str = "http://localhost:4318";
+
+/// `exporters.otlp_http.timeout` where nothing is said.
+pub(super) const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `exporters.otlp_http.max_in_flight` where nothing is said.
+pub(super) const MAX_IN_FLIGHT: usize = 32;
+
+/// `telemetry.endpoint` where nothing is said: the Collector's health check port.
+const TELEMETRY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 13133);
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)),
+            // Fastly's cap for one batch.
+            max_request_body_size: 100 * MIB,
+            max_line_size: MIB,
+            max_concurrent_requests: 1024,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
+            // CircleCI gives up after 10 s.
+            request_timeout: Duration::from_secs(9),
+        }
+    }
+}
+
+impl FastlyConfig {
+    pub(super) fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            path: format!("/{id}"),
+            service_ids: vec!["*".to_owned()],
+            auth: None,
+            repair: true,
+        }
+    }
+}
+
+impl CircleCiConfig {
+    pub(super) fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            path: format!("/{id}"),
+            secrets: Vec::new(),
+            allow_unsigned: false,
+            service_name: "circleci".to_owned(),
+        }
+    }
+}
+
+impl Default for SpanEventsConfig {
+    fn default() -> Self {
+        Self {
+            // Fastly posts every 5 s: a span and its log can be two batches apart.
+            wait: Duration::from_secs(10),
+            max_held_bytes: 64 * MIB,
+            unmatched: Unmatched::ForwardLog,
+            keep_logs: false,
+        }
+    }
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            storage: DEFAULT_STORAGE,
+            directory: PathBuf::from("spanrelay-data"),
+            max_size: GIB,
+            sync: Sync::Always,
+        }
+    }
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self { max_events: 512, max_bytes: 4 * MIB, timeout: Duration::from_millis(200) }
+    }
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            initial_interval: Duration::from_secs(1),
+            max_interval: Duration::from_secs(30),
+            multiplier: 1.5,
+            randomization_factor: 0.5,
+            max_elapsed_time: Duration::ZERO,
+        }
+    }
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { endpoint: SocketAddr::from(TELEMETRY), logs: LogsConfig::default() }
+    }
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self { level: tracing::Level::INFO, format: LogFormat::Text }
+    }
+}

@@ -1,0 +1,254 @@
+//! The environment table: what variables set when there is no file, so that a circleci-hook or a Fastly example-proxy
+//! deployment is replaced with its environment unchanged.
+//!
+//! In: the tree of `config/local.yaml` and the environment. Out: the tree with the table written into it; what a value
+//! must be is checked where every other value is, with the variable's name in the problem.
+//!
+//! Which variable wins: what names one signal beats what names all; then what the replaced program read
+//! (`CIRCLECI_…`, `OTEL_HTTP_COLLECTOR_URL`) beats `OTEL_EXPORTER_OTLP_…`, because a platform sets the latter for every
+//! program it runs and the former was meant for this one. An endpoint that loses is named in a note. `--set` beats all.
+//!
+//! An empty variable is an unset one, as the OpenTelemetry specification has it; but an empty `CIRCLECI_HOOK_SECRET` is a
+//! problem, for it was meant to refuse strangers.
+//!
+//! `PORT` listens on `0.0.0.0`: `[::]` would not start on a host without IPv6.
+
+use super::Config;
+use super::endpoint::percent_decode;
+use super::env::{Environment, Variable};
+use super::problem::{Origin, Problem};
+use super::yaml::{Node, Value};
+use crate::otlp::Signal;
+
+const PORT: &str = "PORT";
+const HOOK_SECRET: &str = "CIRCLECI_HOOK_SECRET";
+const HOOK_SERVICE: &str = "CIRCLECI_HOOK_SERVICE";
+const HOOK_PREFIX: &str = "CIRCLECI_OTLP_";
+const HOOK_ENDPOINT: &str = "CIRCLECI_OTLP_ENDPOINT";
+const SERVICE_IDS: &str = "FASTLY_SERVICE_IDS";
+const PROXY_URL: &str = "OTEL_HTTP_COLLECTOR_URL";
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+/// What the two replaced programs are configured with.
+const PREDECESSORS: [&str; 4] = [HOOK_SECRET, HOOK_ENDPOINT, SERVICE_IDS, PROXY_URL];
+
+const EXPORTER: [&str; 2] = ["exporters", "otlp_http"];
+
+/// The table at work.
+struct Table<'a> {
+    environment: &'a Environment,
+    root: &'a mut Node,
+    problems: &'a mut Vec<Problem>,
+}
+
+/// Writes what the environment sets into `root`.
+pub(super) fn apply(root: &mut Node, environment: &Environment, problems: &mut Vec<Problem>) {
+    let mut table = Table { environment, root, problems };
+    table.exporter(None);
+    table.circleci_exporter();
+    for signal in Signal::ALL {
+        table.exporter(Some(signal));
+    }
+    table.proxy_url();
+    table.service_ids();
+    table.circleci();
+    table.port();
+}
+
+/// What an operator should know about the configuration that came of it.
+pub(super) fn notes(config: &Config, environment: &Environment) -> Vec<String> {
+    let is_set = |name: &str| is_set(environment, name);
+    let mut notes = Vec::new();
+    if is_set(PORT) && !is_set(HOOK_SECRET) && config.receivers.circleci.is_empty() {
+        notes.push(format!("circleci receiver is off: {PORT} is set and {HOOK_SECRET} is not"));
+    }
+    if is_set(HOOK_ENDPOINT) && is_set(OTLP_ENDPOINT) {
+        notes.push(format!("{HOOK_ENDPOINT} is used and {OTLP_ENDPOINT} is not"));
+    }
+    if is_set(PROXY_URL) && is_set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+        notes.push(format!("{PROXY_URL} is used and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is not"));
+    }
+    if let Some(name) = PREDECESSORS.iter().find(|name| is_set(name))
+        && config.server.endpoint.ip().is_loopback()
+    {
+        notes.push(format!(
+            "{name} is set and {PORT} is not: listening on {} only; set {PORT} to listen on all interfaces",
+            config.server.endpoint
+        ));
+    }
+    let (traces, logs) =
+        (config.exporter.traces_endpoint.authority(), config.exporter.logs_endpoint.authority());
+    if is_set(PROXY_URL) && traces != logs {
+        notes.push(format!(
+            "{PROXY_URL} is where traces go; logs and metrics go to {}, set {OTLP_ENDPOINT} for them",
+            config.exporter.logs_endpoint
+        ));
+    }
+    notes
+}
+
+fn is_set(environment: &Environment, name: &str) -> bool {
+    !matches!(environment.get(name), Variable::Unset | Variable::Text(""))
+}
+
+// === impl Table ===
+
+impl<'a> Table<'a> {
+    /// `OTEL_EXPORTER_OTLP_…`, for all signals or for one.
+    fn exporter(&mut self, signal: Option<Signal>) {
+        let infix = signal.map_or_else(String::new, |signal| format!("{}_", signal.as_str().to_uppercase()));
+        let name = |suffix: &str| format!("OTEL_EXPORTER_OTLP_{infix}{suffix}");
+        let endpoint = signal.map_or_else(|| "endpoint".to_owned(), |signal| format!("{signal}_endpoint"));
+        let mut section = EXPORTER.to_vec();
+        section.extend(signal.map(Signal::as_str));
+        let at = |path: &[&'static str]| [section.as_slice(), path].concat();
+
+        self.copy(&name("ENDPOINT"), &[EXPORTER.as_slice(), &[endpoint.as_str()]].concat());
+        self.copy(&name("COMPRESSION"), &at(&["compression"]));
+        self.copy(&name("CERTIFICATE"), &at(&["tls", "ca_file"]));
+        self.copy(&name("CLIENT_CERTIFICATE"), &at(&["tls", "cert_file"]));
+        self.copy(&name("CLIENT_KEY"), &at(&["tls", "key_file"]));
+        self.protocol(&name("PROTOCOL"), &at(&["encoding"]));
+        self.timeout(&name("TIMEOUT"), &at(&["timeout"]));
+        self.headers(&name("HEADERS"), &at(&["headers"]));
+    }
+
+    fn protocol(&mut self, name: &str, path: &[&str]) {
+        let Some(text) = self.text(name) else { return };
+        match text {
+            "http/json" => self.put(name, path, "json"),
+            "http/protobuf" => self.put(name, path, "protobuf"),
+            "grpc" => {
+                self.problem(name, "grpc is not supported: the relay speaks http/json or http/protobuf")
+            }
+            _ => self.problem(name, "must be http/json or http/protobuf"),
+        }
+    }
+
+    /// In milliseconds.
+    fn timeout(&mut self, name: &str, path: &[&str]) {
+        let Some(text) = self.text(name) else { return };
+        match text.parse::<u64>() {
+            Ok(0) => self
+                .problem(name, "0 (no limit) is not supported: give a number of milliseconds, such as 10000"),
+            Ok(milliseconds) => self.put(name, path, &format!("{milliseconds}ms")),
+            Err(_) => self.problem(name, "must be a whole number of milliseconds, such as 10000"),
+        }
+    }
+
+    /// `key=value,key2=value2`, values percent-encoded, as the OpenTelemetry specification has it.
+    fn headers(&mut self, name: &str, path: &[&str]) {
+        let Some(text) = self.text(name) else { return };
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let header = pair.split_once('=').and_then(|(key, value)| {
+                Some((key.trim().to_ascii_lowercase(), percent_decode(value.trim())?))
+            });
+            match header {
+                Some((key, value)) => self.put(name, &[path, &[key.as_str()]].concat(), &value),
+                None => {
+                    self.problem(
+                        name,
+                        "must be key=value pairs joined by commas, with percent-encoded values",
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    /// circleci-hook's own: an endpoint, and a header for every other name.
+    fn circleci_exporter(&mut self) {
+        self.copy(HOOK_ENDPOINT, &[EXPORTER.as_slice(), &["endpoint"]].concat());
+        let environment = self.environment;
+        for (name, _) in environment.iter() {
+            let Some(header) = name.strip_prefix(HOOK_PREFIX) else { continue };
+            if name != HOOK_ENDPOINT && !header.is_empty() {
+                let header = header.to_ascii_lowercase().replace('_', "-");
+                self.copy(name, &[EXPORTER.as_slice(), &["headers", header.as_str()]].concat());
+            }
+        }
+    }
+
+    /// The example proxy's collector. Its logs went the way of its traces, so that is where they go when nothing else is
+    /// said and the URL tells where the rest of the collector is.
+    fn proxy_url(&mut self) {
+        let Some(url) = self.text(PROXY_URL) else { return };
+        self.copy(PROXY_URL, &[EXPORTER.as_slice(), &["traces_endpoint"]].concat());
+        let another = is_set(self.environment, HOOK_ENDPOINT) || is_set(self.environment, OTLP_ENDPOINT);
+        if let Some(base) = url.strip_suffix("/v1/traces")
+            && !another
+        {
+            self.put(PROXY_URL, &[EXPORTER.as_slice(), &["endpoint"]].concat(), base);
+        }
+    }
+
+    fn service_ids(&mut self) {
+        let Some(text) = self.text(SERVICE_IDS) else { return };
+        let origin = Origin::Variable(SERVICE_IDS.to_owned());
+        let ids = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|id| !id.is_empty());
+        let ids = ids.map(|id| Node::text(id, origin.clone())).collect();
+        self.put_node(&["receivers", "fastly", "service_ids"], Node { origin, value: Value::List(ids) });
+    }
+
+    fn circleci(&mut self) {
+        const CIRCLECI: [&str; 2] = ["receivers", "circleci"];
+        self.copy(HOOK_SERVICE, &[CIRCLECI.as_slice(), &["service_name"]].concat());
+        match self.environment.get(HOOK_SECRET) {
+            Variable::Text("") => {
+                self.problem(HOOK_SECRET, "is empty; set it to the webhook's signing secret, or unset it");
+            }
+            Variable::Text(secret) => {
+                let origin = Origin::Variable(HOOK_SECRET.to_owned());
+                let secrets = Value::List(vec![Node::text(secret, origin.clone())]);
+                self.put_node(&[CIRCLECI.as_slice(), &["secrets"]].concat(), Node { origin, value: secrets });
+                self.put(HOOK_SECRET, &[CIRCLECI.as_slice(), &["allow_unsigned"]].concat(), "false");
+            }
+            Variable::NotUtf8 => self.problem(HOOK_SECRET, "is not UTF-8"),
+            // On all interfaces, unsigned webhooks would be anyone's.
+            Variable::Unset if is_set(self.environment, PORT) => self.root.remove(&["receivers"], "circleci"),
+            Variable::Unset => {}
+        }
+    }
+
+    fn port(&mut self) {
+        let Some(text) = self.text(PORT) else { return };
+        match text.parse::<u16>() {
+            Ok(port) => self.put(PORT, &["server", "endpoint"], &format!("0.0.0.0:{port}")),
+            Err(_) => self.problem(PORT, "must be a port: a number from 0 to 65535"),
+        }
+    }
+
+    /// The value of a variable that is set and not empty.
+    fn text(&mut self, name: &str) -> Option<&'a str> {
+        match self.environment.get(name) {
+            Variable::Unset | Variable::Text("") => None,
+            Variable::Text(text) => Some(text),
+            Variable::NotUtf8 => {
+                self.problem(name, "is not UTF-8");
+                None
+            }
+        }
+    }
+
+    /// Writes the value of a variable to `path` as it is.
+    fn copy(&mut self, name: &str, path: &[&str]) {
+        if let Some(text) = self.text(name) {
+            self.put(name, path, text);
+        }
+    }
+
+    fn put(&mut self, name: &str, path: &[&str], text: &str) {
+        self.put_node(path, Node::text(text, Origin::Variable(name.to_owned())));
+    }
+
+    fn put_node(&mut self, path: &[&str], node: Node) {
+        self.root.put(path, node).expect("the built-in configuration has maps where the table writes");
+    }
+
+    fn problem(&mut self, name: &str, what: &str) {
+        self.problems.push(Problem::new(&Origin::Variable(name.to_owned()), "", what));
+    }
+}
+
+#[cfg(test)]
+mod tests;

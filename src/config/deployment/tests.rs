@@ -1,0 +1,251 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{
+    Compression, Config, Encoding, Environment, ExporterConfig, Loaded, Secret, SignalExport, Sources,
+};
+use crate::otlp::Signal;
+
+fn load(variables: &[(&str, &str)]) -> Result<Loaded, String> {
+    let environment: Environment = variables.iter().copied().collect();
+    Config::load(&Sources { environment, ..Sources::default() }).map_err(|error| error.to_string())
+}
+
+fn loaded(variables: &[(&str, &str)]) -> Loaded {
+    load(variables).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn exporter(variables: &[(&str, &str)]) -> ExporterConfig {
+    loaded(variables).config.exporter
+}
+
+fn headers(export: &SignalExport<'_>) -> Vec<String> {
+    let headers = export.headers.iter();
+    let mut headers: Vec<String> =
+        headers.map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
+    headers.sort();
+    headers
+}
+
+#[test]
+fn without_variables_everything_is_on_loopback_and_nothing_is_asked_of_senders() {
+    let Loaded { config, notes } = loaded(&[]);
+    assert_eq!(config.server.endpoint.to_string(), "127.0.0.1:3000");
+    assert!(config.telemetry.endpoint.ip().is_loopback());
+    assert_eq!(config.receivers.fastly[0].service_ids, ["*"]);
+    assert!(config.receivers.circleci[0].allow_unsigned);
+    assert!(notes.is_empty(), "{notes:?}");
+}
+
+#[test]
+fn a_circleci_hook_deployments_environment() {
+    let Loaded { config, notes } = loaded(&[
+        ("PORT", "8080"),
+        ("CIRCLECI_HOOK_SECRET", "hunter2"),
+        ("CIRCLECI_HOOK_SERVICE", "builds"),
+        ("CIRCLECI_OTLP_ENDPOINT", "https://api.honeycomb.io:443"),
+        ("CIRCLECI_OTLP_X_HONEYCOMB_TEAM", "team-key"),
+        ("CIRCLECI_OTLP_X_HONEYCOMB_DATASET", "ci"),
+        ("PATH", "/usr/bin"),
+        ("HOME", "/root"),
+    ]);
+    assert_eq!(config.server.endpoint.to_string(), "0.0.0.0:8080");
+    let circleci = &config.receivers.circleci[0];
+    assert_eq!(circleci.secrets, [Secret::new("hunter2")]);
+    assert!(!circleci.allow_unsigned);
+    assert_eq!(circleci.service_name, "builds");
+    let traces = config.exporter.of(Signal::Traces);
+    assert_eq!(*traces.endpoint, "https://api.honeycomb.io:443/v1/traces");
+    assert_eq!(headers(&traces), ["x-honeycomb-dataset=ci", "x-honeycomb-team=team-key"]);
+    assert!(notes.is_empty(), "{notes:?}");
+}
+
+#[test]
+fn a_fastly_example_proxy_deployments_environment() {
+    let Loaded { config, notes } =
+        loaded(&[("PORT", "8080"), ("OTEL_HTTP_COLLECTOR_URL", "http://collector:4318/v1/traces")]);
+    assert_eq!(config.server.endpoint.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.receivers.fastly[0].service_ids, ["*"]);
+    assert_eq!(config.exporter.traces_endpoint, "http://collector:4318/v1/traces");
+    assert_eq!(config.exporter.logs_endpoint, "http://collector:4318/v1/logs");
+    assert!(config.receivers.circleci.is_empty());
+    assert_eq!(notes, ["circleci receiver is off: PORT is set and CIRCLECI_HOOK_SECRET is not"]);
+}
+
+#[test]
+fn a_collector_url_of_another_shape_is_for_traces_alone_and_a_note_says_so() {
+    let Loaded { config, notes } = loaded(&[("OTEL_HTTP_COLLECTOR_URL", "http://collector:9411/ingest?a=b")]);
+    assert_eq!(config.exporter.traces_endpoint, "http://collector:9411/ingest?a=b");
+    assert_eq!(config.exporter.logs_endpoint, "http://localhost:4318/v1/logs");
+    assert!(
+        notes.iter().any(|note| note.contains("logs and metrics go to http://localhost:4318/v1/logs")),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn without_port_the_relay_stays_on_loopback_and_a_note_says_so() {
+    let Loaded { config, notes } = loaded(&[("CIRCLECI_HOOK_SECRET", "hunter2")]);
+    assert_eq!(config.server.endpoint.to_string(), "127.0.0.1:3000");
+    assert_eq!(
+        notes,
+        ["CIRCLECI_HOOK_SECRET is set and PORT is not: listening on 127.0.0.1:3000 only; \
+          set PORT to listen on all interfaces"]
+    );
+}
+
+#[test]
+fn an_empty_secret_is_a_problem_and_never_takes_everyone() {
+    for port in [("PORT", "8080"), ("OTHER", "")] {
+        let problem = load(&[("CIRCLECI_HOOK_SECRET", ""), port]).unwrap_err();
+        assert_eq!(
+            problem,
+            "environment variable CIRCLECI_HOOK_SECRET: is empty; set it to the webhook's signing secret, or unset it"
+        );
+    }
+}
+
+#[test]
+fn the_command_line_can_turn_circleci_on_again() {
+    let environment: Environment = [("PORT", "8080")].into_iter().collect();
+    let set = vec!["receivers.circleci.secrets=[hunter2]".to_owned()];
+    let Loaded { config, notes } = Config::load(&Sources { file: None, set, environment }).unwrap();
+    assert_eq!(config.receivers.circleci[0].secrets, [Secret::new("hunter2")]);
+    assert!(notes.is_empty(), "{notes:?}");
+}
+
+#[test]
+fn service_ids_are_separated_by_commas_or_spaces() {
+    let config =
+        loaded(&[("FASTLY_SERVICE_IDS", " SU1Z0isxPaozGVKXdv0eY, 7i6HN3TK9wS159v2gPAZ8A  abc,")]).config;
+    assert_eq!(
+        config.receivers.fastly[0].service_ids,
+        ["SU1Z0isxPaozGVKXdv0eY", "7i6HN3TK9wS159v2gPAZ8A", "abc"]
+    );
+}
+
+#[test]
+fn a_base_endpoint_gets_the_paths_of_the_signals_and_one_of_a_signal_does_not() {
+    let exporter = exporter(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/otlp/"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://logs:4318/"),
+    ]);
+    assert_eq!(exporter.traces_endpoint, "http://collector:4318/otlp/v1/traces");
+    assert_eq!(exporter.logs_endpoint, "http://logs:4318/");
+    assert_eq!(exporter.metrics_endpoint, "http://collector:4318/otlp/v1/metrics");
+}
+
+#[test]
+fn headers_are_percent_decoded_pairs() {
+    let exporter = exporter(&[
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b%3D%2C , X-Other=1=2,"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-other=traces"),
+    ]);
+    assert_eq!(headers(&exporter.of(Signal::Traces)), ["api-key=a b=,", "x-other=traces"]);
+    assert_eq!(headers(&exporter.of(Signal::Logs)), ["api-key=a b=,", "x-other=1=2"]);
+}
+
+#[test]
+fn timeouts_are_milliseconds_and_may_differ_for_a_signal() {
+    let exporter =
+        exporter(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"), ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "100")]);
+    assert_eq!(exporter.of(Signal::Traces).timeout, Duration::from_millis(2500));
+    assert_eq!(exporter.of(Signal::Metrics).timeout, Duration::from_millis(100));
+}
+
+#[test]
+fn protocol_compression_and_certificates_are_taken_for_all_or_for_one() {
+    let exporter = exporter(&[
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "none"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "cert.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem"),
+        ("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "metrics-ca.pem"),
+    ]);
+    let (traces, logs, metrics) =
+        (exporter.of(Signal::Traces), exporter.of(Signal::Logs), exporter.of(Signal::Metrics));
+    assert_eq!((traces.encoding, logs.encoding), (Encoding::Protobuf, Encoding::Json));
+    assert_eq!((traces.compression, logs.compression), (Compression::None, Compression::Gzip));
+    assert_eq!(traces.tls.ca_file, Some(PathBuf::from("ca.pem")));
+    assert_eq!(metrics.tls.ca_file, Some(PathBuf::from("metrics-ca.pem")));
+    assert_eq!(metrics.tls.cert_file, Some(PathBuf::from("cert.pem")));
+    assert_eq!(metrics.tls.key_file, Some(PathBuf::from("key.pem")));
+}
+
+#[test]
+fn what_was_meant_for_this_program_wins_over_what_is_set_for_all() {
+    let Loaded { config, notes } = loaded(&[
+        ("PORT", "1"),
+        ("CIRCLECI_HOOK_SECRET", "x"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=all,b=all"),
+        ("CIRCLECI_OTLP_ENDPOINT", "http://hook"),
+        ("CIRCLECI_OTLP_A", "hook"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://all-traces/x"),
+        ("OTEL_HTTP_COLLECTOR_URL", "http://proxy/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "a=logs"),
+    ]);
+    assert_eq!(config.exporter.traces_endpoint, "http://proxy/v1/traces");
+    assert_eq!(config.exporter.logs_endpoint, "http://hook/v1/logs");
+    assert_eq!(headers(&config.exporter.of(Signal::Traces)), ["a=hook", "b=all"]);
+    assert_eq!(headers(&config.exporter.of(Signal::Logs)), ["a=logs", "b=all"]);
+    let expected = [
+        "CIRCLECI_OTLP_ENDPOINT is used and OTEL_EXPORTER_OTLP_ENDPOINT is not",
+        "OTEL_HTTP_COLLECTOR_URL is used and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is not",
+        "OTEL_HTTP_COLLECTOR_URL is where traces go; logs and metrics go to http://hook/v1/logs, \
+         set OTEL_EXPORTER_OTLP_ENDPOINT for them",
+    ];
+    assert_eq!(notes, expected);
+}
+
+#[test]
+fn empty_variables_are_unset_ones() {
+    let empty = [
+        "PORT",
+        "CIRCLECI_HOOK_SERVICE",
+        "CIRCLECI_OTLP_ENDPOINT",
+        "CIRCLECI_OTLP_X",
+        "FASTLY_SERVICE_IDS",
+        "OTEL_HTTP_COLLECTOR_URL",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+    ];
+    let variables: Vec<_> = empty.iter().map(|name| (*name, "")).collect();
+    assert_eq!(loaded(&variables).config, loaded(&[]).config);
+}
+
+#[test]
+fn a_problem_names_the_variable_and_does_not_repeat_its_value() {
+    for (name, value, expected) in [
+        ("PORT", "hunter2", "must be a port"),
+        ("CIRCLECI_OTLP_ENDPOINT", "hunter2:443", "exporters.otlp_http.endpoint: this value has no scheme"),
+        (
+            "OTEL_HTTP_COLLECTOR_URL",
+            "http://:hunter2",
+            "exporters.otlp_http.traces_endpoint: this value has no host",
+        ),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "grpc is not supported"),
+        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "hunter2", "must be http/json or http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "whole number of milliseconds"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "0 (no limit) is not supported"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "hunter2", "this value is not one of none, gzip, zstd"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2", "key=value pairs"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%zz", "key=value pairs"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0a", "no header can have this value"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2 b=c", "not the name of a header"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "hunter2", "belong together"),
+        ("CIRCLECI_OTLP_X", "hunter2\n", "no header can have this value"),
+        ("FASTLY_SERVICE_IDS", "hunter2-", "this value is not a service id"),
+        ("FASTLY_SERVICE_IDS", " , ", "is empty"),
+    ] {
+        let problem = load(&[(name, value)]).unwrap_err();
+        assert!(problem.contains(expected), "{name}={value}: {problem}");
+        assert!(problem.starts_with(&format!("environment variable {name}: ")), "{problem}");
+        assert!(!problem.contains("hunter2") && !problem.contains('\n'), "{problem}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Addresses of the downstream.
+//!
+//! In: URLs as operators write them. Out: complete addresses of the three signals, without user names and passwords in them:
+//! an address is logged, a header value is not, so `user:password@` becomes the `authorization` header that it means.
+
+use http::Uri;
+use http::uri::Authority;
+
+use crate::otlp::Signal;
+
+/// An address to post to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Endpoint {
+    pub(super) uri: Uri,
+    /// `Basic …`, when the URL named a user.
+    pub(super) authorization: Option<String>,
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// The error says what is wrong, without the URL: that may hold a password.
+    pub(super) fn parse(url: &str) -> Result<Self, &'static str> {
+        let (scheme, rest) =
+            url.split_once("://").ok_or("has no scheme; write http://HOST:PORT or https://HOST:PORT")?;
+        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+            return Err("must begin with http:// or https://; the relay speaks OTLP/HTTP");
+        }
+        if rest.contains('#') {
+            return Err("has a fragment (#); an endpoint has none");
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
+        if host.is_empty() || host.starts_with(':') {
+            return Err("has no host");
+        }
+        let host: Authority = host.parse().map_err(|_| "has a host that is not valid")?;
+        if has_bad_port(&host) {
+            return Err("has a port that is not a number from 1 to 65535");
+        }
+        let authorization = match user {
+            Some(user) => {
+                Some(basic(user).ok_or("has a user name or password that is not percent-encoded UTF-8")?)
+            }
+            None => None,
+        };
+        let uri = Uri::builder()
+            .scheme(scheme.to_ascii_lowercase().as_str())
+            .authority(host)
+            .path_and_query(if path.is_empty() { "/" } else { path })
+            .build()
+            .map_err(|_| "is not a valid URL")?;
+        Ok(Self { uri, authorization })
+    }
+
+    /// The address of a signal below this base: `v1/traces` and its kin, after exactly one slash.
+    pub(super) fn join(&self, signal: Signal) -> Result<Self, &'static str> {
+        if self.uri.query().is_some() {
+            return Err(
+                "has a query (?), which the paths of the signals cannot be appended to; use traces_endpoint and its kin",
+            );
+        }
+        let base = self.uri.path().trim_end_matches('/');
+        let mut parts = self.uri.clone().into_parts();
+        let path = format!("{base}/v1/{signal}").parse().map_err(|_| "is not a valid URL")?;
+        parts.path_and_query = Some(path);
+        let uri = Uri::from_parts(parts).map_err(|_| "is not a valid URL")?;
+        Ok(Self { uri, authorization: self.authorization.clone() })
+    }
+}
+
+/// Text with `%XX` in it. `None` when an escape is not one, or the result is not UTF-8.
+pub(super) fn percent_decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            decoded.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// `user[:password]` of a URL as the value of an `authorization` header (RFC 7617).
+fn basic(user: &str) -> Option<String> {
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let credentials = format!("{}:{}", percent_decode(name)?, percent_decode(password)?);
+    Some(format!("Basic {}", base64(credentials.as_bytes())))
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group =
+            chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for position in 0..4 {
+            let index = (group >> (18 - 6 * position)) & 0x3f;
+            text.push(if position <= chunk.len() { char::from(ALPHABET[index as usize]) } else { '=' });
+        }
+    }
+    text
+}
+
+/// `http` takes any text after the host's colon.
+fn has_bad_port(authority: &Authority) -> bool {
+    let after_host = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    match after_host.strip_prefix(':') {
+        None => !after_host.is_empty(),
+        Some(port) => {
+            !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().unwrap_or(0) == 0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traces_at(base: &str) -> String {
+        Endpoint::parse(base).unwrap().join(Signal::Traces).unwrap().uri.to_string()
+    }
+
+    #[test]
+    fn a_base_and_the_path_of_a_signal_meet_with_one_slash() {
+        assert_eq!(traces_at("http://localhost:4318"), "http://localhost:4318/v1/traces");
+        assert_eq!(traces_at("http://localhost:4318/"), "http://localhost:4318/v1/traces");
+        assert_eq!(traces_at("http://h/otlp/"), "http://h/otlp/v1/traces");
+        assert_eq!(traces_at("HTTPS://h/a/b"), "https://h/a/b/v1/traces");
+        assert_eq!(traces_at("http://[::1]:4318"), "http://[::1]:4318/v1/traces");
+    }
+
+    #[test]
+    fn an_address_of_a_signal_is_kept_unchanged() {
+        let url = "https://ingest.example.com:8443/custom//path/?dataset=a%20b";
+        assert_eq!(Endpoint::parse(url).unwrap().uri.to_string(), url);
+    }
+
+    #[test]
+    fn a_user_in_the_url_becomes_a_header_and_leaves_the_address() {
+        let endpoint = Endpoint::parse("https://Aladdin:open%20sesame@h:1/x").unwrap();
+        assert_eq!(endpoint.uri.to_string(), "https://h:1/x");
+        assert_eq!(endpoint.authorization.as_deref(), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+        assert_eq!(endpoint.join(Signal::Logs).unwrap().authorization, endpoint.authorization);
+    }
+
+    #[test]
+    fn refuses_what_nothing_could_be_posted_to() {
+        for url in [
+            "",
+            "localhost:4318",
+            "grpc://h:4317",
+            "http://",
+            "http://:4318",
+            "http:///v1/traces",
+            "http://h:0",
+            "http://h:99999",
+            "http://h:x",
+            "http://h o",
+            "http://h/a b",
+            "http://h/#x",
+            "http://@",
+            "http://[::1",
+            "http://u%zz@h",
+        ] {
+            assert!(Endpoint::parse(url).is_err(), "{url}");
+        }
+        assert!(Endpoint::parse("http://h/?a=b").unwrap().join(Signal::Traces).is_err());
+    }
+
+    #[test]
+    fn base64_pads_as_the_standard_says() {
+        for (text, encoded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
+            assert_eq!(base64(text.as_bytes()), encoded, "{text}");
+        }
+    }
+
+    #[test]
+    fn percent_escapes_are_decoded_or_refused() {
+        assert_eq!(percent_decode("a%20b%3D+").as_deref(), Some("a b=+"));
+        for text in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(percent_decode(text), None, "{text}");
+        }
+    }
+}

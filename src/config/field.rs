@@ -1,0 +1,246 @@
+//! One value of the configuration, read as what its key needs.
+//!
+//! In: a node of the tree. Out: `Some` typed value, or `None` and a problem that says what is wrong and what is allowed.
+//! Promises: text that may be a secret (a hidden field, anything out of a variable) is never repeated in a problem.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::problem::{Origin, Problem};
+use super::secret::Secret;
+use super::units;
+use super::yaml::{Node, Scalar, Value};
+
+/// Longer ones are surely slips, and adding one to a clock must not overflow.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Also the most that a semaphore is ever asked to hold.
+const MAX_COUNT: usize = 1_000_000;
+
+/// A file offset: what `i64` can say.
+const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// How much of a wrong value a message repeats, in characters.
+const SHOWN: usize = 60;
+
+/// What reading a configuration brings to light besides its values.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    problems: RefCell<Vec<Problem>>,
+    notes: RefCell<Vec<String>>,
+    keys: RefCell<BTreeSet<String>>,
+}
+
+/// A value that is there, and its key.
+#[derive(Debug, Clone)]
+pub(super) struct Field<'a> {
+    pub(super) findings: &'a Findings,
+    /// The key, dotted from the root.
+    pub(super) path: String,
+    pub(super) origin: &'a Origin,
+    pub(super) node: &'a Node,
+    hidden: bool,
+}
+
+// === impl Findings ===
+
+impl Findings {
+    pub(super) fn problem(&self, origin: &Origin, path: &str, what: impl Into<String>) {
+        self.problems.borrow_mut().push(Problem::new(origin, path, what));
+    }
+
+    /// Worth a line in the log, but no reason not to start.
+    pub(super) fn note(&self, what: impl Into<String>) {
+        self.notes.borrow_mut().push(what.into());
+    }
+
+    /// Remembers that this key exists, given or not.
+    pub(super) fn known(&self, path: String) {
+        self.keys.borrow_mut().insert(path);
+    }
+
+    /// Problems, notes, and every key that was asked for.
+    pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<String>, BTreeSet<String>) {
+        (self.problems.into_inner(), self.notes.into_inner(), self.keys.into_inner())
+    }
+}
+
+// === impl Field ===
+
+impl<'a> Field<'a> {
+    /// `key` is where the key of the value stands.
+    pub(super) fn new(findings: &'a Findings, path: String, key: &'a Origin, node: &'a Node) -> Self {
+        // The first line of a map's or list's content says less than the line of its key.
+        let origin = match node.value {
+            Value::List(_) | Value::Map(_) | Value::Null => key,
+            Value::Scalar(_) | Value::Broken => &node.origin,
+        };
+        Self { findings, path, origin, node, hidden: false }
+    }
+
+    /// The same field, with its value kept out of messages.
+    pub(super) fn hidden(&self) -> Self {
+        Self { hidden: true, ..self.clone() }
+    }
+
+    pub(super) fn problem(&self, what: impl Into<String>) {
+        self.findings.problem(self.origin, &self.path, what);
+    }
+
+    fn scalar(&self, expected: &str) -> Option<&'a Scalar> {
+        let found = match &self.node.value {
+            Value::Scalar(scalar) => return Some(scalar),
+            Value::Broken => return None,
+            Value::Null => "nothing",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        };
+        self.problem(format!("expected {expected}, found {found}"));
+        None
+    }
+
+    /// The value in a message, unless it may be a secret.
+    pub(super) fn shown(&self) -> String {
+        match &self.node.value {
+            Value::Scalar(scalar) if !self.hidden && !scalar.from_environment => {
+                let mut text: String = scalar.text.chars().take(SHOWN).collect();
+                if text.len() < scalar.text.len() {
+                    text.push('…');
+                }
+                format!("{text:?}")
+            }
+            _ => "this value".to_owned(),
+        }
+    }
+
+    /// The value as `read` understands it.
+    fn parsed<T>(&self, expected: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let value = read(&self.scalar(expected)?.text);
+        if value.is_none() {
+            self.problem(format!("{} is not {expected}", self.shown()));
+        }
+        value
+    }
+
+    /// The value, or a problem when it is not `allowed`.
+    fn within<T>(&self, value: Option<T>, allowed: impl FnOnce(&T) -> bool, rule: &str) -> Option<T> {
+        let value = value?;
+        if !allowed(&value) {
+            self.problem(format!("{} is out of range: it must be {rule}", self.shown()));
+            return None;
+        }
+        Some(value)
+    }
+
+    pub(super) fn text(&self) -> Option<&'a str> {
+        let text = self.scalar("text")?.text.as_str();
+        if text.is_empty() {
+            self.problem("is empty");
+            return None;
+        }
+        Some(text)
+    }
+
+    pub(super) fn string(&self) -> Option<String> {
+        self.text().map(str::to_owned)
+    }
+
+    pub(super) fn secret(&self) -> Option<Secret> {
+        self.text().map(Secret::new)
+    }
+
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.text().map(PathBuf::from)
+    }
+
+    pub(super) fn boolean(&self) -> Option<bool> {
+        let scalar = self.scalar("true or false")?;
+        let meant = match scalar.text.as_str() {
+            "true" | "True" | "TRUE" => return Some(true),
+            "false" | "False" | "FALSE" => return Some(false),
+            text if ["yes", "on", "y", "1"].iter().any(|word| text.eq_ignore_ascii_case(word)) => {
+                "; write true"
+            }
+            text if ["no", "off", "n", "0"].iter().any(|word| text.eq_ignore_ascii_case(word)) => {
+                "; write false"
+            }
+            _ => "",
+        };
+        self.problem(format!("{} is not true or false{meant}", self.shown()));
+        None
+    }
+
+    pub(super) fn one_of<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let expected = format!("one of {}", names.join(", "));
+        self.parsed(&expected, |text| choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value))
+    }
+
+    pub(super) fn duration(&self) -> Option<Duration> {
+        let duration = self.parsed("a duration; write it like 500ms, 3s, 5m or 1h", units::parse_duration);
+        self.within(duration, |duration| *duration <= MAX_DURATION, "at most 8760h")
+    }
+
+    pub(super) fn positive_duration(&self) -> Option<Duration> {
+        self.within(self.duration(), |duration| !duration.is_zero(), "more than 0s")
+    }
+
+    /// In bytes, at least one.
+    pub(super) fn size(&self) -> Option<u64> {
+        let size = self.parsed("a size; write it like 64KiB, 100MiB, 1GiB, 500MB or 1024", units::parse_size);
+        self.within(size, |size| (1..=MAX_SIZE).contains(size), "from 1 to 8 EiB")
+    }
+
+    /// At least one.
+    pub(super) fn count(&self) -> Option<usize> {
+        let count = self.parsed("a whole number", |text| text.parse().ok());
+        self.within(count, |count| (1..=MAX_COUNT).contains(count), &format!("from 1 to {MAX_COUNT}"))
+    }
+
+    pub(super) fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
+        let number = self.parsed("a number", |text| text.parse().ok());
+        let rule = format!("from {} to {}", range.start(), range.end());
+        self.within(number, |number: &f64| range.contains(number), &rule)
+    }
+
+    /// `localhost` is the one name that is taken: what an address listens on must not depend on a name server.
+    pub(super) fn socket_address(&self) -> Option<SocketAddr> {
+        self.parsed(
+            "an IP address and a port; write it like 127.0.0.1:3000, 0.0.0.0:3000 or [::]:3000",
+            |text| match text.strip_prefix("localhost:") {
+                Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
+                None => text.parse().ok(),
+            },
+        )
+    }
+
+    pub(super) fn is_empty_list(&self) -> bool {
+        matches!(&self.node.value, Value::List(items) if items.is_empty())
+    }
+
+    /// Each item, read by `read`. `None` when it is not a list; items with problems are left out.
+    pub(super) fn list<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
+        let Value::List(items) = &self.node.value else {
+            let found = match &self.node.value {
+                Value::Broken => return None,
+                Value::Scalar(_) => "one value; write it in [ ]",
+                Value::Map(_) => "a map",
+                Value::Null | Value::List(_) => "nothing",
+            };
+            self.problem(format!("expected a list, found {found}"));
+            return None;
+        };
+        let fields = items.iter().enumerate().map(|(index, node)| Self {
+            findings: self.findings,
+            path: format!("{}[{index}]", self.path),
+            origin: &node.origin,
+            node,
+            hidden: self.hidden,
+        });
+        Some(fields.filter_map(|field| read(&field)).collect())
+    }
+}

@@ -1,0 +1,144 @@
+//! From sources to a configuration.
+//!
+//! In: a file or none, `--set`s, the environment. Out: [`Loaded`], or every problem of all of them at once.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::env::Environment;
+use super::field::Findings;
+use super::interpolate::interpolate;
+use super::problem::{Origin, Problem};
+use super::yaml::{self, Node};
+use super::{Config, ConfigError, deployment, overrides, sections};
+
+/// What applies without a file.
+const LOCAL: &str = include_str!("../../config/local.yaml");
+
+/// Names the file when the command line does not.
+const FILE_VARIABLE: &str = "SPANRELAY_CONFIG";
+
+/// Far above any configuration; what reading the wrong file ends at. In bytes.
+const MAX_FILE_SIZE: u64 = 1 << 20;
+
+/// Where a configuration comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// `--config`; without it `SPANRELAY_CONFIG` in `environment`, and without that the built-in configuration.
+    pub file: Option<PathBuf>,
+    /// The arguments of `--set`, in order: later ones win.
+    pub set: Vec<String>,
+    /// What variables are replaced with.
+    pub environment: Environment,
+}
+
+/// A configuration, and what to say about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration, checked.
+    pub config: Config,
+    /// Nothing wrong, but worth a line in the log each. No secrets are in them.
+    pub notes: Vec<String>,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Loads and checks the configuration.
+    ///
+    /// # Errors
+    /// Every problem in it, with the places.
+    pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+        let Sources { file, set, environment } = sources;
+        let named = environment.get_os(FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+        match file.as_ref().or(named.as_ref()) {
+            Some(path) => {
+                let name = path.display().to_string();
+                let text = read(path).map_err(|what| whole(&name, what))?;
+                from_text(&name, &text, set, environment)
+            }
+            None => built_in(set, environment),
+        }
+    }
+
+    /// Reads a configuration from YAML, as if it were a file.
+    ///
+    /// # Errors
+    /// Every problem in it, with the lines.
+    pub fn from_yaml(yaml: &str, environment: &Environment) -> Result<Self, ConfigError> {
+        from_text("config.yaml", yaml, &[], environment).map(|loaded| loaded.config)
+    }
+}
+
+fn from_text(
+    name: &str,
+    text: &str,
+    set: &[String],
+    environment: &Environment,
+) -> Result<Loaded, ConfigError> {
+    let mut problems = Vec::new();
+    let Some(mut root) = yaml::parse(text, &mut problems) else {
+        if problems.is_empty() {
+            return Err(whole(name, "is empty; at least one receiver is needed".to_owned()));
+        }
+        return Err(ConfigError::new(name, problems));
+    };
+    interpolate(&mut root, "", environment, &mut problems);
+    finish(name, root, set, environment, problems)
+}
+
+fn built_in(set: &[String], environment: &Environment) -> Result<Loaded, ConfigError> {
+    let mut problems = Vec::new();
+    let mut root = yaml::parse(LOCAL, &mut problems).unwrap_or_else(|| Node::null(Origin::File));
+    deployment::apply(&mut root, environment, &mut problems);
+    let mut loaded = finish("built-in config/local.yaml", root, set, environment, problems)?;
+    loaded.notes.extend(deployment::notes(&loaded.config, environment));
+    Ok(loaded)
+}
+
+/// Everything after the tree is there: what came from the command line, and reading it.
+fn finish(
+    name: &str,
+    mut root: Node,
+    set: &[String],
+    environment: &Environment,
+    mut problems: Vec<Problem>,
+) -> Result<Loaded, ConfigError> {
+    for argument in set {
+        overrides::apply(&mut root, argument, environment, &mut problems);
+    }
+    let findings = Findings::default();
+    let config = sections::read(&root, &findings);
+    let (found, notes, _) = findings.into_parts();
+    problems.extend(found);
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded { config, notes }),
+        _ => Err(ConfigError::new(name, problems)),
+    }
+}
+
+/// The text of a file. The error says what is wrong with it.
+fn read(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = |bytes: &mut Vec<u8>| -> io::Result<usize> {
+        File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_end(bytes)
+    };
+    read(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        return Err(format!("is larger than {} KiB; is it the right file?", MAX_FILE_SIZE >> 10));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        format!("is not UTF-8: line {line} holds bytes that are no text")
+    })
+}
+
+/// A problem with the file as a whole.
+fn whole(name: &str, what: String) -> ConfigError {
+    ConfigError::new(name, vec![Problem::new(&Origin::File, "", what)])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+
+fn load(bytes: &[u8], set: &[&str]) -> Result<Loaded, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("relay.yaml");
+    fs::write(&file, bytes).unwrap();
+    let set = set.iter().map(|argument| (*argument).to_owned()).collect();
+    let sources = Sources { file: Some(file.clone()), set, environment: Environment::empty() };
+    Config::load(&sources)
+        .map_err(|error| error.to_string().replace(&file.display().to_string(), "relay.yaml"))
+}
+
+#[test]
+fn a_file_that_is_no_text_is_named_with_the_line() {
+    assert_eq!(
+        load(b"receivers:\n  fastly:\n    path: /\xff\n", &[]).unwrap_err(),
+        "relay.yaml: is not UTF-8: line 3 holds bytes that are no text"
+    );
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    assert!(load("\u{feff}receivers: {fastly: }\n".as_bytes(), &[]).is_ok());
+}
+
+#[test]
+fn a_file_that_is_far_too_large_is_not_read_to_its_end() {
+    let problem = load(&vec![b'#'; usize::try_from(MAX_FILE_SIZE).unwrap() + 1], &[]).unwrap_err();
+    assert!(problem.contains("is larger than 1024 KiB"), "{problem}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let file = Some(PathBuf::from("/nowhere/relay.yaml"));
+    let error = Config::load(&Sources { file, ..Sources::default() }).unwrap_err().to_string();
+    assert!(error.starts_with("/nowhere/relay.yaml: cannot be read: "), "{error}");
+}
+
+#[test]
+fn the_variable_names_the_file_and_the_argument_wins_over_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (directory.path().join("one.yaml"), directory.path().join("two.yaml"));
+    fs::write(&one, "receivers: {fastly: {path: /one}}\n").unwrap();
+    fs::write(&two, "receivers: {fastly: {path: /two}}\n").unwrap();
+    let environment: Environment = [(FILE_VARIABLE, one.as_os_str())].into_iter().collect();
+    let named = Sources { environment, ..Sources::default() };
+    assert_eq!(Config::load(&named).unwrap().config.receivers.fastly[0].path, "/one");
+    let both = Sources { file: Some(two), ..named };
+    assert_eq!(Config::load(&both).unwrap().config.receivers.fastly[0].path, "/two");
+}
+
+#[test]
+fn an_empty_variable_names_no_file() {
+    let environment = [(FILE_VARIABLE, "")].into_iter().collect();
+    assert!(Config::load(&Sources { environment, ..Sources::default() }).is_ok());
+}
+
+#[test]
+fn the_command_line_wins_over_the_file_and_the_last_over_the_first() {
+    let set =
+        ["exporters.otlp_http.timeout=4s", "exporters.otlp_http.timeout=3s", "receivers.fastly/www.path=/x"];
+    let config =
+        load(b"receivers: {fastly: }\nexporters: {otlp_http: {timeout: 5s}}\n", &set).unwrap().config;
+    assert_eq!(config.exporter.timeout, std::time::Duration::from_secs(3));
+    assert_eq!(config.receivers.fastly[1].path, "/x");
+}
+
+#[test]
+fn a_problem_of_the_command_line_names_it_and_stands_beside_those_of_the_file() {
+    let problems = load(b"receivers:\n  fastly:\n  x:\n", &["queue.snyc=never", "nonsense"]).unwrap_err();
+    let lines: Vec<&str> = problems.lines().collect();
+    assert_eq!(lines.len(), 3, "{problems}");
+    assert!(lines[0].starts_with("relay.yaml:3: receivers.x: unknown receiver"), "{problems}");
+    assert!(lines[1].starts_with("--set: write KEY=VALUE"), "{problems}");
+    assert!(lines[2].starts_with("--set: queue.snyc: unknown key; did you mean \"sync\"?"), "{problems}");
+}
+
+#[test]
+fn a_file_with_a_syntax_error_says_where() {
+    let problem = load(b"receivers:\n  fastly: {path: /x\n", &[]).unwrap_err();
+    assert!(problem.starts_with("relay.yaml:"), "{problem}");
+    assert!(problem.contains("not valid YAML at column"), "{problem}");
+}
+
+#[test]
+fn with_a_file_the_environment_table_does_not_apply() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("relay.yaml");
+    fs::write(&file, "receivers: {fastly: }\n").unwrap();
+    let environment =
+        [("PORT", "4000"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://elsewhere")].into_iter().collect();
+    let config = Config::load(&Sources { file: Some(file), set: Vec::new(), environment }).unwrap().config;
+    assert_eq!(config.server.endpoint.port(), 3000);
+    assert_eq!(config.exporter.traces_endpoint, "http://localhost:4318/v1/traces");
+}

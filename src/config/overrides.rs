@@ -1,0 +1,144 @@
+//! `--set KEY=VALUE`: one key of the configuration, from the command line.
+//!
+//! The key is dotted (`exporters.otlp_http.timeout`); names of instances hold no dots, so `receivers.fastly/www.path` is
+//! unambiguous. The value is text, or a YAML list or map in one line (`["a", "b"]`), or nothing for the default.
+
+use super::env::Environment;
+use super::interpolate::interpolate;
+use super::problem::{Origin, Problem};
+use super::yaml::{self, Node, Value};
+
+/// Writes `argument` into the tree.
+pub(super) fn apply(root: &mut Node, argument: &str, environment: &Environment, problems: &mut Vec<Problem>) {
+    if let Err(problem) = write(root, argument, environment, problems) {
+        problems.push(problem);
+    }
+}
+
+fn write(
+    root: &mut Node,
+    argument: &str,
+    environment: &Environment,
+    problems: &mut Vec<Problem>,
+) -> Result<(), Problem> {
+    let Some((key, value)) = argument.split_once('=') else {
+        // Not repeated: it may be a secret that lost its key.
+        return Err(Problem::new(
+            &Origin::Set,
+            "",
+            "write KEY=VALUE, such as exporters.otlp_http.timeout=3s",
+        ));
+    };
+    let path: Vec<&str> = key.split('.').map(str::trim).collect();
+    if path.iter().any(|key| key.is_empty()) {
+        return Err(Problem::new(&Origin::Set, key, "the key must be names joined by dots"));
+    }
+    let mut node = read(value);
+    interpolate(&mut node, key, environment, problems);
+    root.put(&path, node).map_err(|depth| {
+        let parent = path.iter().take(depth).copied().collect::<Vec<_>>().join(".");
+        Problem::new(&Origin::Set, key, format!("{parent} is not a map"))
+    })
+}
+
+/// What looks like a list, a map or quoted text and is not, such as `[::]:3000`, is plain text.
+fn read(value: &str) -> Node {
+    if value.starts_with(['[', '{', '"', '\'']) {
+        let mut problems = Vec::new();
+        if let Some(mut node) = yaml::parse(value, &mut problems)
+            && problems.is_empty()
+        {
+            mark(&mut node);
+            return node;
+        }
+    }
+    match value {
+        "" | "~" | "null" => Node::null(Origin::Set),
+        text => Node::text(text, Origin::Set),
+    }
+}
+
+/// Lines of a command line argument are of no use to anyone.
+fn mark(node: &mut Node) {
+    node.origin = Origin::Set;
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(mark),
+        Value::Map(entries) => {
+            for entry in entries {
+                entry.origin = Origin::Set;
+                mark(&mut entry.node);
+            }
+        }
+        Value::Scalar(_) | Value::Null | Value::Broken => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(root: &mut Node, argument: &str) -> Result<(), Problem> {
+        let environment = [("HOST", "collector")].into_iter().collect();
+        let mut problems = Vec::new();
+        super::apply(root, argument, &environment, &mut problems);
+        problems.pop().map_or(Ok(()), Err)
+    }
+
+    fn tree(text: &str) -> Node {
+        yaml::parse(text, &mut Vec::new()).unwrap()
+    }
+
+    fn text_at<'a>(root: &'a Node, path: &[&str]) -> &'a str {
+        let node = path.iter().fold(root, |node, key| node.get(key).unwrap());
+        let Value::Scalar(scalar) = &node.value else { panic!("not text: {node:?}") };
+        &scalar.text
+    }
+
+    #[test]
+    fn replaces_a_value_and_makes_the_way_to_a_new_one() {
+        let mut root = tree("server:\n  endpoint: a\nreceivers:\n");
+        apply(&mut root, "server.endpoint=b=c").unwrap();
+        apply(&mut root, "receivers.fastly/www.path=/x").unwrap();
+        assert_eq!(text_at(&root, &["server", "endpoint"]), "b=c");
+        assert_eq!(text_at(&root, &["receivers", "fastly/www", "path"]), "/x");
+    }
+
+    #[test]
+    fn a_value_may_be_a_list_in_one_line() {
+        let mut root = tree("a: 1\n");
+        apply(&mut root, "receivers.fastly.service_ids=[\"x\", y]").unwrap();
+        let node = root.get("receivers").unwrap().get("fastly").unwrap().get("service_ids").unwrap();
+        assert!(matches!(&node.value, Value::List(items) if items.len() == 2));
+        assert_eq!(node.origin, Origin::Set);
+    }
+
+    #[test]
+    fn an_address_in_brackets_is_text() {
+        let mut root = tree("a: 1\n");
+        apply(&mut root, "server.endpoint=[::]:3000").unwrap();
+        assert_eq!(text_at(&root, &["server", "endpoint"]), "[::]:3000");
+    }
+
+    #[test]
+    fn variables_are_replaced_in_it() {
+        let mut root = tree("a: 1\n");
+        apply(&mut root, "a=http://${env:HOST}").unwrap();
+        assert_eq!(text_at(&root, &["a"]), "http://collector");
+        assert!(apply(&mut root, "a=${env:ABSENT}").unwrap_err().what.contains("ABSENT is not set"));
+    }
+
+    #[test]
+    fn a_colon_in_a_value_is_text_too() {
+        let mut root = tree("a: 1\n");
+        apply(&mut root, "a=b: c # d").unwrap();
+        assert_eq!(text_at(&root, &["a"]), "b: c # d");
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_an_argument() {
+        let mut root = tree("a: 1\n");
+        assert!(apply(&mut root, "hunter2").unwrap_err().what.starts_with("write KEY=VALUE"));
+        assert!(apply(&mut root, "a..b=1").unwrap_err().what.contains("joined by dots"));
+        assert_eq!(apply(&mut root, "a.b.c=1").unwrap_err().what, "a is not a map");
+    }
+}

@@ -1,0 +1,92 @@
+use proptest::prelude::*;
+
+use crate::config::{Config, Environment, Secret, Sources};
+use http::{HeaderMap, HeaderValue};
+
+fn reloaded(config: &Config) -> Config {
+    let yaml = config.to_yaml();
+    Config::from_yaml(&yaml, &Environment::empty()).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
+}
+
+/// The configuration with `[redacted]` for every secret, as it is after printing.
+fn redacted(mut config: Config) -> Config {
+    for fastly in &mut config.receivers.fastly {
+        if let Some(auth) = &mut fastly.auth {
+            auth.values.fill(Secret::new(super::REDACTED));
+        }
+    }
+    for circleci in &mut config.receivers.circleci {
+        circleci.secrets.fill(Secret::new(super::REDACTED));
+    }
+    let exporter = &mut config.exporter;
+    let own = &mut exporter.signal_headers;
+    for headers in [&mut exporter.headers, &mut own.traces, &mut own.logs, &mut own.metrics] {
+        redact(headers);
+    }
+    config
+}
+
+fn redact(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        *value = HeaderValue::from_static(super::REDACTED);
+    }
+}
+
+const EVERYTHING: &str = r#"
+server: { endpoint: "[::]:3000", max_request_body_size: 500MB, max_line_size: 1000, header_timeout: 1m30s }
+receivers:
+  fastly: { service_ids: [a1, b2], repair: false, auth: { header: X-Key, values: [hunter2, "hunter2$${env:X}"] } }
+  fastly/www: { path: "/w/$$1" }
+  circleci/app: { secrets: ["hunter2"], service_name: "it's \"quoted\" \\ $$HOME # no\tcomment\n: ü" }
+  circleci: { allow_unsigned: true, service_name: "null" }
+processors: { span_events: { wait: 0s, max_held_bytes: 1KiB, unmatched: carrier_span, keep_logs: true } }
+queue: { storage: disk, directory: "/var/lib/$${x}/y", max_size: 3GiB, sync: never }
+exporters:
+  otlp_http:
+    endpoint: https://user:hunter2@h/base/
+    logs_endpoint: https://h:1/l?a=$$b
+    encoding: protobuf
+    delivery: batch
+    batch: { max_events: 7, max_bytes: 7, timeout: 7ms }
+    compression: zstd
+    headers: { x-a: hunter2 }
+    timeout: 1500us
+    max_in_flight: 1
+    retry_on_failure: { initial_interval: 2s, max_interval: 1h, multiplier: 1, randomization_factor: 0.1, max_elapsed_time: 5m }
+    tls: { ca_file: "a b" }
+    traces: { timeout: 1s, compression: gzip, encoding: json, headers: { x-b: hunter2 }, tls: { cert_file: c, key_file: k } }
+    metrics: { headers: { x-c: hunter2 } }
+telemetry: { endpoint: "127.0.0.1:1", logs: { level: trace, format: json } }
+"#;
+
+#[test]
+fn what_is_printed_loads_as_the_same_configuration() {
+    let config =
+        Config::from_yaml(EVERYTHING, &Environment::empty()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(redacted(reloaded(&config)), redacted(config));
+}
+
+#[test]
+fn the_built_in_configuration_prints_and_loads_too() {
+    let config = Config::load(&Sources::default()).unwrap().config;
+    assert_eq!(reloaded(&config), config);
+}
+
+#[test]
+fn no_secret_is_printed() {
+    let yaml = Config::from_yaml(EVERYTHING, &Environment::empty()).unwrap().to_yaml();
+    assert!(!yaml.contains("hunter2"), "{yaml}");
+    assert!(!yaml.contains("user"), "{yaml}");
+    assert!(!yaml.contains("Basic"), "{yaml}");
+    // Two values of auth, one secret, x-a, x-b and x-c, and the user of the endpoint for traces and metrics.
+    assert_eq!(yaml.matches(super::REDACTED).count(), 8, "{yaml}");
+}
+
+proptest! {
+    #[test]
+    fn any_text_survives_quoting(text in "\\PC{1,20}|[\u{0}-\u{ff}]{1,20}") {
+        let yaml = format!("receivers: {{circleci: {{allow_unsigned: true, service_name: {}}}}}\n", super::quote(&text));
+        let config = Config::from_yaml(&yaml, &Environment::empty()).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+        prop_assert_eq!(&config.receivers.circleci[0].service_name, &text);
+    }
+}

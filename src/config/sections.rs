@@ -1,0 +1,107 @@
+//! The keys of the configuration, section by section: how each is read, and what must hold between them.
+//!
+//! In: the finished tree. Out: a [`Config`]; what is wrong is in the findings, and then the configuration is not used.
+//! A key that is asked for here is a known key; there is no other list of them.
+
+mod receivers;
+
+mod exporter;
+
+use super::field::{Field, Findings};
+use super::section::Section;
+use super::yaml::Node;
+use super::{
+    Config, LogFormat, LogsConfig, QueueConfig, ServerConfig, SpanEventsConfig, Storage, Sync,
+    TelemetryConfig, Unmatched,
+};
+
+/// Reads the whole tree. `None` only when a part without a default is wrong.
+pub(super) fn read(root: &Node, findings: &Findings) -> Option<Config> {
+    let mut root = Section::root(findings, root);
+    let server = server(root.section("server"));
+    let receivers = receivers::read(root.section("receivers"), &server);
+    let span_events = processors(root.section("processors"));
+    let queue = queue(root.section("queue"), &server);
+    let exporter = exporters(root.section("exporters"));
+    let telemetry = telemetry(root.section("telemetry"), &server);
+    root.finish();
+    Some(Config { server, receivers, span_events, queue, exporter: exporter?, telemetry })
+}
+
+fn server(mut section: Section<'_>) -> ServerConfig {
+    let mut server = ServerConfig::default();
+    section.set("endpoint", &mut server.endpoint, Field::socket_address);
+    section.set("max_request_body_size", &mut server.max_request_body_size, Field::size);
+    section.set("max_line_size", &mut server.max_line_size, Field::size);
+    section.set("max_concurrent_requests", &mut server.max_concurrent_requests, Field::count);
+    section.set("header_timeout", &mut server.header_timeout, Field::positive_duration);
+    section.set("body_timeout", &mut server.body_timeout, Field::positive_duration);
+    section.set("request_timeout", &mut server.request_timeout, Field::positive_duration);
+    section.not_available("tls");
+    if server.max_line_size > server.max_request_body_size {
+        let what = "a line cannot be longer than a body: it must be at most server.max_request_body_size";
+        section.problem_at("max_line_size", what);
+    }
+    section.finish();
+    server
+}
+
+fn processors(mut section: Section<'_>) -> SpanEventsConfig {
+    let span_events = span_events(section.section("span_events"));
+    section.finish();
+    span_events
+}
+
+fn span_events(mut section: Section<'_>) -> SpanEventsConfig {
+    let mut span_events = SpanEventsConfig::default();
+    section.set("wait", &mut span_events.wait, Field::duration);
+    section.set("max_held_bytes", &mut span_events.max_held_bytes, Field::size);
+    section.set("unmatched", &mut span_events.unmatched, |field| field.one_of(&Unmatched::NAMES));
+    section.set("keep_logs", &mut span_events.keep_logs, Field::boolean);
+    section.finish();
+    span_events
+}
+
+fn queue(mut section: Section<'_>, server: &ServerConfig) -> QueueConfig {
+    let mut queue = QueueConfig::default();
+    section.set("storage", &mut queue.storage, |field| field.one_of(&Storage::NAMES));
+    section.set("directory", &mut queue.directory, Field::file);
+    section.set("max_size", &mut queue.max_size, Field::size);
+    section.set("sync", &mut queue.sync, |field| field.one_of(&Sync::NAMES));
+    if queue.max_size < server.max_request_body_size {
+        section.note(
+            "max_size is smaller than server.max_request_body_size: the largest bodies never fit and are always answered with 503",
+        );
+    }
+    section.finish();
+    queue
+}
+
+fn exporters(mut section: Section<'_>) -> Option<super::ExporterConfig> {
+    let exporter = exporter::read(section.section("otlp_http"));
+    section.finish();
+    exporter
+}
+
+fn telemetry(mut section: Section<'_>, server: &ServerConfig) -> TelemetryConfig {
+    let mut telemetry = TelemetryConfig::default();
+    section.set("endpoint", &mut telemetry.endpoint, Field::socket_address);
+    telemetry.logs = logs(section.section("logs"));
+    section.not_available("inspect");
+    let (own, public) = (telemetry.endpoint, server.endpoint);
+    let same_host = own.ip() == public.ip() || own.ip().is_unspecified() || public.ip().is_unspecified();
+    if own.port() == public.port() && own.port() != 0 && same_host {
+        section
+            .problem_at("endpoint", "the same address as server.endpoint; health and metrics need their own");
+    }
+    section.finish();
+    telemetry
+}
+
+fn logs(mut section: Section<'_>) -> LogsConfig {
+    let mut logs = LogsConfig::default();
+    section.set("level", &mut logs.level, |field| field.one_of(&LogsConfig::LEVELS));
+    section.set("format", &mut logs.format, |field| field.one_of(&LogFormat::NAMES));
+    section.finish();
+    logs
+}

@@ -1,0 +1,223 @@
+//! `exporters.otlp_http`: where everything goes, and how.
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::super::endpoint::Endpoint;
+use super::super::field::Field;
+use super::super::section::Section;
+use super::super::{
+    BatchConfig, Compression, Delivery, Encoding, ExporterConfig, RetryConfig, SignalHeaders, SignalOverride,
+    SignalOverrides, TlsClientConfig, defaults,
+};
+use crate::otlp::Signal;
+
+/// Headers that say what a request is; the relay writes them.
+const OWN_HEADERS: [HeaderName; 8] =
+    [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+/// The port of OTLP/gRPC, which the relay does not speak.
+const GRPC_PORT: u16 = 4317;
+
+/// A request is no longer one attempt of many when the factor is beyond this.
+const MAX_MULTIPLIER: f64 = 100.0;
+
+pub(super) fn read(mut section: Section<'_>) -> Option<ExporterConfig> {
+    let base = base(&mut section);
+    let traces = signal_endpoint(&mut section, "traces_endpoint", Signal::Traces, base.as_ref());
+    let logs = signal_endpoint(&mut section, "logs_endpoint", Signal::Logs, base.as_ref());
+    let metrics = signal_endpoint(&mut section, "metrics_endpoint", Signal::Metrics, base.as_ref());
+    let (mut encoding, mut delivery, mut compression) = (Encoding::Json, Delivery::Single, Compression::None);
+    section.set("encoding", &mut encoding, |field| field.one_of(&Encoding::NAMES));
+    section.set("delivery", &mut delivery, |field| field.one_of(&Delivery::NAMES));
+    let batch = batch(section.section("batch"));
+    section.set("compression", &mut compression, |field| field.one_of(&Compression::NAMES));
+    let headers = headers(section.section("headers"));
+    let mut timeout = defaults::EXPORT_TIMEOUT;
+    section.set("timeout", &mut timeout, Field::positive_duration);
+    let mut max_in_flight = defaults::MAX_IN_FLIGHT;
+    section.set("max_in_flight", &mut max_in_flight, Field::count);
+    let retry_on_failure = retry(section.section("retry_on_failure"));
+    let tls = tls(section.section("tls"));
+    let (traces_headers, traces_override) = signal_override(section.section("traces"));
+    let (logs_headers, logs_override) = signal_override(section.section("logs"));
+    let (metrics_headers, metrics_override) = signal_override(section.section("metrics"));
+    check_pair(&section, "tls", &tls);
+    for (key, own) in [("traces", &traces_override), ("logs", &logs_override), ("metrics", &metrics_override)]
+    {
+        if own.tls.cert_file.is_some() || own.tls.key_file.is_some() {
+            check_pair(&section, key, &own.tls.clone().or(&tls));
+        }
+    }
+    section.finish();
+
+    let (traces, logs, metrics) = (traces?, logs?, metrics?);
+    let signal_headers = SignalHeaders {
+        traces: with_authorization(traces_headers, &traces, &headers),
+        logs: with_authorization(logs_headers, &logs, &headers),
+        metrics: with_authorization(metrics_headers, &metrics, &headers),
+    };
+    Some(ExporterConfig {
+        traces_endpoint: traces.uri,
+        logs_endpoint: logs.uri,
+        metrics_endpoint: metrics.uri,
+        encoding,
+        delivery,
+        batch,
+        compression,
+        headers,
+        signal_headers,
+        signals: SignalOverrides { traces: traces_override, logs: logs_override, metrics: metrics_override },
+        timeout,
+        max_in_flight,
+        retry_on_failure,
+        tls,
+    })
+}
+
+/// `endpoint`, or the default. `None` when it is wrong.
+fn base(section: &mut Section<'_>) -> Option<Endpoint> {
+    let field = section.field("endpoint");
+    let base = match &field {
+        Some(field) => endpoint(field)?,
+        None => Endpoint::parse(defaults::ENDPOINT).ok()?,
+    };
+    let path = base.uri.path().trim_end_matches('/');
+    if Signal::ALL.iter().any(|signal| path.ends_with(&format!("/v1/{signal}"))) {
+        section.note("endpoint ends in the path of a signal, which is appended once more; was traces_endpoint or its kin meant?");
+    }
+    Some(base)
+}
+
+/// The address of one signal: its own key unchanged, or the base with the signal's path.
+fn signal_endpoint(
+    section: &mut Section<'_>,
+    name: &'static str,
+    signal: Signal,
+    base: Option<&Endpoint>,
+) -> Option<Endpoint> {
+    let endpoint = match section.field(name) {
+        Some(field) => endpoint(&field)?,
+        None => match base?.join(signal) {
+            Ok(endpoint) => endpoint,
+            Err(what) => {
+                // Once, though three signals have this base.
+                if signal == Signal::Traces {
+                    section.problem_at("endpoint", what);
+                }
+                return None;
+            }
+        },
+    };
+    if endpoint.uri.port_u16() == Some(GRPC_PORT) {
+        section.note(format!(
+            "{signal} go to port {GRPC_PORT}, which is OTLP/gRPC by convention; the relay speaks OTLP/HTTP, mostly on 4318"
+        ));
+    }
+    Some(endpoint)
+}
+
+fn endpoint(field: &Field<'_>) -> Option<Endpoint> {
+    let url = field.text()?;
+    match Endpoint::parse(url) {
+        Ok(endpoint) => Some(endpoint),
+        Err(what) => {
+            // A URL with a user in it has a password in it.
+            let shown = if url.contains('@') { field.hidden().shown() } else { field.shown() };
+            field.problem(format!("{shown} {what}"));
+            None
+        }
+    }
+}
+
+fn batch(mut section: Section<'_>) -> BatchConfig {
+    let mut batch = BatchConfig::default();
+    section.set("max_events", &mut batch.max_events, Field::count);
+    section.set("max_bytes", &mut batch.max_bytes, Field::size);
+    section.set("timeout", &mut batch.timeout, Field::positive_duration);
+    section.finish();
+    batch
+}
+
+fn retry(mut section: Section<'_>) -> RetryConfig {
+    let mut retry = RetryConfig::default();
+    section.set("initial_interval", &mut retry.initial_interval, Field::positive_duration);
+    section.set("max_interval", &mut retry.max_interval, Field::positive_duration);
+    section.set("multiplier", &mut retry.multiplier, |field| field.number(1.0..=MAX_MULTIPLIER));
+    section.set("randomization_factor", &mut retry.randomization_factor, |field| field.number(0.0..=1.0));
+    section.set("max_elapsed_time", &mut retry.max_elapsed_time, Field::duration);
+    if retry.max_interval < retry.initial_interval {
+        section.problem_at("max_interval", "must be at least initial_interval");
+    }
+    section.finish();
+    retry
+}
+
+fn tls(mut section: Section<'_>) -> TlsClientConfig {
+    let mut tls = TlsClientConfig::default();
+    section.set("ca_file", &mut tls.ca_file, |field| field.file().map(Some));
+    section.set("cert_file", &mut tls.cert_file, |field| field.file().map(Some));
+    section.set("key_file", &mut tls.key_file, |field| field.file().map(Some));
+    section.finish();
+    tls
+}
+
+/// Asked of what holds in the end: a signal may take the certificate from the common settings and bring its own key.
+fn check_pair(section: &Section<'_>, key: &str, tls: &TlsClientConfig) {
+    if tls.cert_file.is_some() != tls.key_file.is_some() {
+        section.problem_at(key, "cert_file and key_file belong together; give both or neither");
+    }
+}
+
+fn signal_override(mut section: Section<'_>) -> (HeaderMap, SignalOverride) {
+    let mut own = SignalOverride::default();
+    section.set("encoding", &mut own.encoding, |field| field.one_of(&Encoding::NAMES).map(Some));
+    section.set("compression", &mut own.compression, |field| field.one_of(&Compression::NAMES).map(Some));
+    let headers = headers(section.section("headers"));
+    section.set("timeout", &mut own.timeout, |field| field.positive_duration().map(Some));
+    own.tls = tls(section.section("tls"));
+    section.finish();
+    (headers, own)
+}
+
+/// Names and values of the operator's choice. Neither is repeated in a problem: a slip may have made the value a name.
+fn headers(section: Section<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (entry, field) in section.entries() {
+        let Ok(name) = entry.key.parse::<HeaderName>() else {
+            section.problem_by(entry, "holds a key that is not the name of a header");
+            continue;
+        };
+        if OWN_HEADERS.contains(&name) {
+            field.problem("the relay writes this header itself");
+            continue;
+        }
+        let Some(text) = field.hidden().text() else { continue };
+        let Ok(mut value) = HeaderValue::from_str(text) else {
+            field
+                .problem("no header can have this value: it holds a line break or another control character");
+            continue;
+        };
+        value.set_sensitive(true);
+        if headers.insert(name, value).is_some() {
+            field.problem("this header is there twice; upper and lower case are the same");
+        }
+    }
+    headers
+}
+
+/// The user of an endpoint's URL, unless a header that was written out says who asks.
+fn with_authorization(mut own: HeaderMap, endpoint: &Endpoint, common: &HeaderMap) -> HeaderMap {
+    if let Some(authorization) = &endpoint.authorization
+        && !own.contains_key(&AUTHORIZATION)
+        && !common.contains_key(&AUTHORIZATION)
+        && let Ok(mut value) = HeaderValue::from_str(authorization)
+    {
+        value.set_sensitive(true);
+        own.insert(AUTHORIZATION, value);
+    }
+    own
+}

@@ -1,0 +1,197 @@
+//! `receivers`: which sources are on, and how each is told from an impostor.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::super::field::Field;
+use super::super::section::Section;
+use super::super::{AuthConfig, CircleCiConfig, FastlyConfig, ReceiversConfig, ServerConfig};
+
+/// First segments of paths that the relay itself answers.
+const RESERVED: [&str; 3] = [".well-known", "traceparent", "v1"];
+
+/// How long CircleCI waits for an answer.
+const CIRCLECI_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Also the length of an id in hexadecimal that was hashed by hand.
+const SHA256_HEX: usize = 64;
+
+pub(super) fn read(mut section: Section<'_>, server: &ServerConfig) -> ReceiversConfig {
+    section.know("fastly");
+    section.know("circleci");
+    let mut receivers = ReceiversConfig::default();
+    let mut paths: Vec<(String, String)> = Vec::new();
+    let mut mentioned = false;
+    for (entry, field) in section.entries() {
+        mentioned = true;
+        let id = entry.key.as_str();
+        let (kind, name) = id.split_once('/').map_or((id, None), |(kind, name)| (kind, Some(name)));
+        if name.is_some_and(|name| !is_name(name)) {
+            field.problem("the name after the slash must be letters, digits, - and _");
+            continue;
+        }
+        let path = match kind {
+            "fastly" => {
+                receivers.fastly.push(fastly(id, Section::of(field)));
+                receivers.fastly.last().map(|receiver| &receiver.path)
+            }
+            "circleci" => {
+                receivers.circleci.push(circleci(id, Section::of(field)));
+                receivers.circleci.last().map(|receiver| &receiver.path)
+            }
+            "otlp" => {
+                field.problem("not available in this version");
+                continue;
+            }
+            _ => {
+                section.unknown(entry, "receiver");
+                continue;
+            }
+        };
+        let Some(path) = path else { continue };
+        match paths.iter().find(|(_, taken)| taken == path) {
+            Some((other, _)) => {
+                let what =
+                    format!("receivers.{other} takes {path} already; each receiver needs its own path");
+                section.problem_in(entry, "path", what);
+            }
+            None => paths.push((id.to_owned(), path.clone())),
+        }
+    }
+    if !mentioned {
+        section.lacks("no receiver is on; name at least one, such as `fastly:` or `circleci:`");
+    }
+    if !receivers.circleci.is_empty() && server.request_timeout >= CIRCLECI_PATIENCE {
+        section.note("server.request_timeout is not below the 10s that CircleCI waits for an answer");
+    }
+    receivers
+}
+
+fn fastly(id: &str, mut section: Section<'_>) -> FastlyConfig {
+    let mut fastly = FastlyConfig::new(id);
+    section.set("path", &mut fastly.path, path);
+    section.set("service_ids", &mut fastly.service_ids, service_ids);
+    let auth_is_given = section.given("auth").is_some();
+    let auth = auth(section.section("auth"), auth_is_given);
+    section.set("repair", &mut fastly.repair, Field::boolean);
+    section.finish();
+    fastly.auth = auth;
+    fastly
+}
+
+fn circleci(id: &str, mut section: Section<'_>) -> CircleCiConfig {
+    let mut circleci = CircleCiConfig::new(id);
+    section.set("path", &mut circleci.path, path);
+    let given = section.field("secrets");
+    let secrets = given.as_ref().and_then(|field| field.hidden().list(Field::secret));
+    section.set("allow_unsigned", &mut circleci.allow_unsigned, Field::boolean);
+    section.set("service_name", &mut circleci.service_name, Field::string);
+    circleci.secrets = secrets.unwrap_or_default();
+    if given.is_none_or(|field| field.is_empty_list()) && !circleci.allow_unsigned {
+        section.problem_at(
+            "secrets",
+            "needs the webhook's signing secret, such as secrets: [\"${env:CIRCLECI_HOOK_SECRET}\"]; \
+             or set allow_unsigned: true to take webhooks from anyone",
+        );
+    }
+    if !circleci.secrets.is_empty() && circleci.allow_unsigned {
+        section
+            .note("allow_unsigned is true: webhooks without a signature are taken although secrets are set");
+    }
+    if circleci.secrets.iter().any(|secret| secret.expose().trim() != secret.expose()) {
+        section.note("a secret begins or ends with white space; is that part of it?");
+    }
+    section.finish();
+    circleci
+}
+
+/// Absent is no authentication; but `auth:` with nothing in it is a slip, and must not be taken for that.
+fn auth(mut section: Section<'_>, given: bool) -> Option<AuthConfig> {
+    let mut header = http::header::AUTHORIZATION;
+    section.set("header", &mut header, header_name);
+    let field = section.field("values");
+    let values = field.as_ref().and_then(|field| field.hidden().list(header_secret));
+    if given && field.is_none_or(|field| field.is_empty_list()) {
+        section.problem_at("values", "needs at least one value that the header may have");
+    }
+    section.finish();
+    given.then(|| AuthConfig { header, values: values.unwrap_or_default() })
+}
+
+/// A secret that arrives as the value of a header.
+fn header_secret(field: &Field<'_>) -> Option<super::super::Secret> {
+    let text = field.text()?;
+    if text.trim() != text || HeaderValue::from_str(text).is_err() {
+        // Such as a line break at the end of a secret that was read from a file.
+        field.problem(
+            "no header can have this value: it begins or ends with white space, or holds a control character",
+        );
+        return None;
+    }
+    field.secret()
+}
+
+fn header_name(field: &Field<'_>) -> Option<HeaderName> {
+    let name = field.text()?.parse().ok();
+    if name.is_none() {
+        field.problem(format!("{} is not the name of a header", field.shown()));
+    }
+    name
+}
+
+/// A path of the front door that is not spoken for.
+fn path(field: &Field<'_>) -> Option<String> {
+    let path = field.text()?;
+    let Some(below) = path.strip_prefix('/') else {
+        field.problem(format!("{} must begin with /", field.shown()));
+        return None;
+    };
+    let valid = path.parse::<http::uri::PathAndQuery>().is_ok_and(|parsed| parsed.as_str() == path);
+    if !valid || path.contains(['?', '#']) {
+        field.problem(format!(
+            "{} is not a path: it has a query, a fragment or characters that need escaping",
+            field.shown()
+        ));
+        return None;
+    }
+    let first = below.split('/').next().unwrap_or_default();
+    if below.is_empty() || RESERVED.contains(&first) {
+        let reserved = "/, /.well-known/…, /traceparent/… and /v1/…";
+        field.problem(format!(
+            "{} is answered by the relay itself, as are {reserved}; choose another",
+            field.shown()
+        ));
+        return None;
+    }
+    Some(path.to_owned())
+}
+
+/// What Fastly's challenge is answered with. Without any id it would fail and Fastly would send nothing, so an empty
+/// list is a problem rather than a receiver that looks on and is not.
+fn service_ids(field: &Field<'_>) -> Option<Vec<String>> {
+    let ids = field.list(service_id)?;
+    if field.is_empty_list() {
+        field.problem(
+            "is empty, so Fastly's challenge would fail; list service ids, or \"*\" for any service",
+        );
+    }
+    Some(ids)
+}
+
+fn service_id(field: &Field<'_>) -> Option<String> {
+    let id = field.text()?;
+    if id.len() == SHA256_HEX && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        field.problem("looks like a SHA-256; give the service id itself, the relay hashes it");
+        return None;
+    }
+    if id != "*" && !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        field.problem(format!("{} is not a service id (letters and digits) and not \"*\"", field.shown()));
+        return None;
+    }
+    Some(id.to_owned())
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}

@@ -1,0 +1,418 @@
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+
+use super::field::Findings;
+use super::interpolate::interpolate;
+use super::yaml::{Node, Value};
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../config/spanrelay.example.yaml");
+
+fn environment() -> Environment {
+    [
+        ("CIRCLECI_HOOK_SECRET", "hunter2"),
+        ("FASTLY_TOKEN", "Bearer hunter2"),
+        ("YES", "yes"),
+        ("PORT", "4000"),
+    ]
+    .into_iter()
+    .collect()
+}
+
+fn config(yaml: &str) -> Config {
+    Config::from_yaml(yaml, &environment()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A configuration whose receivers are fine, and the rest of it.
+fn with_receivers(yaml: &str) -> String {
+    format!("receivers: {{fastly: }}\n{yaml}")
+}
+
+fn problems(yaml: &str) -> Vec<String> {
+    let error = Config::from_yaml(yaml, &environment()).expect_err("there are problems");
+    error.to_string().lines().map(str::to_owned).collect()
+}
+
+fn only_problem(yaml: &str) -> String {
+    let mut problems = problems(yaml);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    problems.remove(0)
+}
+
+fn notes(yaml: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("relay.yaml");
+    std::fs::write(&file, yaml).unwrap();
+    let sources = Sources { file: Some(file), set: Vec::new(), environment: environment() };
+    Config::load(&sources).unwrap().notes.join("\n")
+}
+
+#[test]
+fn a_receiver_without_a_value_is_on_and_everything_else_has_its_default() {
+    let Config { server, receivers, span_events, queue, exporter, telemetry } =
+        config("receivers: {fastly: }\n");
+    assert_eq!(server.endpoint, SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)));
+    assert_eq!(server.max_request_body_size, 104_857_600);
+    assert_eq!(server.max_line_size, 1_048_576);
+    assert_eq!(server.max_concurrent_requests, 1024);
+    assert_eq!(server.header_timeout, Duration::from_secs(10));
+    assert_eq!(server.body_timeout, Duration::from_secs(60));
+    assert_eq!(server.request_timeout, Duration::from_secs(9));
+    assert_eq!(receivers.fastly.len(), 1);
+    assert_eq!(receivers.fastly[0].id, "fastly");
+    assert_eq!(receivers.fastly[0].path, "/fastly");
+    assert_eq!(receivers.fastly[0].service_ids, ["*"]);
+    assert_eq!(receivers.fastly[0].auth, None);
+    assert!(receivers.fastly[0].repair);
+    assert!(receivers.circleci.is_empty());
+    assert_eq!(span_events.wait, Duration::from_secs(10));
+    assert_eq!(span_events.max_held_bytes, 67_108_864);
+    assert_eq!(span_events.unmatched, Unmatched::ForwardLog);
+    assert!(!span_events.keep_logs);
+    assert_eq!(queue.directory, PathBuf::from("spanrelay-data"));
+    assert_eq!(queue.max_size, 1_073_741_824);
+    assert_eq!(queue.sync, Sync::Always);
+    assert_eq!(exporter.traces_endpoint, "http://localhost:4318/v1/traces");
+    assert_eq!(exporter.logs_endpoint, "http://localhost:4318/v1/logs");
+    assert_eq!(exporter.metrics_endpoint, "http://localhost:4318/v1/metrics");
+    assert_eq!((exporter.encoding, exporter.delivery), (Encoding::Json, Delivery::Single));
+    assert_eq!(exporter.batch.max_events, 512);
+    assert_eq!(exporter.batch.max_bytes, 4_194_304);
+    assert_eq!(exporter.batch.timeout, Duration::from_millis(200));
+    assert_eq!(exporter.compression, Compression::None);
+    assert!(exporter.headers.is_empty());
+    assert_eq!(exporter.timeout, Duration::from_secs(10));
+    assert_eq!(exporter.max_in_flight, 32);
+    let retry = exporter.retry_on_failure;
+    assert_eq!(retry.initial_interval, Duration::from_secs(1));
+    assert_eq!(retry.max_interval, Duration::from_secs(30));
+    assert!((retry.multiplier, retry.randomization_factor) == (1.5, 0.5));
+    assert_eq!(retry.max_elapsed_time, Duration::ZERO);
+    assert_eq!(exporter.tls, TlsClientConfig::default());
+    assert_eq!(telemetry.endpoint, SocketAddr::from((Ipv4Addr::LOCALHOST, 13133)));
+    assert_eq!(telemetry.logs.level, tracing::Level::INFO);
+    assert_eq!(telemetry.logs.format, LogFormat::Text);
+}
+
+#[test]
+fn the_example_is_the_defaults() {
+    let minimal = "receivers: {fastly: , circleci: {secrets: [\"${env:CIRCLECI_HOOK_SECRET}\"]}}\n";
+    assert_eq!(config(EXAMPLE), config(minimal));
+}
+
+/// The example with the keys that have no default.
+fn whole_example() -> String {
+    let uncomment = |line: &str| {
+        let content = line.trim_start();
+        match content.strip_prefix('#') {
+            // `#key: …`, and `#  key: …` below it; prose is `# Words`, with one space.
+            Some(key) if !key.starts_with(' ') || key.starts_with("  ") && key.contains(": ") => {
+                format!("{}{key}\n", " ".repeat(line.len() - content.len()))
+            }
+            Some(key) if key.starts_with("  ") && key.ends_with(':') => {
+                format!("{}{key}\n", " ".repeat(line.len() - content.len()))
+            }
+            _ => format!("{line}\n"),
+        }
+    };
+    EXAMPLE.lines().skip_while(|line| line.starts_with('#')).map(uncomment).collect()
+}
+
+#[test]
+fn the_example_holds_every_key_that_there_is() {
+    let text = whole_example();
+    let mut problems = Vec::new();
+    let mut root = yaml::parse(&text, &mut problems).unwrap();
+    interpolate(&mut root, "", &environment(), &mut problems);
+    let findings = Findings::default();
+    let config = sections::read(&root, &findings);
+    let (found, _, known) = findings.into_parts();
+    assert!(problems.is_empty() && found.is_empty(), "{problems:?} {found:?}");
+    assert!(config.is_some_and(|config| config.receivers.fastly[0].auth.is_some()));
+
+    let mut present = BTreeSet::new();
+    keys(&root, "", &mut present);
+    let missing: Vec<_> = known.difference(&present).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(known.len() > 60, "the walk found only {} keys", known.len());
+}
+
+fn keys(node: &Node, path: &str, found: &mut BTreeSet<String>) {
+    let Value::Map(entries) = &node.value else { return };
+    for entry in entries {
+        let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
+        keys(&entry.node, &path, found);
+        found.insert(path);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+    let problem = only_problem("receivers:\n  fastly:\n    pth: /x\n");
+    let expected = "config.yaml:3: receivers.fastly.pth: unknown key; did you mean \"path\"? \
+                    allowed here: path, service_ids, auth, repair";
+    assert_eq!(problem, expected);
+    let problem = only_problem(&with_receivers("service:\n  pipelines: {}\n"));
+    assert!(
+        problem.starts_with("config.yaml:2: service: unknown key; allowed here: server, receivers"),
+        "{problem}"
+    );
+    let problem = only_problem(&with_receivers("exporters:\n  otlphttp: {}\n"));
+    assert!(problem.contains("did you mean \"otlp_http\"?"), "{problem}");
+    let problem = only_problem("receivers:\n  fastly:\n  fastley/www:\n");
+    assert!(problem.contains("receivers.fastley/www: unknown receiver; "), "{problem}");
+}
+
+#[test]
+fn every_problem_is_reported_and_not_only_the_first() {
+    let problems = problems(
+        "server:\n  endpoint: nowhere\n  max_line_size: 1M\nreceivers:\n  fastly:\n    repair: yes\n  circleci:\n\
+         queue:\n  sync: sometimes\nexporters:\n  otlp_http:\n    timeout: 10\n    endpoint: collector:4318\n",
+    );
+    let places: Vec<&str> = problems.iter().map(|problem| problem.split(": ").next().unwrap()).collect();
+    let lines = [2, 3, 6, 7, 9, 12, 13].map(|line| format!("config.yaml:{line}"));
+    assert_eq!(places, lines, "{problems:#?}");
+}
+
+#[test]
+fn a_problem_says_what_is_allowed() {
+    let cases = [
+        ("queue: {sync: sometimes}", "\"sometimes\" is not one of always, interval, never"),
+        ("queue: {max_size: 1G}", "\"1G\" is not a size; write it like 64KiB"),
+        ("queue: {max_size: 0}", "\"0\" is out of range: it must be from 1"),
+        ("exporters: {otlp_http: {timeout: 10}}", "\"10\" is not a duration; write it like 500ms"),
+        ("exporters: {otlp_http: {timeout: 0s}}", "must be more than 0s"),
+        ("exporters: {otlp_http: {timeout: 9000h}}", "must be at most 8760h"),
+        ("exporters: {otlp_http: {max_in_flight: 0}}", "must be from 1 to"),
+        ("exporters: {otlp_http: {retry_on_failure: {multiplier: 0.5}}}", "must be from 1 to 100"),
+        ("exporters: {otlp_http: {retry_on_failure: {randomization_factor: .nan}}}", "is not a number"),
+        ("exporters: {otlp_http: {retry_on_failure: {randomization_factor: 1.1}}}", "must be from 0 to 1"),
+        ("exporters: {otlp_http: {retry_on_failure: {max_interval: 1ms}}}", "at least initial_interval"),
+        ("exporters: {otlp_http: {endpoint: \"collector:4318\"}}", "has no scheme; write http://"),
+        ("exporters: {otlp_http: {endpoint: \"http://h/?a=b\"}}", "has a query"),
+        ("exporters: {otlp_http: {tls: {cert_file: a}}}", "belong together"),
+        ("exporters: {otlp_http: {headers: {content-type: a}}}", "writes this header itself"),
+        ("exporters: {otlp_http: {headers: {X-A: a, x-a: b}}}", "is there twice"),
+        ("exporters: {otlp_http: {headers: [a]}}", "expected a map of keys, found a list"),
+        ("processors: {span_events: {keep_logs: yes}}", "\"yes\" is not true or false; write true"),
+        ("processors: {span_events: {keep_logs: Off}}", "write false"),
+        ("processors: {span_events: {wait: [1s]}}", "expected a duration"),
+        ("server: {endpoint: \":3000\"}", "is not an IP address and a port; write it like"),
+        ("server: {max_line_size: 200MiB}", "at most server.max_request_body_size"),
+        ("server: 3", "expected a map of keys, found one value"),
+        ("telemetry: {endpoint: \"0.0.0.0:3000\"}", "the same address as server.endpoint"),
+        ("telemetry: {logs: {level: loud}}", "one of error, warn, info, debug, trace"),
+    ];
+    for (yaml, expected) in cases {
+        let problem = only_problem(&with_receivers(yaml));
+        assert!(problem.contains(expected), "{yaml}: {problem}");
+        assert!(problem.starts_with("config.yaml:2: "), "{problem}");
+    }
+}
+
+#[test]
+fn a_receiver_says_what_is_wrong_with_it() {
+    let cases = [
+        ("fastly: {path: fastly}", "must begin with /"),
+        ("fastly: {path: \"/a?b\"}", "is not a path"),
+        ("fastly: {path: \"/a b\"}", "is not a path"),
+        ("fastly: {service_ids: []}", "challenge would fail"),
+        ("fastly: {service_ids: x}", "write it in [ ]"),
+        ("fastly: {service_ids: [\"a b\"]}", "is not a service id"),
+        ("fastly: {auth: }", "needs at least one value"),
+        ("fastly: {auth: {header: authorization}}", "needs at least one value"),
+        ("fastly: {auth: {values: []}}", "needs at least one value"),
+        ("fastly: {auth: {values: [\"\"]}}", "is empty"),
+        ("fastly: {auth: {values: [\"x\\n\"]}}", "no header can have this value"),
+        ("fastly: {auth: {header: \"a b\", values: [x]}}", "is not the name of a header"),
+        ("fastly/: {}", "must be letters, digits, - and _"),
+        ("fastly/a.b: {}", "must be letters, digits, - and _"),
+        ("circleci: ", "set allow_unsigned: true"),
+        ("circleci: {secrets: }", "set allow_unsigned: true"),
+        ("circleci: {secrets: []}", "set allow_unsigned: true"),
+        ("circleci: {secrets: [\"\"]}", "is empty"),
+        ("circleci: {secrets: [~]}", "found nothing"),
+        ("circleci: {secrets: [\"${env:ABSENT:-}\"]}", "is empty"),
+        ("circleci: {secret: x, allow_unsigned: true}", "did you mean \"secrets\"?"),
+        ("circleci: {secrets: [x], service_name: \"\"}", "is empty"),
+    ];
+    for (receiver, expected) in cases {
+        let problem = only_problem(&format!("receivers: {{{receiver}}}\n"));
+        assert!(problem.contains(expected), "{receiver}: {problem}");
+    }
+}
+
+#[test]
+fn paths_of_the_relay_itself_are_not_taken() {
+    for path in ["/", "/.well-known/x", "/traceparent/a/b", "/v1/traces", "/v1"] {
+        let problem = only_problem(&format!("receivers: {{fastly: {{path: {path}}}}}\n"));
+        assert!(problem.contains("answered by the relay itself"), "{problem}");
+    }
+    config("receivers: {fastly: {path: /v1x}}\n");
+}
+
+#[test]
+fn two_receivers_on_one_path_are_a_problem_that_names_both() {
+    let problem =
+        only_problem("receivers:\n  fastly:\n  circleci/app:\n    allow_unsigned: true\n    path: /fastly\n");
+    let expected = "config.yaml:5: receivers.circleci/app.path: receivers.fastly takes /fastly already; each receiver needs its own path";
+    assert_eq!(problem, expected);
+}
+
+#[test]
+fn named_instances_have_their_own_path_and_keep_the_order_of_the_file() {
+    let config = config(
+        "receivers:\n  fastly/www: {service_ids: [abc]}\n  fastly:\n  circleci/app: {secrets: [a, b]}\n",
+    );
+    let paths: Vec<&str> = config.receivers.fastly.iter().map(|fastly| fastly.path.as_str()).collect();
+    assert_eq!(paths, ["/fastly/www", "/fastly"]);
+    assert_eq!(config.receivers.fastly[0].service_ids, ["abc"]);
+    assert_eq!(config.receivers.circleci[0].id, "circleci/app");
+    assert_eq!(config.receivers.circleci[0].secrets, [Secret::new("a"), Secret::new("b")]);
+}
+
+#[test]
+fn a_configuration_without_receivers_is_a_problem() {
+    for yaml in ["server: {}\n", "receivers:\n", "receivers: {}\n"] {
+        assert!(only_problem(yaml).contains("no receiver is on"), "{yaml}");
+    }
+    assert!(only_problem("").contains("config.yaml: is empty"));
+    assert!(only_problem("- a\n").contains("expected a map of keys, found a list"));
+}
+
+#[test]
+fn keys_of_other_versions_are_known_but_not_available() {
+    for (yaml, key) in [
+        ("receivers: {fastly: , otlp: {}}\n", "receivers.otlp"),
+        ("receivers: {fastly: }\nserver: {tls: {cert_file: a}}\n", "server.tls"),
+        ("receivers: {fastly: }\ntelemetry: {inspect: true}\n", "telemetry.inspect"),
+    ] {
+        let problem = only_problem(yaml);
+        assert!(problem.ends_with(&format!("{key}: not available in this version")), "{problem}");
+    }
+}
+
+#[test]
+fn a_variable_may_be_a_number_or_a_part_of_a_value() {
+    let config = config(&with_receivers(
+        "server: {endpoint: \"127.0.0.1:${env:PORT}\", max_concurrent_requests: \"${env:PORT}\"}\n",
+    ));
+    assert_eq!(config.server.endpoint.port(), 4000);
+    assert_eq!(config.server.max_concurrent_requests, 4000);
+}
+
+#[test]
+fn an_unset_variable_is_a_problem_with_its_line_and_no_second_problem_follows() {
+    let problem = only_problem("receivers:\n  circleci:\n    secrets:\n    - ${env:ABSENT}\n");
+    assert!(
+        problem.starts_with(
+            "config.yaml:4: receivers.circleci.secrets[0]: environment variable ABSENT is not set"
+        ),
+        "{problem}"
+    );
+}
+
+#[test]
+fn values_that_may_be_secrets_are_never_repeated() {
+    let cases = [
+        "receivers: {fastly: {auth: hunter2}}",
+        "receivers: {fastly: {auth: {values: hunter2}}}",
+        "receivers: {fastly: {auth: {values: [\"hunter2\\n\"]}}}",
+        "receivers: {circleci: {secrets: hunter2}}",
+        "receivers: {circleci: {secrets: {hunter2: }}}",
+        "receivers: {circleci: {secrets: [\"${env:hunter2 }\"]}}",
+        "receivers: {circleci: {secrets: [\"a${hunter2 b}\"]}}",
+        "receivers: {circleci: hunter2}",
+        "receivers: {fastly: }\nexporters: {otlp_http: {headers: {a: \"hunter2\\n\"}}}",
+        "receivers: {fastly: }\nexporters: {otlp_http: {headers: {\"a: hunter2\": }}}",
+        "receivers: {fastly: }\nexporters: {otlp_http: {headers: hunter2}}",
+        "receivers: {fastly: }\nexporters: {otlp_http: {endpoint: \"grpc://user:hunter2@host\"}}",
+        "receivers: {fastly: }\nexporters: {otlp_http: {timeout: \"${env:CIRCLECI_HOOK_SECRET}\"}}",
+        "receivers: {fastly: }\nexporters: {otlp_http: {timeout: \"hunter2",
+    ];
+    for yaml in cases {
+        let problems = problems(yaml).join("\n");
+        assert!(!problems.contains("hunter2"), "{yaml}: {problems}");
+    }
+}
+
+#[test]
+fn debugging_a_configuration_shows_no_secrets() {
+    let config = config(
+        "receivers: {circleci: {secrets: [hunter2]}, fastly: {auth: {values: [hunter2]}}}\n\
+         exporters: {otlp_http: {endpoint: \"http://user:hunter2@host\", headers: {x-key: hunter2}}}\n",
+    );
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+}
+
+#[test]
+fn a_user_in_an_endpoint_becomes_a_header_unless_one_was_written_out() {
+    let with_user =
+        config(&with_receivers("exporters: {otlp_http: {endpoint: \"https://u:p@h/otlp/\"}}\n")).exporter;
+    let traces = with_user.of(Signal::Traces);
+    assert_eq!(*traces.endpoint, "https://h/otlp/v1/traces");
+    assert_eq!(traces.headers[AUTHORIZATION], "Basic dTpw");
+    let written_out = config(&with_receivers(
+        "exporters: {otlp_http: {endpoint: \"https://u:p@h\", headers: {Authorization: Bearer x}}}\n",
+    ))
+    .exporter;
+    assert_eq!(written_out.of(Signal::Logs).headers[AUTHORIZATION], "Bearer x");
+}
+
+#[test]
+fn header_values_are_marked_sensitive() {
+    let exporter = config(&with_receivers("exporters: {otlp_http: {headers: {x-key: v}}}\n")).exporter;
+    assert!(exporter.headers.values().all(HeaderValue::is_sensitive));
+}
+
+#[test]
+fn what_one_signal_says_wins_over_what_all_say() {
+    let exporter = config(&with_receivers(
+        "exporters:\n  otlp_http:\n    timeout: 3s\n    compression: gzip\n    headers: {a: all, b: all}\n    \
+         tls: {ca_file: all.pem}\n    logs_endpoint: http://logs/ingest\n    \
+         logs: {timeout: 1s, encoding: protobuf, headers: {b: logs}, tls: {cert_file: c, key_file: k}}\n",
+    ))
+    .exporter;
+    let logs = exporter.of(Signal::Logs);
+    assert_eq!(*logs.endpoint, "http://logs/ingest");
+    assert_eq!(
+        (logs.timeout, logs.encoding, logs.compression),
+        (Duration::from_secs(1), Encoding::Protobuf, Compression::Gzip)
+    );
+    assert_eq!(
+        (&logs.headers["a"], &logs.headers["b"]),
+        (&HeaderValue::from_static("all"), &HeaderValue::from_static("logs"))
+    );
+    assert_eq!(logs.tls.ca_file, Some(PathBuf::from("all.pem")));
+    assert_eq!(logs.tls.key_file, Some(PathBuf::from("k")));
+    let traces = exporter.of(Signal::Traces);
+    assert_eq!((traces.timeout, traces.encoding), (Duration::from_secs(3), Encoding::Json));
+    assert_eq!(traces.headers["b"], "all");
+}
+
+#[test]
+fn what_is_likely_a_slip_but_not_wrong_is_a_note() {
+    for (yaml, expected) in [
+        ("receivers: {circleci: {secrets: [a], allow_unsigned: true}}\n", "allow_unsigned is true"),
+        ("receivers: {circleci: {secrets: [\"a\\n\"]}}\n", "white space"),
+        (
+            "receivers: {circleci: {secrets: [a]}}\nserver: {request_timeout: 10s}\n",
+            "10s that CircleCI waits",
+        ),
+        ("receivers: {fastly: }\nqueue: {max_size: 1MiB}\n", "never fit"),
+        (
+            "receivers: {fastly: }\nexporters: {otlp_http: {endpoint: \"http://h:4317\"}}\n",
+            "OTLP/gRPC by convention",
+        ),
+        (
+            "receivers: {fastly: }\nexporters: {otlp_http: {endpoint: \"http://h/v1/traces\"}}\n",
+            "appended once more",
+        ),
+    ] {
+        assert!(notes(yaml).contains(expected), "{yaml}: {}", notes(yaml));
+    }
+    assert_eq!(notes(EXAMPLE), "");
+}

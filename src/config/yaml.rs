@@ -1,0 +1,345 @@
+//! YAML as a small tree in which every value knows where it was written.
+//!
+//! In: the text of a file. Out: one [`Node`]; keys in the order of the file, scalars as text, because what a text means
+//! (a number, a duration) is up to the key that it stands at.
+//! Promises: a problem for what YAML takes and an operator cannot have meant (a key twice, two documents); bounded depth and
+//! size, aliases included.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+
+use super::problem::{Origin, Problem};
+
+/// Far above any configuration; what recursion over the tree may rely on.
+const MAX_DEPTH: usize = 32;
+
+/// Far above any configuration; aliases that multiply end here.
+const MAX_NODES: usize = 20_000;
+
+/// A value and where it was written.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) origin: Origin,
+    pub(super) value: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    /// No value: `key:`, `~` or `null`.
+    Null,
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+    /// There was a value, and a problem with it is on record already.
+    Broken,
+}
+
+/// Text that has no parts.
+#[derive(Debug, Clone)]
+pub(super) struct Scalar {
+    pub(super) text: String,
+    /// Some of the text came from an environment variable, so it is never repeated in a message.
+    pub(super) from_environment: bool,
+}
+
+/// One key of a map.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    /// Where the key stands.
+    pub(super) origin: Origin,
+    pub(super) node: Node,
+}
+
+/// What events become, innermost collection last.
+struct Builder<'p> {
+    problems: &'p mut Vec<Problem>,
+    open: Vec<Open>,
+    root: Option<Node>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+}
+
+/// A collection whose end has not come yet.
+struct Open {
+    origin: Origin,
+    anchor: usize,
+    items: Items,
+}
+
+enum Items {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, key: Option<(String, Origin)> },
+}
+
+/// Reading cannot go on; the problem is on record.
+struct Stop;
+
+/// The one document of `text`. `None` when it holds none, or could not be read: then a problem says why.
+pub(super) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
+    let mut builder = Builder { problems, open: Vec::new(), root: None, anchors: HashMap::new(), nodes: 0 };
+    for event in Parser::new_from_str(text) {
+        let taken = match event {
+            Ok((event, span)) => builder.take(event, span),
+            Err(error) => Err(builder.syntax(text, &error)),
+        };
+        if taken.is_err() {
+            return None;
+        }
+    }
+    builder.root
+}
+
+// === impl Node ===
+
+impl Node {
+    pub(super) fn text(text: impl Into<String>, origin: Origin) -> Self {
+        let from_environment = matches!(origin, Origin::Variable(_));
+        Self { origin, value: Value::Scalar(Scalar { text: text.into(), from_environment }) }
+    }
+
+    pub(super) fn null(origin: Origin) -> Self {
+        Self { origin, value: Value::Null }
+    }
+
+    /// The value at a key of this map.
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
+            _ => None,
+        }
+    }
+
+    /// Writes `node` at `path`, making the maps on the way; what stood there is gone. The error is the number of
+    /// keys that lead to something that is not a map.
+    pub(super) fn put(&mut self, path: &[&str], node: Self) -> Result<(), usize> {
+        let origin = node.origin.clone();
+        let mut place = self;
+        for (depth, key) in path.iter().enumerate() {
+            if matches!(place.value, Value::Null) {
+                place.value = Value::Map(Vec::new());
+            }
+            let Value::Map(entries) = &mut place.value else { return Err(depth) };
+            let at = entries.iter().position(|entry| entry.key == *key).unwrap_or_else(|| {
+                let node = Self::null(origin.clone());
+                entries.push(Entry { key: (*key).to_owned(), origin: origin.clone(), node });
+                entries.len() - 1
+            });
+            if depth + 1 == path.len() {
+                entries[at].origin = origin.clone();
+            }
+            place = &mut entries[at].node;
+        }
+        *place = node;
+        Ok(())
+    }
+
+    /// Takes a key out of the map at `path`, where there is one.
+    pub(super) fn remove(&mut self, path: &[&str], key: &str) {
+        let mut place = self;
+        for step in path {
+            let Value::Map(entries) = &mut place.value else { return };
+            let Some(entry) = entries.iter_mut().find(|entry| entry.key == *step) else { return };
+            place = &mut entry.node;
+        }
+        if let Value::Map(entries) = &mut place.value {
+            entries.retain(|entry| entry.key != key);
+        }
+    }
+
+    fn count(&self) -> usize {
+        1 + match &self.value {
+            Value::List(items) => items.iter().map(Self::count).sum(),
+            Value::Map(entries) => entries.iter().map(|entry| entry.node.count()).sum(),
+            _ => 0,
+        }
+    }
+
+    fn depth(&self) -> usize {
+        1 + match &self.value {
+            Value::List(items) => items.iter().map(Self::depth).max().unwrap_or(0),
+            Value::Map(entries) => entries.iter().map(|entry| entry.node.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
+// === impl Builder ===
+
+impl Builder<'_> {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+        let origin = Origin::Line(span.start.line());
+        match event {
+            Event::DocumentStart(_) if self.root.is_some() => {
+                Err(self.stop(&origin, "a second document begins here; a configuration is one document"))
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                if tag.is_some_and(|tag| !tag.is_yaml_core_schema()) {
+                    return Err(self.stop(&origin, "tags are not supported"));
+                }
+                self.scalar(text.into_owned(), style, anchor, origin)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.open(Items::List(Vec::new()), anchor, tag.is_some(), origin)
+            }
+            Event::MappingStart(anchor, tag) => {
+                let items = Items::Map { entries: Vec::new(), key: None };
+                self.open(items, anchor, tag.is_some(), origin)
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(Open { origin, anchor, items }) = self.open.pop() else { return Ok(()) };
+                let value = match items {
+                    Items::List(items) => Value::List(items),
+                    Items::Map { entries, .. } => Value::Map(entries),
+                };
+                self.place(Node { origin, value }, anchor)
+            }
+            Event::Alias(anchor) => self.alias(anchor, origin),
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&mut self, items: Items, anchor: usize, tagged: bool, origin: Origin) -> Result<(), Stop> {
+        if tagged {
+            return Err(self.stop(&origin, "tags are not supported"));
+        }
+        if self.awaits_key() {
+            return Err(self.stop(&origin, "a key must be text, not a list or a map"));
+        }
+        if self.open.len() >= MAX_DEPTH {
+            return Err(self.stop(&origin, "nested too deeply"));
+        }
+        self.open.push(Open { origin, anchor, items });
+        Ok(())
+    }
+
+    fn scalar(
+        &mut self,
+        text: String,
+        style: ScalarStyle,
+        anchor: usize,
+        origin: Origin,
+    ) -> Result<(), Stop> {
+        if self.awaits_key() {
+            return self.key(text, origin);
+        }
+        let plain = style == ScalarStyle::Plain;
+        let node = if plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") {
+            Node::null(origin)
+        } else {
+            Node { origin, value: Value::Scalar(Scalar { text, from_environment: false }) }
+        };
+        self.place(node, anchor)
+    }
+
+    fn key(&mut self, text: String, origin: Origin) -> Result<(), Stop> {
+        if text == "<<" {
+            return Err(self.stop(&origin, "merge keys (<<) are not supported"));
+        }
+        if let Some(Open { items: Items::Map { key, .. }, .. }) = self.open.last_mut() {
+            *key = Some((text, origin));
+        }
+        Ok(())
+    }
+
+    fn alias(&mut self, anchor: usize, origin: Origin) -> Result<(), Stop> {
+        if self.awaits_key() {
+            return Err(self.stop(&origin, "a key must be text, not an alias"));
+        }
+        let Some(node) = self.anchors.get(&anchor).cloned() else {
+            return Err(self.stop(&origin, "this alias names the value that it is part of"));
+        };
+        self.nodes += node.count();
+        if self.open.len() + node.depth() > MAX_DEPTH {
+            return Err(self.stop(&origin, "nested too deeply"));
+        }
+        self.place(node, 0)
+    }
+
+    /// Puts a finished value where it belongs.
+    fn place(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(self.stop(&node.origin, "too many values; do aliases repeat each other?"));
+        }
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut().map(|open| &mut open.items) {
+            None => self.root = Some(node),
+            Some(Items::List(items)) => items.push(node),
+            Some(Items::Map { entries, key }) => {
+                let Some((key, origin)) = key.take() else { return Ok(()) };
+                match entries.iter().find(|entry| entry.key == key) {
+                    None => entries.push(Entry { key, origin, node }),
+                    Some(first) => {
+                        let first = first.origin.clone();
+                        self.twice(&key, &origin, &first);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn twice(&mut self, key: &str, origin: &Origin, first: &Origin) {
+        let mut path = self.path();
+        path.push(key);
+        let path = path.join(".");
+        let what = match first {
+            Origin::Line(line) => format!("this key is there twice; first in line {line}"),
+            _ => "this key is there twice".to_owned(),
+        };
+        self.problems.push(Problem::new(origin, path, what));
+    }
+
+    /// The keys that lead to where the builder is.
+    fn path(&self) -> Vec<&str> {
+        let keys = self.open.iter().filter_map(|open| match &open.items {
+            Items::Map { key: Some((key, _)), .. } => Some(key.as_str()),
+            _ => None,
+        });
+        keys.collect()
+    }
+
+    fn awaits_key(&self) -> bool {
+        matches!(self.open.last(), Some(Open { items: Items::Map { key: None, .. }, .. }))
+    }
+
+    fn stop(&mut self, origin: &Origin, what: &str) -> Stop {
+        let path = self.path().join(".");
+        self.problems.push(Problem::new(origin, path, what));
+        Stop
+    }
+
+    /// What the parser says, without the text that it stumbled over: that may be a secret.
+    fn syntax(&mut self, text: &str, error: &ScanError) -> Stop {
+        let (line, column) = (error.marker().line(), error.marker().col() + 1);
+        let what = match first_tab(text).filter(|tab| *tab <= line) {
+            Some(tab) => {
+                self.problems.push(Problem::new(
+                    &Origin::Line(tab),
+                    "",
+                    "a tab indents this line; YAML is indented with spaces",
+                ));
+                return Stop;
+            }
+            None => format!("not valid YAML at column {column}: {}", error.info()),
+        };
+        self.problems.push(Problem::new(&Origin::Line(line), "", what));
+        Stop
+    }
+}
+
+/// The first line that a tab indents; 1 is the first line.
+fn first_tab(text: &str) -> Option<usize> {
+    let indented_by_tab = |line: &str| {
+        let content = line.trim_start();
+        line.strip_suffix(content).is_some_and(|indent| indent.contains('\t')) && !content.is_empty()
+    };
+    text.lines().position(indented_by_tab).map(|index| index + 1)
+}
+
+#[cfg(test)]
+mod tests;
