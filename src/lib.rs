@@ -15,6 +15,8 @@ mod relay;
 
 mod queue;
 
+mod pipeline;
+
 mod processor;
 
 mod otlp;

@@ -12,6 +12,7 @@ mod memory;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -48,6 +49,15 @@ pub(crate) enum Settled {
     Rejected,
     /// The configuration says to drop it.
     Dropped,
+}
+
+/// How full a queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QueueState {
+    pub(crate) kept_bytes: u64,
+    pub(crate) capacity_bytes: u64,
+    /// Age of the oldest record that is not settled; zero when there is none.
+    pub(crate) oldest: Duration,
 }
 
 /// A record that the queue has taken.

@@ -22,6 +22,11 @@ pub(crate) trait Receiver: Send + Sync {
     /// The path that it takes requests on.
     fn path(&self) -> &str;
 
+    /// Whether its requests are single events, counted as webhooks, rather than lines.
+    fn takes_webhooks(&self) -> bool {
+        false
+    }
+
     /// Whether the headers alone show a sender that may come in. Asked before any of the body is read.
     fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized>;
 

@@ -1,1 +1,23 @@
-//! The front door.
+//! The front door: sockets become requests, requests become answers.
+//!
+//! In: a bound listener, a [`Doors`] and the `server` configuration. Out: calls of the relay, one per request body.
+//! Promises: every request gets exactly one answer within the configured times; every body is bounded as sent and
+//! as inflated; what is refused is read to its end within bounds, so that the sender sees why.
+//! Leaves to others: who may come in, what a body means and where it is kept (the relay).
+
+pub(crate) mod serve;
+
+pub(crate) mod stack;
+
+mod routes;
+
+mod body;
+
+pub(crate) mod reply;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use routes::{Doors, Traceparent};
+pub(crate) use serve::{Shutdown, serve};
+pub(crate) use stack::stack;

@@ -128,6 +128,12 @@ impl DroppedSpan {
 // === impl Metrics ===
 
 impl Metrics {
+    /// Reads an export request that the program wrote itself.
+    #[cfg(test)]
+    pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
+        read_line(&json.into()).ok()?.metrics
+    }
+
     /// Metric points in this request.
     pub(crate) fn point_count(&self) -> u32 {
         self.points

@@ -1,70 +1,140 @@
 //! `queue.storage: memory`: a bound on bytes and nothing more. What is in it does not survive the process.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
-use super::{Ledger, OfferError, Record, RecordId, Settled, Taken};
+use super::{Ledger, OfferError, QueueState, Record, RecordId, Settled, Taken};
 use crate::otlp::Signal;
+use crate::telemetry::Metrics;
 
 /// Counts the bytes of records that were taken and are not settled.
 pub(crate) struct MemoryQueue {
-    ledger: Arc<MemoryLedger>,
-    next_id: AtomicU64,
+    books: Arc<Books>,
 }
 
-struct MemoryLedger {
+struct Books {
     capacity_bytes: u64,
-    kept_bytes: AtomicU64,
-    observer: Arc<dyn Observer>,
+    kept: Mutex<Kept>,
+    metrics: Metrics,
 }
 
-/// Whoever counts what becomes of items.
-pub(crate) trait Observer: Send + Sync {
-    fn settled(&self, signal: Signal, fate: Settled, items: u32);
+#[derive(Default)]
+struct Kept {
+    bytes: u64,
+    next_id: u64,
+    /// When each record that is not settled was taken.
+    since: BTreeMap<RecordId, Instant>,
 }
 
 // === impl MemoryQueue ===
 
 impl MemoryQueue {
-    pub(crate) fn new(capacity_bytes: u64, observer: Arc<dyn Observer>) -> Self {
-        let ledger = MemoryLedger { capacity_bytes, kept_bytes: AtomicU64::new(0), observer };
-        Self { ledger: Arc::new(ledger), next_id: AtomicU64::new(0) }
+    pub(crate) fn new(capacity_bytes: u64, metrics: Metrics) -> Self {
+        Self { books: Arc::new(Books { capacity_bytes, kept: Mutex::default(), metrics }) }
     }
 
     /// Takes the record if there is room for all of it.
     pub(crate) fn offer(&self, record: &Record) -> Result<Taken, OfferError> {
         let bytes = record.body.len() as u64;
-        let capacity_bytes = self.ledger.capacity_bytes;
+        let capacity_bytes = self.books.capacity_bytes;
         if bytes > capacity_bytes {
             return Err(OfferError::NeverFits { record_bytes: bytes, capacity_bytes });
         }
-        self.ledger
-            .kept_bytes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |kept| {
-                kept.checked_add(bytes).filter(|&sum| sum <= capacity_bytes)
-            })
-            .map_err(|kept_bytes| OfferError::Full { kept_bytes, capacity_bytes })?;
-        let id = RecordId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        Ok(Taken::new(id, bytes, Arc::clone(&self.ledger) as Arc<dyn Ledger>))
+        let mut kept = self.books.lock();
+        if bytes > capacity_bytes - kept.bytes {
+            return Err(OfferError::Full { kept_bytes: kept.bytes, capacity_bytes });
+        }
+        kept.bytes += bytes;
+        let id = RecordId(kept.next_id);
+        kept.next_id += 1;
+        kept.since.insert(id, Instant::now());
+        Ok(Taken::new(id, bytes, Arc::clone(&self.books) as Arc<dyn Ledger>))
     }
 
-    pub(crate) fn kept_bytes(&self) -> u64 {
-        self.ledger.kept_bytes.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn capacity_bytes(&self) -> u64 {
-        self.ledger.capacity_bytes
+    pub(crate) fn state(&self) -> QueueState {
+        let kept = self.books.lock();
+        QueueState {
+            kept_bytes: kept.bytes,
+            capacity_bytes: self.books.capacity_bytes,
+            oldest: kept.since.first_key_value().map_or(Duration::ZERO, |(_, since)| since.elapsed()),
+        }
     }
 }
 
-// === impl MemoryLedger ===
+// === impl Books ===
 
-impl Ledger for MemoryLedger {
+impl Books {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+impl Ledger for Books {
     fn settled(&self, signal: Signal, fate: Settled, items: u32) {
-        self.observer.settled(signal, fate, items);
+        self.metrics.settled(signal, fate, items);
     }
 
-    fn acknowledge(&self, _record: RecordId, bytes: u64) {
-        self.kept_bytes.fetch_sub(bytes, Ordering::AcqRel);
+    fn acknowledge(&self, record: RecordId, bytes: u64) {
+        let mut kept = self.lock();
+        kept.bytes -= bytes;
+        kept.since.remove(&record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn record(bytes: usize) -> Record {
+        Record { receiver: Arc::from("fastly"), body: Bytes::from(vec![0; bytes]) }
+    }
+
+    fn queue() -> MemoryQueue {
+        MemoryQueue::new(100, Metrics::new())
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_is_refused_and_takes_nothing() {
+        let queue = queue();
+        let first = queue.offer(&record(60)).unwrap();
+        assert!(matches!(
+            queue.offer(&record(41)),
+            Err(OfferError::Full { kept_bytes: 60, capacity_bytes: 100 })
+        ));
+        assert!(matches!(queue.offer(&record(101)), Err(OfferError::NeverFits { .. })));
+        queue.offer(&record(40)).unwrap().seal();
+        assert_eq!(queue.state().kept_bytes, 60);
+        first.seal();
+        assert_eq!(queue.state(), QueueState { kept_bytes: 0, capacity_bytes: 100, oldest: Duration::ZERO });
+    }
+
+    #[test]
+    fn a_record_stays_until_its_last_receipt_is_settled() {
+        let queue = queue();
+        let taken = queue.offer(&record(10)).unwrap();
+        let mut one = taken.receipt(Signal::Logs, 3);
+        let other = taken.receipt(Signal::Traces, 1);
+        taken.seal();
+        let part = one.split_off(2);
+        assert_eq!((one.items(), part.items()), (1, 2));
+        one.settle(Settled::Delivered);
+        other.settle(Settled::Delivered);
+        assert_eq!(queue.state().kept_bytes, 10);
+        part.settle(Settled::Attached);
+        assert_eq!(queue.state().kept_bytes, 0);
+    }
+
+    #[test]
+    fn a_receipt_that_is_dropped_keeps_its_record() {
+        let queue = queue();
+        let taken = queue.offer(&record(10)).unwrap();
+        drop(taken.receipt(Signal::Traces, 1));
+        taken.seal();
+        assert_eq!(queue.state().kept_bytes, 10);
     }
 }

@@ -65,6 +65,10 @@ impl Receiver for CircleCi {
     }
 
     /// Everyone: the signature covers the body, so the headers alone prove nothing.
+    fn takes_webhooks(&self) -> bool {
+        true
+    }
+
     fn admit(&self, _headers: &HeaderMap) -> Result<(), Unauthorized> {
         Ok(())
     }

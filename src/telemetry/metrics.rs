@@ -2,6 +2,7 @@
 //! (contract section 8); label values come from enums and from the configuration, so that no input can make a
 //! new series.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
@@ -11,6 +12,7 @@ use prometheus::{
 };
 
 use crate::otlp::Signal;
+use crate::queue::{QueueState, Settled};
 use crate::receiver::WebhookEvent;
 
 /// The `exporter` label of the Collector's exporter metrics.
@@ -39,15 +41,17 @@ pub(crate) struct Metrics {
     pub(crate) held_spans: IntGauge,
     /// Memory that waiting spans and log events take, in bytes.
     pub(crate) held_bytes: IntGauge,
-    /// What the kept records take, in bytes.
-    pub(crate) queue_size: IntGauge,
-    /// What they may take, in bytes.
-    pub(crate) queue_capacity: IntGauge,
-    /// Age of the oldest record that is not settled.
-    pub(crate) queue_oldest_seconds: Gauge,
+    settled: IntCounterVec,
+    queue_size: IntGauge,
+    queue_capacity: IntGauge,
+    queue_oldest_seconds: Gauge,
+    queue_probe: Arc<OnceLock<QueueProbe>>,
     uptime: Gauge,
     memory_rss: IntGauge,
 }
+
+/// Asked whenever the metrics are.
+type QueueProbe = Box<dyn Fn() -> QueueState + Send + Sync>;
 
 /// What became of a line at the door. Every line has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +173,12 @@ impl Metrics {
             export_duration: register(&registry, HistogramVec::new(duration, &["signal"])),
             held_spans: gauge("spanrelay_held_spans", "Spans that wait for their log events."),
             held_bytes: gauge("spanrelay_held_bytes", "Memory that waiting spans and log events take."),
+            settled: counter_vec(
+                "spanrelay_settled_items_total",
+                "Accepted items by what became of them in the end; what is in none of these is still queued.",
+                &["signal", "fate"],
+            ),
+            queue_probe: Arc::default(),
             queue_size: exporter_gauge(
                 "otelcol_exporter_queue_size",
                 "What the kept records take, in bytes.",
@@ -215,6 +225,22 @@ impl Metrics {
         self.exporter_send_failed.of(signal).inc_by(u64::from(items));
     }
 
+    /// Accepted items have met their fate.
+    pub(crate) fn settled(&self, signal: Signal, fate: Settled, items: u32) {
+        let fate = match fate {
+            Settled::Delivered => "delivered",
+            Settled::Attached => "attached",
+            Settled::Rejected => "rejected",
+            Settled::Dropped => "dropped",
+        };
+        self.settled.with_label_values(&[signal.as_str(), fate]).inc_by(u64::from(items));
+    }
+
+    /// Whom to ask for the state of the queue; the first one stays.
+    pub(crate) fn observe_queue(&self, probe: impl Fn() -> QueueState + Send + Sync + 'static) {
+        drop(self.queue_probe.set(Box::new(probe)));
+    }
+
     /// One attempt to export has ended.
     pub(crate) fn export_attempt(&self, signal: Signal, outcome: ExportOutcome, took: Duration) {
         self.export_requests.with_label_values(&[signal.as_str(), outcome.as_str()]).inc();
@@ -226,6 +252,12 @@ impl Metrics {
         self.uptime.set(self.started.elapsed().as_secs_f64());
         if let Some(bytes) = resident_bytes() {
             self.memory_rss.set(bytes);
+        }
+        if let Some(probe) = self.queue_probe.get() {
+            let QueueState { kept_bytes, capacity_bytes, oldest } = probe();
+            self.queue_size.set(i64::try_from(kept_bytes).unwrap_or(i64::MAX));
+            self.queue_capacity.set(i64::try_from(capacity_bytes).unwrap_or(i64::MAX));
+            self.queue_oldest_seconds.set(oldest.as_secs_f64());
         }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("writing to memory cannot fail");

@@ -136,28 +136,6 @@ fn the_request_of_a_log_stays_in_the_queue_until_its_span_is_delivered() {
 }
 
 #[test]
-fn a_line_that_holds_nothing_makes_no_request_and_is_done() {
-    use crate::otlp::{Logs, Traces};
-    use crate::processor::Work;
-
-    let mut bench = Bench::new(&config());
-    let taken = bench.take();
-    let traces = Traces::from_canonical(br#"{"resourceSpans":[]}"#.to_vec()).unwrap();
-    let logs = Logs::from_canonical(br#"{"resourceLogs":[]}"#.to_vec()).unwrap();
-    let work = Work {
-        traces: Some((traces, taken.receipt(Signal::Traces, 0))),
-        logs: Some((logs, taken.receipt(Signal::Logs, 0))),
-        metrics: None,
-    };
-    taken.seal();
-    let mut out = Vec::new();
-    bench.processor.accept(bench.at(0), vec![work], &mut out);
-    assert!(out.is_empty(), "{out:?}");
-    assert_eq!(bench.kept_requests(), 0);
-    assert_eq!(bench.processor.held_bytes(), 0);
-}
-
-#[test]
 fn the_gauges_show_what_is_held() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(1, 1).and(span(1, 2)), span(2, 1), log(9, 9, "stray")]);

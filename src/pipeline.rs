@@ -1,0 +1,55 @@
+//! Drives the processor: hands it what was taken, wakes it when something has waited long enough, passes on what
+//! it lets go of.
+//!
+//! The processor itself knows neither tasks nor clocks. Both channels need no bound of their own: what is in them
+//! holds receipts, and their records count against the queue's bound.
+
+use std::time::Instant;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio_util::sync::CancellationToken;
+
+use crate::exporter::Export;
+use crate::processor::{SpanEvents, Work};
+
+/// Runs until `drain` says that no more work will come; then everything that is held leaves, and the channel to
+/// the exporter closes.
+pub(crate) async fn run(
+    mut processor: SpanEvents,
+    mut work: UnboundedReceiver<Vec<Work>>,
+    exports: UnboundedSender<Export>,
+    drain: CancellationToken,
+) {
+    let mut out = Vec::new();
+    loop {
+        let due = processor.next_deadline();
+        tokio::select! {
+            request = work.recv() => match request {
+                Some(request) => processor.accept(Instant::now(), request, &mut out),
+                None => break,
+            },
+            () = sleep_until(due) => processor.expire(Instant::now(), &mut out),
+            // What is in the channel already still comes out of it.
+            () = drain.cancelled(), if !work.is_closed() => work.close(),
+        }
+        send(&mut out, &exports);
+    }
+    processor.flush(&mut out);
+    send(&mut out, &exports);
+}
+
+fn send(out: &mut Vec<Export>, exports: &UnboundedSender<Export>) {
+    for export in out.drain(..) {
+        if exports.send(export).is_err() {
+            // The exporter was told to stop. The receipts are dropped unsettled: what a queue keeps it still has.
+            return;
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}

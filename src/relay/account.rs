@@ -1,0 +1,130 @@
+//! What is counted and logged of a request: once, at its end, on every path.
+
+use std::collections::HashSet;
+
+use tracing::{info, warn};
+
+use crate::otlp::Signal;
+use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Unauthorized, WebhookEvent};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{LineOutcome, WebhookOutcome};
+
+/// The books of one request.
+pub(super) struct Account<'a> {
+    metrics: &'a Metrics,
+    pub(super) receiver: &'a str,
+    size_bytes: usize,
+    /// Webhooks are counted as such; everything else as lines.
+    event: Option<WebhookEvent>,
+}
+
+/// Items by signal.
+#[derive(Debug, Default, Clone, Copy)]
+struct Items {
+    spans: u32,
+    log_records: u32,
+    metric_points: u32,
+}
+
+// === impl Account ===
+
+impl<'a> Account<'a> {
+    pub(super) fn new(metrics: &'a Metrics, receiver: &'a str, reading: &Reading, size_bytes: usize) -> Self {
+        Self { metrics, receiver, size_bytes, event: reading.event }
+    }
+
+    pub(super) fn webhook(&self, outcome: WebhookOutcome) {
+        if let Some(event) = self.event {
+            self.metrics.webhook(event, outcome);
+        }
+    }
+
+    /// Nothing of the request could be used.
+    pub(super) fn rejected(&self, rejected: &[Rejected]) {
+        if let Some(first) = rejected.first() {
+            self.webhook(WebhookOutcome::Rejected);
+            self.lines(&[], rejected);
+            self.log_rejected(first, rejected.len());
+        }
+    }
+
+    /// The queue would not take it. Its lines are not counted: they will come again.
+    pub(super) fn refused(&self, items: &[Item]) {
+        Items::of(items).each(|signal, count| self.metrics.refused(self.receiver, signal, count));
+    }
+
+    /// The queue has it.
+    pub(super) fn accepted(&self, reading: &Reading) {
+        let items = Items::of(&reading.items);
+        items.each(|signal, count| self.metrics.accepted(self.receiver, signal, count));
+        self.webhook(WebhookOutcome::Accepted);
+        self.lines(&reading.items, &reading.rejected);
+        let (lines, rejected) = (reading.items.len(), reading.rejected.len());
+        let Items { spans, log_records, metric_points } = items;
+        let (receiver, size_bytes) = (self.receiver, self.size_bytes);
+        info!(receiver, lines, spans, log_records, metric_points, rejected, size_bytes, "accepted");
+        if let Some(first) = reading.rejected.first() {
+            self.log_rejected(first, rejected);
+        }
+    }
+
+    pub(super) fn log_ignored(&self, reason: Ignored) {
+        warn!(receiver = self.receiver, reason = reason.as_str(), "webhook ignored");
+    }
+
+    fn lines(&self, items: &[Item], rejected: &[Rejected]) {
+        if self.event.is_some() {
+            return;
+        }
+        let repaired = items.iter().filter(|item| !item.repairs.is_empty()).count();
+        // A line that lost a span and kept another is an accepted line.
+        let kept: HashSet<u32> = items.iter().map(|item| item.line).collect();
+        let lost = rejected.iter().filter(|rejected| !kept.contains(&rejected.line)).count();
+        self.metrics.lines(self.receiver, LineOutcome::Accepted, items.len() - repaired);
+        self.metrics.lines(self.receiver, LineOutcome::Repaired, repaired);
+        self.metrics.lines(self.receiver, LineOutcome::Rejected, lost);
+    }
+
+    /// The first of them stands for all: a batch of ten thousand bad lines is one line in the log.
+    fn log_rejected(&self, first: &Rejected, rejected: usize) {
+        let Rejected { line, column, reason, .. } = first;
+        warn!(
+            receiver = self.receiver,
+            rejected, line, column, reason, "input rejected, the first of it is named"
+        );
+    }
+}
+
+/// A sender was refused for what it showed of itself.
+pub(super) fn turned_away(metrics: &Metrics, receiver: &dyn Receiver, refusal: Unauthorized) {
+    if receiver.takes_webhooks() {
+        // What it claims to be is not to be believed.
+        metrics.webhook(WebhookEvent::Unknown, WebhookOutcome::Unauthorized);
+    }
+    warn!(receiver = receiver.id(), reason = %refusal, "unauthorized");
+}
+
+// === impl Items ===
+
+impl Items {
+    fn of(items: &[Item]) -> Self {
+        items.iter().fold(Self::default(), |sum, item| Self {
+            spans: sum.spans + item.traces.as_ref().map_or(0, |traces| traces.span_count()),
+            log_records: sum.log_records + item.logs.as_ref().map_or(0, |logs| logs.record_count()),
+            metric_points: sum.metric_points
+                + item.metrics.as_ref().map_or(0, |metrics| metrics.point_count()),
+        })
+    }
+
+    fn each(self, count: impl Fn(Signal, u32)) {
+        for (signal, items) in [
+            (Signal::Traces, self.spans),
+            (Signal::Logs, self.log_records),
+            (Signal::Metrics, self.metric_points),
+        ] {
+            if items > 0 {
+                count(signal, items);
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Content codings, undone within a bound.
+//!
+//! In: a whole encoded body and the most that may come out of it. Out: the decoded bytes, or why not.
+//! Promises: memory follows what really comes out and never the size that a body claims; what is cut short or
+//! followed by anything else is an error, not a shorter body.
+//! Leaves to others: on which thread this runs ([`super::decode`]).
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// The stream identifier chunk that framed snappy begins with.
+const SNAPPY_FRAMED_MAGIC: &[u8] = b"\xff\x06\x00\x00sNaPpY";
+/// Layers of encoding on one body. Nobody sends more than two.
+const MAX_CODINGS: usize = 4;
+/// log2 of the largest window that a zstd frame may ask for: 128 MiB, what the `zstd` tool takes without being
+/// asked. A frame of one segment has its content as its window. The memory is touched only as data comes out.
+const ZSTD_MAX_WINDOW_LOG: u32 = 27;
+const FIRST_CAPACITY_BYTES: u64 = 64 * 1024;
+
+/// The encodings of one body, in the order in which they were applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::server) struct Codings(Vec<Coding>);
+
+/// The body is encoded in a way that is not known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(in crate::server) enum UnknownCoding {
+    #[error("unknown content-encoding; known are gzip, deflate, zstd, snappy and identity")]
+    Name,
+    #[error("more than {MAX_CODINGS} content-encodings on one body")]
+    TooMany,
+}
+
+/// Why an encoded body could not be undone.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::server) enum InflateError {
+    #[error("the body is larger than {max_bytes} bytes after decompression")]
+    TooLarge { max_bytes: u64 },
+    #[error("the body is not valid {coding}: corrupt or cut short")]
+    Corrupt {
+        coding: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Gzip,
+    /// With or without the zlib wrapping: senders disagree on what the name means (RFC 9110, section 8.4.1.2).
+    Deflate,
+    Zstd,
+    /// Framed or a raw block: senders disagree here too.
+    Snappy,
+    SnappyFramed,
+}
+
+/// Why one layer did not come off.
+enum Failure {
+    TooLarge,
+    Corrupt(io::Error),
+}
+
+// === impl Codings ===
+
+impl Codings {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, UnknownCoding> {
+        let mut codings = Vec::new();
+        for value in headers.get_all(CONTENT_ENCODING) {
+            for name in value.as_bytes().split(|byte| *byte == b',') {
+                let name = name.trim_ascii();
+                if name.is_empty() || name.eq_ignore_ascii_case(b"identity") {
+                    continue;
+                }
+                codings.push(Coding::named(name).ok_or(UnknownCoding::Name)?);
+            }
+        }
+        if codings.len() > MAX_CODINGS {
+            return Err(UnknownCoding::TooMany);
+        }
+        Ok(Self(codings))
+    }
+
+    /// The same, or, where the headers name none, what the first bytes of the body show.
+    pub(super) fn of(self, wire: &[u8]) -> Self {
+        if self.0.is_empty() { Self(Coding::sniffed(wire).into_iter().collect()) } else { self }
+    }
+
+    pub(super) fn is_identity(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The body without its encodings; the last applied comes off first.
+    pub(super) fn undo(&self, wire: &Bytes, max_bytes: u64) -> Result<Bytes, InflateError> {
+        let mut body = wire.clone();
+        for coding in self.0.iter().rev() {
+            let mut inflated = coding.undo(&body, max_bytes).map_err(|failure| match failure {
+                Failure::TooLarge => InflateError::TooLarge { max_bytes },
+                Failure::Corrupt(source) => InflateError::Corrupt { coding: coding.as_str(), source },
+            })?;
+            // The body may be held or queued for long; the room it was inflated in need not be.
+            if inflated.capacity() / 2 > inflated.len() {
+                inflated.shrink_to_fit();
+            }
+            body = Bytes::from(inflated);
+        }
+        Ok(body)
+    }
+}
+
+// === impl Coding ===
+
+impl Coding {
+    fn named(name: &[u8]) -> Option<Self> {
+        const NAMES: [(&[u8], Coding); 6] = [
+            (b"gzip", Coding::Gzip),
+            (b"x-gzip", Coding::Gzip),
+            (b"deflate", Coding::Deflate),
+            (b"zstd", Coding::Zstd),
+            (b"snappy", Coding::Snappy),
+            (b"x-snappy-framed", Coding::SnappyFramed),
+        ];
+        NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, coding)| *coding)
+    }
+
+    fn sniffed(wire: &[u8]) -> Option<Self> {
+        const MAGIC: [(&[u8], Coding); 3] = [
+            (GZIP_MAGIC, Coding::Gzip),
+            (ZSTD_MAGIC, Coding::Zstd),
+            (SNAPPY_FRAMED_MAGIC, Coding::SnappyFramed),
+        ];
+        MAGIC.iter().find(|(magic, _)| wire.starts_with(magic)).map(|(_, coding)| *coding)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+            Self::Zstd => "zstd",
+            Self::Snappy => "snappy",
+            Self::SnappyFramed => "x-snappy-framed",
+        }
+    }
+
+    fn undo(self, encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
+        match self {
+            // A gzip body is any number of members; a decoder of one would end in silence after the first.
+            Self::Gzip => read_bounded(MultiGzDecoder::new(encoded), max_bytes),
+            Self::Deflate => deflate(encoded, max_bytes),
+            Self::Zstd => zstd(encoded, max_bytes),
+            Self::Snappy if !encoded.starts_with(SNAPPY_FRAMED_MAGIC) => snappy_block(encoded, max_bytes),
+            Self::Snappy | Self::SnappyFramed => snappy_framed(encoded, max_bytes),
+        }
+    }
+}
+
+// === impl Failure ===
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Corrupt(error)
+    }
+}
+
+/// All that a decoder gives, in a buffer that grows with it and never beyond one byte more than allowed.
+fn read_bounded(mut decoder: impl Read, max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    let full = max_bytes.saturating_add(1);
+    let mut inflated = Vec::new();
+    let mut room = FIRST_CAPACITY_BYTES.min(full);
+    loop {
+        inflated.reserve_exact(usize::try_from(room).unwrap_or(usize::MAX));
+        let came = decoder.by_ref().take(room).read_to_end(&mut inflated)? as u64;
+        let len = inflated.len() as u64;
+        if len > max_bytes {
+            return Err(Failure::TooLarge);
+        }
+        if came < room {
+            return Ok(inflated);
+        }
+        room = len.min(full - len);
+    }
+}
+
+fn zstd(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(encoded)?;
+    decoder.window_log_max(ZSTD_MAX_WINDOW_LOG)?;
+    read_bounded(decoder, max_bytes)
+}
+
+fn snappy_framed(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    // Without it an empty or foreign stream would be an empty body.
+    if !encoded.starts_with(SNAPPY_FRAMED_MAGIC) {
+        return Err(Failure::Corrupt(io::Error::new(io::ErrorKind::InvalidData, "no stream identifier")));
+    }
+    read_bounded(snap::read::FrameDecoder::new(encoded), max_bytes)
+}
+
+fn snappy_block(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    // Before the decoder allocates what the block claims.
+    let claimed = snap::raw::decompress_len(encoded).map_err(io::Error::from)?;
+    if claimed as u64 > max_bytes {
+        return Err(Failure::TooLarge);
+    }
+    Ok(snap::raw::Decoder::new().decompress_vec(encoded).map_err(io::Error::from)?)
+}
+
+/// flate2's readers of zlib and raw streams take the end of the input for the end of the stream; so this asks for
+/// the stream's own end.
+fn deflate(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    let corrupt = |what| Failure::Corrupt(io::Error::new(io::ErrorKind::InvalidData, what));
+    let full = max_bytes.saturating_add(1);
+    let mut stream = Decompress::new(has_zlib_header(encoded));
+    let mut inflated = Vec::new();
+    loop {
+        if inflated.len() == inflated.capacity() {
+            let len = inflated.len() as u64;
+            let room = len.max(FIRST_CAPACITY_BYTES).min(full - len);
+            inflated.reserve_exact(usize::try_from(room).unwrap_or(usize::MAX));
+        }
+        // Never more than has been consumed of a slice.
+        let consumed = usize::try_from(stream.total_in()).unwrap_or(usize::MAX);
+        let rest = encoded.get(consumed..).unwrap_or_default();
+        let before = (stream.total_in(), inflated.len());
+        let status = stream
+            .decompress_vec(rest, &mut inflated, FlushDecompress::None)
+            .map_err(|error| Failure::Corrupt(error.into()))?;
+        if inflated.len() as u64 > max_bytes {
+            return Err(Failure::TooLarge);
+        }
+        if status == Status::StreamEnd {
+            let ended = usize::try_from(stream.total_in()).unwrap_or(usize::MAX);
+            return if ended == encoded.len() {
+                Ok(inflated)
+            } else {
+                Err(corrupt("bytes after the end of the stream"))
+            };
+        }
+        if before == (stream.total_in(), inflated.len()) && inflated.len() < inflated.capacity() {
+            return Err(corrupt("unexpected end of the stream"));
+        }
+    }
+}
+
+/// RFC 1950: method 8, a window of at most 32 KiB, and a check that makes the first two bytes a multiple of 31.
+fn has_zlib_header(encoded: &[u8]) -> bool {
+    let [first, second, ..] = encoded else { return false };
+    first & 0x0f == 8 && first >> 4 <= 7 && (u16::from(*first) << 8 | u16::from(*second)) % 31 == 0
+}

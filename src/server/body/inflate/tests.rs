@@ -1,0 +1,246 @@
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use http::HeaderValue;
+use proptest::prelude::*;
+
+use super::*;
+
+const PLENTY: u64 = 1024 * 1024;
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn raw_deflate(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(plain: &[u8]) -> Vec<u8> {
+    ::zstd::stream::encode_all(plain, 1).unwrap()
+}
+
+fn snappy_framed(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(plain).unwrap();
+    let mut encoded = encoder.into_inner().unwrap();
+    if encoded.is_empty() {
+        encoded.extend_from_slice(SNAPPY_FRAMED_MAGIC);
+    }
+    encoded
+}
+
+fn snappy_block(plain: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(plain).unwrap()
+}
+
+type Encode = fn(&[u8]) -> Vec<u8>;
+
+/// Each coding as a header names it, and who makes it.
+const CODINGS: [(&str, Encode); 9] = [
+    ("gzip", gzip),
+    ("x-gzip", gzip),
+    ("GZip", gzip),
+    ("deflate", zlib),
+    ("deflate", raw_deflate),
+    ("zstd", zstd),
+    ("snappy", snappy_framed),
+    ("snappy", snappy_block),
+    ("x-snappy-framed", snappy_framed),
+];
+
+fn headers(values: &[&'static str]) -> HeaderMap {
+    values.iter().map(|value| (CONTENT_ENCODING, HeaderValue::from_static(value))).collect()
+}
+
+fn undo(header: &'static str, wire: impl Into<Bytes>, max_bytes: u64) -> Result<Bytes, InflateError> {
+    let wire = wire.into();
+    Codings::from_headers(&headers(&[header])).unwrap().of(&wire).undo(&wire, max_bytes)
+}
+
+fn sample() -> Vec<u8> {
+    b"{\"resourceSpans\":[]}\n".iter().copied().cycle().take(5000).collect()
+}
+
+#[test]
+fn undoes_every_coding_under_each_of_its_names() {
+    for (name, encode) in CODINGS {
+        assert_eq!(undo(name, encode(&sample()), PLENTY).unwrap(), sample(), "{name}");
+    }
+}
+
+#[test]
+fn undoes_stacked_codings_from_the_last_to_the_first() {
+    let wire = Bytes::from(zstd(&gzip(&sample())));
+    for stacked in [headers(&["gzip, zstd"]), headers(&["gzip", "zstd"]), headers(&["identity ,gzip,, ZSTD"])]
+    {
+        let codings = Codings::from_headers(&stacked).unwrap();
+        assert_eq!(codings.undo(&wire, PLENTY).unwrap(), sample());
+    }
+}
+
+#[test]
+fn refuses_codings_that_it_does_not_know_and_piles_of_those_that_it_does() {
+    assert_eq!(Codings::from_headers(&headers(&["br"])), Err(UnknownCoding::Name));
+    assert_eq!(Codings::from_headers(&headers(&["gzip, br"])), Err(UnknownCoding::Name));
+    assert_eq!(Codings::from_headers(&headers(&["gzip,gzip,gzip,gzip,gzip"])), Err(UnknownCoding::TooMany));
+}
+
+#[test]
+fn recognises_what_has_a_magic_number_without_the_header() {
+    for encode in [gzip as Encode, zstd, snappy_framed] {
+        let wire = Bytes::from(encode(&sample()));
+        let codings = Codings::from_headers(&HeaderMap::new()).unwrap().of(&wire);
+        assert_eq!(codings.undo(&wire, PLENTY).unwrap(), sample());
+    }
+    assert!(Codings::from_headers(&HeaderMap::new()).unwrap().of(&sample()).is_identity());
+}
+
+#[test]
+fn takes_the_header_at_its_word() {
+    let wire = Bytes::from(zstd(&gzip(&sample())));
+    assert_eq!(undo("zstd", wire, PLENTY).unwrap(), gzip(&sample()));
+    assert!(matches!(undo("gzip", sample(), PLENTY), Err(InflateError::Corrupt { coding: "gzip", .. })));
+}
+
+#[test]
+fn reads_all_members_of_a_gzip_body_and_all_frames_of_a_zstd_body() {
+    let members = [gzip(b"one "), gzip(b"two "), gzip(b"three")].concat();
+    assert_eq!(undo("gzip", members, PLENTY).unwrap(), "one two three");
+
+    let skippable = b"\x53\x2a\x4d\x18\x03\x00\x00\x00abc".to_vec();
+    let frames = [skippable.clone(), zstd(b"one "), skippable.clone(), zstd(b"two"), skippable].concat();
+    assert_eq!(undo("zstd", frames, PLENTY).unwrap(), "one two");
+}
+
+#[test]
+fn a_body_of_exactly_the_limit_passes_and_one_more_byte_does_not() {
+    for (name, encode) in CODINGS {
+        for size in [1, 1000, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 300_000] {
+            let wire = Bytes::from(encode(&vec![b'x'; size]));
+            assert_eq!(undo(name, wire.clone(), size as u64).unwrap().len(), size, "{name}");
+            let tight = undo(name, wire, size as u64 - 1);
+            assert!(matches!(tight, Err(InflateError::TooLarge { .. })), "{name} {size}");
+        }
+    }
+}
+
+#[test]
+fn a_bomb_of_any_coding_is_too_large() {
+    let zeros = vec![0; 32 * 1024 * 1024];
+    for (name, encode) in CODINGS {
+        assert!(matches!(undo(name, encode(&zeros), PLENTY), Err(InflateError::TooLarge { .. })), "{name}");
+    }
+    let nested = gzip(&gzip(&zeros));
+    assert!(matches!(undo("gzip, gzip", nested, PLENTY), Err(InflateError::TooLarge { .. })));
+}
+
+#[test]
+fn an_endless_decoder_is_read_no_further_than_the_limit() {
+    struct Endless(u64);
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 += buffer.len() as u64;
+            Ok(buffer.len())
+        }
+    }
+    let mut endless = Endless(0);
+    assert!(matches!(read_bounded(&mut endless, PLENTY), Err(Failure::TooLarge)));
+    assert_eq!(endless.0, PLENTY + 1);
+}
+
+#[test]
+fn a_snappy_block_that_claims_too_much_is_refused_before_anything_is_allocated_for_it() {
+    // The length, as a varint, is the first thing in a block: this one claims 4 GiB - 1 and holds nothing.
+    let claims = b"\xff\xff\xff\xff\x0f".to_vec();
+    assert!(matches!(undo("snappy", claims, PLENTY), Err(InflateError::TooLarge { .. })));
+}
+
+#[test]
+fn a_zstd_frame_that_asks_for_a_huge_window_is_refused() {
+    // Magic, descriptor without content size, window of 2 GiB, an empty last block.
+    let huge = b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00".to_vec();
+    assert!(matches!(undo("zstd", huge, PLENTY), Err(InflateError::Corrupt { .. })));
+    let modest = b"\x28\xb5\x2f\xfd\x00\x58\x01\x00\x00".to_vec();
+    assert_eq!(undo("zstd", modest, PLENTY).unwrap(), "");
+}
+
+#[test]
+fn takes_a_large_zstd_frame_of_one_segment() {
+    let plain = vec![b'x'; 12 * 1024 * 1024];
+    let mut encoder = ::zstd::bulk::Compressor::new(1).unwrap();
+    encoder.set_parameter(::zstd::zstd_safe::CParameter::WindowLog(24)).unwrap();
+    let wire = encoder.compress(&plain).unwrap();
+    assert_eq!(undo("zstd", wire, 16 * PLENTY).unwrap().len(), plain.len());
+}
+
+#[test]
+fn a_body_cut_anywhere_is_corrupt_and_never_a_shorter_body() {
+    let plain: Vec<u8> = (0..600_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    for (name, encode) in CODINGS {
+        let wire = Bytes::from(encode(&plain));
+        for len in 1..wire.len() {
+            // Frames of snappy have no end mark: a stream of none is complete after its identifier.
+            if wire.starts_with(SNAPPY_FRAMED_MAGIC) && len == SNAPPY_FRAMED_MAGIC.len() {
+                continue;
+            }
+            let cut = undo(name, wire.slice(..len), PLENTY);
+            assert!(matches!(cut, Err(InflateError::Corrupt { .. })), "{name} cut at {len}: {cut:?}");
+        }
+    }
+}
+
+#[test]
+fn bytes_after_the_end_are_corrupt() {
+    for (name, encode) in CODINGS {
+        let mut wire = encode(&sample());
+        wire.extend_from_slice(b"and more");
+        assert!(matches!(undo(name, wire, PLENTY), Err(InflateError::Corrupt { .. })), "{name}");
+    }
+}
+
+#[test]
+fn a_damaged_checksum_is_corrupt() {
+    for (name, encode) in [("gzip", gzip as Encode), ("deflate", zlib), ("snappy", snappy_framed)] {
+        let mut wire = encode(&sample());
+        // Framed snappy has its checksum behind the identifier and a chunk header, the others at the end.
+        let at = if name == "snappy" { SNAPPY_FRAMED_MAGIC.len() + 4 } else { wire.len() - 5 };
+        wire[at] ^= 0x55;
+        assert!(matches!(undo(name, wire, PLENTY), Err(InflateError::Corrupt { .. })), "{name}");
+    }
+}
+
+#[test]
+fn an_error_names_the_coding_and_repeats_nothing_of_the_body() {
+    let error = undo("gzip", "secret words", PLENTY).unwrap_err();
+    assert_eq!(error.to_string(), "the body is not valid gzip: corrupt or cut short");
+}
+
+proptest! {
+    #[test]
+    fn what_was_encoded_comes_back(plain in prop::collection::vec(any::<u8>(), 0..20_000)) {
+        for (name, encode) in CODINGS {
+            prop_assert_eq!(undo(name, encode(&plain), PLENTY).unwrap(), plain.clone());
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic_or_exceed_the_limit(wire in prop::collection::vec(any::<u8>(), 1..400)) {
+        for (name, _) in CODINGS {
+            if let Ok(body) = undo(name, wire.clone(), 1000) {
+                prop_assert!(body.len() <= 1000);
+            }
+        }
+    }
+}

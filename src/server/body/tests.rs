@@ -1,0 +1,198 @@
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use http_body::{Frame, SizeHint};
+use tokio::sync::oneshot;
+
+use super::*;
+
+const LIMITS: BodyLimits = BodyLimits { max_bytes: 1000, timeout: Duration::from_secs(60) };
+
+/// A body of these frames, then its end, a failure, or nothing for ever.
+struct Script {
+    frames: VecDeque<Bytes>,
+    then: Then,
+    declared: Option<u64>,
+    read: Arc<AtomicUsize>,
+    /// Held only to be dropped with the body.
+    _alive: Option<oneshot::Sender<()>>,
+}
+
+enum Then {
+    End,
+    Fail,
+    Stall,
+}
+
+impl Body for Script {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        if let Some(frame) = self.frames.pop_front() {
+            self.read.fetch_add(frame.len(), Ordering::SeqCst);
+            return Poll::Ready(Some(Ok(Frame::data(frame))));
+        }
+        match self.then {
+            Then::End => Poll::Ready(None),
+            Then::Fail => Poll::Ready(Some(Err("cut"))),
+            Then::Stall => Poll::Pending,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.declared.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
+
+fn script(frames: &[&'static [u8]], then: Then) -> Script {
+    let frames = frames.iter().map(|frame| Bytes::from_static(frame)).collect();
+    Script { frames, then, declared: None, read: Arc::default(), _alive: None }
+}
+
+fn inbound(script: Script) -> Inbound<Script> {
+    Inbound::wrap(Request::new(script)).into_body()
+}
+
+#[tokio::test]
+async fn joins_the_frames_of_a_body() {
+    let body = script(&[b"one ", b"", b"two ", b"three"], Then::End);
+    assert_eq!(inbound(body).read(LIMITS).await.unwrap(), "one two three");
+    assert_eq!(inbound(script(&[], Then::End)).read(LIMITS).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn a_large_body_that_came_in_one_piece_is_not_copied() {
+    static PIECE: &[u8] = &[b'x'; OWN_MEMORY_BYTES + 1];
+    let limits = BodyLimits { max_bytes: u64::MAX, ..LIMITS };
+    let read = inbound(script(&[PIECE], Then::End)).read(limits).await.unwrap();
+    assert_eq!(read.as_ptr(), PIECE.as_ptr());
+}
+
+#[tokio::test]
+async fn a_small_body_does_not_keep_the_buffer_that_it_was_read_into() {
+    let buffer = Bytes::from(vec![b'x'; 400_000]);
+    let mut body = script(&[], Then::End);
+    body.frames.push_back(buffer.slice(..10));
+    let read = inbound(body).read(LIMITS).await.unwrap();
+    assert_eq!(read, "x".repeat(10));
+    assert!(buffer.is_unique());
+}
+
+#[tokio::test]
+async fn a_declared_length_is_met_without_room_to_spare_and_not_believed_before_it_comes() {
+    let mut pieces = Pieces::default();
+    let declared = 3 * FIRST_CAPACITY_BYTES;
+    pieces.push(Bytes::from_static(b"a"), declared);
+    pieces.push(Bytes::from_static(b"b"), declared);
+    assert!(pieces.joined.capacity() as u64 <= FIRST_CAPACITY_BYTES);
+    for _ in 2..declared {
+        pieces.push(Bytes::from_static(b"c"), declared);
+    }
+    assert_eq!((pieces.len(), pieces.joined.capacity() as u64), (declared, declared));
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_too_large_whether_or_not_it_said_so() {
+    let too_large = Err(ReadError::TooLarge { max_bytes: 1000 });
+    let body = script(&[&[b'x'; 600], &[b'x'; 401]], Then::Stall);
+    assert_eq!(inbound(body).read(LIMITS).await, too_large);
+
+    let body = Script { declared: Some(1001), ..script(&[&[b'x'; 600]], Then::Stall) };
+    let read = Arc::clone(&body.read);
+    let mut inbound = inbound(body);
+    inbound.holds_back = true;
+    assert_eq!(inbound.read(LIMITS).await, too_large);
+    assert_eq!(read.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_body_of_exactly_the_limit_is_taken() {
+    let body = script(&[&[b'x'; 600], &[b'x'; 400]], Then::End);
+    assert_eq!(inbound(body).read(LIMITS).await.unwrap().len(), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_end_in_time_is_too_slow() {
+    let body = inbound(script(&[b"the first of"], Then::Stall)).read(LIMITS).await;
+    assert_eq!(body, Err(ReadError::TooSlow { timeout: LIMITS.timeout }));
+}
+
+#[tokio::test]
+async fn a_body_that_fails_is_cut_short() {
+    let body = inbound(script(&[b"the first of"], Then::Fail)).read(LIMITS).await;
+    assert_eq!(body, Err(ReadError::CutShort));
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_is_drained() {
+    let (alive, drained) = oneshot::channel();
+    let body = Script { _alive: Some(alive), ..script(&[&[b'x'; 600], &[b'x'; 400]], Then::End) };
+    let read = Arc::clone(&body.read);
+    drop(inbound(body));
+    drained.await.unwrap_err();
+    assert_eq!(read.load(Ordering::SeqCst), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_gives_up_after_its_time() {
+    let (alive, drained) = oneshot::channel();
+    drop(inbound(Script { _alive: Some(alive), ..script(&[b"x"], Then::Stall) }));
+    drained.await.unwrap_err();
+}
+
+#[tokio::test]
+async fn draining_gives_up_after_its_bytes() {
+    static MIB: &[u8] = &[0; 1024 * 1024];
+    let frames = vec![MIB; 300];
+    let (alive, drained) = oneshot::channel();
+    let body = Script { _alive: Some(alive), ..script(&frames, Then::End) };
+    let read = Arc::clone(&body.read);
+    drop(inbound(body));
+    drained.await.unwrap_err();
+    assert_eq!(read.load(Ordering::SeqCst) as u64, DRAIN_MAX_BYTES + MIB.len() as u64);
+}
+
+#[tokio::test]
+async fn a_sender_that_waits_for_a_word_is_not_asked_for_the_body_only_to_drain_it() {
+    let (alive, gone) = oneshot::channel();
+    let body = Script { _alive: Some(alive), ..script(&[b"x"], Then::End) };
+    let read = Arc::clone(&body.read);
+    let request = Request::builder().header(EXPECT, "100-Continue").body(body).unwrap();
+    drop(Inbound::wrap(request));
+    gone.await.unwrap_err();
+    assert_eq!(read.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_small_body_that_becomes_large_is_decoded_all_the_same() {
+    let plain = vec![b'x'; 4 * INLINE_INFLATED_BYTES as usize];
+    let wire = Bytes::from(zstd::stream::encode_all(plain.as_slice(), 1).unwrap());
+    assert!(wire.len() < INLINE_WIRE_BYTES);
+    let sniffed = codings(&HeaderMap::new()).unwrap();
+    assert_eq!(decode(sniffed.clone(), wire.clone(), plain.len() as u64).await.unwrap(), plain);
+    let bomb = decode(sniffed, wire, plain.len() as u64 - 1).await;
+    assert!(matches!(bomb, Err(InflateError::TooLarge { .. })));
+}
+
+#[tokio::test]
+async fn a_body_without_encoding_passes_through_uncopied_and_an_empty_one_under_any() {
+    let plain = Bytes::from_static(b"{}");
+    let same = decode(codings(&HeaderMap::new()).unwrap(), plain.clone(), 10).await.unwrap();
+    assert_eq!(same.as_ptr(), plain.as_ptr());
+    let gzip = [(http::header::CONTENT_ENCODING, "gzip".parse().unwrap())].into_iter().collect();
+    assert_eq!(decode(codings(&gzip).unwrap(), Bytes::new(), 10).await.unwrap(), "");
+}
+
+#[test]
+fn read_errors_say_what_the_sender_can_act_on() {
+    assert_eq!(
+        ReadError::TooSlow { timeout: Duration::from_millis(1500) }.to_string(),
+        "the body did not end within 1.5 s"
+    );
+}

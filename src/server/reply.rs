@@ -1,0 +1,229 @@
+//! What senders are told: the one table from cause to status.
+//!
+//! In: a cause. Out: a response, bodies included. Every error body is JSON with a `reason` that the sender can act
+//! on; none repeats input or names files, addresses or internals.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use serde::Serialize;
+
+use super::body::ReadError;
+use super::body::inflate::{InflateError, UnknownCoding};
+use crate::receiver::{Rejected, Unauthorized};
+use crate::relay::Answer;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
+/// The version of Prometheus' text format.
+const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+/// HTTP wants one with every 401. No registered scheme says "a header or signature that we agreed on".
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Custom realm=\"spanrelay\"");
+/// After a shed or timed-out request. Load passes in seconds; a batch is not worth holding longer.
+const RETRY_AFTER_SECONDS: u64 = 2;
+/// Rejected lines that a report describes; the count tells the rest.
+const MAX_REPORTED_ERRORS: usize = 20;
+
+/// A response of the relay's own making.
+pub(crate) type Reply = Response<Full<Bytes>>;
+
+/// What was made of a batch.
+#[derive(Serialize)]
+struct Report<'a> {
+    accepted: usize,
+    rejected: usize,
+    errors: Vec<ReportedError<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ReportedError<'a> {
+    line: u32,
+    column: u32,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct Refusal<'a> {
+    reason: &'a str,
+}
+
+// --- what a relay answers ---
+
+/// The relay's answer to a whole body.
+pub(super) fn answer(answer: Answer) -> Reply {
+    match answer {
+        Answer::Accepted => empty(StatusCode::NO_CONTENT),
+        Answer::Partial { accepted, rejected } => {
+            json(StatusCode::OK, &Report::new(accepted, &rejected, None))
+        }
+        Answer::Unusable { rejected } => {
+            let first = rejected.first().map_or("the body holds nothing usable", |first| &first.reason);
+            let reason = format!("nothing in the body could be used: {first}");
+            json(StatusCode::BAD_REQUEST, &Report::new(0, &rejected, Some(reason)))
+        }
+        Answer::Ignored(ignored) => refuse(StatusCode::ACCEPTED, ignored.as_str()),
+        Answer::Unavailable { reason, retry_after_seconds } => unavailable(&reason, retry_after_seconds),
+        Answer::TooLarge { reason } => refuse(StatusCode::PAYLOAD_TOO_LARGE, &reason),
+    }
+}
+
+// --- why a request does not get so far ---
+
+/// The sender is not who it must be.
+pub(super) fn unauthorized(cause: Unauthorized) -> Reply {
+    let mut reply = refuse(StatusCode::UNAUTHORIZED, cause.0);
+    reply.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+    reply
+}
+
+/// The body is encoded in an unknown way.
+pub(super) fn unknown_coding(cause: UnknownCoding) -> Reply {
+    refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, &cause.to_string())
+}
+
+/// The body could not be read.
+pub(super) fn unread(cause: ReadError, version: Version) -> Reply {
+    let status = match cause {
+        ReadError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        ReadError::TooSlow { .. } | ReadError::CutShort => StatusCode::REQUEST_TIMEOUT,
+    };
+    let mut reply = refuse(status, &cause.to_string());
+    // The rest of such a body may still come; h2 has streams for that and forbids the header.
+    if status == StatusCode::REQUEST_TIMEOUT && version < Version::HTTP_2 {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+/// The body could not be decoded.
+pub(super) fn undecodable(cause: &InflateError) -> Reply {
+    let status = match cause {
+        InflateError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        InflateError::Corrupt { .. } => StatusCode::BAD_REQUEST,
+    };
+    refuse(status, &cause.to_string())
+}
+
+/// As many requests are in progress as there may be.
+pub(super) fn overloaded() -> Reply {
+    unavailable("too many requests are in progress, come again later", RETRY_AFTER_SECONDS)
+}
+
+/// The answer took longer than a sender waits.
+pub(super) fn too_late() -> Reply {
+    unavailable("the request could not be answered in time, send it again", RETRY_AFTER_SECONDS)
+}
+
+/// Nothing is there.
+pub(crate) fn not_found() -> Reply {
+    refuse(StatusCode::NOT_FOUND, "no such route, or its receiver is not configured")
+}
+
+/// Something is there, for other methods.
+pub(crate) fn method_not_allowed(allowed: &'static str) -> Reply {
+    let mut reply =
+        refuse(StatusCode::METHOD_NOT_ALLOWED, "this route takes other methods, see the Allow header");
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    reply
+}
+
+/// A defect of this program.
+pub(super) fn panicked() -> Reply {
+    refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal error, the request may be sent again")
+}
+
+/// The path or the ids in it are not what `/traceparent` is about.
+pub(super) fn not_a_traceparent() -> Reply {
+    empty(StatusCode::BAD_REQUEST)
+}
+
+// --- what GET routes say ---
+
+/// Plain text.
+pub(crate) fn text(body: impl Into<Bytes>) -> Reply {
+    with_type(StatusCode::OK, TEXT, body.into())
+}
+
+/// Metrics, as Prometheus reads them.
+pub(crate) fn metrics(exposition: Vec<u8>) -> Reply {
+    with_type(StatusCode::OK, PROMETHEUS_TEXT, exposition.into())
+}
+
+/// Not now; `/readyz` is asked again anyway.
+pub(crate) fn not_ready(reason: &str) -> Reply {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, reason)
+}
+
+// --- what a method or a route demands of any answer ---
+
+/// The answer without its body where the method is HEAD; its length is still told.
+pub(crate) fn for_method<B: Body>(
+    method: &Method,
+    response: Response<B>,
+) -> Response<Either<Full<Bytes>, B>> {
+    if *method != Method::HEAD {
+        return response.map(Either::Right);
+    }
+    let length = response.body().size_hint().exact();
+    let mut response = response.map(|_| Either::Left(Full::default()));
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
+}
+
+/// The answer without its body unless it is a success: a shell runs whatever it reads here.
+pub(super) fn inert<B: Body>(response: Response<B>) -> Response<Either<Full<Bytes>, B>> {
+    if response.status() == StatusCode::OK {
+        return response.map(Either::Right);
+    }
+    let mut response = response.map(|_| Either::Left(Full::default()));
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
+fn unavailable(reason: &str, retry_after_seconds: u64) -> Reply {
+    let mut reply = refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
+    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds));
+    reply
+}
+
+fn refuse(status: StatusCode, reason: &str) -> Reply {
+    json(status, &Refusal { reason })
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Reply {
+    let body = serde_json::to_vec(body).expect("strings and numbers serialize");
+    with_type(status, JSON, body.into())
+}
+
+fn with_type(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
+}
+
+fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::new(Full::default());
+    *reply.status_mut() = status;
+    reply
+}
+
+// === impl Report ===
+
+impl<'a> Report<'a> {
+    fn new(accepted: usize, rejected: &'a [Rejected], reason: Option<String>) -> Self {
+        let errors = rejected.iter().take(MAX_REPORTED_ERRORS);
+        let errors = errors.map(|error| ReportedError {
+            line: error.line,
+            column: error.column,
+            reason: &error.reason,
+        });
+        Self { accepted, rejected: rejected.len(), errors: errors.collect(), reason }
+    }
+}

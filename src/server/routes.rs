@@ -1,0 +1,257 @@
+//! Which request is whose, and the story of one that brings data.
+//!
+//! In: a request head and an unread body. Out: the reply.
+//! Promises: a sender is turned away as early as its headers allow; the challenge, the index and `/traceparent`
+//! always answer, whatever the load.
+//! Leaves to others: what surrounds every request ([`stack`](mod@super::stack)), the words and statuses ([`super::reply`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Version};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::{Span, debug};
+
+use super::body::inflate::{InflateError, UnknownCoding};
+use super::body::{self, BodyLimits, Inbound, ReadError};
+use super::reply::{self, Reply};
+use crate::config::ServerConfig;
+use crate::receiver::Unauthorized;
+use crate::relay::{Answer, ReceiverIndex, Relay};
+use crate::telemetry::logging::chain;
+
+const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
+const TRACEPARENT_PATH: &str = "/traceparent";
+const FASTLY: &str = "fastly";
+const CIRCLECI: &str = "circleci";
+const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// The line for a workflow id and a job id, or nothing when they are not such ids.
+pub(crate) type Traceparent = fn(&str, &str) -> Option<String>;
+
+/// What stands behind the routes.
+#[derive(Debug, Clone)]
+pub(crate) struct Doors<I> {
+    pub(crate) ingest: I,
+    /// The answer to Fastly's challenge; nothing where no fastly receiver is configured.
+    pub(crate) challenge: Option<Bytes>,
+    /// Nothing where no circleci receiver is configured.
+    pub(crate) traceparent: Option<Traceparent>,
+}
+
+/// Who takes bodies: the relay, as far as this side of it goes.
+pub(crate) trait Ingest: Send + Sync + 'static {
+    /// A configured receiver.
+    type Receiver: Copy + Send + Sync + 'static;
+
+    fn receiver_at(&self, path: &str) -> Option<Self::Receiver>;
+    fn receiver_of_kind(&self, kind: &str) -> Option<Self::Receiver>;
+    fn kind(&self, receiver: Self::Receiver) -> &'static str;
+    fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
+    fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
+    fn receive(&self, receiver: Self::Receiver, body: Bytes) -> impl Future<Output = Answer> + Send;
+}
+
+/// The routes, and what their requests share.
+pub(super) struct Routes<I> {
+    doors: Doors<I>,
+    limits: BodyLimits,
+    request_timeout: Duration,
+    /// Requests that bring data, at a time.
+    slots: Semaphore,
+}
+
+/// Why a request that brings data does not get as far as the relay's answer.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Unauthorized(#[from] Unauthorized),
+    #[error(transparent)]
+    UnknownCoding(#[from] UnknownCoding),
+    #[error(transparent)]
+    Unread(#[from] ReadError),
+    #[error(transparent)]
+    Undecodable(#[from] InflateError),
+    #[error("the relay did not answer in time")]
+    TooLate,
+}
+
+/// Where a path leads. Its name is what logs show instead of the path, which is the sender's to choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route<R> {
+    Index,
+    Challenge,
+    Traceparent,
+    /// A receiver at its own path, and its kind.
+    Receiver(R, &'static str),
+    Unknown,
+}
+
+// === impl Ingest for the relay ===
+
+impl Ingest for Arc<Relay> {
+    type Receiver = ReceiverIndex;
+
+    fn receiver_at(&self, path: &str) -> Option<ReceiverIndex> {
+        Relay::receiver_at(self, path)
+    }
+
+    fn receiver_of_kind(&self, kind: &str) -> Option<ReceiverIndex> {
+        Relay::receiver_of_kind(self, kind)
+    }
+
+    fn kind(&self, receiver: ReceiverIndex) -> &'static str {
+        Relay::kind(self, receiver)
+    }
+
+    fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        Relay::admit(self, receiver, headers)
+    }
+
+    fn verify(&self, receiver: ReceiverIndex, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
+        Relay::verify(self, receiver, headers, wire)
+    }
+
+    fn receive(&self, receiver: ReceiverIndex, body: Bytes) -> impl Future<Output = Answer> + Send {
+        Relay::receive(self, receiver, body)
+    }
+}
+
+// === impl Route ===
+
+impl<R> Route<R> {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Index => "index",
+            Self::Challenge => "challenge",
+            Self::Traceparent => "traceparent",
+            Self::Receiver(_, kind) => kind,
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+// === impl Routes ===
+
+impl<I: Ingest> Routes<I> {
+    pub(super) fn new(doors: Doors<I>, config: &ServerConfig) -> Self {
+        Self {
+            doors,
+            limits: BodyLimits { max_bytes: config.max_request_body_size, timeout: config.body_timeout },
+            request_timeout: config.request_timeout,
+            slots: Semaphore::new(config.max_concurrent_requests.min(Semaphore::MAX_PERMITS)),
+        }
+    }
+
+    /// Where a request leads, whether or not its method is one of those that it may have there.
+    pub(super) fn route(&self, method: &Method, path: &str, headers: &HeaderMap) -> Route<I::Receiver> {
+        let receiver = |receiver| Route::Receiver(receiver, self.doors.ingest.kind(receiver));
+        match path {
+            "/" if *method == Method::POST => self.receiver_at_root(headers).map_or(Route::Index, receiver),
+            "/" if *method == Method::PUT => {
+                self.doors.ingest.receiver_at("/").map_or(Route::Index, receiver)
+            }
+            "/" => Route::Index,
+            CHALLENGE_PATH if self.doors.challenge.is_some() => Route::Challenge,
+            path if is_traceparent(path) => Route::Traceparent,
+            path => self.doors.ingest.receiver_at(path).map_or(Route::Unknown, receiver),
+        }
+    }
+
+    /// Both predecessors took everything at `/`; only webhooks carry these headers.
+    fn receiver_at_root(&self, headers: &HeaderMap) -> Option<I::Receiver> {
+        let ingest = &self.doors.ingest;
+        if headers.contains_key("circleci-signature") || headers.contains_key("circleci-event-type") {
+            return ingest.receiver_of_kind(CIRCLECI);
+        }
+        ingest.receiver_at("/").or_else(|| ingest.receiver_of_kind(FASTLY))
+    }
+
+    /// The reply to a request.
+    pub(super) async fn reply(&self, route: Route<I::Receiver>, request: Request<Inbound>) -> Reply {
+        let (parts, body) = request.into_parts();
+        let reads = matches!(parts.method, Method::GET | Method::HEAD);
+        match route {
+            Route::Index if reads => reply::text(INDEX),
+            // No receiver took it, or it would not have come here.
+            Route::Index if parts.method == Method::POST => reply::not_found(),
+            Route::Index => reply::method_not_allowed("GET, HEAD, POST"),
+            Route::Challenge if reads => reply::text(self.doors.challenge.clone().unwrap_or_default()),
+            Route::Challenge => reply::method_not_allowed("GET, HEAD"),
+            Route::Traceparent => self.traceparent(&parts),
+            Route::Receiver(receiver, kind) => self.receiver(receiver, kind, &parts, body).await,
+            Route::Unknown => reply::not_found(),
+        }
+    }
+
+    fn traceparent(&self, parts: &Parts) -> Reply {
+        let Some(traceparent) = self.doors.traceparent else { return reply::not_found() };
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            return reply::method_not_allowed("GET, HEAD");
+        }
+        let ids = parts.uri.path().strip_prefix(TRACEPARENT_PATH).and_then(|rest| rest.strip_prefix('/'));
+        let line =
+            ids.and_then(|ids| ids.split_once('/')).and_then(|(workflow, job)| traceparent(workflow, job));
+        line.map_or_else(reply::not_a_traceparent, reply::text)
+    }
+
+    async fn receiver(
+        &self,
+        receiver: I::Receiver,
+        kind: &'static str,
+        parts: &Parts,
+        body: Inbound,
+    ) -> Reply {
+        match parts.method {
+            Method::POST => {}
+            Method::PUT if kind == FASTLY => {}
+            _ if kind == FASTLY => return reply::method_not_allowed("POST, PUT"),
+            _ => return reply::method_not_allowed("POST"),
+        }
+        // Before any of the body is read. Not tower's ConcurrencyLimit below LoadShed: asked whether it is ready,
+        // tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
+        // that there is room for.
+        let Ok(_slot) = self.slots.try_acquire() else { return reply::overloaded() };
+        self.take(receiver, parts, body).await.unwrap_or_else(|refused| refused.reply(parts.version))
+    }
+
+    /// The story of a request that brings data. Every refusal is as early as it can be.
+    async fn take(&self, receiver: I::Receiver, parts: &Parts, body: Inbound) -> Result<Reply, Refused> {
+        let ingest = &self.doors.ingest;
+        ingest.admit(receiver, &parts.headers)?;
+        let codings = body::codings(&parts.headers)?;
+        let wire = body.read(self.limits).await?;
+        Span::current().record("size_bytes", wire.len());
+
+        // From here on the sender only waits.
+        let answer = async {
+            ingest.verify(receiver, &parts.headers, &wire)?;
+            let decoded = body::decode(codings, wire, self.limits.max_bytes).await?;
+            Ok(reply::answer(ingest.receive(receiver, decoded).await))
+        };
+        timeout(self.request_timeout, answer).await.unwrap_or(Err(Refused::TooLate))
+    }
+}
+
+/// Any path on which a shell might wait for its line, well-formed or not.
+fn is_traceparent(path: &str) -> bool {
+    path.strip_prefix(TRACEPARENT_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+// === impl Refused ===
+
+impl Refused {
+    fn reply(self, version: Version) -> Reply {
+        debug!(error = %chain(&self), "refused a request");
+        match self {
+            Self::Unauthorized(cause) => reply::unauthorized(cause),
+            Self::UnknownCoding(cause) => reply::unknown_coding(cause),
+            Self::Unread(cause) => reply::unread(cause, version),
+            Self::Undecodable(cause) => reply::undecodable(&cause),
+            Self::TooLate => reply::too_late(),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The accept loop: a bound listener becomes conversations in HTTP/1.1 and h2c.
+//!
+//! In: connections. Out: calls of one tower service.
+//! Promises: at most [`MAX_CONNECTIONS`] at a time; a connection that sends no complete request head in time, or
+//! stays silent for too long, is closed; on shutdown requests in progress are finished, within the given grace.
+//! Leaves to others: what is asked and answered ([`stack`](mod@super::stack)).
+
+mod pulse;
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{BoxError, Service, ServiceExt};
+use tracing::{debug, warn};
+
+use crate::telemetry::logging::chain;
+
+pub(crate) use pulse::Busy;
+use pulse::{Pulse, Silence, Watched};
+
+/// Open connections; more wait in the kernel's backlog. Far above `max_concurrent_requests`' default, so that a
+/// sender that is shed still gets its 503, and below the usual limits on open files of a service.
+const MAX_CONNECTIONS: usize = 8192;
+/// After a failed accept. Out of file descriptors, the next try would fail at once and spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Bytes in flight of one h2 request body. The protocol's 64 KiB would cost a round trip for each of them.
+const H2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes in flight of one h2 connection.
+const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const H2_MAX_CONCURRENT_STREAMS: u32 = 128;
+const H2_MAX_HEADER_LIST_BYTES: u32 = 32 * 1024;
+/// How often a silent h2 peer is pinged; one that went away would keep its connection open otherwise.
+const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How a server is told to stop.
+#[derive(Debug, Clone)]
+pub(crate) struct Shutdown {
+    /// Cancelled: accept nothing more, finish what is in progress.
+    pub(crate) token: CancellationToken,
+    /// How long requests in progress may take after that; then their connections are dropped.
+    pub(crate) grace: Duration,
+}
+
+/// Serves connections until `shutdown` and returns when the last one is closed.
+///
+/// `header_timeout` is from the first byte of a request, or the start of the connection, to the end of its headers.
+pub(crate) async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    header_timeout: Duration,
+    shutdown: Shutdown,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let protocol = protocol(header_timeout);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = TaskTracker::new();
+    let drop_all = CancellationToken::new();
+
+    let accept = async || {
+        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+        (slot, listener.accept().await)
+    };
+    while let Some((slot, accepted)) = shutdown.token.run_until_cancelled(accept()).await {
+        match accepted {
+            Ok((stream, _peer)) => {
+                let talk = Talk {
+                    protocol: protocol.clone(),
+                    pulse: Arc::new(Pulse::new(header_timeout)),
+                    goodbye: shutdown.token.clone(),
+                    drop_now: drop_all.clone(),
+                };
+                let service = service.clone();
+                connections.spawn(async move {
+                    talk.run(stream, service).await;
+                    drop(slot);
+                });
+            }
+            // The peer was gone before it was accepted; nothing is wrong here.
+            Err(error) if is_of_the_peer(&error) => {
+                debug!(error = %chain(&error), "connection was lost before it was accepted");
+            }
+            Err(error) => {
+                warn!(error = %chain(&error), "could not accept a connection");
+                shutdown.token.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
+            }
+        }
+    }
+
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(shutdown.grace, connections.wait()).await.is_err() {
+        warn!(
+            connections = connections.len(),
+            "dropped connections that were still busy after the grace time"
+        );
+        drop_all.cancel();
+        connections.wait().await;
+    }
+}
+
+/// One connection's life.
+struct Talk {
+    protocol: auto::Builder<TokioExecutor>,
+    pulse: Arc<Pulse>,
+    goodbye: CancellationToken,
+    drop_now: CancellationToken,
+}
+
+// === impl Talk ===
+
+impl Talk {
+    async fn run<S, B>(self, stream: TcpStream, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(error = %chain(&error), "could not set TCP_NODELAY");
+        }
+        let pulse = Arc::clone(&self.pulse);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let busy = pulse.begin(request.version());
+            // The body takes a share of it: while an unread body is drained the connection is not idle.
+            request.extensions_mut().insert(Arc::clone(&busy));
+            let answer = service.clone().oneshot(request);
+            async move {
+                let answer = answer.await;
+                drop(busy);
+                answer
+            }
+        });
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&self.pulse)));
+        let mut connection = pin!(self.protocol.serve_connection(io, service));
+        let mut silence = pin!(self.pulse.silence());
+        let mut leaving = false;
+
+        // In this order: what the connection just did decides what counts as silence.
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(error = %chain(error.as_ref()), "connection failed");
+                    }
+                    return;
+                }
+                () = self.drop_now.cancelled() => return,
+                () = self.goodbye.cancelled(), if !leaving => {
+                    leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                kind = silence.as_mut() => {
+                    debug!(silence = kind.as_str(), "closing a silent connection");
+                    if leaving || kind != Silence::Idle {
+                        return;
+                    }
+                    // Between requests: h2 says GOAWAY first. The next silence ends it.
+                    leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                    self.pulse.said_goodbye();
+                    silence.set(self.pulse.silence());
+                }
+            }
+        }
+    }
+}
+
+/// What both versions of HTTP may do on a connection.
+fn protocol(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+    let mut protocol = auto::Builder::new(TokioExecutor::new());
+    protocol
+        .http1()
+        // A body cut short by shutdown(SHUT_WR) still gets its 408.
+        .half_close(true)
+        // The pulse does it: hyper's clock also runs between requests, and a connection that is closed
+        // the moment its sender uses it again loses a batch.
+        .header_read_timeout(None);
+    protocol
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(H2_MAX_CONCURRENT_STREAMS)
+        .max_header_list_size(H2_MAX_HEADER_LIST_BYTES)
+        // A peer that is stuck in the middle of a header block cannot answer a ping either.
+        .keep_alive_interval(H2_PING_INTERVAL)
+        .keep_alive_timeout(header_timeout);
+    protocol
+}
+
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

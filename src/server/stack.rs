@@ -1,0 +1,151 @@
+//! The tower stack around every request, outermost first. Admission, the body's bounds and the time to answer
+//! concern only requests that bring data: they are in [`super::routes`], in the order in which they apply.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Method, Request, Response};
+use http_body::Body;
+use http_body_util::Either;
+use hyper::body::Incoming;
+use tower::layer::layer_fn;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower_http::trace::TraceLayer;
+use tracing::field::Empty;
+use tracing::{Span, debug, error, info_span};
+
+use super::body::Inbound;
+use super::reply::{self, Reply};
+use super::routes::{Doors, Ingest, Route, Routes};
+use crate::config::ServerConfig;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The service behind the public port.
+pub(crate) fn stack<I: Ingest>(
+    doors: Doors<I>,
+    config: &ServerConfig,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ 'static {
+    let routes = Arc::new(Routes::new(doors, config));
+    let named = Arc::clone(&routes);
+    ServiceBuilder::new()
+        // Logs and statistics name the route; the path is the sender's to choose.
+        .map_request(move |request| with_route(&named, request))
+        // One id for the logs and, below the trace, for the sender.
+        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(span::<I::Receiver, _>)
+                .on_request(())
+                .on_response(answered)
+                .on_body_chunk(())
+                .on_eos(())
+                .on_failure(()),
+        )
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        // Above all that can turn a request away: whoever drops the body unread has it drained.
+        .map_request(Inbound::wrap)
+        // Around the panic layer: HEAD and a shell get no body from its answer either.
+        .layer(layer_fn(without_unwanted_body::<_, _, I::Receiver>))
+        // A defect costs one request.
+        .layer(CatchPanicLayer::custom(panicked))
+        .service(service_fn(move |request: Request<Inbound>| {
+            let routes = Arc::clone(&routes);
+            async move {
+                let route = route_of(&request);
+                Ok::<_, Infallible>(routes.reply(route, request).await)
+            }
+        }))
+}
+
+/// Notes where the request leads, and forgets an id of the sender's: it would end up in the logs.
+fn with_route<I: Ingest, B>(routes: &Routes<I>, mut request: Request<B>) -> Request<B> {
+    let route = routes.route(request.method(), request.uri().path(), request.headers());
+    request.headers_mut().remove(REQUEST_ID);
+    request.extensions_mut().insert(route);
+    request
+}
+
+fn route_of<R: Copy + Send + Sync + 'static, B>(request: &Request<B>) -> Route<R> {
+    *request.extensions().get().expect("with_route runs before")
+}
+
+fn span<R: Copy + Send + Sync + 'static, B>(request: &Request<B>) -> Span {
+    let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
+    info_span!(
+        "receive",
+        method = method_name(request.method()),
+        route = route_of::<R, _>(request).name(),
+        request_id = id,
+        status = Empty,
+        size_bytes = Empty,
+    )
+}
+
+fn answered<B>(response: &Response<B>, took: Duration, span: &Span) {
+    span.record("status", response.status().as_u16());
+    debug!(parent: span, took_ms = took.as_secs_f64() * 1000.0, "answered");
+}
+
+/// A method may be any word; the log shows the known ones.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}
+
+/// HEAD gets no body, and a shell none that is not a success.
+fn without_unwanted_body<S, B, R>(
+    inner: S,
+) -> impl Service<
+    Request<Inbound>,
+    Response = Response<impl Body<Data = Bytes, Error = BoxError> + Send + 'static>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ 'static
+where
+    S: Service<Request<Inbound>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
+    R: Copy + Send + Sync + 'static,
+{
+    service_fn(move |request: Request<Inbound>| {
+        let (method, route) = (request.method().clone(), route_of::<R, _>(&request));
+        let answer = inner.clone().oneshot(request);
+        async move {
+            let response = answer.await?;
+            let response = match route {
+                Route::Traceparent => reply::inert(response),
+                _ => response.map(Either::Right),
+            };
+            Ok(reply::for_method(&method, response))
+        }
+    })
+}
+
+fn panicked(_payload: Box<dyn Any + Send>) -> Reply {
+    // The payload may hold a piece of the input. Where it happened has been said by the panic hook.
+    error!("a request was lost to a defect");
+    reply::panicked()
+}

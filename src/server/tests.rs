@@ -1,0 +1,255 @@
+//! The front door over real sockets, with a relay that answers as it is told.
+
+mod bodies;
+mod connections;
+mod routes;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::routes::Ingest;
+use super::{Doors, Shutdown, serve, stack};
+use crate::config::ServerConfig;
+use crate::receiver::Unauthorized;
+use crate::relay::Answer;
+
+const MIB: usize = 1024 * 1024;
+/// Longer than any test: a test that waits so long hangs, and fails by that.
+const AGES: Duration = Duration::from_secs(3600);
+
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A relay with the receivers of `paths`, as path and kind. Senders come in with `authorization: yes`; bodies that
+/// contain `forged` do not verify.
+struct Fake {
+    paths: Vec<(&'static str, &'static str)>,
+    asks_authorization: bool,
+    answer: Box<dyn Fn() -> Answering + Send + Sync>,
+    taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
+}
+
+/// A running front door.
+struct House {
+    addr: SocketAddr,
+    shutdown: CancellationToken,
+    served: JoinHandle<()>,
+    taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
+}
+
+/// A gate that requests wait at, and that tells when one has come.
+#[derive(Clone, Default)]
+struct Gate {
+    entered: Arc<Notify>,
+    open: Arc<Notify>,
+}
+
+/// One response, as it came over the wire.
+#[derive(Debug)]
+struct Seen {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+struct Client(TcpStream);
+
+// === impl Fake ===
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            paths: vec![("/circleci", "circleci"), ("/fastly", "fastly"), ("/www", "fastly")],
+            asks_authorization: false,
+            answer: Box::new(|| Box::pin(async { Answer::Accepted })),
+            taken: Arc::default(),
+        }
+    }
+}
+
+impl Fake {
+    fn answering(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Self {
+        let answer = Arc::new(answer);
+        let answer = move || -> Answering {
+            let answer = Arc::clone(&answer);
+            Box::pin(async move { answer() })
+        };
+        Self { answer: Box::new(answer), ..Self::default() }
+    }
+
+    fn waiting_at(gate: &Gate) -> Self {
+        let gate = gate.clone();
+        let answer = move || -> Answering {
+            let gate = gate.clone();
+            Box::pin(async move {
+                gate.entered.notify_one();
+                gate.open.notified().await;
+                Answer::Accepted
+            })
+        };
+        Self { answer: Box::new(answer), ..Self::default() }
+    }
+}
+
+impl Ingest for Fake {
+    type Receiver = usize;
+
+    fn receiver_at(&self, path: &str) -> Option<usize> {
+        self.paths.iter().position(|(known, _)| *known == path)
+    }
+
+    fn receiver_of_kind(&self, kind: &str) -> Option<usize> {
+        self.paths.iter().position(|(_, known)| *known == kind)
+    }
+
+    fn kind(&self, receiver: usize) -> &'static str {
+        self.paths[receiver].1
+    }
+
+    fn admit(&self, _: usize, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        if self.asks_authorization && headers.get("authorization").is_none_or(|value| value != "yes") {
+            return Err(Unauthorized("the authorization header is missing or wrong"));
+        }
+        Ok(())
+    }
+
+    fn verify(&self, _: usize, _: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
+        if wire == b"forged" {
+            return Err(Unauthorized("the signature is missing or wrong"));
+        }
+        Ok(())
+    }
+
+    async fn receive(&self, receiver: usize, body: Bytes) -> Answer {
+        self.taken.lock().unwrap().push((self.paths[receiver].0, body));
+        (self.answer)().await
+    }
+}
+
+// === impl House ===
+
+fn config() -> ServerConfig {
+    ServerConfig {
+        endpoint: SocketAddr::from(([127, 0, 0, 1], 0)),
+        max_request_body_size: MIB as u64,
+        max_line_size: MIB as u64,
+        max_concurrent_requests: 16,
+        header_timeout: AGES,
+        body_timeout: AGES,
+        request_timeout: AGES,
+    }
+}
+
+fn doors(ingest: Fake) -> Doors<Fake> {
+    fn traceparent(workflow: &str, job: &str) -> Option<String> {
+        (workflow == "w").then(|| format!("export TRACEPARENT={job}\n"))
+    }
+    Doors { ingest, challenge: Some(Bytes::from_static(b"*\n")), traceparent: Some(traceparent) }
+}
+
+impl House {
+    async fn open(ingest: Fake, config: ServerConfig) -> Self {
+        Self::with_doors(doors(ingest), config, AGES).await
+    }
+
+    async fn with_doors(doors: Doors<Fake>, config: ServerConfig, grace: Duration) -> Self {
+        let listener = TcpListener::bind(config.endpoint).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let taken = Arc::clone(&doors.ingest.taken);
+        let service = stack(doors, &config);
+        let told = Shutdown { token: shutdown.clone(), grace };
+        let served = tokio::spawn(serve(listener, service, config.header_timeout, told));
+        Self { addr, shutdown, served, taken }
+    }
+
+    async fn client(&self) -> Client {
+        Client(TcpStream::connect(self.addr).await.unwrap())
+    }
+
+    /// One request on a connection of its own.
+    async fn ask(&self, request: impl AsRef<[u8]>) -> Seen {
+        let mut client = self.client().await;
+        client.write(request).await;
+        client.read().await
+    }
+
+    fn taken(&self) -> Vec<(&'static str, Bytes)> {
+        self.taken.lock().unwrap().clone()
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// The next response. One to a HEAD request is to be read with `read_head`.
+    async fn read(&mut self) -> Seen {
+        let mut seen = self.read_head().await;
+        let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        seen.body = String::from_utf8(body).unwrap();
+        seen
+    }
+
+    async fn read_head(&mut self) -> Seen {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.0.read_u8().await.expect("a response and not the end of the connection"));
+        }
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Seen { status, head, body: String::new() }
+    }
+
+    /// Waits for the end of the connection. A reset is one too.
+    async fn closes(mut self) -> bool {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).await.map_or(true, |_| rest.is_empty())
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    fn reason(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        body["reason"].as_str().unwrap().to_owned()
+    }
+}
+
+fn get(path: &str) -> String {
+    request("GET", path, "")
+}
+
+fn post(path: &str, body: &str) -> String {
+    request("POST", path, body)
+}
+
+fn request(method: &str, path: &str, body: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn post_with(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: relay\r\n{headers}content-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}

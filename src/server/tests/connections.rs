@@ -1,0 +1,136 @@
+//! Connections: both versions of HTTP, silence, and the end of the service.
+
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::*;
+
+const SHORT: Duration = Duration::from_millis(30);
+
+async fn h2_client(house: &House) -> http2::SendRequest<Full<Bytes>> {
+    let stream = TokioIo::new(TcpStream::connect(house.addr).await.unwrap());
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn speaks_h2_without_tls() {
+    let house = House::open(Fake::default(), config()).await;
+    let mut client = h2_client(&house).await;
+    let body = Bytes::from(vec![b'x'; MIB]);
+    let request = Request::post("http://relay/fastly").body(Full::new(body.clone())).unwrap();
+    assert_eq!(client.send_request(request).await.unwrap().status(), 204);
+    assert_eq!(house.taken(), [("/fastly", body)]);
+}
+
+#[tokio::test]
+async fn a_large_body_on_h2_gets_its_413_and_head_gets_no_body() {
+    let house = House::open(Fake::default(), config()).await;
+    let mut client = h2_client(&house).await;
+    let body = Full::new(Bytes::from(vec![b'x'; 4 * MIB]));
+    let request = Request::post("http://relay/fastly").body(body).unwrap();
+    let response = client.send_request(request).await.unwrap();
+    assert_eq!(
+        (response.status(), response.headers().get("connection")),
+        (http::StatusCode::PAYLOAD_TOO_LARGE, None)
+    );
+
+    let request = Request::head("http://relay/").body(Full::default()).unwrap();
+    let mut response = client.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.body_mut().frame().await.is_none());
+}
+
+#[tokio::test]
+async fn a_connection_whose_first_request_does_not_come_in_time_closes() {
+    let house = House::open(Fake::default(), ServerConfig { header_timeout: SHORT, ..config() }).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let beginnings: [&[u8]; 5] =
+        [b"", b"PRI", b"POST /fastly HT", b"POST /fastly HTTP/1.1\r\nhost: relay\r\n", preface];
+    for beginning in beginnings {
+        let mut client = house.client().await;
+        client.write(beginning).await;
+        let mut rest = Vec::new();
+        // On h2 the server's settings may come first. What counts is that it ends.
+        client.0.read_to_end(&mut rest).await.ok();
+        assert!(!rest.starts_with(b"HTTP"), "{beginning:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_later_request_head_has_the_same_time() {
+    let house = House::open(Fake::default(), ServerConfig { header_timeout: SHORT, ..config() }).await;
+    let mut client = house.client().await;
+    client.write(post("/fastly", "{}")).await;
+    assert_eq!(client.read().await.status, 204);
+    client.write("POST /fastly HTTP/1.1\r\n").await;
+    assert!(client.closes().await);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_client_ends_between_requests_is_ended() {
+    let house = House::open(Fake::default(), config()).await;
+    let mut client = house.client().await;
+    client.write(post("/fastly", "{}")).await;
+    assert_eq!(client.read().await.status, 204);
+    client.0.shutdown().await.unwrap();
+    assert!(client.closes().await);
+}
+
+#[tokio::test]
+async fn shutdown_finishes_a_request_in_progress_and_closes_idle_connections() {
+    let gate = Gate::default();
+    let house = House::open(Fake::waiting_at(&gate), config()).await;
+    let fresh = house.client().await;
+    let mut idle = house.client().await;
+    idle.write(get("/")).await;
+    assert_eq!(idle.read().await.status, 200);
+    let mut idle_h2 = h2_client(&house).await;
+    let index = Request::get("http://relay/").body(Full::default()).unwrap();
+    assert_eq!(idle_h2.send_request(index).await.unwrap().status(), 200);
+    let mut busy = house.client().await;
+    busy.write(post("/fastly", "{}")).await;
+    gate.entered.notified().await;
+
+    house.shutdown.cancel();
+    assert!(idle.closes().await);
+    assert!(fresh.closes().await);
+    assert!(!house.served.is_finished());
+    gate.open.notify_one();
+    let seen = busy.read().await;
+    assert_eq!((seen.status, seen.header("connection")), (204, Some("close")));
+    assert!(busy.closes().await);
+    house.served.await.unwrap();
+    assert!(TcpStream::connect(house.addr).await.is_err());
+}
+
+#[tokio::test]
+async fn shutdown_reads_a_body_that_is_on_its_way_to_its_end() {
+    let house = House::open(Fake::default(), config()).await;
+    let mut client = house.client().await;
+    // 100 Continue says that the request has been seen.
+    client
+        .write("POST /fastly HTTP/1.1\r\nhost: relay\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")
+        .await;
+    assert_eq!(client.read_head().await.status, 100);
+    house.shutdown.cancel();
+    client.write("{\n}\n").await;
+    assert_eq!(client.read().await.status, 204);
+    house.served.await.unwrap();
+    assert_eq!(house.taken.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn after_the_grace_time_busy_connections_are_dropped() {
+    let gate = Gate::default();
+    let house = House::with_doors(doors(Fake::waiting_at(&gate)), config(), SHORT).await;
+    let mut busy = house.client().await;
+    busy.write(post("/fastly", "{}")).await;
+    gate.entered.notified().await;
+    house.shutdown.cancel();
+    house.served.await.unwrap();
+    assert!(busy.closes().await);
+}

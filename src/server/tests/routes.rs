@@ -1,0 +1,295 @@
+//! Every row of the table of routes.
+
+use super::*;
+use crate::config::LogFormat;
+use crate::receiver::{Ignored, Rejected};
+use crate::telemetry::logging::tests::Captured;
+
+const CHALLENGE: &str = "/.well-known/fastly/logging/challenge";
+
+#[tokio::test]
+async fn the_challenge_is_answered_as_text_whatever_its_query() {
+    let house = House::open(Fake { asks_authorization: true, ..Fake::default() }, config()).await;
+    for path in [CHALLENGE, "/.well-known/fastly/logging/challenge?service_id=x"] {
+        let seen = house.ask(get(path)).await;
+        assert_eq!((seen.status, seen.body.as_str()), (200, "*\n"));
+        assert_eq!(seen.header("content-type"), Some("text/plain"));
+    }
+}
+
+#[tokio::test]
+async fn head_gets_the_head_of_get_and_no_body() {
+    let house = House::open(Fake::default(), config()).await;
+    for (path, status) in [(CHALLENGE, 200), ("/traceparent/w/abc", 200), ("/none", 404)] {
+        let of_get = house.ask(get(path)).await;
+        let mut client = house.client().await;
+        client.write(format!("HEAD {path} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n")).await;
+        let seen = client.read_head().await;
+        assert_eq!(seen.status, status, "{path}");
+        assert_eq!(seen.header("content-length"), of_get.header("content-length"), "{path}");
+        assert!(client.closes().await, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_index_names_program_and_version_in_one_line() {
+    let house = House::open(Fake::default(), config()).await;
+    let seen = house.ask(get("/?x=y")).await;
+    assert_eq!((seen.status, seen.body), (200, format!("spanrelay {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[tokio::test]
+async fn batches_come_by_post_and_put_and_webhooks_by_post() {
+    let house = House::open(Fake::default(), config()).await;
+    for (method, path) in [("POST", "/fastly"), ("PUT", "/www"), ("POST", "/circleci?x")] {
+        let seen = house.ask(request(method, path, "{}")).await;
+        assert_eq!((seen.status, seen.body.as_str()), (204, ""), "{method} {path}");
+    }
+    let paths: Vec<_> = house.taken().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["/fastly", "/www", "/circleci"]);
+}
+
+#[tokio::test]
+async fn an_empty_body_is_accepted() {
+    let house = House::open(Fake::default(), config()).await;
+    assert_eq!(house.ask(post("/fastly", "")).await.status, 204);
+    assert_eq!(house.ask("POST /fastly HTTP/1.1\r\nhost: relay\r\n\r\n").await.status, 204);
+}
+
+#[tokio::test]
+async fn post_to_the_root_is_a_webhook_when_its_headers_say_so_and_else_a_batch() {
+    let house = House::open(Fake::default(), config()).await;
+    for headers in ["circleci-signature: v1=00\r\n", "Circleci-Event-Type: ping\r\n", ""] {
+        assert_eq!(house.ask(post_with("/", headers, b"{}")).await.status, 204);
+    }
+    let paths: Vec<_> = house.taken().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["/circleci", "/circleci", "/fastly"]);
+}
+
+#[tokio::test]
+async fn post_to_the_root_is_not_found_when_its_receiver_is_off() {
+    let house =
+        House::open(Fake { paths: vec![("/circleci", "circleci")], ..Fake::default() }, config()).await;
+    assert_eq!(house.ask(post("/", "{}")).await.status, 404);
+    let house = House::open(Fake { paths: vec![("/fastly", "fastly")], ..Fake::default() }, config()).await;
+    let webhook = post_with("/", "circleci-event-type: ping\r\n", b"{}");
+    assert_eq!(house.ask(webhook).await.status, 404);
+    assert!(house.taken().is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_may_have_the_root_as_its_path() {
+    let house = House::open(Fake { paths: vec![("/", "fastly")], ..Fake::default() }, config()).await;
+    for method in ["POST", "PUT"] {
+        assert_eq!(house.ask(request(method, "/", "{}")).await.status, 204);
+    }
+    assert_eq!(house.ask(get("/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn traceparent_is_the_line_or_a_status_without_a_body() {
+    let house = House::open(Fake::default(), config()).await;
+    let seen = house.ask(get("/traceparent/w/abc?x")).await;
+    assert_eq!((seen.status, seen.body.as_str()), (200, "export TRACEPARENT=abc\n"));
+    assert_eq!(seen.header("content-type"), Some("text/plain"));
+
+    let wrong = ["/traceparent/x/abc", "/traceparent/w", "/traceparent/", "/traceparent"];
+    for request in wrong.map(get) {
+        let seen = house.ask(request).await;
+        assert_eq!((seen.status, seen.header("content-length")), (400, Some("0")), "{seen:?}");
+    }
+    let seen = house.ask(post("/traceparent/w/abc", "")).await;
+    assert_eq!((seen.status, seen.body.as_str(), seen.header("allow")), (405, "", Some("get, head")));
+}
+
+#[tokio::test]
+async fn traceparent_and_challenge_are_not_found_while_their_receivers_are_off() {
+    let off = Doors { challenge: None, traceparent: None, ..doors(Fake::default()) };
+    let house = House::with_doors(off, config(), AGES).await;
+    let seen = house.ask(get("/traceparent/w/abc")).await;
+    assert_eq!((seen.status, seen.body.as_str()), (404, ""));
+    assert_eq!(house.ask(get(CHALLENGE)).await.status, 404);
+}
+
+#[tokio::test]
+async fn wrong_methods_are_told_the_right_ones() {
+    let house = House::open(Fake::default(), config()).await;
+    let table = [
+        ("GET", "/fastly", "post, put"),
+        ("PUT", "/circleci", "post"),
+        ("DELETE", "/circleci", "post"),
+        ("POST", CHALLENGE, "get, head"),
+        ("PUT", "/", "get, head, post"),
+        ("BREW", "/", "get, head, post"),
+    ];
+    for (method, path, allow) in table {
+        let seen = house.ask(request(method, path, "")).await;
+        assert_eq!((seen.status, seen.header("allow")), (405, Some(allow)), "{method} {path}");
+        assert!(!seen.reason().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn anything_else_is_not_found() {
+    let house = House::open(Fake::default(), config()).await;
+    for path in ["/none", "/fastly/", "/fastlyx", "/v1/traces", "/traceparents", "//"] {
+        let seen = house.ask(post(path, "{}")).await;
+        assert_eq!(seen.status, 404, "{path}");
+        assert!(!seen.reason().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_sender_without_the_right_header_is_turned_away_before_its_body_is_read() {
+    let house = House::open(Fake { asks_authorization: true, ..Fake::default() }, config()).await;
+    let mut client = house.client().await;
+    client.write("POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: 10\r\n\r\n").await;
+    let seen = client.read().await;
+    assert_eq!((seen.status, seen.header("www-authenticate").is_some()), (401, true));
+    assert_eq!(seen.reason(), "the authorization header is missing or wrong");
+    assert_eq!(house.ask(post_with("/fastly", "authorization: yes\r\n", b"{}")).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_verify_is_turned_away_before_it_is_decoded() {
+    let house = House::open(Fake::default(), config()).await;
+    let seen = house.ask(post_with("/circleci", "content-encoding: gzip\r\n", b"forged")).await;
+    assert_eq!((seen.status, seen.reason().as_str()), (401, "the signature is missing or wrong"));
+    assert!(house.taken().is_empty());
+}
+
+fn rejected(lines: u32) -> Vec<Rejected> {
+    let one = |line| Rejected { line, column: 812, reason: "cut off".into(), input: Bytes::from("echo") };
+    (1..=lines).map(one).collect()
+}
+
+#[tokio::test]
+async fn a_partly_usable_batch_gets_the_report() {
+    let partial = || Answer::Partial { accepted: 9, rejected: rejected(1) };
+    let house = House::open(Fake::answering(partial), config()).await;
+    let seen = house.ask(post("/fastly", "{}")).await;
+    let report = r#"{"accepted":9,"rejected":1,"errors":[{"line":1,"column":812,"reason":"cut off"}]}"#;
+    assert_eq!((seen.status, seen.body.as_str()), (200, report));
+    assert_eq!(seen.header("content-type"), Some("application/json"));
+}
+
+#[tokio::test]
+async fn an_unusable_batch_gets_the_report_of_its_first_lines_and_a_reason() {
+    let house = House::open(Fake::answering(|| Answer::Unusable { rejected: rejected(25) }), config()).await;
+    let seen = house.ask(post("/fastly", "{}")).await;
+    assert_eq!((seen.status, seen.reason().as_str()), (400, "nothing in the body could be used: cut off"));
+    let report: serde_json::Value = serde_json::from_str(&seen.body).unwrap();
+    assert_eq!((&report["accepted"], &report["rejected"]), (&0.into(), &25.into()));
+    assert_eq!(report["errors"].as_array().unwrap().len(), 20);
+    assert!(!seen.body.contains("echo"));
+}
+
+#[tokio::test]
+async fn what_is_of_no_use_is_taken_and_said_so() {
+    let ignored = || Answer::Ignored(Ignored::UnknownEventType);
+    let house = House::open(Fake::answering(ignored), config()).await;
+    let seen = house.ask(post("/circleci", "{}")).await;
+    assert_eq!((seen.status, seen.reason().as_str()), (202, "unknown event type"));
+}
+
+#[tokio::test]
+async fn a_full_queue_and_a_request_too_large_for_it_have_their_statuses() {
+    let full = || Answer::Unavailable { reason: "the queue is full".into(), retry_after_seconds: 7 };
+    let house = House::open(Fake::answering(full), config()).await;
+    let seen = house.ask(post("/fastly", "{}")).await;
+    assert_eq!((seen.status, seen.header("retry-after")), (503, Some("7")));
+    assert_eq!(seen.reason(), "the queue is full");
+
+    let too_large = || Answer::TooLarge { reason: "larger than the queue".into() };
+    let house = House::open(Fake::answering(too_large), config()).await;
+    let seen = house.ask(post("/fastly", "{}")).await;
+    assert_eq!((seen.status, seen.reason().as_str()), (413, "larger than the queue"));
+}
+
+#[tokio::test]
+async fn every_answer_has_an_id_of_our_own() {
+    let house = House::open(Fake::default(), config()).await;
+    let seen = house.ask(post_with("/fastly", "x-request-id: mine\r\n", b"{}")).await;
+    assert!(seen.header("x-request-id").is_some_and(|id| id != "mine"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_request() {
+    let panics = std::sync::atomic::AtomicBool::new(true);
+    let once = move || {
+        assert!(!panics.swap(false, std::sync::atomic::Ordering::SeqCst), "secret in a panic");
+        Answer::Accepted
+    };
+    let house = House::open(Fake::answering(once), config()).await;
+    let mut client = house.client().await;
+    client.write(post("/fastly", "{}")).await;
+    let seen = client.read().await;
+    assert_eq!((seen.status, seen.reason().contains("secret")), (500, false));
+    client.write(post("/fastly", "{}")).await;
+    assert_eq!(client.read().await.status, 204);
+}
+
+#[tokio::test]
+async fn a_panic_shows_a_shell_nothing() {
+    let broken = Doors { traceparent: Some(|_, _| panic!("no line")), ..doors(Fake::default()) };
+    let house = House::with_doors(broken, config(), AGES).await;
+    let seen = house.ask(get("/traceparent/w/abc")).await;
+    assert_eq!((seen.status, seen.header("content-length")), (500, Some("0")));
+}
+
+#[tokio::test]
+async fn at_the_limit_of_requests_the_next_is_shed_and_the_challenge_still_answers() {
+    let gate = Gate::default();
+    let house =
+        House::open(Fake::waiting_at(&gate), ServerConfig { max_concurrent_requests: 1, ..config() }).await;
+    let mut first = house.client().await;
+    first.write(post("/fastly", "{}")).await;
+    gate.entered.notified().await;
+
+    // Not a byte of its body is there, so none is waited for.
+    let seen = house.ask("POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: 5\r\n\r\n").await;
+    assert_eq!((seen.status, seen.header("retry-after")), (503, Some("2")));
+    assert!(!seen.reason().is_empty());
+    for path in [CHALLENGE, "/", "/traceparent/w/abc"] {
+        assert_eq!(house.ask(get(path)).await.status, 200);
+    }
+
+    gate.open.notify_one();
+    assert_eq!(first.read().await.status, 204);
+    gate.open.notify_one();
+    assert_eq!(house.ask(post("/fastly", "{}")).await.status, 204);
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_given_up() {
+    let short = ServerConfig { request_timeout: Duration::from_millis(20), ..config() };
+    let house = House::open(Fake::waiting_at(&Gate::default()), short).await;
+    let seen = house.ask(post("/circleci", "{}")).await;
+    assert_eq!((seen.status, seen.header("retry-after")), (503, Some("2")));
+    assert!(!seen.reason().is_empty());
+}
+
+#[tokio::test]
+async fn the_log_tells_a_request_by_its_route_and_nothing_that_the_sender_wrote() {
+    let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
+    let house = House::open(Fake { asks_authorization: true, ..Fake::default() }, config()).await;
+    house.ask(post_with("/www?secret", "authorization: secret\r\nx-request-id: secret\r\n", b"secret")).await;
+    house.ask(post_with("/circleci?secret", "authorization: yes\r\nsecret: secret\r\n", b"secret")).await;
+    house.ask(get("/secret")).await;
+    // It is logged before the last byte of the answer is sent.
+    let text = captured.text();
+    assert!(!text.contains("secret"), "{text}");
+    let answered: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line["message"] == "answered")
+        .collect();
+    let table = [("fastly", 401, None), ("circleci", 204, Some(6)), ("unknown", 404, None)];
+    assert_eq!(answered.len(), table.len());
+    for (line, (route, status, size_bytes)) in answered.iter().zip(table) {
+        let span = &line["span"];
+        assert_eq!((&span["route"], &span["status"]), (&route.into(), &status.into()), "{line}");
+        assert_eq!(span["size_bytes"].as_u64(), size_bytes, "{line}");
+        assert!(line["took_ms"].is_number() && span["request_id"].is_string(), "{line}");
+    }
+}

@@ -1,0 +1,141 @@
+//! The telemetry endpoint: is the process alive, can it take data, what has it counted.
+//!
+//! In: requests on an address that is not public. Out: `/healthz`, `/readyz`, `/metrics`.
+//! Leaves to others: the connections (`server::serve`) and the statuses (`server::reply`), which it shares with the
+//! front door.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tower::{BoxError, Service, service_fn};
+
+use super::Metrics;
+use crate::server::reply::{self, Reply};
+
+/// Whether data can be taken now, else why not.
+type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What the telemetry endpoint shows.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    metrics: Metrics,
+    ready: Ready,
+}
+
+// === impl Admin ===
+
+impl Admin {
+    pub(crate) fn new(
+        metrics: Metrics,
+        ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { metrics, ready: Arc::new(ready) }
+    }
+
+    /// The service behind the telemetry port.
+    pub(crate) fn service(
+        self,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<impl Body<Data = Bytes, Error = BoxError> + Send + 'static>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static {
+        service_fn(move |request: Request<Incoming>| {
+            let reply = self.reply(request.method(), request.uri().path());
+            let response = reply::for_method(request.method(), reply);
+            async move { Ok(response) }
+        })
+    }
+
+    fn reply(&self, method: &Method, path: &str) -> Reply {
+        let known = matches!(path, "/healthz" | "/readyz" | "/metrics");
+        if known && !matches!(*method, Method::GET | Method::HEAD) {
+            return reply::method_not_allowed("GET, HEAD");
+        }
+        match path {
+            "/healthz" => reply::text("ok\n"),
+            "/readyz" => match (self.ready)() {
+                Ok(()) => reply::text("ready\n"),
+                Err(reason) => reply::not_ready(&reason),
+            },
+            "/metrics" => reply::metrics(self.metrics.render()),
+            _ => reply::not_found(),
+        }
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::server::{Shutdown, serve};
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_util::sync::CancellationToken;
+
+    /// The whole response, lower-case, of a telemetry endpoint that can or cannot take data.
+    async fn ask(request_line: &str, is_ready: &'static AtomicBool) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let ready = || if is_ready.load(Ordering::SeqCst) { Ok(()) } else { Err("the queue is full".into()) };
+        let service = Admin::new(Metrics::new(), ready).service();
+        let shutdown = Shutdown { token: CancellationToken::new(), grace: Duration::ZERO };
+        tokio::spawn(serve(listener, service, Duration::from_secs(60), shutdown));
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        let head = format!("{request_line} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        response.to_ascii_lowercase()
+    }
+
+    static READY: AtomicBool = AtomicBool::new(true);
+    static NOT_READY: AtomicBool = AtomicBool::new(false);
+
+    #[tokio::test]
+    async fn is_healthy_whether_or_not_it_can_take_data() {
+        for ready in [&READY, &NOT_READY] {
+            assert!(ask("GET /healthz", ready).await.starts_with("http/1.1 200 "));
+        }
+    }
+
+    #[tokio::test]
+    async fn says_why_it_is_not_ready() {
+        assert!(ask("GET /readyz?verbose", &READY).await.starts_with("http/1.1 200 "));
+        let response = ask("GET /readyz", &NOT_READY).await;
+        assert!(response.starts_with("http/1.1 503 "), "{response}");
+        assert!(response.ends_with(r#"{"reason":"the queue is full"}"#), "{response}");
+    }
+
+    #[tokio::test]
+    async fn shows_metrics_as_prometheus_reads_them() {
+        let response = ask("GET /metrics", &READY).await;
+        assert!(response.contains("content-type: text/plain; version=0.0.4\r\n"), "{response}");
+        assert!(response.contains("\notelcol_process_uptime "), "{response}");
+    }
+
+    #[tokio::test]
+    async fn head_has_no_body_and_other_methods_and_paths_are_refused() {
+        let response = ask("HEAD /metrics", &READY).await;
+        assert!(response.starts_with("http/1.1 200 ") && response.ends_with("\r\n\r\n"), "{response}");
+        let response = ask("POST /healthz", &READY).await;
+        assert!(response.starts_with("http/1.1 405 ") && response.contains("\r\nallow: get, head\r\n"));
+        assert!(ask("GET /fastly", &READY).await.starts_with("http/1.1 404 "));
+    }
+}

@@ -1,0 +1,213 @@
+//! Logs: structured, on stderr, with nothing in them that a sender or an operator keeps secret.
+//!
+//! In: the `telemetry.logs` configuration. Out: one subscriber for the process.
+//! Leaves to others: what is worth a line. Bodies, header values and signatures never are.
+
+use std::error::Error;
+use std::fmt;
+use std::io::IsTerminal;
+use std::panic::{self, PanicHookInfo};
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber, error};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry, fmt as lines};
+
+use crate::config::{LogFormat, LogsConfig};
+
+/// Crates below this one whose `info` is about their insides.
+const NOISY: [&str; 6] = ["h2", "hyper", "hyper_util", "hyper_rustls", "rustls", "tower"];
+
+/// Starts the logs of the process. A second call changes nothing.
+pub(crate) fn init(config: &LogsConfig) {
+    let subscriber = subscriber(config, std::io::stderr, Destination::of_stderr());
+    // The only error is that there is one already.
+    if tracing::subscriber::set_global_default(subscriber).is_err() {
+        tracing::debug!("logs are already started");
+    }
+}
+
+/// From now on a panic is a log line that says where. What it says is shown only where the program's text says it:
+/// a message that was put together at run time can hold a piece of somebody's data.
+pub(crate) fn log_panics() {
+    panic::set_hook(Box::new(log_panic));
+}
+
+/// An error and all its causes, as one line.
+pub(crate) fn chain<'a>(error: &'a (dyn Error + 'static)) -> Chain<'a> {
+    Chain(error)
+}
+
+/// Shows an error with all its causes, each once.
+#[derive(Debug)]
+pub(crate) struct Chain<'a>(&'a (dyn Error + 'static));
+
+/// Who reads the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Destination {
+    Terminal,
+    File,
+}
+
+// === impl Destination ===
+
+impl Destination {
+    fn of_stderr() -> Self {
+        if std::io::stderr().is_terminal() { Self::Terminal } else { Self::File }
+    }
+}
+
+// === impl Chain ===
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.0.to_string();
+        f.write_str(&shown)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            // Some errors repeat their cause in their own words.
+            if !shown.ends_with(&text) {
+                write!(f, ": {text}")?;
+                shown = text;
+            }
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+fn subscriber<W>(config: &LogsConfig, writer: W, to: Destination) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let mut layer = lines::layer().with_writer(writer);
+    // On a terminal the default stands: colours, unless NO_COLOR says otherwise.
+    if to == Destination::File {
+        layer = layer.with_ansi(false);
+    }
+    let layer = match config.format {
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Text => layer.boxed(),
+    };
+    Registry::default().with(layer.with_filter(filter(config.level)))
+}
+
+fn filter(level: Level) -> Targets {
+    // Their trace shows frames, and with them what is in them.
+    let below = if level >= Level::DEBUG { Level::DEBUG } else { level.min(Level::WARN) };
+    Targets::new()
+        .with_default(LevelFilter::from_level(level))
+        .with_targets(NOISY.map(|target| (target, LevelFilter::from_level(below))))
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("not shown");
+    error!(location, message, "panicked");
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::subscriber::{DefaultGuard, set_default};
+    use tracing::{debug, info, trace, warn};
+
+    use super::*;
+
+    /// What was logged on this thread since it was made.
+    #[derive(Clone, Default)]
+    pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        pub(crate) fn start(level: Level, format: LogFormat) -> (Self, DefaultGuard) {
+            let captured = Self::default();
+            let writer = captured.clone();
+            let config = LogsConfig { level, format };
+            let guard = set_default(subscriber(&config, move || writer.clone(), Destination::File));
+            (captured, guard)
+        }
+
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{said}")]
+    struct Said {
+        said: &'static str,
+        #[source]
+        source: Option<Box<Said>>,
+    }
+
+    fn said(said: &'static str, source: Option<Said>) -> Said {
+        Said { said, source: source.map(Box::new) }
+    }
+
+    #[test]
+    fn a_chain_shows_every_cause_once() {
+        let causes = said("could not connect", Some(said("io error: refused", Some(said("refused", None)))));
+        assert_eq!(chain(&causes).to_string(), "could not connect: io error: refused");
+        let causes = said("could not append", Some(said("disk is full", None)));
+        assert_eq!(chain(&causes).to_string(), "could not append: disk is full");
+    }
+
+    #[test]
+    fn the_level_bounds_what_is_shown() {
+        let (captured, _guard) = Captured::start(Level::INFO, LogFormat::Text);
+        debug!("hidden");
+        info!(lines = 3, "shown");
+        assert!(captured.text().ends_with("shown lines=3\n"), "{}", captured.text());
+        assert_eq!(captured.text().lines().count(), 1);
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let (captured, _guard) = Captured::start(Level::INFO, LogFormat::Json);
+        info!(lines = 3, "accepted");
+        let line: serde_json::Value = serde_json::from_str(&captured.text()).unwrap();
+        assert_eq!((&line["message"], &line["lines"]), (&"accepted".into(), &3.into()));
+    }
+
+    #[test]
+    fn libraries_keep_to_warnings_unless_debug_is_asked_for_and_never_trace() {
+        let say = || {
+            warn!(target: "hyper::proto", "warning");
+            info!(target: "rustls", "information");
+            debug!(target: "h2::codec", "detail");
+            trace!(target: "h2::codec", "frame");
+        };
+        let words = |level| {
+            let (captured, _guard) = Captured::start(level, LogFormat::Text);
+            say();
+            let text = captured.text();
+            text.lines().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(words(Level::ERROR), [""; 0]);
+        assert_eq!(words(Level::INFO), ["warning"]);
+        assert_eq!(words(Level::TRACE), ["warning", "information", "detail"]);
+    }
+
+    #[test]
+    fn starting_the_logs_twice_is_no_error() {
+        let config = LogsConfig { level: Level::ERROR, format: LogFormat::Text };
+        init(&config);
+        init(&config);
+    }
+}
