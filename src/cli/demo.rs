@@ -3,7 +3,7 @@
 //! In:  nothing. Out: what was posted, what the relay answered, and the traces that a collector got of it.
 //! Promises: what is shown was really posted over HTTP, to a relay like any other; nothing leaves the machine and
 //! nothing stays on it.
-//! Leaves to others: everything that a relay does ([`App`]), drawing ([`super::waterfall`]).
+//! Leaves to others: everything that a relay does ([`crate::app::App`]), drawing ([`super::waterfall`]).
 
 mod script;
 
@@ -35,6 +35,8 @@ pub(crate) struct DemoArgs {}
 
 /// How long the traces may take to arrive: many times what they need on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// What shells report for a process that SIGINT ended.
+const INTERRUPTED: u8 = 130;
 
 /// Why the demonstration could not be shown to its end.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,8 @@ enum DemoError {
     Answer { what: &'static str, status: StatusCode, expected: StatusCode, body: String },
     #[error("after {} s the collector still had not got {}", patience.as_secs(), missing.join(", "))]
     Missing { missing: Vec<String>, patience: Duration },
+    #[error("interrupted")]
+    Interrupted,
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
 }
@@ -66,6 +70,7 @@ pub(crate) fn run(_args: &DemoArgs, terminal: &Terminal) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough (`| head`).
         Err(DemoError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(DemoError::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => fail(&error),
     }
 }
@@ -88,8 +93,12 @@ async fn demonstrate(terminal: &Terminal, out: &mut impl Write) -> Result<(), De
         drop(curtain);
         played
     };
-    let (played, ()) = tokio::join!(play, stage.run_until(async { drop(fallen.await) }));
-    played
+    let both = async { tokio::join!(play, stage.run_until(async { drop(fallen.await) })).0 };
+    tokio::select! {
+        played = both => played,
+        // Without it the process would end before the stage is cleared.
+        Ok(()) = tokio::signal::ctrl_c() => Err(DemoError::Interrupted),
+    }
 }
 
 async fn play(

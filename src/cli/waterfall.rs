@@ -17,6 +17,8 @@ mod line;
 
 mod layout;
 
+mod glyphs;
+
 mod draw;
 
 pub(crate) use draw::draw;

@@ -1,9 +1,12 @@
+use std::path::Path;
+
 use bytes::Bytes;
+use clap::Parser;
 use serde_json::{Value, json};
 
 use super::findings::{Outgoing, Report};
 use super::offline::{Offline, relay_offline};
-use super::{Source, document, text};
+use super::{CheckArgs, Format, Source, check, document, text};
 use crate::config::terminal::{Charset, Colour, Terminal};
 use crate::otlp::Signal;
 use crate::receiver::{Ignored, Item, Reading, Rejected, Repair};
@@ -279,4 +282,62 @@ circleci: 1 accepted
 1 request to /v1/traces (1 span)
 "
     );
+}
+
+#[derive(Debug, clap::Parser)]
+struct Command {
+    #[command(flatten)]
+    check: CheckArgs,
+}
+
+fn parsed(arguments: &[&str]) -> Result<CheckArgs, clap::error::ErrorKind> {
+    let arguments = ["check"].iter().chain(arguments);
+    Command::try_parse_from(arguments).map(|command| command.check).map_err(|error| error.kind())
+}
+
+#[test]
+fn arguments_are_what_the_help_says() {
+    let args = parsed(&["--from", "circleci", "--format", "json", "batch.ndjson"]).unwrap();
+    assert_eq!((args.from, args.format), (Some(Source::CircleCi), Format::Json));
+    assert_eq!(args.file.as_deref(), Some(Path::new("batch.ndjson")));
+    let args = parsed(&["-"]).unwrap();
+    assert_eq!((args.from, args.format, args.file.as_deref()), (None, Format::Text, Some(Path::new("-"))));
+    assert!(parsed(&[]).unwrap().file.is_none());
+    assert_eq!(parsed(&["--from", "github"]).unwrap_err(), clap::error::ErrorKind::InvalidValue);
+    assert_eq!(parsed(&["a", "b"]).unwrap_err(), clap::error::ErrorKind::UnknownArgument);
+}
+
+#[test]
+fn the_exit_code_tells_accepted_from_rejected_and_from_unreadable() {
+    let directory = tempfile::tempdir().unwrap();
+    let batch = directory.path().join("batch.ndjson");
+    let lines = include_str!("../demo/fastly.ndjson");
+    let args = CheckArgs { from: None, format: Format::Json, file: Some(batch.clone()) };
+
+    std::fs::write(&batch, lines).unwrap();
+    assert_eq!(check(&args, &terminal(80), &mut Vec::new()).unwrap(), 1);
+    std::fs::write(&batch, lines.lines().next().unwrap()).unwrap();
+    assert_eq!(check(&args, &terminal(80), &mut Vec::new()).unwrap(), 0);
+    std::fs::remove_file(&batch).unwrap();
+    assert!(check(&args, &terminal(80), &mut Vec::new()).is_err());
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    struct Closed;
+    impl std::io::Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let batch = directory.path().join("batch.ndjson");
+    std::fs::write(&batch, include_str!("../demo/fastly.ndjson")).unwrap();
+    for format in [Format::Text, Format::Json] {
+        let args = CheckArgs { from: Some(Source::Fastly), format, file: Some(batch.clone()) };
+        assert_eq!(check(&args, &terminal(80), &mut Closed).unwrap(), 1);
+    }
 }

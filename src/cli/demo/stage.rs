@@ -11,6 +11,9 @@ use crate::config::{Config, ConfigError, Environment};
 pub(super) const FASTLY_PATH: &str = "/fastly";
 pub(super) const CIRCLECI_PATH: &str = "/circleci";
 
+/// Names for the temporary directory that are tried.
+const MAX_ATTEMPTS: u32 = 100;
+
 /// A relay that is bound, and what it leaves on disk.
 pub(super) struct Stage {
     app: App,
@@ -84,9 +87,19 @@ telemetry:
 
 impl Scratch {
     fn new() -> io::Result<Self> {
-        let directory = std::env::temp_dir().join(format!("spanrelay-demo-{}", std::process::id()));
-        // Fails if somebody else made it first: it would be theirs.
-        std::fs::create_dir(&directory)?;
+        let base = format!("spanrelay-demo-{}", std::process::id());
+        let mut attempt = 0;
+        let directory = loop {
+            let directory = std::env::temp_dir().join(format!("{base}-{attempt}"));
+            // Only a directory that was not there is ours.
+            match std::fs::create_dir(&directory) {
+                Ok(()) => break directory,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_ATTEMPTS => {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        };
         Ok(Self(directory))
     }
 }
@@ -123,7 +136,8 @@ mod tests {
 
     #[test]
     fn the_scratch_directory_goes_with_its_value() {
-        let scratch = Scratch::new().unwrap();
+        let (scratch, other) = (Scratch::new().unwrap(), Scratch::new().unwrap());
+        assert_ne!(scratch.0, other.0);
         let directory = scratch.0.clone();
         std::fs::write(directory.join("rejected.ndjson"), "{}").unwrap();
         drop(scratch);

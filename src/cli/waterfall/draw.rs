@@ -1,5 +1,6 @@
 //! The drawing itself.
 
+use super::glyphs::Glyphs;
 use super::layout::{GAP, Layout, Range, ServiceColumn, Widest};
 use super::line::{Line, Paint};
 use super::text::{fit, harmless, width};
@@ -12,18 +13,6 @@ use crate::config::terminal::{Charset, Terminal};
 const MAX_ROWS: usize = 200;
 /// Attributes of an event that are named.
 const SHOWN_ATTRIBUTES: usize = 4;
-
-/// The characters that a drawing is made of.
-#[derive(Debug, Clone, Copy)]
-struct Glyphs {
-    fork: &'static str,
-    corner: &'static str,
-    trunk: &'static str,
-    blank: &'static str,
-    bar: char,
-    point: char,
-    event: char,
-}
 
 /// Everything that the rows of one drawing share.
 struct Drawing<'a> {
@@ -310,51 +299,4 @@ fn wrapped(facts: &[String], columns: usize) -> Vec<Line> {
 /// `1 span`, `3 spans`.
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
-// === impl Oddity ===
-
-impl Oddity {
-    fn mark(self) -> char {
-        match self {
-            Self::MissingParent => '?',
-            Self::Circle => '@',
-            Self::DuplicateId => '=',
-        }
-    }
-
-    fn legend(self) -> &'static str {
-        match self {
-            Self::MissingParent => "? its parent span is not here",
-            Self::Circle => "@ its parents form a circle",
-            Self::DuplicateId => "= an earlier span has the same id",
-        }
-    }
-}
-
-// === impl Glyphs ===
-
-impl Glyphs {
-    fn of(charset: Charset) -> Self {
-        match charset {
-            Charset::Unicode => Self {
-                fork: "├─ ",
-                corner: "└─ ",
-                trunk: "│  ",
-                blank: "   ",
-                bar: '█',
-                point: '▏',
-                event: '◆',
-            },
-            Charset::Ascii => Self {
-                fork: "|- ",
-                corner: "`- ",
-                trunk: "|  ",
-                blank: "   ",
-                bar: '=',
-                point: '|',
-                event: '*',
-            },
-        }
-    }
 }
