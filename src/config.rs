@@ -3,12 +3,11 @@
 
 pub(crate) mod secret;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 
 pub(crate) use secret::Secret;
 
@@ -131,7 +130,7 @@ pub(crate) struct ExporterConfig {
     pub(crate) batch: BatchConfig,
     pub(crate) compression: Compression,
     /// Values are marked sensitive.
-    pub(crate) headers: BTreeMap<HeaderName, HeaderValue>,
+    pub(crate) headers: HeaderMap,
     /// Headers of one signal only (`OTEL_EXPORTER_OTLP_TRACES_HEADERS` and its kin); they win over `headers`.
     pub(crate) signal_headers: SignalHeaders,
     /// Of one attempt.
@@ -144,9 +143,9 @@ pub(crate) struct ExporterConfig {
 /// Headers that only requests of one signal carry.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SignalHeaders {
-    pub(crate) traces: BTreeMap<HeaderName, HeaderValue>,
-    pub(crate) logs: BTreeMap<HeaderName, HeaderValue>,
-    pub(crate) metrics: BTreeMap<HeaderName, HeaderValue>,
+    pub(crate) traces: HeaderMap,
+    pub(crate) logs: HeaderMap,
+    pub(crate) metrics: HeaderMap,
 }
 
 /// `exporters.otlp_http.encoding`

@@ -1,0 +1,5 @@
+use super::*;
+
+pub(super) fn config_for(base: &str) -> ExporterConfig {
+    todo!("{base}")
+}
