@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn caps_a_retry_after_that_would_stop_the_relay() {
-        for value in ["86400", "99999999999999999999999", "Wed, 21 Oct 2115 07:28:00 GMT"] {
+        for value in ["86400", "99999999999999999999999", "Mon, 21 Oct 2115 07:28:00 GMT"] {
             assert_eq!(asked(value), Some(MAX_RETRY_AFTER), "{value}");
         }
     }
