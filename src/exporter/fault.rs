@@ -12,6 +12,10 @@ use tower::timeout::error::Elapsed;
 
 use super::response::printable;
 
+/// How hyper puts it that a server said something before it was asked, as HTTP/2 servers do. It has no other way to
+/// tell.
+const SPOKE_FIRST: &str = "unexpected message from connection";
+
 /// What went wrong with `endpoint` (host and port), and what to look at.
 pub(super) fn describe(endpoint: &str, timeout: Duration, error: &(dyn Error + 'static)) -> String {
     if find::<Elapsed>(error).is_some() {
@@ -24,7 +28,7 @@ pub(super) fn describe(endpoint: &str, timeout: Duration, error: &(dyn Error + '
         if error.is_incomplete_message() {
             return format!("{endpoint} closed the connection without an answer");
         }
-        if error.is_parse() {
+        if error.is_parse() || chain(error).contains(SPOKE_FIRST) {
             return format!(
                 "{endpoint} does not answer in HTTP/1.1: is this its OTLP/HTTP port (usually 4318), not the one \
                  for gRPC (4317) or for TLS?"

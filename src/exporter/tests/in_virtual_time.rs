@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use http::{Response, header};
 use http_body_util::Full;
@@ -31,26 +32,32 @@ fn config() -> ExporterConfig {
 }
 
 /// A collector that gives one answer after another, and notes when it was asked.
-fn script(
-    answers: impl IntoIterator<Item = Answer>,
-) -> (
-    impl tower::Service<ExportRequest, Response = Response<Full<Bytes>>, Error = std::io::Error, Future: Send>
-    + Clone
-    + Send
-    + Sync
-    + 'static,
-    Arc<Mutex<Vec<Instant>>>,
-) {
+#[derive(Clone)]
+struct Script {
+    answers: Arc<Mutex<std::vec::IntoIter<Answer>>>,
+    asked: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl tower::Service<ExportRequest> for Script {
+    type Response = Response<Full<Bytes>>;
+    type Error = std::io::Error;
+    type Future = std::future::Ready<Answer>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: ExportRequest) -> Self::Future {
+        self.asked.lock().unwrap().push(Instant::now());
+        let answer = self.answers.lock().unwrap().next();
+        std::future::ready(answer.expect("the script has an answer for every request"))
+    }
+}
+
+fn script(answers: impl IntoIterator<Item = Answer>) -> (Script, Arc<Mutex<Vec<Instant>>>) {
     let answers: Vec<_> = answers.into_iter().collect();
-    let answers = Arc::new(Mutex::new(answers.into_iter()));
     let asked = Arc::new(Mutex::new(Vec::new()));
-    let notes = Arc::clone(&asked);
-    let service = service_fn(move |_: ExportRequest| {
-        notes.lock().unwrap().push(Instant::now());
-        let answer = answers.lock().unwrap().next().expect("the script has an answer for every request");
-        async move { answer }
-    });
-    (service, asked)
+    (Script { answers: Arc::new(Mutex::new(answers.into_iter())), asked: Arc::clone(&asked) }, asked)
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderName, HeaderValue, Method, Version};
 use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use super::collector::{Answer, Collector};
 use super::*;
+use crate::exporter::fault;
 use crate::exporter::otlp_http::ExportRequest;
 
 /// Far beyond what any of these tests takes; only so that a defect fails instead of hanging.
@@ -253,6 +255,10 @@ impl Pki {
         let directory = tempfile::tempdir().unwrap();
         let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        // of its own, or another authority would be taken for this one with a wrong key
+        authority
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, directory.path().to_string_lossy().into_owned());
         authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let root = authority.self_signed(&authority_key).unwrap();
         let issuer = rcgen::Issuer::new(authority, authority_key);
@@ -309,29 +315,49 @@ async fn delivers_over_tls_with_a_private_authority_and_a_client_certificate() {
 }
 
 #[tokio::test]
-async fn says_what_is_wrong_with_a_downstream_that_cannot_be_talked_to() {
+async fn says_what_is_wrong_with_the_tls_of_a_downstream() {
     let pki = Pki::new();
-    let (_tls, config) = pki.collector().await;
-    let wrong_authority = {
-        let mut config = config.clone();
-        config.tls.ca_file = Pki::new().file("ca.pem");
-        config
-    };
-    drop(wrong_authority);
+    let (_collector, config) = pki.collector().await;
+    let mut stranger = config.clone();
+    let other = Pki::new();
+    stranger.tls.ca_file = other.file("ca.pem");
+    let said = failure_of(&stranger).await;
+    assert!(said.contains("certificate") && said.contains("tls.ca_file"), "{said}");
+
     let mut wrong_name = config.clone();
     wrong_name.traces_endpoint =
         config.traces_endpoint.to_string().replace("localhost", "127.0.0.1").parse().unwrap();
     let said = failure_of(&wrong_name).await;
-    assert!(said.contains("certificate"), "{said}");
+    assert!(said.starts_with("TLS with 127.0.0.1:") && said.contains("certificate"), "{said}");
 
-    let plain = Collector::start(|_, _| Answer::Close).await;
-    let mut tls_to_plain = config.clone();
+    let plain = Collector::start(|_, _| Answer::ok()).await;
+    let mut tls_to_plain = config;
     tls_to_plain.traces_endpoint = format!("https://localhost:{}/", plain.address.port()).parse().unwrap();
     let said = failure_of(&tls_to_plain).await;
-    assert!(said.starts_with("TLS with localhost:"), "{said}");
+    assert!(said.starts_with("TLS with localhost:") && said.contains("http://"), "{said}");
+}
 
-    let said = failure_of(&config_for(&plain.url())).await;
-    assert!(said.ends_with("closed the connection without an answer"), "{said}");
+#[tokio::test]
+async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on() {
+    let closing = Collector::start(|_, _| Answer::Close).await;
+    let said = failure_of(&config_for(&closing.url())).await;
+    assert_eq!(said, format!("{} closed the connection without an answer", closing.address));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // the first bytes of an HTTP/2 server, as gRPC has it
+    tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        tcp.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let mut request = [0; 1024];
+        while tcp.read(&mut request).await.is_ok_and(|read| read > 0) {}
+    });
+    let said = failure_of(&config_for(&format!("http://{address}"))).await;
+    assert!(said.contains("does not answer in HTTP/1.1") && said.contains("4318"), "{said}");
+
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let said = failure_of(&config_for(&format!("http://{address}"))).await;
+    assert_eq!(said, format!("connection refused by {address}: is a Collector listening there?"));
 }
 
 /// What the log would say about the first attempt.
@@ -340,7 +366,7 @@ async fn failure_of(config: &ExporterConfig) -> String {
     let endpoint = post.endpoints()[0].clone();
     let request = ExportRequest { signal: Signal::Traces, body: Bytes::from_static(b"{}") };
     let error = tokio::time::timeout(PATIENCE, post.call(request)).await.unwrap().unwrap_err();
-    super::super::fault::describe(&endpoint, config.timeout, &error)
+    fault::describe(&endpoint, config.timeout, &error)
 }
 
 #[tokio::test]
