@@ -5,7 +5,7 @@
 //! unsettled and the queue still has it. At most `max_in_flight` requests are on the wire.
 //!
 //! The way of an export: [`delivery`] takes it from the channel and, with `delivery: batch`, merges it with others
-//! ([`batch`]). Then the tower stack, outermost first:
+//! ([`batch`]). Then the tower [`stack`], outermost first:
 //!
 //! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took
 //! 2. [`retry`]: sends again, with growing pauses, what the downstream did not take for no fault of the data
@@ -21,6 +21,8 @@ mod batch;
 mod encode;
 
 mod observe;
+
+mod stack;
 
 mod otlp_http;
 
@@ -58,7 +60,8 @@ use batch::Batcher;
 use delivery::Delivery;
 use encode::{Encoder, NoProtobuf};
 use observe::Observe;
-use otlp_http::{Post, SendExports, TargetError};
+use otlp_http::{Post, TargetError};
+use stack::SendExports;
 
 /// One request that is to leave.
 #[derive(Debug)]
@@ -95,9 +98,9 @@ pub(crate) struct LogRejects;
 /// Why the exporter cannot be built from its configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExporterError {
-    #[error("exporters.otlp_http: {0}")]
+    #[error(transparent)]
     Target(#[from] TargetError),
-    #[error("exporters.otlp_http: {0}")]
+    #[error(transparent)]
     Encoding(#[from] NoProtobuf),
 }
 
@@ -133,7 +136,7 @@ impl Exporter {
     /// queue's bound until they are settled.
     pub(crate) async fn run(self, exports: UnboundedReceiver<Export>, stop: CancellationToken) {
         let Self { config, post, encoder, metrics, rejects, wall_clock } = self;
-        let stack = otlp_http::stack(post.clone(), post.endpoints(), &config, metrics.clone(), wall_clock);
+        let stack = stack::stack(post.clone(), post.endpoints(), &config, metrics.clone(), wall_clock);
         deliver(Observe::new(stack, encoder, metrics, rejects), &config, exports, stop).await;
     }
 }

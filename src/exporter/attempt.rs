@@ -17,13 +17,13 @@ use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use super::fault;
-use super::otlp_http::ExportRequest;
 use super::outage::Outage;
-use super::outcome::Outcome;
+use super::outcome::{Outcome, meaning_of};
 use super::response;
 use super::retry::retry_after;
+use super::stack::ExportRequest;
 use crate::otlp::Signal;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{ExportOutcome, Metrics};
 
 /// The middleware.
 #[derive(Clone)]
@@ -104,7 +104,7 @@ impl Judge {
         let body =
             tokio::time::timeout(left, response::read_body(body)).await.ok().flatten().unwrap_or_default();
 
-        if head.status.is_success() {
+        if meaning_of(head.status) == ExportOutcome::Sent {
             let partial = response::partial_success(&head.headers, &body);
             return Outcome::of_response(head.status, String::new(), None, partial);
         }

@@ -31,22 +31,25 @@ pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    #[error("cannot read {key} {}", path.display())]
+    #[error("exporters.otlp_http: cannot read {key} {}", path.display())]
     Read {
         key: &'static str,
         path: PathBuf,
         #[source]
         source: pem::Error,
     },
-    #[error("{key} {} holds no usable certificate", path.display())]
+    #[error("exporters.otlp_http: {key} {} holds no usable certificate", path.display())]
     NoCertificate { key: &'static str, path: PathBuf },
-    #[error("tls.cert_file and tls.key_file belong together, but {missing} is not set")]
+    #[error("exporters.otlp_http: tls.cert_file and tls.key_file belong together, but {missing} is not set")]
     Incomplete { missing: &'static str },
-    #[error("the system has no root certificates: install its ca-certificates package, or set tls.ca_file")]
+    #[error(
+        "exporters.otlp_http: the system has no root certificates: install its ca-certificates package, or set \
+         tls.ca_file"
+    )]
     NoRoots(#[source] io::Error),
-    #[error("the client certificate cannot be used")]
+    #[error("exporters.otlp_http: the client certificate (tls.cert_file, tls.key_file) cannot be used")]
     Client(#[source] rustls::Error),
-    #[error("TLS cannot be set up")]
+    #[error("exporters.otlp_http: TLS cannot be set up")]
     Provider(#[source] rustls::Error),
 }
 

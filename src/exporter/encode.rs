@@ -32,7 +32,7 @@ type ProtobufError = Box<dyn std::error::Error + Send + Sync>;
 
 /// `encoding: protobuf` is not part of this build.
 #[derive(Debug, thiserror::Error)]
-#[error("encoding protobuf is not available, use json")]
+#[error("exporters.otlp_http: encoding protobuf is not available, use json")]
 pub(crate) struct NoProtobuf;
 
 /// Why a request cannot be put on the wire: permanent, it is the data.

@@ -14,9 +14,9 @@ use tracing::warn;
 
 use super::batch::Batch;
 use super::encode::Encoder;
-use super::otlp_http::{ExportRequest, SendExports};
 use super::outcome::Outcome;
 use super::response::{PartialSuccess, printable};
+use super::stack::{ExportRequest, SendExports};
 use super::{RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::queue::Settled;

@@ -1,31 +1,28 @@
-//! OTLP/HTTP: where each signal goes, what every request carries, and the tower stack that sends it.
+//! OTLP/HTTP: where each signal goes and what every request carries.
 //!
 //! In: [`ExportRequest`]s. Out: POSTs. Promises: the URL's path and query are kept as configured; user information in
 //! it becomes an `authorization` header and is shown nowhere; the body's own headers cannot be configured away.
 
-use std::convert::Infallible;
-use std::fmt::Write;
+mod basic_auth;
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::uri::{Authority, Scheme};
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
-use http_body::Body;
 use http_body_util::Full;
 use hyper_util::client::legacy::{Error as ClientError, ResponseFuture};
-use tokio::sync::Semaphore;
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::Service;
 
-use super::attempt::{Attempt, Judge};
 use super::client::{self, HttpClient, TlsError};
-use super::outcome::Outcome;
-use super::retry::Backoff;
+use super::stack::ExportRequest;
 use crate::config::{Compression, Encoding, ExporterConfig};
 use crate::otlp::Signal;
-use crate::telemetry::metrics::Metrics;
 
+use basic_auth::basic_authorization;
+
+const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
 /// Headers that describe the body or the connection. They are ours: a configured one would contradict what is sent.
 const OWN_HEADERS: [HeaderName; 7] = [
     header::CONTENT_TYPE,
@@ -36,13 +33,6 @@ const OWN_HEADERS: [HeaderName; 7] = [
     header::UPGRADE,
     header::TE,
 ];
-
-/// One request, ready to be sent as often as it takes: clones share the body.
-#[derive(Debug, Clone)]
-pub(super) struct ExportRequest {
-    pub(super) signal: Signal,
-    pub(super) body: Bytes,
-}
 
 /// Where one signal goes and what its requests carry.
 #[derive(Debug, Clone)]
@@ -56,9 +46,9 @@ struct Target {
 /// Why requests could not be sent at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
-    #[error("{signal} endpoint: an address must begin with http:// or https://")]
+    #[error("exporters.otlp_http: the {signal} endpoint must begin with http:// or https://")]
     Scheme { signal: Signal },
-    #[error("{signal} endpoint: the address names no host")]
+    #[error("exporters.otlp_http: the {signal} endpoint names no host")]
     Host { signal: Signal },
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -67,50 +57,13 @@ pub(crate) enum TargetError {
 /// The innermost service: one POST, answered when the head of the response is there.
 #[derive(Clone)]
 pub(super) struct Post {
+    /// The stack is cloned for every export; the client is a large value of many parts.
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     client: HttpClient,
-    targets: Arc<[Target; Signal::ALL.len()]>,
-}
-
-/// What the stack is to those above it: every request ends in an outcome.
-pub(super) trait SendExports:
-    Service<ExportRequest, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + 'static
-{
-}
-
-/// The way out, outermost first. `observe` stands around it, where the receipts are. `endpoints` are for the log.
-pub(super) fn stack<S, B>(
-    post: S,
-    endpoints: [String; Signal::ALL.len()],
-    config: &ExporterConfig,
-    metrics: Metrics,
-    wall_clock: fn() -> SystemTime,
-) -> impl SendExports
-where
-    S: Service<ExportRequest, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-{
-    // as in the Collector, no time-out is one that never comes
-    let timeout = Some(config.timeout).filter(|timeout| !timeout.is_zero()).unwrap_or(Duration::MAX);
-    let judge = Arc::new(Judge::new(timeout, endpoints, metrics, wall_clock));
-    let on_the_wire = Arc::new(Semaphore::new(config.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)));
-
-    ServiceBuilder::new()
-        // above all that can fail: sends again until an attempt ends for good
-        .retry(Backoff::new(config.retry_on_failure.clone()))
-        // below retry: an export that pauses between attempts takes no place on the wire from another signal
-        .layer(tower::limit::GlobalConcurrencyLimitLayer::with_semaphore(on_the_wire))
-        // below the limit, so that waiting for a place is not measured; above the timeout, whose error is an outcome too
-        .layer_fn(move |inner| Attempt::new(inner, Arc::clone(&judge)))
-        // bounds one attempt up to the head of its answer: connecting, sending, waiting
-        .timeout(timeout)
-        .service(post)
-}
-
-impl<S> SendExports for S where
-    S: Service<ExportRequest, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + 'static
-{
+    targets: [Target; Signal::ALL.len()],
 }
 
 // === impl Target ===
@@ -161,8 +114,6 @@ impl Target {
     }
 }
 
-const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
-
 fn describe_body(headers: &mut HeaderMap, config: &ExporterConfig) {
     for own in OWN_HEADERS {
         headers.remove(own);
@@ -180,56 +131,6 @@ fn describe_body(headers: &mut HeaderMap, config: &ExporterConfig) {
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(content_encoding));
 }
 
-/// `user:password@` of a URL, as curl and the SDKs understand it.
-fn basic_authorization(authority: &Authority) -> Option<HeaderValue> {
-    let (user_information, _) = authority.as_str().rsplit_once('@')?;
-    let credentials = base64(&percent_decoded(user_information));
-    let mut value = HeaderValue::from_str(&format!("Basic {credentials}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// RFC 3986, section 2.1. What is no escape stays as it is.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let escaped = match (first, tail) {
-            (b'%', [high, low, after @ ..]) => hex_pair(*high, *low).map(|byte| (byte, after)),
-            _ => None,
-        };
-        match escaped {
-            Some((byte, after)) => {
-                decoded.push(byte);
-                rest = after;
-            }
-            None => decoded.push(*first),
-        }
-    }
-    decoded
-}
-
-fn hex_pair(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = (0..3).fold(0u32, |group, n| group << 8 | u32::from(chunk.get(n).copied().unwrap_or(0)));
-        for n in 0..4 {
-            let sextet = (group >> (18 - 6 * n)) & 63;
-            let digit = if n <= chunk.len() { char::from(ALPHABET[sextet as usize]) } else { '=' };
-            text.write_char(digit).expect("writing to memory cannot fail");
-        }
-    }
-    text
-}
-
 // === impl Post ===
 
 impl Post {
@@ -237,12 +138,12 @@ impl Post {
         let [traces, logs, metrics] = Signal::ALL.map(|signal| Target::new(signal, config));
         let targets = [traces?, logs?, metrics?];
         let client = client::client(config, &targets.each_ref().map(|target| &target.uri))?;
-        Ok(Self { client, targets: Arc::new(targets) })
+        Ok(Self { shared: Arc::new(Shared { client, targets }) })
     }
 
     /// Host and port for each signal.
     pub(super) fn endpoints(&self) -> [String; Signal::ALL.len()] {
-        self.targets.each_ref().map(|target| target.endpoint.clone())
+        self.shared.targets.each_ref().map(|target| target.endpoint.clone())
     }
 }
 
@@ -256,7 +157,8 @@ impl Service<ExportRequest> for Post {
     }
 
     fn call(&mut self, request: ExportRequest) -> ResponseFuture {
-        self.client.request(self.targets[request.signal as usize].request(request.body))
+        let Shared { client, targets } = &*self.shared;
+        client.request(targets[request.signal as usize].request(request.body))
     }
 }
 
@@ -270,21 +172,6 @@ mod tests {
         config.traces_endpoint = address.parse().unwrap();
         adjust(&mut config);
         Target::new(Signal::Traces, &config).unwrap()
-    }
-
-    #[test]
-    fn base64_pads_as_the_rfc_shows() {
-        for (plain, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use tokio::time::{Instant, Sleep};
 use tower::retry::Policy;
 use tower::util::rng::{HasherRng, Rng};
 
-use super::otlp_http::ExportRequest;
 use super::outcome::Outcome;
+use super::stack::ExportRequest;
 use crate::config::RetryConfig;
 
 /// A downstream may ask for patience, but a wrong date must not stop the relay for a day: after this it is asked

@@ -94,11 +94,7 @@ impl Rig {
     /// With a mock in the place of the HTTP client.
     fn with_post<S, B>(config: &ExporterConfig, post: S) -> Self
     where
-        S: tower::Service<otlp_http::ExportRequest, Response = http::Response<B>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
+        S: tower::Service<stack::ExportRequest, Response = http::Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<tower::BoxError>,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -106,7 +102,7 @@ impl Rig {
         let config = config.clone();
         Self::run(|seen, metrics, exports, stop| {
             let endpoints = Signal::ALL.map(|_| "mock:4318".to_owned());
-            let stack = otlp_http::stack(post, endpoints, &config, metrics.clone(), wall_clock);
+            let stack = stack::stack(post, endpoints, &config, metrics.clone(), wall_clock);
             let sender = Observe::new(stack, Encoder::new(&config).unwrap(), metrics, seen);
             tokio::spawn(async move { deliver(sender, &config, exports, stop).await })
         })

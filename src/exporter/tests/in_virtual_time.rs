@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tower::service_fn;
 
 use super::*;
-use crate::exporter::otlp_http::ExportRequest;
+use crate::exporter::stack::ExportRequest;
 
 type Answer = Result<Response<Full<Bytes>>, std::io::Error>;
 

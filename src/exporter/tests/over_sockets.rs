@@ -13,7 +13,7 @@ use tower::Service;
 use super::collector::{Answer, Collector};
 use super::*;
 use crate::exporter::fault;
-use crate::exporter::otlp_http::ExportRequest;
+use crate::exporter::stack::ExportRequest;
 
 /// Far beyond what any of these tests takes; only so that a defect fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
