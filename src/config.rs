@@ -42,6 +42,8 @@ mod env;
 
 pub(crate) mod secret;
 
+pub(crate) mod terminal;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

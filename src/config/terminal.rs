@@ -1,0 +1,119 @@
+//! What the terminal can show: its width, colours, and characters beyond ASCII.
+//!
+//! In:  the environment (`COLUMNS`, `NO_COLOR`, `TERM`, `LC_ALL`, `LC_CTYPE`, `LANG`) and standard output itself.
+//! Out: a [`Terminal`], read once at the start of a command that draws.
+//! Leaves to others: drawing.
+
+use std::io::IsTerminal;
+
+/// Width when neither `COLUMNS` nor a terminal says otherwise.
+const DEFAULT_COLUMNS: usize = 80;
+/// Nobody reads wider lines, and a stray `COLUMNS=1000000` must not make lines of a megabyte.
+const MAX_COLUMNS: usize = 400;
+
+/// How to write for whoever reads standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terminal {
+    /// Columns of a line, at least 1.
+    pub(crate) columns: usize,
+    pub(crate) colour: Colour,
+    pub(crate) charset: Charset,
+}
+
+/// Whether ANSI colours are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Ansi,
+    None,
+}
+
+/// The characters that can be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Charset {
+    Unicode,
+    Ascii,
+}
+
+// === impl Terminal ===
+
+impl Terminal {
+    /// Of this process's standard output.
+    pub(crate) fn of_stdout() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a file of config/, where the environment is read")]
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let measured = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        let kind = if std::io::stdout().is_terminal() { Colour::Ansi } else { Colour::None };
+        Self::new(variable, measured, kind)
+    }
+
+    /// `possible` is the colour that would be used if nothing speaks against it. A variable that is set but empty
+    /// counts as unset.
+    fn new(variable: impl Fn(&str) -> Option<String>, measured: Option<usize>, possible: Colour) -> Self {
+        let columns = variable("COLUMNS")
+            .and_then(|columns| columns.trim().parse().ok())
+            .filter(|&columns| columns > 0)
+            .or(measured.filter(|&columns| columns > 0))
+            .unwrap_or(DEFAULT_COLUMNS)
+            .min(MAX_COLUMNS);
+        let plain = variable("NO_COLOR").is_some() || variable("TERM").as_deref() == Some("dumb");
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable);
+        Self {
+            columns,
+            colour: if plain { Colour::None } else { possible },
+            charset: locale.map_or(Charset::Unicode, |locale| Charset::of_locale(&locale)),
+        }
+    }
+}
+
+// === impl Charset ===
+
+impl Charset {
+    /// `de_DE.UTF-8`, `C.utf8`: Unicode. `C`, `POSIX`, `en_US`, `ja_JP.eucJP`: ASCII is all that is sure. No locale
+    /// at all is no statement (containers, Windows), and terminals of today show UTF-8.
+    fn of_locale(locale: &str) -> Self {
+        let locale = locale.to_ascii_lowercase();
+        if locale.contains("utf-8") || locale.contains("utf8") { Self::Unicode } else { Self::Ascii }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terminal(variables: &[(&str, &str)], measured: Option<usize>) -> Terminal {
+        let variable = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, value)| *known == name && !value.is_empty())
+                .map(|(_, value)| (*value).to_owned())
+        };
+        Terminal::new(variable, measured, Colour::Ansi)
+    }
+
+    #[test]
+    fn columns_come_before_the_terminal_and_the_terminal_before_eighty() {
+        assert_eq!(terminal(&[("COLUMNS", "123")], Some(99)).columns, 123);
+        assert_eq!(terminal(&[("COLUMNS", "many")], Some(99)).columns, 99);
+        assert_eq!(terminal(&[("COLUMNS", "0")], None).columns, 80);
+        assert_eq!(terminal(&[], Some(0)).columns, 80);
+        assert_eq!(terminal(&[("COLUMNS", "1000000")], None).columns, 400);
+    }
+
+    #[test]
+    fn no_color_and_a_dumb_terminal_turn_colours_off_and_an_empty_no_color_does_not() {
+        assert_eq!(terminal(&[], None).colour, Colour::Ansi);
+        assert_eq!(terminal(&[("NO_COLOR", "")], None).colour, Colour::Ansi);
+        assert_eq!(terminal(&[("NO_COLOR", "1")], None).colour, Colour::None);
+        assert_eq!(terminal(&[("TERM", "dumb")], None).colour, Colour::None);
+    }
+
+    #[test]
+    fn the_first_locale_variable_that_is_set_decides_on_ascii() {
+        assert_eq!(terminal(&[], None).charset, Charset::Unicode);
+        assert_eq!(terminal(&[("LANG", "de_DE.UTF-8")], None).charset, Charset::Unicode);
+        assert_eq!(terminal(&[("LANG", "C.utf8")], None).charset, Charset::Unicode);
+        assert_eq!(terminal(&[("LANG", "de_DE.UTF-8"), ("LC_ALL", "C")], None).charset, Charset::Ascii);
+        assert_eq!(terminal(&[("LANG", "C"), ("LC_CTYPE", "C.UTF-8")], None).charset, Charset::Unicode);
+        assert_eq!(terminal(&[("LANG", "POSIX")], None).charset, Charset::Ascii);
+    }
+}
