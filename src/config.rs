@@ -41,6 +41,7 @@ mod problem;
 mod env;
 
 pub(crate) mod secret;
+
 pub(crate) mod terminal;
 
 use std::net::SocketAddr;

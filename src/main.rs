@@ -1,6 +1,10 @@
-//! The process: arguments, logging, signals, exit code.
+//! The process: the allocator, and [`spanrelay::cli`], which reads the arguments and runs the command.
+
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    spanrelay::cli::main()
+}

@@ -33,13 +33,13 @@ pub(crate) use offline::relay_offline;
 #[command(after_long_help = JSON_HELP)]
 pub(crate) struct CheckArgs {
     /// Who sent it. Without this a single JSON object with `type` and `webhook` is a CircleCI webhook, and anything
-    /// else a Fastly batch.
+    /// else a Fastly batch
     #[arg(long, value_enum)]
     pub(crate) from: Option<Source>,
-    /// How to write the result.
+    /// How to write the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
-    /// The body of a request; `-` or nothing is standard input.
+    /// The body of a request; `-` or nothing is standard input
     pub(crate) file: Option<PathBuf>,
 }
 
@@ -85,8 +85,7 @@ pub(crate) fn run(args: &CheckArgs, terminal: &Terminal) -> ExitCode {
     match check(args, terminal, &mut out) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // Nobody is left to tell when standard error is closed too.
-            writeln!(io::stderr(), "spanrelay check: {error}").ok();
+            super::complain(format_args!("spanrelay check: {error}"));
             ExitCode::from(UNREADABLE)
         }
     }

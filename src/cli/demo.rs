@@ -76,8 +76,7 @@ pub(crate) fn run(_args: &DemoArgs, terminal: &Terminal) -> ExitCode {
 }
 
 fn fail(error: &DemoError) -> ExitCode {
-    // Nobody is left to tell when standard error is closed too.
-    writeln!(io::stderr(), "spanrelay demo: {error}").ok();
+    super::complain(format_args!("spanrelay demo: {error}"));
     ExitCode::FAILURE
 }
 

@@ -3,6 +3,8 @@
 //! In: URLs as operators write them. Out: complete addresses of the three signals, without user names and passwords in them:
 //! an address is logged, a header value is not, so `user:password@` becomes the `authorization` header that it means.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::Uri;
 use http::uri::Authority;
 
@@ -93,22 +95,7 @@ pub(super) fn percent_decode(text: &str) -> Option<String> {
 fn basic(user: &str) -> Option<String> {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
     let credentials = format!("{}:{}", percent_decode(name)?, percent_decode(password)?);
-    Some(format!("Basic {}", base64(credentials.as_bytes())))
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group =
-            chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for position in 0..4 {
-            let index = (group >> (18 - 6 * position)) & 0x3f;
-            text.push(if position <= chunk.len() { char::from(ALPHABET[index as usize]) } else { '=' });
-        }
-    }
-    text
+    Some(format!("Basic {}", STANDARD.encode(credentials)))
 }
 
 /// `http` takes any text after the host's colon.
@@ -175,15 +162,6 @@ mod tests {
             assert!(Endpoint::parse(url).is_err(), "{url}");
         }
         assert!(Endpoint::parse("http://h/?a=b").unwrap().join(Signal::Traces).is_err());
-    }
-
-    #[test]
-    fn base64_pads_as_the_standard_says() {
-        for (text, encoded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(base64(text.as_bytes()), encoded, "{text}");
-        }
     }
 
     #[test]

@@ -40,10 +40,10 @@ pub(crate) enum Charset {
 
 impl Terminal {
     /// Of this process's standard output.
-    pub(crate) fn of_stdout(environment: &Environment) -> Self {
+    pub(crate) fn of_stdout() -> Self {
         let measured = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
         let kind = if std::io::stdout().is_terminal() { Colour::Ansi } else { Colour::None };
-        Self::new(environment, measured, kind)
+        Self::new(&Environment::of_process(), measured, kind)
     }
 
     /// `possible` is the colour that would be used if nothing speaks against it. A variable that is set but empty

@@ -1,0 +1,109 @@
+//! `spanrelay run`: the relay, from its configuration to its end.
+//!
+//! Promises: a configuration with problems starts nothing, and all of them are on standard error; the first SIGTERM or
+//! SIGINT drains, the second exits at once, also while the relay is still starting.
+
+use std::io;
+use std::process::ExitCode;
+
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::App;
+use crate::config::{Config, Loaded, Sources};
+use crate::telemetry::logging;
+
+/// The configuration cannot be used: `EX_USAGE` of sysexits.h.
+const BAD_CONFIGURATION: u8 = 64;
+
+/// What a shell adds to the number of the signal that ended a program.
+const ENDED_BY_SIGNAL: i32 = 128;
+
+/// The signals that end the relay.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// Runs the relay until a signal ends it.
+pub(super) fn run(sources: &Sources) -> ExitCode {
+    let Loaded { config, notes } = match Config::load(sources) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            super::complain(problems);
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    logging::init(&config.telemetry.logs);
+    logging::log_panics();
+    for note in notes {
+        warn!(note, "about the configuration");
+    }
+    let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return could_not_start(&error),
+    };
+    let code = runtime.block_on(serve(config));
+    // Whatever still blocks a thread has had its time to drain.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(config: Config) -> ExitCode {
+    let shutdown = match Signals::listen() {
+        Ok(signals) => signals.shutdown(),
+        Err(error) => return could_not_start(&error),
+    };
+    let app = match App::bind(config).await {
+        Ok(app) => app,
+        Err(error) => return could_not_start(&error),
+    };
+    info!(server.address = %app.local_addr(), telemetry.address = %app.telemetry_addr(), "started");
+    app.run(shutdown).await;
+    info!("drained");
+    ExitCode::SUCCESS
+}
+
+fn could_not_start(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    error!(error = %logging::chain(error), "could not start");
+    ExitCode::FAILURE
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt })
+    }
+
+    /// Ends at the first signal. From now on the second one ends the process.
+    fn shutdown(mut self) -> impl Future<Output = ()> {
+        let (begin, began) = oneshot::channel();
+        tokio::spawn(async move {
+            let first = self.next().await;
+            info!(signal = name_of(first), "draining; another signal exits at once");
+            // Nobody waits when the relay could not start: then the process ends by itself.
+            begin.send(()).ok();
+            let second = self.next().await;
+            warn!(signal = name_of(second), "exiting without draining");
+            std::process::exit(ENDED_BY_SIGNAL + second.as_raw_value());
+        });
+        async {
+            began.await.ok();
+        }
+    }
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        }
+    }
+}
+
+fn name_of(kind: SignalKind) -> &'static str {
+    if kind == SignalKind::terminate() { "SIGTERM" } else { "SIGINT" }
+}
