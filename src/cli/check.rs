@@ -61,16 +61,24 @@ pub(crate) enum Format {
 }
 
 const JSON_HELP: &str = "\
-Exit code: 0 all lines were accepted (repaired ones too), 1 some were rejected or ignored, 2 usage or unreadable file.
+Exit code:
+  0  every line was accepted, repaired ones too
+  1  some were rejected or ignored
+  2  usage, or the file cannot be read
 
 JSON document:
-  source    fastly or circleci
-  lines[]   line (from 1), outcome (accepted, repaired, rejected, ignored), repairs[] (what was mended),
-            column (in bytes from 1) and reason for what was rejected, else null.
-            A line that lost a part of what it held has one entry for the rest and one for each lost part
-  summary   accepted, repaired, rejected, ignored: entries above;
-            spans, span_events, log_records: what leaves; requests { traces, logs, metrics }
-  requests[]  signal (traces, logs, metrics) and json, the OTLP/JSON request that would leave";
+  source      fastly or circleci
+  lines[]     line     from 1
+              outcome  accepted, repaired, rejected or ignored
+              repairs  what was mended, a list
+              column   of what was rejected, in bytes from 1, else null
+              reason   why it was rejected or ignored, else null
+              A line that lost a part has an entry for the rest too.
+  summary     accepted, repaired, rejected, ignored: entries in lines
+              spans, span_events, log_records: what would leave
+              requests: { traces, logs, metrics }
+  requests[]  signal   traces, logs or metrics
+              json     the OTLP/JSON request that would leave";
 
 /// Everything was accepted.
 const ALL_ACCEPTED: u8 = 0;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::collector::Received;
 use super::http::Reply;
-use super::script::{FASTLY_LINES, Webhook};
+use super::script::{FASTLY_LINES, Script, Webhook};
 use super::stage::{CIRCLECI_PATH, FASTLY_PATH};
 use crate::cli::check::{Excerpt, Lines};
 use crate::cli::waterfall::{Line, Paint, Traces, draw, harmless, width};
@@ -109,7 +109,10 @@ pub(super) fn received(received: &[Received], terminal: &Terminal, out: &mut imp
         traces.event_count()
     );
     heading(&counts, terminal, out)?;
-    for (place, trace) in traces.iter().enumerate() {
+    // Requests overtake each other; the same demonstration should look the same every time.
+    let mut in_order: Vec<_> = traces.iter().collect();
+    in_order.sort_by_key(|trace| Script::place_of(trace.id()));
+    for (place, trace) in in_order.into_iter().enumerate() {
         if place > 0 {
             writeln!(out)?;
         }
@@ -168,6 +171,8 @@ fn paragraph(
     terminal: &Terminal,
     out: &mut impl Write,
 ) -> io::Result<()> {
+    // Where there is next to no room, none of it is for looks.
+    let indent = indent.min(terminal.columns / 8);
     let room = terminal.columns.saturating_sub(indent).max(1);
     let mut line = String::new();
     let mut write = |line: &str| {

@@ -88,6 +88,16 @@ async fn the_play_goes_from_the_challenge_to_the_waterfalls() {
 }
 
 #[tokio::test]
+async fn a_real_relay_plays_it_to_its_end() {
+    let mut out = Vec::new();
+    demonstrate(&TERMINAL, &mut out).await.unwrap();
+    let told = String::from_utf8(out).unwrap();
+    assert!(told.contains(r#"{"accepted":5,"rejected":1,"errors":[{"line":6,"#), "{told}");
+    assert!(told.contains("\n4. The collector got 8 requests: 8 spans with 4 events\n"), "{told}");
+    assert!(told.contains("\nWhat next\n"), "{told}");
+}
+
+#[tokio::test]
 async fn spans_that_do_not_arrive_are_named_and_fail_it() {
     let collector = Collector::start().await.unwrap();
     let relay = stand_in(collector.address(), stage::FASTLY_PATH).await;

@@ -115,6 +115,15 @@ impl Traces {
     }
 }
 
+// === impl Trace ===
+
+impl Trace {
+    /// In lower case; empty when its spans have none.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 // === impl Span ===
 
 impl Span {

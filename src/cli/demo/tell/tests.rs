@@ -38,8 +38,8 @@ fn the_report_is_shown_with_the_place_that_it_points_at() {
 
 #[test]
 fn paragraphs_break_between_words_and_only_then_inside_them() {
-    let text = told(|out| paragraph(Paint::Plain, "one two three 12345678901", 2, &terminal(9), out));
-    assert_eq!(text, "  one two\n  three\n  1234567\n  8901\n");
+    let text = told(|out| paragraph(Paint::Plain, "one two three 12345678901234567", 2, &terminal(16), out));
+    assert_eq!(text, "  one two three\n  12345678901234\n  567\n");
     let text = told(|out| paragraph(Paint::Plain, "ab", 5, &terminal(1), out));
     assert!(text.lines().all(|line| line.len() <= 1), "{text}");
 }
