@@ -1,13 +1,67 @@
 //! The way out: export requests become POSTs, and receipts are settled by what the downstream answers.
 //!
 //! In: [`Export`]s. Out: one OTLP/HTTP request for each, or merged ones with `delivery: batch`.
-//! The stack, outermost first: observe > retry > timeout > post. A timeout bounds one attempt, retry bounds them
-//! all, observe counts the outcome once.
+//! Promises: every export ends once, delivered or rejected, unless the process stops first; then its receipts stay
+//! unsettled and the queue still has it. At most `max_in_flight` requests are on the wire.
+//!
+//! The way of an export: [`delivery`] takes it from the channel and, with `delivery: batch`, merges it with others
+//! ([`batch`]). Then the tower [`stack`], outermost first:
+//!
+//! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took
+//! 2. [`retry`]: sends again, with growing pauses, what the downstream did not take for no fault of the data
+//! 3. the limit of requests on the wire: below retry, so that a pause takes no place
+//! 4. [`attempt`]: measures one attempt and makes an [`outcome`] of its answer ([`response`]) or [`fault`]
+//! 5. the timeout of one attempt
+//! 6. the POST ([`otlp_http`]) on a pooled connection ([`client`])
+
+mod delivery;
+
+mod batch;
+
+mod encode;
+
+mod observe;
+
+mod stack;
+
+mod otlp_http;
+
+mod client;
+
+mod retry;
+
+mod attempt;
+
+mod outcome;
+
+mod response;
+
+mod fault;
+
+mod outage;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
+use crate::config::{Delivery as DeliveryConfig, ExporterConfig};
 use crate::otlp::Signal;
 use crate::queue::{Receipt, Settled};
+use crate::telemetry::metrics::Metrics;
+
+use batch::Batcher;
+use delivery::Delivery;
+use encode::{Encoder, NoProtobuf};
+use observe::Observe;
+use otlp_http::{Post, TargetError};
+use stack::SendExports;
 
 /// One request that is to leave.
 #[derive(Debug)]
@@ -19,4 +73,93 @@ pub(crate) struct Export {
     pub(crate) items: u32,
     /// What is settled, and how, once the downstream has taken it. When it never will, all of them are rejected.
     pub(crate) receipts: Vec<(Receipt, Settled)>,
+}
+
+/// An export that the downstream will never take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RejectedExport<'a> {
+    pub(crate) signal: Signal,
+    pub(crate) items: u32,
+    pub(crate) json: &'a Bytes,
+    /// `downstream answered 400: <its message>`; one line, fit for a log.
+    pub(crate) reason: &'a str,
+}
+
+/// Where rejected exports are kept. Called once for each, before its receipts are settled, from the task that sent
+/// it: what takes long belongs elsewhere.
+pub(crate) trait RejectSink: Send + Sync {
+    fn reject(&self, export: RejectedExport<'_>);
+}
+
+/// Keeps nothing; the log says what was lost and why.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LogRejects;
+
+/// Why the exporter cannot be built from its configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExporterError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Encoding(#[from] NoProtobuf),
+}
+
+/// Sends exports until there are no more.
+pub(crate) struct Exporter {
+    config: ExporterConfig,
+    post: Post,
+    encoder: Encoder,
+    metrics: Metrics,
+    rejects: Arc<dyn RejectSink>,
+    wall_clock: fn() -> SystemTime,
+}
+
+// === impl Exporter ===
+
+impl Exporter {
+    /// Reads certificates; connects to nothing yet. `wall_clock` is asked only for a `Retry-After` that is a date.
+    pub(crate) fn new(
+        config: &ExporterConfig,
+        metrics: Metrics,
+        rejects: Arc<dyn RejectSink>,
+        wall_clock: fn() -> SystemTime,
+    ) -> Result<Self, ExporterError> {
+        let post = Post::new(config)?;
+        let encoder = Encoder::new(config)?;
+        Ok(Self { config: config.clone(), post, encoder, metrics, rejects, wall_clock })
+    }
+
+    /// Runs until the other side of the channel is gone and every export has ended, or until `stop` says to abandon
+    /// what is left: attempts in flight are dropped and their receipts stay unsettled.
+    ///
+    /// The channel needs no bound of its own: every export holds receipts, and their records count against the
+    /// queue's bound until they are settled.
+    pub(crate) async fn run(self, exports: UnboundedReceiver<Export>, stop: CancellationToken) {
+        let Self { config, post, encoder, metrics, rejects, wall_clock } = self;
+        let stack = stack::stack(post.clone(), post.endpoints(), &config, metrics.clone(), wall_clock);
+        deliver(Observe::new(stack, encoder, metrics, rejects), &config, exports, stop).await;
+    }
+}
+
+async fn deliver<S: SendExports>(
+    sender: Observe<S>,
+    config: &ExporterConfig,
+    exports: UnboundedReceiver<Export>,
+    stop: CancellationToken,
+) {
+    let batcher = match config.delivery {
+        DeliveryConfig::Single => None,
+        DeliveryConfig::Batch => Some(Batcher::new(config.batch.clone())),
+    };
+    Delivery::new(sender, batcher, config.max_in_flight).run(exports, stop).await;
+}
+
+// === impl LogRejects ===
+
+impl RejectSink for LogRejects {
+    fn reject(&self, export: RejectedExport<'_>) {
+        let (signal, items, reason) = (export.signal.as_str(), export.items, export.reason);
+        let size_bytes = export.json.len();
+        warn!(signal, items, size_bytes, reason, "rejected by the downstream");
+    }
 }

@@ -1,0 +1,191 @@
+//! Delivery: exports in the order of arrival, each signal in a lane of its own, at most so many at once.
+//!
+//! In: [`Export`]s from the channel. Out: [`Batch`]es (of one event with `delivery: single`) for the sending service.
+//! Promises: exports of a signal start in the order in which they arrived; a signal whose endpoint is down does not
+//! hold up the others; when the channel closes everything is sent, when told to stop everything is dropped
+//! unsettled. Leaves to others: the bound on memory, which is the queue's.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt};
+use tracing::error;
+
+use super::Export;
+use super::batch::{Batch, Batcher};
+use crate::otlp::Signal;
+
+/// Taken from the channel in one go.
+const ARRIVALS: usize = 256;
+
+/// Hands batches to workers. A worker lives as long as its lane has work, so that under load none is spawned.
+pub(super) struct Delivery<S> {
+    sender: S,
+    batcher: Option<Batcher>,
+    lanes: [Arc<Lane>; Signal::ALL.len()],
+    workers: JoinSet<()>,
+}
+
+/// What waits for one endpoint, and how many work on it.
+struct Lane {
+    max_workers: usize,
+    state: Mutex<LaneState>,
+}
+
+#[derive(Default)]
+struct LaneState {
+    waiting: VecDeque<Batch>,
+    workers: usize,
+}
+
+/// A worker's place in its lane; given back also when the worker panics.
+struct Place(Arc<Lane>);
+
+// === impl Delivery ===
+
+impl<S> Delivery<S>
+where
+    S: Service<Batch, Response = Option<[Batch; 2]>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Future<Output = Result<Option<[Batch; 2]>, Infallible>> + Send,
+{
+    /// Without a batcher every export is a request of its own.
+    pub(super) fn new(sender: S, batcher: Option<Batcher>, max_in_flight: usize) -> Self {
+        let lanes = Signal::ALL.map(|_| Arc::new(Lane::new(max_in_flight)));
+        Self { sender, batcher, lanes, workers: JoinSet::new() }
+    }
+
+    /// Runs until the channel is closed and everything has been sent, or until told to stop: then attempts in flight
+    /// are abandoned, and when this returns nothing will be settled any more.
+    pub(super) async fn run(mut self, mut exports: UnboundedReceiver<Export>, stop: CancellationToken) {
+        if stop.run_until_cancelled(self.deliver_all(&mut exports)).await.is_none() {
+            self.workers.shutdown().await;
+        }
+    }
+
+    async fn deliver_all(&mut self, exports: &mut UnboundedReceiver<Export>) {
+        let mut arrived = Vec::with_capacity(ARRIVALS);
+        while self.step(exports, &mut arrived).await.is_continue() {}
+
+        let mut ready = Vec::new();
+        if let Some(batcher) = &mut self.batcher {
+            batcher.flush(|batch| ready.push(batch));
+        }
+        ready.into_iter().for_each(|batch| self.enqueue(batch));
+        while let Some(ended) = self.workers.join_next().await {
+            self.reap(ended);
+        }
+    }
+
+    async fn step(
+        &mut self,
+        exports: &mut UnboundedReceiver<Export>,
+        arrived: &mut Vec<Export>,
+    ) -> ControlFlow<()> {
+        let due = self.batcher.as_ref().and_then(Batcher::due);
+        let mut ready = Vec::new();
+        tokio::select! {
+            Some(ended) = self.workers.join_next() => self.reap(ended),
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            count = exports.recv_many(arrived, ARRIVALS) => {
+                if count == 0 {
+                    return ControlFlow::Break(());
+                }
+                self.accept(arrived, &mut ready);
+            }
+        }
+        if let Some(batcher) = &mut self.batcher {
+            batcher.take_due(Instant::now(), |batch| ready.push(batch));
+        }
+        ready.into_iter().for_each(|batch| self.enqueue(batch));
+        ControlFlow::Continue(())
+    }
+
+    fn accept(&mut self, arrived: &mut Vec<Export>, ready: &mut Vec<Batch>) {
+        match &mut self.batcher {
+            None => arrived.drain(..).for_each(|export| ready.push(Batch::single(export))),
+            Some(batcher) => {
+                let now = Instant::now();
+                arrived.drain(..).for_each(|export| batcher.add(export, now, |batch| ready.push(batch)));
+            }
+        }
+    }
+
+    fn enqueue(&mut self, batch: Batch) {
+        let lane = Arc::clone(&self.lanes[batch.signal() as usize]);
+        lane.state().waiting.push_back(batch);
+        self.staff(&lane);
+    }
+
+    /// Starts workers while there is work for them and room.
+    fn staff(&mut self, lane: &Arc<Lane>) {
+        while let Some(first) = lane.hire() {
+            self.workers.spawn(work(Place(Arc::clone(lane)), self.sender.clone(), first));
+        }
+    }
+
+    fn reap(&mut self, ended: Result<(), JoinError>) {
+        if let Err(error) = ended {
+            // its receipts are not settled, so the queue keeps what it was sending
+            error!(%error, "an export worker ended early; its export stays in the queue until the next start");
+        }
+        // A batch that came while the last worker was leaving found no worker hired for it.
+        for lane in self.lanes.clone() {
+            self.staff(&lane);
+        }
+    }
+}
+
+/// Sends until the lane is empty.
+async fn work<S>(place: Place, mut sender: S, first: Batch)
+where
+    S: Service<Batch, Response = Option<[Batch; 2]>, Error = Infallible>,
+{
+    let mut next = Some(first);
+    while let Some(batch) = next {
+        let mut left = vec![batch];
+        while let Some(batch) = left.pop() {
+            let Ok(ready) = sender.ready().await;
+            let Ok(halves) = ready.call(batch).await;
+            left.extend(halves.into_iter().flatten().rev());
+        }
+        next = place.0.state().waiting.pop_front();
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    fn new(max_workers: usize) -> Self {
+        Self { max_workers: max_workers.max(1), state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Work for one more worker.
+    fn hire(&self) -> Option<Batch> {
+        let mut state = self.state();
+        if state.workers >= self.max_workers {
+            return None;
+        }
+        let first = state.waiting.pop_front()?;
+        state.workers += 1;
+        Some(first)
+    }
+}
+
+// === impl Place ===
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.state().workers -= 1;
+    }
+}

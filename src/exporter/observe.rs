@@ -1,0 +1,133 @@
+//! The outermost service of the way out: sees each export begin and end, once.
+//!
+//! In: a [`Batch`] with its receipts. Out: what is left to send, which is nothing, or the halves of a batch that was
+//! refused. Promises: items are counted and receipts settled exactly once, on every path, whatever happens below;
+//! an export that is dropped on the way (the process is stopping) settles nothing.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use tower::{Service, ServiceExt};
+use tracing::warn;
+
+use super::batch::Batch;
+use super::encode::Encoder;
+use super::outcome::Outcome;
+use super::response::{PartialSuccess, printable};
+use super::stack::{ExportRequest, SendExports};
+use super::{RejectSink, RejectedExport};
+use crate::otlp::Signal;
+use crate::queue::Settled;
+use crate::telemetry::metrics::Metrics;
+
+/// The middleware.
+#[derive(Clone)]
+pub(super) struct Observe<S> {
+    inner: S,
+    encoder: Encoder,
+    books: Arc<Books>,
+}
+
+/// Where the ends of exports are written down.
+pub(super) struct Books {
+    metrics: Metrics,
+    rejects: Arc<dyn RejectSink>,
+}
+
+// === impl Observe ===
+
+impl<S> Observe<S> {
+    pub(super) fn new(inner: S, encoder: Encoder, metrics: Metrics, rejects: Arc<dyn RejectSink>) -> Self {
+        Self { inner, encoder, books: Arc::new(Books { metrics, rejects }) }
+    }
+}
+
+impl<S> Service<Batch> for Observe<S>
+where
+    S: SendExports,
+{
+    type Response = Option<[Batch; 2]>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Option<[Batch; 2]>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // each export waits for a clone of its own to be ready
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, batch: Batch) -> Self::Future {
+        let (inner, encoder, books) = (self.inner.clone(), self.encoder, Arc::clone(&self.books));
+        Box::pin(async move {
+            let signal = batch.signal();
+            // not in a layer of its own: an encoding that fails is one more way for an export to end
+            let outcome = match encoder.body(signal, batch.json()).await {
+                Ok(body) => inner.oneshot(ExportRequest { signal, body }).await?,
+                Err(error) => Outcome::Permanent { reason: printable(&error.to_string()) },
+            };
+            Ok(books.close(batch, outcome))
+        })
+    }
+}
+
+// === impl Books ===
+
+impl Books {
+    fn close(&self, batch: Batch, outcome: Outcome) -> Option<[Batch; 2]> {
+        match outcome {
+            Outcome::Sent { partial } => self.sent(batch, partial),
+            Outcome::Permanent { reason } => match batch.split() {
+                // One bad event must not cost its neighbours, and only alone can it be told which it was.
+                Ok(halves) => return Some(halves),
+                Err(alone) => self.rejected(alone, &reason),
+            },
+            Outcome::GivenUp { reason } => self.rejected(batch, &reason),
+            // the retry layer ends no export with these; if it ever does, the receipts stay with the queue
+            Outcome::Throttled { .. } | Outcome::Retryable { .. } => {}
+        }
+        None
+    }
+
+    /// Delivered, also when the downstream threw a part of it away: OTLP forbids to send that again.
+    fn sent(&self, batch: Batch, partial: Option<PartialSuccess>) {
+        let signal = batch.signal();
+        let items = batch.items();
+        let rejected = partial.as_ref().map_or(0, |partial| partial.rejected_items).min(items);
+        self.metrics.sent(signal, count(items - rejected));
+        if let Some(partial) = partial {
+            self.metrics.send_failed(signal, count(rejected));
+            warn_of(signal, items, &partial);
+        }
+        for (receipt, fate) in batch.exports().flat_map(|export| export.receipts) {
+            receipt.settle(fate);
+        }
+    }
+
+    fn rejected(&self, batch: Batch, reason: &str) {
+        for export in batch.exports() {
+            let (signal, items) = (export.signal, export.items);
+            self.metrics.send_failed(signal, items);
+            self.rejects.reject(RejectedExport { signal, items, json: &export.json, reason });
+            for (receipt, _) in export.receipts {
+                receipt.settle(Settled::Rejected);
+            }
+        }
+    }
+}
+
+fn warn_of(signal: Signal, items: u64, partial: &PartialSuccess) {
+    let (signal, rejected) = (signal.as_str(), partial.rejected_items);
+    let message = partial.message.as_str();
+    warn!(
+        signal,
+        items,
+        rejected,
+        reason = message,
+        "downstream took only a part of an export, or has a warning"
+    );
+}
+
+fn count(items: u64) -> u32 {
+    u32::try_from(items).unwrap_or(u32::MAX)
+}

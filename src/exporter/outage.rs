@@ -1,0 +1,144 @@
+//! What the log says about a downstream that does not take data: once when it begins, a reminder a minute, once
+//! when it is over. Never once per attempt.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::outcome::Outcome;
+use crate::otlp::Signal;
+
+/// Between two lines about the same endpoint, also when it fails and recovers every second.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// The state of one signal's endpoint.
+pub(super) struct Outage {
+    signal: Signal,
+    /// Host and port.
+    endpoint: String,
+    /// Whether there is anything to end, so that success costs no lock.
+    failing: AtomicBool,
+    streak: Mutex<Streak>,
+}
+
+#[derive(Default)]
+struct Streak {
+    since: Option<Instant>,
+    attempts: u64,
+    /// Whether the log knows of it, and must hear of its end.
+    announced: bool,
+    last_line: Option<Instant>,
+}
+
+/// What is to be said now.
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Failing { attempts: u64, since: Duration },
+    Back { after: Duration },
+}
+
+// === impl Outage ===
+
+impl Outage {
+    pub(super) fn new(signal: Signal, endpoint: String) -> Self {
+        Self { signal, endpoint, failing: AtomicBool::new(false), streak: Mutex::default() }
+    }
+
+    /// An attempt has ended. An answer that refuses the data for good shows a downstream that works.
+    pub(super) fn note(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Throttled { reason, .. } | Outcome::Retryable { reason, .. } => self.failed(reason),
+            Outcome::Sent { .. } | Outcome::Permanent { .. } | Outcome::GivenUp { .. } => self.answered(),
+        }
+    }
+
+    fn failed(&self, reason: &str) {
+        self.failing.store(true, Ordering::Release);
+        let line = self.with_streak(|streak| streak.fail(Instant::now()));
+        if let Some(Line::Failing { attempts, since }) = line {
+            let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
+            let failing_seconds = since.as_secs();
+            warn!(
+                signal,
+                endpoint, reason, attempts, failing_seconds, "downstream does not take data, retrying"
+            );
+        }
+    }
+
+    fn answered(&self) {
+        if !self.failing.load(Ordering::Acquire) {
+            return;
+        }
+        self.failing.store(false, Ordering::Release);
+        if let Some(Line::Back { after }) = self.with_streak(|streak| streak.end(Instant::now())) {
+            let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
+            info!(signal, endpoint, "downstream is back after {:.1} s", after.as_secs_f64());
+        }
+    }
+
+    fn with_streak<T>(&self, with: impl FnOnce(&mut Streak) -> T) -> T {
+        with(&mut self.streak.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+// === impl Streak ===
+
+impl Streak {
+    fn fail(&mut self, now: Instant) -> Option<Line> {
+        let began = *self.since.get_or_insert(now);
+        self.attempts += 1;
+        if self.last_line.is_some_and(|last| now.duration_since(last) < REMINDER) {
+            return None;
+        }
+        self.last_line = Some(now);
+        self.announced = true;
+        Some(Line::Failing { attempts: self.attempts, since: now.duration_since(began) })
+    }
+
+    fn end(&mut self, now: Instant) -> Option<Line> {
+        let began = self.since.take()?;
+        self.attempts = 0;
+        std::mem::take(&mut self.announced).then(|| Line::Back { after: now.duration_since(began) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn says_once_that_it_fails_and_once_that_it_is_back() {
+        let mut streak = Streak::default();
+        let now = Instant::now();
+        assert_eq!(streak.fail(now), Some(Line::Failing { attempts: 1, since: Duration::ZERO }));
+        assert_eq!(streak.fail(now + SECOND), None);
+        assert_eq!(streak.end(now + 2 * SECOND), Some(Line::Back { after: 2 * SECOND }));
+        assert_eq!(streak.end(now + 3 * SECOND), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reminds_once_a_minute() {
+        let mut streak = Streak::default();
+        let now = Instant::now();
+        let lines: Vec<_> = (0..180).filter_map(|second| streak.fail(now + second * SECOND)).collect();
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert_eq!(lines[2], Line::Failing { attempts: 121, since: 120 * SECOND });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_downstream_that_flaps_does_not_fill_the_log() {
+        let mut streak = Streak::default();
+        let now = Instant::now();
+        let lines = (0..50).filter(|second| {
+            let failed = streak.fail(now + *second * SECOND);
+            let ended = streak.end(now + *second * SECOND);
+            failed.is_some() || ended.is_some()
+        });
+        assert_eq!(lines.count(), 1);
+    }
+}

@@ -1,0 +1,218 @@
+//! The exporter as a whole. Without sockets and in virtual time where waiting matters; against a recording collector
+//! on a loopback port where bytes and connections matter.
+
+mod collector;
+mod in_virtual_time;
+mod over_sockets;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::config::{
+    BatchConfig, Compression, Delivery as DeliveryConfig, Encoding, RetryConfig, SignalHeaders,
+    SignalOverrides, TlsClientConfig,
+};
+use crate::queue::{Ledger, RecordId, Taken};
+
+/// Wed, 21 Oct 2015 07:28:00 GMT
+const NOW_UNIX_SECONDS: u64 = 1_445_412_480;
+
+/// The contract's defaults, but for pauses that a test can wait for.
+pub(super) fn config_for(base: &str) -> ExporterConfig {
+    let endpoint = |path: &str| format!("{base}{path}").parse().unwrap();
+    ExporterConfig {
+        traces_endpoint: endpoint("/v1/traces"),
+        logs_endpoint: endpoint("/v1/logs"),
+        metrics_endpoint: endpoint("/v1/metrics"),
+        encoding: Encoding::Json,
+        delivery: DeliveryConfig::Single,
+        batch: BatchConfig {
+            max_events: 512,
+            max_bytes: 4 * 1024 * 1024,
+            timeout: Duration::from_millis(200),
+        },
+        compression: Compression::None,
+        headers: HeaderMap::new(),
+        signal_headers: SignalHeaders::default(),
+        signals: SignalOverrides::default(),
+        timeout: Duration::from_secs(10),
+        max_in_flight: 32,
+        retry_on_failure: RetryConfig {
+            initial_interval: Duration::from_millis(2),
+            max_interval: Duration::from_millis(10),
+            multiplier: 1.5,
+            randomization_factor: 0.5,
+            max_elapsed_time: Duration::ZERO,
+        },
+        tls: TlsClientConfig::default(),
+    }
+}
+
+fn wall_clock() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_UNIX_SECONDS)
+}
+
+/// One span with a name.
+fn spans(name: &str) -> String {
+    format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"name":"{name}"}}]}}]}}]}}"#)
+}
+
+/// An exporter that runs, and a ledger in the place of the queue.
+struct Rig {
+    exports: mpsc::UnboundedSender<Export>,
+    seen: Arc<Seen>,
+    metrics: Metrics,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+/// What came out of an exporter.
+#[derive(Default)]
+struct Seen {
+    fates: watch::Sender<Vec<(Signal, Settled, u32)>>,
+    rejects: Mutex<Vec<(String, String)>>,
+    /// Of records that are not acknowledged.
+    kept_bytes: AtomicU64,
+}
+
+// === impl Rig ===
+
+impl Rig {
+    fn start(config: &ExporterConfig) -> Self {
+        Self::run(|seen, metrics, exports, stop| {
+            let exporter = Exporter::new(config, metrics, seen, wall_clock).unwrap();
+            tokio::spawn(exporter.run(exports, stop))
+        })
+    }
+
+    /// With a mock in the place of the HTTP client.
+    fn with_post<S, B>(config: &ExporterConfig, post: S) -> Self
+    where
+        S: tower::Service<stack::ExportRequest, Response = http::Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<tower::BoxError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let config = config.clone();
+        Self::run(|seen, metrics, exports, stop| {
+            let endpoints = Signal::ALL.map(|_| "mock:4318".to_owned());
+            let stack = stack::stack(post, endpoints, &config, metrics.clone(), wall_clock);
+            let sender = Observe::new(stack, Encoder::new(&config).unwrap(), metrics, seen);
+            tokio::spawn(async move { deliver(sender, &config, exports, stop).await })
+        })
+    }
+
+    fn run(
+        spawn: impl FnOnce(Arc<Seen>, Metrics, UnboundedReceiver<Export>, CancellationToken) -> JoinHandle<()>,
+    ) -> Self {
+        let seen = Arc::new(Seen::default());
+        #[allow(clippy::disallowed_methods)]
+        // as in the relay: the queue's bound holds what is in the channel
+        let (exports, receiver) = mpsc::unbounded_channel();
+        let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+        let running = spawn(Arc::clone(&seen), metrics.clone(), receiver, stop.clone());
+        Self { exports, seen, metrics, stop, running }
+    }
+
+    /// Sends one export, the only one of its record.
+    fn export(&self, signal: Signal, json: &str, items: u32) {
+        let json = Bytes::copy_from_slice(json.as_bytes());
+        let bytes = json.len() as u64;
+        self.seen.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let taken = Taken::new(RecordId(0), bytes, Arc::clone(&self.seen) as Arc<dyn Ledger>);
+        let receipts = vec![(taken.receipt(signal, items), Settled::Delivered)];
+        taken.seal();
+        self.exports.send(Export { signal, json, items, receipts }).unwrap();
+    }
+
+    fn traces(&self, name: &str) {
+        self.export(Signal::Traces, &spans(name), 1);
+    }
+
+    /// Closes the channel and waits until the exporter has nothing left to do. All records must be settled then.
+    async fn drained(self) -> Ended {
+        drop(self.exports);
+        self.running.await.unwrap();
+        assert_eq!(self.seen.kept_bytes(), 0, "a drained exporter has settled every receipt");
+        Ended::new(&self.seen, &self.metrics)
+    }
+
+    /// Waits until so many receipts are settled.
+    async fn settled(&self, count: usize) {
+        self.seen.fates.subscribe().wait_for(|fates| fates.len() >= count).await.unwrap();
+    }
+}
+
+/// How it ended.
+struct Ended {
+    fates: Vec<(Signal, Settled, u32)>,
+    /// JSON and reason.
+    rejects: Vec<(String, String)>,
+    metrics: String,
+}
+
+// === impl Ended ===
+
+impl Ended {
+    fn new(seen: &Seen, metrics: &Metrics) -> Self {
+        Self {
+            fates: seen.fates.borrow().clone(),
+            rejects: seen.rejects.lock().unwrap().clone(),
+            metrics: String::from_utf8(metrics.render()).unwrap(),
+        }
+    }
+
+    fn count(&self, fate: Settled) -> usize {
+        self.fates.iter().filter(|(_, settled, _)| *settled == fate).count()
+    }
+
+    /// A line of the exposition, by its beginning.
+    fn metric(&self, name_and_labels: &str) -> Option<u64> {
+        let line = self.metrics.lines().find_map(|line| line.strip_prefix(name_and_labels))?;
+        line.trim().parse().ok()
+    }
+
+    fn sent_spans(&self) -> u64 {
+        self.metric(r#"otelcol_exporter_sent_spans{exporter="otlp_http"}"#).unwrap()
+    }
+
+    fn failed_spans(&self) -> u64 {
+        self.metric(r#"otelcol_exporter_send_failed_spans{exporter="otlp_http"}"#).unwrap()
+    }
+
+    fn attempts(&self, outcome: &str) -> u64 {
+        let labels = format!(r#"spanrelay_export_requests_total{{outcome="{outcome}",signal="traces"}}"#);
+        self.metric(&labels).unwrap_or(0)
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn kept_bytes(&self) -> u64 {
+        self.kept_bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Ledger for Seen {
+    fn settled(&self, signal: Signal, fate: Settled, items: u32) {
+        self.fates.send_modify(|fates| fates.push((signal, fate, items)));
+    }
+
+    fn acknowledge(&self, _record: RecordId, bytes: u64) {
+        self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl RejectSink for Seen {
+    fn reject(&self, export: RejectedExport<'_>) {
+        let json = String::from_utf8(export.json.to_vec()).unwrap();
+        self.rejects.lock().unwrap().push((json, export.reason.to_owned()));
+    }
+}

@@ -1,0 +1,278 @@
+//! Without sockets: a closure stands in for the HTTP client, and time passes only when all tasks wait.
+
+use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use http::{Response, header};
+use http_body_util::Full;
+use tokio::time::Instant;
+use tower::service_fn;
+
+use super::*;
+use crate::exporter::stack::ExportRequest;
+
+type Answer = Result<Response<Full<Bytes>>, std::io::Error>;
+
+fn answer(status: u16, body: &'static str) -> Answer {
+    let response = Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
+    Ok(response.body(Full::from(body)).unwrap())
+}
+
+fn throttled(retry_after: &str) -> Answer {
+    Ok(Response::builder()
+        .status(429)
+        .header(header::RETRY_AFTER, retry_after)
+        .body(Full::default())
+        .unwrap())
+}
+
+fn config() -> ExporterConfig {
+    config_for("http://mock:4318")
+}
+
+/// A collector that gives one answer after another, and notes when it was asked.
+#[derive(Clone)]
+struct Script {
+    answers: Arc<Mutex<std::vec::IntoIter<Answer>>>,
+    asked: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl tower::Service<ExportRequest> for Script {
+    type Response = Response<Full<Bytes>>;
+    type Error = std::io::Error;
+    type Future = std::future::Ready<Answer>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: ExportRequest) -> Self::Future {
+        self.asked.lock().unwrap().push(Instant::now());
+        let answer = self.answers.lock().unwrap().next();
+        std::future::ready(answer.expect("the script has an answer for every request"))
+    }
+}
+
+fn script(answers: impl IntoIterator<Item = Answer>) -> (Script, Arc<Mutex<Vec<Instant>>>) {
+    let answers: Vec<_> = answers.into_iter().collect();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    (Script { answers: Arc::new(Mutex::new(answers.into_iter())), asked: Arc::clone(&asked) }, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_what_the_table_says_until_it_is_delivered() {
+    for status in [429, 502, 503, 504, 301, 308] {
+        let (post, asked) = script([answer(status, ""), answer(status, "{}"), answer(200, "{}")]);
+        let rig = Rig::with_post(&config(), post);
+        rig.traces("a");
+        let ended = rig.drained().await;
+        assert_eq!(asked.lock().unwrap().len(), 3, "{status}");
+        assert_eq!(ended.fates, [(Signal::Traces, Settled::Delivered, 1)], "{status}");
+        assert_eq!((ended.sent_spans(), ended.failed_spans()), (1, 0), "counted once, not per attempt");
+        assert_eq!(ended.attempts("sent"), 1);
+        assert_eq!(ended.attempts("throttled") + ended.attempts("retryable"), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_throttling_is_not_forgotten_nor_delivered_twice() {
+    let answers = [throttled("1"), answer(503, ""), throttled("1"), answer(200, "")];
+    let (post, asked) = script(answers);
+    let rig = Rig::with_post(&config(), post);
+    rig.traces("a");
+    assert_eq!(rig.drained().await.sent_spans(), 1);
+    assert_eq!(asked.lock().unwrap().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_sends_again_what_was_refused_for_good() {
+    for status in [400, 401, 403, 404, 408, 413, 415, 500, 501, 505] {
+        let (post, asked) = script([answer(status, r#"{"code":3,"message":"bad\nspan"}"#)]);
+        let rig = Rig::with_post(&config(), post);
+        rig.traces("a");
+        let ended = rig.drained().await;
+        assert_eq!(asked.lock().unwrap().len(), 1, "{status}");
+        assert_eq!(ended.fates, [(Signal::Traces, Settled::Rejected, 1)]);
+        assert_eq!(ended.rejects, [(spans("a"), format!("downstream answered {status}: bad\\nspan"))]);
+        assert_eq!((ended.sent_spans(), ended.failed_spans(), ended.attempts("permanent")), (0, 1, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_as_long_as_retry_after_says_in_seconds_and_as_a_date() {
+    for (retry_after, seconds) in [("7", 7), ("Wed, 21 Oct 2015 07:28:09 GMT", 9), ("86400", 600)] {
+        let (post, asked) = script([throttled(retry_after), answer(200, "")]);
+        let rig = Rig::with_post(&config(), post);
+        rig.traces("a");
+        rig.drained().await;
+        let asked = asked.lock().unwrap();
+        let waited = asked[1].duration_since(asked[0]);
+        let most = Duration::from_secs(seconds) + Duration::from_millis(10);
+        assert!((Duration::from_secs(seconds)..=most).contains(&waited), "{retry_after}: {waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_hangs_is_cut_off_and_repeated() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&attempts);
+    let post = service_fn(move |_: ExportRequest| {
+        let attempt = counter.fetch_add(1, Ordering::Relaxed);
+        async move { if attempt < 2 { pending().await } else { answer(200, "") } }
+    });
+    let began = Instant::now();
+    let rig = Rig::with_post(&config(), post);
+    rig.traces("a");
+    let ended = rig.drained().await;
+    assert_eq!((attempts.load(Ordering::Relaxed), ended.sent_spans()), (3, 1));
+    assert_eq!(ended.attempts("retryable"), 2);
+    assert!(began.elapsed() >= Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_up_only_when_a_limit_is_set_and_then_keeps_what_it_gave_up() {
+    let mut config = config();
+    config.delivery = DeliveryConfig::Batch;
+    config.retry_on_failure.max_elapsed_time = Duration::from_secs(30);
+    let post = service_fn(|_: ExportRequest| async { answer(503, r#"{"message":"overloaded"}"#) });
+    let rig = Rig::with_post(&config, post);
+    rig.traces("a");
+    rig.traces("b");
+    let ended = rig.drained().await;
+    let reason = "given up after max_elapsed_time 30s: downstream answered 503: overloaded".to_owned();
+    assert_eq!(ended.rejects, [(spans("a"), reason.clone()), (spans("b"), reason)]);
+    assert_eq!((ended.count(Settled::Rejected), ended.failed_spans()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_exports_in_the_order_of_their_arrival() {
+    let mut config = config();
+    config.max_in_flight = 3;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&order);
+    let post = service_fn(move |request: ExportRequest| {
+        noted.lock().unwrap().push(request.body);
+        async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            answer(200, "")
+        }
+    });
+    let rig = Rig::with_post(&config, post);
+    let names: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    names.iter().for_each(|name| rig.traces(name));
+    assert_eq!(rig.drained().await.sent_spans(), 20);
+    let expected: Vec<_> = names.iter().map(|name| spans(name)).collect();
+    assert_eq!(*order.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_max_in_flight_are_on_the_wire_over_all_signals() {
+    let mut config = config();
+    config.max_in_flight = 3;
+    let (on_the_wire, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let highest = Arc::clone(&peak);
+    let post = service_fn(move |_: ExportRequest| {
+        highest.fetch_max(on_the_wire.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let on_the_wire = Arc::clone(&on_the_wire);
+        async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            on_the_wire.fetch_sub(1, Ordering::Relaxed);
+            answer(200, "")
+        }
+    });
+    let rig = Rig::with_post(&config, post);
+    for n in 0..10 {
+        rig.traces(&n.to_string());
+        rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1);
+        rig.export(Signal::Metrics, r#"{"resourceMetrics":[]}"#, 1);
+    }
+    assert_eq!(rig.drained().await.count(Settled::Delivered), 30);
+    assert_eq!(peak.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_whose_endpoint_is_down_does_not_hold_up_the_others() {
+    let mut config = config();
+    config.max_in_flight = 2;
+    let post = service_fn(|request: ExportRequest| async move {
+        if request.signal == Signal::Logs { answer(503, "") } else { answer(200, "") }
+    });
+    let rig = Rig::with_post(&config, post);
+    (0..10).for_each(|_| rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1));
+    (0..10).for_each(|n| rig.traces(&n.to_string()));
+    rig.settled(10).await;
+    let ended = Ended::new(&rig.seen, &rig.metrics);
+    assert!(ended.fates.iter().all(|(signal, ..)| *signal == Signal::Traces));
+    rig.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_abandons_what_is_left_without_settling_it() {
+    let post = service_fn(|request: ExportRequest| async move {
+        if request.signal == Signal::Logs { answer(200, "") } else { pending::<Answer>().await }
+    });
+    let mut config = config();
+    config.max_in_flight = 1;
+    let rig = Rig::with_post(&config, post);
+    rig.traces("in flight");
+    rig.traces("waiting");
+    rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1);
+    rig.settled(1).await;
+    let kept = rig.seen.kept_bytes();
+    rig.stop.cancel();
+    rig.running.await.unwrap();
+    assert_eq!(rig.seen.kept_bytes(), kept);
+    assert_eq!(kept, (spans("in flight").len() + spans("waiting").len()) as u64);
+    assert_eq!(*rig.seen.fates.borrow(), [(Signal::Logs, Settled::Delivered, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_its_timeout_and_leaves_at_once_when_draining() {
+    let mut config = config();
+    config.delivery = DeliveryConfig::Batch;
+    let (post, asked) = script([answer(200, ""), answer(200, "")]);
+    let rig = Rig::with_post(&config, post);
+    let began = Instant::now();
+    rig.traces("a");
+    rig.traces("b");
+    rig.settled(2).await;
+    rig.traces("c");
+    let ended = rig.drained().await;
+    assert_eq!(ended.sent_spans(), 3);
+    let asked = asked.lock().unwrap();
+    assert!(asked[0].duration_since(began) >= config.batch.timeout);
+    assert!(asked[1].duration_since(asked[0]) < config.batch.timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_panics_loses_nothing_and_stops_nobody() {
+    let post = service_fn(|request: ExportRequest| {
+        assert!(!request.body.windows(4).any(|window| window == b"boom"), "a bug in the worker");
+        async { answer(200, "") }
+    });
+    let mut config = config();
+    config.max_in_flight = 1;
+    let rig = Rig::with_post(&config, post);
+    ["a", "boom", "b", "c"].iter().for_each(|name| rig.traces(name));
+    rig.settled(3).await;
+    let seen = Arc::clone(&rig.seen);
+    drop(rig.exports);
+    rig.running.await.unwrap();
+    assert_eq!(seen.fates.borrow().len(), 3);
+    assert_eq!(rig.seen.kept_bytes(), spans("boom").len() as u64, "its record stays in the queue");
+}
+
+#[tokio::test(start_paused = true)]
+async fn zero_as_time_out_and_as_limit_means_none_and_one() {
+    let mut config = config();
+    config.timeout = Duration::ZERO;
+    config.max_in_flight = 0;
+    let post = service_fn(|_: ExportRequest| async {
+        tokio::time::sleep(Duration::from_secs(86_400)).await;
+        answer(200, "")
+    });
+    let rig = Rig::with_post(&config, post);
+    rig.traces("a");
+    assert_eq!(rig.drained().await.attempts("sent"), 1);
+}

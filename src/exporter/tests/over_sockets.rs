@@ -1,0 +1,425 @@
+//! Against a recording collector: the bytes, the headers and the connections.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{HeaderName, HeaderValue, Method, Version};
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tower::Service;
+
+use super::collector::{Answer, Collector};
+use super::*;
+use crate::exporter::fault;
+use crate::exporter::stack::ExportRequest;
+
+/// Far beyond what any of these tests takes; only so that a defect fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn drained(rig: Rig) -> Ended {
+    tokio::time::timeout(PATIENCE, rig.drained()).await.expect("the exporter drains")
+}
+
+#[tokio::test]
+async fn every_export_is_one_post_with_exactly_its_bytes() {
+    let collector = Collector::start(|_, _| Answer::ok()).await;
+    let rig = Rig::start(&config_for(&collector.url()));
+    let odd = "{ \"resourceSpans\" : [ {\"t\":1655990400123457000.0} ],\r\n\"x\":1}\n";
+    rig.export(Signal::Traces, odd, 2);
+    rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1);
+    rig.export(Signal::Metrics, r#"{"resourceMetrics":[]}"#, 1);
+    let ended = drained(rig).await;
+
+    let mut requests = collector.requests();
+    requests.sort_by(|a, b| b.path.cmp(&a.path));
+    let paths: Vec<_> = requests.iter().map(|request| request.path.as_str()).collect();
+    assert_eq!(paths, ["/v1/traces", "/v1/metrics", "/v1/logs"]);
+    assert_eq!(requests[0].body, odd);
+    for request in &requests {
+        assert_eq!((&request.method, request.version), (&Method::POST, Version::HTTP_11));
+        assert_eq!(request.headers["content-type"], "application/json");
+        assert_eq!(request.headers["host"], collector.address.to_string());
+        assert_eq!(request.headers["user-agent"], concat!("spanrelay/", env!("CARGO_PKG_VERSION")));
+        assert_eq!(request.headers["content-length"], request.body.len().to_string());
+        assert!(!request.headers.contains_key("content-encoding"));
+    }
+    assert_eq!((ended.fates.len(), ended.sent_spans()), (3, 2));
+}
+
+#[tokio::test]
+async fn carries_configured_headers_and_keeps_a_signal_s_url_unchanged() {
+    let collector = Collector::start(|_, _| Answer::ok()).await;
+    let mut config = config_for(&collector.url());
+    config.traces_endpoint =
+        format!("http://me:secret@{}/custom//path/?api=1", collector.address).parse().unwrap();
+    config.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
+    let of_logs = (HeaderName::from_static("x-tenant"), HeaderValue::from_static("logs"));
+    config.signal_headers.logs.insert(of_logs.0, of_logs.1);
+    let rig = Rig::start(&config);
+    rig.traces("a");
+    rig.settled(1).await;
+    rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1);
+    drained(rig).await;
+
+    let requests = collector.requests();
+    assert_eq!(requests[0].path, "/custom//path/?api=1");
+    assert_eq!(requests[0].headers["authorization"], "Basic bWU6c2VjcmV0");
+    assert_eq!(requests[0].headers["host"], collector.address.to_string());
+    assert_eq!(requests[0].headers["x-tenant"], "all");
+    assert_eq!(requests[1].headers["x-tenant"], "logs");
+    assert!(!requests[1].headers.contains_key("authorization"));
+}
+
+#[tokio::test]
+async fn one_connection_serves_exports_that_follow_each_other() {
+    let collector = Collector::start(|_, _| Answer::ok()).await;
+    let mut config = config_for(&collector.url());
+    config.max_in_flight = 1;
+    let rig = Rig::start(&config);
+    (0..50).for_each(|n| rig.traces(&n.to_string()));
+    drained(rig).await;
+    assert_eq!((collector.requests().len(), collector.connections()), (50, 1));
+}
+
+#[tokio::test]
+async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metrics() {
+    use opentelemetry_proto::tonic::collector::trace::v1::{
+        ExportTracePartialSuccess, ExportTraceServiceResponse,
+    };
+    let partial = ExportTracePartialSuccess { rejected_spans: 3, error_message: "too old".into() };
+    let protobuf = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+    for (content_type, body) in [
+        ("application/json", br#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"x"}}"#.to_vec()),
+        ("application/json", br#"{"partialSuccess":{"rejectedSpans":3}}"#.to_vec()),
+        ("application/x-protobuf", protobuf),
+    ] {
+        let body = Bytes::from(body);
+        let collector =
+            Collector::start(move |_, _| Answer::Say { status: 200, content_type, body: body.clone() }).await;
+        let rig = Rig::start(&config_for(&collector.url()));
+        rig.export(Signal::Traces, &spans("a"), 10);
+        let ended = drained(rig).await;
+        assert_eq!(collector.requests().len(), 1, "a partial success is not sent again");
+        assert_eq!((ended.sent_spans(), ended.failed_spans()), (7, 3));
+        assert_eq!(ended.fates, [(Signal::Traces, Settled::Delivered, 10)]);
+    }
+}
+
+#[tokio::test]
+async fn a_2xx_is_delivered_whatever_its_body() {
+    let answers: [fn() -> Answer; 8] = [
+        || Answer::json(200, "<html>garbage"),
+        || Answer::json(200, ""),
+        || Answer::json(202, r#"{"partialSuccess":{"rejectedSpans":{}}}"#),
+        || Answer::json(204, ""),
+        || Answer::Say {
+            status: 200,
+            content_type: "application/x-protobuf",
+            body: b"\xff\xff\xff"[..].into(),
+        },
+        || Answer::Say { status: 200, content_type: "text/plain", body: vec![b'x'; 5 << 20].into() },
+        || Answer::HangAfterHead { status: 200 },
+        || Answer::BreakOff { status: 200 },
+    ];
+    for (number, answer) in answers.into_iter().enumerate() {
+        let collector = Collector::start(move |_, _| answer()).await;
+        let mut config = config_for(&collector.url());
+        config.timeout = Duration::from_millis(500);
+        let rig = Rig::start(&config);
+        rig.traces("a");
+        let ended = drained(rig).await;
+        assert_eq!((collector.requests().len(), ended.sent_spans()), (1, 1), "answer {number}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_stands_even_when_its_body_never_comes() {
+    let collector = Collector::start(|number, _| match number {
+        0 => Answer::HangAfterHead { status: 503 },
+        1 => Answer::BreakOff { status: 502 },
+        _ => Answer::HangAfterHead { status: 400 },
+    })
+    .await;
+    let mut config = config_for(&collector.url());
+    config.timeout = Duration::from_millis(500);
+    let rig = Rig::start(&config);
+    rig.traces("a");
+    let ended = drained(rig).await;
+    assert_eq!(collector.requests().len(), 3);
+    assert_eq!(ended.rejects, [(spans("a"), "downstream answered 400".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_connection_closed_without_an_answer_is_tried_again() {
+    let collector = Collector::start(|number, _| if number < 3 { Answer::Close } else { Answer::ok() }).await;
+    let rig = Rig::start(&config_for(&collector.url()));
+    rig.traces("a");
+    let ended = drained(rig).await;
+    assert_eq!((ended.sent_spans(), ended.attempts("retryable")), (1, 3));
+}
+
+#[tokio::test]
+async fn waits_for_a_collector_that_starts_later() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let rig = Rig::start(&config_for(&format!("http://{address}")));
+    rig.traces("a");
+    let refused = async {
+        while Ended::new(&rig.seen, &rig.metrics).attempts("retryable") < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("attempts fail while nobody listens");
+    let collector = Collector::on(TcpListener::bind(address).await.unwrap(), None, |_, _| Answer::ok());
+    assert_eq!(drained(rig).await.sent_spans(), 1);
+    assert_eq!(collector.bodies(), [spans("a")]);
+}
+
+#[tokio::test]
+async fn batches_carry_the_same_spans_in_fewer_requests() {
+    let collector = Collector::start(|_, _| Answer::ok()).await;
+    let mut config = config_for(&collector.url());
+    config.delivery = DeliveryConfig::Batch;
+    config.batch.max_events = 10;
+    let rig = Rig::start(&config);
+    let names: Vec<String> = (0..25).map(|n| format!("span {n:02}")).collect();
+    names.iter().for_each(|name| rig.traces(name));
+    let ended = drained(rig).await;
+    assert_eq!(
+        (collector.requests().len(), ended.sent_spans(), ended.count(Settled::Delivered)),
+        (3, 25, 25)
+    );
+    assert_eq!(span_names(&collector.bodies()), names);
+}
+
+#[tokio::test]
+async fn a_refused_batch_is_split_until_only_the_bad_event_is_rejected() {
+    let collector = Collector::start(|_, request| {
+        let poisoned = request.body.windows(6).any(|window| window == b"poison");
+        if poisoned { Answer::json(400, r#"{"code":3,"message":"bad id"}"#) } else { Answer::ok() }
+    })
+    .await;
+    let mut config = config_for(&collector.url());
+    config.delivery = DeliveryConfig::Batch;
+    let rig = Rig::start(&config);
+    let name = |n: usize| if n == 11 { "poison".to_owned() } else { format!("span {n:02}") };
+    (0..20).map(name).for_each(|name| rig.traces(&name));
+    let ended = drained(rig).await;
+    assert_eq!(ended.rejects, [(spans("poison"), "downstream answered 400: bad id".to_owned())]);
+    assert_eq!((ended.count(Settled::Delivered), ended.count(Settled::Rejected)), (19, 1));
+    assert_eq!((ended.sent_spans(), ended.failed_spans()), (19, 1), "halves are not counted as failed");
+    let bodies = collector.bodies();
+    let delivered: Vec<_> = bodies.into_iter().filter(|body| !body.contains("poison")).collect();
+    let expected: Vec<_> = (0..20).map(name).filter(|name| name != "poison").collect();
+    assert_eq!(span_names(&delivered), expected, "each good span arrives once");
+}
+
+#[tokio::test]
+async fn bodies_are_compressed_as_configured_in_both_ways_of_delivery() {
+    for (delivery, compression, encoding) in [
+        (DeliveryConfig::Single, Compression::Gzip, "gzip"),
+        (DeliveryConfig::Batch, Compression::Gzip, "gzip"),
+        (DeliveryConfig::Single, Compression::Zstd, "zstd"),
+        (DeliveryConfig::Batch, Compression::Zstd, "zstd"),
+    ] {
+        let collector = Collector::start(|_, _| Answer::ok()).await;
+        let mut config = config_for(&collector.url());
+        (config.delivery, config.compression) = (delivery, compression);
+        let rig = Rig::start(&config);
+        rig.traces("a");
+        drained(rig).await;
+        let request = collector.requests().remove(0);
+        assert_eq!(request.headers["content-encoding"], encoding);
+        let mut inflated = Vec::new();
+        match compression {
+            Compression::Zstd => inflated = zstd::stream::decode_all(request.body.as_ref()).unwrap(),
+            _ => drop(
+                flate2::read::MultiGzDecoder::new(request.body.as_ref()).read_to_end(&mut inflated).unwrap(),
+            ),
+        }
+        assert_eq!(inflated, spans("a").as_bytes());
+    }
+}
+
+/// A certificate authority, what it signed for `localhost`, and the files that a configuration names.
+struct Pki {
+    directory: tempfile::TempDir,
+    server: rustls::ServerConfig,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        // of its own, or another authority would be taken for this one with a wrong key
+        authority
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, directory.path().to_string_lossy().into_owned());
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = authority.self_signed(&authority_key).unwrap();
+        let issuer = rcgen::Issuer::new(authority, authority_key);
+        let signed = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (params.signed_by(&key, &issuer).unwrap(), key)
+        };
+        let (server, server_key) = signed("localhost");
+        let (client, client_key) = signed("relay");
+        for (file, pem) in
+            [("ca.pem", root.pem()), ("cert.pem", client.pem()), ("key.pem", client_key.serialize_pem())]
+        {
+            std::fs::write(directory.path().join(file), pem).unwrap();
+        }
+
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(root.der().clone()).unwrap();
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap())
+            .with_single_cert(vec![server.der().clone()], server_key.into())
+            .unwrap();
+        Self { directory, server }
+    }
+
+    fn file(&self, name: &str) -> Option<std::path::PathBuf> {
+        Some(self.directory.path().join(name))
+    }
+
+    async fn collector(&self) -> (Collector, ExporterConfig) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let acceptor = TlsAcceptor::from(Arc::new(self.server.clone()));
+        let mut config = config_for(&base);
+        config.tls.ca_file = self.file("ca.pem");
+        (Collector::on(listener, Some(acceptor), |_, _| Answer::ok()), config)
+    }
+}
+
+#[tokio::test]
+async fn delivers_over_tls_with_a_private_authority_and_a_client_certificate() {
+    let pki = Pki::new();
+    let (collector, mut config) = pki.collector().await;
+    (config.tls.cert_file, config.tls.key_file) = (pki.file("cert.pem"), pki.file("key.pem"));
+    let rig = Rig::start(&config);
+    rig.traces("a");
+    assert_eq!(drained(rig).await.sent_spans(), 1);
+    assert_eq!(collector.bodies(), [spans("a")]);
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_with_the_tls_of_a_downstream() {
+    let pki = Pki::new();
+    let (_collector, config) = pki.collector().await;
+    let mut stranger = config.clone();
+    let other = Pki::new();
+    stranger.tls.ca_file = other.file("ca.pem");
+    let said = failure_of(&stranger).await;
+    assert!(said.contains("certificate") && said.contains("tls.ca_file"), "{said}");
+
+    let mut wrong_name = config.clone();
+    wrong_name.traces_endpoint =
+        config.traces_endpoint.to_string().replace("localhost", "127.0.0.1").parse().unwrap();
+    let said = failure_of(&wrong_name).await;
+    assert!(said.starts_with("TLS with 127.0.0.1:") && said.contains("certificate"), "{said}");
+
+    let plain = Collector::start(|_, _| Answer::ok()).await;
+    let mut tls_to_plain = config;
+    tls_to_plain.traces_endpoint = format!("https://localhost:{}/", plain.address.port()).parse().unwrap();
+    let said = failure_of(&tls_to_plain).await;
+    assert!(said.starts_with("TLS with localhost:") && said.contains("http://"), "{said}");
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on() {
+    let closing = Collector::start(|_, _| Answer::Close).await;
+    let said = failure_of(&config_for(&closing.url())).await;
+    assert_eq!(said, format!("{} closed the connection without an answer", closing.address));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // the first bytes of an HTTP/2 server, as gRPC has it
+    tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        tcp.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let mut request = [0; 1024];
+        while tcp.read(&mut request).await.is_ok_and(|read| read > 0) {}
+    });
+    let said = failure_of(&config_for(&format!("http://{address}"))).await;
+    assert!(said.contains("does not answer in HTTP/1.1") && said.contains("4318"), "{said}");
+
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let said = failure_of(&config_for(&format!("http://{address}"))).await;
+    assert_eq!(said, format!("connection refused by {address}: is a Collector listening there?"));
+}
+
+/// What the log would say about the first attempt.
+async fn failure_of(config: &ExporterConfig) -> String {
+    let mut post = Post::new(config).unwrap();
+    let endpoint = post.endpoints()[0].clone();
+    let request = ExportRequest { signal: Signal::Traces, body: Bytes::from_static(b"{}") };
+    let error = tokio::time::timeout(PATIENCE, post.call(request)).await.unwrap().unwrap_err();
+    fault::describe(&endpoint, config.timeout, &error)
+}
+
+#[tokio::test]
+async fn tls_files_that_cannot_work_fail_the_start_and_name_their_key() {
+    let pki = Pki::new();
+    let mut config = config_for("https://localhost:4318");
+    let mut error = |adjust: &dyn Fn(&mut TlsClientConfig)| {
+        config.tls = TlsClientConfig { ca_file: pki.file("ca.pem"), ..TlsClientConfig::default() };
+        adjust(&mut config.tls);
+        let sink = Arc::new(LogRejects);
+        Exporter::new(&config, Metrics::new(), sink, wall_clock).err().expect("it must not start").to_string()
+    };
+    let missing = error(&|tls| tls.ca_file = pki.file("nothing.pem"));
+    assert!(missing.contains("tls.ca_file") && missing.contains("nothing.pem"), "{missing}");
+    assert!(error(&|tls| tls.ca_file = pki.file("key.pem")).contains("no usable certificate"));
+    assert!(error(&|tls| tls.cert_file = pki.file("cert.pem")).contains("tls.key_file is not set"));
+    assert!(error(&|tls| tls.key_file = pki.file("key.pem")).contains("tls.cert_file is not set"));
+}
+
+#[tokio::test]
+async fn without_https_no_certificate_is_looked_for() {
+    let mut config = config_for("http://localhost:4318");
+    config.tls.ca_file = Some("/nowhere/ca.pem".into());
+    assert!(Exporter::new(&config, Metrics::new(), Arc::new(LogRejects), wall_clock).is_ok());
+}
+
+#[tokio::test]
+async fn a_collector_that_restarts_between_exports_costs_no_data() {
+    let closing = Arc::new(AtomicBool::new(false));
+    let close = Arc::clone(&closing);
+    // every second answer is followed by the end of its connection, unannounced
+    let collector = Collector::start(move |_, _| {
+        if close.fetch_xor(true, Ordering::Relaxed) { Answer::BreakOff { status: 200 } } else { Answer::ok() }
+    })
+    .await;
+    let rig = Rig::start(&config_for(&collector.url()));
+    for n in 0..20 {
+        rig.traces(&n.to_string());
+        rig.settled(n + 1).await;
+    }
+    assert_eq!(drained(rig).await.sent_spans(), 20);
+}
+
+/// The names of all spans in these requests, in the order of the names.
+fn span_names(bodies: &[String]) -> Vec<String> {
+    let mut names = Vec::new();
+    for body in bodies {
+        let request: serde_json::Value = serde_json::from_str(body).unwrap();
+        for resource in request["resourceSpans"].as_array().unwrap() {
+            let name = resource["scopeSpans"][0]["spans"][0]["name"].as_str().unwrap();
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    names
+}
