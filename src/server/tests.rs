@@ -146,6 +146,7 @@ fn config() -> ServerConfig {
         header_timeout: AGES,
         body_timeout: AGES,
         request_timeout: AGES,
+        tls: None,
     }
 }
 

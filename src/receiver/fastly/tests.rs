@@ -22,6 +22,7 @@ fn config() -> FastlyConfig {
         service_ids: vec!["*".to_owned()],
         auth: None,
         repair: true,
+        rate_limit: None,
     }
 }
 
