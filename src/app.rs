@@ -25,7 +25,7 @@ use crate::queue::MemoryQueue;
 use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
 use crate::relay::{Instance, Relay};
-use crate::server::{Doors, Shutdown, serve, stack};
+use crate::server::{Doors, Shutdown, Terms, Tls, TlsError, serve, stack};
 use crate::telemetry::{Admin, Metrics};
 
 /// From the signal to stop to the end of the process.
@@ -38,6 +38,7 @@ pub struct App {
     config: Config,
     front_door: TcpListener,
     telemetry: TcpListener,
+    tls: Option<Arc<Tls>>,
     exporter: Exporter,
     metrics: Metrics,
 }
@@ -58,6 +59,9 @@ pub enum StartError {
     /// The way to the downstream cannot be built.
     #[error("{0}")]
     Exporter(String),
+    /// The front door cannot offer TLS.
+    #[error("{0}")]
+    Tls(String),
     /// A storage that this build does not have.
     #[error("queue.storage: disk is not available in this version; set it to memory")]
     NoDisk,
@@ -94,9 +98,10 @@ impl App {
         }
         let metrics = Metrics::new();
         let exporter = Exporter::new(&config.exporter, metrics.clone(), Arc::new(LogRejects), wall_clock)?;
+        let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;
-        Ok(Self { config, front_door, telemetry, exporter, metrics })
+        Ok(Self { config, front_door, telemetry, tls, exporter, metrics })
     }
 
     /// Where senders reach it.
@@ -127,7 +132,7 @@ impl App {
     }
 
     fn start(self) -> Running {
-        let Self { config, front_door, telemetry, exporter, metrics } = self;
+        let Self { config, front_door, telemetry, tls, exporter, metrics } = self;
         let stop = Stop::default();
         let (work, incoming) = unbounded::<Vec<Work>>();
         let (exports, outgoing) = unbounded::<Export>();
@@ -145,13 +150,14 @@ impl App {
         let service = stack(doors(&config, relay), &config.server);
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
-        let header_timeout = config.server.header_timeout;
+        let admin_terms = Terms::plain(config.server.header_timeout);
+        let terms = Terms { tls, ..admin_terms.clone() };
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
-            front_door: tokio::spawn(serve(front_door, service, header_timeout, shutdown)),
+            front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),
             pipeline: tokio::spawn(pipeline::run(processor, incoming, exports, stop.processing.clone())),
             exporter: tokio::spawn(exporter.run(outgoing, stop.delivering.clone())),
-            telemetry: tokio::spawn(serve(telemetry, admin.service(), header_timeout, admin_shutdown)),
+            telemetry: tokio::spawn(serve(telemetry, admin.service(), admin_terms, admin_shutdown)),
             stop,
         }
     }
@@ -161,7 +167,7 @@ impl App {
         let Config { receivers, exporter, queue, .. } = &self.config;
         for fastly in &receivers.fastly {
             info!(receiver = fastly.id, path = fastly.path, token = fastly.auth.is_some(), "receiver is on");
-            if fastly.auth.is_none() && !self.is_loopback() {
+            if fastly.auth.is_none() && !self.is_loopback() && !self.asks_for_certificates() {
                 warn!(receiver = fastly.id, "anyone who reaches this port can send lines: auth is not set");
             }
         }
@@ -179,11 +185,16 @@ impl App {
         let telemetry = self.telemetry_addr();
         // Without its path, which may be a secret of the vendor's.
         let downstream = exporter.traces_endpoint.authority().map_or("", |authority| authority.as_str());
-        info!(%endpoint, %telemetry, downstream, version = env!("CARGO_PKG_VERSION"), "relaying");
+        let tls = self.tls.is_some();
+        info!(%endpoint, tls, %telemetry, downstream, version = env!("CARGO_PKG_VERSION"), "relaying");
     }
 
     fn is_loopback(&self) -> bool {
         self.local_addr().ip().is_loopback()
+    }
+
+    fn asks_for_certificates(&self) -> bool {
+        self.config.server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some())
     }
 }
 
@@ -225,6 +236,12 @@ fn ended(part: &str, result: Result<Result<(), tokio::task::JoinError>, tokio::t
 impl From<ExporterError> for StartError {
     fn from(error: ExporterError) -> Self {
         Self::Exporter(crate::telemetry::logging::chain(&error).to_string())
+    }
+}
+
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(crate::telemetry::logging::chain(&error).to_string())
     }
 }
 

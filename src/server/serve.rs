@@ -1,8 +1,8 @@
-//! The accept loop: a bound listener becomes conversations in HTTP/1.1 and h2c.
+//! The accept loop: a bound listener becomes conversations in HTTP/1.1 and HTTP/2, plain or over TLS.
 //!
 //! In: connections. Out: calls of one tower service.
-//! Promises: at most [`MAX_CONNECTIONS`] at a time; a connection that sends no complete request head in time, or
-//! stays silent for too long, is closed; on shutdown requests in progress are finished, within the given grace.
+//! Promises: at most so many at a time; a connection that does not complete its handshake and its request head in
+//! time, or stays silent for too long, is closed; whatever one connection does, the others are accepted meanwhile; on shutdown requests in progress are finished, within the given grace.
 //! Leaves to others: what is asked and answered ([`stack`](mod@super::stack)).
 
 mod pulse;
@@ -22,11 +22,14 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{BoxError, Service, ServiceExt};
 use tracing::{debug, warn};
 
+use super::tls::Tls;
 use crate::telemetry::logging::chain;
 
 pub(crate) use pulse::Busy;
@@ -46,6 +49,17 @@ const H2_MAX_HEADER_LIST_BYTES: u32 = 32 * 1024;
 /// How often a silent h2 peer is pinged; one that went away would keep its connection open otherwise.
 const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 
+/// What holds for every connection.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    /// From the first byte of a request, or the start of the connection, to the end of its headers.
+    pub(crate) header_timeout: Duration,
+    /// At a time; more wait in the kernel's backlog.
+    pub(crate) max_connections: usize,
+    /// Absent: plain HTTP.
+    pub(crate) tls: Option<Arc<Tls>>,
+}
+
 /// How a server is told to stop.
 #[derive(Debug, Clone)]
 pub(crate) struct Shutdown {
@@ -56,20 +70,15 @@ pub(crate) struct Shutdown {
 }
 
 /// Serves connections until `shutdown` and returns when the last one is closed.
-///
-/// `header_timeout` is from the first byte of a request, or the start of the connection, to the end of its headers.
-pub(crate) async fn serve<S, B>(
-    listener: TcpListener,
-    service: S,
-    header_timeout: Duration,
-    shutdown: Shutdown,
-) where
+pub(crate) async fn serve<S, B>(listener: TcpListener, service: S, terms: Terms, shutdown: Shutdown)
+where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
+    let Terms { header_timeout, max_connections, tls } = terms;
     let protocol = protocol(header_timeout);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(max_connections));
     let connections = TaskTracker::new();
     let drop_all = CancellationToken::new();
 
@@ -82,6 +91,7 @@ pub(crate) async fn serve<S, B>(
             Ok((stream, _peer)) => {
                 let talk = Talk {
                     protocol: protocol.clone(),
+                    tls: tls.clone(),
                     pulse: Arc::new(Pulse::new(header_timeout)),
                     goodbye: shutdown.token.clone(),
                     drop_now: drop_all.clone(),
@@ -118,23 +128,37 @@ pub(crate) async fn serve<S, B>(
 /// One connection's life.
 struct Talk {
     protocol: auto::Builder<TokioExecutor>,
+    tls: Option<Arc<Tls>>,
     pulse: Arc<Pulse>,
     goodbye: CancellationToken,
     drop_now: CancellationToken,
 }
 
+/// What a conversation is held over.
+type Wire = Either<TcpStream, TlsStream<TcpStream>>;
+
+// === impl Terms ===
+
+impl Terms {
+    /// Without TLS.
+    pub(crate) fn plain(header_timeout: Duration) -> Self {
+        Self { header_timeout, max_connections: MAX_CONNECTIONS, tls: None }
+    }
+}
+
 // === impl Talk ===
 
 impl Talk {
-    async fn run<S, B>(self, stream: TcpStream, service: S)
+    async fn run<S, B>(self, tcp: TcpStream, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
         B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = tcp.set_nodelay(true) {
             debug!(error = %chain(&error), "could not set TCP_NODELAY");
         }
+        let Some(wire) = self.secure(tcp).await else { return };
         let pulse = Arc::clone(&self.pulse);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let busy = pulse.begin(request.version());
@@ -147,7 +171,7 @@ impl Talk {
                 answer
             }
         });
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&self.pulse)));
+        let io = TokioIo::new(Watched::new(wire, Arc::clone(&self.pulse)));
         let mut connection = pin!(self.protocol.serve_connection(io, service));
         let mut silence = pin!(self.pulse.silence());
         let mut leaving = false;
@@ -178,6 +202,24 @@ impl Talk {
                     self.pulse.said_goodbye();
                     silence.set(self.pulse.silence());
                 }
+            }
+        }
+    }
+}
+
+impl Talk {
+    /// The handshake, where there is one. Its time is part of the time for the first request.
+    async fn secure(&self, tcp: TcpStream) -> Option<Wire> {
+        let Some(tls) = &self.tls else { return Some(Either::Left(tcp)) };
+        tokio::select! {
+            biased;
+            secured = tls.accept(tcp) => secured.map(Either::Right),
+            () = self.drop_now.cancelled() => None,
+            // Nothing was asked yet, so that nothing is lost.
+            () = self.goodbye.cancelled() => None,
+            _ = self.pulse.silence() => {
+                debug!("closing a connection whose TLS handshake did not end");
+                None
             }
         }
     }

@@ -3,6 +3,7 @@
 mod bodies;
 mod connections;
 mod routes;
+mod tls;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,14 +12,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::routes::Ingest;
-use super::{Doors, Shutdown, serve, stack};
+use super::{Doors, Shutdown, Terms, serve, stack};
 use crate::config::ServerConfig;
 use crate::receiver::Unauthorized;
 use crate::relay::Answer;
@@ -61,7 +62,7 @@ struct Seen {
     body: String,
 }
 
-struct Client(TcpStream);
+struct Client<S = TcpStream>(S);
 
 // === impl Fake ===
 
@@ -163,13 +164,18 @@ impl House {
     }
 
     async fn with_doors(doors: Doors<Fake>, config: ServerConfig, grace: Duration) -> Self {
+        let terms = Terms::plain(config.header_timeout);
+        Self::on_terms(doors, config, terms, grace).await
+    }
+
+    async fn on_terms(doors: Doors<Fake>, config: ServerConfig, terms: Terms, grace: Duration) -> Self {
         let listener = TcpListener::bind(config.endpoint).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let taken = Arc::clone(&doors.ingest.taken);
         let service = stack(doors, &config);
         let told = Shutdown { token: shutdown.clone(), grace };
-        let served = tokio::spawn(serve(listener, service, config.header_timeout, told));
+        let served = tokio::spawn(serve(listener, service, terms, told));
         Self { addr, shutdown, served, taken }
     }
 
@@ -191,7 +197,7 @@ impl House {
 
 // === impl Client ===
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
@@ -216,10 +222,18 @@ impl Client {
         Seen { status, head, body: String::new() }
     }
 
-    /// Waits for the end of the connection. A reset is one too.
-    async fn closes(mut self) -> bool {
+    /// Waits for the end of the connection, and whether it came without a word. A reset is one too.
+    async fn closes(self) -> bool {
+        self.ends().await.is_empty()
+    }
+
+    /// What comes before the end of the connection.
+    async fn ends(mut self) -> Vec<u8> {
         let mut rest = Vec::new();
-        self.0.read_to_end(&mut rest).await.map_or(true, |_| rest.is_empty())
+        match self.0.read_to_end(&mut rest).await {
+            Ok(_) => rest,
+            Err(_) => Vec::new(),
+        }
     }
 }
 
