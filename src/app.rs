@@ -24,7 +24,7 @@ use crate::processor::{SpanEvents, Work};
 use crate::queue::MemoryQueue;
 use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
-use crate::relay::{Instance, Relay};
+use crate::relay::{Instance, RateLimit, Relay};
 use crate::server::{Doors, Shutdown, Terms, Tls, TlsError, serve, stack};
 use crate::telemetry::{Admin, Metrics};
 
@@ -248,16 +248,16 @@ impl From<TlsError> for StartError {
 /// The registry: every configured receiver, in the order of the configuration.
 fn receivers(config: &Config) -> Vec<Instance> {
     let max_line_bytes = usize::try_from(config.server.max_line_size).unwrap_or(usize::MAX);
-    let fastly = config
-        .receivers
-        .fastly
-        .iter()
-        .map(|fastly| Instance { kind: "fastly", receiver: Box::new(Fastly::new(fastly, max_line_bytes)) });
-    let circleci = config
-        .receivers
-        .circleci
-        .iter()
-        .map(|circleci| Instance { kind: "circleci", receiver: Box::new(CircleCi::new(circleci)) });
+    let fastly = config.receivers.fastly.iter().map(|fastly| Instance {
+        kind: "fastly",
+        receiver: Box::new(Fastly::new(fastly, max_line_bytes)),
+        rate_limit: fastly.rate_limit.map(RateLimit::new),
+    });
+    let circleci = config.receivers.circleci.iter().map(|circleci| Instance {
+        kind: "circleci",
+        receiver: Box::new(CircleCi::new(circleci)),
+        rate_limit: circleci.rate_limit.map(RateLimit::new),
+    });
     fastly.chain(circleci).collect()
 }
 

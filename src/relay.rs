@@ -9,6 +9,8 @@
 
 mod account;
 
+mod rate_limit;
+
 mod seen;
 
 use std::sync::{Arc, Mutex};
@@ -20,6 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
 use self::account::Account;
+pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::SeenEvents;
 use crate::otlp::Signal;
 use crate::processor::Work;
@@ -49,6 +52,8 @@ pub(crate) struct Instance {
     /// `fastly`, `circleci`: the part of the id before the slash.
     pub(crate) kind: &'static str,
     pub(crate) receiver: Box<dyn Receiver>,
+    /// Absent: it takes all requests.
+    pub(crate) rate_limit: Option<RateLimit>,
 }
 
 /// A configured receiver, by its place in the registry.
@@ -103,6 +108,13 @@ impl Relay {
     pub(crate) fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
         receiver.admit(headers).inspect_err(|refusal| self.turned_away(receiver, *refusal))
+    }
+
+    /// Whether the receiver takes another request now. Asked of senders that were admitted.
+    pub(crate) fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
+        let Instance { rate_limit, receiver, .. } = &self.receivers[receiver.0];
+        let taken = rate_limit.as_ref().map_or(Ok(()), |limit| limit.take(Instant::now()));
+        taken.inspect_err(|_| self.metrics.throttled(receiver.id()))
     }
 
     /// Whether the body as it came over the wire is authentic.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::body::ReadError;
 use super::body::inflate::{InflateError, UnknownCoding};
 use crate::receiver::{Rejected, Unauthorized};
-use crate::relay::Answer;
+use crate::relay::{Answer, Throttled};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
@@ -78,6 +78,11 @@ pub(super) fn unauthorized(cause: Unauthorized) -> Reply {
     let mut reply = refuse(StatusCode::UNAUTHORIZED, cause.0);
     reply.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     reply
+}
+
+/// The receiver has taken as many requests as it may.
+pub(super) fn throttled(cause: Throttled) -> Reply {
+    later(StatusCode::TOO_MANY_REQUESTS, &cause.to_string(), cause.retry_after_seconds)
 }
 
 /// The body is encoded in an unknown way.
@@ -187,7 +192,11 @@ pub(super) fn inert<B: Body>(response: Response<B>) -> Response<Either<Full<Byte
 }
 
 fn unavailable(reason: &str, retry_after_seconds: u64) -> Reply {
-    let mut reply = refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
+    later(StatusCode::SERVICE_UNAVAILABLE, reason, retry_after_seconds)
+}
+
+fn later(status: StatusCode, reason: &str, retry_after_seconds: u64) -> Reply {
+    let mut reply = refuse(status, reason);
     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds));
     reply
 }

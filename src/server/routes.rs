@@ -20,7 +20,7 @@ use super::body::{self, BodyLimits, Inbound, ReadError};
 use super::reply::{self, Reply};
 use crate::config::ServerConfig;
 use crate::receiver::Unauthorized;
-use crate::relay::{Answer, ReceiverIndex, Relay};
+use crate::relay::{Answer, ReceiverIndex, Relay, Throttled};
 use crate::telemetry::logging::chain;
 
 const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
@@ -51,6 +51,7 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     fn receiver_of_kind(&self, kind: &str) -> Option<Self::Receiver>;
     fn kind(&self, receiver: Self::Receiver) -> &'static str;
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
+    fn throttle(&self, receiver: Self::Receiver) -> Result<(), Throttled>;
     fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
     fn receive(&self, receiver: Self::Receiver, body: Bytes) -> impl Future<Output = Answer> + Send;
 }
@@ -69,6 +70,8 @@ pub(super) struct Routes<I> {
 enum Refused {
     #[error(transparent)]
     Unauthorized(#[from] Unauthorized),
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
     #[error(transparent)]
     UnknownCoding(#[from] UnknownCoding),
     #[error(transparent)]
@@ -109,6 +112,10 @@ impl Ingest for Arc<Relay> {
 
     fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         Relay::admit(self, receiver, headers)
+    }
+
+    fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
+        Relay::throttle(self, receiver)
     }
 
     fn verify(&self, receiver: ReceiverIndex, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
@@ -222,6 +229,8 @@ impl<I: Ingest> Routes<I> {
     async fn take(&self, receiver: I::Receiver, parts: &Parts, body: Inbound) -> Result<Reply, Refused> {
         let ingest = &self.doors.ingest;
         ingest.admit(receiver, &parts.headers)?;
+        // Behind the header check: whom that turns away must not use up what is there for the others.
+        ingest.throttle(receiver)?;
         let codings = body::codings(&parts.headers)?;
         let wire = body.read(self.limits).await?;
         Span::current().record("size_bytes", wire.len());
@@ -248,6 +257,7 @@ impl Refused {
         debug!(error = %chain(&self), "refused a request");
         match self {
             Self::Unauthorized(cause) => reply::unauthorized(cause),
+            Self::Throttled(cause) => reply::throttled(cause),
             Self::UnknownCoding(cause) => reply::unknown_coding(cause),
             Self::Unread(cause) => reply::unread(cause, version),
             Self::Undecodable(cause) => reply::undecodable(&cause),

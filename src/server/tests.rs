@@ -7,6 +7,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::routes::Ingest;
 use super::{Doors, Shutdown, Terms, serve, stack};
 use crate::config::ServerConfig;
 use crate::receiver::Unauthorized;
-use crate::relay::Answer;
+use crate::relay::{Answer, Throttled};
 
 const MIB: usize = 1024 * 1024;
 /// Longer than any test: a test that waits so long hangs, and fails by that.
@@ -35,6 +36,8 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 struct Fake {
     paths: Vec<(&'static str, &'static str)>,
     asks_authorization: bool,
+    /// Throttled after so many requests.
+    tokens: AtomicUsize,
     answer: Box<dyn Fn() -> Answering + Send + Sync>,
     taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
 }
@@ -71,6 +74,7 @@ impl Default for Fake {
         Self {
             paths: vec![("/circleci", "circleci"), ("/fastly", "fastly"), ("/www", "fastly")],
             asks_authorization: false,
+            tokens: AtomicUsize::new(usize::MAX),
             answer: Box::new(|| Box::pin(async { Answer::Accepted })),
             taken: Arc::default(),
         }
@@ -121,6 +125,12 @@ impl Ingest for Fake {
             return Err(Unauthorized("the authorization header is missing or wrong"));
         }
         Ok(())
+    }
+
+    fn throttle(&self, _: usize) -> Result<(), Throttled> {
+        let take = |tokens: usize| tokens.checked_sub(1);
+        let taken = self.tokens.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
+        taken.map(drop).map_err(|_| Throttled { retry_after_seconds: 7 })
     }
 
     fn verify(&self, _: usize, _: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
