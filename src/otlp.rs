@@ -16,6 +16,11 @@ pub(crate) mod protobuf;
 mod ids;
 mod number;
 
+#[cfg(test)]
+pub(crate) use json::MAX_DEPTH;
+#[cfg(test)]
+pub(crate) use walk::MAX_ATTRIBUTES;
+
 pub(crate) use document::{Line, Logs, Metrics, SpanEvent, Traces, read_line};
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 

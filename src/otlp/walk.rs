@@ -13,6 +13,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use self::attributes::AttributeKey;
+#[cfg(test)]
+pub(crate) use self::attributes::MAX_ATTRIBUTES;
 use self::ids::Identity;
 use super::json::{Cursor, Fault, FaultKind, Text};
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
