@@ -25,6 +25,9 @@ use crate::telemetry::logging::chain;
 
 const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
 const TRACEPARENT_PATH: &str = "/traceparent";
+/// Of a webhook. Its signature covers the body, so that anybody's has to be read before it can be refused. Real ones
+/// have a few kilobytes.
+pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
 const FASTLY: &str = "fastly";
 const CIRCLECI: &str = "circleci";
 const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
@@ -222,23 +225,39 @@ impl<I: Ingest> Routes<I> {
         // tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
         // that there is room for.
         let Ok(_slot) = self.slots.try_acquire() else { return reply::overloaded() };
-        self.take(receiver, parts, body).await.unwrap_or_else(|refused| refused.reply(parts.version))
+        self.take(receiver, self.limits_of(kind), parts, body)
+            .await
+            .unwrap_or_else(|refused| refused.reply(parts.version))
+    }
+
+    fn limits_of(&self, kind: &str) -> BodyLimits {
+        let max_bytes = match kind {
+            CIRCLECI => self.limits.max_bytes.min(WEBHOOK_MAX_BYTES),
+            _ => self.limits.max_bytes,
+        };
+        BodyLimits { max_bytes, ..self.limits }
     }
 
     /// The story of a request that brings data. Every refusal is as early as it can be.
-    async fn take(&self, receiver: I::Receiver, parts: &Parts, body: Inbound) -> Result<Reply, Refused> {
+    async fn take(
+        &self,
+        receiver: I::Receiver,
+        limits: BodyLimits,
+        parts: &Parts,
+        body: Inbound,
+    ) -> Result<Reply, Refused> {
         let ingest = &self.doors.ingest;
         ingest.admit(receiver, &parts.headers)?;
         // Behind the header check: whom that turns away must not use up what is there for the others.
         ingest.throttle(receiver)?;
         let codings = body::codings(&parts.headers)?;
-        let wire = body.read(self.limits).await?;
+        let wire = body.read(limits).await?;
         Span::current().record("size_bytes", wire.len());
 
         // From here on the sender only waits.
         let answer = async {
             ingest.verify(receiver, &parts.headers, &wire)?;
-            let decoded = body::decode(codings, wire, self.limits.max_bytes).await?;
+            let decoded = body::decode(codings, wire, limits.max_bytes).await?;
             Ok(reply::answer(ingest.receive(receiver, decoded).await))
         };
         timeout(self.request_timeout, answer).await.unwrap_or(Err(Refused::TooLate))

@@ -5,6 +5,8 @@
 //! time, or stays silent for too long, is closed; whatever one connection does, the others are accepted meanwhile; on shutdown requests in progress are finished, within the given grace.
 //! Leaves to others: what is asked and answered ([`stack`](mod@super::stack)).
 
+pub(super) mod protocol;
+
 mod pulse;
 
 use std::convert::Infallible;
@@ -17,7 +19,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -32,6 +34,7 @@ use tracing::{debug, warn};
 use super::tls::Tls;
 use crate::telemetry::logging::chain;
 
+use protocol::protocol;
 pub(crate) use pulse::Busy;
 use pulse::{Pulse, Silence, Watched};
 
@@ -40,14 +43,6 @@ use pulse::{Pulse, Silence, Watched};
 const MAX_CONNECTIONS: usize = 8192;
 /// After a failed accept. Out of file descriptors, the next try would fail at once and spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// Bytes in flight of one h2 request body. The protocol's 64 KiB would cost a round trip for each of them.
-const H2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// Bytes in flight of one h2 connection.
-const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-const H2_MAX_CONCURRENT_STREAMS: u32 = 128;
-const H2_MAX_HEADER_LIST_BYTES: u32 = 32 * 1024;
-/// How often a silent h2 peer is pinged; one that went away would keep its connection open otherwise.
-const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// What holds for every connection.
 #[derive(Clone)]
@@ -223,29 +218,6 @@ impl Talk {
             }
         }
     }
-}
-
-/// What both versions of HTTP may do on a connection.
-fn protocol(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
-    let mut protocol = auto::Builder::new(TokioExecutor::new());
-    protocol
-        .http1()
-        // A body cut short by shutdown(SHUT_WR) still gets its 408.
-        .half_close(true)
-        // The pulse does it: hyper's clock also runs between requests, and a connection that is closed
-        // the moment its sender uses it again loses a batch.
-        .header_read_timeout(None);
-    protocol
-        .http2()
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(H2_MAX_CONCURRENT_STREAMS)
-        .max_header_list_size(H2_MAX_HEADER_LIST_BYTES)
-        // A peer that is stuck in the middle of a header block cannot answer a ping either.
-        .keep_alive_interval(H2_PING_INTERVAL)
-        .keep_alive_timeout(header_timeout);
-    protocol
 }
 
 fn is_of_the_peer(error: &io::Error) -> bool {

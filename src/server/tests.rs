@@ -2,6 +2,7 @@
 
 mod bodies;
 mod connections;
+mod floods;
 mod routes;
 mod tls;
 
