@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::config::{LogFormat, TlsServerConfig};
-use crate::pem::pki::{Authority, Issued, Validity};
+use crate::pem::tests::pki::{Authority, Issued, Validity};
 use crate::server::tls::Tls;
 use crate::telemetry::logging::tests::Captured;
 

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::LogFormat;
-use crate::pem::pki::{Authority, Issued, Validity};
+use crate::pem::tests::pki::{Authority, Issued, Validity};
 use crate::telemetry::logging::tests::Captured;
 
 /// A directory with the files of a configuration.
