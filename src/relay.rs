@@ -21,10 +21,11 @@ use tracing::warn;
 
 use self::account::Account;
 use self::seen::SeenEvents;
+use crate::config::Encoding;
 use crate::otlp::Signal;
 use crate::processor::Work;
 use crate::queue::{MemoryQueue, OfferError, QueueState, Record, Taken};
-use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Unauthorized};
+use crate::receiver::{Ignored, Item, Kind, Received, Receiver, Rejected, Unauthorized};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
 
@@ -46,8 +47,7 @@ pub(crate) struct Relay {
 
 /// A configured receiver in the registry.
 pub(crate) struct Instance {
-    /// `fastly`, `circleci`: the part of the id before the slash.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) receiver: Box<dyn Receiver>,
 }
 
@@ -89,13 +89,13 @@ impl Relay {
         self.receivers.iter().position(|instance| instance.receiver.path() == path).map(ReceiverIndex)
     }
 
-    /// The first configured receiver of a kind (`fastly`, `circleci`), for `POST /`.
-    pub(crate) fn receiver_of_kind(&self, kind: &str) -> Option<ReceiverIndex> {
+    /// The first configured receiver of a kind, for `POST /`.
+    pub(crate) fn receiver_of_kind(&self, kind: Kind) -> Option<ReceiverIndex> {
         self.receivers.iter().position(|instance| instance.kind == kind).map(ReceiverIndex)
     }
 
-    /// The kind of a receiver: `fastly`, `circleci`.
-    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> &'static str {
+    /// The kind of a receiver.
+    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> Kind {
         self.receivers[receiver.0].kind
     }
 
@@ -118,30 +118,38 @@ impl Relay {
 
     /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
     /// is when the sender hangs up.
-    pub(crate) async fn receive(self: &Arc<Self>, receiver: ReceiverIndex, body: Bytes) -> Answer {
-        let story = tokio::spawn(Arc::clone(self).take(receiver, body));
+    pub(crate) async fn receive(
+        self: &Arc<Self>,
+        receiver: ReceiverIndex,
+        encoding: Encoding,
+        body: Bytes,
+    ) -> Answer {
+        let story = tokio::spawn(Arc::clone(self).take(receiver, encoding, body));
         match story.await {
             Ok(answer) => answer,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
     }
 
-    async fn take(self: Arc<Self>, index: ReceiverIndex, body: Bytes) -> Answer {
-        let reading = if body.len() > READ_IN_PLACE_BYTES {
-            let (relay, body) = (Arc::clone(&self), body.clone());
-            match tokio::task::spawn_blocking(move || relay.receiver(index).read(&body)).await {
-                Ok(reading) => reading,
+    async fn take(self: Arc<Self>, index: ReceiverIndex, encoding: Encoding, body: Bytes) -> Answer {
+        let size_bytes = body.len();
+        let received = if size_bytes > READ_IN_PLACE_BYTES {
+            let relay = Arc::clone(&self);
+            let read = move || relay.receiver(index).receive(&body, encoding);
+            match tokio::task::spawn_blocking(read).await {
+                Ok(received) => received,
                 Err(failure) => std::panic::resume_unwind(failure.into_panic()),
             }
         } else {
-            self.receiver(index).read(&body)
+            self.receiver(index).receive(&body, encoding)
         };
-        let account = Account::new(&self.metrics, self.receiver(index).id(), &reading, body.len());
-        self.settle(index, body, reading, &account)
+        let account = Account::new(&self.metrics, self.receiver(index).id(), &received.reading, size_bytes);
+        self.settle(index, received, &account)
     }
 
     /// Everything after the reading: duplicates, the queue, the answer.
-    fn settle(&self, index: ReceiverIndex, body: Bytes, reading: Reading, account: &Account<'_>) -> Answer {
+    fn settle(&self, index: ReceiverIndex, received: Received, account: &Account<'_>) -> Answer {
+        let Received { kept, reading } = received;
         let event = reading.event_id.as_deref().map(|id| SeenEvents::key(index.0, id));
         if let Some(reason) = reading.ignored {
             account.webhook(WebhookOutcome::Ignored);
@@ -162,7 +170,7 @@ impl Relay {
             return Answer::Accepted;
         }
         let receiver = Arc::from(self.receiver(index).id());
-        match self.queue.offer(&Record { receiver, body }) {
+        match self.queue.offer(&Record { receiver, body: kept }) {
             Err(refusal) => {
                 account.refused(&reading.items);
                 account.webhook(WebhookOutcome::Refused);
@@ -202,6 +210,7 @@ impl Relay {
                     let receipt = taken.receipt(Signal::Metrics, metrics.point_count());
                     (metrics, receipt)
                 }),
+                passage: item.passage,
             })
             .collect();
         taken.seal();
