@@ -15,6 +15,7 @@ fn environment() -> Environment {
     [
         ("CIRCLECI_HOOK_SECRET", "hunter2"),
         ("FASTLY_TOKEN", "Bearer hunter2"),
+        ("OTLP_TOKEN", "Bearer hunter2"),
         ("YES", "yes"),
         ("PORT", "4000"),
     ]
@@ -275,6 +276,30 @@ fn named_instances_have_their_own_path_and_keep_the_order_of_the_file() {
 }
 
 #[test]
+fn otlp_is_one_receiver_without_a_path_of_its_own() {
+    assert_eq!(
+        config("receivers: {fastly: }\n").receivers.otlp,
+        None,
+        "off, as any receiver that is not named"
+    );
+    assert_eq!(config("receivers: {otlp: }\n").receivers.otlp, Some(OtlpConfig::default()));
+    let auth =
+        config("receivers: {otlp: {auth: {header: x-key, values: [a, b]}}}\n").receivers.otlp.unwrap().auth;
+    assert_eq!(
+        auth.unwrap(),
+        AuthConfig { header: "x-key".parse().unwrap(), values: vec![Secret::new("a"), Secret::new("b")] }
+    );
+
+    assert!(only_problem("receivers: {otlp: , otlp/b: }\n").contains("receivers.otlp/b: has no names"));
+    assert!(only_problem("receivers: {otlp: {path: /x}}\n").contains("allowed here: auth"));
+    assert!(
+        only_problem("receivers: {otlp: {auth: }}\n")
+            .contains("receivers.otlp.auth.values: needs at least one")
+    );
+    assert!(only_problem("receivers: {oltp: }\n").contains("did you mean \"otlp\"?"));
+}
+
+#[test]
 fn a_configuration_without_receivers_is_a_problem() {
     for yaml in ["server: {}\n", "receivers:\n", "receivers: {}\n"] {
         assert!(only_problem(yaml).contains("no receiver is on"), "{yaml}");
@@ -320,6 +345,7 @@ fn values_that_may_be_secrets_are_never_repeated() {
         "receivers: {fastly: {auth: hunter2}}",
         "receivers: {fastly: {auth: {values: hunter2}}}",
         "receivers: {fastly: {auth: {values: [\"hunter2\\n\"]}}}",
+        "receivers: {otlp: {auth: {values: [{hunter2: }]}}}",
         "receivers: {circleci: {secrets: hunter2}}",
         "receivers: {circleci: {secrets: {hunter2: }}}",
         "receivers: {circleci: {secrets: [\"${env:hunter2 }\"]}}",

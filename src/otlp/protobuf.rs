@@ -15,7 +15,7 @@ use super::number::integer;
 use super::schema::{Field, Int, Kind, LINE, Message};
 use super::{Signal, decode_hex};
 
-pub(crate) use decode::{DecodeError, decode};
+pub(crate) use decode::decode;
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod connections;
+mod otlp;
 mod routes;
 
 use std::net::SocketAddr;
