@@ -1,4 +1,4 @@
-//! OTLP/JSON to OTLP protobuf, straight from text to bytes along the [`schema`](super::schema); [`decode`] is the way back.
+//! OTLP/JSON to OTLP protobuf, straight from text to bytes along the [`schema`](super::schema); [`decode()`] is the way back.
 //!
 //! In: an export request that the reader has passed, with its edits made. Out: the same data as protobuf. Fields
 //! leave in the order of the text, which the format allows.

@@ -17,13 +17,15 @@ use http::HeaderMap;
 use super::token::Token;
 use super::{Item, Passage, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::config::{Encoding, OtlpConfig};
-use crate::otlp::json::Fault;
 use crate::otlp::protobuf::decode;
 use crate::otlp::{Line, Request, Signal, read_request, signal_of};
 
 /// How many times as large as the largest body the JSON of a protobuf request may be. Real ones grow to the two- to
 /// fivefold.
 const MAX_GROWTH: usize = 8;
+
+/// A request counts as one line, however many it is written in.
+const REQUEST: u32 = 1;
 
 /// `receivers.otlp`, as far as one signal goes.
 pub(crate) struct Otlp {
@@ -48,7 +50,7 @@ impl Otlp {
 }
 
 impl Receiver for Otlp {
-    /// One for all signals, as it is one in the configuration.
+    /// One for all signals, as it is one in the configuration: what was kept is read again by any of them.
     fn id(&self) -> &str {
         OtlpConfig::ID
     }
@@ -75,10 +77,7 @@ impl Receiver for Otlp {
             Encoding::Json => read(self.signal, body),
             Encoding::Protobuf => match decode(self.signal, body, self.max_json_bytes) {
                 Ok(json) => read(self.signal, &json.into()),
-                Err(error) => rejected(
-                    body,
-                    Rejected { line: 1, column: 1, reason: error.to_string(), input: body.clone() },
-                ),
+                Err(error) => rejected(body, 0, error.to_string()),
             },
         }
     }
@@ -86,43 +85,31 @@ impl Receiver for Otlp {
 
 fn read(signal: Signal, body: &Bytes) -> Received {
     match read_request(signal, body) {
-        Ok(Request { line, text }) => Received { kept: text, reading: reading(line, body) },
-        Err(fault) => rejected(body, rejection(body, &fault)),
+        Ok(Request { line, text }) => Received { kept: text, reading: reading(line) },
+        Err(fault) => rejected(body, fault.at, fault.reason.into_owned()),
     }
 }
 
-fn reading(line: Line, body: &Bytes) -> Reading {
+fn reading(line: Line) -> Reading {
     let Line { traces, logs, metrics, repairs, dropped, .. } = line;
-    let rejected = dropped
-        .into_iter()
-        .map(|span| {
-            let (line, column) = position(body, span.at);
-            Rejected { line, column, reason: span.reason.into_owned(), input: span.text }
-        })
-        .collect();
+    let rejected =
+        dropped.into_iter().map(|span| rejection(span.at, span.reason.into_owned(), span.text)).collect();
     let items = match (&traces, &logs, &metrics) {
         (None, None, None) => Vec::new(),
-        _ => vec![Item { line: 1, traces, logs, metrics, repairs, passage: Passage::Straight }],
+        _ => vec![Item { line: REQUEST, traces, logs, metrics, repairs, passage: Passage::Straight }],
     };
     Reading { items, rejected, ..Reading::default() }
 }
 
-fn rejected(body: &Bytes, rejected: Rejected) -> Received {
-    Received { kept: body.clone(), reading: Reading { rejected: vec![rejected], ..Reading::default() } }
+/// Nothing of the body goes on.
+fn rejected(body: &Bytes, at: usize, reason: String) -> Received {
+    let rejected = vec![rejection(at, reason, body.clone())];
+    Received { kept: body.clone(), reading: Reading { rejected, ..Reading::default() } }
 }
 
-fn rejection(body: &Bytes, fault: &Fault) -> Rejected {
-    let (line, column) = position(body, fault.at);
-    Rejected { line, column, reason: fault.reason.clone().into_owned(), input: body.clone() }
-}
-
-/// Line and column of an offset; 1 is the first of both.
-fn position(body: &[u8], at: usize) -> (u32, u32) {
-    let before = &body[..at.min(body.len())];
-    let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
-    let lines = memchr::memchr_iter(b'\n', before).count();
-    let number = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
-    (number(lines), number(before.len() - line_start))
+fn rejection(at: usize, reason: String, input: Bytes) -> Rejected {
+    let column = u32::try_from(at + 1).unwrap_or(u32::MAX);
+    Rejected { line: REQUEST, column, reason, input }
 }
 
 #[cfg(test)]

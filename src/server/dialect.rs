@@ -99,8 +99,8 @@ impl Otlp {
         }
     }
 
-    /// Whether the sender can make anything of a line and a column.
-    pub(super) fn has_lines(self) -> bool {
+    /// Whether a place in what was read is a place in what was sent.
+    pub(super) fn has_places(self) -> bool {
         self.encoding == Encoding::Json
     }
 

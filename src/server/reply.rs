@@ -88,9 +88,7 @@ pub(super) fn answer(answer: Answer, dialect: Dialect) -> Reply {
 fn first_of(rejected: &[Rejected], otlp: Otlp) -> String {
     match rejected.first() {
         None => "the body holds nothing usable".to_owned(),
-        Some(Rejected { line, column, reason, .. }) if otlp.has_lines() => {
-            format!("{reason} (line {line}, column {column})")
-        }
+        Some(Rejected { column, reason, .. }) if otlp.has_places() => format!("{reason} (at byte {column})"),
         Some(first) => first.reason.clone(),
     }
 }

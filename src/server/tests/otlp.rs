@@ -65,9 +65,9 @@ async fn a_partial_success_says_how_many_and_why() {
         house(|| Answer::Partial { accepted: 1, rejected: vec![rejected("bad id"), rejected("other")] })
             .await;
     for (path, count, message) in [
-        ("/v1/traces", "rejectedSpans", "2 spans were rejected: bad id (line 1, column 7)"),
-        ("/v1/logs", "rejectedLogRecords", "2 log records were rejected: bad id (line 1, column 7)"),
-        ("/v1/metrics", "rejectedDataPoints", "2 data points were rejected: bad id (line 1, column 7)"),
+        ("/v1/traces", "rejectedSpans", "2 spans were rejected: bad id (at byte 7)"),
+        ("/v1/logs", "rejectedLogRecords", "2 log records were rejected: bad id (at byte 7)"),
+        ("/v1/metrics", "rejectedDataPoints", "2 data points were rejected: bad id (at byte 7)"),
     ] {
         let seen = house.ask(post_with(path, JSON, b"{}")).await;
         let expected = json!({ "partialSuccess": { count: "2", "errorMessage": message } });
@@ -85,7 +85,7 @@ async fn a_partial_success_says_how_many_and_why() {
 async fn bad_data_is_a_400_with_a_status_of_the_requests_own_type() {
     let house = house(|| Answer::Unusable { rejected: vec![rejected("not a \"request\"")] }).await;
     let seen = house.ask(post_with("/v1/traces", JSON, b"[")).await;
-    let expected = json!({ "code": 3, "message": "not a \"request\" (line 1, column 7)" });
+    let expected = json!({ "code": 3, "message": "not a \"request\" (at byte 7)" });
     assert_eq!((seen.status, json_of(&seen)), (400, expected));
     let seen = house.ask(post_with("/v1/traces", PROTOBUF, b"[")).await;
     let expected = Status { code: 3, message: "not a \"request\"".to_owned() };
