@@ -163,7 +163,8 @@ fn spans_without_valid_ids_are_rejected_and_their_neighbours_are_not() {
     let body = spans(&format!("{{{TRACE}}},\n{{\"traceId\":\"00\"}}"));
     let reading = receive(Signal::Traces, &body).reading;
     let [rejected] = &reading.rejected[..] else { panic!() };
-    assert_eq!((rejected.line, &body[rejected.column as usize - 1..][..4]), (1, "\"00\""));
+    let at = rejected.column as usize - 1;
+    assert_eq!((rejected.line, &body.as_bytes()[at..at + 4]), (1, &b"\"00\""[..]));
     assert_eq!(rejected.reason, "traceId is not 32 hexadecimal digits, or all zero");
     assert_eq!(leaving(reading), [(Signal::Traces, 1, spans(&format!("{{{TRACE}}}")))]);
 
