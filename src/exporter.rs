@@ -5,7 +5,7 @@
 //! unsettled and the queue still has it. At most `max_in_flight` requests are on the wire.
 //!
 //! The way of an export: [`delivery`] takes it from the channel and, with `delivery: batch`, merges it with others
-//! ([`batch`]). Then the tower [`stack`], outermost first:
+//! ([`batch`]). Then the tower [`stack`] of its signal, outermost first:
 //!
 //! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took
 //! 2. [`retry`]: sends again, with growing pauses, what the downstream did not take for no fault of the data
@@ -54,13 +54,14 @@ use tracing::warn;
 use crate::config::{Delivery as DeliveryConfig, ExporterConfig};
 use crate::otlp::Signal;
 use crate::queue::{Receipt, Settled};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 
 use batch::Batcher;
+use client::TlsError;
 use delivery::Delivery;
 use encode::{Encoder, NoProtobuf};
 use observe::Observe;
-use otlp_http::{Post, TargetError};
+use otlp_http::Post;
 use stack::SendExports;
 
 /// One request that is to leave.
@@ -98,8 +99,14 @@ pub(crate) struct LogRejects;
 /// Why the exporter cannot be built from its configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExporterError {
-    #[error(transparent)]
-    Target(#[from] TargetError),
+    #[error("exporters.otlp_http: the endpoint for {signal} must be http:// or https:// and a host")]
+    Address { signal: Signal },
+    #[error("exporters.otlp_http: TLS for {signal} cannot be set up")]
+    Tls {
+        signal: Signal,
+        #[source]
+        source: TlsError,
+    },
     #[error(transparent)]
     Encoding(#[from] NoProtobuf),
 }
@@ -107,8 +114,8 @@ pub(crate) enum ExporterError {
 /// Sends exports until there are no more.
 pub(crate) struct Exporter {
     config: ExporterConfig,
-    post: Post,
-    encoder: Encoder,
+    posts: [Post; Signal::ALL.len()],
+    encoders: [Encoder; Signal::ALL.len()],
     metrics: Metrics,
     rejects: Arc<dyn RejectSink>,
     wall_clock: fn() -> SystemTime,
@@ -124,9 +131,10 @@ impl Exporter {
         rejects: Arc<dyn RejectSink>,
         wall_clock: fn() -> SystemTime,
     ) -> Result<Self, ExporterError> {
-        let post = Post::new(config)?;
-        let encoder = Encoder::new(config)?;
-        Ok(Self { config: config.clone(), post, encoder, metrics, rejects, wall_clock })
+        let posts = otlp_http::posts(config)?;
+        let [traces, logs, metrics_] = Signal::ALL.map(|signal| Encoder::new(&config.of(signal)));
+        let encoders = [traces?, logs?, metrics_?];
+        Ok(Self { config: config.clone(), posts, encoders, metrics, rejects, wall_clock })
     }
 
     /// Runs until the other side of the channel is gone and every export has ended, or until `stop` says to abandon
@@ -135,9 +143,9 @@ impl Exporter {
     /// The channel needs no bound of its own: every export holds receipts, and their records count against the
     /// queue's bound until they are settled.
     pub(crate) async fn run(self, exports: UnboundedReceiver<Export>, stop: CancellationToken) {
-        let Self { config, post, encoder, metrics, rejects, wall_clock } = self;
-        let stack = stack::stack(post.clone(), post.endpoints(), &config, metrics.clone(), wall_clock);
-        deliver(Observe::new(stack, encoder, metrics, rejects), &config, exports, stop).await;
+        let Self { config, posts, encoders, metrics, rejects, wall_clock } = self;
+        let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
+        deliver(Observe::new(encoders, stacks, metrics, rejects), &config, exports, stop).await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 
-use crate::config::{Compression, Encoding, ExporterConfig};
+use crate::config::{Compression, Encoding, SignalExport};
 use crate::otlp::Signal;
 
 /// Level 1 for both: telemetry is repetitive, and what higher levels save on the wire costs more here.
@@ -47,12 +47,12 @@ pub(super) enum EncodeError {
 // === impl Encoder ===
 
 impl Encoder {
-    pub(super) fn new(config: &ExporterConfig) -> Result<Self, NoProtobuf> {
-        let encode = match config.encoding {
+    pub(super) fn new(export: &SignalExport<'_>) -> Result<Self, NoProtobuf> {
+        let encode = match export.encoding {
             Encoding::Json => None,
             Encoding::Protobuf => Some(protobuf().ok_or(NoProtobuf)?),
         };
-        Ok(Self { encode, compression: config.compression })
+        Ok(Self { encode, compression: export.compression })
     }
 
     /// The body of the request.

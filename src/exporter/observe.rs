@@ -16,17 +16,18 @@ use super::batch::Batch;
 use super::encode::Encoder;
 use super::outcome::Outcome;
 use super::response::{PartialSuccess, printable};
-use super::stack::{ExportRequest, SendExports};
+use super::stack::SendExports;
 use super::{RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::queue::Settled;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 
 /// The middleware.
 #[derive(Clone)]
 pub(super) struct Observe<S> {
-    inner: S,
-    encoder: Encoder,
+    /// One for each signal.
+    encoders: [Encoder; Signal::ALL.len()],
+    stacks: Arc<[S; Signal::ALL.len()]>,
     books: Arc<Books>,
 }
 
@@ -39,8 +40,13 @@ pub(super) struct Books {
 // === impl Observe ===
 
 impl<S> Observe<S> {
-    pub(super) fn new(inner: S, encoder: Encoder, metrics: Metrics, rejects: Arc<dyn RejectSink>) -> Self {
-        Self { inner, encoder, books: Arc::new(Books { metrics, rejects }) }
+    pub(super) fn new(
+        encoders: [Encoder; Signal::ALL.len()],
+        stacks: [S; Signal::ALL.len()],
+        metrics: Metrics,
+        rejects: Arc<dyn RejectSink>,
+    ) -> Self {
+        Self { encoders, stacks: Arc::new(stacks), books: Arc::new(Books { metrics, rejects }) }
     }
 }
 
@@ -58,12 +64,14 @@ where
     }
 
     fn call(&mut self, batch: Batch) -> Self::Future {
-        let (inner, encoder, books) = (self.inner.clone(), self.encoder, Arc::clone(&self.books));
+        let signal = batch.signal();
+        let encoder = self.encoders[signal as usize];
+        let stack = self.stacks[signal as usize].clone();
+        let books = Arc::clone(&self.books);
         Box::pin(async move {
-            let signal = batch.signal();
             // not in a layer of its own: an encoding that fails is one more way for an export to end
             let outcome = match encoder.body(signal, batch.json()).await {
-                Ok(body) => inner.oneshot(ExportRequest { signal, body }).await?,
+                Ok(body) => stack.oneshot(body).await?,
                 Err(error) => Outcome::Permanent { reason: printable(&error.to_string()) },
             };
             Ok(books.close(batch, outcome))

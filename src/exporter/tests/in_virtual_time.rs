@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use tower::service_fn;
 
 use super::*;
-use crate::exporter::stack::ExportRequest;
 
 type Answer = Result<Response<Full<Bytes>>, std::io::Error>;
 
@@ -38,7 +37,7 @@ struct Script {
     asked: Arc<Mutex<Vec<Instant>>>,
 }
 
-impl tower::Service<ExportRequest> for Script {
+impl tower::Service<Bytes> for Script {
     type Response = Response<Full<Bytes>>;
     type Error = std::io::Error;
     type Future = std::future::Ready<Answer>;
@@ -47,7 +46,7 @@ impl tower::Service<ExportRequest> for Script {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _request: ExportRequest) -> Self::Future {
+    fn call(&mut self, _body: Bytes) -> Self::Future {
         self.asked.lock().unwrap().push(Instant::now());
         let answer = self.answers.lock().unwrap().next();
         std::future::ready(answer.expect("the script has an answer for every request"))
@@ -117,7 +116,7 @@ async fn waits_as_long_as_retry_after_says_in_seconds_and_as_a_date() {
 async fn an_attempt_that_hangs_is_cut_off_and_repeated() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&attempts);
-    let post = service_fn(move |_: ExportRequest| {
+    let post = service_fn(move |_: Bytes| {
         let attempt = counter.fetch_add(1, Ordering::Relaxed);
         async move { if attempt < 2 { pending().await } else { answer(200, "") } }
     });
@@ -131,11 +130,30 @@ async fn an_attempt_that_hangs_is_cut_off_and_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_signal_has_its_own_time_for_an_attempt() {
+    let mut config = config();
+    config.signals.logs.timeout = Some(Duration::from_secs(1));
+    let attempts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let post = service_fn(move |body: Bytes| {
+        let earlier = attempts[usize::from(body == NO_LOGS)].fetch_add(1, Ordering::Relaxed);
+        async move { if earlier == 0 { pending().await } else { answer(200, "") } }
+    });
+    let began = Instant::now();
+    let rig = Rig::with_post(&config, post);
+    rig.traces("a");
+    rig.export(Signal::Logs, NO_LOGS, 1);
+    rig.settled(1).await;
+    assert_eq!((rig.seen.fates.borrow()[0].0, began.elapsed().as_secs()), (Signal::Logs, 1));
+    rig.settled(2).await;
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn gives_up_only_when_a_limit_is_set_and_then_keeps_what_it_gave_up() {
     let mut config = config();
     config.delivery = DeliveryConfig::Batch;
     config.retry_on_failure.max_elapsed_time = Duration::from_secs(30);
-    let post = service_fn(|_: ExportRequest| async { answer(503, r#"{"message":"overloaded"}"#) });
+    let post = service_fn(|_: Bytes| async { answer(503, r#"{"message":"overloaded"}"#) });
     let rig = Rig::with_post(&config, post);
     rig.traces("a");
     rig.traces("b");
@@ -151,8 +169,8 @@ async fn starts_exports_in_the_order_of_their_arrival() {
     config.max_in_flight = 3;
     let order = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&order);
-    let post = service_fn(move |request: ExportRequest| {
-        noted.lock().unwrap().push(request.body);
+    let post = service_fn(move |body: Bytes| {
+        noted.lock().unwrap().push(body);
         async {
             tokio::time::sleep(Duration::from_millis(5)).await;
             answer(200, "")
@@ -172,7 +190,7 @@ async fn no_more_than_max_in_flight_are_on_the_wire_over_all_signals() {
     config.max_in_flight = 3;
     let (on_the_wire, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let highest = Arc::clone(&peak);
-    let post = service_fn(move |_: ExportRequest| {
+    let post = service_fn(move |_: Bytes| {
         highest.fetch_max(on_the_wire.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         let on_the_wire = Arc::clone(&on_the_wire);
         async move {
@@ -184,7 +202,7 @@ async fn no_more_than_max_in_flight_are_on_the_wire_over_all_signals() {
     let rig = Rig::with_post(&config, post);
     for n in 0..10 {
         rig.traces(&n.to_string());
-        rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1);
+        rig.export(Signal::Logs, NO_LOGS, 1);
         rig.export(Signal::Metrics, r#"{"resourceMetrics":[]}"#, 1);
     }
     assert_eq!(rig.drained().await.count(Settled::Delivered), 30);
@@ -195,11 +213,12 @@ async fn no_more_than_max_in_flight_are_on_the_wire_over_all_signals() {
 async fn a_signal_whose_endpoint_is_down_does_not_hold_up_the_others() {
     let mut config = config();
     config.max_in_flight = 2;
-    let post = service_fn(|request: ExportRequest| async move {
-        if request.signal == Signal::Logs { answer(503, "") } else { answer(200, "") }
-    });
+    let post =
+        service_fn(
+            |body: Bytes| async move { if body == NO_LOGS { answer(503, "") } else { answer(200, "") } },
+        );
     let rig = Rig::with_post(&config, post);
-    (0..10).for_each(|_| rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1));
+    (0..10).for_each(|_| rig.export(Signal::Logs, NO_LOGS, 1));
     (0..10).for_each(|n| rig.traces(&n.to_string()));
     rig.settled(10).await;
     let ended = Ended::new(&rig.seen, &rig.metrics);
@@ -209,15 +228,15 @@ async fn a_signal_whose_endpoint_is_down_does_not_hold_up_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn stopping_abandons_what_is_left_without_settling_it() {
-    let post = service_fn(|request: ExportRequest| async move {
-        if request.signal == Signal::Logs { answer(200, "") } else { pending::<Answer>().await }
+    let post = service_fn(|body: Bytes| async move {
+        if body == NO_LOGS { answer(200, "") } else { pending::<Answer>().await }
     });
     let mut config = config();
     config.max_in_flight = 1;
     let rig = Rig::with_post(&config, post);
     rig.traces("in flight");
     rig.traces("waiting");
-    rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1);
+    rig.export(Signal::Logs, NO_LOGS, 1);
     rig.settled(1).await;
     let kept = rig.seen.kept_bytes();
     rig.stop.cancel();
@@ -247,8 +266,8 @@ async fn a_batch_waits_for_its_timeout_and_leaves_at_once_when_draining() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_panics_loses_nothing_and_stops_nobody() {
-    let post = service_fn(|request: ExportRequest| {
-        assert!(!request.body.windows(4).any(|window| window == b"boom"), "a bug in the worker");
+    let post = service_fn(|body: Bytes| {
+        assert!(!body.windows(4).any(|window| window == b"boom"), "a bug in the worker");
         async { answer(200, "") }
     });
     let mut config = config();
@@ -261,18 +280,4 @@ async fn a_worker_that_panics_loses_nothing_and_stops_nobody() {
     rig.running.await.unwrap();
     assert_eq!(seen.fates.borrow().len(), 3);
     assert_eq!(rig.seen.kept_bytes(), spans("boom").len() as u64, "its record stays in the queue");
-}
-
-#[tokio::test(start_paused = true)]
-async fn zero_as_time_out_and_as_limit_means_none_and_one() {
-    let mut config = config();
-    config.timeout = Duration::ZERO;
-    config.max_in_flight = 0;
-    let post = service_fn(|_: ExportRequest| async {
-        tokio::time::sleep(Duration::from_secs(86_400)).await;
-        answer(200, "")
-    });
-    let rig = Rig::with_post(&config, post);
-    rig.traces("a");
-    assert_eq!(rig.drained().await.attempts("sent"), 1);
 }
