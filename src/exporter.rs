@@ -59,7 +59,6 @@ use crate::telemetry::Metrics;
 use batch::Batcher;
 use client::TlsError;
 use delivery::Delivery;
-use encode::{Encoder, NoProtobuf};
 use observe::Observe;
 use otlp_http::Post;
 use stack::SendExports;
@@ -107,15 +106,12 @@ pub(crate) enum ExporterError {
         #[source]
         source: TlsError,
     },
-    #[error(transparent)]
-    Encoding(#[from] NoProtobuf),
 }
 
 /// Sends exports until there are no more.
 pub(crate) struct Exporter {
     config: ExporterConfig,
     posts: [Post; Signal::ALL.len()],
-    encoders: [Encoder; Signal::ALL.len()],
     metrics: Metrics,
     rejects: Arc<dyn RejectSink>,
     wall_clock: fn() -> SystemTime,
@@ -132,9 +128,7 @@ impl Exporter {
         wall_clock: fn() -> SystemTime,
     ) -> Result<Self, ExporterError> {
         let posts = otlp_http::posts(config)?;
-        let [traces, logs, metrics_] = Signal::ALL.map(|signal| Encoder::new(&config.of(signal)));
-        let encoders = [traces?, logs?, metrics_?];
-        Ok(Self { config: config.clone(), posts, encoders, metrics, rejects, wall_clock })
+        Ok(Self { config: config.clone(), posts, metrics, rejects, wall_clock })
     }
 
     /// Runs until the other side of the channel is gone and every export has ended, or until `stop` says to abandon
@@ -143,9 +137,9 @@ impl Exporter {
     /// The channel needs no bound of its own: every export holds receipts, and their records count against the
     /// queue's bound until they are settled.
     pub(crate) async fn run(self, exports: UnboundedReceiver<Export>, stop: CancellationToken) {
-        let Self { config, posts, encoders, metrics, rejects, wall_clock } = self;
+        let Self { config, posts, metrics, rejects, wall_clock } = self;
         let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
-        deliver(Observe::new(encoders, stacks, metrics, rejects), &config, exports, stop).await;
+        deliver(Observe::new(stacks, &config, metrics, rejects), &config, exports, stop).await;
     }
 }
 

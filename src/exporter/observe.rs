@@ -18,6 +18,7 @@ use super::outcome::Outcome;
 use super::response::{PartialSuccess, printable};
 use super::stack::SendExports;
 use super::{RejectSink, RejectedExport};
+use crate::config::ExporterConfig;
 use crate::otlp::Signal;
 use crate::queue::Settled;
 use crate::telemetry::Metrics;
@@ -41,11 +42,12 @@ pub(super) struct Books {
 
 impl<S> Observe<S> {
     pub(super) fn new(
-        encoders: [Encoder; Signal::ALL.len()],
         stacks: [S; Signal::ALL.len()],
+        config: &ExporterConfig,
         metrics: Metrics,
         rejects: Arc<dyn RejectSink>,
     ) -> Self {
+        let encoders = Signal::ALL.map(|signal| Encoder::new(signal, &config.of(signal)));
         Self { encoders, stacks: Arc::new(stacks), books: Arc::new(Books { metrics, rejects }) }
     }
 }
@@ -70,7 +72,7 @@ where
         let books = Arc::clone(&self.books);
         Box::pin(async move {
             // not in a layer of its own: an encoding that fails is one more way for an export to end
-            let outcome = match encoder.body(signal, batch.json()).await {
+            let outcome = match encoder.body(batch.json()).await {
                 Ok(body) => stack.oneshot(body).await?,
                 Err(error) => Outcome::Permanent { reason: printable(&error.to_string()) },
             };

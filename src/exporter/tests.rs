@@ -2,10 +2,12 @@
 //! on a loopback port where bytes and connections matter.
 
 mod collector;
+mod in_protobuf;
 mod in_virtual_time;
 mod over_sockets;
 mod over_tls;
 
+use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -74,6 +76,12 @@ async fn drained(rig: Rig) -> Ended {
     tokio::time::timeout(PATIENCE, rig.drained()).await.expect("the exporter drains")
 }
 
+fn gunzipped(body: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    flate2::read::MultiGzDecoder::new(body).read_to_end(&mut plain).unwrap();
+    plain
+}
+
 /// What the log would say about the first attempt.
 async fn failure_of(config: &ExporterConfig) -> String {
     let [mut post, ..] = posts(config).unwrap();
@@ -122,8 +130,7 @@ impl Rig {
         Self::run(|seen, metrics, exports, stop| {
             let posts = Signal::ALL.map(|_| post.clone());
             let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
-            let encoders = Signal::ALL.map(|signal| Encoder::new(&config.of(signal)).unwrap());
-            let sender = Observe::new(encoders, stacks, metrics, seen);
+            let sender = Observe::new(stacks, &config, metrics, seen);
             tokio::spawn(async move { deliver(sender, &config, exports, stop).await })
         })
     }
