@@ -19,7 +19,7 @@ use tower::{BoxError, Service};
 use super::fault;
 use super::otlp_http::host_and_port;
 use super::outage::Outage;
-use super::outcome::{Outcome, meaning_of};
+use super::outcome::{Outcome, hints, meaning_of};
 use super::response;
 use super::retry::retry_after;
 use crate::config::SignalExport;
@@ -95,7 +95,7 @@ impl Judge {
         wall_clock: fn() -> SystemTime,
     ) -> Self {
         let endpoint = host_and_port(export.endpoint);
-        let outage = Outage::new(signal, endpoint.clone());
+        let outage = Outage::new(signal, endpoint.clone(), hints(signal, export));
         Self { signal, timeout: export.timeout, endpoint, outage, metrics, wall_clock }
     }
 
@@ -117,6 +117,7 @@ impl Judge {
             let partial = response::partial_success(&head.headers, &body);
             return Outcome::of_response(head.status, String::new(), None, partial);
         }
+        self.outage.refused(head.status);
         let reason = refusal(head.status, &head.headers, &body);
         let retry_after = retry_after(&head.headers, (self.wall_clock)());
         Outcome::of_response(head.status, reason, retry_after, None)

@@ -8,8 +8,11 @@ use http::{Response, header};
 use http_body_util::Full;
 use tokio::time::Instant;
 use tower::service_fn;
+use tracing::Level;
 
 use super::*;
+use crate::config::LogFormat;
+use crate::telemetry::logging::tests::Captured;
 
 type Answer = Result<Response<Full<Bytes>>, std::io::Error>;
 
@@ -96,6 +99,43 @@ async fn never_sends_again_what_was_refused_for_good() {
         assert_eq!(ended.rejects, [(spans("a"), format!("downstream answered {status}: bad\\nspan"))]);
         assert_eq!((ended.sent_spans(), ended.failed_spans(), ended.attempts("permanent")), (0, 1, 1));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_of_the_configuration_is_told_once_and_the_batch_is_split_all_the_same() {
+    let (captured, _guard) = Captured::start(Level::ERROR, LogFormat::Json);
+    let mut config = config();
+    config.delivery = DeliveryConfig::Batch;
+    let rig = Rig::with_post(&config, service_fn(|_: Bytes| async { answer(404, "") }));
+    (0..8).for_each(|n| rig.traces(&n.to_string()));
+    assert_eq!(rig.drained().await.count(Settled::Rejected), 8);
+    let log = captured.text();
+    let line: serde_json::Value = serde_json::from_str(&log).expect("one line");
+    assert_eq!(
+        (&line["level"], &line["signal"], &line["endpoint"]),
+        (&"ERROR".into(), &"traces".into(), &"mock:4318".into())
+    );
+    let mend = line["mend"].as_str().unwrap();
+    assert!(
+        mend.starts_with(
+            "the downstream does not know the path /v1/traces: check exporters.otlp_http.endpoint"
+        ),
+        "{mend}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_of_the_configuration_that_lasts_is_told_again_after_an_hour() {
+    let (captured, _guard) = Captured::start(Level::ERROR, LogFormat::Text);
+    let rig = Rig::with_post(&config(), service_fn(|_: Bytes| async { answer(401, "") }));
+    for (minutes, lines) in [(0, 1), (59, 1), (1, 2)] {
+        tokio::time::advance(Duration::from_secs(60 * minutes)).await;
+        let before = rig.seen.fates.borrow().len();
+        rig.traces("a");
+        rig.settled(before + 1).await;
+        assert_eq!(captured.text().lines().count(), lines, "{}", captured.text());
+    }
+    rig.drained().await;
 }
 
 #[tokio::test(start_paused = true)]
