@@ -166,39 +166,41 @@ mod tests {
 
     #[test]
     fn a_refusal_of_the_configuration_says_what_to_mend() {
-        let with_headers =
+        type Adjust = fn(&mut ExporterConfig);
+        let with_headers: Adjust =
             |config: &mut ExporterConfig| drop(config.headers.insert("x-key", HeaderValue::from_static("k")));
-        let with_path = |config: &mut ExporterConfig| {
+        let with_path: Adjust = |config: &mut ExporterConfig| {
             config.traces_endpoint = "https://vendor/s3cret/ingest".parse().unwrap();
         };
-        let with_protobuf = |config: &mut ExporterConfig| config.encoding = Encoding::Protobuf;
-        let with_gzip = |config: &mut ExporterConfig| config.compression = Compression::Gzip;
-        let rows: [(u16, &dyn Fn(&mut ExporterConfig), &str); 9] = [
-            (401, &|_| {}, "the downstream wants credentials: set exporters.otlp_http.headers"),
-            (401, &with_headers, "the downstream refused the credentials: check exporters.otlp_http.headers"),
-            (403, &with_headers, "the downstream refused the credentials: check exporters.otlp_http.headers"),
+        let with_protobuf: Adjust = |config: &mut ExporterConfig| config.encoding = Encoding::Protobuf;
+        let with_gzip: Adjust = |config: &mut ExporterConfig| config.compression = Compression::Gzip;
+        let unchanged: Adjust = |_| {};
+        let rows: [(u16, Adjust, &str); 9] = [
+            (401, unchanged, "the downstream wants credentials: set exporters.otlp_http.headers"),
+            (401, with_headers, "the downstream refused the credentials: check exporters.otlp_http.headers"),
+            (403, with_headers, "the downstream refused the credentials: check exporters.otlp_http.headers"),
             (
                 404,
-                &|_| {},
+                unchanged,
                 "the downstream does not know the path /v1/traces: check exporters.otlp_http.endpoint, or \
                  traces_endpoint where that is set",
             ),
             (
                 404,
-                &with_path,
+                with_path,
                 "the downstream does not know the configured path: check exporters.otlp_http.traces_endpoint",
             ),
             (
                 405,
-                &|_| {},
+                unchanged,
                 "the downstream takes no POST at the path /v1/traces: check exporters.otlp_http.endpoint, or \
                  traces_endpoint where that is set",
             ),
-            (415, &|_| {}, "the downstream takes no JSON: set exporters.otlp_http.encoding: protobuf"),
-            (415, &with_protobuf, "the downstream takes no protobuf: set exporters.otlp_http.encoding: json"),
+            (415, unchanged, "the downstream takes no JSON: set exporters.otlp_http.encoding: protobuf"),
+            (415, with_protobuf, "the downstream takes no protobuf: set exporters.otlp_http.encoding: json"),
             (
                 415,
-                &with_gzip,
+                with_gzip,
                 "the downstream takes no JSON or no gzip: set exporters.otlp_http.encoding: protobuf, or \
                  exporters.otlp_http.compression: none",
             ),
