@@ -7,7 +7,8 @@
 //! The way of an export: [`delivery`] takes it from the channel and, with `delivery: batch`, merges it with others
 //! ([`batch`]). Then the tower [`stack`] of its signal, outermost first:
 //!
-//! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took
+//! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took; what is
+//!    lost goes to the log ([`losses`])
 //! 2. [`retry`]: sends again, with growing pauses, what the downstream did not take for no fault of the data
 //! 3. the limit of requests on the wire: below retry, so that a pause takes no place
 //! 4. [`attempt`]: measures one attempt and makes an [`outcome`] of its answer ([`response`]) or [`fault`]
@@ -21,6 +22,8 @@ mod batch;
 mod encode;
 
 mod observe;
+
+mod losses;
 
 mod stack;
 
@@ -49,7 +52,6 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::config::{Delivery as DeliveryConfig, ExporterConfig};
 use crate::otlp::Signal;
@@ -91,7 +93,7 @@ pub(crate) trait RejectSink: Send + Sync {
     fn reject(&self, export: RejectedExport<'_>);
 }
 
-/// Keeps nothing; the log says what was lost and why.
+/// Keeps nothing: of what is rejected there is only the log.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LogRejects;
 
@@ -159,9 +161,5 @@ async fn deliver<S: SendExports>(
 // === impl LogRejects ===
 
 impl RejectSink for LogRejects {
-    fn reject(&self, export: RejectedExport<'_>) {
-        let (signal, items, reason) = (export.signal.as_str(), export.items, export.reason);
-        let size_bytes = export.json.len();
-        warn!(signal, items, size_bytes, reason, "rejected by the downstream");
-    }
+    fn reject(&self, _: RejectedExport<'_>) {}
 }

@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use tower::{Service, ServiceExt};
-use tracing::warn;
 
 use super::batch::Batch;
 use super::encode::Encoder;
+use super::losses::Losses;
 use super::outcome::Outcome;
 use super::response::{PartialSuccess, printable};
 use super::stack::SendExports;
@@ -36,6 +36,7 @@ pub(super) struct Observe<S> {
 pub(super) struct Books {
     metrics: Metrics,
     rejects: Arc<dyn RejectSink>,
+    losses: Losses,
 }
 
 // === impl Observe ===
@@ -48,7 +49,11 @@ impl<S> Observe<S> {
         rejects: Arc<dyn RejectSink>,
     ) -> Self {
         let encoders = Signal::ALL.map(|signal| Encoder::new(signal, &config.of(signal)));
-        Self { encoders, stacks: Arc::new(stacks), books: Arc::new(Books { metrics, rejects }) }
+        Self {
+            encoders,
+            stacks: Arc::new(stacks),
+            books: Arc::new(Books { metrics, rejects, losses: Losses::default() }),
+        }
     }
 }
 
@@ -107,7 +112,7 @@ impl Books {
         self.metrics.sent(signal, count(items - rejected));
         if let Some(partial) = partial {
             self.metrics.send_failed(signal, count(rejected));
-            warn_of(signal, items, &partial);
+            self.losses.partial(signal, items, &partial);
         }
         for (receipt, fate) in batch.exports().flat_map(|export| export.receipts) {
             receipt.settle(fate);
@@ -118,24 +123,14 @@ impl Books {
         for export in batch.exports() {
             let (signal, items) = (export.signal, export.items);
             self.metrics.send_failed(signal, items);
-            self.rejects.reject(RejectedExport { signal, items, json: &export.json, reason });
+            let rejected = RejectedExport { signal, items, json: &export.json, reason };
+            self.losses.rejected(rejected);
+            self.rejects.reject(rejected);
             for (receipt, _) in export.receipts {
                 receipt.settle(Settled::Rejected);
             }
         }
     }
-}
-
-fn warn_of(signal: Signal, items: u64, partial: &PartialSuccess) {
-    let (signal, rejected) = (signal.as_str(), partial.rejected_items);
-    let message = partial.message.as_str();
-    warn!(
-        signal,
-        items,
-        rejected,
-        reason = message,
-        "downstream took only a part of an export, or has a warning"
-    );
 }
 
 fn count(items: u64) -> u32 {

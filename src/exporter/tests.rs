@@ -25,7 +25,7 @@ use crate::config::{
 };
 use crate::queue::{Ledger, RecordId, Taken};
 
-/// Far beyond what any test over sockets takes; only so that a defect fails instead of hanging.
+/// Far beyond what any test takes that waits for so long; only so that a defect fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Wed, 21 Oct 2015 07:28:00 GMT
 const NOW_UNIX_SECONDS: u64 = 1_445_412_480;
@@ -172,7 +172,9 @@ impl Rig {
 
     /// Waits until so many receipts are settled.
     async fn settled(&self, count: usize) {
-        self.seen.fates.subscribe().wait_for(|fates| fates.len() >= count).await.unwrap();
+        let mut fates = self.seen.fates.subscribe();
+        let settled = fates.wait_for(|fates| fates.len() >= count);
+        tokio::time::timeout(PATIENCE, settled).await.expect("they are settled").unwrap();
     }
 }
 

@@ -287,6 +287,46 @@ async fn stopping_abandons_what_is_left_without_settling_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn stopping_settles_neither_what_pauses_nor_what_waits_for_its_batch() {
+    for (delivery, batch_timeout, attempts) in [
+        (DeliveryConfig::Single, Duration::ZERO, 2),
+        (DeliveryConfig::Batch, Duration::from_secs(1), 1),
+        (DeliveryConfig::Batch, Duration::from_secs(3600), 0),
+    ] {
+        let mut config = config();
+        (config.delivery, config.batch.timeout) = (delivery, batch_timeout);
+        let rig = Rig::with_post(&config, service_fn(|_: Bytes| async { throttled("60") }));
+        rig.traces("a");
+        rig.traces("b");
+        let kept = rig.seen.kept_bytes();
+        // virtual: it passes once nothing else can happen
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(Ended::new(&rig.seen, &rig.metrics).attempts("throttled"), attempts);
+        rig.stop.cancel();
+        rig.running.await.unwrap();
+        assert_eq!((rig.seen.kept_bytes(), rig.seen.fates.borrow().len()), (kept, 0), "{delivery:?}");
+        assert!(rig.seen.rejects.lock().unwrap().is_empty());
+        assert!(rig.exports.is_closed(), "what comes later is dropped by its sender, unsettled");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_downstream_that_refuses_everything_does_not_fill_the_log() {
+    let (captured, _guard) = Captured::start(Level::WARN, LogFormat::Json);
+    let refused = || answer(400, r#"{"message":"bad id"}"#);
+    let taken_in_part = || answer(200, r#"{"partialSuccess":{"rejectedSpans":1}}"#);
+    for answer in [refused as fn() -> Answer, taken_in_part] {
+        let rig = Rig::with_post(&config(), service_fn(move |_: Bytes| async move { answer() }));
+        (0..100).for_each(|_| rig.traces("a"));
+        assert_eq!(rig.drained().await.failed_spans(), 100);
+    }
+    let log = captured.text();
+    assert_eq!(log.matches("export rejected").count(), 10);
+    assert_eq!(log.matches("took only a part").count(), 10);
+    assert!(log.contains("downstream answered 400: bad id") && !log.contains("left_out"), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_waits_for_its_timeout_and_leaves_at_once_when_draining() {
     let mut config = config();
     config.delivery = DeliveryConfig::Batch;
