@@ -170,6 +170,12 @@ impl Rig {
         Ended::new(&self.seen, &self.metrics)
     }
 
+    /// Tells the exporter to abandon what it has, and waits until it has.
+    async fn stopped(&mut self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, &mut self.running).await.expect("the exporter stops").unwrap();
+    }
+
     /// Waits until so many receipts are settled.
     async fn settled(&self, count: usize) {
         let mut fates = self.seen.fates.subscribe();

@@ -257,13 +257,13 @@ async fn a_signal_whose_endpoint_is_down_does_not_hold_up_the_others() {
         service_fn(
             |body: Bytes| async move { if body == NO_LOGS { answer(503, "") } else { answer(200, "") } },
         );
-    let rig = Rig::with_post(&config, post);
+    let mut rig = Rig::with_post(&config, post);
     (0..10).for_each(|_| rig.export(Signal::Logs, NO_LOGS, 1));
     (0..10).for_each(|n| rig.traces(&n.to_string()));
     rig.settled(10).await;
     let ended = Ended::new(&rig.seen, &rig.metrics);
     assert!(ended.fates.iter().all(|(signal, ..)| *signal == Signal::Traces));
-    rig.stop.cancel();
+    rig.stopped().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,14 +273,13 @@ async fn stopping_abandons_what_is_left_without_settling_it() {
     });
     let mut config = config();
     config.max_in_flight = 1;
-    let rig = Rig::with_post(&config, post);
+    let mut rig = Rig::with_post(&config, post);
     rig.traces("in flight");
     rig.traces("waiting");
     rig.export(Signal::Logs, NO_LOGS, 1);
     rig.settled(1).await;
     let kept = rig.seen.kept_bytes();
-    rig.stop.cancel();
-    rig.running.await.unwrap();
+    rig.stopped().await;
     assert_eq!(rig.seen.kept_bytes(), kept);
     assert_eq!(kept, (spans("in flight").len() + spans("waiting").len()) as u64);
     assert_eq!(*rig.seen.fates.borrow(), [(Signal::Logs, Settled::Delivered, 1)]);
@@ -295,15 +294,14 @@ async fn stopping_settles_neither_what_pauses_nor_what_waits_for_its_batch() {
     ] {
         let mut config = config();
         (config.delivery, config.batch.timeout) = (delivery, batch_timeout);
-        let rig = Rig::with_post(&config, service_fn(|_: Bytes| async { throttled("60") }));
+        let mut rig = Rig::with_post(&config, service_fn(|_: Bytes| async { throttled("60") }));
         rig.traces("a");
         rig.traces("b");
         let kept = rig.seen.kept_bytes();
         // virtual: it passes once nothing else can happen
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(Ended::new(&rig.seen, &rig.metrics).attempts("throttled"), attempts);
-        rig.stop.cancel();
-        rig.running.await.unwrap();
+        rig.stopped().await;
         assert_eq!((rig.seen.kept_bytes(), rig.seen.fates.borrow().len()), (kept, 0), "{delivery:?}");
         assert!(rig.seen.rejects.lock().unwrap().is_empty());
         assert!(rig.exports.is_closed(), "what comes later is dropped by its sender, unsettled");
