@@ -17,13 +17,16 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, Storage};
+use crate::config::{Config, OtlpConfig, RateLimitConfig, Storage};
 use crate::exporter::{Export, Exporter, ExporterError, LogRejects, RejectSink, RejectedExport};
+use crate::otlp::Signal;
 use crate::pipeline;
 use crate::processor::{SpanEvents, Work};
 use crate::queue::{OpenError, Queue};
+use crate::receiver::Kind;
 use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
+use crate::receiver::otlp::Otlp;
 use crate::rejected::{RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
 use crate::server::{Doors, Shutdown, Terms, Tls, TlsError, serve, stack};
@@ -189,6 +192,15 @@ impl App {
                 warn!(receiver = circleci.id, "unsigned webhooks are taken: allow_unsigned is true");
             }
         }
+        if let Some(otlp) = &receivers.otlp {
+            info!(receiver = OtlpConfig::ID, path = "/v1/*", token = otlp.auth.is_some(), "receiver is on");
+            if otlp.auth.is_none() && !self.is_loopback() {
+                warn!(
+                    receiver = OtlpConfig::ID,
+                    "anyone who reaches this port can send telemetry: auth is not set"
+                );
+            }
+        }
         if queue.storage == Storage::Memory {
             warn!("what is queued does not survive this process: queue.storage is memory");
         }
@@ -283,17 +295,28 @@ impl From<TlsError> for StartError {
 /// The registry: every configured receiver, in the order of the configuration.
 fn receivers(config: &Config) -> Vec<Instance> {
     let max_line_bytes = usize::try_from(config.server.max_line_size).unwrap_or(usize::MAX);
+    let max_body_bytes = usize::try_from(config.server.max_request_body_size).unwrap_or(usize::MAX);
+    let limit = |config: Option<RateLimitConfig>| config.map(|config| Arc::new(RateLimit::new(config)));
     let fastly = config.receivers.fastly.iter().map(|fastly| Instance {
-        kind: "fastly",
+        kind: Kind::Fastly,
         receiver: Box::new(Fastly::new(fastly, max_line_bytes)),
-        rate_limit: fastly.rate_limit.map(RateLimit::new),
+        rate_limit: limit(fastly.rate_limit),
     });
     let circleci = config.receivers.circleci.iter().map(|circleci| Instance {
-        kind: "circleci",
+        kind: Kind::CircleCi,
         receiver: Box::new(CircleCi::new(circleci)),
-        rate_limit: circleci.rate_limit.map(RateLimit::new),
+        rate_limit: limit(circleci.rate_limit),
     });
-    fastly.chain(circleci).collect()
+    // One for each signal's path, and one limit for all of them.
+    let otlp = config.receivers.otlp.iter().flat_map(|otlp| {
+        let rate_limit = limit(otlp.rate_limit);
+        Signal::ALL.map(|signal| Instance {
+            kind: Kind::Otlp(signal),
+            receiver: Box::new(Otlp::new(otlp, signal, max_body_bytes)),
+            rate_limit: rate_limit.clone(),
+        })
+    });
+    fastly.chain(circleci).chain(otlp).collect()
 }
 
 fn doors(config: &Config, relay: Arc<Relay>) -> Doors<Arc<Relay>> {

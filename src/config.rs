@@ -100,6 +100,7 @@ pub(crate) struct TlsServerConfig {
 pub(crate) struct ReceiversConfig {
     pub(crate) fastly: Vec<FastlyConfig>,
     pub(crate) circleci: Vec<CircleCiConfig>,
+    pub(crate) otlp: Option<OtlpConfig>,
 }
 
 /// `receivers.fastly` and `receivers.fastly/NAME`
@@ -140,6 +141,14 @@ pub(crate) struct CircleCiConfig {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) allow_unsigned: bool,
     pub(crate) service_name: String,
+    pub(crate) rate_limit: Option<RateLimitConfig>,
+}
+
+/// `receivers.otlp`. There is one: its paths are those of OTLP/HTTP.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct OtlpConfig {
+    pub(crate) auth: Option<AuthConfig>,
+    /// Of all signals together.
     pub(crate) rate_limit: Option<RateLimitConfig>,
 }
 
@@ -248,7 +257,7 @@ pub(crate) struct SignalExport<'a> {
     pub(crate) tls: TlsClientConfig,
 }
 
-/// `exporters.otlp_http.encoding`
+/// How OTLP is written: `exporters.otlp_http.encoding`, and what senders may choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Json,
@@ -319,6 +328,13 @@ pub(crate) struct LogsConfig {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+// === impl OtlpConfig ===
+
+impl OtlpConfig {
+    /// Its id.
+    pub(crate) const ID: &'static str = "otlp";
 }
 
 // === impl ExporterConfig ===

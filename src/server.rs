@@ -15,6 +15,8 @@ mod routes;
 
 mod body;
 
+mod dialect;
+
 pub(crate) mod reply;
 
 #[cfg(test)]

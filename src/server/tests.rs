@@ -3,6 +3,7 @@
 mod bodies;
 mod connections;
 mod floods;
+mod otlp;
 mod routes;
 mod tls;
 
@@ -22,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::routes::Ingest;
 use super::{Doors, Shutdown, Terms, serve, stack};
-use crate::config::ServerConfig;
-use crate::receiver::Unauthorized;
+use crate::config::{Encoding, ServerConfig};
+use crate::receiver::{Kind, Unauthorized};
 use crate::relay::{Answer, Throttled};
 
 const MIB: usize = 1024 * 1024;
@@ -35,7 +36,7 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// A relay with the receivers of `paths`, as path and kind. Senders come in with `authorization: yes`; bodies that
 /// contain `forged` do not verify.
 struct Fake {
-    paths: Vec<(&'static str, &'static str)>,
+    paths: Vec<(&'static str, Kind)>,
     asks_authorization: bool,
     /// Throttled after so many requests.
     tokens: AtomicUsize,
@@ -73,7 +74,7 @@ struct Client<S = TcpStream>(S);
 impl Default for Fake {
     fn default() -> Self {
         Self {
-            paths: vec![("/circleci", "circleci"), ("/fastly", "fastly"), ("/www", "fastly")],
+            paths: vec![("/circleci", Kind::CircleCi), ("/fastly", Kind::Fastly), ("/www", Kind::Fastly)],
             asks_authorization: false,
             tokens: AtomicUsize::new(usize::MAX),
             answer: Box::new(|| Box::pin(async { Answer::Accepted })),
@@ -113,11 +114,11 @@ impl Ingest for Fake {
         self.paths.iter().position(|(known, _)| *known == path)
     }
 
-    fn receiver_of_kind(&self, kind: &str) -> Option<usize> {
+    fn receiver_of_kind(&self, kind: Kind) -> Option<usize> {
         self.paths.iter().position(|(_, known)| *known == kind)
     }
 
-    fn kind(&self, receiver: usize) -> &'static str {
+    fn kind(&self, receiver: usize) -> Kind {
         self.paths[receiver].1
     }
 
@@ -141,7 +142,7 @@ impl Ingest for Fake {
         Ok(())
     }
 
-    async fn receive(&self, receiver: usize, body: Bytes) -> Answer {
+    async fn receive(&self, receiver: usize, _: Encoding, body: Bytes) -> Answer {
         self.taken.lock().unwrap().push((self.paths[receiver].0, body));
         (self.answer)().await
     }

@@ -12,7 +12,7 @@ use memchr::memmem;
 
 use self::bounds::Bounds;
 use self::place::Place;
-use super::super::{Item, Reading, Rejected, Repair};
+use super::super::{Item, Passage, Reading, Rejected, Repair};
 use super::repair::{Mended, mend};
 use crate::otlp::json::{Cursor, Fault, FaultKind};
 use crate::otlp::{Line, read_line};
@@ -203,6 +203,7 @@ impl Splitter<'_> {
                 logs: line.logs,
                 metrics: line.metrics,
                 repairs,
+                passage: Passage::Joined,
             });
         }
         self.at = start + bytes;

@@ -3,12 +3,11 @@
 //! Bodies that senders mean well with are far within these bounds. They are for those who write two bytes to have
 //! two hundred kept, or lines that have to be read to their end before they turn out to be something else.
 
+use crate::otlp::MAX_ITEMS;
+
 /// Objects that are read one by one, good or bad: ten times as many as Fastly puts into a request. What is noted of
 /// each takes more memory than a line of two bytes does.
 pub(in super::super) const MAX_LINES: usize = 100_000;
-
-/// Spans and log records, for the same reason: three bytes are enough for one.
-pub(in super::super) const MAX_ITEMS: usize = 1_000_000;
 
 /// How often every byte may be gone over. Twice or three times is usual.
 const MAX_PASSES: usize = 16;

@@ -1,9 +1,9 @@
 //! What one body may cost, each bound crossed. Where nothing but time would show that a bound is missing, a test
 //! without it takes minutes instead of a moment.
 
-use super::super::lines::bounds::{MAX_ITEMS, MAX_LINES};
+use super::super::lines::bounds::MAX_LINES;
 use super::*;
-use crate::otlp::{MAX_ATTRIBUTES, MAX_DEPTH};
+use crate::otlp::{MAX_ATTRIBUTES, MAX_DEPTH, MAX_ITEMS};
 
 const MIB: usize = 1024 * 1024;
 
