@@ -269,6 +269,27 @@ fn a_parent_that_is_no_valid_other_span_goes() {
 }
 
 #[test]
+fn any_number_of_spans_may_be_their_own_parents() {
+    let members = [
+        r#""parentSpanId":"B7AD6B7169203331""#,
+        r#""name":null,"parentSpanId":"b7ad6b7169203331","kind":null"#,
+        r#""parentSpanId":"b7ad6b7169203331","kind":null"#,
+        r#""name":"n","endTimeUnixNano":1655990400123457000,"parentSpanId":"b7ad6b7169203331","events":[{"name":"e"}]"#,
+    ];
+    let plain = [0, 3].map(|place| format!("{{{IDS},{}}}", members[place]));
+    let spans = vec![plain.join(","); 500].join(",");
+    let text = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+    let request = traces(&text);
+    let left = request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
+    assert_eq!(left.len(), 1000);
+    assert!(left.iter().all(|span| span.get("parentSpanId").is_none()));
+    for members in members {
+        assert!(span(members).get("parentSpanId").is_none(), "{members}");
+        assert!(span(members).get("kind").is_none(), "{members}");
+    }
+}
+
+#[test]
 fn row_11_of_two_equal_keys_the_last_stays() {
     assert_eq!(span(r#""name":"a","kind":null,"name":"b","name":"c""#), json!({"name": "c"}));
     assert_eq!(attribute(r#"{"stringValue":"a","stringValue":"b"}"#), json!({"stringValue": "b"}));
