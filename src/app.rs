@@ -46,7 +46,7 @@ pub struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("{key}: cannot listen on {address}")]
+    #[error("{key}: cannot listen on {address}{}", advice(.source))]
     Listen {
         /// The key of the configuration that names the address.
         key: &'static str,
@@ -175,11 +175,12 @@ impl App {
         if queue.storage == Storage::Memory {
             warn!("what is queued does not survive this process: queue.storage is memory");
         }
-        let endpoint = self.local_addr();
+        let server = self.local_addr();
         let telemetry = self.telemetry_addr();
         // Without its path, which may be a secret of the vendor's.
         let downstream = exporter.traces_endpoint.authority().map_or("", |authority| authority.as_str());
-        info!(%endpoint, %telemetry, downstream, version = env!("CARGO_PKG_VERSION"), "relaying");
+        let version = env!("CARGO_PKG_VERSION");
+        info!(server.address = %server, telemetry.address = %telemetry, downstream, version, "started");
     }
 
     fn is_loopback(&self) -> bool {
@@ -228,6 +229,20 @@ impl From<ExporterError> for StartError {
     }
 }
 
+/// What to do about an address that cannot be had, where the system's words do not say it.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            " (another program, or another spanrelay, has this port; name a free one)"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            " (no interface of this machine has that address; 0.0.0.0 stands for all of them)"
+        }
+        io::ErrorKind::PermissionDenied => " (a port below 1024 needs a privilege; name a higher one)",
+        _ => "",
+    }
+}
+
 /// The registry: every configured receiver, in the order of the configuration.
 fn receivers(config: &Config) -> Vec<Instance> {
     let max_line_bytes = usize::try_from(config.server.max_line_size).unwrap_or(usize::MAX);
@@ -273,4 +288,24 @@ fn wall_clock() -> SystemTime {
 )]
 fn unbounded<T>() -> (UnboundedSender<T>, UnboundedReceiver<T>) {
     mpsc::unbounded_channel()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_had_comes_with_its_key_and_advice() {
+        let cases = [
+            (io::ErrorKind::AddrInUse, "name a free one"),
+            (io::ErrorKind::AddrNotAvailable, "0.0.0.0"),
+            (io::ErrorKind::PermissionDenied, "below 1024"),
+        ];
+        for (kind, advice) in cases {
+            let (key, address) = ("server.endpoint", SocketAddr::from(([127, 0, 0, 1], 80)));
+            let said = StartError::Listen { key, address, source: kind.into() }.to_string();
+            assert!(said.starts_with("server.endpoint: cannot listen on 127.0.0.1:80 ("), "{said}");
+            assert!(said.contains(advice), "{said}");
+        }
+    }
 }
