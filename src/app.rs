@@ -292,7 +292,40 @@ fn unbounded<T>() -> (UnboundedSender<T>, UnboundedReceiver<T>) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::*;
+    use crate::config::{Environment, LogFormat, Sources};
+    use crate::telemetry::logging::tests::Captured;
+
+    async fn relay() -> App {
+        let set = ["server.endpoint=127.0.0.1:0", "telemetry.endpoint=127.0.0.1:0", "queue.storage=memory"];
+        let set = set.map(str::to_owned).into();
+        let loaded = Config::load(&Sources { file: None, set, environment: Environment::empty() }).unwrap();
+        App::bind(loaded.config).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_log_line_about_a_request_bears_the_id_that_its_sender_was_told() {
+        let (captured, _guard) = Captured::start(tracing::Level::INFO, LogFormat::Json);
+        let app = relay().await;
+        let address = app.local_addr();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request =
+            "POST /fastly HTTP/1.1\r\nhost: relay\r\nconnection: close\r\ncontent-length: 4\r\n\r\ntext";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        let id = response.lines().find_map(|line| line.strip_prefix("x-request-id: ")).expect("an id");
+        let text = captured.text();
+        let line = text.lines().find(|line| line.contains("input rejected")).expect("a line about it");
+        assert!(line.contains(id), "{line}");
+        stop.send(()).unwrap();
+        running.await.unwrap();
+    }
 
     #[test]
     fn an_address_that_cannot_be_had_comes_with_its_key_and_advice() {
