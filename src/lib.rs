@@ -91,6 +91,8 @@ mod relay;
 
 mod queue;
 
+mod rejected;
+
 mod pipeline;
 
 mod processor;
