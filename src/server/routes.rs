@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{Span, warn};
+use tracing::{Span, debug, warn};
 
 use super::body::inflate::{InflateError, UnknownCoding};
 use super::body::{self, BodyLimits, Inbound, ReadError};
@@ -284,7 +284,11 @@ impl Refused {
     /// The key of the configuration that a request of this kind ran into.
     fn key(&self) -> Option<&'static str> {
         match self {
-            Self::Unread(ReadError::TooLarge { .. }) | Self::Undecodable(InflateError::TooLarge { .. }) => {
+            // That of webhooks is not in the configuration.
+            Self::Unread(ReadError::TooLarge { max_bytes })
+            | Self::Undecodable(InflateError::TooLarge { max_bytes })
+                if *max_bytes != WEBHOOK_MAX_BYTES =>
+            {
                 Some("server.max_request_body_size")
             }
             Self::Unread(ReadError::TooSlow { .. }) => Some("server.body_timeout"),
@@ -297,6 +301,8 @@ impl Refused {
         match self {
             // The relay has said who was turned away, and at which receiver.
             Self::Unauthorized(_) => {}
+            // It is counted, and a line for each would be one more thing that there are too many of.
+            Self::Throttled(_) => debug!(reason = chain(&self).to_string(), "request throttled"),
             // Senders seldom show their operators what they were told: what is lost here is in this log or nowhere.
             _ => warn!(key = self.key(), reason = chain(&self).to_string(), "request refused"),
         }
