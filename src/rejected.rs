@@ -129,10 +129,6 @@ impl Entry {
     }
 
     /// The bytes that were rejected.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "reading the file again is not part of the program yet")
-    )]
     pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
         match (&self.input, &self.input_base64) {
             (Some(text), _) => Some(text.clone().into_bytes()),
