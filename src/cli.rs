@@ -13,6 +13,8 @@ pub(crate) mod check;
 
 pub(crate) mod demo;
 
+mod waterfall;
+
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -32,16 +34,18 @@ const USAGE: u8 = 2;
 
 const ABOUT: &str = "Relay proxy in front of an OpenTelemetry Collector";
 
+// Paragraphs are one line each: the terminal says where they are wrapped.
 const LONG_ABOUT: &str = "\
-Relay proxy in front of an OpenTelemetry Collector. It takes Fastly real-time log batches and CircleCI webhooks, turns
-log events into span events on the spans that they belong to, and forwards OTLP/HTTP.
+Relay proxy in front of an OpenTelemetry Collector. It takes Fastly real-time log batches and CircleCI webhooks, \
+turns log events into span events on the spans that they belong to, and forwards OTLP/HTTP.
 
 Without a command it runs the relay, as `run` does. `spanrelay demo` shows what it does, without any set-up.";
 
 const CONFIGURATION_HELP: &str = "\
-Without --config the file is what SPANRELAY_CONFIG names. Without that, a built-in configuration applies: everything on
-loopback, a Collector at http://localhost:4318, and on top of it these environment variables: PORT, CIRCLECI_HOOK_SECRET,
-CIRCLECI_HOOK_SERVICE, CIRCLECI_OTLP_*, FASTLY_SERVICE_IDS, OTEL_HTTP_COLLECTOR_URL and OTEL_EXPORTER_OTLP_*.";
+Without --config the file is what SPANRELAY_CONFIG names. Without that, a built-in configuration applies: everything \
+on loopback, a Collector at http://localhost:4318, and on top of it these environment variables: PORT, \
+CIRCLECI_HOOK_SECRET, CIRCLECI_HOOK_SERVICE, CIRCLECI_OTLP_*, FASTLY_SERVICE_IDS, OTEL_HTTP_COLLECTOR_URL and \
+OTEL_EXPORTER_OTLP_*.";
 
 const RUN_HELP: &str = "\
 SIGTERM and SIGINT drain: requests under way are finished and what is held is delivered. A second signal exits at once.

@@ -3,10 +3,10 @@
 //! In: [`Sources`]. Out: a [`Config`] that is checked and complete, and notes for the log; or a [`ConfigError`] with every
 //! problem. Nothing else in the program reads its configuration from files or from the environment.
 //!
-//! The way of a value: [`yaml`] reads text into a tree that knows its lines, [`interpolate`] replaces variables in it,
-//! [`overrides`] writes `--set` into it, and [`sections`] read it, key by key, into the types below. Without a file the tree
-//! is `config/local.yaml`, and [`deployment`] writes the environment table into it; that module says which variable
-//! wins. With a file only the file speaks, so that a stray variable never redirects a configured relay.
+//! The way of a value: `yaml` reads text into a tree that knows its lines, `interpolate` replaces variables in it,
+//! `overrides` writes `--set` into it, and `sections` reads it, key by key, into the types below. Without a file the tree
+//! is `config/local.yaml`, and `deployment` writes the environment table into it; that module says which variable wins.
+//! With a file only the file speaks, so that a stray variable never redirects a configured relay.
 //!
 //! A key without a value (`wait:`) is a key that is not there. A receiver without a value (`fastly:`) is on, with defaults.
 

@@ -1,14 +1,39 @@
-//! `spanrelay check`: its arguments; what it does is not merged here yet.
+//! `spanrelay check`: what the relay would make of these bytes, without a server and without a collector.
+//!
+//! In:  a file or standard input, as a sender would post it.
+//! Out: line by line accepted, repaired or rejected; the traces that come out; or all of it as one JSON document.
+//! Exit code: 0 all accepted, 1 some not, 2 nothing could be read.
+//! Leaves to others: reading (the receivers) and matching (the processor); this is what they say, written down.
 
+mod input;
+
+mod offline;
+
+mod findings;
+
+mod excerpt;
+
+mod text;
+
+mod document;
+
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::terminal::Terminal;
+use findings::Report;
+
+pub(crate) use excerpt::{Excerpt, Lines};
+#[cfg(test)]
+pub(crate) use offline::relay_offline;
 
 /// Arguments of `spanrelay check`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = JSON_HELP)]
 pub(crate) struct CheckArgs {
-    /// Who sent it
+    /// Who sent it. Without this a single JSON object with `type` and `webhook` is a CircleCI webhook, and anything
+    /// else a Fastly batch
     #[arg(long, value_enum)]
     pub(crate) from: Option<Source>,
     /// How to write the result
@@ -29,11 +54,87 @@ pub(crate) enum Source {
 /// For whom the result is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
+    /// For people: lines, excerpts, waterfalls.
     Text,
+    /// For scripts: one JSON document.
     Json,
 }
 
-pub(crate) fn run(_args: &CheckArgs, _terminal: &Terminal) -> ExitCode {
-    super::complain("spanrelay check: not available in this build");
-    ExitCode::from(super::USAGE)
+const JSON_HELP: &str = "\
+Exit code:
+  0  every line was accepted, repaired ones too
+  1  some were rejected or ignored
+  2  usage, or the file cannot be read
+
+JSON document:
+  source      fastly or circleci
+  lines[]     line     from 1
+              outcome  accepted, repaired, rejected or ignored
+              repairs  what was mended, a list
+              column   of what was rejected, in bytes from 1, else null
+              reason   why it was rejected or ignored, else null
+              A line that lost a part has an entry for the rest too.
+  summary     accepted, repaired, rejected, ignored: entries in lines
+              spans, span_events, log_records: what would leave
+              requests: { traces, logs, metrics }
+  requests[]  signal   traces, logs or metrics
+              json     the OTLP/JSON request that would leave";
+
+/// Everything was accepted.
+const ALL_ACCEPTED: u8 = 0;
+/// Some of it was not.
+const SOME_REJECTED: u8 = 1;
+/// There was nothing to judge.
+const UNREADABLE: u8 = 2;
+
+/// Runs the command and answers with the exit code of the process.
+pub(crate) fn run(args: &CheckArgs, terminal: &Terminal) -> ExitCode {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match check(args, terminal, &mut out) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            super::complain(format_args!("spanrelay check: {error}"));
+            ExitCode::from(UNREADABLE)
+        }
+    }
 }
+
+fn check(args: &CheckArgs, terminal: &Terminal, out: &mut impl Write) -> Result<u8, CheckError> {
+    let body = input::read(args.file.as_deref())?;
+    let source = args.from.unwrap_or_else(|| input::guess(&body));
+    let report = Report::new(source, offline::relay_offline(source, &body));
+    let written = match args.format {
+        Format::Text => text::write(&report, &body, terminal, out),
+        Format::Json => document::write(&report, out),
+    };
+    match written.and_then(|()| out.flush()) {
+        Ok(()) => {}
+        // The reader has seen enough (`| head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => return Err(CheckError::Write(error)),
+    }
+    Ok(if report.all_accepted() { ALL_ACCEPTED } else { SOME_REJECTED })
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    #[error(transparent)]
+    Input(#[from] input::InputError),
+    #[error("cannot write the result: {0}")]
+    Write(io::Error),
+}
+
+// === impl Source ===
+
+impl Source {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Fastly => "fastly",
+            Self::CircleCi => "circleci",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,9 @@ const FILE_VARIABLE: &str = "SPANRELAY_CONFIG";
 const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// Where a configuration comes from.
-#[derive(Debug, Clone, Default)]
+///
+/// Not `Debug`: a `--set` may hold a secret.
+#[derive(Clone, Default)]
 pub struct Sources {
     /// `--config`; without it `SPANRELAY_CONFIG` in `environment`, and without that the built-in configuration.
     pub file: Option<PathBuf>,

@@ -6,6 +6,8 @@
 
 use std::io::IsTerminal;
 
+use super::Environment;
+
 /// Width when neither `COLUMNS` nor a terminal says otherwise.
 const DEFAULT_COLUMNS: usize = 80;
 /// Nobody reads wider lines, and a stray `COLUMNS=1000000` must not make lines of a megabyte.
@@ -39,28 +41,30 @@ pub(crate) enum Charset {
 impl Terminal {
     /// Of this process's standard output.
     pub(crate) fn of_stdout() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "a file of config/, where the environment is read")]
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let measured = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
         let kind = if std::io::stdout().is_terminal() { Colour::Ansi } else { Colour::None };
-        Self::new(variable, measured, kind)
+        Self::new(&Environment::of_process(), measured, kind)
     }
 
     /// `possible` is the colour that would be used if nothing speaks against it. A variable that is set but empty
     /// counts as unset.
-    fn new(variable: impl Fn(&str) -> Option<String>, measured: Option<usize>, possible: Colour) -> Self {
+    fn new(environment: &Environment, measured: Option<usize>, possible: Colour) -> Self {
+        let variable = |name: &str| {
+            let value = environment.get_os(name)?.to_str()?;
+            (!value.is_empty()).then_some(value)
+        };
         let columns = variable("COLUMNS")
             .and_then(|columns| columns.trim().parse().ok())
             .filter(|&columns| columns > 0)
             .or(measured.filter(|&columns| columns > 0))
             .unwrap_or(DEFAULT_COLUMNS)
             .min(MAX_COLUMNS);
-        let plain = variable("NO_COLOR").is_some() || variable("TERM").as_deref() == Some("dumb");
+        let plain = variable("NO_COLOR").is_some() || variable("TERM") == Some("dumb");
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable);
         Self {
             columns,
             colour: if plain { Colour::None } else { possible },
-            charset: locale.map_or(Charset::Unicode, |locale| Charset::of_locale(&locale)),
+            charset: locale.map_or(Charset::Unicode, Charset::of_locale),
         }
     }
 }
@@ -81,13 +85,7 @@ mod tests {
     use super::*;
 
     fn terminal(variables: &[(&str, &str)], measured: Option<usize>) -> Terminal {
-        let variable = |name: &str| {
-            variables
-                .iter()
-                .find(|(known, value)| *known == name && !value.is_empty())
-                .map(|(_, value)| (*value).to_owned())
-        };
-        Terminal::new(variable, measured, Colour::Ansi)
+        Terminal::new(&variables.iter().copied().collect(), measured, Colour::Ansi)
     }
 
     #[test]

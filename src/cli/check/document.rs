@@ -1,0 +1,111 @@
+//! The verdict for scripts: one JSON document. Its fields are described by `spanrelay check --help` and do not
+//! change their meaning.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::findings::{Finding, Outcome, Report};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    source: &'static str,
+    lines: Vec<LineEntry<'a>>,
+    summary: Summary,
+    requests: Vec<RequestEntry<'a>>,
+}
+
+#[derive(Serialize)]
+struct LineEntry<'a> {
+    line: u32,
+    outcome: &'static str,
+    repairs: Vec<&'static str>,
+    column: Option<u32>,
+    reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    accepted: usize,
+    repaired: usize,
+    rejected: usize,
+    ignored: usize,
+    spans: usize,
+    span_events: usize,
+    log_records: usize,
+    requests: Requests,
+}
+
+#[derive(Serialize)]
+struct Requests {
+    traces: usize,
+    logs: usize,
+    metrics: usize,
+}
+
+#[derive(Serialize)]
+struct RequestEntry<'a> {
+    signal: &'static str,
+    /// Not read and written again: numbers and their order stay as they leave.
+    json: &'a RawValue,
+}
+
+/// Writes the document and a line end.
+pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let requests = report
+        .outgoing
+        .iter()
+        .map(|request| {
+            Ok(RequestEntry { signal: request.signal.as_str(), json: serde_json::from_slice(&request.json)? })
+        })
+        .collect::<Result<_, serde_json::Error>>()?;
+    let totals = &report.totals;
+    let document = Document {
+        source: report.source.as_str(),
+        lines: report.findings.iter().map(LineEntry::new).collect(),
+        summary: Summary {
+            accepted: totals.accepted,
+            repaired: totals.repaired,
+            rejected: totals.rejected,
+            ignored: totals.ignored,
+            spans: report.traces.span_count(),
+            span_events: report.traces.event_count(),
+            log_records: totals.log_records,
+            requests: Requests {
+                traces: totals.trace_requests,
+                logs: totals.log_requests,
+                metrics: totals.metric_requests,
+            },
+        },
+        requests,
+    };
+    serde_json::to_writer(&mut *out, &document)?;
+    out.write_all(b"\n")
+}
+
+// === impl LineEntry ===
+
+impl<'a> LineEntry<'a> {
+    fn new(finding: &'a Finding) -> Self {
+        let mut entry = Self {
+            line: finding.line,
+            outcome: finding.outcome.as_str(),
+            repairs: Vec::new(),
+            column: None,
+            reason: None,
+        };
+        match &finding.outcome {
+            Outcome::Accepted => {}
+            Outcome::Repaired(repairs) => {
+                entry.repairs = repairs.iter().map(|repair| repair.as_str()).collect()
+            }
+            Outcome::Rejected { column, reason } => {
+                entry.column = Some(*column);
+                entry.reason = Some(reason);
+            }
+            Outcome::Ignored(why) => entry.reason = Some(why.as_str()),
+        }
+        entry
+    }
+}

@@ -1,0 +1,181 @@
+//! The verdict: what became of every line, in the order of the input, and what would leave.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::Source;
+use super::offline::Offline;
+use crate::cli::waterfall::Traces;
+use crate::otlp::Signal;
+use crate::receiver::{Ignored, Repair};
+
+/// Traces that are kept for drawing.
+pub(super) const MAX_TRACES: usize = 20;
+/// Log records that are named one by one.
+pub(super) const MAX_LOG_RECORDS: usize = 20;
+
+/// Everything that the two formats write.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) source: Source,
+    /// By line; what is accepted of a line before what is rejected of it.
+    pub(super) findings: Vec<Finding>,
+    pub(super) outgoing: Vec<Outgoing>,
+    pub(super) traces: Traces,
+    /// The first log records that leave as such.
+    pub(super) logs: Vec<LeftLog>,
+    pub(super) totals: Totals,
+}
+
+/// What became of one line, or of a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// 1 is the first line.
+    pub(super) line: u32,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Accepted,
+    Repaired(Vec<Repair>),
+    /// The column counts bytes; 1 is the first of the line.
+    Rejected {
+        column: u32,
+        reason: String,
+    },
+    Ignored(Ignored),
+}
+
+/// One request that would leave.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) signal: Signal,
+    pub(crate) json: Bytes,
+}
+
+/// A log record that did not become an event of a span.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LeftLog {
+    pub(super) name: String,
+    /// The span that it names.
+    pub(super) span: Option<String>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) accepted: usize,
+    pub(super) repaired: usize,
+    pub(super) rejected: usize,
+    pub(super) ignored: usize,
+    pub(super) log_records: usize,
+    pub(super) trace_requests: usize,
+    pub(super) log_requests: usize,
+    pub(super) metric_requests: usize,
+}
+
+// === impl Report ===
+
+impl Report {
+    pub(super) fn new(source: Source, offline: Offline) -> Self {
+        let Offline { mut findings, outgoing } = offline;
+        findings.sort_by_key(|finding| (finding.line, finding.outcome.is_rejected()));
+        let mut report = Self {
+            source,
+            findings,
+            outgoing: Vec::new(),
+            traces: Traces::new(MAX_TRACES),
+            logs: Vec::new(),
+            totals: Totals::default(),
+        };
+        for finding in &report.findings {
+            report.totals.count(&finding.outcome);
+        }
+        for request in &outgoing {
+            report.add(request);
+        }
+        report.outgoing = outgoing;
+        report
+    }
+
+    pub(super) fn all_accepted(&self) -> bool {
+        self.totals.rejected == 0 && self.totals.ignored == 0
+    }
+
+    fn add(&mut self, request: &Outgoing) {
+        // What the relay makes is JSON; if it ever is not, the JSON format shows that, and there is nothing to draw.
+        let json = || serde_json::from_slice(&request.json).unwrap_or(Value::Null);
+        match request.signal {
+            Signal::Traces => {
+                self.totals.trace_requests += 1;
+                self.traces.add(&json());
+            }
+            Signal::Logs => {
+                self.totals.log_requests += 1;
+                self.add_logs(&json());
+            }
+            Signal::Metrics => self.totals.metric_requests += 1,
+        }
+    }
+
+    fn add_logs(&mut self, request: &Value) {
+        let list = |value: &'_ Value, key: &str| value.get(key).and_then(Value::as_array).cloned();
+        for resource in list(request, "resourceLogs").unwrap_or_default() {
+            for scope in list(&resource, "scopeLogs").unwrap_or_default() {
+                for record in list(&scope, "logRecords").unwrap_or_default() {
+                    self.totals.log_records += 1;
+                    if self.logs.len() < MAX_LOG_RECORDS {
+                        self.logs.push(LeftLog::read(&record));
+                    }
+                }
+            }
+        }
+    }
+}
+
+// === impl LeftLog ===
+
+impl LeftLog {
+    fn read(record: &Value) -> Self {
+        let text = |value: Option<&Value>| {
+            value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        let body = record.get("body").and_then(|body| body.get("stringValue"));
+        Self {
+            name: text(record.get("eventName")).or_else(|| text(body)).unwrap_or_else(|| "log".to_owned()),
+            span: text(record.get("spanId")),
+        }
+    }
+}
+
+// === impl Totals ===
+
+impl Totals {
+    fn count(&mut self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Accepted => &mut self.accepted,
+            Outcome::Repaired(_) => &mut self.repaired,
+            Outcome::Rejected { .. } => &mut self.rejected,
+            Outcome::Ignored(_) => &mut self.ignored,
+        };
+        *counter += 1;
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// The word that stands for it in both formats.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Repaired(_) => "repaired",
+            Self::Rejected { .. } => "rejected",
+            Self::Ignored(_) => "ignored",
+        }
+    }
+
+    fn is_rejected(&self) -> bool {
+        matches!(self, Self::Rejected { .. })
+    }
+}

@@ -1,0 +1,112 @@
+//! The way of the data without its ends: from bytes through receiver and processor to requests, in one call.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::Source;
+use super::findings::{Finding, Outcome, Outgoing};
+use crate::config::{CircleCiConfig, FastlyConfig, SpanEventsConfig, Unmatched};
+use crate::otlp::Signal;
+use crate::processor::{SpanEvents, Work};
+use crate::queue::{Ledger, RecordId, Settled, Taken};
+use crate::receiver::circleci::CircleCi;
+use crate::receiver::fastly::Fastly;
+use crate::receiver::{Item, Reading, Receiver};
+use crate::telemetry::Metrics;
+
+/// The default of `server.max_line_size`.
+const MAX_LINE_BYTES: usize = 1 << 20;
+
+/// What a relay that had nothing else to do would have made of a body.
+#[derive(Debug, Default)]
+pub(crate) struct Offline {
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) outgoing: Vec<Outgoing>,
+}
+
+/// For receipts of a record that no queue has.
+struct NoLedger;
+
+/// Reads the body with the receiver's default settings and puts the log events onto the spans of the same body.
+pub(crate) fn relay_offline(source: Source, body: &Bytes) -> Offline {
+    let reading = read(source, body);
+    Offline::new(reading, attach)
+}
+
+/// What the receiver makes of the body, with the settings that a relay has by default.
+fn read(source: Source, body: &Bytes) -> Reading {
+    let (id, path) = (source.as_str().to_owned(), format!("/{}", source.as_str()));
+    match source {
+        Source::Fastly => {
+            let service_ids = vec!["*".to_owned()];
+            let config = FastlyConfig { id, path, service_ids, auth: None, repair: true };
+            Fastly::new(&config, MAX_LINE_BYTES).read(body)
+        }
+        Source::CircleCi => {
+            let service_name = id.clone();
+            let config = CircleCiConfig { id, path, secrets: Vec::new(), allow_unsigned: true, service_name };
+            CircleCi::new(&config).read(body)
+        }
+    }
+}
+
+/// What the processor makes of the items, as one request that waits for nothing after it.
+fn attach(items: Vec<Item>) -> Vec<Outgoing> {
+    let config = SpanEventsConfig {
+        wait: Duration::ZERO,
+        max_held_bytes: u64::MAX,
+        unmatched: Unmatched::ForwardLog,
+        keep_logs: false,
+    };
+    let nothing_kept = Taken::new(RecordId(0), 0, Arc::new(NoLedger));
+    let receipt = |signal, items| nothing_kept.receipt(signal, items);
+    let request = items.into_iter().map(|item| Work {
+        traces: item.traces.map(|traces| {
+            let receipt = receipt(Signal::Traces, traces.span_count());
+            (traces, receipt)
+        }),
+        logs: item.logs.map(|logs| {
+            let receipt = receipt(Signal::Logs, logs.record_count());
+            (logs, receipt)
+        }),
+        metrics: item.metrics.map(|metrics| {
+            let receipt = receipt(Signal::Metrics, metrics.point_count());
+            (metrics, receipt)
+        }),
+    });
+    let mut exports = Vec::new();
+    let mut processor = SpanEvents::new(&config, Metrics::new());
+    processor.accept(Instant::now(), request.collect(), &mut exports);
+    processor.flush(&mut exports);
+    exports.into_iter().map(|export| Outgoing { signal: export.signal, json: export.json }).collect()
+}
+
+// === impl Offline ===
+
+impl Offline {
+    pub(super) fn new(reading: Reading, attach: impl FnOnce(Vec<Item>) -> Vec<Outgoing>) -> Self {
+        let Reading { mut items, rejected, ignored, .. } = reading;
+        let accepted = items.iter_mut().map(|item| {
+            let repairs = std::mem::take(&mut item.repairs);
+            let outcome = if repairs.is_empty() { Outcome::Accepted } else { Outcome::Repaired(repairs) };
+            Finding { line: item.line, outcome }
+        });
+        let rejected = rejected.into_iter().map(|part| Finding {
+            line: part.line,
+            outcome: Outcome::Rejected { column: part.column, reason: part.reason },
+        });
+        let ignored = ignored.map(|why| Finding { line: 1, outcome: Outcome::Ignored(why) });
+        let findings = accepted.chain(rejected).chain(ignored).collect();
+        Self { findings, outgoing: attach(items) }
+    }
+}
+
+// === impl NoLedger ===
+
+impl Ledger for NoLedger {
+    fn settled(&self, _: Signal, _: Settled, _: u32) {}
+
+    fn acknowledge(&self, _: RecordId, _: u64) {}
+}

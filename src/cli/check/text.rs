@@ -1,0 +1,196 @@
+//! The verdict for people: what became of the lines, the traces that come out, and a summary.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+
+use super::excerpt::{Excerpt, Lines};
+use super::findings::{Finding, MAX_LOG_RECORDS, Outcome, Report};
+use crate::cli::waterfall::{Line, Paint, draw, harmless};
+use crate::config::terminal::Terminal;
+
+/// Entries of each outcome that are written; the JSON format has all of them.
+const MAX_ENTRIES: usize = 100;
+/// How far excerpts stand in from the left.
+const INDENT: usize = 4;
+
+/// Neighbouring findings with the same outcome.
+struct Run<'a> {
+    first: &'a Finding,
+    last_line: u32,
+    findings: usize,
+}
+
+/// Writes the whole report.
+pub(super) fn write(
+    report: &Report,
+    body: &Bytes,
+    terminal: &Terminal,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    write_lines(report, body, terminal, out)?;
+    for trace in report.traces.iter() {
+        writeln!(out)?;
+        for line in draw(trace, terminal) {
+            writeln!(out, "{}", line.render(terminal))?;
+        }
+    }
+    if report.traces.beyond() > 0 {
+        writeln!(
+            out,
+            "\nand {} (--format json has all of them)",
+            count(report.traces.beyond(), "more trace")
+        )?;
+    }
+    write_logs(report, terminal, out)?;
+    write_summary(report, terminal, out)
+}
+
+fn write_lines(report: &Report, body: &Bytes, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
+    let mut lines = Lines::new(body);
+    let mut written = [0; 4];
+    let mut left_out = 0;
+    for run in runs(&report.findings) {
+        let entries = &mut written[run.rank()];
+        *entries += 1;
+        if *entries > MAX_ENTRIES {
+            left_out += run.findings;
+            continue;
+        }
+        writeln!(out, "{}", run.line(terminal).render(&uncut(terminal)))?;
+        let Outcome::Rejected { column, .. } = run.first.outcome else { continue };
+        let Some(line) = lines.seek(run.first.line) else { continue };
+        let excerpt = Excerpt::new(line, column, terminal.columns.saturating_sub(INDENT), terminal.charset);
+        let indent = " ".repeat(INDENT);
+        for (paint, text) in [(Paint::Plain, excerpt.text), (Paint::Error, excerpt.caret)] {
+            let line = Line::new().with(Paint::Plain, indent.as_str()).with(paint, text);
+            writeln!(out, "{}", line.render(terminal))?;
+        }
+    }
+    if left_out > 0 {
+        writeln!(out, "and {left_out} more (--format json has all of them)")?;
+    }
+    Ok(())
+}
+
+/// What leaves as logs, and why.
+fn write_logs(report: &Report, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
+    if report.logs.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    for log in &report.logs {
+        let why = match &log.span {
+            Some(span) => format!("span {span} is not in this input"),
+            None => "names no span".to_owned(),
+        };
+        let line = Line::new()
+            .with(Paint::Plain, format!("log record {}", harmless(&log.name, terminal.charset)))
+            .with(Paint::Aside, format!(": {}, leaves as a log", harmless(&why, terminal.charset)));
+        writeln!(out, "{}", line.render(&uncut(terminal)))?;
+    }
+    let more = report.totals.log_records.saturating_sub(MAX_LOG_RECORDS);
+    if more > 0 {
+        writeln!(out, "and {}", count(more, "more log record"))?;
+    }
+    Ok(())
+}
+
+fn write_summary(report: &Report, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
+    let totals = &report.totals;
+    let outcomes = [
+        (totals.accepted, "accepted", Paint::Good),
+        (totals.repaired, "repaired", Paint::Good),
+        (totals.rejected, "rejected", Paint::Error),
+        (totals.ignored, "ignored", Paint::Event),
+    ];
+    let mut line = Line::new().with(Paint::Title, report.source.as_str()).with(Paint::Plain, ": ");
+    let mut separator = "";
+    for (number, word, paint) in outcomes.into_iter().filter(|&(number, ..)| number > 0) {
+        line = line.with(Paint::Plain, separator).with(paint, format!("{number} {word}"));
+        separator = ", ";
+    }
+    if report.findings.is_empty() {
+        line.push(Paint::Plain, "nothing in it");
+    }
+    if !report.findings.is_empty() {
+        writeln!(out)?;
+    }
+    writeln!(out, "{}", line.render(&uncut(terminal)))?;
+
+    let traces = &report.traces;
+    let leaving = [
+        (totals.trace_requests, "/v1/traces", {
+            let spans = count(traces.span_count(), "span");
+            if traces.event_count() > 0 {
+                format!(" ({spans} with {})", count(traces.event_count(), "event"))
+            } else {
+                format!(" ({spans})")
+            }
+        }),
+        (totals.log_requests, "/v1/logs", format!(" ({})", count(totals.log_records, "log record"))),
+        (totals.metric_requests, "/v1/metrics", String::new()),
+    ];
+    for (requests, path, what) in leaving.into_iter().filter(|(requests, ..)| *requests > 0) {
+        writeln!(out, "{} to {path}{what}", count(requests, "request"))?;
+    }
+    Ok(())
+}
+
+/// Puts neighbours with the same outcome together.
+fn runs(findings: &[Finding]) -> impl Iterator<Item = Run<'_>> {
+    findings
+        .chunk_by(|one, next| one.outcome == next.outcome)
+        .filter_map(|run| Some(Run { first: run.first()?, last_line: run.last()?.line, findings: run.len() }))
+}
+
+/// Findings are for reading, not for looking at: the terminal may break them.
+fn uncut(terminal: &Terminal) -> Terminal {
+    Terminal { columns: usize::MAX, ..*terminal }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+// === impl Run ===
+
+impl Run<'_> {
+    /// `line 4: accepted`, `lines 7-9, column 1: rejected: why`, `line 1: accepted, 9 times`.
+    fn line(&self, terminal: &Terminal) -> Line {
+        let first = self.first.line;
+        let lines = u64::from(self.last_line - first) + 1;
+        let place =
+            if lines == 1 { format!("line {first}") } else { format!("lines {first}-{}", self.last_line) };
+        let (column, paint, detail) = match &self.first.outcome {
+            Outcome::Accepted => (String::new(), Paint::Good, String::new()),
+            Outcome::Repaired(repairs) => {
+                let repairs: Vec<&str> = repairs.iter().map(|repair| repair.as_str()).collect();
+                (String::new(), Paint::Good, format!(": {}", repairs.join(", ")))
+            }
+            Outcome::Rejected { column, reason } => {
+                (format!(", column {column}"), Paint::Error, format!(": {reason}"))
+            }
+            Outcome::Ignored(why) => (String::new(), Paint::Event, format!(": {}", why.as_str())),
+        };
+        // Several objects on one line, or lines between them that hold nothing.
+        let times = if self.findings as u64 == lines {
+            String::new()
+        } else {
+            format!(" ({} in all)", self.findings)
+        };
+        Line::new()
+            .with(Paint::Plain, format!("{place}{column}: "))
+            .with(paint, self.first.outcome.as_str())
+            .with(Paint::Plain, format!("{times}{}", harmless(&detail, terminal.charset)))
+    }
+
+    fn rank(&self) -> usize {
+        match self.first.outcome {
+            Outcome::Accepted => 0,
+            Outcome::Repaired(_) => 1,
+            Outcome::Rejected { .. } => 2,
+            Outcome::Ignored(_) => 3,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Just enough HTTP for a demonstration: a client for one address, and bodies with a bound.
+
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+/// Answers of the relay are a line or two.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// From the first byte of a request to the last byte of its answer; loopback takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Posts to one address.
+pub(super) struct Client {
+    inner: legacy::Client<HttpConnector, Full<Bytes>>,
+    address: SocketAddr,
+}
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) body: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HttpError {
+    #[error("no request can be made of {path}: {source}")]
+    Request { path: String, source: http::Error },
+    #[error("no answer to {path}: {source}")]
+    Connection { path: String, source: legacy::Error },
+    #[error("the answer to {path} broke off: {source}")]
+    Answer { path: String, source: BodyError },
+    #[error("no answer to {path} within {} s", PATIENCE.as_secs())]
+    TimedOut { path: String },
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("too large")]
+    TooLarge,
+    #[error(transparent)]
+    Broken(BoxError),
+}
+
+// === impl Client ===
+
+impl Client {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self { inner: legacy::Client::builder(TokioExecutor::new()).build_http(), address }
+    }
+
+    /// Sends a request and reads its answer, whatever the status.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Reply, HttpError> {
+        let path = path.to_owned();
+        match tokio::time::timeout(PATIENCE, self.exchange(method, &path, headers, body)).await {
+            Ok(reply) => reply,
+            Err(_) => Err(HttpError::TimedOut { path }),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Reply, HttpError> {
+        let path = || path.to_owned();
+        let mut request = Request::builder().method(method).uri(format!("http://{}{}", self.address, path()));
+        for &(name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request =
+            request.body(Full::new(body)).map_err(|source| HttpError::Request { path: path(), source })?;
+        let response = self
+            .inner
+            .request(request)
+            .await
+            .map_err(|source| HttpError::Connection { path: path(), source })?;
+        let status = response.status();
+        let body = read_bounded(response.into_body(), MAX_ANSWER_BYTES)
+            .await
+            .map_err(|source| HttpError::Answer { path: path(), source })?;
+        Ok(Reply { status, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}
+
+/// The whole body, unless it is larger than the bound.
+pub(super) async fn read_bounded<B>(body: B, max_bytes: usize) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| BodyError::Broken(error.into()))?;
+        if let Some(data) = frame.data_ref() {
+            if read.len() + data.len() > max_bytes {
+                return Err(BodyError::TooLarge);
+            }
+            read.extend_from_slice(data);
+        }
+    }
+    Ok(read.freeze())
+}
