@@ -1,6 +1,6 @@
 //! A relay with a collector behind it, and the checks that every test ends with.
 
-use super::{Answer, Ask, Collector, Connection, Recorded, Relay, Reply, Samples, eventually};
+use super::{Answer, Ask, Collector, Connection, Recorded, Relay, Reply, Samples, eventually, names};
 
 /// What the webhooks of `proto-fixtures` are signed with.
 pub(crate) const SECRET: &str = "fixture-secret";
@@ -83,6 +83,13 @@ impl House {
         left
     }
 
+    /// What is in the next ones, in the order of the alphabet: they leave on several connections at once.
+    pub(crate) async fn left_names(&self, count: usize) -> Vec<String> {
+        let mut left: Vec<String> = self.left(count).await.iter().flat_map(names).collect();
+        left.sort();
+        left
+    }
+
     pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.relay.metrics().await.sum(name, labels)
     }
@@ -114,13 +121,16 @@ impl House {
     /// The end of every test.
     pub(crate) async fn close(self) {
         self.at_rest().await;
-        self.stop().await;
+        let left = self.drained().await;
+        assert!(left.is_empty(), "not expected: {left:#?}");
     }
 
-    /// The end of a test whose relay still holds something: it must come out while draining, or be taken before.
-    pub(crate) async fn stop(self) {
+    /// The end of a test whose relay still holds something: what comes out while it drains.
+    pub(crate) async fn drained(self) -> Vec<Recorded> {
         let Self { relay, collector } = self;
         relay.stopped().await;
+        let left = collector.take_rest();
         collector.finish();
+        left
     }
 }
