@@ -64,10 +64,13 @@ struct State {
 struct Books {
     requests: VecDeque<Recorded>,
     answers: VecDeque<Answer>,
+    /// Who answers when no answer was prepared.
+    judge: Option<Arc<Judge>>,
     /// Connections that are answered with something that is no HTTP.
     rude_connections: usize,
 }
 
+type Judge = dyn Fn(&Recorded) -> Answer + Send + Sync;
 type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 
 // === impl Collector ===
@@ -81,6 +84,12 @@ impl Collector {
     /// The first connections are answered by something that does not speak HTTP.
     pub(crate) async fn rude_at_first(rude_connections: usize) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), Books { rude_connections, ..Books::default() })
+    }
+
+    /// What it answers depends on the request.
+    pub(crate) async fn judging(judge: impl Fn(&Recorded) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, Books { judge: Some(Arc::new(judge)), ..Books::default() })
     }
 
     /// On an address that was chosen before.
@@ -119,6 +128,13 @@ impl Collector {
     /// Whatever has come and was not taken.
     pub(crate) fn take_rest(&self) -> Vec<Recorded> {
         self.state.books().requests.drain(..).collect()
+    }
+
+    /// For a test that prepares more answers than are asked for: takes all that has come, says how much that was, and
+    /// forgets the other answers.
+    pub(crate) fn forget_answers(&self) -> usize {
+        self.state.books().answers.clear();
+        self.take_rest().len()
     }
 
     /// How many have come and were not taken.
@@ -269,8 +285,11 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
             expect_known(&request);
             let answer = {
                 let mut books = state.books();
+                let prepared = books.answers.pop_front();
+                let judged = || books.judge.as_ref().map(|judge| judge(&request));
+                let answer = prepared.or_else(judged);
                 books.requests.push_back(request);
-                books.answers.pop_front()
+                answer
             };
             state.came.notify_waiters();
             answer.unwrap_or_else(|| Answer::json(200, "{}")).into_response().await
