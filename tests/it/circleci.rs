@@ -5,7 +5,9 @@ use super::harness::{Answer, Ask, Gate, House, SECRET, names, sign, span, trace_
 
 /// A ping with this UUID.
 fn ping(id: &str) -> String {
-    format!(r#"{{"type":"ping","id":"{id}","happened_at":"2022-09-19T15:59:36.507435Z","webhook":{{"id":"{ONE}","name":"n"}}}}"#)
+    format!(
+        r#"{{"type":"ping","id":"{id}","happened_at":"2022-09-19T15:59:36.507435Z","webhook":{{"id":"{ONE}","name":"n"}}}}"#
+    )
 }
 
 const ONE: &str = "92e0554a-837f-4086-913b-0dc7665d2a84";
@@ -49,7 +51,8 @@ async fn a_missing_or_wrong_signature_is_401_and_never_a_span() {
         ",,,".to_owned(),
         String::new(),
     ] {
-        let reply = house.ask(Ask::post("/circleci", body.clone()).with("circleci-signature", &signature)).await;
+        let reply =
+            house.ask(Ask::post("/circleci", body.clone()).with("circleci-signature", &signature)).await;
         assert_eq!(reply.status, 401, "{signature}");
         reply.reason();
     }
@@ -77,7 +80,8 @@ async fn a_signature_may_stand_among_others_padded_and_in_capitals() {
 async fn the_signature_is_checked_over_the_raw_bytes_before_anything_is_read() {
     let house = House::open("").await;
     for body in ["not json", "{}", "", "[1]"] {
-        let forged = Ask::post("/circleci", body).with("circleci-signature", &sign("another-secret", body.as_bytes()));
+        let forged =
+            Ask::post("/circleci", body).with("circleci-signature", &sign("another-secret", body.as_bytes()));
         assert_eq!(house.ask(forged).await.status, 401, "{body}");
     }
     // A body that cannot even be inflated: that is not looked at either, and with the right signature it is.
@@ -90,7 +94,10 @@ async fn the_signature_is_checked_over_the_raw_bytes_before_anything_is_read() {
     // Blanks count: what is signed are bytes, not values.
     let spaced = ping(ONE).replace(':', ": ");
     let signature = sign(SECRET, ping(ONE).as_bytes());
-    assert_eq!(house.ask(Ask::post("/circleci", spaced).with("circleci-signature", &signature)).await.status, 401);
+    assert_eq!(
+        house.ask(Ask::post("/circleci", spaced).with("circleci-signature", &signature)).await.status,
+        401
+    );
     house.close().await;
 }
 
@@ -102,7 +109,11 @@ async fn a_body_that_is_not_json_is_400_and_one_of_no_use_202() {
         assert_eq!(reply.status, 400, "{body}");
         reply.reason();
     }
-    for body in [r#"{"type":"job-reopened","id":"1"}"#, r#"{"type":"ping","happened_at":"2022-09-19T15:59:36Z"}"#, "{}"] {
+    for body in [
+        r#"{"type":"job-reopened","id":"1"}"#,
+        r#"{"type":"ping","happened_at":"2022-09-19T15:59:36Z"}"#,
+        "{}",
+    ] {
         let reply = house.ask(Ask::webhook(body)).await;
         assert_eq!(reply.status, 202, "{body}");
         reply.reason();
@@ -123,7 +134,10 @@ async fn a_redelivered_event_is_taken_and_not_sent_again() {
     let mut left = [trace_ids(&house.left_one().await), trace_ids(&house.left_one().await)].concat();
     left.sort();
     assert_eq!(left, ["3f6a7c4a0bb6463abd0c3d5e0b1b1d34", "92e0554a837f4086913b0dc7665d2a84"]);
-    assert_eq!((webhooks(&house, "ping", "accepted").await, webhooks(&house, "ping", "duplicate").await), (2.0, 2.0));
+    assert_eq!(
+        (webhooks(&house, "ping", "accepted").await, webhooks(&house, "ping", "duplicate").await),
+        (2.0, 2.0)
+    );
     house.close().await;
 }
 
@@ -172,14 +186,20 @@ async fn the_event_type_counts_that_was_signed_and_not_the_header() {
 
 #[tokio::test]
 async fn instances_have_their_own_secrets_and_any_of_them_may_have_signed() {
-    let house = House::open("receivers: {circleci/app: {secrets: [old, new], service_name: app}, circleci/lib: {secrets: [lib]}}").await;
+    let house = House::open(
+        "receivers: {circleci/app: {secrets: [old, new], service_name: app}, circleci/lib: {secrets: [lib]}}",
+    )
+    .await;
     let send = async |path: &'static str, secret: &str, id: &str| {
         let body = ping(id);
         let signature = sign(secret, body.as_bytes());
         house.ask(Ask::post(path, body).with("circleci-signature", &signature)).await.status
     };
     assert_eq!(send("/circleci/app", "old", ONE).await, 204);
-    assert_eq!(house.left_one().await.json()["resourceSpans"][0]["resource"]["attributes"][0]["value"]["stringValue"], "app");
+    assert_eq!(
+        house.left_one().await.json()["resourceSpans"][0]["resource"]["attributes"][0]["value"]["stringValue"],
+        "app"
+    );
     assert_eq!(send("/circleci/app", "new", OTHER).await, 204);
     assert_eq!(send("/circleci/app", "lib", OTHER).await, 401);
     // The same id at another receiver is another event.
@@ -206,14 +226,19 @@ async fn a_job_is_a_child_of_its_workflow_and_agrees_with_traceparent() {
         )
     };
     // In the order in which CircleCI often sends them.
-    for (kind, id, name) in [("job-completed", "1", "job: test"), ("workflow-completed", "2", "workflow: build")] {
+    for (kind, id, name) in
+        [("job-completed", "1", "job: test"), ("workflow-completed", "2", "workflow: build")]
+    {
         assert_eq!(house.ask(Ask::webhook(&event(kind, id))).await.status, 204);
         let left = house.left_one().await;
         assert_eq!(names(&left), [name]);
         let span = &left.json()["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
         assert_eq!(span["traceId"], "cedf175cc53749f89b5c95892f0b2407");
         if kind == "job-completed" {
-            assert_eq!((&span["spanId"], &span["parentSpanId"]), (&"3f6a7c4a0bb6463a".into(), &"cedf175cc53749f8".into()));
+            assert_eq!(
+                (&span["spanId"], &span["parentSpanId"]),
+                (&"3f6a7c4a0bb6463a".into(), &"cedf175cc53749f8".into())
+            );
         } else {
             assert_eq!((&span["spanId"], span.get("parentSpanId")), (&"cedf175cc53749f8".into(), None));
         }

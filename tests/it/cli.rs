@@ -58,7 +58,8 @@ async fn validate_exits_with_0_or_with_1_and_every_problem() {
     let ended = Ended::of(command.env("CIRCLECI_HOOK_SECRET", "x")).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
 
-    let wrong = file(b"receivers:\n  fastly:\n    repair: perhaps\n    colour: red\nqueu:\n  max_size: 1MiB\n");
+    let wrong =
+        file(b"receivers:\n  fastly:\n    repair: perhaps\n    colour: red\nqueu:\n  max_size: 1MiB\n");
     let ended = run(&["validate", "--config", path(&wrong)]).await;
     assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
     for word in ["receivers.fastly.repair", "true", "receivers.fastly.colour", "queu", "\"queue\""] {
@@ -69,7 +70,8 @@ async fn validate_exits_with_0_or_with_1_and_every_problem() {
 
 #[tokio::test]
 async fn what_validate_prints_is_complete_valid_and_without_secrets() {
-    let mut command = spanrelay(&["validate", "--print", "--set", "receivers.fastly.auth={values: [canary]}"]);
+    let mut command =
+        spanrelay(&["validate", "--print", "--set", "receivers.fastly.auth={values: [canary]}"]);
     command.env("CIRCLECI_HOOK_SECRET", "canary").env("CIRCLECI_OTLP_X_KEY", "canary");
     let ended = Ended::of(&mut command).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
@@ -93,14 +95,22 @@ async fn check_says_of_every_line_what_the_relay_would_make_of_it() {
     let input = file(batch.as_bytes());
     let ended = run(&["check", path(&input)]).await;
     assert_eq!(ended.code, Some(1), "{}", ended.err);
-    for word in ["line 3: repaired: removed a trailing comma", "line 4, column 1: rejected: not a JSON object", "fine", "event", "mended"] {
+    for word in [
+        "line 3: repaired: removed a trailing comma",
+        "line 4, column 1: rejected: not a JSON object",
+        "fine",
+        "event",
+        "mended",
+    ] {
         assert!(ended.out.contains(word), "{word}: {}", ended.out);
     }
 
-    let ended = Ended::with_input(&mut spanrelay(&["check", "--format", "json", "-"]), batch.as_bytes()).await;
+    let ended =
+        Ended::with_input(&mut spanrelay(&["check", "--format", "json", "-"]), batch.as_bytes()).await;
     assert_eq!(ended.code, Some(1), "{}", ended.err);
     let document: Value = serde_json::from_str(&ended.out).unwrap();
-    let outcomes: Vec<&str> = document["lines"].as_array().unwrap().iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    let outcomes: Vec<&str> =
+        document["lines"].as_array().unwrap().iter().map(|line| line["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["accepted", "accepted", "repaired", "rejected"]);
     assert_eq!(document["requests"].as_array().unwrap().len(), 2);
     assert_eq!(document["lines"][3]["column"], 1);

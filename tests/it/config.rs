@@ -8,9 +8,12 @@ use spanrelay::config::{Config, Sources};
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
-use super::harness::{Answer, Ask, Child, Collector, Ended, House, Relay, eventually, log, names, sign, span, spanrelay};
+use super::harness::{
+    Answer, Ask, Child, Collector, Ended, House, Relay, eventually, log, names, sign, span, spanrelay,
+};
 
-const PING: &str = r#"{"type":"ping","id":"92e0554a-837f-4086-913b-0dc7665d2a84","happened_at":"2022-09-19T15:59:36Z"}"#;
+const PING: &str =
+    r#"{"type":"ping","id":"92e0554a-837f-4086-913b-0dc7665d2a84","happened_at":"2022-09-19T15:59:36Z"}"#;
 
 /// A relay without a file, with these variables; only its addresses are not what they would be.
 async fn deployed(variables: &[(&str, &str)]) -> Relay {
@@ -44,7 +47,10 @@ async fn a_circleci_hook_deployment_is_replaced_with_its_environment_unchanged()
     let left = house.left_one().await;
     assert_eq!((left.path.as_str(), left.header("x-honeycomb-team")), ("/v1/traces", "team-key"));
     let service = &left.json()["resourceSpans"][0]["resource"]["attributes"][0];
-    assert_eq!((&service["key"], &service["value"]["stringValue"]), (&"service.name".into(), &"builds".into()));
+    assert_eq!(
+        (&service["key"], &service["value"]["stringValue"]),
+        (&"service.name".into(), &"builds".into())
+    );
     house.close().await;
 }
 
@@ -75,7 +81,10 @@ async fn the_variables_of_opentelemetry_are_understood() {
     let house = House { relay, collector };
     house.batch(span(1, "a")).await;
     let left = house.left_one().await;
-    assert_eq!((left.path.as_str(), left.header("x-tenant"), left.header("x-other")), ("/base/v1/traces", "a b", "c"));
+    assert_eq!(
+        (left.path.as_str(), left.header("x-tenant"), left.header("x-other")),
+        ("/base/v1/traces", "a b", "c")
+    );
     assert_eq!(left.header("content-encoding"), "gzip");
     let challenge = house.ask(Ask::get("/.well-known/fastly/logging/challenge")).await.text();
     assert_eq!(challenge.lines().count(), 2);
@@ -108,7 +117,14 @@ async fn a_typo_exits_with_64_and_the_message_alone_is_enough_to_mend_it() {
     for arguments in [&["run", "--config", path][..], &["--config", path]] {
         let ended = Ended::of(&mut spanrelay(arguments)).await;
         assert_eq!((ended.code, ended.out.as_str()), (Some(64), ""));
-        for word in [&format!("{path}:3"), "receivers.fastly.pathh", "did you mean \"path\"", &format!("{path}:6"), "\"soon\"", "500ms"] {
+        for word in [
+            &format!("{path}:3"),
+            "receivers.fastly.pathh",
+            "did you mean \"path\"",
+            &format!("{path}:6"),
+            "\"soon\"",
+            "500ms",
+        ] {
             assert!(ended.err.contains(word), "{word}: {}", ended.err);
         }
     }
@@ -132,7 +148,11 @@ async fn a_circleci_receiver_without_a_secret_does_not_start() {
     let file = file("receivers:\n  circleci:\n");
     let ended = Ended::of(&mut spanrelay(&["--config", file.path().to_str().unwrap()])).await;
     assert_eq!(ended.code, Some(64));
-    assert!(ended.err.contains("receivers.circleci.secrets") && ended.err.contains("allow_unsigned"), "{}", ended.err);
+    assert!(
+        ended.err.contains("receivers.circleci.secrets") && ended.err.contains("allow_unsigned"),
+        "{}",
+        ended.err
+    );
 }
 
 #[tokio::test]
@@ -156,7 +176,10 @@ async fn with_nothing_behind_it_the_log_says_where_it_cannot_deliver() {
     drop(nothing);
     let child = Child::start(&House::configuration(&format!("http://{address}")), &[]).await;
     assert_eq!(child.ask(Ask::post("/fastly", span(1, "canary"))).await.status, 204);
-    eventually("the log names the address", async || child.log().contains(&format!("{address}: ")).then_some(())).await;
+    eventually("the log names the address", async || {
+        child.log().contains(&format!("{address}: ")).then_some(())
+    })
+    .await;
     let log = child.log();
     assert!(log.contains("refused") && !log.contains("canary"), "{log}");
 }
@@ -182,7 +205,10 @@ async fn the_log_holds_no_secret_no_signature_no_body_and_no_header() {
     assert_eq!(child.ask(wrong.with("x-canary", "canary-header")).await.status, 401);
     let body = r#"{"type":"canary-type","id":"canary-id"}"#;
     let signature = sign("canary-secret", body.as_bytes());
-    assert_eq!(child.ask(Ask::post("/circleci", body).with("circleci-signature", &signature)).await.status, 202);
+    assert_eq!(
+        child.ask(Ask::post("/circleci", body).with("circleci-signature", &signature)).await.status,
+        202
+    );
     child.signal("TERM").await;
     assert_eq!(child.ended().await, Some(0));
     child.logged("drained").await;

@@ -3,11 +3,15 @@
 use std::io::Read;
 use std::time::{Duration, Instant, SystemTime};
 
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
+};
 use prost::Message;
 use tokio::net::TcpListener;
 
-use super::harness::{Answer, Collector, Gate, House, Recorded, log, names, otlp, request_of, span, span_with, TRACE};
+use super::harness::{
+    Answer, Collector, Gate, House, Recorded, TRACE, log, names, otlp, request_of, span, span_with,
+};
 
 const BATCH: &str = "exporters.otlp_http.delivery: batch";
 
@@ -60,7 +64,9 @@ async fn nothing_of_the_inbound_request_but_its_data_goes_on() {
 
 #[tokio::test]
 async fn a_base_endpoint_is_joined_with_one_slash_and_one_of_a_signal_is_kept() {
-    for (endpoint, path) in [("", "/v1/traces"), ("/", "/v1/traces"), ("/base", "/base/v1/traces"), ("/base/", "/base/v1/traces")] {
+    for (endpoint, path) in
+        [("", "/v1/traces"), ("/", "/v1/traces"), ("/base", "/base/v1/traces"), ("/base/", "/base/v1/traces")]
+    {
         let collector = Collector::start([]).await;
         let settings = format!("exporters.otlp_http.endpoint: {}{endpoint}", collector.url());
         let house = House::before(collector, &settings).await;
@@ -101,13 +107,21 @@ async fn compressed_requests_hold_the_same_bytes() {
 #[tokio::test]
 async fn protobuf_holds_the_same_data_of_every_signal() {
     let house = House::open("exporters.otlp_http.encoding: protobuf").await;
-    let lines = [span_with(TRACE, 1, r#""name":"a","kind":2,"startTimeUnixNano":1655990400123457001"#), log(9, "alone"), metric("m")];
+    let lines = [
+        span_with(TRACE, 1, r#""name":"a","kind":2,"startTimeUnixNano":1655990400123457001"#),
+        log(9, "alone"),
+        metric("m"),
+    ];
     house.batch(request_of(&lines)).await;
     let left = house.left_by_signal(3).await;
     for (request, line) in left.iter().zip(&lines) {
         assert_eq!(request.header("content-type"), "application/x-protobuf");
         let json = serde_json::from_str(line).unwrap();
-        assert_eq!(otlp::reencoded(&request.path, &request.body), otlp::encoded(&request.path, &json), "{line}");
+        assert_eq!(
+            otlp::reencoded(&request.path, &request.body),
+            otlp::encoded(&request.path, &json),
+            "{line}"
+        );
     }
     house.close().await;
 }
@@ -129,8 +143,13 @@ async fn what_is_worth_trying_again_is_tried_until_it_is_delivered() {
     let left = house.left(6).await;
     assert!(left.iter().all(|request| request.text() == span(1, "a")));
     let samples = house.at_rest().await;
-    let attempts = |outcome| samples.sum("spanrelay_export_requests_total", &[("signal", "traces"), ("outcome", outcome)]);
-    assert_eq!((attempts("sent"), attempts("throttled"), attempts("retryable"), attempts("permanent")), (1.0, 1.0, 4.0, 0.0));
+    let attempts = |outcome| {
+        samples.sum("spanrelay_export_requests_total", &[("signal", "traces"), ("outcome", outcome)])
+    };
+    assert_eq!(
+        (attempts("sent"), attempts("throttled"), attempts("retryable"), attempts("permanent")),
+        (1.0, 1.0, 4.0, 0.0)
+    );
     assert_eq!(samples.sum("otelcol_exporter_sent_spans", &[]), 1.0);
     house.close().await;
 }
@@ -208,7 +227,8 @@ async fn a_partial_success_is_delivered_and_its_rejected_count_is_in_the_metrics
 #[tokio::test]
 async fn an_attempt_without_an_answer_is_cut_off_and_made_again() {
     let gate = Gate::new();
-    let house = House::with_answers("exporters.otlp_http.timeout: 50ms", [Answer::WaitAt(gate.clone())]).await;
+    let house =
+        House::with_answers("exporters.otlp_http.timeout: 50ms", [Answer::WaitAt(gate.clone())]).await;
     house.batch(span(1, "a")).await;
     house.left(2).await;
     house.close().await;
@@ -243,7 +263,8 @@ async fn something_that_does_not_speak_http_costs_no_data() {
 #[tokio::test]
 async fn gives_up_only_when_a_limit_is_set() {
     let answers = vec![Answer::status(503); 1000];
-    let house = House::with_answers("exporters.otlp_http.retry_on_failure.max_elapsed_time: 20ms", answers).await;
+    let house =
+        House::with_answers("exporters.otlp_http.retry_on_failure.max_elapsed_time: 20ms", answers).await;
     house.batch(span(1, "a")).await;
     let samples = house.at_rest().await;
     assert_eq!(samples.sum("spanrelay_settled_items_total", &[("fate", "rejected")]), 1.0);
@@ -276,7 +297,10 @@ async fn a_signal_that_is_down_does_not_hold_up_the_others() {
     let down = vec![Answer::WaitAt(gate.clone()); 3];
     let traces = Collector::start(down).await;
     let collector = Collector::start([]).await;
-    let settings = format!("exporters.otlp_http.max_in_flight: 4\nexporters.otlp_http.traces_endpoint: {}/v1/traces", traces.url());
+    let settings = format!(
+        "exporters.otlp_http.max_in_flight: 4\nexporters.otlp_http.traces_endpoint: {}/v1/traces",
+        traces.url()
+    );
     let house = House::before(collector, &settings).await;
     let spans: Vec<String> = (1..=3).map(|id| span(id, "held up")).collect();
     house.batch(request_of(&spans)).await;
@@ -292,7 +316,8 @@ async fn a_signal_that_is_down_does_not_hold_up_the_others() {
 
 #[tokio::test]
 async fn a_batch_holds_the_same_spans_in_fewer_requests() {
-    let house = House::open(&format!("{BATCH}\nexporters.otlp_http.batch: {{max_events: 10, timeout: 1h}}")).await;
+    let house =
+        House::open(&format!("{BATCH}\nexporters.otlp_http.batch: {{max_events: 10, timeout: 1h}}")).await;
     let lines: Vec<String> = (1..=20).map(|id| span(id, &format!("{id:02}"))).collect();
     house.batch(request_of(&lines)).await;
     let left = house.left(2).await;
@@ -306,7 +331,9 @@ async fn a_batch_holds_the_same_spans_in_fewer_requests() {
 #[tokio::test]
 async fn a_batch_leaves_when_it_is_old_enough_and_signals_are_never_mixed() {
     let house = House::open(&format!("{BATCH}\nexporters.otlp_http.batch.timeout: 20ms")).await;
-    house.batch(request_of(&[span(1, "a"), span(2, "b"), log(8, "c"), log(9, "d"), metric("e"), metric("f")])).await;
+    house
+        .batch(request_of(&[span(1, "a"), span(2, "b"), log(8, "c"), log(9, "d"), metric("e"), metric("f")]))
+        .await;
     let left = house.left_by_signal(3).await;
     let held: Vec<Vec<String>> = left.iter().map(names).collect();
     assert_eq!(held, [["a", "b"], ["log c", "log d"], ["metric e", "metric f"]]);
@@ -316,15 +343,24 @@ async fn a_batch_leaves_when_it_is_old_enough_and_signals_are_never_mixed() {
 #[tokio::test]
 async fn a_batch_that_is_refused_is_split_until_the_bad_event_is_alone() {
     let bad = |request: &Recorded| names(request).contains(&"bad".to_owned());
-    let collector = Collector::judging(move |request| if bad(request) { Answer::status(400) } else { Answer::json(200, "{}") }).await;
-    let house = House::before(collector, &format!("{BATCH}\nexporters.otlp_http.batch: {{max_events: 8, timeout: 1h}}")).await;
+    let collector =
+        Collector::judging(
+            move |request| if bad(request) { Answer::status(400) } else { Answer::json(200, "{}") },
+        )
+        .await;
+    let house = House::before(
+        collector,
+        &format!("{BATCH}\nexporters.otlp_http.batch: {{max_events: 8, timeout: 1h}}"),
+    )
+    .await;
     let lines: Vec<String> = (1..=8).map(|id| span(id, if id == 3 { "bad" } else { "good" })).collect();
     house.batch(request_of(&lines)).await;
     let samples = house.at_rest().await;
     assert_eq!(samples.sum("spanrelay_settled_items_total", &[("fate", "delivered")]), 7.0);
     assert_eq!(samples.sum("spanrelay_settled_items_total", &[("fate", "rejected")]), 1.0);
     let requests = house.collector.take_rest();
-    let delivered: usize = requests.iter().filter(|request| !bad(request)).map(|request| names(request).len()).sum();
+    let delivered: usize =
+        requests.iter().filter(|request| !bad(request)).map(|request| names(request).len()).sum();
     assert_eq!(delivered, 7, "each good one once");
     house.close().await;
 }

@@ -10,7 +10,8 @@ use super::harness::{Ask, House, TRACE, log, names, request_of, span, span_with,
 async fn a_batch_may_come_in_every_form_that_fastly_and_its_users_write() {
     let house = House::open("").await;
     let (a, b) = (span(1, "a"), span(2, "b"));
-    let pretty = |line: &str| serde_json::to_string_pretty(&serde_json::from_str::<Value>(line).unwrap()).unwrap();
+    let pretty =
+        |line: &str| serde_json::to_string_pretty(&serde_json::from_str::<Value>(line).unwrap()).unwrap();
     for body in [
         format!("{a}\n{b}\n"),
         format!("{a}\n{b}"),
@@ -22,8 +23,12 @@ async fn a_batch_may_come_in_every_form_that_fastly_and_its_users_write() {
         format!("{a} {b}"),
         format!("{a},\n{b},\n"),
         format!("{}\n{}\n", pretty(&a), pretty(&b)),
-        format!("<134>2016-07-04T22:37:26Z cache-sjc3128 LogTest[62959]: {a}\n<134>2016-07-04T22:37:26Z c t[1]: {b}\n"),
-        format!("<134>1 2016-07-04T22:37:26Z cache fastly - - [tag@41058 tag=\"x\"] {a}\n<134>1 t h n - - - {b}\n"),
+        format!(
+            "<134>2016-07-04T22:37:26Z cache-sjc3128 LogTest[62959]: {a}\n<134>2016-07-04T22:37:26Z c t[1]: {b}\n"
+        ),
+        format!(
+            "<134>1 2016-07-04T22:37:26Z cache fastly - - [tag@41058 tag=\"x\"] {a}\n<134>1 t h n - - - {b}\n"
+        ),
         format!("999 <134>1 2016-07-04T22:37:26+00:00 host app - - {a}\n999 <134>1 t h a - - {b}"),
     ] {
         house.batch(body.clone()).await;
@@ -114,7 +119,8 @@ async fn ten_thousand_lines_at_once_all_arrive() {
 async fn a_batch_with_bad_lines_gets_a_report_and_its_good_lines_are_taken() {
     let house = House::open("").await;
     let cut_off = &span(3, "cut")[..60];
-    let body = request_of(&[span(1, "a"), "plain text".into(), cut_off.into(), span(2, "b"), "{\"x\":1}".into()]);
+    let body =
+        request_of(&[span(1, "a"), "plain text".into(), cut_off.into(), span(2, "b"), "{\"x\":1}".into()]);
     let reply = house.ask(Ask::post("/fastly", body)).await;
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
     assert_eq!(
@@ -201,13 +207,19 @@ const MEMBERS: [(&str, &str); 17] = [
         r#""attributes":[{"key":"o","value":{}},{"key":"k","value":{"stringValue":"2"}}]"#,
     ),
     // Repairs.
-    (r#""attributes":[{"key":"k","value":{"stringValue":"1",},},],"#, r#""attributes":[{"key":"k","value":{"stringValue":"1"}}]"#),
+    (
+        r#""attributes":[{"key":"k","value":{"stringValue":"1",},},],"#,
+        r#""attributes":[{"key":"k","value":{"stringValue":"1"}}]"#,
+    ),
     ("\"name\":\"a\u{1}\tb\"", r#""name":"a\u0001\tb""#),
     (r#""name":"caf\xc3\xa9""#, r#""name":"café""#),
     (r#""parentSpanId":(null),"name":"x""#, r#""name":"x""#),
     (r#""name":"a "quoted" word""#, r#""name":"a \"quoted\" word""#),
     // NaN of a JavaScript sender: no value is the default.
-    (r#""attributes":[{"key":"k","value":{"doubleValue":null}}]"#, r#""attributes":[{"key":"k","value":{}}]"#),
+    (
+        r#""attributes":[{"key":"k","value":{"doubleValue":null}}]"#,
+        r#""attributes":[{"key":"k","value":{}}]"#,
+    ),
 ];
 
 #[tokio::test]
@@ -343,7 +355,12 @@ async fn a_sender_that_hangs_up_after_its_last_byte_loses_nothing() {
     let house = House::open("").await;
     let line = span(1, "sent and gone");
     let mut sender = house.connect().await;
-    sender.write(format!("POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n\r\n{line}", line.len())).await;
+    sender
+        .write(format!(
+            "POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n\r\n{line}",
+            line.len()
+        ))
+        .await;
     drop(sender);
     assert_eq!(house.left_one().await.text(), line);
     house.close().await;

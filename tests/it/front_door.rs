@@ -119,10 +119,7 @@ async fn traceparent_is_a_line_for_a_shell_or_nothing() {
     let house = House::open("").await;
     let reply = house.ask(Ask::get(&format!("/traceparent/{WORKFLOW}/{JOB}"))).await;
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/plain")));
-    assert_eq!(
-        reply.text(),
-        "export TRACEPARENT=00-cedf175cc53749f89b5c95892f0b2407-3f6a7c4a0bb6463a-01\n"
-    );
+    assert_eq!(reply.text(), "export TRACEPARENT=00-cedf175cc53749f89b5c95892f0b2407-3f6a7c4a0bb6463a-01\n");
     for path in [
         format!("/traceparent/{WORKFLOW}"),
         format!("/traceparent/{WORKFLOW}/"),
@@ -281,8 +278,7 @@ async fn a_full_queue_is_503_with_retry_after_and_takes_the_same_request_later()
     let gate = Gate::new();
     let (first, second) = (span(1, "first"), span(2, "other"));
     let size = first.len();
-    let house =
-        House::with_answers(&format!("queue.max_size: {size}"), [Answer::WaitAt(gate.clone())]).await;
+    let house = House::with_answers(&format!("queue.max_size: {size}"), [Answer::WaitAt(gate.clone())]).await;
     assert_eq!(house.relay.telemetry("/readyz").await.status, 200);
     house.batch(first).await;
 
@@ -391,14 +387,16 @@ async fn every_metric_of_the_table_is_there_once_something_has_happened() {
     house.left_one().await;
     house.awaits_metric("otelcol_exporter_send_failed_spans", &[], 1.0).await;
     let metric = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asInt":"1"}]}}]}]}]}"#;
-    let lines = [span(2, "a"), super::harness::log(2, "event"), super::harness::log(9, "alone"), metric.to_owned()];
+    let lines =
+        [span(2, "a"), super::harness::log(2, "event"), super::harness::log(9, "alone"), metric.to_owned()];
     house.batch(request_of(&lines)).await;
     house.left(2).await;
     let too_much = format!("{}\n{}", span(3, &"x".repeat(500)), super::harness::log(3, "y"));
     assert_eq!(house.ask(Ask::post("/fastly", too_much)).await.status, 503);
     gate.open();
     house.at_rest().await;
-    let workflow = r#"{"type":"ping","id":"92e0554a-837f-4086-913b-0dc7665d2a84","happened_at":"2022-09-19T15:59:36Z"}"#;
+    let workflow =
+        r#"{"type":"ping","id":"92e0554a-837f-4086-913b-0dc7665d2a84","happened_at":"2022-09-19T15:59:36Z"}"#;
     assert_eq!(house.ask(Ask::webhook(workflow)).await.status, 204);
     house.left_one().await;
 

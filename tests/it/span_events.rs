@@ -168,7 +168,9 @@ async fn existing_events_stay_and_all_are_in_the_order_of_their_times() {
         1,
         r#""name":"a","events":[{"timeUnixNano":"20","name":"second"},{"timeUnixNano":"40","name":"fourth"}]"#,
     );
-    house.batch(request_of(&[record(50, "fifth"), with_events, record(30, "third"), record(10, "first")])).await;
+    house
+        .batch(request_of(&[record(50, "fifth"), with_events, record(30, "third"), record(10, "first")]))
+        .await;
     assert_eq!(names(&house.left_one().await), ["a: first, second, third, fourth, fifth"]);
     house.close().await;
 }
@@ -176,9 +178,13 @@ async fn existing_events_stay_and_all_are_in_the_order_of_their_times() {
 #[tokio::test]
 async fn a_line_whose_logs_meet_in_part_makes_a_request_only_for_the_others() {
     let house = House::open("").await;
-    let record = |id: u64, name: &str| format!("{{\"traceId\":\"{TRACE}\",\"spanId\":\"{id:016x}\",\"eventName\":\"{name}\"}}");
+    let record = |id: u64, name: &str| {
+        format!("{{\"traceId\":\"{TRACE}\",\"spanId\":\"{id:016x}\",\"eventName\":\"{name}\"}}")
+    };
     let nobody = r#"{"eventName":"of nobody"}"#;
-    let logs = logs_only(&[&record(1, "of a"), nobody, &record(9, "of a span that never comes")].map(|r| r as &str).join(","));
+    let logs = logs_only(
+        &[&record(1, "of a"), nobody, &record(9, "of a span that never comes")].map(|r| r as &str).join(","),
+    );
     house.batch(request_of(&[span(1, "a"), logs])).await;
     let left = house.left_by_signal(2).await;
     assert_eq!(names(&left[0]), ["a: of a"]);
@@ -207,10 +213,19 @@ async fn an_unmatched_log_is_carried_by_a_zero_length_child_of_its_span() {
     assert_eq!((left.path.as_str(), names(&left)), ("/v1/traces", vec!["alone: alone".to_owned()]));
     let span = &left.json()["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
     assert_eq!((&span["traceId"], &span["parentSpanId"]), (&json!(TRACE), &json!("0000000000000001")));
-    assert_eq!((&span["startTimeUnixNano"], &span["endTimeUnixNano"]), (&json!("1655990400123457000"), &json!("1655990400123457000")));
+    assert_eq!(
+        (&span["startTimeUnixNano"], &span["endTimeUnixNano"]),
+        (&json!("1655990400123457000"), &json!("1655990400123457000"))
+    );
     assert_eq!(log_events(&house).await, [0.0, 0.0, 1.0, 0.0]);
     // Taken in as a log, and settled as one.
-    assert_eq!(house.at_rest().await.sum("spanrelay_settled_items_total", &[("signal", "logs"), ("fate", "delivered")]), 1.0);
+    assert_eq!(
+        house
+            .at_rest()
+            .await
+            .sum("spanrelay_settled_items_total", &[("signal", "logs"), ("fate", "delivered")]),
+        1.0
+    );
     house.close().await;
 }
 
@@ -232,7 +247,10 @@ async fn with_keep_logs_an_attached_log_leaves_as_a_log_too_and_counts_once() {
     assert_eq!(names(&left[0]), ["a: event"]);
     assert_eq!(left[1].text(), log(1, "event"));
     let samples = house.at_rest().await;
-    assert_eq!(samples.sum("spanrelay_settled_items_total", &[("signal", "logs"), ("fate", "attached")]), 1.0);
+    assert_eq!(
+        samples.sum("spanrelay_settled_items_total", &[("signal", "logs"), ("fate", "attached")]),
+        1.0
+    );
     assert_eq!(samples.sum("spanrelay_settled_items_total", &[("signal", "logs")]), 1.0);
     house.close().await;
 }
@@ -247,7 +265,10 @@ async fn an_event_is_settled_with_its_span_and_not_before() {
     assert!(house.metric("otelcol_exporter_queue_size", &[]).await > 0.0);
     gate.open();
     let samples = house.at_rest().await;
-    assert_eq!(samples.sum("spanrelay_settled_items_total", &[("signal", "logs"), ("fate", "attached")]), 1.0);
+    assert_eq!(
+        samples.sum("spanrelay_settled_items_total", &[("signal", "logs"), ("fate", "attached")]),
+        1.0
+    );
     house.close().await;
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -60,8 +60,8 @@ impl Ask {
         Self::post("/circleci", body.to_owned()).with("circleci-signature", &signature)
     }
 
-    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
-        self.0.headers_mut().insert(name, value.parse().unwrap());
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.headers_mut().insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         self
     }
 
@@ -142,7 +142,8 @@ impl Connection {
         let fields = lines.filter_map(|line| line.split_once(": "));
         let headers: HeaderMap =
             fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        let length = headers.get("content-length").map_or(0, |length| length.to_str().unwrap().parse().unwrap());
+        let length =
+            headers.get("content-length").map_or(0, |length| length.to_str().unwrap().parse().unwrap());
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).await.unwrap();
         Reply { status: status.as_u16(), headers, body: body.into() }

@@ -34,7 +34,11 @@ pub(crate) struct Recorded {
 /// What the collector does with a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
-    Say { status: u16, headers: Vec<(&'static str, String)>, body: Bytes },
+    Say {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: Bytes,
+    },
     /// `{}`, when the gate lets it.
     WaitAt(Gate),
     /// The head of a 200, a part of its body, and the end of the connection.
@@ -78,12 +82,18 @@ type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 impl Collector {
     /// The first requests get these answers, and all others are taken.
     pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
-        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), Books { answers: answers.into_iter().collect(), ..Books::default() })
+        Self::on(
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            Books { answers: answers.into_iter().collect(), ..Books::default() },
+        )
     }
 
     /// The first connections are answered by something that does not speak HTTP.
     pub(crate) async fn rude_at_first(rude_connections: usize) -> Self {
-        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), Books { rude_connections, ..Books::default() })
+        Self::on(
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            Books { rude_connections, ..Books::default() },
+        )
     }
 
     /// What it answers depends on the request.
@@ -262,9 +272,9 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
             is_rude
         };
         let state = Arc::clone(&state);
-        tokio::spawn(async move {
-            if is_rude { be_rude(&mut stream).await } else { serve(stream, state).await }
-        });
+        tokio::spawn(
+            async move { if is_rude { be_rude(&mut stream).await } else { serve(stream, state).await } },
+        );
     }
 }
 

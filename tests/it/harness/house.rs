@@ -6,7 +6,8 @@ use super::{Answer, Ask, Collector, Connection, Recorded, Relay, Reply, Samples,
 pub(crate) const SECRET: &str = "fixture-secret";
 
 /// Signals, with the Collector's words for their items.
-const SIGNALS: [(&str, &str); 3] = [("traces", "spans"), ("logs", "log_records"), ("metrics", "metric_points")];
+const SIGNALS: [(&str, &str); 3] =
+    [("traces", "spans"), ("logs", "log_records"), ("metrics", "metric_points")];
 
 /// A relay and its collector. To be closed, or it fails the test.
 pub(crate) struct House {
@@ -78,7 +79,8 @@ impl House {
     /// The next ones, traces first, then logs, then metrics: signals do not wait for each other.
     pub(crate) async fn left_by_signal(&self, count: usize) -> Vec<Recorded> {
         let mut left = self.left(count).await;
-        let order = |path: &str| ["/v1/traces", "/v1/logs", "/v1/metrics"].iter().position(|known| *known == path);
+        let order =
+            |path: &str| ["/v1/traces", "/v1/logs", "/v1/metrics"].iter().position(|known| *known == path);
         left.sort_by_key(|request| order(&request.path));
         left
     }

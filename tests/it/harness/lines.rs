@@ -45,7 +45,11 @@ pub(crate) fn names(request: &Recorded) -> Vec<String> {
         let events = span["events"].as_array().map(Vec::as_slice).unwrap_or_default();
         let events: Vec<&str> = events.iter().map(|event| event["name"].as_str().unwrap()).collect();
         let name = span["name"].as_str().unwrap_or_default();
-        names.push(if events.is_empty() { name.to_owned() } else { format!("{name}: {}", events.join(", ")) });
+        names.push(if events.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{name}: {}", events.join(", "))
+        });
     }
     for record in leaves(&json, ["resourceLogs", "scopeLogs", "logRecords"]) {
         let name = record["eventName"].as_str().or(record["body"]["stringValue"].as_str());

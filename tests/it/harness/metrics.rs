@@ -26,7 +26,9 @@ impl Samples {
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let wanted = |sample: &&Sample| {
             sample.name == name
-                && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|given| given == value))
+                && labels
+                    .iter()
+                    .all(|(key, value)| sample.labels.get(*key).is_some_and(|given| given == value))
         };
         self.0.iter().filter(wanted).map(|sample| sample.value).sum()
     }

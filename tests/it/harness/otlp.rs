@@ -11,9 +11,10 @@ use opentelemetry_proto::tonic::common::v1::{
 };
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::{
-    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, Metric,
-    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, exemplar,
-    exponential_histogram_data_point::Buckets, metric, number_data_point, summary_data_point::ValueAtQuantile,
+    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint,
+    Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, exemplar,
+    exponential_histogram_data_point::Buckets, metric, number_data_point,
+    summary_data_point::ValueAtQuantile,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
@@ -175,8 +176,9 @@ fn metric_of(json: &Value) -> Metric {
                 aggregation_temporality: temporality(json),
             })
         }))
-        .or(one("summary")
-            .map(|json| metric::Data::Summary(Summary { data_points: list(json, "dataPoints", summary_point) })));
+        .or(one("summary").map(|json| {
+            metric::Data::Summary(Summary { data_points: list(json, "dataPoints", summary_point) })
+        }));
     Metric {
         name: text(json, "name"),
         description: text(json, "description"),
