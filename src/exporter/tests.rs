@@ -208,6 +208,8 @@ impl Ledger for Seen {
     fn acknowledge(&self, _record: RecordId, bytes: u64) {
         self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    fn release(&self, _: RecordId, _: u64) {}
 }
 
 impl RejectSink for Seen {

@@ -95,6 +95,11 @@ impl<'a> Account<'a> {
     }
 }
 
+/// Items that an earlier process had accepted are on their way again.
+pub(super) fn recovered(metrics: &Metrics, items: &[Item]) {
+    Items::of(items).each(|signal, count| metrics.recovered(signal, count));
+}
+
 /// A sender was refused for what it showed of itself.
 pub(super) fn turned_away(metrics: &Metrics, receiver: &dyn Receiver, refusal: Unauthorized) {
     if receiver.takes_webhooks() {

@@ -42,9 +42,11 @@ pub(crate) struct Metrics {
     /// Memory that waiting spans and log events take, in bytes.
     pub(crate) held_bytes: IntGauge,
     settled: IntCounterVec,
+    recovered: IntCounterVec,
     queue_size: IntGauge,
     queue_capacity: IntGauge,
     queue_oldest_seconds: Gauge,
+    queue_damaged: IntCounterVec,
     queue_probe: Arc<OnceLock<QueueProbe>>,
     uptime: Gauge,
     memory_rss: IntGauge,
@@ -178,6 +180,16 @@ impl Metrics {
                 "Accepted items by what became of them in the end; what is in none of these is still queued.",
                 &["signal", "fate"],
             ),
+            recovered: counter_vec(
+                "spanrelay_recovered_items_total",
+                "Items that an earlier process had accepted and this one found in the queue.",
+                &["signal"],
+            ),
+            queue_damaged: counter_vec(
+                "spanrelay_queue_damaged_total",
+                "Queue files and records in them that could not be read and were set aside.",
+                &["what"],
+            ),
             queue_probe: Arc::default(),
             queue_size: exporter_gauge(
                 "otelcol_exporter_queue_size",
@@ -236,6 +248,21 @@ impl Metrics {
         self.settled.with_label_values(&[signal.as_str(), fate]).inc_by(u64::from(items));
     }
 
+    /// Items of an earlier process were found in the queue.
+    pub(crate) fn recovered(&self, signal: Signal, items: u32) {
+        self.recovered.with_label_values(&[signal.as_str()]).inc_by(u64::from(items));
+    }
+
+    /// A queue file was set aside.
+    pub(crate) fn damaged_file(&self) {
+        self.queue_damaged.with_label_values(&["file"]).inc();
+    }
+
+    /// A record of the queue was set aside or is missing.
+    pub(crate) fn damaged_record(&self) {
+        self.queue_damaged.with_label_values(&["record"]).inc();
+    }
+
     /// Whom to ask for the state of the queue; the first one stays.
     pub(crate) fn observe_queue(&self, probe: impl Fn() -> QueueState + Send + Sync + 'static) {
         drop(self.queue_probe.set(Box::new(probe)));
@@ -254,7 +281,7 @@ impl Metrics {
             self.memory_rss.set(bytes);
         }
         if let Some(probe) = self.queue_probe.get() {
-            let QueueState { kept_bytes, capacity_bytes, oldest } = probe();
+            let QueueState { kept_bytes, capacity_bytes, oldest, .. } = probe();
             self.queue_size.set(i64::try_from(kept_bytes).unwrap_or(i64::MAX));
             self.queue_capacity.set(i64::try_from(capacity_bytes).unwrap_or(i64::MAX));
             self.queue_oldest_seconds.set(oldest.as_secs_f64());

@@ -109,4 +109,6 @@ impl Ledger for NoLedger {
     fn settled(&self, _: Signal, _: Settled, _: u32) {}
 
     fn acknowledge(&self, _: RecordId, _: u64) {}
+
+    fn release(&self, _: RecordId, _: u64) {}
 }

@@ -212,6 +212,8 @@ impl Ledger for Queue {
     fn acknowledge(&self, _record: RecordId, _bytes: u64) {
         self.acknowledged.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn release(&self, _: RecordId, _: u64) {}
 }
 
 fn word(fate: Settled) -> &'static str {
