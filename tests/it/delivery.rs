@@ -164,6 +164,9 @@ async fn any_other_error_is_permanent_and_is_never_sent_again() {
         assert_eq!(samples.sum("spanrelay_settled_items_total", &[("fate", "rejected")]), 1.0, "{status}");
         assert_eq!(samples.sum("otelcol_exporter_send_failed_spans", &[]), 1.0, "{status}");
         assert_eq!(samples.sum("otelcol_exporter_sent_spans", &[]), 0.0, "{status}");
+        let kept = house.relay.rejected();
+        assert_eq!((kept.len(), &kept[0]["input"]), (1, &span(1, "a").into()), "{status}");
+        assert!(kept[0]["reason"].as_str().unwrap().contains(&status.to_string()), "{kept:?}");
         house.close().await;
     }
 }
