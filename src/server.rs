@@ -13,11 +13,13 @@ mod routes;
 
 mod body;
 
+mod dialect;
+
 pub(crate) mod reply;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use routes::{Doors, Traceparent};
+pub(crate) use routes::Doors;
 pub(crate) use serve::{Shutdown, serve};
 pub(crate) use stack::stack;

@@ -69,9 +69,10 @@ async fn post_to_the_root_is_a_webhook_when_its_headers_say_so_and_else_a_batch(
 #[tokio::test]
 async fn post_to_the_root_is_not_found_when_its_receiver_is_off() {
     let house =
-        House::open(Fake { paths: vec![("/circleci", "circleci")], ..Fake::default() }, config()).await;
+        House::open(Fake { paths: vec![("/circleci", Kind::CircleCi)], ..Fake::default() }, config()).await;
     assert_eq!(house.ask(post("/", "{}")).await.status, 404);
-    let house = House::open(Fake { paths: vec![("/fastly", "fastly")], ..Fake::default() }, config()).await;
+    let house =
+        House::open(Fake { paths: vec![("/fastly", Kind::Fastly)], ..Fake::default() }, config()).await;
     let webhook = post_with("/", "circleci-event-type: ping\r\n", b"{}");
     assert_eq!(house.ask(webhook).await.status, 404);
     assert!(house.taken().is_empty());
@@ -79,7 +80,7 @@ async fn post_to_the_root_is_not_found_when_its_receiver_is_off() {
 
 #[tokio::test]
 async fn a_receiver_may_have_the_root_as_its_path() {
-    let house = House::open(Fake { paths: vec![("/", "fastly")], ..Fake::default() }, config()).await;
+    let house = House::open(Fake { paths: vec![("/", Kind::Fastly)], ..Fake::default() }, config()).await;
     for method in ["POST", "PUT"] {
         assert_eq!(house.ask(request(method, "/", "{}")).await.status, 204);
     }
@@ -292,4 +293,24 @@ async fn the_log_tells_a_request_by_its_route_and_nothing_that_the_sender_wrote(
         assert_eq!(span["size_bytes"].as_u64(), size_bytes, "{line}");
         assert!(line["took_ms"].is_number() && span["request_id"].is_string(), "{line}");
     }
+}
+
+#[tokio::test]
+async fn the_log_says_why_a_body_was_refused_and_which_key_decides_about_it() {
+    let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Json);
+    let small = ServerConfig { max_request_body_size: 4, ..config() };
+    let house = House::open(Fake::default(), small).await;
+    house.ask(post("/fastly", "secret")).await;
+    house.ask(post_with("/fastly", "content-encoding: gzip\r\n", b"{}")).await;
+    let text = captured.text();
+    assert!(!text.contains("secret"), "{text}");
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!(
+        (&lines[0]["key"], &lines[0]["reason"]),
+        (&"server.max_request_body_size".into(), &"the body is larger than 4 bytes".into())
+    );
+    assert!(lines[1]["key"].is_null(), "{text}");
+    assert!(lines[1]["reason"].as_str().unwrap().starts_with("the body is not valid gzip"), "{text}");
 }

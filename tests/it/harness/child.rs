@@ -26,7 +26,6 @@ pub(crate) struct Child {
     process: tokio::process::Child,
     log: Arc<Log>,
     pub(crate) address: SocketAddr,
-    pub(crate) telemetry: SocketAddr,
     _configuration: NamedTempFile,
     _directory: TempDir,
 }
@@ -88,9 +87,8 @@ impl Child {
         let log = Arc::new(Log::default());
         tokio::spawn(read(process.stderr.take().unwrap(), Arc::clone(&log)));
         let started = log.line("started").await;
-        let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
-        let (address, telemetry) = (address("server.address"), address("telemetry.address"));
-        Self { process, log, address, telemetry, _configuration: file, _directory: directory }
+        let address = started["server.address"].as_str().unwrap().parse().unwrap();
+        Self { process, log, address, _configuration: file, _directory: directory }
     }
 
     pub(crate) async fn ask(&self, ask: Ask) -> Reply {

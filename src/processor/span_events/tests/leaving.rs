@@ -4,6 +4,9 @@ use super::bench::{Bench, config, describe, log, plain_log, points, span};
 use crate::otlp::Signal;
 use crate::queue::Settled;
 
+/// What a receipt stands for: so many items of a signal, and what becomes of them.
+type Share = (Signal, Settled, u32);
+
 #[test]
 fn a_line_of_several_spans_leaves_as_one_request_when_its_wait_is_over() {
     let mut bench = Bench::new(&config());
@@ -47,6 +50,20 @@ fn metrics_leave_at_once() {
     assert_eq!(bench.expire(10), ["traces 1/1[]"]);
     bench.deliver();
     assert_eq!(bench.settled(Signal::Metrics, Settled::Delivered), 2);
+}
+
+#[test]
+fn what_goes_straight_through_leaves_at_once_and_meets_nothing() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [span(1, 1)]);
+    let straight = span(2, 2).and(log(1, 1, "a")).and(log(2, 2, "b")).and(plain_log("c")).straight();
+    assert_eq!(bench.accept(1, [straight]), ["traces 2/2[]", "logs a b c"]);
+    assert_eq!(bench.accept(2, [log(2, 2, "late")]), [""; 0]);
+    assert_eq!(bench.expire(60), ["traces 1/1[]", "logs late"]);
+    bench.deliver();
+    assert_eq!(bench.kept_requests(), 0);
+    assert_eq!(bench.settled(Signal::Logs, Settled::Delivered), 4);
+    assert_eq!(bench.counted("forwarded"), 1, "what goes straight through waited for no span");
 }
 
 #[test]
@@ -101,7 +118,7 @@ fn a_record_is_settled_with_the_request_that_carries_it_and_not_before() {
     bench.accept(0, [log(1, 1, "hit").and(log(9, 9, "stray"))]);
     bench.accept(1, [span(1, 1)]);
     bench.expire(60);
-    let fates: Vec<(String, Vec<(Signal, Settled, u32)>)> = bench
+    let fates: Vec<(String, Vec<Share>)> = bench
         .sent
         .iter()
         .map(|export| {
