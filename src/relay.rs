@@ -9,10 +9,12 @@
 
 mod account;
 
+mod rate_limit;
+
 mod seen;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,6 +23,7 @@ use tokio::task::spawn_blocking;
 use tracing::{Instrument, warn};
 
 use self::account::Account;
+pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
 use crate::config::Encoding;
 use crate::otlp::Signal;
@@ -49,6 +52,8 @@ pub(crate) struct Relay {
 pub(crate) struct Instance {
     pub(crate) kind: Kind,
     pub(crate) receiver: Box<dyn Receiver>,
+    /// Absent: it takes all requests.
+    pub(crate) rate_limit: Option<Arc<RateLimit>>,
 }
 
 /// A configured receiver, by its place in the registry.
@@ -104,6 +109,13 @@ impl Relay {
     pub(crate) fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
         receiver.admit(headers).inspect_err(|refusal| self.turned_away(receiver, *refusal))
+    }
+
+    /// Whether the receiver takes another request now. Asked of senders that were admitted.
+    pub(crate) fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
+        let Instance { rate_limit, receiver, .. } = &self.receivers[receiver.0];
+        let taken = rate_limit.as_ref().map_or(Ok(()), |limit| limit.take(Instant::now()));
+        taken.inspect_err(|_| self.metrics.throttled(receiver.id()))
     }
 
     /// Whether the body as it came over the wire is authentic.
