@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Storage};
 use crate::exporter::{Export, Exporter, ExporterError, LogRejects};
+use crate::otlp::Signal;
 use crate::pipeline;
 use crate::processor::{SpanEvents, Work};
 use crate::queue::MemoryQueue;
@@ -26,7 +27,8 @@ use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
 use crate::relay::{Instance, Relay};
 use crate::server::{Doors, Shutdown, serve, stack};
-use crate::telemetry::{Admin, Metrics};
+use crate::telemetry::inspect::{Setting, view};
+use crate::telemetry::{Admin, Metrics, Reach};
 
 /// From the signal to stop to the end of the process.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -138,7 +140,13 @@ impl App {
             let relay = Arc::clone(&relay);
             move || relay.queue_state()
         });
-        let admin = Admin::new(metrics.clone(), {
+        metrics.inspector.configure(setting(&config));
+        let inspector = metrics.inspector.clone();
+        let reach = match telemetry.local_addr() {
+            Ok(address) if address.ip().is_loopback() => Reach::Loopback,
+            _ => Reach::Network,
+        };
+        let admin = Admin::new(metrics.clone(), reach, {
             let relay = Arc::clone(&relay);
             move || relay.ready()
         });
@@ -149,7 +157,13 @@ impl App {
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
             front_door: tokio::spawn(serve(front_door, service, header_timeout, shutdown)),
-            pipeline: tokio::spawn(pipeline::run(processor, incoming, exports, stop.processing.clone())),
+            pipeline: tokio::spawn(pipeline::run(
+                processor,
+                incoming,
+                exports,
+                inspector,
+                stop.processing.clone(),
+            )),
             exporter: tokio::spawn(exporter.run(outgoing, stop.delivering.clone())),
             telemetry: tokio::spawn(serve(telemetry, admin.service(), header_timeout, admin_shutdown)),
             stop,
@@ -242,6 +256,32 @@ fn receivers(config: &Config) -> Vec<Instance> {
         .iter()
         .map(|circleci| Instance { kind: "circleci", receiver: Box::new(CircleCi::new(circleci)) });
     fastly.chain(circleci).collect()
+}
+
+/// What the inspector shows of the configuration.
+fn setting(config: &Config) -> Setting {
+    let Config { receivers, exporter, telemetry, .. } = config;
+    let fastly = receivers.fastly.iter().map(|fastly| (&fastly.id, &fastly.path));
+    let circleci = receivers.circleci.iter().map(|circleci| (&circleci.id, &circleci.path));
+    let receivers = fastly
+        .chain(circleci)
+        .map(|(id, path)| view::ReceiverSetting { id: id.clone(), path: path.clone() })
+        .collect();
+    let downstream = Signal::ALL.map(|signal| {
+        let endpoint = exporter.of(signal).endpoint;
+        view::Downstream { signal: signal.as_str(), endpoint: host_of(endpoint) }
+    });
+    let values = match telemetry.inspect.show_values {
+        true => view::Values::Shown,
+        false => view::Values::Hidden,
+    };
+    Setting { values, receivers, downstream: downstream.into() }
+}
+
+/// Without its path, its user and its password: they may be secrets.
+fn host_of(endpoint: &http::Uri) -> String {
+    let port = endpoint.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}", endpoint.scheme_str().unwrap_or("http"), endpoint.host().unwrap_or_default())
 }
 
 fn doors(config: &Config, relay: Arc<Relay>) -> Doors<Arc<Relay>> {

@@ -53,7 +53,8 @@ use tracing::warn;
 
 use crate::config::{Delivery as DeliveryConfig, ExporterConfig};
 use crate::otlp::Signal;
-use crate::queue::{Receipt, Settled};
+use crate::queue::{Receipt, RecordId, Settled};
+use crate::telemetry::inspect::view::Departure;
 use crate::telemetry::metrics::Metrics;
 
 use batch::Batcher;
@@ -112,6 +113,21 @@ pub(crate) struct Exporter {
     metrics: Metrics,
     rejects: Arc<dyn RejectSink>,
     wall_clock: fn() -> SystemTime,
+}
+
+// === impl Export ===
+
+impl Export {
+    /// What the inspector is told of it when it leaves the processor.
+    pub(crate) fn departure(&self) -> Departure<'_> {
+        let records = self.receipts.iter().map(|(receipt, _)| receipt.record()).collect();
+        Departure { signal: self.signal, items: self.items, json: &self.json, records }
+    }
+
+    /// What the inspector knows it by.
+    fn identity(&self) -> (Option<RecordId>, &Bytes) {
+        (self.receipts.first().map(|(receipt, _)| receipt.record()), &self.json)
+    }
 }
 
 // === impl Exporter ===

@@ -11,6 +11,8 @@ mod account;
 
 mod seen;
 
+mod watched;
+
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -21,6 +23,7 @@ use tracing::warn;
 
 use self::account::Account;
 use self::seen::SeenEvents;
+use self::watched::Watched;
 use crate::otlp::Signal;
 use crate::processor::Work;
 use crate::queue::{MemoryQueue, OfferError, QueueState, Record, Taken};
@@ -116,6 +119,22 @@ impl Relay {
         receiver.verify(headers, wire).inspect_err(|refusal| self.turned_away(receiver, *refusal))
     }
 
+    /// Whether somebody looks at the inspector.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.metrics.inspector.watching().is_some()
+    }
+
+    /// A request was turned away before its reading, or found no receiver at all; only the inspector is told.
+    pub(crate) fn turned_away_at_the_door(
+        &self,
+        receiver: Option<ReceiverIndex>,
+        reason: String,
+        advice: Option<&'static str>,
+    ) {
+        let receiver = receiver.map(|receiver| self.receiver(receiver));
+        watched::turned_away(&self.metrics.inspector, receiver, reason, advice);
+    }
+
     /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
     /// is when the sender hangs up.
     pub(crate) async fn receive(self: &Arc<Self>, receiver: ReceiverIndex, body: Bytes) -> Answer {
@@ -136,12 +155,23 @@ impl Relay {
         } else {
             self.receiver(index).read(&body)
         };
-        let account = Account::new(&self.metrics, self.receiver(index).id(), &reading, body.len());
-        self.settle(index, body, reading, &account)
+        let receiver = self.receiver(index);
+        let account = Account::new(&self.metrics, receiver.id(), &reading, body.len());
+        let mut watched = Watched::begin(&self.metrics.inspector, receiver, &body, &reading);
+        let answer = self.settle(index, body, reading, &account, &mut watched);
+        watched.answered(&answer);
+        answer
     }
 
     /// Everything after the reading: duplicates, the queue, the answer.
-    fn settle(&self, index: ReceiverIndex, body: Bytes, reading: Reading, account: &Account<'_>) -> Answer {
+    fn settle(
+        &self,
+        index: ReceiverIndex,
+        body: Bytes,
+        reading: Reading,
+        account: &Account<'_>,
+        watched: &mut Watched<'_>,
+    ) -> Answer {
         let event = reading.event_id.as_deref().map(|id| SeenEvents::key(index.0, id));
         if let Some(reason) = reading.ignored {
             account.webhook(WebhookOutcome::Ignored);
@@ -170,6 +200,7 @@ impl Relay {
                 refused(&refusal)
             }
             Ok(taken) => {
+                watched.taken(taken.id());
                 // Only now: had the queue refused it, the sender would come again with the same id.
                 if let Some(event) = event {
                     self.lock_seen().insert(event, Instant::now());
@@ -231,6 +262,7 @@ impl Relay {
 
     fn turned_away(&self, receiver: &dyn Receiver, refusal: Unauthorized) {
         account::turned_away(&self.metrics, receiver, refusal);
+        watched::unauthorized(&self.metrics.inspector, receiver, refusal);
     }
 
     fn lock_seen(&self) -> std::sync::MutexGuard<'_, SeenEvents> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    BatchConfig, CircleCiConfig, FastlyConfig, LogFormat, LogsConfig, QueueConfig, RetryConfig, ServerConfig,
+    BatchConfig, CircleCiConfig, FastlyConfig, InspectConfig, LogFormat, LogsConfig, QueueConfig, RetryConfig, ServerConfig,
     SpanEventsConfig, Storage, Sync, TelemetryConfig, Unmatched,
 };
 
@@ -110,7 +110,11 @@ impl Default for RetryConfig {
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { endpoint: SocketAddr::from(TELEMETRY), logs: LogsConfig::default() }
+        Self {
+            endpoint: SocketAddr::from(TELEMETRY),
+            logs: LogsConfig::default(),
+            inspect: InspectConfig::default(),
+        }
     }
 }
 

@@ -288,7 +288,6 @@ fn keys_of_other_versions_are_known_but_not_available() {
     for (yaml, key) in [
         ("receivers: {fastly: , otlp: {}}\n", "receivers.otlp"),
         ("receivers: {fastly: }\nserver: {tls: {cert_file: a}}\n", "server.tls"),
-        ("receivers: {fastly: }\ntelemetry: {inspect: true}\n", "telemetry.inspect"),
     ] {
         let problem = only_problem(yaml);
         assert!(problem.ends_with(&format!("{key}: not available in this version")), "{problem}");

@@ -68,6 +68,7 @@ where
     fn call(&mut self, request: ExportRequest) -> Self::Future {
         let began = Instant::now();
         let signal = request.signal;
+        let watch = request.watch.clone();
         let judge = Arc::clone(&self.judge);
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -76,6 +77,7 @@ where
                 Err(error) => judge.unanswered(signal, &*error),
             };
             judge.metrics.export_attempt(signal, outcome.label(), began.elapsed());
+            watch.attempt(signal, || outcome.as_attempt(began.elapsed()));
             judge.outages[signal as usize].note(&outcome);
             Ok(outcome)
         })

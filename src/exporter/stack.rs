@@ -18,6 +18,7 @@ use super::outcome::Outcome;
 use super::retry::Backoff;
 use crate::config::ExporterConfig;
 use crate::otlp::Signal;
+use crate::telemetry::inspect::Watch;
 use crate::telemetry::metrics::Metrics;
 
 /// One request, ready to be sent as often as it takes: clones share the body.
@@ -25,6 +26,8 @@ use crate::telemetry::metrics::Metrics;
 pub(super) struct ExportRequest {
     pub(super) signal: Signal,
     pub(super) body: Bytes,
+    /// Told of every attempt.
+    pub(super) watch: Watch,
 }
 
 /// What the stack is to those above it: every request ends in an outcome.

@@ -7,6 +7,7 @@
 
 mod challenge;
 mod lines;
+mod mistake;
 mod repair;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use super::{Reading, Receiver, Unauthorized};
 use crate::config::{FastlyConfig, Secret};
 
 pub(crate) use challenge::challenge;
+pub(crate) use mistake::{Mistake, mistake};
 
 /// One `receivers.fastly` of the configuration.
 pub(crate) struct Fastly {

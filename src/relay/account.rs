@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use tracing::{info, warn};
 
 use crate::otlp::Signal;
+use crate::receiver::fastly::{Mistake, mistake};
 use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Unauthorized, WebhookEvent};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{LineOutcome, WebhookOutcome};
@@ -88,9 +89,11 @@ impl<'a> Account<'a> {
     /// The first of them stands for all: a batch of ten thousand bad lines is one line in the log.
     fn log_rejected(&self, first: &Rejected, rejected: usize) {
         let Rejected { line, column, reason, .. } = first;
+        // The advice is about lines of VCL.
+        let advice = self.event.is_none().then(|| mistake(first)).flatten().map(Mistake::advice);
         warn!(
             receiver = self.receiver,
-            rejected, line, column, reason, "input rejected, the first of it is named"
+            rejected, line, column, reason, advice, "input rejected, the first of it is named"
         );
     }
 }

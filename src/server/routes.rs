@@ -27,6 +27,7 @@ const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
 const TRACEPARENT_PATH: &str = "/traceparent";
 const FASTLY: &str = "fastly";
 const CIRCLECI: &str = "circleci";
+const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or webhook to that of a receiver";
 const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// The line for a workflow id and a job id, or nothing when they are not such ids.
@@ -53,6 +54,15 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
     fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
     fn receive(&self, receiver: Self::Receiver, body: Bytes) -> impl Future<Output = Answer> + Send;
+
+    /// A request with data did not get as far as `admit`, or no further than `verify`: why, and what helps.
+    fn turned_away(
+        &self,
+        _receiver: Option<Self::Receiver>,
+        _reason: impl FnOnce() -> String,
+        _advice: Option<&'static str>,
+    ) {
+    }
 }
 
 /// The routes, and what their requests share.
@@ -117,6 +127,17 @@ impl Ingest for Arc<Relay> {
 
     fn receive(&self, receiver: ReceiverIndex, body: Bytes) -> impl Future<Output = Answer> + Send {
         Relay::receive(self, receiver, body)
+    }
+
+    fn turned_away(
+        &self,
+        receiver: Option<ReceiverIndex>,
+        reason: impl FnOnce() -> String,
+        advice: Option<&'static str>,
+    ) {
+        if Relay::is_watched(self) {
+            Relay::turned_away_at_the_door(self, receiver, reason(), advice);
+        }
     }
 }
 
@@ -183,8 +204,17 @@ impl<I: Ingest> Routes<I> {
             Route::Challenge => reply::method_not_allowed("GET, HEAD"),
             Route::Traceparent => self.traceparent(&parts),
             Route::Receiver(receiver, kind) => self.receiver(receiver, kind, &parts, body).await,
-            Route::Unknown => reply::not_found(),
+            Route::Unknown => self.not_found(&parts),
         }
+    }
+
+    /// Nothing is there. Whoever sends data to it has the wrong path in a logging endpoint or a webhook.
+    fn not_found(&self, parts: &Parts) -> Reply {
+        if matches!(parts.method, Method::POST | Method::PUT) {
+            let reason = || format!("{} {}: no receiver has this path", parts.method, parts.uri.path());
+            self.doors.ingest.turned_away(None, reason, Some(WRONG_PATH));
+        }
+        reply::not_found()
     }
 
     fn traceparent(&self, parts: &Parts) -> Reply {
@@ -214,8 +244,20 @@ impl<I: Ingest> Routes<I> {
         // Before any of the body is read. Not tower's ConcurrencyLimit below LoadShed: asked whether it is ready,
         // tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
         // that there is room for.
-        let Ok(_slot) = self.slots.try_acquire() else { return reply::overloaded() };
-        self.take(receiver, parts, body).await.unwrap_or_else(|refused| refused.reply(parts.version))
+        let turned_away = |reason: &dyn Fn() -> String| {
+            self.doors.ingest.turned_away(Some(receiver), reason, None);
+        };
+        let Ok(_slot) = self.slots.try_acquire() else {
+            turned_away(&|| "as many requests as server.max_concurrent_requests are in progress".to_owned());
+            return reply::overloaded();
+        };
+        self.take(receiver, parts, body).await.unwrap_or_else(|refused| {
+            // The relay has told of this itself.
+            if !matches!(refused, Refused::Unauthorized(_)) {
+                turned_away(&|| chain(&refused).to_string());
+            }
+            refused.reply(parts.version)
+        })
     }
 
     /// The story of a request that brings data. Every refusal is as early as it can be.

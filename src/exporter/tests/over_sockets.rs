@@ -364,7 +364,8 @@ async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on
 async fn failure_of(config: &ExporterConfig) -> String {
     let mut post = Post::new(config).unwrap();
     let endpoint = post.endpoints()[0].clone();
-    let request = ExportRequest { signal: Signal::Traces, body: Bytes::from_static(b"{}") };
+    let watch = Metrics::new().inspector.sending(std::iter::empty);
+    let request = ExportRequest { signal: Signal::Traces, body: Bytes::from_static(b"{}"), watch };
     let error = tokio::time::timeout(PATIENCE, post.call(request)).await.unwrap().unwrap_err();
     fault::describe(&endpoint, config.timeout, &error)
 }
