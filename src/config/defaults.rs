@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    BatchConfig, CircleCiConfig, FastlyConfig, InspectConfig, LogFormat, LogsConfig, QueueConfig, RetryConfig, ServerConfig,
-    SpanEventsConfig, Storage, Sync, TelemetryConfig, Unmatched,
+    BatchConfig, CircleCiConfig, FastlyConfig, InspectConfig, LogFormat, LogsConfig, QueueConfig,
+    RetryConfig, ServerConfig, SpanEventsConfig, Storage, Sync, TelemetryConfig, Unmatched,
 };
 
 /// `queue.storage` where nothing is said.

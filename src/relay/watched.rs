@@ -12,7 +12,9 @@ use crate::receiver::fastly::{Mistake, mistake};
 use crate::receiver::{Item, Reading, Receiver, Rejected, Repair, Unauthorized};
 use crate::telemetry::Inspector;
 use crate::telemetry::inspect::Watching;
-use crate::telemetry::inspect::view::{Contents, Counts, Fault, Line, Mended, Request, RequestOutcome, Verdict};
+use crate::telemetry::inspect::view::{
+    Contents, Counts, Fault, Line, Mended, Request, RequestOutcome, Verdict,
+};
 
 /// Of one request.
 const MAX_LINES: usize = 60;
@@ -190,7 +192,13 @@ fn accepted_line(watching: &Watching<'_>, item: &Item) -> Line {
         metric_points: item.metrics.as_ref().map_or(0, |metrics| metrics.point_count()),
         more: spans.more + records.more,
     };
-    Line { line: item.line, verdict, repairs: item.repairs.iter().map(mended).collect(), fault: None, contents }
+    Line {
+        line: item.line,
+        verdict,
+        repairs: item.repairs.iter().map(mended).collect(),
+        fault: None,
+        contents,
+    }
 }
 
 fn all_records(logs: Logs) -> Option<Bytes> {

@@ -166,7 +166,9 @@ impl Mistake {
                 "something stands before the JSON: set the logging endpoint's message_type to blank (the API's default is \
                  classic)"
             }
-            Self::TextBehind => "something is written behind the JSON: end the log statement with its last brace",
+            Self::TextBehind => {
+                "something is written behind the JSON: end the log statement with its last brace"
+            }
             Self::ExtraBracket => "one closing bracket too many: count the braces of the log statement",
             Self::PlainText => {
                 "this is text, not OTLP/JSON: some other log statement writes to this endpoint; give it an endpoint of its own"
@@ -203,7 +205,8 @@ const CONTROL_CHARACTER: &str =
     "a tab or a line end stands in a value as it is: write the value with json.escape(…)";
 const NULL_WORD: &str =
     "(null) is a header that is not set: leave the member out with if(), or give it a value of its own";
-const TRAILING_COMMA: &str = "remove the comma before the closing bracket, or write it with the optional member";
+const TRAILING_COMMA: &str =
+    "remove the comma before the closing bracket, or write it with the optional member";
 
 // === impl Repair ===
 

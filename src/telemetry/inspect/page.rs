@@ -139,7 +139,9 @@ mod tests {
         for host in ["localhost:13133", "127.0.0.1:13133", "[::1]:13133", "LOCALHOST", "10.0.0.7:80"] {
             assert!(asked_as(host, Reach::Loopback), "{host}");
         }
-        for host in ["evil.example", "evil.example:13133", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
+        for host in
+            ["evil.example", "evil.example:13133", "127.0.0.1.evil.example", "localhost.evil.example", ""]
+        {
             assert!(!asked_as(host, Reach::Loopback), "{host}");
             assert!(asked_as(host, Reach::Network), "{host}");
         }
@@ -156,9 +158,17 @@ mod tests {
 
     #[test]
     fn the_page_asks_nobody_else_and_never_makes_markup_of_data() {
-        for forbidden in
-            ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", " style=", " onclick="]
-        {
+        for forbidden in [
+            "http://",
+            "https://",
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            " style=",
+            " onclick=",
+        ] {
             // The name of a language, which nothing is loaded from.
             assert!(!HTML.replace("http://www.w3.org/2000/svg", "").contains(forbidden), "{forbidden}");
         }

@@ -9,9 +9,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::ExportKey;
-use super::view::{
-    Attempt, Counts, Export, ExportEnd, ExportState, Request, RequestOutcome,
-};
+use super::view::{Attempt, Counts, Export, ExportEnd, ExportState, Request, RequestOutcome};
 use crate::otlp::Signal;
 
 const MAX_REQUESTS: usize = 500;

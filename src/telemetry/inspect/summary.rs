@@ -54,7 +54,8 @@ pub(super) fn contents(signal: Signal, json: &Bytes, values: Values) -> Contents
         Signal::Metrics => ("resourceMetrics", "scopeMetrics", "metrics"),
     };
     for resource in list(&request, resources) {
-        let of_resource = resource.get("resource").map(|resource| attributes(resource, values)).unwrap_or_default();
+        let of_resource =
+            resource.get("resource").map(|resource| attributes(resource, values)).unwrap_or_default();
         for item in list(resource, scopes).iter().flat_map(|scope| list(scope, items)) {
             if contents.spans.len() + contents.logs.len() == MAX_ITEMS {
                 contents.more += 1;
@@ -226,11 +227,16 @@ mod tests {
     #[test]
     fn what_is_large_or_odd_is_cut_or_passed_over() {
         let many = r#"{"name":"x"},"#.repeat(MAX_ITEMS + 5);
-        let json = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, many.trim_end_matches(','));
+        let json = format!(
+            r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#,
+            many.trim_end_matches(',')
+        );
         let cut = contents(Signal::Traces, &Bytes::from(json), Values::Shown);
         assert_eq!((cut.spans.len(), cut.more), (MAX_ITEMS, 5));
         assert_eq!(short(&"ä".repeat(1000), 3), "äää…");
-        for odd in ["", "[]", "{\"resourceSpans\":7}", "{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[7]}]}]}"] {
+        for odd in
+            ["", "[]", "{\"resourceSpans\":7}", "{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[7]}]}]}"]
+        {
             contents(Signal::Traces, &Bytes::from_static(odd.as_bytes()), Values::Shown);
         }
     }
