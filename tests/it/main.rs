@@ -30,4 +30,8 @@ mod properties;
 
 mod traps;
 
+mod inspect;
+
+mod inspect_page;
+
 mod tidy;
