@@ -198,11 +198,11 @@ impl Mistake {
     }
 }
 
-const UNESCAPED_QUOTE: &str = "a quote inside a value ends it: write the value with json.escape(…)";
-const CSTR_ESCAPE: &str = "\\xHH is not JSON: use json.escape(…) instead of cstr_escape(…)";
-const LOOSE_BACKSLASH: &str = "a backslash in a value begins an escape: write the value with json.escape(…)";
+const UNESCAPED_QUOTE: &str = "a quote inside a value ends it: write the value with json.escape()";
+const CSTR_ESCAPE: &str = "\\xHH is not JSON: use json.escape() instead of cstr_escape()";
+const LOOSE_BACKSLASH: &str = "a backslash in a value begins an escape: write the value with json.escape()";
 const CONTROL_CHARACTER: &str =
-    "a tab or a line end stands in a value as it is: write the value with json.escape(…)";
+    "a tab or a line end stands in a value as it is: write the value with json.escape()";
 const NULL_WORD: &str =
     "(null) is a header that is not set: leave the member out with if(), or give it a value of its own";
 const TRAILING_COMMA: &str =

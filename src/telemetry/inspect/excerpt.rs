@@ -133,10 +133,9 @@ fn flush(word: &mut String, before: char, veiled: &mut String) {
     if WORDS.contains(&word.as_str()) {
         veiled.push_str(word);
     } else {
+        let is_escape = before == '\\' && word.starts_with(['b', 'f', 'n', 'r', 't', 'u', 'x']);
         let mut letters = word.chars();
-        if before == '\\' {
-            veiled.extend(letters.next());
-        }
+        veiled.extend(letters.next().map(|letter| if is_escape { letter } else { DOT }));
         veiled.extend(letters.map(|_| DOT));
     }
     word.clear();
@@ -163,7 +162,7 @@ mod tests {
     #[test]
     fn hidden_values_leave_the_shape_and_the_words_of_otlp() {
         let line = r#"{"key":"user.email","value":{"stringValue":"jo "x" \xC3 (null)"}}"#;
-        let (before, at, after) = parts(line, 48, Values::Hidden);
+        let (before, at, after) = parts(line, 49, Values::Hidden);
         assert_eq!(before, r#"{"key":"••••••••••","value":{"stringValue":"•• ""#);
         assert_eq!(at, "•");
         assert_eq!(after, r#"" \x•• (null)"}}"#);
