@@ -17,14 +17,17 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, Storage};
-use crate::exporter::{Export, Exporter, ExporterError, LogRejects};
+use crate::config::{Config, OtlpConfig, Storage};
+use crate::exporter::{Export, Exporter, ExporterError, LogRejects, RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::pipeline;
 use crate::processor::{SpanEvents, Work};
-use crate::queue::MemoryQueue;
+use crate::queue::{OpenError, Queue};
+use crate::receiver::Kind;
 use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
+use crate::receiver::otlp::Otlp;
+use crate::rejected::{RejectedLines, Rejection};
 use crate::relay::{Instance, Relay};
 use crate::server::{Doors, Shutdown, serve, stack};
 use crate::telemetry::inspect::{Setting, view};
@@ -35,12 +38,17 @@ const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// The part of it that requests in progress get; the rest is for delivery.
 const FINISH_REQUESTS: Duration = Duration::from_secs(5);
 
+/// Bodies in memory besides those that wait for their log events, when the queue is on disk: what is on its way out.
+const IN_FLIGHT_BYTES: u64 = 64 * 1024 * 1024;
+
 /// A relay that is bound to its addresses.
 pub struct App {
     config: Config,
     front_door: TcpListener,
     telemetry: TcpListener,
     exporter: Exporter,
+    queue: Queue,
+    rejected: Arc<RejectedLines>,
     metrics: Metrics,
 }
 
@@ -60,13 +68,15 @@ pub enum StartError {
     /// The way to the downstream cannot be built.
     #[error("{0}")]
     Exporter(String),
-    /// A storage that this build does not have.
-    #[error("queue.storage: disk is not available in this version; set it to memory")]
-    NoDisk,
+    /// The queue cannot be opened.
+    #[error("{0}")]
+    Queue(String),
 }
 
 /// The parts between the doors, and how to stop them.
 struct Running {
+    relay: Arc<Relay>,
+    feeder: JoinHandle<()>,
     front_door: JoinHandle<()>,
     pipeline: JoinHandle<()>,
     exporter: JoinHandle<()>,
@@ -91,14 +101,15 @@ impl App {
     /// # Errors
     /// What keeps it from starting, with the key of the configuration.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
-        if config.queue.storage == Storage::Disk {
-            return Err(StartError::NoDisk);
-        }
         let metrics = Metrics::new();
-        let exporter = Exporter::new(&config.exporter, metrics.clone(), Arc::new(LogRejects), wall_clock)?;
+        let rejected = Arc::new(RejectedLines::new(&config.queue.directory));
+        let sink = Arc::new(KeepRejects(Arc::clone(&rejected)));
+        let exporter = Exporter::new(&config.exporter, metrics.clone(), sink, wall_clock)?;
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;
-        Ok(Self { config, front_door, telemetry, exporter, metrics })
+        // Last: what it finds damaged it sets aside, and that is not for a start that fails over something else.
+        let queue = open_queue(&config, metrics.clone()).await?;
+        Ok(Self { config, front_door, telemetry, exporter, queue, rejected, metrics })
     }
 
     /// Where senders reach it.
@@ -129,13 +140,12 @@ impl App {
     }
 
     fn start(self) -> Running {
-        let Self { config, front_door, telemetry, exporter, metrics } = self;
+        let Self { config, front_door, telemetry, exporter, queue, rejected, metrics } = self;
         let stop = Stop::default();
         let (work, incoming) = unbounded::<Vec<Work>>();
         let (exports, outgoing) = unbounded::<Export>();
 
-        let queue = MemoryQueue::new(config.queue.max_size, metrics.clone());
-        let relay = Arc::new(Relay::new(receivers(&config), queue, work, metrics.clone()));
+        let relay = Arc::new(Relay::new(receivers(&config), queue, rejected, work, metrics.clone()));
         metrics.observe_queue({
             let relay = Arc::clone(&relay);
             move || relay.queue_state()
@@ -150,12 +160,15 @@ impl App {
             let relay = Arc::clone(&relay);
             move || relay.ready()
         });
-        let service = stack(doors(&config, relay), &config.server);
+        let feeder = tokio::spawn(Arc::clone(&relay).feed());
+        let service = stack(doors(&config, Arc::clone(&relay)), &config.server);
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
         let header_timeout = config.server.header_timeout;
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
+            relay,
+            feeder,
             front_door: tokio::spawn(serve(front_door, service, header_timeout, shutdown)),
             pipeline: tokio::spawn(pipeline::run(
                 processor,
@@ -186,6 +199,15 @@ impl App {
                 warn!(receiver = circleci.id, "unsigned webhooks are taken: allow_unsigned is true");
             }
         }
+        if let Some(otlp) = &receivers.otlp {
+            info!(receiver = OtlpConfig::ID, path = "/v1/*", token = otlp.auth.is_some(), "receiver is on");
+            if otlp.auth.is_none() && !self.is_loopback() {
+                warn!(
+                    receiver = OtlpConfig::ID,
+                    "anyone who reaches this port can send telemetry: auth is not set"
+                );
+            }
+        }
         if queue.storage == Storage::Memory {
             warn!("what is queued does not survive this process: queue.storage is memory");
         }
@@ -201,12 +223,29 @@ impl App {
     }
 }
 
+/// Keeps what the downstream will never take in the rejected-lines file, and says so in the log.
+struct KeepRejects(Arc<RejectedLines>);
+
+// === impl KeepRejects ===
+
+impl RejectSink for KeepRejects {
+    fn reject(&self, export: RejectedExport<'_>) {
+        LogRejects.reject(export);
+        let rejection =
+            Rejection { receiver: "otlp_http", place: None, reason: export.reason, input: export.json };
+        // A few milliseconds on a task that has just waited for an answer, and rare.
+        self.0.write(wall_clock(), [rejection]);
+    }
+}
+
 // === impl Running ===
 
 impl Running {
     /// Stops the parts in the order of the data, so that each finds its input complete.
     async fn drain(self, deadline: Instant) {
-        let Self { front_door, pipeline, exporter, telemetry, stop } = self;
+        let Self { relay, feeder, front_door, pipeline, exporter, telemetry, stop } = self;
+        // What is on disk only stays there for the next start.
+        feeder.abort();
         stop.accepting.cancel();
         ended("front door", timeout_at(deadline, front_door).await);
         stop.processing.cancel();
@@ -216,10 +255,11 @@ impl Running {
             ended("exporter", Ok(result));
             info!("drained");
         } else {
-            warn!("the drain time is over: what was not delivered is not delivered by this process");
+            warn!("the drain time is over: what is not delivered stays in the queue, if it is on disk");
             stop.delivering.cancel();
             ended("exporter", Ok(exporter.await));
         }
+        relay.close().await;
         stop.telemetry.cancel();
         ended("telemetry endpoint", Ok(telemetry.await));
     }
@@ -236,6 +276,12 @@ fn ended(part: &str, result: Result<Result<(), tokio::task::JoinError>, tokio::t
 
 // === impl StartError ===
 
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        Self::Queue(crate::telemetry::logging::chain(&error).to_string())
+    }
+}
+
 impl From<ExporterError> for StartError {
     fn from(error: ExporterError) -> Self {
         Self::Exporter(crate::telemetry::logging::chain(&error).to_string())
@@ -245,17 +291,24 @@ impl From<ExporterError> for StartError {
 /// The registry: every configured receiver, in the order of the configuration.
 fn receivers(config: &Config) -> Vec<Instance> {
     let max_line_bytes = usize::try_from(config.server.max_line_size).unwrap_or(usize::MAX);
-    let fastly = config
-        .receivers
-        .fastly
-        .iter()
-        .map(|fastly| Instance { kind: "fastly", receiver: Box::new(Fastly::new(fastly, max_line_bytes)) });
+    let max_body_bytes = usize::try_from(config.server.max_request_body_size).unwrap_or(usize::MAX);
+    let fastly = config.receivers.fastly.iter().map(|fastly| Instance {
+        kind: Kind::Fastly,
+        receiver: Box::new(Fastly::new(fastly, max_line_bytes)),
+    });
     let circleci = config
         .receivers
         .circleci
         .iter()
-        .map(|circleci| Instance { kind: "circleci", receiver: Box::new(CircleCi::new(circleci)) });
-    fastly.chain(circleci).collect()
+        .map(|circleci| Instance { kind: Kind::CircleCi, receiver: Box::new(CircleCi::new(circleci)) });
+    // One for each signal's path.
+    let otlp = config.receivers.otlp.iter().flat_map(|otlp| {
+        Signal::ALL.map(|signal| Instance {
+            kind: Kind::Otlp(signal),
+            receiver: Box::new(Otlp::new(otlp, signal, max_body_bytes)),
+        })
+    });
+    fastly.chain(circleci).chain(otlp).collect()
 }
 
 /// What the inspector shows of the configuration.
@@ -263,9 +316,14 @@ fn setting(config: &Config) -> Setting {
     let Config { receivers, exporter, telemetry, .. } = config;
     let fastly = receivers.fastly.iter().map(|fastly| (&fastly.id, &fastly.path));
     let circleci = receivers.circleci.iter().map(|circleci| (&circleci.id, &circleci.path));
+    let of_otlp = receivers.otlp.is_some().then(|| view::ReceiverSetting {
+        id: OtlpConfig::ID.to_owned(),
+        path: "/v1/traces /v1/logs /v1/metrics".to_owned(),
+    });
     let receivers = fastly
         .chain(circleci)
         .map(|(id, path)| view::ReceiverSetting { id: id.clone(), path: path.clone() })
+        .chain(of_otlp)
         .collect();
     let downstream = Signal::ALL.map(|signal| {
         let endpoint = exporter.of(signal).endpoint;
@@ -292,6 +350,16 @@ fn doors(config: &Config, relay: Arc<Relay>) -> Doors<Arc<Relay>> {
         challenge: (!receivers.fastly.is_empty())
             .then(|| fastly::challenge(service_ids.map(String::as_str)).into()),
         traceparent: (!receivers.circleci.is_empty()).then_some(circleci::traceparent),
+    }
+}
+
+/// Reads through what is there, which takes a second for a gigabyte.
+async fn open_queue(config: &Config, metrics: Metrics) -> Result<Queue, StartError> {
+    let (queue, memory_bytes) = (config.queue.clone(), config.span_events.max_held_bytes + IN_FLIGHT_BYTES);
+    let opened = tokio::task::spawn_blocking(move || Queue::open(&queue, memory_bytes, metrics)).await;
+    match opened {
+        Ok(opened) => Ok(opened?),
+        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
     }
 }
 

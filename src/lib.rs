@@ -15,6 +15,8 @@ mod relay;
 
 mod queue;
 
+mod rejected;
+
 mod pipeline;
 
 mod processor;

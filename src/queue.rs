@@ -1,166 +1,149 @@
 //! The queue: what was accepted and is not yet settled.
 //!
-//! In: one [`Record`] per accepted request, offered before the sender gets its 2xx. Out: [`Receipt`]s, one for every
-//! part of the record that has a fate of its own. When all receipts of a record are settled the record is
-//! acknowledged and its space is free again.
+//! In: one [`Record`] per accepted request, offered before the sender gets its 2xx: the decoded body, as the sender
+//! said it, so that receivers can read it again. Out: [`Receipt`]s, one for every part of the record that has a fate of
+//! its own. When all receipts of a record are settled the record is acknowledged and its space is free again.
 //!
-//! Promises: what was offered and taken stays until it is settled; when there is no room the sender is told so
-//! before its data is taken. A receipt that is dropped without being settled (a task died, the process is
-//! stopping) never acknowledges its record.
+//! # Promises
+//!
+//! - What was offered and taken stays until it is settled, however long that takes. Nothing is dropped for age.
+//! - When there is no room, or the disk does not take it, the sender is told so before its data is taken.
+//! - `storage: disk` with `sync: always`: what was taken survives `kill -9` and power loss. It is delivered at least
+//!   once. The unit that is noted as done is the record, that is, one request of the sender: what can be delivered
+//!   twice is what the downstream had taken of a record that was not noted as done yet when the process died.
+//! - `sync: interval`: what was taken in the last half second can be lost when the process or the machine dies.
+//! - `sync: never`: what was taken survives the death of the process; when the machine dies, the file may be damaged
+//!   and is then set aside.
+//! - `storage: memory`: nothing survives the process.
+//! - Damaged files and records are set aside under a clear name, logged and counted; never is a queue with a file
+//!   started as if it were empty.
+
+mod disk;
 
 mod memory;
 
+mod receipt;
+
+mod drain_rate;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::otlp::Signal;
+use crate::config::{QueueConfig, Storage};
+use crate::telemetry::Metrics;
 
+pub(crate) use disk::{DiskQueue, OpenError, Origin, Stored};
 pub(crate) use memory::MemoryQueue;
+pub(crate) use receipt::{Ledger, Receipt, RecordId, Settled, Taken};
 
-/// What the sender said, and to whom.
-#[derive(Debug, Clone)]
+/// What the sender said, to whom, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     /// The id of the receiver that took it.
     pub(crate) receiver: Arc<str>,
+    pub(crate) received: SystemTime,
     /// The decoded body.
     pub(crate) body: Bytes,
+}
+
+/// A queue of either kind.
+pub(crate) enum Queue {
+    Memory(MemoryQueue),
+    Disk(DiskQueue),
+}
+
+/// A record that the queue has.
+pub(crate) enum Offered {
+    /// Go on with it in memory.
+    Live(Taken),
+    /// There is no room for more in memory: it will be read from disk in its turn.
+    Stored,
 }
 
 /// Why the queue does not take a record.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OfferError {
-    #[error("queue is full: {kept_bytes} of {capacity_bytes} bytes are in use")]
+    #[error("the queue is full: {kept_bytes} of {capacity_bytes} bytes are in use")]
     Full { kept_bytes: u64, capacity_bytes: u64 },
     #[error("a request of {record_bytes} bytes can never fit into a queue of {capacity_bytes} bytes")]
     NeverFits { record_bytes: u64, capacity_bytes: u64 },
-}
-
-/// What became of a part of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Settled {
-    /// The downstream took it.
-    Delivered,
-    /// A log event that left as an event of a span.
-    Attached,
-    /// The downstream will never take it.
-    Rejected,
-    /// The configuration says to drop it.
-    Dropped,
+    #[error("the queue cannot write: {reason}")]
+    Unwritable { reason: Arc<str> },
 }
 
 /// How full a queue is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct QueueState {
     pub(crate) kept_bytes: u64,
     pub(crate) capacity_bytes: u64,
     /// Age of the oldest record that is not settled; zero when there is none.
     pub(crate) oldest: Duration,
+    /// Why nothing can be taken now.
+    pub(crate) failure: Option<Arc<str>>,
 }
 
-/// A record that the queue has taken.
-pub(crate) struct Taken {
-    record: Arc<Pending>,
-}
+// === impl Offered ===
 
-/// The duty to settle one part of a record: so many items of one signal. Dropping it unsettled leaves the record
-/// in the queue.
-#[must_use = "a receipt that is not settled keeps its record in the queue"]
-pub(crate) struct Receipt {
-    record: Arc<Pending>,
-    signal: Signal,
-    items: u32,
-}
-
-/// What a queue does when the last part of one of its records is settled, and with each part before.
-pub(crate) trait Ledger: Send + Sync {
-    /// `items` of a record have met their fate.
-    fn settled(&self, signal: Signal, fate: Settled, items: u32);
-
-    /// Nothing of the record is left to do.
-    fn acknowledge(&self, record: RecordId, bytes: u64);
-}
-
-/// The place of a record in its queue; later records have larger ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct RecordId(pub(crate) u64);
-
-struct Pending {
-    id: RecordId,
-    bytes: u64,
-    /// Receipts that were given out and not settled, and one for [`Taken`] itself.
-    open: AtomicUsize,
-    ledger: Arc<dyn Ledger>,
-}
-
-// === impl Taken ===
-
-impl Taken {
-    pub(crate) fn new(id: RecordId, bytes: u64, ledger: Arc<dyn Ledger>) -> Self {
-        Self { record: Arc::new(Pending { id, bytes, open: AtomicUsize::new(1), ledger }) }
-    }
-
-    /// The queue's number for this record.
-    pub(crate) fn id(&self) -> RecordId {
-        self.record.id
-    }
-
-    /// A receipt for some items of this record.
-    pub(crate) fn receipt(&self, signal: Signal, items: u32) -> Receipt {
-        self.record.open.fetch_add(1, Ordering::Relaxed);
-        Receipt { record: Arc::clone(&self.record), signal, items }
-    }
-
-    /// No more receipts will be asked for. A record without any is acknowledged at once.
-    pub(crate) fn seal(self) {
-        self.record.close_one();
+impl Offered {
+    /// The queue's number for the record, where it is known already.
+    pub(crate) fn record(&self) -> Option<RecordId> {
+        match self {
+            Self::Live(taken) => Some(taken.id()),
+            Self::Stored => None,
+        }
     }
 }
 
-// === impl Receipt ===
+// === impl Queue ===
 
-impl Receipt {
-    pub(crate) fn signal(&self) -> Signal {
-        self.signal
+impl Queue {
+    /// Opens the queue that the configuration describes. `memory_bytes` is how much of the records may be in memory at
+    /// a time when they are on disk.
+    pub(crate) fn open(config: &QueueConfig, memory_bytes: u64, metrics: Metrics) -> Result<Self, OpenError> {
+        match config.storage {
+            Storage::Memory => Ok(Self::Memory(MemoryQueue::new(config.max_size, metrics))),
+            Storage::Disk => DiskQueue::open(config, memory_bytes, metrics).map(Self::Disk),
+        }
     }
 
-    /// The record that it is a part of.
-    pub(crate) fn record(&self) -> RecordId {
-        self.record.id
+    /// Takes the record, if there is room for it. Once this returns, the record is as safe as the queue promises.
+    pub(crate) async fn offer(&self, record: Record) -> Result<Offered, OfferError> {
+        match self {
+            Self::Memory(queue) => queue.offer(&record).map(Offered::Live),
+            Self::Disk(queue) => queue.offer(record).await,
+        }
     }
 
-    pub(crate) fn items(&self) -> u32 {
-        self.items
+    pub(crate) fn state(&self) -> QueueState {
+        match self {
+            Self::Memory(queue) => queue.state(),
+            Self::Disk(queue) => queue.state(),
+        }
     }
 
-    /// Takes `items` off this receipt into one of their own.
-    pub(crate) fn split_off(&mut self, items: u32) -> Self {
-        self.items = self.items.saturating_sub(items);
-        self.record.open.fetch_add(1, Ordering::Relaxed);
-        Self { record: Arc::clone(&self.record), signal: self.signal, items }
+    /// In how many seconds a sender should come again, from how fast the queue drains.
+    pub(crate) fn retry_after_seconds(&self) -> u64 {
+        match self {
+            Self::Memory(queue) => queue.retry_after_seconds(),
+            Self::Disk(queue) => queue.retry_after_seconds(),
+        }
     }
 
-    /// The items have met their fate.
-    pub(crate) fn settle(self, fate: Settled) {
-        self.record.ledger.settled(self.signal, fate, self.items);
-        self.record.close_one();
+    /// The next record that is on disk only, oldest first, once there is room for it in memory. Waits until there is
+    /// one; for ever with a queue that keeps nothing.
+    pub(crate) async fn next_stored(&self) -> Stored {
+        match self {
+            Self::Memory(_) => std::future::pending().await,
+            Self::Disk(queue) => queue.next_stored().await,
+        }
     }
-}
 
-impl std::fmt::Debug for Receipt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Receipt({} {} of record {})", self.items, self.signal, self.record.id.0)
-    }
-}
-
-// === impl Pending ===
-
-impl Pending {
-    fn close_one(&self) {
-        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.ledger.acknowledge(self.id, self.bytes);
+    /// Notes what is settled and lets go of the files.
+    pub(crate) async fn close(&self) {
+        if let Self::Disk(queue) = self {
+            queue.close().await;
         }
     }
 }

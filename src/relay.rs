@@ -14,44 +14,51 @@ mod seen;
 mod watched;
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use self::account::Account;
 use self::seen::SeenEvents;
 use self::watched::Watched;
+use crate::config::Encoding;
 use crate::otlp::Signal;
 use crate::processor::Work;
-use crate::queue::{MemoryQueue, OfferError, QueueState, Record, Taken};
-use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Unauthorized};
+use crate::queue::{OfferError, Offered, Origin, Queue, QueueState, Record, Stored, Taken};
+use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
+use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
 
 /// Reading more than this takes so long (about 1 GB/s) that other requests would notice.
 const READ_IN_PLACE_BYTES: usize = 128 * 1024;
 
-/// What a sender is told to wait when the queue is full.
-const RETRY_AFTER_SECONDS: u64 = 5;
-
 /// Takes requests for every configured receiver.
 pub(crate) struct Relay {
     receivers: Vec<Instance>,
-    queue: MemoryQueue,
+    queue: Queue,
     /// Needs no bound of its own: every message holds receipts of records that count against the queue's.
     work: UnboundedSender<Vec<Work>>,
     seen: Mutex<SeenEvents>,
+    rejected: Arc<RejectedLines>,
     metrics: Metrics,
 }
 
 /// A configured receiver in the registry.
 pub(crate) struct Instance {
-    /// `fastly`, `circleci`: the part of the id before the slash.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) receiver: Box<dyn Receiver>,
+}
+
+/// A body that was read, and when it came.
+struct Arrival {
+    index: ReceiverIndex,
+    received: SystemTime,
+    body: Bytes,
 }
 
 /// A configured receiver, by its place in the registry.
@@ -80,11 +87,12 @@ pub(crate) enum Answer {
 impl Relay {
     pub(crate) fn new(
         receivers: Vec<Instance>,
-        queue: MemoryQueue,
+        queue: Queue,
+        rejected: Arc<RejectedLines>,
         work: UnboundedSender<Vec<Work>>,
         metrics: Metrics,
     ) -> Self {
-        Self { receivers, queue, work, seen: Mutex::new(SeenEvents::default()), metrics }
+        Self { receivers, queue, work, seen: Mutex::new(SeenEvents::default()), rejected, metrics }
     }
 
     /// The receiver that takes requests on this path.
@@ -92,13 +100,13 @@ impl Relay {
         self.receivers.iter().position(|instance| instance.receiver.path() == path).map(ReceiverIndex)
     }
 
-    /// The first configured receiver of a kind (`fastly`, `circleci`), for `POST /`.
-    pub(crate) fn receiver_of_kind(&self, kind: &str) -> Option<ReceiverIndex> {
+    /// The first configured receiver of a kind, for `POST /`.
+    pub(crate) fn receiver_of_kind(&self, kind: Kind) -> Option<ReceiverIndex> {
         self.receivers.iter().position(|instance| instance.kind == kind).map(ReceiverIndex)
     }
 
-    /// The kind of a receiver: `fastly`, `circleci`.
-    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> &'static str {
+    /// The kind of a receiver.
+    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> Kind {
         self.receivers[receiver.0].kind
     }
 
@@ -137,83 +145,174 @@ impl Relay {
 
     /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
     /// is when the sender hangs up.
-    pub(crate) async fn receive(self: &Arc<Self>, receiver: ReceiverIndex, body: Bytes) -> Answer {
-        let story = tokio::spawn(Arc::clone(self).take(receiver, body));
+    pub(crate) async fn receive(
+        self: &Arc<Self>,
+        receiver: ReceiverIndex,
+        encoding: Encoding,
+        body: Bytes,
+    ) -> Answer {
+        let story = tokio::spawn(Arc::clone(self).take(receiver, encoding, body));
         match story.await {
             Ok(answer) => answer,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
     }
 
-    async fn take(self: Arc<Self>, index: ReceiverIndex, body: Bytes) -> Answer {
-        let reading = if body.len() > READ_IN_PLACE_BYTES {
-            let (relay, body) = (Arc::clone(&self), body.clone());
-            match tokio::task::spawn_blocking(move || relay.receiver(index).read(&body)).await {
-                Ok(reading) => reading,
-                Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-            }
-        } else {
-            self.receiver(index).read(&body)
-        };
+    async fn take(self: Arc<Self>, index: ReceiverIndex, encoding: Encoding, body: Bytes) -> Answer {
+        let received = now();
+        let size_bytes = body.len();
+        let Received { kept: body, reading } =
+            self.in_place_or_aside(index, body, move |receiver, body| receiver.receive(body, encoding)).await;
         let receiver = self.receiver(index);
-        let account = Account::new(&self.metrics, receiver.id(), &reading, body.len());
+        let account = Account::new(&self.metrics, receiver, &reading, size_bytes);
         let mut watched = Watched::begin(&self.metrics.inspector, receiver, &body, &reading);
-        let answer = self.settle(index, body, reading, &account, &mut watched);
+        let arrival = Arrival { index, received, body };
+        let answer = self.settle(arrival, reading, &account, &mut watched).await;
         watched.answered(&answer);
         answer
     }
 
     /// Everything after the reading: duplicates, the queue, the answer.
-    fn settle(
-        &self,
-        index: ReceiverIndex,
-        body: Bytes,
+    async fn settle(
+        self: &Arc<Self>,
+        arrival: Arrival,
         reading: Reading,
         account: &Account<'_>,
         watched: &mut Watched<'_>,
     ) -> Answer {
-        let event = reading.event_id.as_deref().map(|id| SeenEvents::key(index.0, id));
+        let Arrival { index, received, body } = arrival;
         if let Some(reason) = reading.ignored {
+            self.keep_rejected(index, received, &body, &reading).await;
             account.webhook(WebhookOutcome::Ignored);
             account.log_ignored(reason);
             return Answer::Ignored(reason);
         }
         if reading.items.is_empty() {
+            self.keep_rejected(index, received, &body, &reading).await;
             account.rejected(&reading.rejected);
             return match reading.rejected.is_empty() {
                 true => Answer::Accepted,
                 false => Answer::Unusable { rejected: reading.rejected },
             };
         }
-        if let Some(event) = event
-            && self.lock_seen().contains(event, Instant::now())
-        {
+        let event = reading.event_id.as_deref().map(|id| SeenEvents::key(index.0, id));
+        if event.is_some_and(|event| self.lock_seen().contains(event, Instant::now())) {
             account.webhook(WebhookOutcome::Duplicate);
             return Answer::Accepted;
         }
-        let receiver = Arc::from(self.receiver(index).id());
-        match self.queue.offer(&Record { receiver, body }) {
+        let record = Record { receiver: Arc::from(self.receiver(index).id()), received, body: body.clone() };
+        match self.queue.offer(record).await {
             Err(refusal) => {
                 account.refused(&reading.items);
                 account.webhook(WebhookOutcome::Refused);
                 warn!(receiver = account.receiver, reason = %refusal, "refused");
-                refused(&refusal)
+                self.refused(&refusal)
             }
-            Ok(taken) => {
-                watched.taken(taken.id());
+            Ok(offered) => {
                 // Only now: had the queue refused it, the sender would come again with the same id.
                 if let Some(event) = event {
                     self.lock_seen().insert(event, Instant::now());
                 }
+                // And only now, or a sender that is refused would leave the same lines again and again.
+                self.keep_rejected(index, received, &body, &reading).await;
                 account.accepted(&reading);
                 let accepted = reading.items.len();
-                self.hand_on(taken, reading.items);
+                watched.taken(offered.record());
+                if let Offered::Live(taken) = offered {
+                    self.hand_on(taken, reading.items);
+                }
                 match reading.rejected.is_empty() {
                     true => Answer::Accepted,
                     false => Answer::Partial { accepted, rejected: reading.rejected },
                 }
             }
         }
+    }
+
+    /// Lets a receiver read a body: here, or on a thread for work that takes its time.
+    async fn in_place_or_aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        index: ReceiverIndex,
+        body: Bytes,
+        read: impl FnOnce(&dyn Receiver, &Bytes) -> T + Send + 'static,
+    ) -> T {
+        if body.len() <= READ_IN_PLACE_BYTES {
+            return read(self.receiver(index), &body);
+        }
+        let relay = Arc::clone(self);
+        match spawn_blocking(move || read(relay.receiver(index), &body)).await {
+            Ok(reading) => reading,
+            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+        }
+    }
+
+    /// Writes what cannot go on to the rejected-lines file, before the sender is told.
+    async fn keep_rejected(
+        self: &Arc<Self>,
+        index: ReceiverIndex,
+        received: SystemTime,
+        body: &Bytes,
+        reading: &Reading,
+    ) {
+        let whole = reading.ignored.map(|reason| (reason, body.clone()));
+        if whole.is_none() && reading.rejected.is_empty() {
+            return;
+        }
+        let (relay, rejected) = (Arc::clone(self), reading.rejected.clone());
+        let written = spawn_blocking(move || {
+            let receiver = relay.receiver(index).id();
+            let whole = whole.iter().map(|(reason, body)| Rejection {
+                receiver,
+                place: None,
+                reason: reason.as_str(),
+                input: body,
+            });
+            let parts = rejected.iter().map(|rejected| Rejection {
+                receiver,
+                place: Some((rejected.line, rejected.column)),
+                reason: &rejected.reason,
+                input: &rejected.input,
+            });
+            relay.rejected.write(received, whole.chain(parts));
+        });
+        if let Err(failure) = written.await {
+            std::panic::resume_unwind(failure.into_panic());
+        }
+    }
+
+    /// Reads again what the queue has on disk only: what earlier processes left, and what there was no room for in
+    /// memory. Runs until it is dropped.
+    pub(crate) async fn feed(self: Arc<Self>) {
+        loop {
+            let Stored { record, taken, origin } = self.queue.next_stored().await;
+            let Some(index) = self.receivers.iter().position(|one| one.receiver.id() == &*record.receiver)
+            else {
+                warn!(
+                    receiver = &*record.receiver,
+                    "the queue holds requests of a receiver that is not configured; they stay in it"
+                );
+                continue;
+            };
+            let index = ReceiverIndex(index);
+            let body = record.body.clone();
+            let reading = self.in_place_or_aside(index, body, |receiver, body| receiver.read(body)).await;
+            if let Some(id) = &reading.event_id {
+                self.lock_seen().insert(SeenEvents::key(index.0, id), Instant::now());
+            }
+            if reading.items.is_empty() {
+                // It was accepted under another configuration.
+                self.keep_rejected(index, record.received, &record.body, &reading).await;
+            }
+            if origin == Origin::EarlierProcess {
+                account::recovered(&self.metrics, &reading.items);
+            }
+            self.hand_on(taken, reading.items);
+        }
+    }
+
+    /// Notes what is settled and lets go of the queue's files.
+    pub(crate) async fn close(&self) {
+        self.queue.close().await;
     }
 
     /// Gives every document of the record its receipt and passes them to the processor.
@@ -233,6 +332,7 @@ impl Relay {
                     let receipt = taken.receipt(Signal::Metrics, metrics.point_count());
                     (metrics, receipt)
                 }),
+                passage: item.passage,
             })
             .collect();
         taken.seal();
@@ -244,7 +344,10 @@ impl Relay {
 
     /// Whether data can be taken now, else why not.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        let QueueState { kept_bytes, capacity_bytes, .. } = self.queue.state();
+        let QueueState { kept_bytes, capacity_bytes, failure, .. } = self.queue.state();
+        if let Some(reason) = failure {
+            return Err(format!("the queue cannot write: {reason}"));
+        }
         if kept_bytes >= capacity_bytes {
             return Err(format!("the queue is full: {kept_bytes} of {capacity_bytes} bytes are in use"));
         }
@@ -265,21 +368,30 @@ impl Relay {
         watched::unauthorized(&self.metrics.inspector, receiver, refusal);
     }
 
+    fn refused(&self, refusal: &OfferError) -> Answer {
+        let reason = match refusal {
+            OfferError::Full { .. } => "the queue is full; the same request can be sent again",
+            OfferError::Unwritable { .. } => "the queue cannot write now; the same request can be sent again",
+            OfferError::NeverFits { .. } => {
+                let reason = "the request is larger than the whole queue (queue.max_size)".to_owned();
+                return Answer::TooLarge { reason };
+            }
+        };
+        Answer::Unavailable {
+            reason: reason.to_owned(),
+            retry_after_seconds: self.queue.retry_after_seconds(),
+        }
+    }
+
     fn lock_seen(&self) -> std::sync::MutexGuard<'_, SeenEvents> {
         self.seen.lock().expect("nothing panics while it holds the lock")
     }
 }
 
-fn refused(refusal: &OfferError) -> Answer {
-    match refusal {
-        OfferError::Full { .. } => Answer::Unavailable {
-            reason: "the queue is full; the same request can be sent again".to_owned(),
-            retry_after_seconds: RETRY_AFTER_SECONDS,
-        },
-        OfferError::NeverFits { .. } => Answer::TooLarge {
-            reason: "the request is larger than the whole queue (queue.max_size)".to_owned(),
-        },
-    }
+/// The one clock of the way in.
+#[expect(clippy::disallowed_methods, reason = "here is where the clock is read")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]

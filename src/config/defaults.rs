@@ -10,7 +10,7 @@ use super::{
 };
 
 /// `queue.storage` where nothing is said.
-const DEFAULT_STORAGE: Storage = Storage::Memory;
+const DEFAULT_STORAGE: Storage = Storage::Disk;
 
 /// The base of the exporter's endpoints: a Collector beside the relay.
 pub(super) const ENDPOINT: &str = "http://localhost:4318";

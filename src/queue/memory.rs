@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use tracing::debug;
+
+use super::drain_rate::DrainRate;
 use super::{Ledger, OfferError, QueueState, Record, RecordId, Settled, Taken};
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
@@ -25,6 +28,7 @@ struct Kept {
     next_id: u64,
     /// When each record that is not settled was taken.
     since: BTreeMap<RecordId, Instant>,
+    drain_rate: DrainRate,
 }
 
 // === impl MemoryQueue ===
@@ -58,7 +62,14 @@ impl MemoryQueue {
             kept_bytes: kept.bytes,
             capacity_bytes: self.books.capacity_bytes,
             oldest: kept.since.first_key_value().map_or(Duration::ZERO, |(_, since)| since.elapsed()),
+            failure: None,
         }
+    }
+
+    /// Until a tenth of the queue is free, at the rate of late.
+    pub(crate) fn retry_after_seconds(&self) -> u64 {
+        let room = self.books.capacity_bytes / 10;
+        self.books.lock().drain_rate.seconds_until(Instant::now(), room)
     }
 }
 
@@ -79,19 +90,29 @@ impl Ledger for Books {
         let mut kept = self.lock();
         kept.bytes -= bytes;
         kept.since.remove(&record);
+        kept.drain_rate.released(Instant::now(), bytes);
+    }
+
+    fn release(&self, record: RecordId, bytes: u64) {
+        // There is no other copy of it.
+        let mut kept = self.lock();
+        kept.bytes -= bytes;
+        kept.since.remove(&record);
+        debug!(record = record.0, "left the memory queue without being delivered");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
 
     use bytes::Bytes;
 
     use super::*;
 
     fn record(bytes: usize) -> Record {
-        Record { receiver: Arc::from("fastly"), body: Bytes::from(vec![0; bytes]) }
+        Record { receiver: Arc::from("fastly"), received: UNIX_EPOCH, body: Bytes::from(vec![0; bytes]) }
     }
 
     fn queue() -> MemoryQueue {
@@ -110,7 +131,7 @@ mod tests {
         queue.offer(&record(40)).unwrap().seal();
         assert_eq!(queue.state().kept_bytes, 60);
         first.seal();
-        assert_eq!(queue.state(), QueueState { kept_bytes: 0, capacity_bytes: 100, oldest: Duration::ZERO });
+        assert_eq!(queue.state(), QueueState { capacity_bytes: 100, ..QueueState::default() });
     }
 
     #[test]
@@ -130,11 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_that_is_dropped_keeps_its_record() {
+    fn a_record_whose_last_receipt_is_dropped_takes_no_more_room() {
         let queue = queue();
         let taken = queue.offer(&record(10)).unwrap();
-        drop(taken.receipt(Signal::Traces, 1));
+        let receipt = taken.receipt(Signal::Traces, 1);
         taken.seal();
         assert_eq!(queue.state().kept_bytes, 10);
+        drop(receipt);
+        assert_eq!(queue.state().kept_bytes, 0);
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Answer;
 use crate::otlp::{Logs, Signal, Traces};
 use crate::queue::RecordId;
-use crate::receiver::fastly::{Mistake, mistake};
+use crate::receiver::fastly::Mistake;
 use crate::receiver::{Item, Reading, Receiver, Rejected, Repair, Unauthorized};
 use crate::telemetry::Inspector;
 use crate::telemetry::inspect::Watching;
@@ -32,6 +32,7 @@ struct Draft<'a> {
     watching: Watching<'a>,
     /// Whether it is shown, or only counted.
     is_shown: bool,
+    is_taken: bool,
     request: Request,
 }
 
@@ -52,28 +53,31 @@ impl<'a> Watched<'a> {
                 ..of_receiver(receiver, RequestOutcome::Empty, body.len())
             };
             if is_shown {
-                request.lines = lines(&watching, body, reading);
+                request.lines = lines(&watching, receiver, body, reading);
                 request.more_lines =
                     (reading.items.len() + reading.rejected.len()).saturating_sub(request.lines.len());
             }
-            Draft { watching, is_shown, request }
+            Draft { watching, is_shown, is_taken: false, request }
         });
         Self { draft }
     }
 
     /// The queue has it.
-    pub(super) fn taken(&mut self, record: RecordId) {
+    pub(super) fn taken(&mut self, record: Option<RecordId>) {
         if let Some(draft) = &mut self.draft {
-            draft.request.record = Some(record.0);
+            draft.is_taken = true;
+            draft.request.record = record.map(|record| record.0);
         }
     }
 
     /// The sender is told so.
     pub(super) fn answered(self, answer: &Answer) {
-        let Some(Draft { watching, is_shown, mut request }) = self.draft else { return };
+        let Some(Draft { watching, is_shown, is_taken, mut request }) = self.draft else { return };
         request.outcome = match answer {
-            Answer::Accepted if request.record.is_some() => RequestOutcome::Accepted,
-            Answer::Accepted if request.lines.is_empty() => RequestOutcome::Empty,
+            Answer::Accepted if is_taken => RequestOutcome::Accepted,
+            Answer::Accepted if request.counts.accepted + request.counts.repaired == 0 => {
+                RequestOutcome::Empty
+            }
             Answer::Accepted => RequestOutcome::Duplicate,
             Answer::Partial { .. } => RequestOutcome::Partial,
             Answer::Unusable { .. } => RequestOutcome::Rejected,
@@ -168,10 +172,9 @@ fn counts(reading: &Reading) -> Counts {
 }
 
 /// The lines that are shown, in the order of the body.
-fn lines(watching: &Watching<'_>, body: &Bytes, reading: &Reading) -> Vec<Line> {
-    let is_batch = reading.event.is_none();
+fn lines(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, reading: &Reading) -> Vec<Line> {
     let rejected = reading.rejected.iter().take(MAX_REJECTED);
-    let mut lines: Vec<Line> = rejected.map(|part| rejected_line(watching, body, part, is_batch)).collect();
+    let mut lines: Vec<Line> = rejected.map(|part| rejected_line(watching, receiver, body, part)).collect();
     let room = MAX_LINES - lines.len();
     lines.extend(reading.items.iter().take(room).map(|item| accepted_line(watching, item)));
     lines.sort_by_key(|line| (line.line, line.verdict == Verdict::Rejected));
@@ -209,8 +212,8 @@ fn mended(repair: &Repair) -> Mended {
     Mended { what: repair.as_str(), advice: repair.advice() }
 }
 
-fn rejected_line(watching: &Watching<'_>, body: &Bytes, part: &Rejected, is_batch: bool) -> Line {
-    let mistake = is_batch.then(|| mistake(part)).flatten();
+fn rejected_line(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, part: &Rejected) -> Line {
+    let mistake = receiver.mistake(part);
     let fault = Fault {
         column: part.column,
         reason: part.reason.clone(),

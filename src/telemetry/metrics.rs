@@ -45,9 +45,11 @@ pub(crate) struct Metrics {
     /// Memory that waiting spans and log events take, in bytes.
     pub(crate) held_bytes: IntGauge,
     settled: IntCounterVec,
+    recovered: IntCounterVec,
     queue_size: IntGauge,
     queue_capacity: IntGauge,
     queue_oldest_seconds: Gauge,
+    queue_damaged: IntCounterVec,
     queue_probe: Arc<OnceLock<QueueProbe>>,
     uptime: Gauge,
     memory_rss: IntGauge,
@@ -130,7 +132,7 @@ impl Metrics {
             inspector: Inspector::new(),
             lines: counter_vec(
                 "spanrelay_lines_total",
-                "Lines of Fastly bodies by what became of them at the door.",
+                "Lines of Fastly bodies, and OTLP requests, by what became of them at the door.",
                 &["receiver", "outcome"],
             ),
             log_events: counter_vec(
@@ -181,6 +183,16 @@ impl Metrics {
                 "spanrelay_settled_items_total",
                 "Accepted items by what became of them in the end; what is in none of these is still queued.",
                 &["signal", "fate"],
+            ),
+            recovered: counter_vec(
+                "spanrelay_recovered_items_total",
+                "Items that an earlier process had accepted and this one found in the queue.",
+                &["signal"],
+            ),
+            queue_damaged: counter_vec(
+                "spanrelay_queue_damaged_total",
+                "Queue files and records in them that could not be read and were set aside.",
+                &["what"],
             ),
             queue_probe: Arc::default(),
             queue_size: exporter_gauge(
@@ -240,6 +252,21 @@ impl Metrics {
         self.settled.with_label_values(&[signal.as_str(), fate]).inc_by(u64::from(items));
     }
 
+    /// Items of an earlier process were found in the queue.
+    pub(crate) fn recovered(&self, signal: Signal, items: u32) {
+        self.recovered.with_label_values(&[signal.as_str()]).inc_by(u64::from(items));
+    }
+
+    /// A queue file was set aside.
+    pub(crate) fn damaged_file(&self) {
+        self.queue_damaged.with_label_values(&["file"]).inc();
+    }
+
+    /// A record of the queue was set aside or is missing.
+    pub(crate) fn damaged_record(&self) {
+        self.queue_damaged.with_label_values(&["record"]).inc();
+    }
+
     /// Whom to ask for the state of the queue; the first one stays.
     pub(crate) fn observe_queue(&self, probe: impl Fn() -> QueueState + Send + Sync + 'static) {
         drop(self.queue_probe.set(Box::new(probe)));
@@ -262,7 +289,7 @@ impl Metrics {
         if let Some(bytes) = resident_bytes() {
             self.memory_rss.set(bytes);
         }
-        if let Some(QueueState { kept_bytes, capacity_bytes, oldest }) = self.queue_state() {
+        if let Some(QueueState { kept_bytes, capacity_bytes, oldest, .. }) = self.queue_state() {
             self.queue_size.set(i64::try_from(kept_bytes).unwrap_or(i64::MAX));
             self.queue_capacity.set(i64::try_from(capacity_bytes).unwrap_or(i64::MAX));
             self.queue_oldest_seconds.set(oldest.as_secs_f64());

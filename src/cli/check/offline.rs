@@ -75,6 +75,7 @@ fn attach(items: Vec<Item>) -> Vec<Outgoing> {
             let receipt = receipt(Signal::Metrics, metrics.point_count());
             (metrics, receipt)
         }),
+        passage: item.passage,
     });
     let mut exports = Vec::new();
     let mut processor = SpanEvents::new(&config, Metrics::new());
@@ -110,4 +111,6 @@ impl Ledger for NoLedger {
     fn settled(&self, _: Signal, _: Settled, _: u32) {}
 
     fn acknowledge(&self, _: RecordId, _: u64) {}
+
+    fn release(&self, _: RecordId, _: u64) {}
 }

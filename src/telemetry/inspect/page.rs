@@ -50,6 +50,8 @@ struct Queue {
     bytes: u64,
     capacity_bytes: u64,
     oldest_ms: u64,
+    /// Why nothing can be taken now.
+    failure: Option<String>,
 }
 
 /// The content security policy. Hashes rather than a nonce: the page is the same for everybody.
@@ -117,8 +119,13 @@ pub(crate) fn is_own_name<B>(request: &Request<B>, reach: Reach) -> bool {
 
 impl Queue {
     fn new(state: QueueState) -> Self {
-        let QueueState { kept_bytes, capacity_bytes, oldest } = state;
-        Self { bytes: kept_bytes, capacity_bytes, oldest_ms: millis(oldest) }
+        let QueueState { kept_bytes, capacity_bytes, oldest, failure } = state;
+        Self {
+            bytes: kept_bytes,
+            capacity_bytes,
+            oldest_ms: millis(oldest),
+            failure: failure.map(|why| why.to_string()),
+        }
     }
 }
 

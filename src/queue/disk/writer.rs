@@ -1,0 +1,292 @@
+//! The one thread that writes: many requests per commit, and one sync for all who wait.
+//!
+//! In: [`Command`]s. Out: replies, each after the commit that its record is in.
+//! Promises: a record is confirmed only by a commit that succeeded; after a failed one the store is opened anew before
+//! anything else is tried, since nobody knows what of it is on disk; while that fails, senders are told so at once.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::Shared;
+use super::reserve::Reserve;
+use super::store::{Commit, Store, StoreError, StoreFile};
+use crate::config::Sync;
+use crate::queue::RecordId;
+
+/// How long what is done may wait to be noted, when nothing is written anyway. It only means that more could be
+/// delivered twice.
+const NOTE_DELAY: Duration = Duration::from_millis(100);
+/// `queue.sync: interval`
+const SYNC_INTERVAL: Duration = Duration::from_millis(500);
+/// Between tries to open a store that failed.
+const REOPEN_DELAY: Duration = if cfg!(test) { Duration::from_millis(5) } else { Duration::from_secs(1) };
+/// An empty queue is compacted when nothing has happened for so long.
+const IDLE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(1) };
+/// Compacting a file that is not larger than this gains nothing.
+const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// One commit: enough to share a sync among all who wait, not so much that the first of them waits for long.
+const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
+/// Ids that one commit removes at most.
+const MAX_DONE: usize = 4096;
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Write a record and say when it is safe, or why it is not.
+    Put { stored: Vec<u8>, reply: Reply },
+    /// The record is settled.
+    Done(RecordId),
+    /// Note what is settled and end.
+    Close,
+}
+
+type Reply = oneshot::Sender<Result<RecordId, Arc<str>>>;
+
+/// What the thread knows.
+pub(super) struct Writer {
+    pub(super) file: StoreFile,
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) reserve: Reserve,
+    pub(super) next_id: u64,
+    schedule: Schedule,
+    /// Settled, and not yet noted.
+    done: Vec<u64>,
+}
+
+/// When something is to be done without being asked.
+#[derive(Debug, Default)]
+struct Schedule {
+    /// Note what is settled.
+    note: Option<Instant>,
+    /// Make visible commits durable.
+    sync: Option<Instant>,
+    /// Try to open the store again, or to take the reserve again.
+    recover: Option<Instant>,
+    /// Look whether space can be given back.
+    compact: Option<Instant>,
+}
+
+/// The commands that one commit answers.
+#[derive(Default)]
+struct Group {
+    records: Vec<(u64, Vec<u8>)>,
+    replies: Vec<Reply>,
+    bytes: usize,
+    closing: bool,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    pub(super) fn new(
+        file: StoreFile,
+        shared: Arc<Shared>,
+        commands: Receiver<Command>,
+        reserve: Reserve,
+        next_id: u64,
+    ) -> Self {
+        let schedule = Schedule { compact: Some(Instant::now() + IDLE), ..Schedule::default() };
+        Self { file, shared, commands, reserve, next_id, schedule, done: Vec::new() }
+    }
+
+    /// Runs until it is told to close, or nobody is left who could.
+    pub(super) fn run(mut self) {
+        loop {
+            let group = self.next_group();
+            let closing = group.closing;
+            self.write(group);
+            if closing {
+                break;
+            }
+            self.keep_up();
+        }
+        // Whatever else is in the channel finds its reply dropped, which says that the queue is closed.
+        self.shared.replace_store(None);
+    }
+
+    /// Waits for commands and takes all that are there.
+    fn next_group(&mut self) -> Group {
+        let mut group = Group::default();
+        let next = match self.schedule.next() {
+            Some(due) => self.commands.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => self.commands.recv().map_err(RecvTimeoutError::from),
+        };
+        match next {
+            Ok(command) => self.sort(command, &mut group),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => group.closing = true,
+        }
+        while group.bytes < MAX_GROUP_BYTES && self.done.len() < MAX_DONE && !group.closing {
+            match self.commands.try_recv() {
+                Ok(command) => self.sort(command, &mut group),
+                Err(_) => break,
+            }
+        }
+        group
+    }
+
+    fn sort(&mut self, command: Command, group: &mut Group) {
+        match command {
+            Command::Put { stored, reply } => {
+                group.bytes += stored.len();
+                group.records.push((self.next_id, stored));
+                group.replies.push(reply);
+                self.next_id += 1;
+            }
+            Command::Done(id) => {
+                self.done.push(id.0);
+                self.schedule.note.get_or_insert_with(|| Instant::now() + NOTE_DELAY);
+            }
+            Command::Close => group.closing = true,
+        }
+    }
+
+    /// One commit, if there is anything to commit, and the replies.
+    fn write(&mut self, group: Group) {
+        if let Some(failure) = self.shared.failure()
+            && !group.records.is_empty()
+        {
+            // Not even tried: the sender keeps its data and comes again.
+            return group.refuse(&failure);
+        }
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
+        let note = group.closing || due(self.schedule.note) || self.done.len() >= MAX_DONE;
+        let sync = group.closing || due(self.schedule.sync);
+        if group.records.is_empty() && !note && !sync {
+            return;
+        }
+        let commit = match self.file.sync {
+            Sync::Interval if !sync => Commit::Visible,
+            _ => Commit::Durable,
+        };
+        let result = match &*self.shared.read_store() {
+            Some(store) => store.commit(&group.records, &self.done, commit).map_err(StoreError::from),
+            // Closed, or to be opened anew by `keep_up`.
+            None => return group.refuse(&Arc::from("the queue is not open")),
+        };
+        match result {
+            Ok(()) => {
+                self.done.clear();
+                self.schedule.note = None;
+                self.schedule.sync = match commit {
+                    Commit::Durable => None,
+                    Commit::Visible => self.schedule.sync.or(Some(Instant::now() + SYNC_INTERVAL)),
+                };
+                self.schedule.compact = Some(Instant::now() + IDLE);
+                group.confirm();
+            }
+            Err(error) => {
+                let reason = self.fail(&error);
+                group.refuse(&reason);
+            }
+        }
+    }
+
+    /// The store did not take it. What of the commit is on disk nobody knows: it is opened anew.
+    fn fail(&mut self, error: &StoreError) -> Arc<str> {
+        let reason: Arc<str> = error.to_string().into();
+        error!(reason = %reason, "the queue cannot write; senders are told to come again until it can");
+        if matches!(error, StoreError::DiskFull) {
+            self.reserve.release();
+        }
+        self.shared.set_failure(Some(Arc::clone(&reason)));
+        self.shared.replace_store(None);
+        self.schedule =
+            Schedule { recover: Some(Instant::now()), note: self.schedule.note, ..Schedule::default() };
+        reason
+    }
+
+    /// What is to be done without being asked, besides committing.
+    fn keep_up(&mut self) {
+        let now = Instant::now();
+        if self.schedule.recover.is_some_and(|at| at <= now) {
+            self.schedule.recover = self.recover().err().map(|error| {
+                self.shared.set_failure(Some(error.to_string().into()));
+                Instant::now() + REOPEN_DELAY
+            });
+            if self.schedule.recover.is_none() {
+                self.shared.set_failure(None);
+                info!("the queue can write again");
+            }
+        }
+        if self.schedule.compact.is_some_and(|at| at <= now) {
+            self.schedule.compact = None;
+            self.compact();
+        }
+    }
+
+    /// Opens the store after a failure, notes what was settled meanwhile, and takes the reserve again.
+    fn recover(&mut self) -> Result<(), StoreError> {
+        if self.shared.read_store().is_none() {
+            let store = self.file.open()?;
+            self.done.extend(self.strangers(&store)?);
+            store.commit(&[], &self.done, Commit::Durable)?;
+            self.done.clear();
+            self.schedule.note = None;
+            self.shared.replace_store(Some(store));
+        } else if !self.done.is_empty() {
+            self.note_done()?;
+        }
+        Ok(self.reserve.take()?)
+    }
+
+    fn note_done(&mut self) -> Result<(), StoreError> {
+        if let Some(store) = &*self.shared.read_store() {
+            store.commit(&[], &self.done, Commit::Durable)?;
+        }
+        self.done.clear();
+        self.schedule.note = None;
+        Ok(())
+    }
+
+    /// Records in the store that were never confirmed: a commit that was reported as failed had reached the disk. Their
+    /// senders were told to come again.
+    fn strangers(&self, store: &Store) -> Result<Vec<u64>, StoreError> {
+        let contents = store.contents()?;
+        Ok(contents.ids.into_iter().flatten().filter(|id| !self.shared.knows(RecordId(*id))).collect())
+    }
+
+    fn compact(&mut self) {
+        if self.shared.kept_bytes() > 0 || !self.done.is_empty() {
+            return;
+        }
+        // Compacting needs the store for itself: readers wait at the lock.
+        let Some(mut store) = self.shared.replace_store(None) else { return };
+        if store.file_bytes() > SMALL_FILE_BYTES
+            && let Err(error) = store.compact()
+        {
+            warn!(reason = %StoreError::from(error), "the queue file could not be made smaller");
+        }
+        self.shared.replace_store(Some(store));
+    }
+}
+
+// === impl Schedule ===
+
+impl Schedule {
+    fn next(&self) -> Option<Instant> {
+        [self.note, self.sync, self.recover, self.compact].into_iter().flatten().min()
+    }
+}
+
+// === impl Group ===
+
+impl Group {
+    fn confirm(self) {
+        for ((id, _), reply) in self.records.into_iter().zip(self.replies) {
+            // Whoever asked may be gone; the record is in the store all the same, and the next start finds it.
+            drop(reply.send(Ok(RecordId(id))));
+        }
+    }
+
+    fn refuse(self, reason: &Arc<str>) {
+        for reply in self.replies {
+            drop(reply.send(Err(Arc::clone(reason))));
+        }
+    }
+}
