@@ -145,7 +145,9 @@ impl App {
         let (work, incoming) = unbounded::<Vec<Work>>();
         let (exports, outgoing) = unbounded::<Export>();
 
-        let relay = Arc::new(Relay::new(receivers(&config), queue, rejected, work, metrics.clone()));
+        let receivers = receivers(&config);
+        metrics.expect(receivers.iter().map(|instance| (instance.receiver.id(), instance.kind)));
+        let relay = Arc::new(Relay::new(receivers, queue, rejected, work, metrics.clone()));
         metrics.observe_queue({
             let relay = Arc::clone(&relay);
             move || relay.queue_state()

@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{Span, debug};
+use tracing::{Span, debug, warn};
 
 use super::body::inflate::{InflateError, UnknownCoding};
 use super::body::{self, BodyLimits, Inbound, ReadError};
@@ -224,6 +224,7 @@ impl<I: Ingest> Routes<I> {
         if matches!(parts.method, Method::POST | Method::PUT) {
             let reason = || format!("{} {}: no receiver has this path", parts.method, parts.uri.path());
             self.doors.ingest.turned_away(None, reason, Some(WRONG_PATH));
+            warn!(advice = WRONG_PATH, "nothing is at this path");
         }
         reply::not_found()
     }

@@ -2,6 +2,8 @@
 //! (contract section 8); label values come from enums and from the configuration, so that no input can make a
 //! new series.
 
+mod zeroes;
+
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 

@@ -61,6 +61,7 @@ async fn the_page_shows_what_was_sent_where_it_went_and_what_was_answered() {
     browser.until("document.querySelectorAll('.tag')[0] && document.querySelector('#request-list').innerText.includes('delivered')").await;
 
     browser.click("#request-list summary").await;
+    browser.until("document.querySelector('#request-list').innerText.includes('ends too early')").await;
     let shown = browser.text("#request-list").await;
     let target = house.collector.url();
     for expected in [

@@ -34,4 +34,8 @@ mod inspect;
 
 mod inspect_page;
 
+mod monitoring;
+
+mod broken_setups;
+
 mod tidy;
