@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, OtlpConfig, Storage};
+use crate::config::{Config, OtlpConfig, RateLimitConfig, Storage};
 use crate::exporter::{Export, Exporter, ExporterError, RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::pipeline;
@@ -28,8 +28,8 @@ use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
 use crate::receiver::otlp::Otlp;
 use crate::rejected::{RejectedLines, Rejection};
-use crate::relay::{Instance, Relay};
-use crate::server::{Doors, Shutdown, serve, stack};
+use crate::relay::{Instance, RateLimit, Relay};
+use crate::server::{Doors, Shutdown, Terms, Tls, TlsError, serve, stack};
 use crate::telemetry::inspect::{Setting, view};
 use crate::telemetry::{Admin, Metrics, Reach};
 
@@ -46,6 +46,7 @@ pub struct App {
     config: Config,
     front_door: TcpListener,
     telemetry: TcpListener,
+    tls: Option<Arc<Tls>>,
     exporter: Exporter,
     queue: Queue,
     rejected: Arc<RejectedLines>,
@@ -68,6 +69,9 @@ pub enum StartError {
     /// The way to the downstream cannot be built.
     #[error("{0}")]
     Exporter(String),
+    /// The front door cannot offer TLS.
+    #[error("{0}")]
+    Tls(String),
     /// The queue cannot be opened.
     #[error("{0}")]
     Queue(String),
@@ -105,11 +109,12 @@ impl App {
         let rejected = Arc::new(RejectedLines::new(&config.queue.directory));
         let sink = Arc::new(KeepRejects(Arc::clone(&rejected)));
         let exporter = Exporter::new(&config.exporter, metrics.clone(), sink, wall_clock)?;
+        let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;
         // Last: what it finds damaged it sets aside, and that is not for a start that fails over something else.
         let queue = open_queue(&config, metrics.clone()).await?;
-        Ok(Self { config, front_door, telemetry, exporter, queue, rejected, metrics })
+        Ok(Self { config, front_door, telemetry, tls, exporter, queue, rejected, metrics })
     }
 
     /// Where senders reach it.
@@ -140,7 +145,7 @@ impl App {
     }
 
     fn start(self) -> Running {
-        let Self { config, front_door, telemetry, exporter, queue, rejected, metrics } = self;
+        let Self { config, front_door, telemetry, tls, exporter, queue, rejected, metrics } = self;
         let stop = Stop::default();
         let (work, incoming) = unbounded::<Vec<Work>>();
         let (exports, outgoing) = unbounded::<Export>();
@@ -166,12 +171,13 @@ impl App {
         let service = stack(doors(&config, Arc::clone(&relay)), &config.server);
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
-        let header_timeout = config.server.header_timeout;
+        let admin_terms = Terms::plain(config.server.header_timeout);
+        let terms = Terms { tls, ..admin_terms.clone() };
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
             relay,
             feeder,
-            front_door: tokio::spawn(serve(front_door, service, header_timeout, shutdown)),
+            front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),
             pipeline: tokio::spawn(pipeline::run(
                 processor,
                 incoming,
@@ -180,7 +186,7 @@ impl App {
                 stop.processing.clone(),
             )),
             exporter: tokio::spawn(exporter.run(outgoing, stop.delivering.clone())),
-            telemetry: tokio::spawn(serve(telemetry, admin.service(), header_timeout, admin_shutdown)),
+            telemetry: tokio::spawn(serve(telemetry, admin.service(), admin_terms, admin_shutdown)),
             stop,
         }
     }
@@ -190,7 +196,7 @@ impl App {
         let Config { receivers, exporter, queue, .. } = &self.config;
         for fastly in &receivers.fastly {
             info!(receiver = fastly.id, path = fastly.path, token = fastly.auth.is_some(), "receiver is on");
-            if fastly.auth.is_none() && !self.is_loopback() {
+            if fastly.auth.is_none() && !self.is_loopback() && !self.asks_for_certificates() {
                 warn!(receiver = fastly.id, "anyone who reaches this port can send lines: auth is not set");
             }
         }
@@ -217,12 +223,16 @@ impl App {
         let telemetry = self.telemetry_addr();
         // Without its path, which may be a secret of the vendor's.
         let downstream = exporter.traces_endpoint.authority().map_or("", |authority| authority.as_str());
-        let version = env!("CARGO_PKG_VERSION");
-        info!(server.address = %server, telemetry.address = %telemetry, downstream, version, "started");
+        let (tls, version) = (self.tls.is_some(), env!("CARGO_PKG_VERSION"));
+        info!(server.address = %server, tls, telemetry.address = %telemetry, downstream, version, "started");
     }
 
     fn is_loopback(&self) -> bool {
         self.local_addr().ip().is_loopback()
+    }
+
+    fn asks_for_certificates(&self) -> bool {
+        self.config.server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some())
     }
 }
 
@@ -290,6 +300,12 @@ impl From<ExporterError> for StartError {
     }
 }
 
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(crate::telemetry::logging::chain(&error).to_string())
+    }
+}
+
 /// What to do about an address that cannot be had, where the system's words do not say it.
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
@@ -308,20 +324,24 @@ fn advice(source: &io::Error) -> &'static str {
 fn receivers(config: &Config) -> Vec<Instance> {
     let max_line_bytes = usize::try_from(config.server.max_line_size).unwrap_or(usize::MAX);
     let max_body_bytes = usize::try_from(config.server.max_request_body_size).unwrap_or(usize::MAX);
+    let limit = |config: Option<RateLimitConfig>| config.map(|config| Arc::new(RateLimit::new(config)));
     let fastly = config.receivers.fastly.iter().map(|fastly| Instance {
         kind: Kind::Fastly,
         receiver: Box::new(Fastly::new(fastly, max_line_bytes)),
+        rate_limit: limit(fastly.rate_limit),
     });
-    let circleci = config
-        .receivers
-        .circleci
-        .iter()
-        .map(|circleci| Instance { kind: Kind::CircleCi, receiver: Box::new(CircleCi::new(circleci)) });
-    // One for each signal's path.
+    let circleci = config.receivers.circleci.iter().map(|circleci| Instance {
+        kind: Kind::CircleCi,
+        receiver: Box::new(CircleCi::new(circleci)),
+        rate_limit: limit(circleci.rate_limit),
+    });
+    // One for each signal's path, and one limit for all of them.
     let otlp = config.receivers.otlp.iter().flat_map(|otlp| {
+        let rate_limit = limit(otlp.rate_limit);
         Signal::ALL.map(|signal| Instance {
             kind: Kind::Otlp(signal),
             receiver: Box::new(Otlp::new(otlp, signal, max_body_bytes)),
+            rate_limit: rate_limit.clone(),
         })
     });
     fastly.chain(circleci).chain(otlp).collect()

@@ -101,6 +101,8 @@ mod otlp;
 
 mod exporter;
 
+mod pem;
+
 mod telemetry;
 
 pub use app::{App, StartError};

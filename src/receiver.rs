@@ -84,6 +84,9 @@ pub(crate) struct Reading {
     pub(crate) items: Vec<Item>,
     /// What does not, in the order of the body.
     pub(crate) rejected: Vec<Rejected>,
+    /// Lines that were not read one by one because the body held too many: the last of `rejected` stands for them
+    /// and counts as one more.
+    pub(crate) unread_lines: usize,
     /// The sender's own id of the event, where redelivery of the same event is known by it.
     pub(crate) event_id: Option<String>,
     /// Authentic, but nothing that this relay turns into telemetry.

@@ -9,6 +9,8 @@
 
 mod account;
 
+mod rate_limit;
+
 mod seen;
 
 mod watched;
@@ -23,6 +25,7 @@ use tokio::task::spawn_blocking;
 use tracing::{Instrument, warn};
 
 use self::account::Account;
+pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::SeenEvents;
 use self::watched::Watched;
 use crate::config::Encoding;
@@ -52,6 +55,8 @@ pub(crate) struct Relay {
 pub(crate) struct Instance {
     pub(crate) kind: Kind,
     pub(crate) receiver: Box<dyn Receiver>,
+    /// Absent: it takes all requests.
+    pub(crate) rate_limit: Option<Arc<RateLimit>>,
 }
 
 /// A body that was read, and when it came.
@@ -114,6 +119,13 @@ impl Relay {
     pub(crate) fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
         receiver.admit(headers).inspect_err(|refusal| self.turned_away(receiver, *refusal))
+    }
+
+    /// Whether the receiver takes another request now. Asked of senders that were admitted.
+    pub(crate) fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
+        let Instance { rate_limit, receiver, .. } = &self.receivers[receiver.0];
+        let taken = rate_limit.as_ref().map_or(Ok(()), |limit| limit.take(Instant::now()));
+        taken.inspect_err(|_| self.metrics.throttled(receiver.id()))
     }
 
     /// Whether the body as it came over the wire is authentic.

@@ -39,6 +39,7 @@ impl Default for ServerConfig {
             body_timeout: Duration::from_secs(60),
             // CircleCI gives up after 10 s.
             request_timeout: Duration::from_secs(9),
+            tls: None,
         }
     }
 }
@@ -51,6 +52,7 @@ impl FastlyConfig {
             service_ids: vec!["*".to_owned()],
             auth: None,
             repair: true,
+            rate_limit: None,
         }
     }
 }
@@ -63,6 +65,7 @@ impl CircleCiConfig {
             secrets: Vec::new(),
             allow_unsigned: false,
             service_name: "circleci".to_owned(),
+            rate_limit: None,
         }
     }
 }

@@ -7,18 +7,26 @@
 
 mod attributes;
 mod ids;
+mod keys;
 mod scalars;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use self::attributes::AttributeKey;
+#[cfg(test)]
+pub(crate) use self::attributes::MAX_ATTRIBUTES;
 use self::ids::Identity;
+pub(crate) use self::keys::signal_of_key;
+use self::keys::{Spelling, find};
 use super::json::{Cursor, Fault, FaultKind, Text};
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
-use super::{Signal, SpanId, TraceId};
+use super::{SpanId, TraceId};
 use crate::receiver::Repair;
+
+/// Spans and log records of one request. A note is kept of each, though three bytes are enough for one.
+pub(crate) const MAX_ITEMS: usize = 1_000_000;
 
 /// What is in a line, by place.
 #[derive(Debug, Default)]
@@ -91,14 +99,6 @@ enum Fate {
     Remove,
     /// Stays, under another key.
     Rename(&'static str),
-}
-
-/// How a key was written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Spelling {
-    Current,
-    /// As an earlier version of OTLP called the field, or in snake case.
-    Outdated,
 }
 
 struct Walker<'a> {
@@ -318,6 +318,10 @@ impl<'a> Walker<'a> {
             }
             _ => return Err(self.wrong_type("a list element must be an object").into()),
         }
+        let found = &self.found;
+        if found.spans.len() + found.records.len() + found.dropped.len() >= MAX_ITEMS {
+            return Err(Fault::shape(start, format!("more than {MAX_ITEMS} spans and log records")).into());
+        }
         match message.role {
             Role::Span => self.span(message),
             Role::Link => self.link(message),
@@ -369,67 +373,6 @@ impl<'a> Walker<'a> {
             }
         }
     }
-}
-
-/// The signal whose section a key of a line names, as [`LINE`] has it.
-pub(crate) fn signal_of_key(bytes: &[u8], key: Text) -> Option<Signal> {
-    find(&LINE, bytes, key, 0).map(|(index, _)| Signal::ALL[index])
-}
-
-/// Finds the field that a key names. Fields mostly come in the order of the table, so `next` is tried first.
-#[inline]
-fn find(message: &'static Message, bytes: &[u8], key: Text, next: usize) -> Option<(usize, Spelling)> {
-    let raw = key.raw(bytes);
-    if message.fields.get(next).is_some_and(|field| field.name.as_bytes() == raw) {
-        return Some((next, Spelling::Current));
-    }
-    if let Some(index) = message.fields.iter().position(|field| field.name.as_bytes() == raw) {
-        return Some((index, Spelling::Current));
-    }
-    find_outdated(message, bytes, key)
-}
-
-/// Keys that are written in another way than today's: names of earlier versions of OTLP, snake case (which
-/// Collectors read although the specification forbids it), escapes.
-#[cold]
-fn find_outdated(message: &'static Message, bytes: &[u8], key: Text) -> Option<(usize, Spelling)> {
-    let name = key.unescaped(bytes);
-    let is = |wanted: &str| wanted.as_bytes() == &*name;
-    if let Some(index) = message.fields.iter().position(|field| field.legacy.is_some_and(is)) {
-        return Some((index, Spelling::Outdated));
-    }
-    if key.escaped {
-        return message
-            .fields
-            .iter()
-            .position(|field| is(field.name))
-            .map(|index| (index, Spelling::Outdated));
-    }
-    if !name.contains(&b'_') {
-        return None;
-    }
-    let camel = camel_case(&name);
-    message
-        .fields
-        .iter()
-        .position(|field| field.name.as_bytes() == camel)
-        .map(|index| (index, Spelling::Outdated))
-}
-
-fn camel_case(snake: &[u8]) -> Vec<u8> {
-    let mut camel = Vec::with_capacity(snake.len());
-    let mut upper = false;
-    for &byte in snake {
-        match byte {
-            b'_' => upper = true,
-            _ if upper => {
-                camel.push(byte.to_ascii_uppercase());
-                upper = false;
-            }
-            _ => camel.push(byte),
-        }
-    }
-    camel
 }
 
 /// The members of the object that opens at `open`: key and range.

@@ -18,6 +18,7 @@ pub(super) struct Account<'a> {
     size_bytes: usize,
     /// Webhooks are counted as such; everything else as lines.
     event: Option<WebhookEvent>,
+    unread_lines: usize,
 }
 
 /// Items by signal.
@@ -37,7 +38,14 @@ impl<'a> Account<'a> {
         reading: &Reading,
         size_bytes: usize,
     ) -> Self {
-        Self { metrics, source, receiver: source.id(), size_bytes, event: reading.event }
+        Self {
+            metrics,
+            source,
+            receiver: source.id(),
+            size_bytes,
+            event: reading.event,
+            unread_lines: reading.unread_lines,
+        }
     }
 
     pub(super) fn webhook(&self, outcome: WebhookOutcome) {
@@ -89,7 +97,7 @@ impl<'a> Account<'a> {
         let lost = rejected.iter().filter(|rejected| !kept.contains(&rejected.line)).count();
         self.metrics.lines(self.receiver, LineOutcome::Accepted, items.len() - repaired);
         self.metrics.lines(self.receiver, LineOutcome::Repaired, repaired);
-        self.metrics.lines(self.receiver, LineOutcome::Rejected, lost);
+        self.metrics.lines(self.receiver, LineOutcome::Rejected, lost + self.unread_lines);
     }
 
     /// The first of them stands for all: a batch of ten thousand bad lines is one line in the log.

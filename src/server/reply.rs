@@ -18,7 +18,7 @@ use super::body::ReadError;
 use super::body::inflate::{InflateError, UnknownCoding};
 use super::dialect::{Dialect, Otlp, UnknownMediaType};
 use crate::receiver::{Rejected, Unauthorized};
-use crate::relay::Answer;
+use crate::relay::{Answer, Throttled};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -105,6 +105,11 @@ pub(super) fn unauthorized(cause: Unauthorized, dialect: Dialect) -> Reply {
     let mut reply = refuse(StatusCode::UNAUTHORIZED, cause.0, dialect);
     reply.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     reply
+}
+
+/// The receiver has taken as many requests as it may.
+pub(super) fn throttled(cause: Throttled, dialect: Dialect) -> Reply {
+    later(StatusCode::TOO_MANY_REQUESTS, &cause.to_string(), cause.retry_after_seconds, dialect)
 }
 
 /// The body is encoded in an unknown way.
@@ -251,7 +256,11 @@ pub(super) fn inert<B: Body>(response: Response<B>) -> Response<Either<Full<Byte
 }
 
 fn unavailable(reason: &str, retry_after_seconds: u64, dialect: Dialect) -> Reply {
-    let mut reply = refuse(StatusCode::SERVICE_UNAVAILABLE, reason, dialect);
+    later(StatusCode::SERVICE_UNAVAILABLE, reason, retry_after_seconds, dialect)
+}
+
+fn later(status: StatusCode, reason: &str, retry_after_seconds: u64, dialect: Dialect) -> Reply {
+    let mut reply = refuse(status, reason, dialect);
     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds));
     reply
 }

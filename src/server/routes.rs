@@ -21,12 +21,15 @@ use super::dialect::{Dialect, UnknownMediaType};
 use super::reply::{self, Reply};
 use crate::config::{Encoding, ServerConfig};
 use crate::receiver::{Kind, Unauthorized};
-use crate::relay::{Answer, ReceiverIndex, Relay};
+use crate::relay::{Answer, ReceiverIndex, Relay, Throttled};
 use crate::telemetry::logging::chain;
 
 const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
 const TRACEPARENT_PATH: &str = "/traceparent";
 const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or webhook to that of a receiver";
+/// Of a webhook. Its signature covers the body, so that anybody's has to be read before it can be refused. Real ones
+/// have a few kilobytes.
+pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
 const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// The line for a workflow id and a job id, or nothing when they are not such ids.
@@ -51,6 +54,7 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     fn receiver_of_kind(&self, kind: Kind) -> Option<Self::Receiver>;
     fn kind(&self, receiver: Self::Receiver) -> Kind;
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
+    fn throttle(&self, receiver: Self::Receiver) -> Result<(), Throttled>;
     fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
     fn receive(
         &self,
@@ -83,6 +87,8 @@ pub(super) struct Routes<I> {
 enum Refused {
     #[error(transparent)]
     Unauthorized(#[from] Unauthorized),
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
     #[error(transparent)]
     UnknownMediaType(#[from] UnknownMediaType),
     #[error(transparent)]
@@ -125,6 +131,10 @@ impl Ingest for Arc<Relay> {
 
     fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         Relay::admit(self, receiver, headers)
+    }
+
+    fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
+        Relay::throttle(self, receiver)
     }
 
     fn verify(&self, receiver: ReceiverIndex, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
@@ -269,6 +279,14 @@ impl<I: Ingest> Routes<I> {
         })
     }
 
+    fn limits_of(&self, kind: Kind) -> BodyLimits {
+        let max_bytes = match kind {
+            Kind::CircleCi => self.limits.max_bytes.min(WEBHOOK_MAX_BYTES),
+            Kind::Fastly | Kind::Otlp(_) => self.limits.max_bytes,
+        };
+        BodyLimits { max_bytes, ..self.limits }
+    }
+
     /// The story of a request that brings data. Every refusal is as early as it can be.
     async fn take(
         &self,
@@ -279,15 +297,18 @@ impl<I: Ingest> Routes<I> {
     ) -> Result<Reply, Refused> {
         let ingest = &self.doors.ingest;
         ingest.admit(receiver, &parts.headers)?;
+        // Behind the header check: whom that turns away must not use up what is there for the others.
+        ingest.throttle(receiver)?;
         let dialect = spoken?;
+        let limits = self.limits_of(ingest.kind(receiver));
         let codings = body::codings(&parts.headers)?;
-        let wire = body.read(self.limits).await?;
+        let wire = body.read(limits).await?;
         Span::current().record("size_bytes", wire.len());
 
         // From here on the sender only waits.
         let answer = async {
             ingest.verify(receiver, &parts.headers, &wire)?;
-            let decoded = body::decode(codings, wire, self.limits.max_bytes).await?;
+            let decoded = body::decode(codings, wire, limits.max_bytes).await?;
             let answer = ingest.receive(receiver, dialect.encoding(), decoded).await;
             Ok(reply::answer(answer, dialect))
         };
@@ -324,6 +345,7 @@ impl Refused {
         }
         match self {
             Self::Unauthorized(cause) => reply::unauthorized(cause, dialect),
+            Self::Throttled(cause) => reply::throttled(cause, dialect),
             Self::UnknownMediaType(cause) => reply::unknown_media_type(cause),
             Self::UnknownCoding(cause) => reply::unknown_coding(cause, dialect),
             Self::Unread(cause) => reply::unread(cause, version, dialect),

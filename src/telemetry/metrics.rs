@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     lines: IntCounterVec,
     log_events: IntCounterVec,
     webhooks: IntCounterVec,
+    throttled: IntCounterVec,
     receiver_accepted: PerSignal<IntCounterVec>,
     receiver_refused: PerSignal<IntCounterVec>,
     exporter_sent: PerSignal<IntCounter>,
@@ -142,6 +143,11 @@ impl Metrics {
                 "Log records that name a span, by what became of them.",
                 &["outcome"],
             ),
+            throttled: counter_vec(
+                "spanrelay_throttled_requests_total",
+                "Requests that were told to come again later, by the receiver whose rate_limit they exceeded.",
+                &["receiver"],
+            ),
             webhooks: counter_vec(
                 "spanrelay_webhooks_total",
                 "CircleCI webhooks by event and by what became of them.",
@@ -225,6 +231,11 @@ impl Metrics {
 
     pub(crate) fn webhook(&self, event: WebhookEvent, outcome: WebhookOutcome) {
         self.webhooks.with_label_values(&[event.as_str(), outcome.as_str()]).inc();
+    }
+
+    /// A request was turned away by the rate limit of its receiver.
+    pub(crate) fn throttled(&self, receiver: &str) {
+        self.throttled.with_label_values(&[receiver]).inc();
     }
 
     pub(crate) fn accepted(&self, receiver: &str, signal: Signal, items: u32) {

@@ -41,12 +41,19 @@ fn read(source: Source, body: &Bytes) -> Reading {
     match source {
         Source::Fastly => {
             let service_ids = vec!["*".to_owned()];
-            let config = FastlyConfig { id, path, service_ids, auth: None, repair: true };
+            let config = FastlyConfig { id, path, service_ids, auth: None, repair: true, rate_limit: None };
             Fastly::new(&config, MAX_LINE_BYTES).read(body)
         }
         Source::CircleCi => {
             let service_name = id.clone();
-            let config = CircleCiConfig { id, path, secrets: Vec::new(), allow_unsigned: true, service_name };
+            let config = CircleCiConfig {
+                id,
+                path,
+                secrets: Vec::new(),
+                allow_unsigned: true,
+                service_name,
+                rate_limit: None,
+            };
             CircleCi::new(&config).read(body)
         }
     }

@@ -8,7 +8,14 @@ use crate::receiver::fastly::Fastly;
 /// What is behind the one rejection of this line, with `repair: false`, so that what could be mended is shown too.
 fn behind(line: &str) -> Option<Mistake> {
     let (id, path) = ("fastly".to_owned(), "/fastly".to_owned());
-    let config = FastlyConfig { id, path, service_ids: vec!["*".to_owned()], auth: None, repair: false };
+    let config = FastlyConfig {
+        id,
+        path,
+        service_ids: vec!["*".to_owned()],
+        auth: None,
+        repair: false,
+        rate_limit: None,
+    };
     let reading = Fastly::new(&config, 2000).read(&Bytes::copy_from_slice(line.as_bytes()));
     assert_eq!(reading.rejected.len(), 1, "{line}: {reading:?}");
     mistake(&reading.rejected[0])
