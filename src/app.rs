@@ -4,19 +4,23 @@
 //! Promises: whatever cannot work is known before the first request (addresses, certificates); once told to stop it
 //! ends within [`DRAIN_TIME`], with as much delivered as that allows.
 
+mod reload;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::reload::Reloads;
 use crate::config::{Config, OtlpConfig, RateLimitConfig, Storage};
 use crate::exporter::{Export, Exporter, ExporterError, RejectSink, RejectedExport};
 use crate::otlp::Signal;
@@ -29,7 +33,7 @@ use crate::receiver::fastly::{self, Fastly};
 use crate::receiver::otlp::Otlp;
 use crate::rejected::{RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
-use crate::server::{Doors, Shutdown, Terms, Tls, TlsError, serve, stack};
+use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, TlsError, serve, stack};
 use crate::telemetry::inspect::{Setting, view};
 use crate::telemetry::{Admin, Metrics, Reach};
 
@@ -79,6 +83,7 @@ pub enum StartError {
 
 /// The parts between the doors, and how to stop them.
 struct Running {
+    reloads: Reloads,
     relay: Arc<Relay>,
     feeder: JoinHandle<()>,
     front_door: JoinHandle<()>,
@@ -136,10 +141,21 @@ impl App {
     /// Runs until `shutdown` resolves, then drains: stop accepting, finish requests in progress, let go of what is
     /// held, deliver what the time allows.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let (_, nothing) = mpsc::channel(1);
+        self.run_reloading(shutdown, nothing).await;
+    }
+
+    /// The same, and puts every configuration that comes meanwhile into force, as far as a running relay can.
+    pub async fn run_reloading(self, shutdown: impl Future<Output = ()>, mut configs: Receiver<Config>) {
         self.announce();
-        let running = self.start();
+        let mut running = self.start();
         let mut shutdown = pin!(shutdown);
-        shutdown.as_mut().await;
+        loop {
+            tokio::select! {
+                () = shutdown.as_mut() => break,
+                Some(config) = configs.recv() => running.reloads.reload(&config).await,
+            }
+        }
         info!(drain_seconds = DRAIN_TIME.as_secs(), "draining");
         running.drain(Instant::now() + DRAIN_TIME).await;
     }
@@ -168,13 +184,16 @@ impl App {
             move || relay.ready()
         });
         let feeder = tokio::spawn(Arc::clone(&relay).feed());
-        let service = stack(doors(&config, Arc::clone(&relay)), &config.server);
+        let doors = doors(&config, Arc::clone(&relay));
+        let (challenge, reloaded_tls) = (doors.challenge.clone(), tls.clone());
+        let service = stack(doors, &config.server);
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
         let admin_terms = Terms::plain(config.server.header_timeout);
         let terms = Terms { tls, ..admin_terms.clone() };
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
+            reloads: Reloads { config, relay: Arc::clone(&relay), challenge, tls: reloaded_tls },
             relay,
             feeder,
             front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),
@@ -255,7 +274,7 @@ impl RejectSink for KeepRejects {
 impl Running {
     /// Stops the parts in the order of the data, so that each finds its input complete.
     async fn drain(self, deadline: Instant) {
-        let Self { relay, feeder, front_door, pipeline, exporter, telemetry, stop } = self;
+        let Self { reloads: _, relay, feeder, front_door, pipeline, exporter, telemetry, stop } = self;
         // What is on disk only stays there for the next start.
         feeder.abort();
         stop.accepting.cancel();
@@ -327,12 +346,12 @@ fn receivers(config: &Config) -> Vec<Instance> {
     let limit = |config: Option<RateLimitConfig>| config.map(|config| Arc::new(RateLimit::new(config)));
     let fastly = config.receivers.fastly.iter().map(|fastly| Instance {
         kind: Kind::Fastly,
-        receiver: Box::new(Fastly::new(fastly, max_line_bytes)),
+        receiver: Arc::new(Fastly::new(fastly, max_line_bytes)),
         rate_limit: limit(fastly.rate_limit),
     });
     let circleci = config.receivers.circleci.iter().map(|circleci| Instance {
         kind: Kind::CircleCi,
-        receiver: Box::new(CircleCi::new(circleci)),
+        receiver: Arc::new(CircleCi::new(circleci)),
         rate_limit: limit(circleci.rate_limit),
     });
     // One for each signal's path, and one limit for all of them.
@@ -340,7 +359,7 @@ fn receivers(config: &Config) -> Vec<Instance> {
         let rate_limit = limit(otlp.rate_limit);
         Signal::ALL.map(|signal| Instance {
             kind: Kind::Otlp(signal),
-            receiver: Box::new(Otlp::new(otlp, signal, max_body_bytes)),
+            receiver: Arc::new(Otlp::new(otlp, signal, max_body_bytes)),
             rate_limit: rate_limit.clone(),
         })
     });
@@ -378,13 +397,17 @@ fn host_of(endpoint: &http::Uri) -> String {
     format!("{}://{}{port}", endpoint.scheme_str().unwrap_or("http"), endpoint.host().unwrap_or_default())
 }
 
+/// The answer to Fastly's challenge.
+fn challenge_text(config: &Config) -> Bytes {
+    let service_ids = config.receivers.fastly.iter().flat_map(|fastly| &fastly.service_ids);
+    fastly::challenge(service_ids.map(String::as_str)).into()
+}
+
 fn doors(config: &Config, relay: Arc<Relay>) -> Doors<Arc<Relay>> {
     let receivers = &config.receivers;
-    let service_ids = receivers.fastly.iter().flat_map(|fastly| &fastly.service_ids);
     Doors {
         ingest: relay,
-        challenge: (!receivers.fastly.is_empty())
-            .then(|| fastly::challenge(service_ids.map(String::as_str)).into()),
+        challenge: (!receivers.fastly.is_empty()).then(|| Challenge::new(challenge_text(config))),
         traceparent: (!receivers.circleci.is_empty()).then_some(circleci::traceparent),
     }
 }

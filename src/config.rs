@@ -12,6 +12,8 @@
 
 mod load;
 
+pub(crate) mod reload;
+
 mod yaml;
 
 mod interpolate;

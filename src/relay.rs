@@ -15,7 +15,7 @@ mod seen;
 
 mod watched;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -42,7 +42,8 @@ const READ_IN_PLACE_BYTES: usize = 128 * 1024;
 
 /// Takes requests for every configured receiver.
 pub(crate) struct Relay {
-    receivers: Vec<Instance>,
+    /// As a whole replaced by a reload, one for one: an index means the same receiver before and after.
+    receivers: RwLock<Arc<[Instance]>>,
     queue: Queue,
     /// Needs no bound of its own: every message holds receipts of records that count against the queue's.
     work: UnboundedSender<Vec<Work>>,
@@ -54,7 +55,7 @@ pub(crate) struct Relay {
 /// A configured receiver in the registry.
 pub(crate) struct Instance {
     pub(crate) kind: Kind,
-    pub(crate) receiver: Box<dyn Receiver>,
+    pub(crate) receiver: Arc<dyn Receiver>,
     /// Absent: it takes all requests.
     pub(crate) rate_limit: Option<Arc<RateLimit>>,
 }
@@ -97,33 +98,35 @@ impl Relay {
         work: UnboundedSender<Vec<Work>>,
         metrics: Metrics,
     ) -> Self {
+        let receivers = RwLock::new(receivers.into());
         Self { receivers, queue, work, seen: Mutex::new(SeenEvents::default()), rejected, metrics }
     }
 
     /// The receiver that takes requests on this path.
     pub(crate) fn receiver_at(&self, path: &str) -> Option<ReceiverIndex> {
-        self.receivers.iter().position(|instance| instance.receiver.path() == path).map(ReceiverIndex)
+        self.registry().iter().position(|instance| instance.receiver.path() == path).map(ReceiverIndex)
     }
 
     /// The first configured receiver of a kind, for `POST /`.
     pub(crate) fn receiver_of_kind(&self, kind: Kind) -> Option<ReceiverIndex> {
-        self.receivers.iter().position(|instance| instance.kind == kind).map(ReceiverIndex)
+        self.registry().iter().position(|instance| instance.kind == kind).map(ReceiverIndex)
     }
 
     /// The kind of a receiver.
     pub(crate) fn kind(&self, receiver: ReceiverIndex) -> Kind {
-        self.receivers[receiver.0].kind
+        self.registry()[receiver.0].kind
     }
 
     /// Whether the sender may come in, by its headers alone.
     pub(crate) fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
-        receiver.admit(headers).inspect_err(|refusal| self.turned_away(receiver, *refusal))
+        receiver.admit(headers).inspect_err(|refusal| self.turned_away(&*receiver, *refusal))
     }
 
     /// Whether the receiver takes another request now. Asked of senders that were admitted.
     pub(crate) fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
-        let Instance { rate_limit, receiver, .. } = &self.receivers[receiver.0];
+        let registry = self.registry();
+        let Instance { rate_limit, receiver, .. } = &registry[receiver.0];
         let taken = rate_limit.as_ref().map_or(Ok(()), |limit| limit.take(Instant::now()));
         taken.inspect_err(|_| self.metrics.throttled(receiver.id()))
     }
@@ -136,7 +139,7 @@ impl Relay {
         wire: &[u8],
     ) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
-        receiver.verify(headers, wire).inspect_err(|refusal| self.turned_away(receiver, *refusal))
+        receiver.verify(headers, wire).inspect_err(|refusal| self.turned_away(&*receiver, *refusal))
     }
 
     /// Whether somebody looks at the inspector.
@@ -152,7 +155,7 @@ impl Relay {
         advice: Option<&'static str>,
     ) {
         let receiver = receiver.map(|receiver| self.receiver(receiver));
-        watched::turned_away(&self.metrics.inspector, receiver, reason, advice);
+        watched::turned_away(&self.metrics.inspector, receiver.as_deref(), reason, advice);
     }
 
     /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
@@ -176,8 +179,8 @@ impl Relay {
         let Received { kept: body, reading } =
             self.in_place_or_aside(index, body, move |receiver, body| receiver.receive(body, encoding)).await;
         let receiver = self.receiver(index);
-        let account = Account::new(&self.metrics, receiver, &reading, size_bytes);
-        let mut watched = Watched::begin(&self.metrics.inspector, receiver, &body, &reading);
+        let account = Account::new(&self.metrics, &*receiver, &reading, size_bytes);
+        let mut watched = Watched::begin(&self.metrics.inspector, &*receiver, &body, &reading);
         let arrival = Arrival { index, received, body };
         let answer = self.settle(arrival, reading, &account, &mut watched).await;
         watched.answered(&answer);
@@ -249,10 +252,10 @@ impl Relay {
         read: impl FnOnce(&dyn Receiver, &Bytes) -> T + Send + 'static,
     ) -> T {
         if body.len() <= READ_IN_PLACE_BYTES {
-            return read(self.receiver(index), &body);
+            return read(&*self.receiver(index), &body);
         }
         let relay = Arc::clone(self);
-        match spawn_blocking(move || read(relay.receiver(index), &body)).await {
+        match spawn_blocking(move || read(&*relay.receiver(index), &body)).await {
             Ok(reading) => reading,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
@@ -272,7 +275,8 @@ impl Relay {
         }
         let (relay, rejected) = (Arc::clone(self), reading.rejected.clone());
         let written = spawn_blocking(move || {
-            let receiver = relay.receiver(index).id();
+            let receiver = relay.receiver(index);
+            let receiver = receiver.id();
             let whole = whole.iter().map(|(reason, body)| Rejection {
                 receiver,
                 place: None,
@@ -297,7 +301,7 @@ impl Relay {
     pub(crate) async fn feed(self: Arc<Self>) {
         loop {
             let Stored { record, taken, origin } = self.queue.next_stored().await;
-            let Some(index) = self.receivers.iter().position(|one| one.receiver.id() == &*record.receiver)
+            let Some(index) = self.registry().iter().position(|one| one.receiver.id() == &*record.receiver)
             else {
                 warn!(
                     receiver = &*record.receiver,
@@ -371,8 +375,27 @@ impl Relay {
         self.queue.state()
     }
 
-    fn receiver(&self, index: ReceiverIndex) -> &dyn Receiver {
-        &*self.receivers[index.0].receiver
+    /// Puts receivers with new settings in the place of those with the same ids. Requests in progress end with those
+    /// that they began with, or go on with the new ones.
+    pub(crate) fn replace(&self, receivers: Vec<Instance>) {
+        let mut registry = self.receivers.write().unwrap_or_else(PoisonError::into_inner);
+        let same = registry.len() == receivers.len()
+            && registry.iter().zip(&receivers).all(|(old, new)| old.receiver.id() == new.receiver.id());
+        assert!(same, "a reload changes no receiver's place");
+        let limits = registry.iter().map(|old| old.rate_limit.clone());
+        *registry = receivers
+            .into_iter()
+            .zip(limits)
+            .map(|(new, rate_limit)| Instance { rate_limit, ..new })
+            .collect();
+    }
+
+    fn registry(&self) -> Arc<[Instance]> {
+        Arc::clone(&self.receivers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn receiver(&self, index: ReceiverIndex) -> Arc<dyn Receiver> {
+        Arc::clone(&self.registry()[index.0].receiver)
     }
 
     fn turned_away(&self, receiver: &dyn Receiver, refusal: Unauthorized) {

@@ -5,7 +5,7 @@
 //! always answer, whatever the load.
 //! Leaves to others: what surrounds every request ([`stack`](mod@super::stack)), the words and statuses ([`super::reply`]).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,10 +40,14 @@ pub(crate) type Traceparent = fn(&str, &str) -> Option<String>;
 pub(crate) struct Doors<I> {
     pub(crate) ingest: I,
     /// The answer to Fastly's challenge; nothing where no fastly receiver is configured.
-    pub(crate) challenge: Option<Bytes>,
+    pub(crate) challenge: Option<Challenge>,
     /// Nothing where no circleci receiver is configured.
     pub(crate) traceparent: Option<Traceparent>,
 }
+
+/// The answer to Fastly's challenge, which a reload may replace. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Challenge(Arc<RwLock<Bytes>>);
 
 /// Who takes bodies: the relay, as far as this side of it goes.
 pub(crate) trait Ingest: Send + Sync + 'static {
@@ -110,6 +114,22 @@ pub(super) enum Route<R> {
     /// A receiver at its own path, and its kind.
     Receiver(R, Kind),
     Unknown,
+}
+
+// === impl Challenge ===
+
+impl Challenge {
+    pub(crate) fn new(text: Bytes) -> Self {
+        Self(Arc::new(RwLock::new(text)))
+    }
+
+    pub(crate) fn replace(&self, text: Bytes) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    fn text(&self) -> Bytes {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 // === impl Ingest for the relay ===
@@ -221,7 +241,9 @@ impl<I: Ingest> Routes<I> {
             // No receiver took it, or it would not have come here.
             Route::Index if parts.method == Method::POST => reply::not_found(),
             Route::Index => reply::method_not_allowed("GET, HEAD, POST"),
-            Route::Challenge if reads => reply::text(self.doors.challenge.clone().unwrap_or_default()),
+            Route::Challenge if reads => {
+                reply::text(self.doors.challenge.as_ref().map(Challenge::text).unwrap_or_default())
+            }
             Route::Challenge => reply::method_not_allowed("GET, HEAD"),
             Route::Traceparent => self.traceparent(&parts),
             Route::Receiver(receiver, kind) => self.receiver(receiver, kind, &parts, body).await,

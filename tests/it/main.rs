@@ -38,4 +38,6 @@ mod monitoring;
 
 mod broken_setups;
 
+mod reload;
+
 mod tidy;

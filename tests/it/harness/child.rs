@@ -27,7 +27,7 @@ pub(crate) struct Child {
     log: Arc<Log>,
     pub(crate) address: SocketAddr,
     pub(crate) telemetry: SocketAddr,
-    _configuration: NamedTempFile,
+    configuration: NamedTempFile,
 }
 
 #[derive(Default)]
@@ -87,7 +87,12 @@ impl Child {
         let started = log.line("started").await;
         let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
         let (address, telemetry) = (address("server.address"), address("telemetry.address"));
-        Self { process, log, address, telemetry, _configuration: file }
+        Self { process, log, address, telemetry, configuration: file }
+    }
+
+    /// Writes another configuration over the one that it was started with.
+    pub(crate) fn configure(&self, configuration: &str) {
+        std::fs::write(self.configuration.path(), configuration).unwrap();
     }
 
     pub(crate) async fn ask(&self, ask: Ask) -> Reply {
