@@ -4,6 +4,8 @@
 //! Promises: whatever cannot work is known before the first request (addresses, certificates); once told to stop it
 //! ends within [`DRAIN_TIME`], with as much delivered as that allows.
 
+mod announce;
+
 mod reload;
 
 use std::io;
@@ -20,8 +22,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::announce::{Addresses, announce, host_of};
 use self::reload::Reloads;
-use crate::config::{Config, OtlpConfig, RateLimitConfig, Storage};
+use crate::config::{Config, OtlpConfig, RateLimitConfig};
 use crate::exporter::{Export, Exporter, ExporterError, RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::pipeline;
@@ -147,7 +150,7 @@ impl App {
 
     /// The same, and puts every configuration that comes meanwhile into force, as far as a running relay can.
     pub async fn run_reloading(self, shutdown: impl Future<Output = ()>, mut configs: Receiver<Config>) {
-        self.announce();
+        announce(&self.config, Addresses { server: self.local_addr(), telemetry: self.telemetry_addr() });
         let mut running = self.start();
         let mut shutdown = pin!(shutdown);
         loop {
@@ -208,50 +211,6 @@ impl App {
             telemetry: tokio::spawn(serve(telemetry, admin.service(), admin_terms, admin_shutdown)),
             stop,
         }
-    }
-
-    /// What is on, where, and what is insecure about it.
-    fn announce(&self) {
-        let Config { receivers, exporter, queue, .. } = &self.config;
-        for fastly in &receivers.fastly {
-            info!(receiver = fastly.id, path = fastly.path, token = fastly.auth.is_some(), "receiver is on");
-            if fastly.auth.is_none() && !self.is_loopback() && !self.asks_for_certificates() {
-                warn!(receiver = fastly.id, "anyone who reaches this port can send lines: auth is not set");
-            }
-        }
-        for circleci in &receivers.circleci {
-            let secrets = circleci.secrets.len();
-            info!(receiver = circleci.id, path = circleci.path, secrets, "receiver is on");
-            if circleci.allow_unsigned {
-                warn!(receiver = circleci.id, "unsigned webhooks are taken: allow_unsigned is true");
-            }
-        }
-        if let Some(otlp) = &receivers.otlp {
-            info!(receiver = OtlpConfig::ID, path = "/v1/*", token = otlp.auth.is_some(), "receiver is on");
-            if otlp.auth.is_none() && !self.is_loopback() {
-                warn!(
-                    receiver = OtlpConfig::ID,
-                    "anyone who reaches this port can send telemetry: auth is not set"
-                );
-            }
-        }
-        if queue.storage == Storage::Memory {
-            warn!("what is queued does not survive this process: queue.storage is memory");
-        }
-        let server = self.local_addr();
-        let telemetry = self.telemetry_addr();
-        // Without its path, which may be a secret of the vendor's.
-        let downstream = exporter.traces_endpoint.authority().map_or("", |authority| authority.as_str());
-        let (tls, version) = (self.tls.is_some(), env!("CARGO_PKG_VERSION"));
-        info!(server.address = %server, tls, telemetry.address = %telemetry, downstream, version, "started");
-    }
-
-    fn is_loopback(&self) -> bool {
-        self.local_addr().ip().is_loopback()
-    }
-
-    fn asks_for_certificates(&self) -> bool {
-        self.config.server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some())
     }
 }
 
@@ -389,12 +348,6 @@ fn setting(config: &Config) -> Setting {
         false => view::Values::Hidden,
     };
     Setting { values, receivers, downstream: downstream.into() }
-}
-
-/// Without its path, its user and its password: they may be secrets.
-fn host_of(endpoint: &http::Uri) -> String {
-    let port = endpoint.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}", endpoint.scheme_str().unwrap_or("http"), endpoint.host().unwrap_or_default())
 }
 
 /// The answer to Fastly's challenge.

@@ -46,7 +46,8 @@ impl Browser {
                     "chromedriver is not installed"
                 );
                 // Not the macro, whose words are kept back when a test passes.
-                writeln!(io::stderr(), "skipped: {test} (chromedriver is not installed)").unwrap();
+                let mut stderr = io::stderr();
+                writeln!(stderr, "skipped: {test} (chromedriver is not installed)").unwrap();
                 return None;
             }
             Err(error) => panic!("chromedriver: {error}"),
