@@ -26,7 +26,8 @@ pub(crate) struct Child {
     process: tokio::process::Child,
     log: Arc<Log>,
     pub(crate) address: SocketAddr,
-    _configuration: NamedTempFile,
+    pub(crate) telemetry: SocketAddr,
+    configuration: NamedTempFile,
     _directory: TempDir,
 }
 
@@ -87,8 +88,14 @@ impl Child {
         let log = Arc::new(Log::default());
         tokio::spawn(read(process.stderr.take().unwrap(), Arc::clone(&log)));
         let started = log.line("started").await;
-        let address = started["server.address"].as_str().unwrap().parse().unwrap();
-        Self { process, log, address, _configuration: file, _directory: directory }
+        let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
+        let (address, telemetry) = (address("server.address"), address("telemetry.address"));
+        Self { process, log, address, telemetry, configuration: file, _directory: directory }
+    }
+
+    /// Writes another configuration over the one that it was started with.
+    pub(crate) fn configure(&self, configuration: &str) {
+        std::fs::write(self.configuration.path(), configuration).unwrap();
     }
 
     pub(crate) async fn ask(&self, ask: Ask) -> Reply {
