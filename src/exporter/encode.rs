@@ -9,7 +9,7 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 
 use crate::config::{Compression, Encoding, ExporterConfig};
-use crate::otlp::Signal;
+use crate::otlp::{Signal, protobuf};
 
 /// Level 1 for both: telemetry is repetitive, and what higher levels save on the wire costs more here.
 const GZIP_LEVEL: u32 = 1;
@@ -90,7 +90,7 @@ impl Encoder {
 
 /// The one place that knows who writes protobuf.
 fn protobuf() -> Option<EncodeProtobuf> {
-    None
+    Some(|signal, json| protobuf::encode(signal, json).map_err(|fault| fault.reason.into()))
 }
 
 fn gzip(plain: &[u8]) -> io::Result<Vec<u8>> {

@@ -1,0 +1,71 @@
+//! The metrics of a relay, as Prometheus would read them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Every sample of one exposition.
+#[derive(Debug, Clone)]
+pub(crate) struct Samples(Vec<Sample>);
+
+#[derive(Debug, Clone)]
+struct Sample {
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+// === impl Samples ===
+
+impl Samples {
+    pub(crate) fn parse(exposition: &str) -> Self {
+        let lines = exposition.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        Self(lines.map(Sample::parse).collect())
+    }
+
+    /// The sum over every series of this name that has these labels; zero when there is none.
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let wanted = |sample: &&Sample| {
+            sample.name == name
+                && labels
+                    .iter()
+                    .all(|(key, value)| sample.labels.get(*key).is_some_and(|given| given == value))
+        };
+        self.0.iter().filter(wanted).map(|sample| sample.value).sum()
+    }
+
+    /// Whether there is any series of this name.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        self.0.iter().any(|sample| sample.name == name)
+    }
+
+    /// Every value that a label has anywhere in series of this name.
+    pub(crate) fn values_of(&self, name: &str, label: &str) -> Vec<String> {
+        let of_name = self.0.iter().filter(|sample| sample.name == name);
+        of_name.filter_map(|sample| sample.labels.get(label).cloned()).collect()
+    }
+}
+
+impl fmt::Display for Samples {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Sample { name, labels, value } in &self.0 {
+            writeln!(f, "{name} {labels:?} {value}")?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Sample ===
+
+impl Sample {
+    /// `name{key="value",…} 1`; no value of ours holds a quote or a comma.
+    fn parse(line: &str) -> Self {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let labels = labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty());
+        let label = |label: &str| {
+            let (key, value) = label.split_once('=').unwrap();
+            (key.to_owned(), value.trim_matches('"').to_owned())
+        };
+        Self { name: name.to_owned(), labels: labels.map(label).collect(), value: value.parse().unwrap() }
+    }
+}
