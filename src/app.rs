@@ -17,13 +17,16 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, Storage};
+use crate::config::{Config, OtlpConfig, Storage};
 use crate::exporter::{Export, Exporter, ExporterError, LogRejects, RejectSink, RejectedExport};
+use crate::otlp::Signal;
 use crate::pipeline;
 use crate::processor::{SpanEvents, Work};
 use crate::queue::{OpenError, Queue};
+use crate::receiver::Kind;
 use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
+use crate::receiver::otlp::Otlp;
 use crate::rejected::{RejectedLines, Rejection};
 use crate::relay::{Instance, Relay};
 use crate::server::{Doors, Shutdown, serve, stack};
@@ -183,6 +186,15 @@ impl App {
                 warn!(receiver = circleci.id, "unsigned webhooks are taken: allow_unsigned is true");
             }
         }
+        if let Some(otlp) = &receivers.otlp {
+            info!(receiver = OtlpConfig::ID, path = "/v1/*", token = otlp.auth.is_some(), "receiver is on");
+            if otlp.auth.is_none() && !self.is_loopback() {
+                warn!(
+                    receiver = OtlpConfig::ID,
+                    "anyone who reaches this port can send telemetry: auth is not set"
+                );
+            }
+        }
         if queue.storage == Storage::Memory {
             warn!("what is queued does not survive this process: queue.storage is memory");
         }
@@ -266,17 +278,24 @@ impl From<ExporterError> for StartError {
 /// The registry: every configured receiver, in the order of the configuration.
 fn receivers(config: &Config) -> Vec<Instance> {
     let max_line_bytes = usize::try_from(config.server.max_line_size).unwrap_or(usize::MAX);
-    let fastly = config
-        .receivers
-        .fastly
-        .iter()
-        .map(|fastly| Instance { kind: "fastly", receiver: Box::new(Fastly::new(fastly, max_line_bytes)) });
+    let max_body_bytes = usize::try_from(config.server.max_request_body_size).unwrap_or(usize::MAX);
+    let fastly = config.receivers.fastly.iter().map(|fastly| Instance {
+        kind: Kind::Fastly,
+        receiver: Box::new(Fastly::new(fastly, max_line_bytes)),
+    });
     let circleci = config
         .receivers
         .circleci
         .iter()
-        .map(|circleci| Instance { kind: "circleci", receiver: Box::new(CircleCi::new(circleci)) });
-    fastly.chain(circleci).collect()
+        .map(|circleci| Instance { kind: Kind::CircleCi, receiver: Box::new(CircleCi::new(circleci)) });
+    // One for each signal's path.
+    let otlp = config.receivers.otlp.iter().flat_map(|otlp| {
+        Signal::ALL.map(|signal| Instance {
+            kind: Kind::Otlp(signal),
+            receiver: Box::new(Otlp::new(otlp, signal, max_body_bytes)),
+        })
+    });
+    fastly.chain(circleci).chain(otlp).collect()
 }
 
 fn doors(config: &Config, relay: Arc<Relay>) -> Doors<Arc<Relay>> {

@@ -88,6 +88,7 @@ pub(crate) struct ServerConfig {
 pub(crate) struct ReceiversConfig {
     pub(crate) fastly: Vec<FastlyConfig>,
     pub(crate) circleci: Vec<CircleCiConfig>,
+    pub(crate) otlp: Option<OtlpConfig>,
 }
 
 /// `receivers.fastly` and `receivers.fastly/NAME`
@@ -119,6 +120,12 @@ pub(crate) struct CircleCiConfig {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) allow_unsigned: bool,
     pub(crate) service_name: String,
+}
+
+/// `receivers.otlp`. There is one: its paths are those of OTLP/HTTP.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct OtlpConfig {
+    pub(crate) auth: Option<AuthConfig>,
 }
 
 /// `processors.span_events`
@@ -226,7 +233,7 @@ pub(crate) struct SignalExport<'a> {
     pub(crate) tls: TlsClientConfig,
 }
 
-/// `exporters.otlp_http.encoding`
+/// How OTLP is written: `exporters.otlp_http.encoding`, and what senders may choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Json,
@@ -297,6 +304,13 @@ pub(crate) struct LogsConfig {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+// === impl OtlpConfig ===
+
+impl OtlpConfig {
+    /// Its id.
+    pub(crate) const ID: &'static str = "otlp";
 }
 
 // === impl ExporterConfig ===

@@ -5,9 +5,10 @@
 //! unsettled and the queue still has it. At most `max_in_flight` requests are on the wire.
 //!
 //! The way of an export: [`delivery`] takes it from the channel and, with `delivery: batch`, merges it with others
-//! ([`batch`]). Then the tower [`stack`], outermost first:
+//! ([`batch`]). Then the tower [`stack`] of its signal, outermost first:
 //!
-//! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took
+//! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took; what is
+//!    lost goes to the log ([`losses`])
 //! 2. [`retry`]: sends again, with growing pauses, what the downstream did not take for no fault of the data
 //! 3. the limit of requests on the wire: below retry, so that a pause takes no place
 //! 4. [`attempt`]: measures one attempt and makes an [`outcome`] of its answer ([`response`]) or [`fault`]
@@ -21,6 +22,8 @@ mod batch;
 mod encode;
 
 mod observe;
+
+mod losses;
 
 mod stack;
 
@@ -49,18 +52,17 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::config::{Delivery as DeliveryConfig, ExporterConfig};
 use crate::otlp::Signal;
 use crate::queue::{Receipt, Settled};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 
 use batch::Batcher;
+use client::TlsError;
 use delivery::Delivery;
-use encode::{Encoder, NoProtobuf};
 use observe::Observe;
-use otlp_http::{Post, TargetError};
+use otlp_http::Post;
 use stack::SendExports;
 
 /// One request that is to leave.
@@ -91,24 +93,27 @@ pub(crate) trait RejectSink: Send + Sync {
     fn reject(&self, export: RejectedExport<'_>);
 }
 
-/// Keeps nothing; the log says what was lost and why.
+/// Keeps nothing: of what is rejected there is only the log.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LogRejects;
 
 /// Why the exporter cannot be built from its configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExporterError {
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    #[error(transparent)]
-    Encoding(#[from] NoProtobuf),
+    #[error("exporters.otlp_http: the endpoint for {signal} must be http:// or https:// and a host")]
+    Address { signal: Signal },
+    #[error("exporters.otlp_http: TLS for {signal} cannot be set up")]
+    Tls {
+        signal: Signal,
+        #[source]
+        source: TlsError,
+    },
 }
 
 /// Sends exports until there are no more.
 pub(crate) struct Exporter {
     config: ExporterConfig,
-    post: Post,
-    encoder: Encoder,
+    posts: [Post; Signal::ALL.len()],
     metrics: Metrics,
     rejects: Arc<dyn RejectSink>,
     wall_clock: fn() -> SystemTime,
@@ -124,9 +129,8 @@ impl Exporter {
         rejects: Arc<dyn RejectSink>,
         wall_clock: fn() -> SystemTime,
     ) -> Result<Self, ExporterError> {
-        let post = Post::new(config)?;
-        let encoder = Encoder::new(config)?;
-        Ok(Self { config: config.clone(), post, encoder, metrics, rejects, wall_clock })
+        let posts = otlp_http::posts(config)?;
+        Ok(Self { config: config.clone(), posts, metrics, rejects, wall_clock })
     }
 
     /// Runs until the other side of the channel is gone and every export has ended, or until `stop` says to abandon
@@ -135,9 +139,9 @@ impl Exporter {
     /// The channel needs no bound of its own: every export holds receipts, and their records count against the
     /// queue's bound until they are settled.
     pub(crate) async fn run(self, exports: UnboundedReceiver<Export>, stop: CancellationToken) {
-        let Self { config, post, encoder, metrics, rejects, wall_clock } = self;
-        let stack = stack::stack(post.clone(), post.endpoints(), &config, metrics.clone(), wall_clock);
-        deliver(Observe::new(stack, encoder, metrics, rejects), &config, exports, stop).await;
+        let Self { config, posts, metrics, rejects, wall_clock } = self;
+        let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
+        deliver(Observe::new(stacks, &config, metrics, rejects), &config, exports, stop).await;
     }
 }
 
@@ -157,9 +161,5 @@ async fn deliver<S: SendExports>(
 // === impl LogRejects ===
 
 impl RejectSink for LogRejects {
-    fn reject(&self, export: RejectedExport<'_>) {
-        let (signal, items, reason) = (export.signal.as_str(), export.items, export.reason);
-        let size_bytes = export.json.len();
-        warn!(signal, items, size_bytes, reason, "rejected by the downstream");
-    }
+    fn reject(&self, _: RejectedExport<'_>) {}
 }

@@ -16,7 +16,9 @@ pub(crate) mod protobuf;
 mod ids;
 mod number;
 
-pub(crate) use document::{Line, Logs, Metrics, SpanEvent, Traces, read_line};
+pub(crate) use document::{
+    Line, Logs, Metrics, Request, SpanEvent, Traces, read_line, read_request, signal_of,
+};
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 
 use std::fmt;

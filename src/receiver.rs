@@ -8,11 +8,15 @@
 
 pub(crate) mod circleci;
 pub(crate) mod fastly;
+pub(crate) mod otlp;
+
+mod token;
 
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::otlp::{Logs, Metrics, Traces};
+use crate::config::Encoding;
+use crate::otlp::{Logs, Metrics, Signal, Traces};
 
 /// One configured source.
 pub(crate) trait Receiver: Send + Sync {
@@ -33,8 +37,33 @@ pub(crate) trait Receiver: Send + Sync {
     /// Whether the body, as it came over the wire and before any decoding, is from who it claims to be from.
     fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
 
-    /// What the decoded body holds. Bad input is a value in the answer; reading never fails as a whole.
+    /// What the decoded body holds. Bad input is a value in the answer; reading never fails as a whole. It goes by the
+    /// bytes alone, so that it can be done again when nothing else is known any more.
     fn read(&self, body: &Bytes) -> Reading;
+
+    /// Takes a decoded body that has just come: what is to be kept of it, and what it holds. Where bytes alone do not
+    /// tell how they are to be read, what is kept is another form of the body: one that [`read`](Self::read) gives the
+    /// same for.
+    fn receive(&self, body: &Bytes, _encoding: Encoding) -> Received {
+        Received { kept: body.clone(), reading: self.read(body) }
+    }
+}
+
+/// The kinds of receivers; the sender of each is answered in its own way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Fastly,
+    CircleCi,
+    /// One receiver in the configuration, and one path for each signal.
+    Otlp(Signal),
+}
+
+/// A body that has just come.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// What the queue keeps.
+    pub(crate) kept: Bytes,
+    pub(crate) reading: Reading,
 }
 
 /// A sender that is turned away. The reason is for the sender and names no secret and no expected value.
@@ -57,7 +86,7 @@ pub(crate) struct Reading {
     pub(crate) event: Option<WebhookEvent>,
 }
 
-/// One accepted line of a batch, or one webhook.
+/// One accepted line of a batch, one webhook, or one OTLP request.
 #[derive(Debug)]
 pub(crate) struct Item {
     /// Where it began in the body; 1 is the first line.
@@ -67,6 +96,17 @@ pub(crate) struct Item {
     pub(crate) metrics: Option<Metrics>,
     /// What was mended to make it valid; empty for a line that was valid as it came.
     pub(crate) repairs: Vec<Repair>,
+    pub(crate) passage: Passage,
+}
+
+/// Whether spans and log records wait for each other on their way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Passage {
+    /// Log records that name a span become its events.
+    #[default]
+    Joined,
+    /// Everything leaves as what it came as, and at once.
+    Straight,
 }
 
 /// A line, or one span or log record of a line, that cannot go on.
@@ -119,6 +159,19 @@ pub(crate) enum Repair {
     ValueType,
     /// A span link without valid ids, which Collectors refuse the whole request for.
     InvalidLink,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// The part of the receiver's id before the slash.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Fastly => "fastly",
+            Self::CircleCi => "circleci",
+            Self::Otlp(_) => "otlp",
+        }
+    }
 }
 
 impl WebhookEvent {

@@ -22,10 +22,11 @@ use tracing::warn;
 
 use self::account::Account;
 use self::seen::SeenEvents;
+use crate::config::Encoding;
 use crate::otlp::Signal;
 use crate::processor::Work;
 use crate::queue::{OfferError, Offered, Origin, Queue, QueueState, Record, Stored, Taken};
-use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Unauthorized};
+use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
@@ -46,8 +47,7 @@ pub(crate) struct Relay {
 
 /// A configured receiver in the registry.
 pub(crate) struct Instance {
-    /// `fastly`, `circleci`: the part of the id before the slash.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) receiver: Box<dyn Receiver>,
 }
 
@@ -90,13 +90,13 @@ impl Relay {
         self.receivers.iter().position(|instance| instance.receiver.path() == path).map(ReceiverIndex)
     }
 
-    /// The first configured receiver of a kind (`fastly`, `circleci`), for `POST /`.
-    pub(crate) fn receiver_of_kind(&self, kind: &str) -> Option<ReceiverIndex> {
+    /// The first configured receiver of a kind, for `POST /`.
+    pub(crate) fn receiver_of_kind(&self, kind: Kind) -> Option<ReceiverIndex> {
         self.receivers.iter().position(|instance| instance.kind == kind).map(ReceiverIndex)
     }
 
-    /// The kind of a receiver: `fastly`, `circleci`.
-    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> &'static str {
+    /// The kind of a receiver.
+    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> Kind {
         self.receivers[receiver.0].kind
     }
 
@@ -119,18 +119,25 @@ impl Relay {
 
     /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
     /// is when the sender hangs up.
-    pub(crate) async fn receive(self: &Arc<Self>, receiver: ReceiverIndex, body: Bytes) -> Answer {
-        let story = tokio::spawn(Arc::clone(self).take(receiver, body));
+    pub(crate) async fn receive(
+        self: &Arc<Self>,
+        receiver: ReceiverIndex,
+        encoding: Encoding,
+        body: Bytes,
+    ) -> Answer {
+        let story = tokio::spawn(Arc::clone(self).take(receiver, encoding, body));
         match story.await {
             Ok(answer) => answer,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
     }
 
-    async fn take(self: Arc<Self>, index: ReceiverIndex, body: Bytes) -> Answer {
+    async fn take(self: Arc<Self>, index: ReceiverIndex, encoding: Encoding, body: Bytes) -> Answer {
         let received = now();
-        let reading = self.read(index, &body).await;
-        let account = Account::new(&self.metrics, self.receiver(index).id(), &reading, body.len());
+        let size_bytes = body.len();
+        let Received { kept: body, reading } =
+            self.in_place_or_aside(index, body, move |receiver, body| receiver.receive(body, encoding)).await;
+        let account = Account::new(&self.metrics, self.receiver(index).id(), &reading, size_bytes);
         if let Some(reason) = reading.ignored {
             self.keep_rejected(index, received, &body, &reading).await;
             account.webhook(WebhookOutcome::Ignored);
@@ -178,12 +185,18 @@ impl Relay {
         }
     }
 
-    async fn read(self: &Arc<Self>, index: ReceiverIndex, body: &Bytes) -> Reading {
+    /// Lets a receiver read a body: here, or on a thread for work that takes its time.
+    async fn in_place_or_aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        index: ReceiverIndex,
+        body: Bytes,
+        read: impl FnOnce(&dyn Receiver, &Bytes) -> T + Send + 'static,
+    ) -> T {
         if body.len() <= READ_IN_PLACE_BYTES {
-            return self.receiver(index).read(body);
+            return read(self.receiver(index), &body);
         }
-        let (relay, body) = (Arc::clone(self), body.clone());
-        match spawn_blocking(move || relay.receiver(index).read(&body)).await {
+        let relay = Arc::clone(self);
+        match spawn_blocking(move || read(relay.receiver(index), &body)).await {
             Ok(reading) => reading,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
@@ -237,7 +250,8 @@ impl Relay {
                 continue;
             };
             let index = ReceiverIndex(index);
-            let reading = self.read(index, &record.body).await;
+            let body = record.body.clone();
+            let reading = self.in_place_or_aside(index, body, |receiver, body| receiver.read(body)).await;
             if let Some(id) = &reading.event_id {
                 self.lock_seen().insert(SeenEvents::key(index.0, id), Instant::now());
             }
@@ -274,6 +288,7 @@ impl Relay {
                     let receipt = taken.receipt(Signal::Metrics, metrics.point_count());
                     (metrics, receipt)
                 }),
+                passage: item.passage,
             })
             .collect();
         taken.seal();

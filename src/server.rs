@@ -13,6 +13,8 @@ mod routes;
 
 mod body;
 
+mod dialect;
+
 pub(crate) mod reply;
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::names::name_of;
 use super::units::{format_duration, format_size};
 use super::{
     AuthConfig, CircleCiConfig, Compression, Config, Delivery, Encoding, ExporterConfig, FastlyConfig,
-    LogFormat, LogsConfig, QueueConfig, ReceiversConfig, ServerConfig, SignalOverride, SpanEventsConfig,
-    Storage, Sync, TelemetryConfig, TlsClientConfig, Unmatched,
+    LogFormat, LogsConfig, OtlpConfig, QueueConfig, ReceiversConfig, ServerConfig, SignalOverride,
+    SpanEventsConfig, Storage, Sync, TelemetryConfig, TlsClientConfig, Unmatched,
 };
 
 /// What stands for a secret.
@@ -61,18 +61,24 @@ impl Printer {
         for circleci in &receivers.circleci {
             self.section(&circleci.id, |p| p.circleci(circleci));
         }
+        if let Some(OtlpConfig { auth }) = &receivers.otlp {
+            self.section(OtlpConfig::ID, |p| p.auth(auth.as_ref()));
+        }
     }
 
     fn fastly(&mut self, fastly: &FastlyConfig) {
         self.quoted("path", &fastly.path);
         self.list("service_ids", &fastly.service_ids);
-        if let Some(AuthConfig { header, values }) = &fastly.auth {
-            self.section("auth", |p| {
-                p.quoted("header", header);
-                p.list("values", values.iter().map(|_| REDACTED));
-            });
-        }
+        self.auth(fastly.auth.as_ref());
         self.value("repair", fastly.repair);
+    }
+
+    fn auth(&mut self, auth: Option<&AuthConfig>) {
+        let Some(AuthConfig { header, values }) = auth else { return };
+        self.section("auth", |p| {
+            p.quoted("header", header);
+            p.list("values", values.iter().map(|_| REDACTED));
+        });
     }
 
     fn circleci(&mut self, circleci: &CircleCiConfig) {

@@ -15,6 +15,7 @@ fn environment() -> Environment {
     [
         ("CIRCLECI_HOOK_SECRET", "hunter2"),
         ("FASTLY_TOKEN", "Bearer hunter2"),
+        ("OTLP_TOKEN", "Bearer hunter2"),
         ("YES", "yes"),
         ("PORT", "4000"),
     ]
@@ -99,7 +100,7 @@ fn a_receiver_without_a_value_is_on_and_everything_else_has_its_default() {
 
 #[test]
 fn the_example_is_the_defaults() {
-    let minimal = "receivers: {fastly: , circleci: {secrets: [\"${env:CIRCLECI_HOOK_SECRET}\"]}}\n";
+    let minimal = "receivers: {fastly: , circleci: {secrets: [\"${env:CIRCLECI_HOOK_SECRET}\"]}, otlp: }\n";
     assert_eq!(config(EXAMPLE), config(minimal));
 }
 
@@ -275,6 +276,30 @@ fn named_instances_have_their_own_path_and_keep_the_order_of_the_file() {
 }
 
 #[test]
+fn otlp_is_one_receiver_without_a_path_of_its_own() {
+    assert_eq!(
+        config("receivers: {fastly: }\n").receivers.otlp,
+        None,
+        "off, as any receiver that is not named"
+    );
+    assert_eq!(config("receivers: {otlp: }\n").receivers.otlp, Some(OtlpConfig::default()));
+    let auth =
+        config("receivers: {otlp: {auth: {header: x-key, values: [a, b]}}}\n").receivers.otlp.unwrap().auth;
+    assert_eq!(
+        auth.unwrap(),
+        AuthConfig { header: "x-key".parse().unwrap(), values: vec![Secret::new("a"), Secret::new("b")] }
+    );
+
+    assert!(only_problem("receivers: {otlp: , otlp/b: }\n").contains("receivers.otlp/b: has no names"));
+    assert!(only_problem("receivers: {otlp: {path: /x}}\n").contains("allowed here: auth"));
+    assert!(
+        only_problem("receivers: {otlp: {auth: }}\n")
+            .contains("receivers.otlp.auth.values: needs at least one")
+    );
+    assert!(only_problem("receivers: {oltp: }\n").contains("did you mean \"otlp\"?"));
+}
+
+#[test]
 fn a_configuration_without_receivers_is_a_problem() {
     for yaml in ["server: {}\n", "receivers:\n", "receivers: {}\n"] {
         assert!(only_problem(yaml).contains("no receiver is on"), "{yaml}");
@@ -286,7 +311,6 @@ fn a_configuration_without_receivers_is_a_problem() {
 #[test]
 fn keys_of_other_versions_are_known_but_not_available() {
     for (yaml, key) in [
-        ("receivers: {fastly: , otlp: {}}\n", "receivers.otlp"),
         ("receivers: {fastly: }\nserver: {tls: {cert_file: a}}\n", "server.tls"),
         ("receivers: {fastly: }\ntelemetry: {inspect: true}\n", "telemetry.inspect"),
     ] {
@@ -321,6 +345,7 @@ fn values_that_may_be_secrets_are_never_repeated() {
         "receivers: {fastly: {auth: hunter2}}",
         "receivers: {fastly: {auth: {values: hunter2}}}",
         "receivers: {fastly: {auth: {values: [\"hunter2\\n\"]}}}",
+        "receivers: {otlp: {auth: {values: [{hunter2: }]}}}",
         "receivers: {circleci: {secrets: hunter2}}",
         "receivers: {circleci: {secrets: {hunter2: }}}",
         "receivers: {circleci: {secrets: [\"${env:hunter2 }\"]}}",

@@ -1,6 +1,6 @@
 //! One attempt: measured, its answer read and judged.
 //!
-//! In: a request. Out: an [`Outcome`], never an error: what the stack below fails with is an outcome too. Promises: a
+//! In: a body. Out: an [`Outcome`], never an error: what the stack below fails with is an outcome too. Promises: a
 //! status that came is what counts, whatever becomes of its body. A 200 whose body hangs or breaks off was taken;
 //! sending it again would make it twice.
 
@@ -17,13 +17,15 @@ use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use super::fault;
+use super::otlp_http::host_and_port;
 use super::outage::Outage;
-use super::outcome::{Outcome, meaning_of};
+use super::outcome::{Outcome, hints, meaning_of};
 use super::response;
 use super::retry::retry_after;
-use super::stack::ExportRequest;
+use crate::config::SignalExport;
 use crate::otlp::Signal;
-use crate::telemetry::metrics::{ExportOutcome, Metrics};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::ExportOutcome;
 
 /// The middleware.
 #[derive(Clone)]
@@ -32,11 +34,13 @@ pub(super) struct Attempt<S> {
     judge: Arc<Judge>,
 }
 
-/// Makes outcomes of answers, and counts them.
+/// Makes outcomes of a signal's answers, and counts them.
 pub(super) struct Judge {
+    signal: Signal,
     timeout: Duration,
-    outages: [Outage; Signal::ALL.len()],
-    endpoints: [String; Signal::ALL.len()],
+    /// Host and port.
+    endpoint: String,
+    outage: Outage,
     metrics: Metrics,
     /// For `Retry-After` as a date.
     wall_clock: fn() -> SystemTime,
@@ -50,9 +54,9 @@ impl<S> Attempt<S> {
     }
 }
 
-impl<S, B> Service<ExportRequest> for Attempt<S>
+impl<S, B> Service<Bytes> for Attempt<S>
 where
-    S: Service<ExportRequest, Response = Response<B>, Error = BoxError>,
+    S: Service<Bytes, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
@@ -65,18 +69,17 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: ExportRequest) -> Self::Future {
+    fn call(&mut self, body: Bytes) -> Self::Future {
         let began = Instant::now();
-        let signal = request.signal;
         let judge = Arc::clone(&self.judge);
-        let answer = self.inner.call(request);
+        let answer = self.inner.call(body);
         Box::pin(async move {
             let outcome = match answer.await {
                 Ok(response) => judge.answered(response, began).await,
-                Err(error) => judge.unanswered(signal, &*error),
+                Err(error) => judge.unanswered(&*error),
             };
-            judge.metrics.export_attempt(signal, outcome.label(), began.elapsed());
-            judge.outages[signal as usize].note(&outcome);
+            judge.metrics.export_attempt(judge.signal, outcome.label(), began.elapsed());
+            judge.outage.note(&outcome);
             Ok(outcome)
         })
     }
@@ -86,13 +89,19 @@ where
 
 impl Judge {
     pub(super) fn new(
-        timeout: Duration,
-        endpoints: [String; Signal::ALL.len()],
+        signal: Signal,
+        export: &SignalExport<'_>,
         metrics: Metrics,
         wall_clock: fn() -> SystemTime,
     ) -> Self {
-        let outages = Signal::ALL.map(|signal| Outage::new(signal, endpoints[signal as usize].clone()));
-        Self { timeout, outages, endpoints, metrics, wall_clock }
+        let endpoint = host_and_port(export.endpoint);
+        let outage = Outage::new(signal, endpoint.clone(), hints(signal, export));
+        Self { signal, timeout: export.timeout, endpoint, outage, metrics, wall_clock }
+    }
+
+    /// Of one attempt.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     async fn answered<B>(&self, response: Response<B>, began: Instant) -> Outcome
@@ -108,14 +117,15 @@ impl Judge {
             let partial = response::partial_success(&head.headers, &body);
             return Outcome::of_response(head.status, String::new(), None, partial);
         }
+        self.outage.refused(head.status);
         let reason = refusal(head.status, &head.headers, &body);
         let retry_after = retry_after(&head.headers, (self.wall_clock)());
         Outcome::of_response(head.status, reason, retry_after, None)
     }
 
     /// No status came: nothing is known about the data, so it is sent again.
-    fn unanswered(&self, signal: Signal, error: &(dyn std::error::Error + 'static)) -> Outcome {
-        let reason = fault::describe(&self.endpoints[signal as usize], self.timeout, error);
+    fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> Outcome {
+        let reason = fault::describe(&self.endpoint, self.timeout, error);
         Outcome::Retryable { reason, retry_after: None }
     }
 }

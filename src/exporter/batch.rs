@@ -4,8 +4,8 @@
 //! into a model or printed again; a merged body is the concatenated elements of the exports' arrays, byte for byte.
 //! Leaves to others: the clock, compression, sending.
 
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, iter};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -21,10 +21,12 @@ const ENVELOPE_BYTES: u64 = 22;
 /// When `timeout` is beyond what a clock can count; a batch is full long before.
 const FAR_FUTURE: Duration = Duration::from_secs(365 * 86_400);
 
-/// Exports of one signal that leave in one request. Never empty.
+/// Exports of one signal that leave in one request.
 #[derive(Debug)]
 pub(super) struct Batch {
-    events: Vec<Event>,
+    /// Apart from the others: a batch is never empty, and one that is a single export needs no list.
+    first: Event,
+    others: Vec<Event>,
 }
 
 /// What a batch is split down to: one line or webhook.
@@ -55,42 +57,50 @@ struct Open {
 impl Batch {
     /// A request of its own.
     pub(super) fn single(export: Export) -> Self {
-        Self { events: vec![Event { export, elements: Bytes::new() }] }
+        Self::of(Event { export, elements: Bytes::new() })
+    }
+
+    fn of(first: Event) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    fn events(&self) -> impl Iterator<Item = &Event> {
+        iter::once(&self.first).chain(&self.others)
     }
 
     pub(super) fn signal(&self) -> Signal {
-        self.events[0].export.signal
+        self.first.export.signal
     }
 
     pub(super) fn items(&self) -> u64 {
-        self.events.iter().map(|event| u64::from(event.export.items)).sum()
+        self.events().map(|event| u64::from(event.export.items)).sum()
     }
 
     pub(super) fn exports(self) -> impl Iterator<Item = Export> {
-        self.events.into_iter().map(|event| event.export)
+        iter::once(self.first).chain(self.others).map(|event| event.export)
     }
 
     /// The two halves, or the batch itself when it is one event.
     pub(super) fn split(mut self) -> Result<[Self; 2], Self> {
-        if self.events.len() == 1 {
-            return Err(self);
+        let mut second = self.others.split_off(self.others.len() / 2).into_iter();
+        match second.next() {
+            None => Err(self),
+            Some(first) => Ok([self, Self { first, others: second.collect() }]),
         }
-        let second = self.events.split_off(self.events.len() / 2);
-        Ok([self, Self { events: second }])
     }
 
     /// The request as JSON: an export that is alone leaves as the bytes that it is.
     pub(super) fn json(&self) -> Bytes {
-        if let [alone] = self.events.as_slice() {
-            return alone.export.json.clone();
+        if self.others.is_empty() {
+            return self.first.export.json.clone();
         }
-        let elements_bytes: usize = self.events.iter().map(|event| event.elements.len() + 1).sum();
+        let elements_bytes: usize = self.events().map(|event| event.elements.len() + 1).sum();
         let mut json = BytesMut::with_capacity(elements_bytes + ENVELOPE_BYTES as usize);
         json.put_slice(b"{\"");
         json.put_slice(array_key(self.signal()).as_bytes());
         json.put_slice(b"\":[");
         let mut separator: &[u8] = b"";
-        for event in self.events.iter().filter(|event| !event.elements.is_empty()) {
+        for event in self.events().filter(|event| !event.elements.is_empty()) {
             json.put_slice(separator);
             json.put_slice(&event.elements);
             separator = b",";
@@ -115,27 +125,26 @@ impl Batcher {
         };
         let items = (export.items as usize).max(1);
         let bytes = elements.len() as u64 + 1;
-        let open = &mut self.open[export.signal as usize];
+        let place = &mut self.open[export.signal as usize];
+        let event = Event { export, elements };
 
-        if let Some(full) = open.take_if(|open| {
-            open.items.saturating_add(items) > self.limits.max_events
-                || open.bytes + bytes > self.limits.max_bytes
-        }) {
-            ready(full.batch);
-        }
-        let filling = open.get_or_insert_with(|| Open {
-            batch: Batch { events: Vec::new() },
-            items: 0,
-            bytes: ENVELOPE_BYTES,
-            due: now.checked_add(self.limits.timeout).unwrap_or_else(|| now + FAR_FUTURE),
-        });
-        filling.batch.events.push(Event { export, elements });
-        filling.items += items;
-        filling.bytes += bytes;
-        if let Some(full) =
-            open.take_if(|open| open.items >= self.limits.max_events || open.bytes >= self.limits.max_bytes)
-        {
-            ready(full.batch);
+        let mut open = match place.take() {
+            Some(mut open) if open.has_room(&self.limits, items, bytes) => {
+                open.batch.others.push(event);
+                open
+            }
+            full => {
+                full.into_iter().for_each(|open| ready(open.batch));
+                let due = now.checked_add(self.limits.timeout).unwrap_or_else(|| now + FAR_FUTURE);
+                Open { batch: Batch::of(event), items: 0, bytes: ENVELOPE_BYTES, due }
+            }
+        };
+        open.items += items;
+        open.bytes += bytes;
+        if open.has_room(&self.limits, 1, 1) {
+            *place = Some(open);
+        } else {
+            ready(open.batch);
         }
     }
 
@@ -160,6 +169,14 @@ impl Batcher {
             .filter_map(|open| open.take_if(|open| condition(open)))
             .map(|open| open.batch)
             .for_each(ready);
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn has_room(&self, limits: &BatchConfig, items: usize, bytes: u64) -> bool {
+        self.items.saturating_add(items) <= limits.max_events && self.bytes + bytes <= limits.max_bytes
     }
 }
 

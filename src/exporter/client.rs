@@ -1,7 +1,7 @@
 //! The HTTP client: pooled HTTP/1.1 connections, plain or TLS.
 //!
-//! In: the configuration. Out: a client whose connections are shared by all exports. Certificates are read here,
-//! at the start, and only when an endpoint is https.
+//! In: where each signal goes and how. Out: a client for each; signals with the same TLS share one and its
+//! connections. Certificates are read here, at the start, and only for an endpoint that is https.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
 use http::uri::Scheme;
 use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
@@ -20,7 +19,9 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::{ExporterConfig, TlsClientConfig};
+use super::ExporterError;
+use crate::config::{SignalExport, TlsClientConfig};
+use crate::otlp::Signal;
 
 /// Shorter than a Collector keeps an idle connection (60 s), so that it is us who close it: a request on a
 /// connection that the other side is closing would have to be sent again.
@@ -31,54 +32,84 @@ pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    #[error("exporters.otlp_http: cannot read {key} {}", path.display())]
+    #[error("cannot read {key} {}", path.display())]
     Read {
         key: &'static str,
         path: PathBuf,
         #[source]
         source: pem::Error,
     },
-    #[error("exporters.otlp_http: {key} {} holds no usable certificate", path.display())]
+    #[error("{key} {} holds no usable certificate", path.display())]
     NoCertificate { key: &'static str, path: PathBuf },
-    #[error("exporters.otlp_http: tls.cert_file and tls.key_file belong together, but {missing} is not set")]
+    #[error("tls.cert_file and tls.key_file belong together, but {missing} is not set")]
     Incomplete { missing: &'static str },
-    #[error(
-        "exporters.otlp_http: the system has no root certificates: install its ca-certificates package, or set \
-         tls.ca_file"
-    )]
+    #[error("the system has no root certificates: install its ca-certificates package, or set tls.ca_file")]
     NoRoots(#[source] io::Error),
-    #[error("exporters.otlp_http: the client certificate (tls.cert_file, tls.key_file) cannot be used")]
+    #[error("the client certificate (tls.cert_file, tls.key_file) cannot be used")]
     Client(#[source] rustls::Error),
-    #[error("exporters.otlp_http: TLS cannot be set up")]
+    #[error("the TLS library has no protocol version")]
     Provider(#[source] rustls::Error),
 }
 
-/// A client for these endpoints.
-pub(super) fn client(config: &ExporterConfig, endpoints: &[&Uri]) -> Result<HttpClient, TlsError> {
-    let mut tcp = HttpConnector::new();
-    tcp.set_nodelay(true);
-    // the TLS connector above it takes care of https
-    tcp.enforce_http(false);
-    // An attempt has its own time-out; this one ends connections that were begun for one and outlived it.
-    tcp.set_connect_timeout(Some(config.timeout).filter(|timeout| !timeout.is_zero()));
+/// What the connections of all clients have in common.
+struct Connections {
+    /// Longer than any attempt: an attempt has its own time-out, and this one ends connections that were begun for
+    /// one and outlived it.
+    connect_timeout: Duration,
+    max_idle: usize,
+}
 
-    let uses_tls = endpoints.iter().any(|uri| uri.scheme() == Some(&Scheme::HTTPS));
-    let tls = tls_config(uses_tls.then_some(&config.tls))?;
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        // Not h2: the pool holds one h2 connection, and when that dies in silence every export times out on it
-        // until the kernel gives up. A dead HTTP/1.1 connection costs one attempt.
-        .enable_http1()
-        .wrap_connector(tcp);
+/// A client for each signal. `max_idle` connections are kept to each address when nothing is sent.
+pub(super) fn clients(
+    exports: &[SignalExport<'_>; Signal::ALL.len()],
+    max_idle: usize,
+) -> Result<[HttpClient; Signal::ALL.len()], ExporterError> {
+    let connect_timeout = exports.iter().map(|export| export.timeout).max().unwrap_or(Duration::MAX);
+    let connections = Connections { connect_timeout, max_idle };
+    let mut built: Vec<(Option<&TlsClientConfig>, HttpClient)> = Vec::new();
+    let [traces, logs, metrics] = Signal::ALL.map(|signal| -> Result<_, ExporterError> {
+        let tls = tls_of(&exports[signal as usize]);
+        if let Some((_, client)) = built.iter().find(|(other, _)| *other == tls) {
+            return Ok(client.clone());
+        }
+        let client = connections.client(tls).map_err(|source| ExporterError::Tls { signal, source })?;
+        built.push((tls, client.clone()));
+        Ok(client)
+    });
+    Ok([traces?, logs?, metrics?])
+}
 
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(config.max_in_flight.max(1))
-        // a request that was not sent because its idle connection had just been closed goes out on another one
-        .retry_canceled_requests(true)
-        .build(connector))
+/// Nothing when the endpoint is plain http.
+fn tls_of<'a>(export: &'a SignalExport<'_>) -> Option<&'a TlsClientConfig> {
+    (export.endpoint.scheme() == Some(&Scheme::HTTPS)).then_some(&export.tls)
+}
+
+// === impl Connections ===
+
+impl Connections {
+    fn client(&self, tls: Option<&TlsClientConfig>) -> Result<HttpClient, TlsError> {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        // the TLS connector above it takes care of https
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(self.connect_timeout));
+
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls_config(tls)?)
+            .https_or_http()
+            // Not h2: the pool holds one h2 connection, and when that dies in silence every export times out on it
+            // until the kernel gives up. A dead HTTP/1.1 connection costs one attempt.
+            .enable_http1()
+            .wrap_connector(tcp);
+
+        Ok(Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(self.max_idle)
+            // a request that was not sent because its idle connection had just been closed goes out on another one
+            .retry_canceled_requests(true)
+            .build(connector))
+    }
 }
 
 /// Without TLS in use no file and no system store is touched: a container without roots can still speak http.

@@ -148,14 +148,13 @@ where
     S: Service<Batch, Response = Option<[Batch; 2]>, Error = Infallible>,
 {
     let mut next = Some(first);
+    // of a batch that was refused; each is dealt with before the lane's next
+    let mut halves = Vec::new();
     while let Some(batch) = next {
-        let mut left = vec![batch];
-        while let Some(batch) = left.pop() {
-            let Ok(ready) = sender.ready().await;
-            let Ok(halves) = ready.call(batch).await;
-            left.extend(halves.into_iter().flatten().rev());
-        }
-        next = place.0.state().waiting.pop_front();
+        let Ok(ready) = sender.ready().await;
+        let Ok(refused) = ready.call(batch).await;
+        halves.extend(refused.into_iter().flatten().rev());
+        next = halves.pop().or_else(|| place.0.state().waiting.pop_front());
     }
 }
 

@@ -10,23 +10,25 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use tower::{Service, ServiceExt};
-use tracing::warn;
 
 use super::batch::Batch;
 use super::encode::Encoder;
+use super::losses::Losses;
 use super::outcome::Outcome;
 use super::response::{PartialSuccess, printable};
-use super::stack::{ExportRequest, SendExports};
+use super::stack::SendExports;
 use super::{RejectSink, RejectedExport};
+use crate::config::ExporterConfig;
 use crate::otlp::Signal;
 use crate::queue::Settled;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 
 /// The middleware.
 #[derive(Clone)]
 pub(super) struct Observe<S> {
-    inner: S,
-    encoder: Encoder,
+    /// One for each signal.
+    encoders: [Encoder; Signal::ALL.len()],
+    stacks: Arc<[S; Signal::ALL.len()]>,
     books: Arc<Books>,
 }
 
@@ -34,13 +36,24 @@ pub(super) struct Observe<S> {
 pub(super) struct Books {
     metrics: Metrics,
     rejects: Arc<dyn RejectSink>,
+    losses: Losses,
 }
 
 // === impl Observe ===
 
 impl<S> Observe<S> {
-    pub(super) fn new(inner: S, encoder: Encoder, metrics: Metrics, rejects: Arc<dyn RejectSink>) -> Self {
-        Self { inner, encoder, books: Arc::new(Books { metrics, rejects }) }
+    pub(super) fn new(
+        stacks: [S; Signal::ALL.len()],
+        config: &ExporterConfig,
+        metrics: Metrics,
+        rejects: Arc<dyn RejectSink>,
+    ) -> Self {
+        let encoders = Signal::ALL.map(|signal| Encoder::new(signal, &config.of(signal)));
+        Self {
+            encoders,
+            stacks: Arc::new(stacks),
+            books: Arc::new(Books { metrics, rejects, losses: Losses::default() }),
+        }
     }
 }
 
@@ -58,12 +71,14 @@ where
     }
 
     fn call(&mut self, batch: Batch) -> Self::Future {
-        let (inner, encoder, books) = (self.inner.clone(), self.encoder, Arc::clone(&self.books));
+        let signal = batch.signal();
+        let encoder = self.encoders[signal as usize];
+        let stack = self.stacks[signal as usize].clone();
+        let books = Arc::clone(&self.books);
         Box::pin(async move {
-            let signal = batch.signal();
             // not in a layer of its own: an encoding that fails is one more way for an export to end
-            let outcome = match encoder.body(signal, batch.json()).await {
-                Ok(body) => inner.oneshot(ExportRequest { signal, body }).await?,
+            let outcome = match encoder.body(batch.json()).await {
+                Ok(body) => stack.oneshot(body).await?,
                 Err(error) => Outcome::Permanent { reason: printable(&error.to_string()) },
             };
             Ok(books.close(batch, outcome))
@@ -97,7 +112,7 @@ impl Books {
         self.metrics.sent(signal, count(items - rejected));
         if let Some(partial) = partial {
             self.metrics.send_failed(signal, count(rejected));
-            warn_of(signal, items, &partial);
+            self.losses.partial(signal, items, &partial);
         }
         for (receipt, fate) in batch.exports().flat_map(|export| export.receipts) {
             receipt.settle(fate);
@@ -108,24 +123,14 @@ impl Books {
         for export in batch.exports() {
             let (signal, items) = (export.signal, export.items);
             self.metrics.send_failed(signal, items);
-            self.rejects.reject(RejectedExport { signal, items, json: &export.json, reason });
+            let rejected = RejectedExport { signal, items, json: &export.json, reason };
+            self.losses.rejected(rejected);
+            self.rejects.reject(rejected);
             for (receipt, _) in export.receipts {
                 receipt.settle(Settled::Rejected);
             }
         }
     }
-}
-
-fn warn_of(signal: Signal, items: u64, partial: &PartialSuccess) {
-    let (signal, rejected) = (signal.as_str(), partial.rejected_items);
-    let message = partial.message.as_str();
-    warn!(
-        signal,
-        items,
-        rejected,
-        reason = message,
-        "downstream took only a part of an export, or has a warning"
-    );
 }
 
 fn count(items: u64) -> u32 {

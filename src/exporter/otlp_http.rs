@@ -1,58 +1,25 @@
-//! OTLP/HTTP: where each signal goes and what every request carries.
+//! OTLP/HTTP: where a signal goes and what every request carries.
 //!
-//! In: [`ExportRequest`]s. Out: POSTs. Promises: the URL's path and query are kept as configured; user information in
-//! it becomes an `authorization` header and is shown nowhere; the body's own headers cannot be configured away.
-
-mod basic_auth;
+//! In: bodies. Out: POSTs. Promises: the URL's path and query are kept as configured. Leaves to others: user
+//! information in a URL, which the configuration makes a header of, and headers that only the relay may write, which
+//! it refuses.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper_util::client::legacy::{Error as ClientError, ResponseFuture};
 use tower::Service;
 
-use super::client::{self, HttpClient, TlsError};
-use super::stack::ExportRequest;
-use crate::config::{Compression, Encoding, ExporterConfig};
+use super::ExporterError;
+use super::client::{self, HttpClient};
+use crate::config::{Compression, Encoding, ExporterConfig, SignalExport};
 use crate::otlp::Signal;
 
-use basic_auth::basic_authorization;
-
 const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
-/// Headers that describe the body or the connection. They are ours: a configured one would contradict what is sent.
-const OWN_HEADERS: [HeaderName; 7] = [
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::TE,
-];
-
-/// Where one signal goes and what its requests carry.
-#[derive(Debug, Clone)]
-struct Target {
-    uri: Uri,
-    headers: HeaderMap,
-    /// Host and port, for the log.
-    endpoint: String,
-}
-
-/// Why requests could not be sent at all.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TargetError {
-    #[error("exporters.otlp_http: the {signal} endpoint must begin with http:// or https://")]
-    Scheme { signal: Signal },
-    #[error("exporters.otlp_http: the {signal} endpoint names no host")]
-    Host { signal: Signal },
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
 
 /// The innermost service: one POST, answered when the head of the response is there.
 #[derive(Clone)]
@@ -63,46 +30,53 @@ pub(super) struct Post {
 
 struct Shared {
     client: HttpClient,
-    targets: [Target; Signal::ALL.len()],
+    target: Target,
+}
+
+/// Where a signal goes and what its requests carry.
+#[derive(Debug, Clone)]
+struct Target {
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+/// One for each signal. Reads certificates; connects to nothing yet.
+pub(super) fn posts(config: &ExporterConfig) -> Result<[Post; Signal::ALL.len()], ExporterError> {
+    let exports = Signal::ALL.map(|signal| config.of(signal));
+    let clients = client::clients(&exports, config.max_in_flight)?;
+    let [traces, logs, metrics] = Signal::ALL.map(|signal| -> Result<_, ExporterError> {
+        let client = clients[signal as usize].clone();
+        let target = Target::new(signal, &exports[signal as usize])?;
+        Ok(Post { shared: Arc::new(Shared { client, target }) })
+    });
+    Ok([traces?, logs?, metrics?])
+}
+
+/// What the log shows of an address. Not its path, which may be a secret of the vendor's.
+pub(super) fn host_and_port(address: &Uri) -> String {
+    let default_port = if address.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    let port = address.port_u16().unwrap_or(default_port);
+    format!("{}:{port}", address.host().unwrap_or_default())
 }
 
 // === impl Target ===
 
 impl Target {
-    fn new(signal: Signal, config: &ExporterConfig) -> Result<Self, TargetError> {
-        let (address, signal_headers) = match signal {
-            Signal::Traces => (&config.traces_endpoint, &config.signal_headers.traces),
-            Signal::Logs => (&config.logs_endpoint, &config.signal_headers.logs),
-            Signal::Metrics => (&config.metrics_endpoint, &config.signal_headers.metrics),
-        };
-        let default_port = match address.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => 80,
-            Some(scheme) if *scheme == Scheme::HTTPS => 443,
-            _ => return Err(TargetError::Scheme { signal }),
-        };
-        let no_host = || TargetError::Host { signal };
-        let host = address.host().filter(|host| !host.is_empty()).ok_or_else(no_host)?;
-        let authority = match address.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        };
+    fn new(signal: Signal, export: &SignalExport<'_>) -> Result<Self, ExporterError> {
+        let address = export.endpoint;
+        let is_http = address.scheme().is_some_and(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme));
+        let host = address.authority().filter(|_| is_http).map(|authority| authority.as_str());
+        let host = host.and_then(|host| HeaderValue::from_str(host).ok());
 
         let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| no_host())?);
+        headers.insert(header::HOST, host.ok_or(ExporterError::Address { signal })?);
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        if let Some(authorization) = address.authority().and_then(basic_authorization) {
-            headers.insert(header::AUTHORIZATION, authorization);
+        headers.extend(export.headers.clone());
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(export.encoding)));
+        if let Some(coding) = content_encoding(export.compression) {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
-        for (name, value) in config.headers.iter().chain(signal_headers.iter()) {
-            headers.insert(name, value.clone());
-        }
-        describe_body(&mut headers, config);
-
-        let mut parts = address.clone().into_parts();
-        parts.authority = Some(authority.parse().map_err(|_| no_host())?);
-        let uri = Uri::from_parts(parts).map_err(|_| no_host())?;
-        let endpoint = format!("{host}:{}", address.port_u16().unwrap_or(default_port));
-        Ok(Self { uri, headers, endpoint })
+        Ok(Self { uri: address.clone(), headers })
     }
 
     fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
@@ -114,40 +88,24 @@ impl Target {
     }
 }
 
-fn describe_body(headers: &mut HeaderMap, config: &ExporterConfig) {
-    for own in OWN_HEADERS {
-        headers.remove(own);
-    }
-    let content_type = match config.encoding {
+fn content_type(encoding: Encoding) -> &'static str {
+    match encoding {
         Encoding::Json => "application/json",
         Encoding::Protobuf => "application/x-protobuf",
-    };
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    let content_encoding = match config.compression {
-        Compression::None => return,
-        Compression::Gzip => "gzip",
-        Compression::Zstd => "zstd",
-    };
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(content_encoding));
+    }
+}
+
+fn content_encoding(compression: Compression) -> Option<&'static str> {
+    match compression {
+        Compression::None => None,
+        Compression::Gzip => Some("gzip"),
+        Compression::Zstd => Some("zstd"),
+    }
 }
 
 // === impl Post ===
 
-impl Post {
-    pub(super) fn new(config: &ExporterConfig) -> Result<Self, TargetError> {
-        let [traces, logs, metrics] = Signal::ALL.map(|signal| Target::new(signal, config));
-        let targets = [traces?, logs?, metrics?];
-        let client = client::client(config, &targets.each_ref().map(|target| &target.uri))?;
-        Ok(Self { shared: Arc::new(Shared { client, targets }) })
-    }
-
-    /// Host and port for each signal.
-    pub(super) fn endpoints(&self) -> [String; Signal::ALL.len()] {
-        self.shared.targets.each_ref().map(|target| target.endpoint.clone())
-    }
-}
-
-impl Service<ExportRequest> for Post {
+impl Service<Bytes> for Post {
     type Response = Response<hyper::body::Incoming>;
     type Error = ClientError;
     type Future = ResponseFuture;
@@ -156,75 +114,66 @@ impl Service<ExportRequest> for Post {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: ExportRequest) -> ResponseFuture {
-        let Shared { client, targets } = &*self.shared;
-        client.request(targets[request.signal as usize].request(request.body))
+    fn call(&mut self, body: Bytes) -> ResponseFuture {
+        let Shared { client, target } = &*self.shared;
+        client.request(target.request(body))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::super::tests::config_for;
     use super::*;
 
-    fn target(address: &str, adjust: impl FnOnce(&mut ExporterConfig)) -> Target {
+    fn target(address: &str, adjust: impl FnOnce(&mut ExporterConfig)) -> Result<Target, ExporterError> {
         let mut config = config_for("http://localhost:4318");
         config.traces_endpoint = address.parse().unwrap();
         adjust(&mut config);
-        Target::new(Signal::Traces, &config).unwrap()
+        Target::new(Signal::Traces, &config.of(Signal::Traces))
     }
 
     #[test]
-    fn user_information_becomes_a_header_and_is_shown_nowhere() {
-        let target = target("https://me:p%40ss%2@collector.example/otlp/v1/traces?x=1", |_| {});
-        assert_eq!(target.headers["authorization"], "Basic bWU6cEBzcyUy");
-        assert_eq!(target.uri, "https://collector.example/otlp/v1/traces?x=1");
-        assert_eq!(target.headers["host"], "collector.example");
-        assert_eq!(target.endpoint, "collector.example:443");
-        assert!(!format!("{target:?}").contains("bWU6"), "{target:?}");
+    fn the_address_is_kept_and_host_has_its_port_only_when_it_was_written() {
+        for (address, host, shown) in [
+            ("https://collector.example/otlp//v1/?x=1", "collector.example", "collector.example:443"),
+            ("http://collector.example/", "collector.example", "collector.example:80"),
+            ("http://[::1]:4318/v1/traces", "[::1]:4318", "[::1]:4318"),
+        ] {
+            let target = target(address, |_| {}).unwrap();
+            assert_eq!(target.uri, address);
+            assert_eq!(target.headers["host"], host);
+            assert_eq!(host_and_port(&target.uri), shown);
+        }
     }
 
     #[test]
-    fn host_keeps_a_port_that_is_there_and_an_ipv6_address_its_brackets() {
-        let target = target("http://[::1]:4318/v1/traces", |_| {});
-        assert_eq!(target.headers["host"], "[::1]:4318");
-        assert_eq!(target.endpoint, "[::1]:4318");
-    }
-
-    #[test]
-    fn a_signal_s_own_headers_win_and_the_body_s_cannot_be_configured_away() {
-        let target = target("http://u:p@localhost:4318/v1/traces", |config| {
-            for (name, value) in [
-                ("x-tenant", "all"),
-                ("authorization", "Bearer t"),
-                ("content-type", "text/plain"),
-                ("content-length", "0"),
-                ("transfer-encoding", "chunked"),
-            ] {
+    fn configured_headers_replace_those_that_are_not_about_the_body() {
+        let target = target("http://localhost:4318/v1/traces", |config| {
+            for (name, value) in [("user-agent", "fleet/2"), ("host", "inside.example"), ("x-tenant", "a")] {
                 config.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
-            config
-                .signal_headers
-                .traces
-                .insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("traces"));
             config.compression = Compression::Zstd;
         });
-        assert_eq!(target.headers["x-tenant"], "traces");
-        assert_eq!(target.headers["authorization"], "Bearer t");
-        assert_eq!(target.headers["content-type"], "application/json");
-        assert_eq!(target.headers["content-encoding"], "zstd");
-        assert_eq!(target.headers["user-agent"], USER_AGENT);
-        assert!(!target.headers.contains_key("content-length"));
-        assert!(!target.headers.contains_key("transfer-encoding"));
+        let headers = target.unwrap().headers;
+        for (name, value) in [
+            ("user-agent", "fleet/2"),
+            ("host", "inside.example"),
+            ("x-tenant", "a"),
+            ("content-type", "application/json"),
+            ("content-encoding", "zstd"),
+        ] {
+            assert_eq!(headers[name], value);
+        }
+        assert_eq!(headers.len(), 5);
     }
 
     #[test]
     fn an_address_that_cannot_work_fails_the_start() {
         for address in ["localhost:4318", "/v1/traces", "ftp://localhost/v1/traces"] {
-            let mut config = config_for("http://localhost:4318");
-            config.traces_endpoint = address.parse().unwrap();
-            let error = Target::new(Signal::Traces, &config).unwrap_err();
-            assert!(matches!(error, TargetError::Scheme { .. }), "{address}: {error}");
+            let error = target(address, |_| {}).unwrap_err();
+            assert!(matches!(error, ExporterError::Address { signal: Signal::Traces }), "{address}: {error}");
         }
     }
 }

@@ -1,18 +1,25 @@
-//! What the log says about a downstream that does not take data: once when it begins, a reminder a minute, once
-//! when it is over. Never once per attempt.
+//! What the log says about a downstream that does not take data. Never once per attempt.
+//!
+//! In: how attempts end. Out: lines. An outage is told when it begins, once a minute while it lasts and when it is
+//! over. A refusal that is the configuration's fault is told with what to mend, once, and again after an hour for a
+//! log that was rotated meanwhile.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::outcome::Outcome;
 use crate::otlp::Signal;
 
 /// Between two lines about the same endpoint, also when it fails and recovers every second.
 const REMINDER: Duration = Duration::from_secs(60);
+
+/// Between two lines about the same fault of the configuration.
+const HINT_REMINDER: Duration = Duration::from_secs(3600);
 
 /// The state of one signal's endpoint.
 pub(super) struct Outage {
@@ -22,6 +29,14 @@ pub(super) struct Outage {
     /// Whether there is anything to end, so that success costs no lock.
     failing: AtomicBool,
     streak: Mutex<Streak>,
+    hints: Vec<Hint>,
+}
+
+/// What is to be mended when this status comes.
+struct Hint {
+    status: StatusCode,
+    text: String,
+    last_line: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -43,8 +58,15 @@ enum Line {
 // === impl Outage ===
 
 impl Outage {
-    pub(super) fn new(signal: Signal, endpoint: String) -> Self {
-        Self { signal, endpoint, failing: AtomicBool::new(false), streak: Mutex::default() }
+    pub(super) fn new(
+        signal: Signal,
+        endpoint: String,
+        hints: impl IntoIterator<Item = (StatusCode, String)>,
+    ) -> Self {
+        let hints =
+            hints.into_iter().map(|(status, text)| Hint { status, text, last_line: Mutex::default() });
+        let hints = hints.collect();
+        Self { signal, endpoint, failing: AtomicBool::new(false), streak: Mutex::default(), hints }
     }
 
     /// An attempt has ended. An answer that refuses the data for good shows a downstream that works.
@@ -52,6 +74,16 @@ impl Outage {
         match outcome {
             Outcome::Throttled { reason, .. } | Outcome::Retryable { reason, .. } => self.failed(reason),
             Outcome::Sent { .. } | Outcome::Permanent { .. } | Outcome::GivenUp { .. } => self.answered(),
+        }
+    }
+
+    /// A refusal came with this status.
+    pub(super) fn refused(&self, status: StatusCode) {
+        let hint = self.hints.iter().find(|hint| hint.status == status);
+        if let Some(hint) = hint.filter(|hint| hint.is_due(Instant::now())) {
+            let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
+            let (status, mend) = (status.as_u16(), hint.text.as_str());
+            error!(signal, endpoint, status, mend, "the configuration does not fit the downstream");
         }
     }
 
@@ -81,6 +113,19 @@ impl Outage {
 
     fn with_streak<T>(&self, with: impl FnOnce(&mut Streak) -> T) -> T {
         with(&mut self.streak.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+// === impl Hint ===
+
+impl Hint {
+    fn is_due(&self, now: Instant) -> bool {
+        let mut last_line = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last_line.is_none_or(|last| now.duration_since(last) >= HINT_REMINDER);
+        if due {
+            *last_line = Some(now);
+        }
+        due
     }
 }
 

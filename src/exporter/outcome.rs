@@ -1,13 +1,16 @@
-//! What an answer of the downstream means for the data.
+//! What an answer of the downstream means for the data, and for the operator.
 //!
-//! In: a status code. Out: whether the data is taken, is to be sent again, or will never be taken. The table is
-//! [`meaning_of`] and nothing else in the program knows it.
+//! In: a status code. Out: whether the data is taken, is to be sent again, or will never be taken; and what is to be
+//! mended when the answer judges the configuration. The tables are [`meaning_of`] and [`hints`]; nothing else in the
+//! program knows them.
 
 use std::time::Duration;
 
 use http::StatusCode;
 
 use super::response::PartialSuccess;
+use crate::config::{Compression, Encoding, SignalExport};
+use crate::otlp::Signal;
 use crate::telemetry::metrics::ExportOutcome;
 
 /// How one attempt ended; after the last attempt, how the export ended.
@@ -37,6 +40,61 @@ pub(super) fn meaning_of(status: StatusCode) -> ExportOutcome {
         // HTTP does not define judges the address, not the data. Asking again loses nothing.
         _ => ExportOutcome::Retryable,
     }
+}
+
+/// What to mend when the downstream refuses with one of these: they judge the address, the credentials or the format,
+/// and so whatever is sent.
+pub(super) fn hints(signal: Signal, export: &SignalExport<'_>) -> [(StatusCode, String); 5] {
+    let (path, address) = (path_of(signal, export), address_keys(signal, export));
+    let credentials = if export.headers.is_empty() {
+        "the downstream wants credentials: set exporters.otlp_http.headers"
+    } else {
+        "the downstream refused the credentials: check exporters.otlp_http.headers"
+    };
+    [
+        (StatusCode::UNAUTHORIZED, credentials.to_owned()),
+        (StatusCode::FORBIDDEN, credentials.to_owned()),
+        (StatusCode::NOT_FOUND, format!("the downstream does not know {path}: check {address}")),
+        (StatusCode::METHOD_NOT_ALLOWED, format!("the downstream takes no POST at {path}: check {address}")),
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, format_hint(export)),
+    ]
+}
+
+/// A path of the vendor's own may be a secret.
+fn path_of(signal: Signal, export: &SignalExport<'_>) -> String {
+    let usual = format!("/v1/{signal}");
+    if export.endpoint.path() == usual {
+        format!("the path {usual}")
+    } else {
+        "the configured path".to_owned()
+    }
+}
+
+/// The keys that the address can have come from.
+fn address_keys(signal: Signal, export: &SignalExport<'_>) -> String {
+    if export.endpoint.path().ends_with(&format!("/v1/{signal}")) {
+        format!("exporters.otlp_http.endpoint, or {signal}_endpoint where that is set")
+    } else {
+        format!("exporters.otlp_http.{signal}_endpoint")
+    }
+}
+
+fn format_hint(export: &SignalExport<'_>) -> String {
+    let (encoding, other) = match export.encoding {
+        Encoding::Json => ("JSON", "protobuf"),
+        Encoding::Protobuf => ("protobuf", "json"),
+    };
+    let coding = match export.compression {
+        Compression::None => {
+            return format!("the downstream takes no {encoding}: set exporters.otlp_http.encoding: {other}");
+        }
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    };
+    format!(
+        "the downstream takes no {encoding} or no {coding}: set exporters.otlp_http.encoding: {other}, or \
+         exporters.otlp_http.compression: none"
+    )
 }
 
 // === impl Outcome ===
@@ -70,7 +128,11 @@ impl Outcome {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
+    use super::super::tests::config_for;
     use super::*;
+    use crate::config::ExporterConfig;
 
     fn statuses_that_mean(meaning: ExportOutcome) -> Vec<u16> {
         (100..600)
@@ -93,6 +155,68 @@ mod tests {
         let mut retried = statuses_that_mean(ExportOutcome::Retryable);
         retried.retain(|&code| code >= 400);
         assert_eq!(retried, [502, 503, 504]);
+    }
+
+    fn hint(status: u16, adjust: impl FnOnce(&mut ExporterConfig)) -> Option<String> {
+        let mut config = config_for("http://collector:4318");
+        adjust(&mut config);
+        let rows = hints(Signal::Traces, &config.of(Signal::Traces));
+        rows.into_iter().find_map(|(row, text)| (row == status).then_some(text))
+    }
+
+    #[test]
+    fn a_refusal_of_the_configuration_says_what_to_mend() {
+        type Adjust = fn(&mut ExporterConfig);
+        let with_headers: Adjust =
+            |config: &mut ExporterConfig| drop(config.headers.insert("x-key", HeaderValue::from_static("k")));
+        let with_path: Adjust = |config: &mut ExporterConfig| {
+            config.traces_endpoint = "https://vendor/s3cret/ingest".parse().unwrap();
+        };
+        let with_protobuf: Adjust = |config: &mut ExporterConfig| config.encoding = Encoding::Protobuf;
+        let with_gzip: Adjust = |config: &mut ExporterConfig| config.compression = Compression::Gzip;
+        let unchanged: Adjust = |_| {};
+        let rows: [(u16, Adjust, &str); 9] = [
+            (401, unchanged, "the downstream wants credentials: set exporters.otlp_http.headers"),
+            (401, with_headers, "the downstream refused the credentials: check exporters.otlp_http.headers"),
+            (403, with_headers, "the downstream refused the credentials: check exporters.otlp_http.headers"),
+            (
+                404,
+                unchanged,
+                "the downstream does not know the path /v1/traces: check exporters.otlp_http.endpoint, or \
+                 traces_endpoint where that is set",
+            ),
+            (
+                404,
+                with_path,
+                "the downstream does not know the configured path: check exporters.otlp_http.traces_endpoint",
+            ),
+            (
+                405,
+                unchanged,
+                "the downstream takes no POST at the path /v1/traces: check exporters.otlp_http.endpoint, or \
+                 traces_endpoint where that is set",
+            ),
+            (415, unchanged, "the downstream takes no JSON: set exporters.otlp_http.encoding: protobuf"),
+            (415, with_protobuf, "the downstream takes no protobuf: set exporters.otlp_http.encoding: json"),
+            (
+                415,
+                with_gzip,
+                "the downstream takes no JSON or no gzip: set exporters.otlp_http.encoding: protobuf, or \
+                 exporters.otlp_http.compression: none",
+            ),
+        ];
+        for (status, adjust, expected) in rows {
+            assert_eq!(hint(status, adjust).as_deref(), Some(expected));
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(meaning_of(status), ExportOutcome::Permanent);
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_the_data_has_no_hint() {
+        for status in [200, 400, 408, 413, 422, 429, 500, 501, 503] {
+            assert_eq!(hint(status, |_| {}), None, "{status}");
+        }
     }
 
     #[test]

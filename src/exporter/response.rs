@@ -32,6 +32,8 @@ enum Format {
     Json,
     Protobuf,
     Text,
+    /// It does not say: JSON if it is that.
+    Untold,
 }
 
 /// `Export{Trace,Logs,Metrics}ServiceResponse` in JSON. Values stay raw, so that an odd one costs only itself.
@@ -106,7 +108,7 @@ where
 /// What the body of a 2xx says about items that were not taken.
 pub(super) fn partial_success(headers: &HeaderMap, body: &[u8]) -> Option<PartialSuccess> {
     let (rejected_items, message) = match format_of(headers) {
-        Format::Json => {
+        Format::Json | Format::Untold => {
             let partial = serde_json::from_slice::<JsonResponse<'_>>(body).ok()?.partial_success?;
             (partial.rejected.and_then(count_of).unwrap_or(0), partial.message.and_then(string_of))
         }
@@ -125,12 +127,18 @@ pub(super) fn partial_success(headers: &HeaderMap, body: &[u8]) -> Option<Partia
 /// What the body of an error says, fit for a log line.
 pub(super) fn error_message(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     let message = match format_of(headers) {
-        Format::Json => string_of(serde_json::from_slice::<JsonStatus<'_>>(body).ok()?.message?)?,
+        Format::Json => json_message(body)?,
+        // so says a TLS port to whom speaks plain HTTP to it
+        Format::Untold => json_message(body).unwrap_or_else(|| String::from_utf8_lossy(body).into_owned()),
         Format::Protobuf => ProtobufStatus::decode(body).ok()?.message,
         Format::Text => String::from_utf8_lossy(body).into_owned(),
     };
     let message = message.trim();
     (!message.is_empty()).then(|| printable(message))
+}
+
+fn json_message(body: &[u8]) -> Option<String> {
+    string_of(serde_json::from_slice::<JsonStatus<'_>>(body).ok()?.message?)
 }
 
 /// One line of at most [`MAX_MESSAGE_CHARS`] characters in which nothing acts on a terminal or forges a log line.
@@ -155,6 +163,7 @@ fn format_of(headers: &HeaderMap) -> Format {
     match media_type.as_str() {
         "application/x-protobuf" | "application/protobuf" => Format::Protobuf,
         "text/plain" | "text/html" => Format::Text,
+        "" => Format::Untold,
         _ => Format::Json,
     }
 }
@@ -239,6 +248,11 @@ mod tests {
         assert_eq!(said("application/x-protobuf", &status).as_deref(), Some("bad span"));
         assert_eq!(said("application/json", br#"{"code":3,"message":"bad id"}"#).as_deref(), Some("bad id"));
         assert_eq!(said("text/plain", b"404 page not found\n").as_deref(), Some("404 page not found"));
+        assert_eq!(said("", br#"{"message":"bad id"}"#).as_deref(), Some("bad id"));
+        assert_eq!(
+            said("", b"Client sent an HTTP request\n").as_deref(),
+            Some("Client sent an HTTP request")
+        );
         assert_eq!(said("application/json", b"garbage"), None);
         assert_eq!(said("application/x-protobuf", b"\xff\xff\xff"), None);
         assert_eq!(said("text/plain", b"  "), None);

@@ -1,10 +1,11 @@
-//! The tower stack of the way out, below `observe`, which stands where the receipts are.
+//! The tower stacks of the way out, one for each signal, below `observe`, which stands where the receipts are.
 //!
-//! In: [`ExportRequest`]s. Out: for each an [`Outcome`] that is final.
+//! In: bodies. Out: for each an [`Outcome`] that is final. Promises: over all signals at most `max_in_flight`
+//! requests are on the wire.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Response;
@@ -16,50 +17,56 @@ use tower::{BoxError, Service, ServiceBuilder};
 use super::attempt::{Attempt, Judge};
 use super::outcome::Outcome;
 use super::retry::Backoff;
-use crate::config::ExporterConfig;
+use crate::config::{ExporterConfig, RetryConfig};
 use crate::otlp::Signal;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 
-/// One request, ready to be sent as often as it takes: clones share the body.
-#[derive(Debug, Clone)]
-pub(super) struct ExportRequest {
-    pub(super) signal: Signal,
-    pub(super) body: Bytes,
-}
-
-/// What the stack is to those above it: every request ends in an outcome.
+/// What a stack is to those above it: every body, sent as often as it takes, ends in an outcome.
 pub(super) trait SendExports:
-    Service<ExportRequest, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + 'static
+    Service<Bytes, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
 {
 }
 
 impl<S> SendExports for S where
-    S: Service<ExportRequest, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + 'static
+    S: Service<Bytes, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
 {
 }
 
-/// Outermost first. `endpoints` (host and port) are for the log.
-pub(super) fn stack<S, B>(
-    post: S,
-    endpoints: [String; Signal::ALL.len()],
+/// One stack for each signal.
+pub(super) fn stacks<S, B>(
+    posts: &[S; Signal::ALL.len()],
     config: &ExporterConfig,
-    metrics: Metrics,
+    metrics: &Metrics,
     wall_clock: fn() -> SystemTime,
-) -> impl SendExports
+) -> [impl SendExports; Signal::ALL.len()]
 where
-    S: Service<ExportRequest, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Bytes, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    // as in the Collector, no time-out is one that never comes
-    let timeout = Some(config.timeout).filter(|timeout| !timeout.is_zero()).unwrap_or(Duration::MAX);
-    let judge = Arc::new(Judge::new(timeout, endpoints, metrics, wall_clock));
-    let on_the_wire = Arc::new(Semaphore::new(config.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)));
+    let on_the_wire = Arc::new(Semaphore::new(config.max_in_flight));
+    Signal::ALL.map(|signal| {
+        let judge = Judge::new(signal, &config.of(signal), metrics.clone(), wall_clock);
+        let post = posts[signal as usize].clone();
+        stack(post, judge, config.retry_on_failure.clone(), Arc::clone(&on_the_wire))
+    })
+}
+
+/// Outermost first.
+fn stack<S, B>(post: S, judge: Judge, retry: RetryConfig, on_the_wire: Arc<Semaphore>) -> impl SendExports
+where
+    S: Service<Bytes, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let timeout = judge.timeout();
+    let judge = Arc::new(judge);
 
     ServiceBuilder::new()
         // above all that can fail: sends again until an attempt ends for good
-        .retry(Backoff::new(config.retry_on_failure.clone()))
+        .retry(Backoff::new(retry))
         // below retry: an export that pauses between attempts takes no place on the wire from another signal
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(on_the_wire))
         // below the limit, so that waiting for a place is not measured; above the timeout, whose error is an outcome too

@@ -2,9 +2,12 @@
 //! on a loopback port where bytes and connections matter.
 
 mod collector;
+mod in_protobuf;
 mod in_virtual_time;
 mod over_sockets;
+mod over_tls;
 
+use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +15,9 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tower::Service;
 
+use super::otlp_http::{host_and_port, posts};
 use super::*;
 use crate::config::{
     BatchConfig, Compression, Delivery as DeliveryConfig, Encoding, RetryConfig, SignalHeaders,
@@ -20,6 +25,8 @@ use crate::config::{
 };
 use crate::queue::{Ledger, RecordId, Taken};
 
+/// Far beyond what any test takes that waits for so long; only so that a defect fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Wed, 21 Oct 2015 07:28:00 GMT
 const NOW_UNIX_SECONDS: u64 = 1_445_412_480;
 
@@ -58,9 +65,29 @@ fn wall_clock() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_UNIX_SECONDS)
 }
 
+const NO_LOGS: &str = r#"{"resourceLogs":[]}"#;
+
 /// One span with a name.
 fn spans(name: &str) -> String {
     format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"name":"{name}"}}]}}]}}]}}"#)
+}
+
+async fn drained(rig: Rig) -> Ended {
+    tokio::time::timeout(PATIENCE, rig.drained()).await.expect("the exporter drains")
+}
+
+fn gunzipped(body: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    flate2::read::MultiGzDecoder::new(body).read_to_end(&mut plain).unwrap();
+    plain
+}
+
+/// What the log would say about the first attempt.
+async fn failure_of(config: &ExporterConfig) -> String {
+    let [mut post, ..] = posts(config).unwrap();
+    let answer = post.call(Bytes::from_static(b"{}"));
+    let error = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap_err();
+    fault::describe(&host_and_port(&config.traces_endpoint), config.timeout, &error)
 }
 
 /// An exporter that runs, and a ledger in the place of the queue.
@@ -94,16 +121,16 @@ impl Rig {
     /// With a mock in the place of the HTTP client.
     fn with_post<S, B>(config: &ExporterConfig, post: S) -> Self
     where
-        S: tower::Service<stack::ExportRequest, Response = http::Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Bytes, Response = http::Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<tower::BoxError>,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let config = config.clone();
         Self::run(|seen, metrics, exports, stop| {
-            let endpoints = Signal::ALL.map(|_| "mock:4318".to_owned());
-            let stack = stack::stack(post, endpoints, &config, metrics.clone(), wall_clock);
-            let sender = Observe::new(stack, Encoder::new(&config).unwrap(), metrics, seen);
+            let posts = Signal::ALL.map(|_| post.clone());
+            let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
+            let sender = Observe::new(stacks, &config, metrics, seen);
             tokio::spawn(async move { deliver(sender, &config, exports, stop).await })
         })
     }
@@ -143,9 +170,17 @@ impl Rig {
         Ended::new(&self.seen, &self.metrics)
     }
 
+    /// Tells the exporter to abandon what it has, and waits until it has.
+    async fn stopped(&mut self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, &mut self.running).await.expect("the exporter stops").unwrap();
+    }
+
     /// Waits until so many receipts are settled.
     async fn settled(&self, count: usize) {
-        self.seen.fates.subscribe().wait_for(|fates| fates.len() >= count).await.unwrap();
+        let mut fates = self.seen.fates.subscribe();
+        let settled = fates.wait_for(|fates| fates.len() >= count);
+        tokio::time::timeout(PATIENCE, settled).await.expect("they are settled").unwrap();
     }
 }
 

@@ -5,6 +5,7 @@
 //! memory that it arrived in.
 
 mod logs;
+mod request;
 mod traces;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use super::walk::{Dropped, Stop, Walk, walk};
 use crate::receiver::Repair;
 
 pub(crate) use logs::Logs;
+pub(crate) use request::{Request, read_request, signal_of};
 pub(crate) use traces::Traces;
 
 /// How often a line is read anew because a key stood in it twice. Every reading costs the whole line, so that a
@@ -71,28 +73,40 @@ pub(crate) fn read_line(text: &Bytes) -> Result<Line, Fault> {
     if walk.sections == [false; 3] {
         return Err(Fault::shape(0, "neither resourceSpans nor resourceLogs nor resourceMetrics"));
     }
-    let nothing = walk.spans.is_empty() && walk.records.is_empty() && walk.points == 0;
-    if let (true, true, Some(at)) = (nothing, walk.dropped.is_empty(), walk.hollow) {
+    if let (true, true, Some(at)) = (holds_nothing(&walk), walk.dropped.is_empty(), walk.hollow) {
         return Err(Fault::shape(at, "no scopeSpans, scopeLogs or scopeMetrics with anything in them"));
     }
-    let mut line = Line {
-        repairs: walk.repairs,
-        dropped: walk.dropped.into_iter().map(|dropped| DroppedSpan::new(dropped, &text)).collect(),
-        has_strangers: walk.strangers > 0,
-        end,
-        ..Line::default()
-    };
-    match walk.sections {
-        _ if nothing => {}
-        [true, false, false] => line.traces = Some(Traces::new(text, walk.edits, walk.spans)),
-        _ => line.divide(&text, walk.edits)?,
-    }
-    Ok(line)
+    Line::new(text, walk, end)
+}
+
+fn holds_nothing(walk: &Walk) -> bool {
+    walk.spans.is_empty() && walk.records.is_empty() && walk.points == 0
 }
 
 // === impl Line ===
 
 impl Line {
+    fn new(text: Bytes, walk: Walk, end: usize) -> Result<Self, Fault> {
+        let nothing = holds_nothing(&walk);
+        let mut line = Self {
+            repairs: walk.repairs,
+            dropped: walk.dropped.into_iter().map(|dropped| DroppedSpan::new(dropped, &text)).collect(),
+            has_strangers: walk.strangers > 0,
+            end,
+            ..Self::default()
+        };
+        match walk.sections {
+            _ if nothing => {}
+            [true, false, false] => line.traces = Some(Traces::new(text, walk.edits, walk.spans)),
+            [false, true, false] if walk.edits.is_empty() => line.logs = Some(Logs::new(text, walk.records)),
+            [false, false, true] if walk.edits.is_empty() => {
+                line.metrics = Some(Metrics { text, points: walk.points });
+            }
+            _ => line.divide(&text, walk.edits)?,
+        }
+        Ok(line)
+    }
+
     /// Gives every signal of the line a text of its own.
     fn divide(&mut self, text: &Bytes, edits: Edits) -> Result<(), Fault> {
         let (text, walk) = canonical(text, edits)?;

@@ -1,7 +1,10 @@
-//! OTLP/JSON to OTLP protobuf, straight from text to bytes along the [`schema`](super::schema).
+//! OTLP/JSON to OTLP protobuf, straight from text to bytes along the [`schema`](super::schema); [`decode()`] is the way back.
 //!
 //! In: an export request that the reader has passed, with its edits made. Out: the same data as protobuf. Fields
 //! leave in the order of the text, which the format allows.
+
+mod decode;
+mod wire;
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -11,6 +14,8 @@ use super::json::{Cursor, Fault};
 use super::number::integer;
 use super::schema::{Field, Int, Kind, LINE, Message};
 use super::{Signal, decode_hex};
+
+pub(crate) use decode::decode;
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
@@ -32,7 +37,7 @@ pub(crate) fn encode(signal: Signal, json: &[u8]) -> Result<Vec<u8>, Fault> {
             return cursor.skip_value();
         }
         // Every request has its one list as field 1; only a line has three of them.
-        let field = Field { number: 1, name: section.name, legacy: None, kind: section.kind };
+        let field = Field { number: 1, ..*section };
         value(cursor, &field, &mut out)
     })?;
     Ok(out)

@@ -20,6 +20,15 @@ pub(crate) struct Field {
     pub(crate) legacy: Option<&'static str>,
     pub(crate) number: u32,
     pub(crate) kind: Kind,
+    pub(crate) group: Group,
+}
+
+/// Whether a field stands on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    Alone,
+    /// A member of the message's `oneof`; no message of OTLP has two.
+    OneOf,
 }
 
 /// The type of a field.
@@ -102,11 +111,15 @@ const fn with_role(role: Role, fields: &'static [Field]) -> Message {
 }
 
 const fn field(name: &'static str, number: u32, kind: Kind) -> Field {
-    Field { name, legacy: None, number, kind }
+    Field { name, legacy: None, number, kind, group: Group::Alone }
 }
 
 const fn renamed(name: &'static str, legacy: &'static str, number: u32, kind: Kind) -> Field {
-    Field { name, legacy: Some(legacy), number, kind }
+    Field { name, legacy: Some(legacy), number, kind, group: Group::Alone }
+}
+
+const fn one_of(name: &'static str, number: u32, kind: Kind) -> Field {
+    Field { name, legacy: None, number, kind, group: Group::OneOf }
 }
 
 /// A request line: the three signals in one object, as no single OTLP request has them, but lines do.
@@ -287,11 +300,11 @@ static METRIC: Message = message(&[
     field("name", 1, Kind::String),
     field("description", 2, Kind::String),
     field("unit", 3, Kind::String),
-    field("gauge", 5, Kind::Message(&GAUGE)),
-    field("sum", 7, Kind::Message(&SUM)),
-    field("histogram", 9, Kind::Message(&HISTOGRAM)),
-    field("exponentialHistogram", 10, Kind::Message(&EXPONENTIAL_HISTOGRAM)),
-    field("summary", 11, Kind::Message(&SUMMARY)),
+    one_of("gauge", 5, Kind::Message(&GAUGE)),
+    one_of("sum", 7, Kind::Message(&SUM)),
+    one_of("histogram", 9, Kind::Message(&HISTOGRAM)),
+    one_of("exponentialHistogram", 10, Kind::Message(&EXPONENTIAL_HISTOGRAM)),
+    one_of("summary", 11, Kind::Message(&SUMMARY)),
     field("metadata", 12, Kind::Messages(&KEY_VALUE)),
 ]);
 
@@ -326,9 +339,9 @@ static NUMBER_POINT: Message = with_role(
     &[
         field("startTimeUnixNano", 2, Kind::Int(Int::Fixed64)),
         field("timeUnixNano", 3, Kind::Int(Int::Fixed64)),
-        field("asDouble", 4, Kind::Double),
+        one_of("asDouble", 4, Kind::Double),
         field("exemplars", 5, Kind::Messages(&EXEMPLAR)),
-        field("asInt", 6, Kind::Int(Int::Sfixed64)),
+        one_of("asInt", 6, Kind::Int(Int::Sfixed64)),
         field("attributes", 7, Kind::Messages(&KEY_VALUE)),
         field("flags", 8, Kind::Int(Int::Uint32)),
     ],
@@ -391,10 +404,10 @@ static QUANTILE: Message = message(&[field("quantile", 1, Kind::Double), field("
 
 static EXEMPLAR: Message = message(&[
     field("timeUnixNano", 2, Kind::Int(Int::Fixed64)),
-    field("asDouble", 3, Kind::Double),
+    one_of("asDouble", 3, Kind::Double),
     field("spanId", 4, Kind::SpanId),
     field("traceId", 5, Kind::TraceId),
-    field("asInt", 6, Kind::Int(Int::Sfixed64)),
+    one_of("asInt", 6, Kind::Int(Int::Sfixed64)),
     field("filteredAttributes", 7, Kind::Messages(&KEY_VALUE)),
 ]);
 
@@ -426,13 +439,13 @@ static KEY_VALUE: Message =
 static ANY_VALUE: Message = with_role(
     Role::AnyValue,
     &[
-        field("stringValue", 1, Kind::String),
-        field("intValue", 3, Kind::Int(Int::Int64)),
-        field("boolValue", 2, Kind::Bool),
-        field("doubleValue", 4, Kind::Double),
-        field("arrayValue", 5, Kind::Message(&ARRAY_VALUE)),
-        field("kvlistValue", 6, Kind::Message(&KEY_VALUE_LIST)),
-        field("bytesValue", 7, Kind::Bytes),
+        one_of("stringValue", 1, Kind::String),
+        one_of("intValue", 3, Kind::Int(Int::Int64)),
+        one_of("boolValue", 2, Kind::Bool),
+        one_of("doubleValue", 4, Kind::Double),
+        one_of("arrayValue", 5, Kind::Message(&ARRAY_VALUE)),
+        one_of("kvlistValue", 6, Kind::Message(&KEY_VALUE_LIST)),
+        one_of("bytesValue", 7, Kind::Bytes),
     ],
 );
 

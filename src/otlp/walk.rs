@@ -17,7 +17,7 @@ use self::ids::Identity;
 use super::json::{Cursor, Fault, FaultKind, Text};
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
-use super::{SpanId, TraceId};
+use super::{Signal, SpanId, TraceId};
 use crate::receiver::Repair;
 
 /// What is in a line, by place.
@@ -369,6 +369,11 @@ impl<'a> Walker<'a> {
             }
         }
     }
+}
+
+/// The signal whose section a key of a line names, as [`LINE`] has it.
+pub(crate) fn signal_of_key(bytes: &[u8], key: Text) -> Option<Signal> {
+    find(&LINE, bytes, key, 0).map(|(index, _)| Signal::ALL[index])
 }
 
 /// Finds the field that a key names. Fields mostly come in the order of the table, so `next` is tried first.

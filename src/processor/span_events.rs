@@ -5,7 +5,8 @@
 //!
 //! Promises:
 //! - A line with spans leaves as one request, `wait` after it arrived; what comes later never extends that. Lines
-//!   leave in the order in which they came. Metrics leave at once.
+//!   leave in the order in which they came. Metrics leave at once, and so does every line whose [`Passage`] is straight:
+//!   it meets nothing and nothing meets it.
 //! - A log record that names a span becomes an event of the oldest span with the same trace id and span id that waits
 //!   when it comes, or else of the first that comes while it waits itself, also for `wait`. It leaves once and is
 //!   never lost: what has no span by then goes the `unmatched` way.
@@ -39,6 +40,7 @@ use crate::config::SpanEventsConfig;
 use crate::exporter::Export;
 use crate::otlp::{Logs, Metrics, Signal, Traces};
 use crate::queue::{Receipt, Settled};
+use crate::receiver::Passage;
 use crate::telemetry::metrics::{LogEventOutcome, Metrics as Telemetry};
 
 /// A longer `wait` is as good as this one, and an [`Instant`] cannot be any distance away.
@@ -51,6 +53,7 @@ pub(crate) struct Work {
     pub(crate) traces: Option<(Traces, Receipt)>,
     pub(crate) logs: Option<(Logs, Receipt)>,
     pub(crate) metrics: Option<(Metrics, Receipt)>,
+    pub(crate) passage: Passage,
 }
 
 /// Puts log events onto their spans.
@@ -85,6 +88,11 @@ impl SpanEvents {
         // All spans first: then no record waits for a span of its own request.
         for work in request {
             out.extend(work.metrics.map(|(points, receipt)| export_metrics(points, receipt)));
+            if work.passage == Passage::Straight {
+                out.extend(work.traces.map(|(traces, receipt)| export_traces(traces, receipt)));
+                out.extend(work.logs.and_then(|(records, receipt)| export_logs(records, receipt)));
+                continue;
+            }
             match work.traces {
                 Some((traces, receipt)) if traces.span_count() == 0 => settle_nothing(receipt),
                 Some((traces, receipt)) => {
@@ -197,6 +205,25 @@ impl SpanEvents {
         self.telemetry.held_spans.set(gauge(self.held_spans()));
         self.telemetry.held_bytes.set(gauge(self.held_bytes()));
     }
+}
+
+fn export_traces(traces: Traces, receipt: Receipt) -> Export {
+    let items = traces.span_count();
+    Export {
+        signal: Signal::Traces,
+        json: traces.into_json(),
+        items,
+        receipts: vec![(receipt, Settled::Delivered)],
+    }
+}
+
+fn export_logs(records: Logs, receipt: Receipt) -> Option<Export> {
+    let items = records.record_count();
+    let Some(json) = records.into_json(|_| true) else {
+        settle_nothing(receipt);
+        return None;
+    };
+    Some(Export { signal: Signal::Logs, json, items, receipts: vec![(receipt, Settled::Delivered)] })
 }
 
 fn export_metrics(points: Metrics, receipt: Receipt) -> Export {

@@ -28,7 +28,7 @@ use http::HeaderMap;
 
 pub(crate) use traceparent::traceparent;
 
-use super::{Ignored, Item, Reading, Receiver, Rejected, Unauthorized, WebhookEvent};
+use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Unauthorized, WebhookEvent};
 use crate::config::CircleCiConfig;
 use crate::otlp::Traces;
 use signature::Verifier;
@@ -106,7 +106,14 @@ impl Receiver for CircleCi {
 }
 
 fn item(traces: Traces) -> Item {
-    Item { line: 1, traces: Some(traces), logs: None, metrics: None, repairs: Vec::new() }
+    Item {
+        line: 1,
+        traces: Some(traces),
+        logs: None,
+        metrics: None,
+        repairs: Vec::new(),
+        passage: Passage::Joined,
+    }
 }
 
 fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {

@@ -1,7 +1,8 @@
 //! What senders are told: the one table from cause to status.
 //!
-//! In: a cause. Out: a response, bodies included. Every error body is JSON with a `reason` that the sender can act
-//! on; none repeats input or names files, addresses or internals.
+//! In: a cause, and the [`Dialect`] of the sender. Out: a response, bodies included. Every error body has a reason that
+//! the sender can act on: as `reason` in JSON, or for OTLP as the message of a `google.rpc.Status`. None repeats input
+//! or names files, addresses or internals.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 use super::body::ReadError;
 use super::body::inflate::{InflateError, UnknownCoding};
+use super::dialect::{Dialect, Otlp, UnknownMediaType};
 use crate::receiver::{Rejected, Unauthorized};
 use crate::relay::Answer;
 
@@ -54,44 +56,69 @@ struct Refusal<'a> {
 // --- what a relay answers ---
 
 /// The relay's answer to a whole body.
-pub(super) fn answer(answer: Answer) -> Reply {
-    match answer {
-        Answer::Accepted => empty(StatusCode::NO_CONTENT),
-        Answer::Partial { accepted, rejected } => {
+pub(super) fn answer(answer: Answer, dialect: Dialect) -> Reply {
+    match (answer, dialect) {
+        (Answer::Accepted, Dialect::Own) => empty(StatusCode::NO_CONTENT),
+        (Answer::Accepted, Dialect::Otlp(otlp)) => in_otlp(StatusCode::OK, otlp, otlp.success()),
+        (Answer::Partial { accepted, rejected }, Dialect::Own) => {
             json(StatusCode::OK, &Report::new(accepted, &rejected, None))
         }
-        Answer::Unusable { rejected } => {
+        (Answer::Partial { rejected, .. }, Dialect::Otlp(otlp)) => {
+            let message =
+                format!("{} {} were rejected: {}", rejected.len(), otlp.items(), first_of(&rejected, otlp));
+            in_otlp(StatusCode::OK, otlp, otlp.partial_success(rejected.len(), message))
+        }
+        (Answer::Unusable { rejected }, Dialect::Own) => {
             let first = rejected.first().map_or("the body holds nothing usable", |first| &first.reason);
             let reason = format!("nothing in the body could be used: {first}");
             json(StatusCode::BAD_REQUEST, &Report::new(0, &rejected, Some(reason)))
         }
-        Answer::Ignored(ignored) => refuse(StatusCode::ACCEPTED, ignored.as_str()),
-        Answer::Unavailable { reason, retry_after_seconds } => unavailable(&reason, retry_after_seconds),
-        Answer::TooLarge { reason } => refuse(StatusCode::PAYLOAD_TOO_LARGE, &reason),
+        (Answer::Unusable { rejected }, Dialect::Otlp(otlp)) => {
+            refuse(StatusCode::BAD_REQUEST, &first_of(&rejected, otlp), dialect)
+        }
+        (Answer::Ignored(ignored), _) => refuse(StatusCode::ACCEPTED, ignored.as_str(), dialect),
+        (Answer::Unavailable { reason, retry_after_seconds }, _) => {
+            unavailable(&reason, retry_after_seconds, dialect)
+        }
+        (Answer::TooLarge { reason }, _) => refuse(StatusCode::PAYLOAD_TOO_LARGE, &reason, dialect),
+    }
+}
+
+/// The first rejection, which stands for all.
+fn first_of(rejected: &[Rejected], otlp: Otlp) -> String {
+    match rejected.first() {
+        None => "the body holds nothing usable".to_owned(),
+        Some(Rejected { column, reason, .. }) if otlp.has_places() => format!("{reason} (at byte {column})"),
+        Some(first) => first.reason.clone(),
     }
 }
 
 // --- why a request does not get so far ---
 
 /// The sender is not who it must be.
-pub(super) fn unauthorized(cause: Unauthorized) -> Reply {
-    let mut reply = refuse(StatusCode::UNAUTHORIZED, cause.0);
+pub(super) fn unauthorized(cause: Unauthorized, dialect: Dialect) -> Reply {
+    let mut reply = refuse(StatusCode::UNAUTHORIZED, cause.0, dialect);
     reply.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     reply
 }
 
 /// The body is encoded in an unknown way.
-pub(super) fn unknown_coding(cause: UnknownCoding) -> Reply {
-    refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, &cause.to_string())
+pub(super) fn unknown_coding(cause: UnknownCoding, dialect: Dialect) -> Reply {
+    refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, &cause.to_string(), dialect)
+}
+
+/// The body is of an unknown type. So is what the sender would understand: it gets this service's own words.
+pub(super) fn unknown_media_type(cause: UnknownMediaType) -> Reply {
+    refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, &cause.to_string(), Dialect::Own)
 }
 
 /// The body could not be read.
-pub(super) fn unread(cause: ReadError, version: Version) -> Reply {
+pub(super) fn unread(cause: ReadError, version: Version, dialect: Dialect) -> Reply {
     let status = match cause {
         ReadError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         ReadError::TooSlow { .. } | ReadError::CutShort => StatusCode::REQUEST_TIMEOUT,
     };
-    let mut reply = refuse(status, &cause.to_string());
+    let mut reply = refuse(status, &cause.to_string(), dialect);
     // The rest of such a body may still come; h2 has streams for that and forbids the header.
     if status == StatusCode::REQUEST_TIMEOUT && version < Version::HTTP_2 {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -100,40 +127,41 @@ pub(super) fn unread(cause: ReadError, version: Version) -> Reply {
 }
 
 /// The body could not be decoded.
-pub(super) fn undecodable(cause: &InflateError) -> Reply {
+pub(super) fn undecodable(cause: &InflateError, dialect: Dialect) -> Reply {
     let status = match cause {
         InflateError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         InflateError::Corrupt { .. } => StatusCode::BAD_REQUEST,
     };
-    refuse(status, &cause.to_string())
+    refuse(status, &cause.to_string(), dialect)
 }
 
 /// As many requests are in progress as there may be.
-pub(super) fn overloaded() -> Reply {
-    unavailable("too many requests are in progress, come again later", RETRY_AFTER_SECONDS)
+pub(super) fn overloaded(dialect: Dialect) -> Reply {
+    unavailable("too many requests are in progress, come again later", RETRY_AFTER_SECONDS, dialect)
 }
 
 /// The answer took longer than a sender waits.
-pub(super) fn too_late() -> Reply {
-    unavailable("the request could not be answered in time, send it again", RETRY_AFTER_SECONDS)
+pub(super) fn too_late(dialect: Dialect) -> Reply {
+    unavailable("the request could not be answered in time, send it again", RETRY_AFTER_SECONDS, dialect)
 }
 
 /// Nothing is there.
 pub(crate) fn not_found() -> Reply {
-    refuse(StatusCode::NOT_FOUND, "no such route, or its receiver is not configured")
+    refuse(StatusCode::NOT_FOUND, "no such route, or its receiver is not configured", Dialect::Own)
 }
 
 /// Something is there, for other methods.
 pub(crate) fn method_not_allowed(allowed: &'static str) -> Reply {
-    let mut reply =
-        refuse(StatusCode::METHOD_NOT_ALLOWED, "this route takes other methods, see the Allow header");
+    let reason = "this route takes other methods, see the Allow header";
+    let mut reply = refuse(StatusCode::METHOD_NOT_ALLOWED, reason, Dialect::Own);
     reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     reply
 }
 
 /// A defect of this program.
 pub(super) fn panicked() -> Reply {
-    refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal error, the request may be sent again")
+    let reason = "internal error, the request may be sent again";
+    refuse(StatusCode::INTERNAL_SERVER_ERROR, reason, Dialect::Own)
 }
 
 /// The path or the ids in it are not what `/traceparent` is about.
@@ -155,7 +183,7 @@ pub(crate) fn metrics(exposition: Vec<u8>) -> Reply {
 
 /// Not now; `/readyz` is asked again anyway.
 pub(crate) fn not_ready(reason: &str) -> Reply {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, reason)
+    refuse(StatusCode::SERVICE_UNAVAILABLE, reason, Dialect::Own)
 }
 
 // --- what a method or a route demands of any answer ---
@@ -186,14 +214,33 @@ pub(super) fn inert<B: Body>(response: Response<B>) -> Response<Either<Full<Byte
     response
 }
 
-fn unavailable(reason: &str, retry_after_seconds: u64) -> Reply {
-    let mut reply = refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
+fn unavailable(reason: &str, retry_after_seconds: u64, dialect: Dialect) -> Reply {
+    let mut reply = refuse(StatusCode::SERVICE_UNAVAILABLE, reason, dialect);
     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds));
     reply
 }
 
-fn refuse(status: StatusCode, reason: &str) -> Reply {
-    json(status, &Refusal { reason })
+fn refuse(status: StatusCode, reason: &str, dialect: Dialect) -> Reply {
+    match dialect {
+        Dialect::Own => json(status, &Refusal { reason }),
+        Dialect::Otlp(otlp) => in_otlp(status, otlp, otlp.failure(rpc_code(status), reason)),
+    }
+}
+
+/// What `google.rpc.Code` calls a failure. Clients go by the status; the code is for people.
+fn rpc_code(status: StatusCode) -> i32 {
+    const INVALID_ARGUMENT: i32 = 3;
+    const UNAVAILABLE: i32 = 14;
+    const UNAUTHENTICATED: i32 = 16;
+    match status {
+        StatusCode::UNAUTHORIZED => UNAUTHENTICATED,
+        StatusCode::SERVICE_UNAVAILABLE => UNAVAILABLE,
+        _ => INVALID_ARGUMENT,
+    }
+}
+
+fn in_otlp(status: StatusCode, otlp: Otlp, body: Vec<u8>) -> Reply {
+    with_type(status, HeaderValue::from_static(otlp.content_type()), body.into())
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Reply {

@@ -17,16 +17,15 @@ use tracing::{Span, debug};
 
 use super::body::inflate::{InflateError, UnknownCoding};
 use super::body::{self, BodyLimits, Inbound, ReadError};
+use super::dialect::{Dialect, UnknownMediaType};
 use super::reply::{self, Reply};
-use crate::config::ServerConfig;
-use crate::receiver::Unauthorized;
+use crate::config::{Encoding, ServerConfig};
+use crate::receiver::{Kind, Unauthorized};
 use crate::relay::{Answer, ReceiverIndex, Relay};
 use crate::telemetry::logging::chain;
 
 const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
 const TRACEPARENT_PATH: &str = "/traceparent";
-const FASTLY: &str = "fastly";
-const CIRCLECI: &str = "circleci";
 const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// The line for a workflow id and a job id, or nothing when they are not such ids.
@@ -48,11 +47,16 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     type Receiver: Copy + Send + Sync + 'static;
 
     fn receiver_at(&self, path: &str) -> Option<Self::Receiver>;
-    fn receiver_of_kind(&self, kind: &str) -> Option<Self::Receiver>;
-    fn kind(&self, receiver: Self::Receiver) -> &'static str;
+    fn receiver_of_kind(&self, kind: Kind) -> Option<Self::Receiver>;
+    fn kind(&self, receiver: Self::Receiver) -> Kind;
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
     fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
-    fn receive(&self, receiver: Self::Receiver, body: Bytes) -> impl Future<Output = Answer> + Send;
+    fn receive(
+        &self,
+        receiver: Self::Receiver,
+        encoding: Encoding,
+        body: Bytes,
+    ) -> impl Future<Output = Answer> + Send;
 }
 
 /// The routes, and what their requests share.
@@ -70,6 +74,8 @@ enum Refused {
     #[error(transparent)]
     Unauthorized(#[from] Unauthorized),
     #[error(transparent)]
+    UnknownMediaType(#[from] UnknownMediaType),
+    #[error(transparent)]
     UnknownCoding(#[from] UnknownCoding),
     #[error(transparent)]
     Unread(#[from] ReadError),
@@ -86,7 +92,7 @@ pub(super) enum Route<R> {
     Challenge,
     Traceparent,
     /// A receiver at its own path, and its kind.
-    Receiver(R, &'static str),
+    Receiver(R, Kind),
     Unknown,
 }
 
@@ -99,11 +105,11 @@ impl Ingest for Arc<Relay> {
         Relay::receiver_at(self, path)
     }
 
-    fn receiver_of_kind(&self, kind: &str) -> Option<ReceiverIndex> {
+    fn receiver_of_kind(&self, kind: Kind) -> Option<ReceiverIndex> {
         Relay::receiver_of_kind(self, kind)
     }
 
-    fn kind(&self, receiver: ReceiverIndex) -> &'static str {
+    fn kind(&self, receiver: ReceiverIndex) -> Kind {
         Relay::kind(self, receiver)
     }
 
@@ -115,8 +121,13 @@ impl Ingest for Arc<Relay> {
         Relay::verify(self, receiver, headers, wire)
     }
 
-    fn receive(&self, receiver: ReceiverIndex, body: Bytes) -> impl Future<Output = Answer> + Send {
-        Relay::receive(self, receiver, body)
+    fn receive(
+        &self,
+        receiver: ReceiverIndex,
+        encoding: Encoding,
+        body: Bytes,
+    ) -> impl Future<Output = Answer> + Send {
+        Relay::receive(self, receiver, encoding, body)
     }
 }
 
@@ -128,7 +139,7 @@ impl<R> Route<R> {
             Self::Index => "index",
             Self::Challenge => "challenge",
             Self::Traceparent => "traceparent",
-            Self::Receiver(_, kind) => kind,
+            Self::Receiver(_, kind) => kind.as_str(),
             Self::Unknown => "unknown",
         }
     }
@@ -165,9 +176,9 @@ impl<I: Ingest> Routes<I> {
     fn receiver_at_root(&self, headers: &HeaderMap) -> Option<I::Receiver> {
         let ingest = &self.doors.ingest;
         if headers.contains_key("circleci-signature") || headers.contains_key("circleci-event-type") {
-            return ingest.receiver_of_kind(CIRCLECI);
+            return ingest.receiver_of_kind(Kind::CircleCi);
         }
-        ingest.receiver_at("/").or_else(|| ingest.receiver_of_kind(FASTLY))
+        ingest.receiver_at("/").or_else(|| ingest.receiver_of_kind(Kind::Fastly))
     }
 
     /// The reply to a request.
@@ -198,30 +209,34 @@ impl<I: Ingest> Routes<I> {
         line.map_or_else(reply::not_a_traceparent, reply::text)
     }
 
-    async fn receiver(
-        &self,
-        receiver: I::Receiver,
-        kind: &'static str,
-        parts: &Parts,
-        body: Inbound,
-    ) -> Reply {
+    async fn receiver(&self, receiver: I::Receiver, kind: Kind, parts: &Parts, body: Inbound) -> Reply {
         match parts.method {
             Method::POST => {}
-            Method::PUT if kind == FASTLY => {}
-            _ if kind == FASTLY => return reply::method_not_allowed("POST, PUT"),
+            Method::PUT if kind == Kind::Fastly => {}
+            _ if kind == Kind::Fastly => return reply::method_not_allowed("POST, PUT"),
             _ => return reply::method_not_allowed("POST"),
         }
+        let spoken = Dialect::of(kind, &parts.headers);
+        let dialect = spoken.unwrap_or(Dialect::Own);
         // Before any of the body is read. Not tower's ConcurrencyLimit below LoadShed: asked whether it is ready,
         // tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
         // that there is room for.
-        let Ok(_slot) = self.slots.try_acquire() else { return reply::overloaded() };
-        self.take(receiver, parts, body).await.unwrap_or_else(|refused| refused.reply(parts.version))
+        let Ok(_slot) = self.slots.try_acquire() else { return reply::overloaded(dialect) };
+        let reply = self.take(receiver, spoken, parts, body).await;
+        reply.unwrap_or_else(|refused| refused.reply(parts.version, dialect))
     }
 
     /// The story of a request that brings data. Every refusal is as early as it can be.
-    async fn take(&self, receiver: I::Receiver, parts: &Parts, body: Inbound) -> Result<Reply, Refused> {
+    async fn take(
+        &self,
+        receiver: I::Receiver,
+        spoken: Result<Dialect, UnknownMediaType>,
+        parts: &Parts,
+        body: Inbound,
+    ) -> Result<Reply, Refused> {
         let ingest = &self.doors.ingest;
         ingest.admit(receiver, &parts.headers)?;
+        let dialect = spoken?;
         let codings = body::codings(&parts.headers)?;
         let wire = body.read(self.limits).await?;
         Span::current().record("size_bytes", wire.len());
@@ -230,7 +245,8 @@ impl<I: Ingest> Routes<I> {
         let answer = async {
             ingest.verify(receiver, &parts.headers, &wire)?;
             let decoded = body::decode(codings, wire, self.limits.max_bytes).await?;
-            Ok(reply::answer(ingest.receive(receiver, decoded).await))
+            let answer = ingest.receive(receiver, dialect.encoding(), decoded).await;
+            Ok(reply::answer(answer, dialect))
         };
         timeout(self.request_timeout, answer).await.unwrap_or(Err(Refused::TooLate))
     }
@@ -244,14 +260,15 @@ fn is_traceparent(path: &str) -> bool {
 // === impl Refused ===
 
 impl Refused {
-    fn reply(self, version: Version) -> Reply {
+    fn reply(self, version: Version, dialect: Dialect) -> Reply {
         debug!(error = %chain(&self), "refused a request");
         match self {
-            Self::Unauthorized(cause) => reply::unauthorized(cause),
-            Self::UnknownCoding(cause) => reply::unknown_coding(cause),
-            Self::Unread(cause) => reply::unread(cause, version),
-            Self::Undecodable(cause) => reply::undecodable(&cause),
-            Self::TooLate => reply::too_late(),
+            Self::Unauthorized(cause) => reply::unauthorized(cause, dialect),
+            Self::UnknownMediaType(cause) => reply::unknown_media_type(cause),
+            Self::UnknownCoding(cause) => reply::unknown_coding(cause, dialect),
+            Self::Unread(cause) => reply::unread(cause, version, dialect),
+            Self::Undecodable(cause) => reply::undecodable(&cause, dialect),
+            Self::TooLate => reply::too_late(dialect),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod connections;
+mod otlp;
 mod routes;
 
 use std::net::SocketAddr;
@@ -19,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::routes::Ingest;
 use super::{Doors, Shutdown, serve, stack};
-use crate::config::ServerConfig;
-use crate::receiver::Unauthorized;
+use crate::config::{Encoding, ServerConfig};
+use crate::receiver::{Kind, Unauthorized};
 use crate::relay::Answer;
 
 const MIB: usize = 1024 * 1024;
@@ -32,7 +33,7 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// A relay with the receivers of `paths`, as path and kind. Senders come in with `authorization: yes`; bodies that
 /// contain `forged` do not verify.
 struct Fake {
-    paths: Vec<(&'static str, &'static str)>,
+    paths: Vec<(&'static str, Kind)>,
     asks_authorization: bool,
     answer: Box<dyn Fn() -> Answering + Send + Sync>,
     taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
@@ -68,7 +69,7 @@ struct Client(TcpStream);
 impl Default for Fake {
     fn default() -> Self {
         Self {
-            paths: vec![("/circleci", "circleci"), ("/fastly", "fastly"), ("/www", "fastly")],
+            paths: vec![("/circleci", Kind::CircleCi), ("/fastly", Kind::Fastly), ("/www", Kind::Fastly)],
             asks_authorization: false,
             answer: Box::new(|| Box::pin(async { Answer::Accepted })),
             taken: Arc::default(),
@@ -107,11 +108,11 @@ impl Ingest for Fake {
         self.paths.iter().position(|(known, _)| *known == path)
     }
 
-    fn receiver_of_kind(&self, kind: &str) -> Option<usize> {
+    fn receiver_of_kind(&self, kind: Kind) -> Option<usize> {
         self.paths.iter().position(|(_, known)| *known == kind)
     }
 
-    fn kind(&self, receiver: usize) -> &'static str {
+    fn kind(&self, receiver: usize) -> Kind {
         self.paths[receiver].1
     }
 
@@ -129,7 +130,7 @@ impl Ingest for Fake {
         Ok(())
     }
 
-    async fn receive(&self, receiver: usize, body: Bytes) -> Answer {
+    async fn receive(&self, receiver: usize, _: Encoding, body: Bytes) -> Answer {
         self.taken.lock().unwrap().push((self.paths[receiver].0, body));
         (self.answer)().await
     }

@@ -128,7 +128,7 @@ impl Metrics {
             started: Instant::now(),
             lines: counter_vec(
                 "spanrelay_lines_total",
-                "Lines of Fastly bodies by what became of them at the door.",
+                "Lines of Fastly bodies, and OTLP requests, by what became of them at the door.",
                 &["receiver", "outcome"],
             ),
             log_events: counter_vec(

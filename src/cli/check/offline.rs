@@ -75,6 +75,7 @@ fn attach(items: Vec<Item>) -> Vec<Outgoing> {
             let receipt = receipt(Signal::Metrics, metrics.point_count());
             (metrics, receipt)
         }),
+        passage: item.passage,
     });
     let mut exports = Vec::new();
     let mut processor = SpanEvents::new(&config, Metrics::new());

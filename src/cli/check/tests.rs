@@ -9,14 +9,21 @@ use super::offline::{Offline, relay_offline};
 use super::{CheckArgs, Format, Source, check, document, text};
 use crate::config::terminal::{Charset, Colour, Terminal};
 use crate::otlp::Signal;
-use crate::receiver::{Ignored, Item, Reading, Rejected, Repair};
+use crate::receiver::{Ignored, Item, Passage, Reading, Rejected, Repair};
 
 fn terminal(columns: usize) -> Terminal {
     Terminal { columns, colour: Colour::None, charset: Charset::Unicode }
 }
 
 fn item(line: u32, repairs: &[Repair]) -> Item {
-    Item { line, traces: None, logs: None, metrics: None, repairs: repairs.to_vec() }
+    Item {
+        line,
+        traces: None,
+        logs: None,
+        metrics: None,
+        repairs: repairs.to_vec(),
+        passage: Passage::Joined,
+    }
 }
 
 fn rejected(line: u32, column: u32, reason: &str) -> Rejected {

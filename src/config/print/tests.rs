@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use crate::config::{Config, Environment, Secret, Sources};
+use crate::config::{Config, Environment, ReceiversConfig, Secret, Sources};
 use http::{HeaderMap, HeaderValue};
 
 fn reloaded(config: &Config) -> Config {
@@ -10,10 +10,11 @@ fn reloaded(config: &Config) -> Config {
 
 /// The configuration with `[redacted]` for every secret, as it is after printing.
 fn redacted(mut config: Config) -> Config {
-    for fastly in &mut config.receivers.fastly {
-        if let Some(auth) = &mut fastly.auth {
-            auth.values.fill(Secret::new(super::REDACTED));
-        }
+    let ReceiversConfig { fastly, otlp, .. } = &mut config.receivers;
+    let auths =
+        fastly.iter_mut().map(|fastly| &mut fastly.auth).chain(otlp.iter_mut().map(|otlp| &mut otlp.auth));
+    for auth in auths.flatten() {
+        auth.values.fill(Secret::new(super::REDACTED));
     }
     for circleci in &mut config.receivers.circleci {
         circleci.secrets.fill(Secret::new(super::REDACTED));
@@ -37,6 +38,7 @@ server: { endpoint: "[::]:3000", max_request_body_size: 500MB, max_line_size: 10
 receivers:
   fastly: { service_ids: [a1, b2], repair: false, auth: { header: X-Key, values: [hunter2, "hunter2$${env:X}"] } }
   fastly/www: { path: "/w/$$1" }
+  otlp: { auth: { values: [hunter2] } }
   circleci/app: { secrets: ["hunter2"], service_name: "it's \"quoted\" \\ $$HOME # no\tcomment\n: ü" }
   circleci: { allow_unsigned: true, service_name: "null" }
 processors: { span_events: { wait: 0s, max_held_bytes: 1KiB, unmatched: carrier_span, keep_logs: true } }
@@ -78,8 +80,8 @@ fn no_secret_is_printed() {
     assert!(!yaml.contains("hunter2"), "{yaml}");
     assert!(!yaml.contains("user"), "{yaml}");
     assert!(!yaml.contains("Basic"), "{yaml}");
-    // Two values of auth, one secret, x-a, x-b and x-c, and the user of the endpoint for traces and metrics.
-    assert_eq!(yaml.matches(super::REDACTED).count(), 8, "{yaml}");
+    // Two values of auth for fastly and one for otlp, one secret, x-a, x-b and x-c, and the user of the endpoint for traces and metrics.
+    assert_eq!(yaml.matches(super::REDACTED).count(), 9, "{yaml}");
 }
 
 proptest! {

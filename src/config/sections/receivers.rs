@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::super::field::Field;
 use super::super::section::Section;
-use super::super::{AuthConfig, CircleCiConfig, FastlyConfig, ReceiversConfig, ServerConfig};
+use super::super::{AuthConfig, CircleCiConfig, FastlyConfig, OtlpConfig, ReceiversConfig, ServerConfig};
 
 /// First segments of paths that the relay itself answers.
 const RESERVED: [&str; 3] = [".well-known", "traceparent", "v1"];
@@ -20,6 +20,7 @@ const SHA256_HEX: usize = 64;
 pub(super) fn read(mut section: Section<'_>, server: &ServerConfig) -> ReceiversConfig {
     section.know("fastly");
     section.know("circleci");
+    section.know("otlp");
     let mut receivers = ReceiversConfig::default();
     let mut paths: Vec<(String, String)> = Vec::new();
     let mut mentioned = false;
@@ -40,8 +41,12 @@ pub(super) fn read(mut section: Section<'_>, server: &ServerConfig) -> Receivers
                 receivers.circleci.push(circleci(id, Section::of(field)));
                 receivers.circleci.last().map(|receiver| &receiver.path)
             }
+            "otlp" if name.is_some() => {
+                field.problem("has no names: its paths are /v1/traces, /v1/logs and /v1/metrics, so there is one `otlp`");
+                continue;
+            }
             "otlp" => {
-                field.problem("not available in this version");
+                receivers.otlp = Some(otlp(Section::of(field)));
                 continue;
             }
             _ => {
@@ -104,6 +109,13 @@ fn circleci(id: &str, mut section: Section<'_>) -> CircleCiConfig {
     }
     section.finish();
     circleci
+}
+
+fn otlp(mut section: Section<'_>) -> OtlpConfig {
+    let auth_is_given = section.given("auth").is_some();
+    let auth = auth(section.section("auth"), auth_is_given);
+    section.finish();
+    OtlpConfig { auth }
 }
 
 /// Absent is no authentication; but `auth:` with nothing in it is a slip, and must not be taken for that.

@@ -8,9 +8,11 @@ use http::{Response, header};
 use http_body_util::Full;
 use tokio::time::Instant;
 use tower::service_fn;
+use tracing::Level;
 
 use super::*;
-use crate::exporter::stack::ExportRequest;
+use crate::config::LogFormat;
+use crate::telemetry::logging::tests::Captured;
 
 type Answer = Result<Response<Full<Bytes>>, std::io::Error>;
 
@@ -38,7 +40,7 @@ struct Script {
     asked: Arc<Mutex<Vec<Instant>>>,
 }
 
-impl tower::Service<ExportRequest> for Script {
+impl tower::Service<Bytes> for Script {
     type Response = Response<Full<Bytes>>;
     type Error = std::io::Error;
     type Future = std::future::Ready<Answer>;
@@ -47,7 +49,7 @@ impl tower::Service<ExportRequest> for Script {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _request: ExportRequest) -> Self::Future {
+    fn call(&mut self, _body: Bytes) -> Self::Future {
         self.asked.lock().unwrap().push(Instant::now());
         let answer = self.answers.lock().unwrap().next();
         std::future::ready(answer.expect("the script has an answer for every request"))
@@ -100,6 +102,43 @@ async fn never_sends_again_what_was_refused_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fault_of_the_configuration_is_told_once_and_the_batch_is_split_all_the_same() {
+    let (captured, _guard) = Captured::start(Level::ERROR, LogFormat::Json);
+    let mut config = config();
+    config.delivery = DeliveryConfig::Batch;
+    let rig = Rig::with_post(&config, service_fn(|_: Bytes| async { answer(404, "") }));
+    (0..8).for_each(|n| rig.traces(&n.to_string()));
+    assert_eq!(rig.drained().await.count(Settled::Rejected), 8);
+    let log = captured.text();
+    let line: serde_json::Value = serde_json::from_str(&log).expect("one line");
+    assert_eq!(
+        (&line["level"], &line["signal"], &line["endpoint"]),
+        (&"ERROR".into(), &"traces".into(), &"mock:4318".into())
+    );
+    let mend = line["mend"].as_str().unwrap();
+    assert!(
+        mend.starts_with(
+            "the downstream does not know the path /v1/traces: check exporters.otlp_http.endpoint"
+        ),
+        "{mend}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_of_the_configuration_that_lasts_is_told_again_after_an_hour() {
+    let (captured, _guard) = Captured::start(Level::ERROR, LogFormat::Text);
+    let rig = Rig::with_post(&config(), service_fn(|_: Bytes| async { answer(401, "") }));
+    for (minutes, lines) in [(0, 1), (59, 1), (1, 2)] {
+        tokio::time::advance(Duration::from_secs(60 * minutes)).await;
+        let before = rig.seen.fates.borrow().len();
+        rig.traces("a");
+        rig.settled(before + 1).await;
+        assert_eq!(captured.text().lines().count(), lines, "{}", captured.text());
+    }
+    rig.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn waits_as_long_as_retry_after_says_in_seconds_and_as_a_date() {
     for (retry_after, seconds) in [("7", 7), ("Wed, 21 Oct 2015 07:28:09 GMT", 9), ("86400", 600)] {
         let (post, asked) = script([throttled(retry_after), answer(200, "")]);
@@ -117,7 +156,7 @@ async fn waits_as_long_as_retry_after_says_in_seconds_and_as_a_date() {
 async fn an_attempt_that_hangs_is_cut_off_and_repeated() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&attempts);
-    let post = service_fn(move |_: ExportRequest| {
+    let post = service_fn(move |_: Bytes| {
         let attempt = counter.fetch_add(1, Ordering::Relaxed);
         async move { if attempt < 2 { pending().await } else { answer(200, "") } }
     });
@@ -131,11 +170,30 @@ async fn an_attempt_that_hangs_is_cut_off_and_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_signal_has_its_own_time_for_an_attempt() {
+    let mut config = config();
+    config.signals.logs.timeout = Some(Duration::from_secs(1));
+    let attempts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let post = service_fn(move |body: Bytes| {
+        let earlier = attempts[usize::from(body == NO_LOGS)].fetch_add(1, Ordering::Relaxed);
+        async move { if earlier == 0 { pending().await } else { answer(200, "") } }
+    });
+    let began = Instant::now();
+    let rig = Rig::with_post(&config, post);
+    rig.traces("a");
+    rig.export(Signal::Logs, NO_LOGS, 1);
+    rig.settled(1).await;
+    assert_eq!((rig.seen.fates.borrow()[0].0, began.elapsed().as_secs()), (Signal::Logs, 1));
+    rig.settled(2).await;
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn gives_up_only_when_a_limit_is_set_and_then_keeps_what_it_gave_up() {
     let mut config = config();
     config.delivery = DeliveryConfig::Batch;
     config.retry_on_failure.max_elapsed_time = Duration::from_secs(30);
-    let post = service_fn(|_: ExportRequest| async { answer(503, r#"{"message":"overloaded"}"#) });
+    let post = service_fn(|_: Bytes| async { answer(503, r#"{"message":"overloaded"}"#) });
     let rig = Rig::with_post(&config, post);
     rig.traces("a");
     rig.traces("b");
@@ -151,8 +209,8 @@ async fn starts_exports_in_the_order_of_their_arrival() {
     config.max_in_flight = 3;
     let order = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&order);
-    let post = service_fn(move |request: ExportRequest| {
-        noted.lock().unwrap().push(request.body);
+    let post = service_fn(move |body: Bytes| {
+        noted.lock().unwrap().push(body);
         async {
             tokio::time::sleep(Duration::from_millis(5)).await;
             answer(200, "")
@@ -172,7 +230,7 @@ async fn no_more_than_max_in_flight_are_on_the_wire_over_all_signals() {
     config.max_in_flight = 3;
     let (on_the_wire, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let highest = Arc::clone(&peak);
-    let post = service_fn(move |_: ExportRequest| {
+    let post = service_fn(move |_: Bytes| {
         highest.fetch_max(on_the_wire.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         let on_the_wire = Arc::clone(&on_the_wire);
         async move {
@@ -184,7 +242,7 @@ async fn no_more_than_max_in_flight_are_on_the_wire_over_all_signals() {
     let rig = Rig::with_post(&config, post);
     for n in 0..10 {
         rig.traces(&n.to_string());
-        rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1);
+        rig.export(Signal::Logs, NO_LOGS, 1);
         rig.export(Signal::Metrics, r#"{"resourceMetrics":[]}"#, 1);
     }
     assert_eq!(rig.drained().await.count(Settled::Delivered), 30);
@@ -195,36 +253,75 @@ async fn no_more_than_max_in_flight_are_on_the_wire_over_all_signals() {
 async fn a_signal_whose_endpoint_is_down_does_not_hold_up_the_others() {
     let mut config = config();
     config.max_in_flight = 2;
-    let post = service_fn(|request: ExportRequest| async move {
-        if request.signal == Signal::Logs { answer(503, "") } else { answer(200, "") }
-    });
-    let rig = Rig::with_post(&config, post);
-    (0..10).for_each(|_| rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1));
+    let post =
+        service_fn(
+            |body: Bytes| async move { if body == NO_LOGS { answer(503, "") } else { answer(200, "") } },
+        );
+    let mut rig = Rig::with_post(&config, post);
+    (0..10).for_each(|_| rig.export(Signal::Logs, NO_LOGS, 1));
     (0..10).for_each(|n| rig.traces(&n.to_string()));
     rig.settled(10).await;
     let ended = Ended::new(&rig.seen, &rig.metrics);
     assert!(ended.fates.iter().all(|(signal, ..)| *signal == Signal::Traces));
-    rig.stop.cancel();
+    rig.stopped().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn stopping_abandons_what_is_left_without_settling_it() {
-    let post = service_fn(|request: ExportRequest| async move {
-        if request.signal == Signal::Logs { answer(200, "") } else { pending::<Answer>().await }
+    let post = service_fn(|body: Bytes| async move {
+        if body == NO_LOGS { answer(200, "") } else { pending::<Answer>().await }
     });
     let mut config = config();
     config.max_in_flight = 1;
-    let rig = Rig::with_post(&config, post);
+    let mut rig = Rig::with_post(&config, post);
     rig.traces("in flight");
     rig.traces("waiting");
-    rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1);
+    rig.export(Signal::Logs, NO_LOGS, 1);
     rig.settled(1).await;
     let kept = rig.seen.kept_bytes();
-    rig.stop.cancel();
-    rig.running.await.unwrap();
+    rig.stopped().await;
     assert_eq!(rig.seen.kept_bytes(), kept);
     assert_eq!(kept, (spans("in flight").len() + spans("waiting").len()) as u64);
     assert_eq!(*rig.seen.fates.borrow(), [(Signal::Logs, Settled::Delivered, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_settles_neither_what_pauses_nor_what_waits_for_its_batch() {
+    for (delivery, batch_timeout, attempts) in [
+        (DeliveryConfig::Single, Duration::ZERO, 2),
+        (DeliveryConfig::Batch, Duration::from_secs(1), 1),
+        (DeliveryConfig::Batch, Duration::from_secs(3600), 0),
+    ] {
+        let mut config = config();
+        (config.delivery, config.batch.timeout) = (delivery, batch_timeout);
+        let mut rig = Rig::with_post(&config, service_fn(|_: Bytes| async { throttled("60") }));
+        rig.traces("a");
+        rig.traces("b");
+        let kept = rig.seen.kept_bytes();
+        // virtual: it passes once nothing else can happen
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(Ended::new(&rig.seen, &rig.metrics).attempts("throttled"), attempts);
+        rig.stopped().await;
+        assert_eq!((rig.seen.kept_bytes(), rig.seen.fates.borrow().len()), (kept, 0), "{delivery:?}");
+        assert!(rig.seen.rejects.lock().unwrap().is_empty());
+        assert!(rig.exports.is_closed(), "what comes later is dropped by its sender, unsettled");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_downstream_that_refuses_everything_does_not_fill_the_log() {
+    let (captured, _guard) = Captured::start(Level::WARN, LogFormat::Json);
+    let refused = || answer(400, r#"{"message":"bad id"}"#);
+    let taken_in_part = || answer(200, r#"{"partialSuccess":{"rejectedSpans":1}}"#);
+    for answer in [refused as fn() -> Answer, taken_in_part] {
+        let rig = Rig::with_post(&config(), service_fn(move |_: Bytes| async move { answer() }));
+        (0..100).for_each(|_| rig.traces("a"));
+        assert_eq!(rig.drained().await.failed_spans(), 100);
+    }
+    let log = captured.text();
+    assert_eq!(log.matches("export rejected").count(), 10);
+    assert_eq!(log.matches("took only a part").count(), 10);
+    assert!(log.contains("downstream answered 400: bad id") && !log.contains("left_out"), "{log}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,8 +344,8 @@ async fn a_batch_waits_for_its_timeout_and_leaves_at_once_when_draining() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_panics_loses_nothing_and_stops_nobody() {
-    let post = service_fn(|request: ExportRequest| {
-        assert!(!request.body.windows(4).any(|window| window == b"boom"), "a bug in the worker");
+    let post = service_fn(|body: Bytes| {
+        assert!(!body.windows(4).any(|window| window == b"boom"), "a bug in the worker");
         async { answer(200, "") }
     });
     let mut config = config();
@@ -261,18 +358,4 @@ async fn a_worker_that_panics_loses_nothing_and_stops_nobody() {
     rig.running.await.unwrap();
     assert_eq!(seen.fates.borrow().len(), 3);
     assert_eq!(rig.seen.kept_bytes(), spans("boom").len() as u64, "its record stays in the queue");
-}
-
-#[tokio::test(start_paused = true)]
-async fn zero_as_time_out_and_as_limit_means_none_and_one() {
-    let mut config = config();
-    config.timeout = Duration::ZERO;
-    config.max_in_flight = 0;
-    let post = service_fn(|_: ExportRequest| async {
-        tokio::time::sleep(Duration::from_secs(86_400)).await;
-        answer(200, "")
-    });
-    let rig = Rig::with_post(&config, post);
-    rig.traces("a");
-    assert_eq!(rig.drained().await.attempts("sent"), 1);
 }

@@ -1,26 +1,14 @@
 //! Against a recording collector: the bytes, the headers and the connections.
 
-use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderName, HeaderValue, Method, Version};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tower::Service;
 
 use super::collector::{Answer, Collector};
 use super::*;
-use crate::exporter::fault;
-use crate::exporter::stack::ExportRequest;
-
-/// Far beyond what any of these tests takes; only so that a defect fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn drained(rig: Rig) -> Ended {
-    tokio::time::timeout(PATIENCE, rig.drained()).await.expect("the exporter drains")
-}
 
 #[tokio::test]
 async fn every_export_is_one_post_with_exactly_its_bytes() {
@@ -28,7 +16,7 @@ async fn every_export_is_one_post_with_exactly_its_bytes() {
     let rig = Rig::start(&config_for(&collector.url()));
     let odd = "{ \"resourceSpans\" : [ {\"t\":1655990400123457000.0} ],\r\n\"x\":1}\n";
     rig.export(Signal::Traces, odd, 2);
-    rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1);
+    rig.export(Signal::Logs, NO_LOGS, 1);
     rig.export(Signal::Metrics, r#"{"resourceMetrics":[]}"#, 1);
     let ended = drained(rig).await;
 
@@ -49,27 +37,47 @@ async fn every_export_is_one_post_with_exactly_its_bytes() {
 }
 
 #[tokio::test]
-async fn carries_configured_headers_and_keeps_a_signal_s_url_unchanged() {
+async fn carries_configured_headers_and_keeps_a_url_unchanged() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
     let mut config = config_for(&collector.url());
-    config.traces_endpoint =
-        format!("http://me:secret@{}/custom//path/?api=1", collector.address).parse().unwrap();
+    config.traces_endpoint = format!("{}/custom//path/?api=1", collector.url()).parse().unwrap();
     config.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
-    let of_logs = (HeaderName::from_static("x-tenant"), HeaderValue::from_static("logs"));
-    config.signal_headers.logs.insert(of_logs.0, of_logs.1);
     let rig = Rig::start(&config);
     rig.traces("a");
-    rig.settled(1).await;
-    rig.export(Signal::Logs, r#"{"resourceLogs":[]}"#, 1);
+    drained(rig).await;
+    let request = collector.requests().remove(0);
+    assert_eq!(request.path, "/custom//path/?api=1");
+    assert_eq!(request.headers["x-tenant"], "all");
+    assert_eq!(request.headers["host"], collector.address.to_string());
+}
+
+#[tokio::test]
+async fn each_signal_is_sent_with_its_own_settings() {
+    let [shared, own] =
+        [Collector::start(|_, _| Answer::ok()).await, Collector::start(|_, _| Answer::ok()).await];
+    let mut config = config_for(&shared.url());
+    config.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
+    config.logs_endpoint = format!("{}/ingest", own.url()).parse().unwrap();
+    config.signals.logs.encoding = Some(Encoding::Protobuf);
+    config.signals.logs.compression = Some(Compression::Gzip);
+    config.signal_headers.logs.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("logs"));
+    let rig = Rig::start(&config);
+    rig.traces("a");
+    rig.export(Signal::Logs, NO_LOGS, 1);
     drained(rig).await;
 
-    let requests = collector.requests();
-    assert_eq!(requests[0].path, "/custom//path/?api=1");
-    assert_eq!(requests[0].headers["authorization"], "Basic bWU6c2VjcmV0");
-    assert_eq!(requests[0].headers["host"], collector.address.to_string());
-    assert_eq!(requests[0].headers["x-tenant"], "all");
-    assert_eq!(requests[1].headers["x-tenant"], "logs");
-    assert!(!requests[1].headers.contains_key("authorization"));
+    let (traces, logs) = (shared.requests().remove(0), own.requests().remove(0));
+    assert_eq!((traces.path.as_str(), logs.path.as_str()), ("/v1/traces", "/ingest"));
+    assert_eq!(
+        (&traces.headers["x-tenant"], &logs.headers["x-tenant"]),
+        (&"all".parse().unwrap(), &"logs".parse().unwrap())
+    );
+    assert_eq!(traces.body, spans("a"));
+    assert_eq!(traces.headers["content-type"], "application/json");
+    assert!(!traces.headers.contains_key("content-encoding"));
+    assert_eq!(gunzipped(&logs.body), b"", "a request without logs has no fields");
+    assert_eq!(logs.headers["content-type"], "application/x-protobuf");
+    assert_eq!(logs.headers["content-encoding"], "gzip");
 }
 
 #[tokio::test]
@@ -233,108 +241,12 @@ async fn bodies_are_compressed_as_configured_in_both_ways_of_delivery() {
         drained(rig).await;
         let request = collector.requests().remove(0);
         assert_eq!(request.headers["content-encoding"], encoding);
-        let mut inflated = Vec::new();
-        match compression {
-            Compression::Zstd => inflated = zstd::stream::decode_all(request.body.as_ref()).unwrap(),
-            _ => drop(
-                flate2::read::MultiGzDecoder::new(request.body.as_ref()).read_to_end(&mut inflated).unwrap(),
-            ),
-        }
+        let inflated = match compression {
+            Compression::Zstd => zstd::stream::decode_all(request.body.as_ref()).unwrap(),
+            _ => gunzipped(&request.body),
+        };
         assert_eq!(inflated, spans("a").as_bytes());
     }
-}
-
-/// A certificate authority, what it signed for `localhost`, and the files that a configuration names.
-struct Pki {
-    directory: tempfile::TempDir,
-    server: rustls::ServerConfig,
-}
-
-impl Pki {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let authority_key = rcgen::KeyPair::generate().unwrap();
-        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        // of its own, or another authority would be taken for this one with a wrong key
-        authority
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, directory.path().to_string_lossy().into_owned());
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let root = authority.self_signed(&authority_key).unwrap();
-        let issuer = rcgen::Issuer::new(authority, authority_key);
-        let signed = |name: &str| {
-            let key = rcgen::KeyPair::generate().unwrap();
-            let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-            (params.signed_by(&key, &issuer).unwrap(), key)
-        };
-        let (server, server_key) = signed("localhost");
-        let (client, client_key) = signed("relay");
-        for (file, pem) in
-            [("ca.pem", root.pem()), ("cert.pem", client.pem()), ("key.pem", client_key.serialize_pem())]
-        {
-            std::fs::write(directory.path().join(file), pem).unwrap();
-        }
-
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(root.der().clone()).unwrap();
-        let verifier =
-            rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
-        let server = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap())
-            .with_single_cert(vec![server.der().clone()], server_key.into())
-            .unwrap();
-        Self { directory, server }
-    }
-
-    fn file(&self, name: &str) -> Option<std::path::PathBuf> {
-        Some(self.directory.path().join(name))
-    }
-
-    async fn collector(&self) -> (Collector, ExporterConfig) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-        let acceptor = TlsAcceptor::from(Arc::new(self.server.clone()));
-        let mut config = config_for(&base);
-        config.tls.ca_file = self.file("ca.pem");
-        (Collector::on(listener, Some(acceptor), |_, _| Answer::ok()), config)
-    }
-}
-
-#[tokio::test]
-async fn delivers_over_tls_with_a_private_authority_and_a_client_certificate() {
-    let pki = Pki::new();
-    let (collector, mut config) = pki.collector().await;
-    (config.tls.cert_file, config.tls.key_file) = (pki.file("cert.pem"), pki.file("key.pem"));
-    let rig = Rig::start(&config);
-    rig.traces("a");
-    assert_eq!(drained(rig).await.sent_spans(), 1);
-    assert_eq!(collector.bodies(), [spans("a")]);
-}
-
-#[tokio::test]
-async fn says_what_is_wrong_with_the_tls_of_a_downstream() {
-    let pki = Pki::new();
-    let (_collector, config) = pki.collector().await;
-    let mut stranger = config.clone();
-    let other = Pki::new();
-    stranger.tls.ca_file = other.file("ca.pem");
-    let said = failure_of(&stranger).await;
-    assert!(said.contains("certificate") && said.contains("tls.ca_file"), "{said}");
-
-    let mut wrong_name = config.clone();
-    wrong_name.traces_endpoint =
-        config.traces_endpoint.to_string().replace("localhost", "127.0.0.1").parse().unwrap();
-    let said = failure_of(&wrong_name).await;
-    assert!(said.starts_with("TLS with 127.0.0.1:") && said.contains("certificate"), "{said}");
-
-    let plain = Collector::start(|_, _| Answer::ok()).await;
-    let mut tls_to_plain = config;
-    tls_to_plain.traces_endpoint = format!("https://localhost:{}/", plain.address.port()).parse().unwrap();
-    let said = failure_of(&tls_to_plain).await;
-    assert!(said.starts_with("TLS with localhost:") && said.contains("http://"), "{said}");
 }
 
 #[tokio::test]
@@ -358,39 +270,6 @@ async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let said = failure_of(&config_for(&format!("http://{address}"))).await;
     assert_eq!(said, format!("connection refused by {address}: is a Collector listening there?"));
-}
-
-/// What the log would say about the first attempt.
-async fn failure_of(config: &ExporterConfig) -> String {
-    let mut post = Post::new(config).unwrap();
-    let endpoint = post.endpoints()[0].clone();
-    let request = ExportRequest { signal: Signal::Traces, body: Bytes::from_static(b"{}") };
-    let error = tokio::time::timeout(PATIENCE, post.call(request)).await.unwrap().unwrap_err();
-    fault::describe(&endpoint, config.timeout, &error)
-}
-
-#[tokio::test]
-async fn tls_files_that_cannot_work_fail_the_start_and_name_their_key() {
-    let pki = Pki::new();
-    let mut config = config_for("https://localhost:4318");
-    let mut error = |adjust: &dyn Fn(&mut TlsClientConfig)| {
-        config.tls = TlsClientConfig { ca_file: pki.file("ca.pem"), ..TlsClientConfig::default() };
-        adjust(&mut config.tls);
-        let sink = Arc::new(LogRejects);
-        Exporter::new(&config, Metrics::new(), sink, wall_clock).err().expect("it must not start").to_string()
-    };
-    let missing = error(&|tls| tls.ca_file = pki.file("nothing.pem"));
-    assert!(missing.contains("tls.ca_file") && missing.contains("nothing.pem"), "{missing}");
-    assert!(error(&|tls| tls.ca_file = pki.file("key.pem")).contains("no usable certificate"));
-    assert!(error(&|tls| tls.cert_file = pki.file("cert.pem")).contains("tls.key_file is not set"));
-    assert!(error(&|tls| tls.key_file = pki.file("key.pem")).contains("tls.cert_file is not set"));
-}
-
-#[tokio::test]
-async fn without_https_no_certificate_is_looked_for() {
-    let mut config = config_for("http://localhost:4318");
-    config.tls.ca_file = Some("/nowhere/ca.pem".into());
-    assert!(Exporter::new(&config, Metrics::new(), Arc::new(LogRejects), wall_clock).is_ok());
 }
 
 #[tokio::test]

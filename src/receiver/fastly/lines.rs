@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::super::{Item, Reading, Rejected, Repair};
+use super::super::{Item, Passage, Reading, Rejected, Repair};
 use super::repair::{Mended, mend};
 use crate::otlp::json::{Cursor, Fault, FaultKind};
 use crate::otlp::{Line, read_line};
@@ -185,6 +185,7 @@ impl Splitter<'_> {
                 logs: line.logs,
                 metrics: line.metrics,
                 repairs,
+                passage: Passage::Joined,
             });
         }
         self.at = start + bytes;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::AuthConfig;
+use crate::config::Secret;
 use crate::receiver::{Reading, Repair};
 
 const MAX_LINE_BYTES: usize = 4096;

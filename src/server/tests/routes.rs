@@ -69,9 +69,10 @@ async fn post_to_the_root_is_a_webhook_when_its_headers_say_so_and_else_a_batch(
 #[tokio::test]
 async fn post_to_the_root_is_not_found_when_its_receiver_is_off() {
     let house =
-        House::open(Fake { paths: vec![("/circleci", "circleci")], ..Fake::default() }, config()).await;
+        House::open(Fake { paths: vec![("/circleci", Kind::CircleCi)], ..Fake::default() }, config()).await;
     assert_eq!(house.ask(post("/", "{}")).await.status, 404);
-    let house = House::open(Fake { paths: vec![("/fastly", "fastly")], ..Fake::default() }, config()).await;
+    let house =
+        House::open(Fake { paths: vec![("/fastly", Kind::Fastly)], ..Fake::default() }, config()).await;
     let webhook = post_with("/", "circleci-event-type: ping\r\n", b"{}");
     assert_eq!(house.ask(webhook).await.status, 404);
     assert!(house.taken().is_empty());
@@ -79,7 +80,7 @@ async fn post_to_the_root_is_not_found_when_its_receiver_is_off() {
 
 #[tokio::test]
 async fn a_receiver_may_have_the_root_as_its_path() {
-    let house = House::open(Fake { paths: vec![("/", "fastly")], ..Fake::default() }, config()).await;
+    let house = House::open(Fake { paths: vec![("/", Kind::Fastly)], ..Fake::default() }, config()).await;
     for method in ["POST", "PUT"] {
         assert_eq!(house.ask(request(method, "/", "{}")).await.status, 204);
     }

@@ -12,6 +12,7 @@ use crate::config::{SpanEventsConfig, Unmatched};
 use crate::exporter::Export;
 use crate::otlp::{Logs, Metrics, Signal, Traces};
 use crate::queue::{Ledger, RecordId, Settled, Taken};
+use crate::receiver::Passage;
 use crate::telemetry::metrics::Metrics as Telemetry;
 
 /// Trace and span by a number each: `(1, 2)` is span 0202020202020202 of trace 0101…
@@ -23,6 +24,7 @@ pub(super) struct Line {
     pub(super) spans: Vec<(Ids, String)>,
     pub(super) records: Vec<(Option<Ids>, String)>,
     pub(super) points: bool,
+    pub(super) passage: Passage,
 }
 
 /// A processor between a queue and nothing: what it sends is kept.
@@ -72,6 +74,11 @@ pub(super) fn config() -> SpanEventsConfig {
 
 impl Line {
     /// Both in one line.
+    /// The same, as it comes from a receiver that nothing is joined for.
+    pub(super) fn straight(self) -> Self {
+        Self { passage: Passage::Straight, ..self }
+    }
+
     pub(super) fn and(mut self, other: Self) -> Self {
         self.spans.extend(other.spans);
         self.records.extend(other.records);
@@ -147,6 +154,7 @@ impl Bench {
                 traces: line.traces().map(|it| (it, taken.receipt(Signal::Traces, line.spans.len() as u32))),
                 logs: line.logs().map(|it| (it, taken.receipt(Signal::Logs, line.records.len() as u32))),
                 metrics: line.metrics().map(|it| (it, taken.receipt(Signal::Metrics, 1))),
+                passage: line.passage,
             })
             .collect();
         taken.seal();

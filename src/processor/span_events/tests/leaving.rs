@@ -50,6 +50,20 @@ fn metrics_leave_at_once() {
 }
 
 #[test]
+fn what_goes_straight_through_leaves_at_once_and_meets_nothing() {
+    let mut bench = Bench::new(&config());
+    bench.accept(0, [span(1, 1)]);
+    let straight = span(2, 2).and(log(1, 1, "a")).and(log(2, 2, "b")).and(plain_log("c")).straight();
+    assert_eq!(bench.accept(1, [straight]), ["traces 2/2[]", "logs a b c"]);
+    assert_eq!(bench.accept(2, [log(2, 2, "late")]), [""; 0]);
+    assert_eq!(bench.expire(60), ["traces 1/1[]", "logs late"]);
+    bench.deliver();
+    assert_eq!(bench.kept_requests(), 0);
+    assert_eq!(bench.settled(Signal::Logs, Settled::Delivered), 4);
+    assert_eq!(bench.counted("forwarded"), 1, "what goes straight through waited for no span");
+}
+
+#[test]
 fn a_line_of_logs_makes_a_request_only_for_what_was_not_attached() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(1, 1), log(1, 1, "hit")]);

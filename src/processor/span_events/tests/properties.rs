@@ -46,7 +46,7 @@ fn story() -> impl Strategy<Value = Story> {
         let mut named_line = |(spans, records): (Vec<Ids>, Vec<Option<Ids>>)| Line {
             spans: spans.into_iter().map(|ids| (ids, name('s'))).collect(),
             records: records.into_iter().map(|ids| (ids, name('r'))).collect(),
-            points: false,
+            ..Line::default()
         };
         let mut at = |gap: u64| {
             now += gap;

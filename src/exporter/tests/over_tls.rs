@@ -1,0 +1,167 @@
+//! Against a recording collector behind TLS.
+
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::collector::{Answer, Collector};
+use super::*;
+use crate::telemetry::logging::chain;
+
+/// A certificate authority, what it signed for `localhost`, and the files that a configuration names.
+struct Pki {
+    directory: tempfile::TempDir,
+    server: rustls::ServerConfig,
+}
+
+// === impl Pki ===
+
+impl Pki {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        // of its own, or another authority would be taken for this one with a wrong key
+        authority
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, directory.path().to_string_lossy().into_owned());
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = authority.self_signed(&authority_key).unwrap();
+        let issuer = rcgen::Issuer::new(authority, authority_key);
+        let signed = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (params.signed_by(&key, &issuer).unwrap(), key)
+        };
+        let (server, server_key) = signed("localhost");
+        let (client, client_key) = signed("relay");
+        for (file, pem) in
+            [("ca.pem", root.pem()), ("cert.pem", client.pem()), ("key.pem", client_key.serialize_pem())]
+        {
+            std::fs::write(directory.path().join(file), pem).unwrap();
+        }
+
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(root.der().clone()).unwrap();
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap())
+            .with_single_cert(vec![server.der().clone()], server_key.into())
+            .unwrap();
+        Self { directory, server }
+    }
+
+    fn file(&self, name: &str) -> Option<std::path::PathBuf> {
+        Some(self.directory.path().join(name))
+    }
+
+    /// Its settings have the authority, and no client certificate.
+    async fn collector(&self) -> (Collector, ExporterConfig) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let acceptor = TlsAcceptor::from(Arc::new(self.server.clone()));
+        let mut config = config_for(&base);
+        config.tls.ca_file = self.file("ca.pem");
+        (Collector::on(listener, Some(acceptor), |_, _| Answer::ok()), config)
+    }
+}
+
+#[tokio::test]
+async fn delivers_over_tls_with_a_private_authority_and_a_client_certificate() {
+    let pki = Pki::new();
+    let (collector, mut config) = pki.collector().await;
+    (config.tls.cert_file, config.tls.key_file) = (pki.file("cert.pem"), pki.file("key.pem"));
+    let rig = Rig::start(&config);
+    rig.traces("a");
+    assert_eq!(drained(rig).await.sent_spans(), 1);
+    assert_eq!(collector.bodies(), [spans("a")]);
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_with_the_tls_of_a_downstream() {
+    let pki = Pki::new();
+    let (_collector, config) = pki.collector().await;
+    let mut stranger = config.clone();
+    let other = Pki::new();
+    stranger.tls.ca_file = other.file("ca.pem");
+    let said = failure_of(&stranger).await;
+    assert!(said.contains("certificate") && said.contains("tls.ca_file"), "{said}");
+
+    let mut wrong_name = config.clone();
+    wrong_name.traces_endpoint =
+        config.traces_endpoint.to_string().replace("localhost", "127.0.0.1").parse().unwrap();
+    let said = failure_of(&wrong_name).await;
+    assert!(said.starts_with("TLS with 127.0.0.1:") && said.contains("certificate"), "{said}");
+
+    let plain = Collector::start(|_, _| Answer::ok()).await;
+    let mut tls_to_plain = config;
+    tls_to_plain.traces_endpoint = format!("https://localhost:{}/", plain.address.port()).parse().unwrap();
+    let said = failure_of(&tls_to_plain).await;
+    assert!(said.starts_with("TLS with localhost:") && said.contains("http://"), "{said}");
+}
+
+#[tokio::test]
+async fn tls_files_that_cannot_work_fail_the_start_and_name_their_key() {
+    let pki = Pki::new();
+    let mut config = config_for("https://localhost:4318");
+    let mut error = |adjust: &dyn Fn(&mut TlsClientConfig)| {
+        config.tls = TlsClientConfig { ca_file: pki.file("ca.pem"), ..TlsClientConfig::default() };
+        adjust(&mut config.tls);
+        let sink = Arc::new(LogRejects);
+        let error =
+            Exporter::new(&config, Metrics::new(), sink, wall_clock).err().expect("it must not start");
+        chain(&error).to_string()
+    };
+    let missing = error(&|tls| tls.ca_file = pki.file("nothing.pem"));
+    assert!(missing.contains("tls.ca_file") && missing.contains("nothing.pem"), "{missing}");
+    assert!(error(&|tls| tls.ca_file = pki.file("key.pem")).contains("no usable certificate"));
+    assert!(error(&|tls| tls.cert_file = pki.file("cert.pem")).contains("tls.key_file is not set"));
+    assert!(error(&|tls| tls.key_file = pki.file("key.pem")).contains("tls.cert_file is not set"));
+}
+
+#[tokio::test]
+async fn without_https_no_certificate_is_looked_for() {
+    let mut config = config_for("http://localhost:4318");
+    config.tls.ca_file = Some("/nowhere/ca.pem".into());
+    assert!(Exporter::new(&config, Metrics::new(), Arc::new(LogRejects), wall_clock).is_ok());
+}
+
+#[tokio::test]
+async fn each_signal_trusts_its_own_authority() {
+    let (common, own) = (Pki::new(), Pki::new());
+    let (traces, mut config) = common.collector().await;
+    let (logs, of_logs) = own.collector().await;
+    config.logs_endpoint = of_logs.logs_endpoint;
+    config.signals.logs.tls.ca_file = own.file("ca.pem");
+    let rig = Rig::start(&config);
+    rig.traces("a");
+    rig.export(Signal::Logs, NO_LOGS, 1);
+    drained(rig).await;
+    assert_eq!((traces.bodies(), logs.bodies()), (vec![spans("a")], vec![NO_LOGS.to_owned()]));
+
+    config.signals.logs.tls.ca_file = None;
+    config.traces_endpoint = config.logs_endpoint.clone();
+    assert!(failure_of(&config).await.contains("certificate"), "the others do not trust it");
+}
+
+#[tokio::test]
+async fn signals_with_the_same_tls_share_connections_and_others_do_not() {
+    let pki = Pki::new();
+    for (client_certificate, connections) in [(None, 1), (Some(("cert.pem", "key.pem")), 2)] {
+        let (collector, mut config) = pki.collector().await;
+        let own = &mut config.signals.logs.tls;
+        (own.cert_file, own.key_file) =
+            client_certificate.map_or((None, None), |(cert, key)| (pki.file(cert), pki.file(key)));
+        let rig = Rig::start(&config);
+        rig.traces("a");
+        rig.settled(1).await;
+        rig.export(Signal::Logs, NO_LOGS, 1);
+        rig.settled(2).await;
+        rig.traces("b");
+        drained(rig).await;
+        assert_eq!((collector.requests().len(), collector.connections()), (3, connections));
+    }
+}

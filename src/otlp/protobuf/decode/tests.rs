@@ -1,0 +1,361 @@
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::super::{FIXED32, FIXED64, LENGTH, VARINT, bytes, encode, tag, varint};
+use super::*;
+
+const NO_LIMIT: usize = usize::MAX;
+
+fn json(signal: Signal, body: &[u8]) -> Result<String, DecodeError> {
+    decode(signal, body, NO_LIMIT).map(|json| String::from_utf8(json).unwrap())
+}
+
+/// A message with one field that holds `content`.
+fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    bytes(number, content, &mut out);
+    out
+}
+
+/// A request with one span that has these fields.
+fn span(fields: &[u8]) -> Vec<u8> {
+    field(1, &field(2, &field(2, fields)))
+}
+
+fn span_json(fields: &str) -> String {
+    format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{fields}}}]}}]}}]}}"#)
+}
+
+/// What prost makes of a request, in words: they tell -0.0 from 0.0, and NaN is NaN.
+fn by_prost(signal: Signal, body: &[u8]) -> Option<String> {
+    match signal {
+        Signal::Traces => ExportTraceServiceRequest::decode(body).ok().map(|it| format!("{it:?}")),
+        Signal::Logs => ExportLogsServiceRequest::decode(body).ok().map(|it| format!("{it:?}")),
+        Signal::Metrics => ExportMetricsServiceRequest::decode(body).ok().map(|it| format!("{it:?}")),
+    }
+}
+
+/// The bytes of the same request as prost writes it.
+fn rewritten_by_prost(signal: Signal, body: &[u8]) -> Vec<u8> {
+    match signal {
+        Signal::Traces => ExportTraceServiceRequest::decode(body).unwrap().encode_to_vec(),
+        Signal::Logs => ExportLogsServiceRequest::decode(body).unwrap().encode_to_vec(),
+        Signal::Metrics => ExportMetricsServiceRequest::decode(body).unwrap().encode_to_vec(),
+    }
+}
+
+// --- random requests ---
+
+/// Numbers that look random, from a seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+
+    fn number(&mut self) -> u64 {
+        let any = self.next();
+        [0, 1, 127, 128, any, any >> 40, u64::MAX, i64::MIN as u64, i64::MAX as u64, u64::from(u32::MAX)]
+            [self.below(10)]
+    }
+
+    fn double(&mut self) -> f64 {
+        let any = f64::from_bits(self.next());
+        [0.0, -0.0, 0.1, 1e16, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, 5e-324, any]
+            [self.below(10)]
+    }
+
+    fn text(&mut self) -> &'static str {
+        ["", "a", "service.name", "\u{0}\n\"\\\u{7f}", "é😀\u{2028}", "{\"a\":[1]}", "NaN"][self.below(7)]
+    }
+
+    fn id(&mut self, length: usize, out: &mut Vec<u8>) {
+        let length = if self.below(4) == 0 { 0 } else { length };
+        out.extend((0..length).map(|_| self.next() as u8));
+    }
+
+    /// Any fields of a message in any order, some of them more than once, with strangers among them.
+    fn message(&mut self, message: &'static Message, depth: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        for _ in 0..self.below(if depth < 5 { 8 } else { 4 }) {
+            match self.below(message.fields.len() + 1) {
+                0 => self.stranger(&mut out),
+                index => self.field(&message.fields[index - 1], depth, &mut out),
+            }
+        }
+        out
+    }
+
+    fn stranger(&mut self, out: &mut Vec<u8>) {
+        match self.below(3) {
+            0 => {
+                tag(1000, VARINT, out);
+                varint(self.number(), out);
+            }
+            1 => bytes(1001, b"\xff", out),
+            _ => {
+                tag(1002, 3, out);
+                bytes(1, b"x", out);
+                tag(1002, 4, out);
+            }
+        }
+    }
+
+    fn field(&mut self, field: &Field, depth: u32, out: &mut Vec<u8>) {
+        let number = field.number;
+        let mut content = Vec::new();
+        match field.kind {
+            Kind::Message(_) | Kind::Messages(_) if depth > 12 => {}
+            Kind::Message(message) | Kind::Messages(message) => {
+                content = self.message(message, depth + 1);
+                bytes(number, &content, out);
+            }
+            Kind::String | Kind::Strings => bytes(number, self.text().as_bytes(), out),
+            Kind::Bytes => bytes(number, &self.next().to_le_bytes()[..self.below(8)], out),
+            Kind::TraceId | Kind::SpanId | Kind::ParentSpanId => {
+                self.id(if matches!(field.kind, Kind::TraceId) { 16 } else { 8 }, &mut content);
+                bytes(number, &content, out);
+            }
+            Kind::Bool | Kind::Enum(_) => {
+                tag(number, VARINT, out);
+                varint(self.number(), out);
+            }
+            Kind::Double => {
+                tag(number, FIXED64, out);
+                out.extend(self.double().to_le_bytes());
+            }
+            Kind::Int(int) => {
+                tag(number, int.wire_type(), out);
+                self.scalar(int, out);
+            }
+            Kind::Doubles => {
+                (0..self.below(4)).for_each(|_| content.extend(self.double().to_le_bytes()));
+                self.numbers(number, FIXED64, &content, out);
+            }
+            Kind::Ints(int) => {
+                (0..self.below(4)).for_each(|_| self.scalar(int, &mut content));
+                // Varints of different lengths cannot be taken apart again here.
+                let apart = if int.wire_type() == FIXED64 { FIXED64 } else { LENGTH };
+                self.numbers(number, apart, &content, out);
+            }
+        }
+    }
+
+    /// Packed or, where that is possible, one by one.
+    fn numbers(&mut self, number: u32, apart: u32, content: &[u8], out: &mut Vec<u8>) {
+        if apart == FIXED64 && self.below(2) == 0 {
+            for chunk in content.chunks(8) {
+                tag(number, FIXED64, out);
+                out.extend(chunk);
+            }
+        } else {
+            bytes(number, content, out);
+        }
+    }
+
+    fn scalar(&mut self, int: Int, out: &mut Vec<u8>) {
+        match int.wire_type() {
+            VARINT => varint(self.number(), out),
+            FIXED32 => out.extend((self.number() as u32).to_le_bytes()),
+            _ => out.extend(self.number().to_le_bytes()),
+        }
+    }
+
+    fn request(&mut self, signal: Signal) -> Vec<u8> {
+        let Kind::Messages(resource) = LINE.fields[signal as usize].kind else { unreachable!() };
+        (0..1 + self.below(3)).flat_map(|_| field(1, &self.message(resource, 0))).collect()
+    }
+}
+
+fn any_signal() -> impl Strategy<Value = Signal> {
+    proptest::sample::select(&Signal::ALL[..])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_on_the_way_to_json_and_back(signal in any_signal(), seed: u64) {
+        let body = Random(seed).request(signal);
+        for body in [rewritten_by_prost(signal, &body), body] {
+            let json = decode(signal, &body, NO_LIMIT).unwrap();
+            let back = encode(signal, &json).unwrap();
+            let meant = by_prost(signal, &body);
+            prop_assert!(meant.is_some());
+            prop_assert_eq!(by_prost(signal, &back), meant);
+        }
+    }
+
+    #[test]
+    fn json_and_protobuf_become_each_other_without_end(signal in any_signal(), seed: u64) {
+        let json = decode(signal, &Random(seed).request(signal), NO_LIMIT).unwrap();
+        let again = decode(signal, &encode(signal, &json).unwrap(), NO_LIMIT).unwrap();
+        prop_assert_eq!(String::from_utf8(again), String::from_utf8(json));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(signal in any_signal(), body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        drop(decode(signal, &body, NO_LIMIT));
+    }
+
+    #[test]
+    fn what_prost_takes_is_taken_for_the_same(
+        signal in any_signal(), seed: u64, at: proptest::sample::Index, byte: u8, cut: proptest::sample::Index, cuts: bool,
+    ) {
+        let mut body = Random(seed).request(signal);
+        *at.get_mut(&mut body) = byte;
+        if cuts {
+            body.truncate(cut.index(body.len()));
+        }
+        let json = decode(signal, &body, NO_LIMIT);
+        if let Some(meant) = by_prost(signal, &body) {
+            // Indexes into the dictionary of profiles mean nothing in the other signals.
+            prop_assume!(!meant.replace("key_strindex: 0", "").to_lowercase().contains("strindex"));
+            // Ids of another length go no further than the reader of JSON, which has words for them.
+            if let Ok(back) = encode(signal, &json.unwrap()) {
+                prop_assert_eq!(by_prost(signal, &back), Some(meant));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_bounded(signal in any_signal(), seed: u64, max_json_bytes in 0_usize..2000) {
+        let body = Random(seed).request(signal);
+        let json = decode(signal, &body, NO_LIMIT).unwrap();
+        // No field grows by more than its name does against its number.
+        prop_assert!(json.len() <= 15 * body.len() + 64, "{} from {}", json.len(), body.len());
+        match decode(signal, &body, max_json_bytes) {
+            Ok(json) => prop_assert!(json.len() <= max_json_bytes + 15 * body.len()),
+            Err(error) => {
+                prop_assert_eq!(error, DecodeError::TooLarge { max_json_bytes });
+                prop_assert!(json.len() > max_json_bytes);
+            }
+        }
+    }
+}
+
+// --- by example ---
+
+#[test]
+fn an_empty_message_is_an_empty_request() {
+    assert_eq!(json(Signal::Logs, b"").unwrap(), r#"{"resourceLogs":[]}"#);
+    assert_eq!(json(Signal::Traces, b"\x0a\x00").unwrap(), r#"{"resourceSpans":[{}]}"#);
+}
+
+#[test]
+fn json_is_canonical() {
+    let mut fields = field(1, &[0xAB; 16]);
+    fields.extend(field(2, &[1, 2, 3, 4, 5, 6, 7, 8]));
+    fields.extend(field(4, b""));
+    fields.extend(field(5, "\u{1}\"é".as_bytes()));
+    fields.extend(b"\x30\x63\x39\xff\xff\xff\xff\xff\xff\xff\xff\x50\x02");
+    fields.extend(field(9, &[field(1, b"k"), field(2, &field(7, b"hi"))].concat()));
+    fields.extend(field(
+        9,
+        &[field(1, b"n"), field(2, b"\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")].concat(),
+    ));
+    let expected = span_json(concat!(
+        r#""traceId":"abababababababababababababababab","spanId":"0102030405060708","name":"\u0001\"é","kind":99,"#,
+        r#""startTimeUnixNano":"18446744073709551615","attributes":[{"key":"k","value":{"bytesValue":"aGk="}},"#,
+        r#"{"key":"n","value":{"intValue":"-1"}}],"droppedAttributesCount":2"#
+    ));
+    assert_eq!(json(Signal::Traces, &span(&fields)).unwrap(), expected);
+}
+
+#[test]
+fn what_is_there_with_a_default_value_stays_there() {
+    // A number point with asInt 0 and a histogram point with sum 0 and without min.
+    let gauge = field(5, &field(1, b"\x31\0\0\0\0\0\0\0\0"));
+    let histogram = field(9, &field(1, b"\x29\0\0\0\0\0\0\0\0"));
+    let metrics =
+        field(1, &field(2, &[field(2, &gauge), field(2, &histogram), field(2, &field(7, b""))].concat()));
+    let expected = concat!(
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[{"asInt":"0"}]}},"#,
+        r#"{"histogram":{"dataPoints":[{"sum":0.0}]}},{"sum":{}}]}]}]}"#
+    );
+    assert_eq!(json(Signal::Metrics, &metrics).unwrap(), expected);
+}
+
+#[test]
+fn of_a_scalar_that_comes_twice_and_of_a_oneof_the_last_counts_and_messages_are_merged() {
+    let name = [field(5, b"first"), field(5, b"last")].concat();
+    assert_eq!(json(Signal::Traces, &span(&name)).unwrap(), span_json(r#""name":"last""#));
+
+    let status = [field(15, &field(2, b"m")), field(5, b"between"), field(15, b"\x18\x02")].concat();
+    let expected = span_json(r#""name":"between","status":{"message":"m","code":2}"#);
+    assert_eq!(json(Signal::Traces, &span(&status)).unwrap(), expected);
+
+    let list = |element: &[u8]| field(5, &field(1, &field(1, element)));
+    let value = |parts: &[Vec<u8>]| span(&field(9, &field(2, &parts.concat())));
+    let merged = value(&[field(1, b"s"), list(b"a"), list(b"b")]);
+    let strings = r#"{"stringValue":"a"},{"stringValue":"b"}"#;
+    let expected =
+        span_json(&format!(r#""attributes":[{{"value":{{"arrayValue":{{"values":[{strings}]}}}}}}]"#));
+    assert_eq!(json(Signal::Traces, &merged).unwrap(), expected);
+
+    let interrupted = value(&[list(b"a"), field(1, b"s"), list(b"b")]);
+    let expected = span_json(r#""attributes":[{"value":{"arrayValue":{"values":[{"stringValue":"b"}]}}}]"#);
+    assert_eq!(json(Signal::Traces, &interrupted).unwrap(), expected);
+}
+
+#[test]
+fn what_is_no_request_is_refused_with_a_reason() {
+    for (body, error) in [
+        (&b"{}"[..], DecodeError::Wire(WireFault::CutShort)),
+        (b"\x0a", DecodeError::Wire(WireFault::CutShort)),
+        (b"\x0a\x05ab", DecodeError::Wire(WireFault::CutShort)),
+        (b"\x00", DecodeError::Wire(WireFault::NoField)),
+        (b"\x0c", DecodeError::Wire(WireFault::Group)),
+        (b"\x13\x1c", DecodeError::Wire(WireFault::Group)),
+        (b"\x13\x08\x01", DecodeError::Wire(WireFault::CutShort)),
+        (b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", DecodeError::Wire(WireFault::Overlong)),
+        (b"\x08\x01", DecodeError::WireType("resourceSpans")),
+    ] {
+        assert_eq!(json(Signal::Traces, body), Err(error), "{body:?}");
+    }
+    assert_eq!(json(Signal::Traces, &span(&field(5, b"\xff"))), Err(DecodeError::NotUtf8("name")));
+    assert_eq!(json(Signal::Traces, &span(b"\x28\x01")), Err(DecodeError::WireType("name")));
+    assert_eq!(
+        json(Signal::Traces, &span(&field(7, b"12345678"))),
+        Err(DecodeError::WireType("startTimeUnixNano"))
+    );
+}
+
+#[test]
+fn deep_nesting_is_refused_where_json_would_be_too() {
+    let nested = |levels: usize| {
+        let mut value = field(1, b"x");
+        for _ in 0..levels {
+            value = field(5, &field(1, &value));
+        }
+        span(&field(9, &[field(1, b"k"), field(2, &value)].concat()))
+    };
+    let deepest = (1..100).take_while(|levels| json(Signal::Traces, &nested(*levels)).is_ok()).count();
+    assert_eq!(json(Signal::Traces, &nested(deepest + 1)), Err(DecodeError::TooDeep));
+    let text = json(Signal::Traces, &nested(deepest)).unwrap();
+    assert!(encode(Signal::Traces, text.as_bytes()).is_ok());
+    assert!(deepest > 30, "{deepest}");
+    assert_eq!(json(Signal::Traces, &nested(5_000)), Err(DecodeError::TooDeep));
+}
+
+#[test]
+fn pieces_that_would_be_copied_again_and_again_are_refused() {
+    // At every level the value comes in two pieces, one of them empty.
+    let mut value = field(1, &[b'x'; 20_000]);
+    for _ in 0..10 {
+        value = [field(6, b""), field(6, &field(1, &[field(2, b""), field(2, &value)].concat()))].concat();
+    }
+    let body = span(&field(9, &field(2, &value)));
+    assert_eq!(json(Signal::Traces, &body), Err(DecodeError::TooManyPieces));
+}

@@ -1,0 +1,116 @@
+//! OTLP/HTTP: export requests that are passed on as they are.
+//!
+//! In: headers and a decoded body, JSON or protobuf. Out: one [`Item`] for a request that holds anything, which goes
+//! [straight](Passage::Straight) through; a [`Rejected`] for a body that is no request, or for each span without valid
+//! ids.
+//!
+//! Promises: a request is taken as a whole or not at all, but for such spans; canonical JSON is not copied.
+//!
+//! **What is kept of a request is JSON**, with no section but that of the path that it came to. Bytes alone do not tell
+//! JSON from protobuf (the first byte of a protobuf request is a line break, which may well stand before a JSON text),
+//! and the path is not kept. So protobuf is decoded before it is queued, which costs what it would cost later, and the
+//! signal is told by the section.
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::token::Token;
+use super::{Item, Passage, Reading, Received, Receiver, Rejected, Unauthorized};
+use crate::config::{Encoding, OtlpConfig};
+use crate::otlp::protobuf::decode;
+use crate::otlp::{Line, Request, Signal, read_request, signal_of};
+
+/// How many times as large as the largest body the JSON of a protobuf request may be. Real ones grow to the two- to
+/// fivefold.
+const MAX_GROWTH: usize = 8;
+
+/// A request counts as one line, however many it is written in.
+const REQUEST: u32 = 1;
+
+/// `receivers.otlp`, as far as one signal goes.
+pub(crate) struct Otlp {
+    signal: Signal,
+    path: String,
+    token: Token,
+    max_json_bytes: usize,
+}
+
+// === impl Otlp ===
+
+impl Otlp {
+    /// `max_body_bytes` bounds a request as it came; it may take more as JSON.
+    pub(crate) fn new(config: &OtlpConfig, signal: Signal, max_body_bytes: usize) -> Self {
+        Self {
+            signal,
+            path: format!("/v1/{signal}"),
+            token: Token::new(config.auth.as_ref()),
+            max_json_bytes: max_body_bytes.saturating_mul(MAX_GROWTH),
+        }
+    }
+}
+
+impl Receiver for Otlp {
+    /// One for all signals, as it is one in the configuration: what was kept is read again by any of them.
+    fn id(&self) -> &str {
+        OtlpConfig::ID
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        self.token.check(headers)
+    }
+
+    fn verify(&self, _headers: &HeaderMap, _wire: &[u8]) -> Result<(), Unauthorized> {
+        Ok(())
+    }
+
+    /// Reads what was kept of a request of any signal.
+    fn read(&self, body: &Bytes) -> Reading {
+        read(signal_of(body).unwrap_or(self.signal), body).reading
+    }
+
+    fn receive(&self, body: &Bytes, encoding: Encoding) -> Received {
+        match encoding {
+            Encoding::Json => read(self.signal, body),
+            Encoding::Protobuf => match decode(self.signal, body, self.max_json_bytes) {
+                Ok(json) => read(self.signal, &json.into()),
+                Err(error) => rejected(body, 0, error.to_string()),
+            },
+        }
+    }
+}
+
+fn read(signal: Signal, body: &Bytes) -> Received {
+    match read_request(signal, body) {
+        Ok(Request { line, text }) => Received { kept: text, reading: reading(line) },
+        Err(fault) => rejected(body, fault.at, fault.reason.into_owned()),
+    }
+}
+
+fn reading(line: Line) -> Reading {
+    let Line { traces, logs, metrics, repairs, dropped, .. } = line;
+    let rejected =
+        dropped.into_iter().map(|span| rejection(span.at, span.reason.into_owned(), span.text)).collect();
+    let items = match (&traces, &logs, &metrics) {
+        (None, None, None) => Vec::new(),
+        _ => vec![Item { line: REQUEST, traces, logs, metrics, repairs, passage: Passage::Straight }],
+    };
+    Reading { items, rejected, ..Reading::default() }
+}
+
+/// Nothing of the body goes on.
+fn rejected(body: &Bytes, at: usize, reason: String) -> Received {
+    let rejected = vec![rejection(at, reason, body.clone())];
+    Received { kept: body.clone(), reading: Reading { rejected, ..Reading::default() } }
+}
+
+fn rejection(at: usize, reason: String, input: Bytes) -> Rejected {
+    let column = u32::try_from(at + 1).unwrap_or(u32::MAX);
+    Rejected { line: REQUEST, column, reason, input }
+}
+
+#[cfg(test)]
+mod tests;

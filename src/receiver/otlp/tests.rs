@@ -1,0 +1,251 @@
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::*;
+use crate::config::{AuthConfig, Secret};
+use crate::otlp::protobuf::encode;
+
+const MAX_BODY_BYTES: usize = 1 << 20;
+const TRACE: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
+
+fn otlp(signal: Signal) -> Otlp {
+    Otlp::new(&OtlpConfig::default(), signal, MAX_BODY_BYTES)
+}
+
+fn receive(signal: Signal, body: &str) -> Received {
+    otlp(signal).receive(&Bytes::copy_from_slice(body.as_bytes()), Encoding::Json)
+}
+
+fn receive_protobuf(signal: Signal, body: &[u8]) -> Received {
+    otlp(signal).receive(&Bytes::copy_from_slice(body), Encoding::Protobuf)
+}
+
+fn spans(spans: &str) -> String {
+    format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#)
+}
+
+fn logs(records: &str) -> String {
+    format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#)
+}
+
+/// What goes on downstream, each with its signal and the number of its items.
+fn leaving(reading: Reading) -> Vec<(Signal, u32, String)> {
+    let text = |json: Bytes| String::from_utf8(json.to_vec()).unwrap();
+    let mut leaving = Vec::new();
+    for item in reading.items {
+        assert_eq!(item.passage, Passage::Straight);
+        leaving.extend(item.traces.map(|it| (Signal::Traces, it.span_count(), text(it.into_json()))));
+        leaving.extend(
+            item.logs.map(|it| (Signal::Logs, it.record_count(), text(it.into_json(|_| true).unwrap()))),
+        );
+        leaving.extend(item.metrics.map(|it| (Signal::Metrics, it.point_count(), text(it.into_json()))));
+    }
+    leaving
+}
+
+fn only_reason(received: &Received) -> &str {
+    assert!(received.reading.items.is_empty());
+    let [rejected] = &received.reading.rejected[..] else { panic!("{received:?}") };
+    &rejected.reason
+}
+
+fn two_spans() -> ExportTraceServiceRequest {
+    let span = |id: u8| Span {
+        trace_id: vec![7; 16],
+        span_id: vec![id; 8],
+        name: "é".to_owned(),
+        ..Span::default()
+    };
+    let scope_spans = vec![ScopeSpans { spans: vec![span(1), span(2)], ..ScopeSpans::default() }];
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }],
+    }
+}
+
+#[test]
+fn canonical_requests_of_every_signal_leave_byte_for_byte() {
+    let gauge = r#"{"gauge":{"dataPoints":[{"asInt":"0"},{"asDouble":"NaN"}]}}"#;
+    let metrics = format!(r#"{{ "resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{gauge}]}}]}}]}}"#);
+    for (signal, items, body) in [
+        (Signal::Traces, 2, spans(&format!(r#"{{{TRACE}, "name":"\u00e9","x":1e2}},{{{TRACE}}}"#))),
+        (Signal::Logs, 2, logs(&format!(r#"{{{TRACE},"body":{{"stringValue":"b"}}}},{{}}"#))),
+        (Signal::Metrics, 2, metrics),
+    ] {
+        let received = receive(signal, &body);
+        assert_eq!(received.kept, body);
+        assert!(received.reading.rejected.is_empty());
+        assert_eq!(leaving(received.reading), [(signal, items, body)]);
+    }
+}
+
+#[test]
+fn an_empty_request_holds_nothing_and_is_not_refused() {
+    for body in [
+        "{}",
+        " {} \r\n",
+        r#"{"resourceSpans":[]}"#,
+        r#"{"resourceSpans":null}"#,
+        r#"{"resourceSpans":[{}]}"#,
+        r#"{"resourceSpans":[{"resource":{"attributes":[]}}]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[{"scope":{"name":"n"},"spans":[]}]}]}"#,
+        r#"{"someday":[1]}"#,
+    ] {
+        let reading = receive(Signal::Traces, body).reading;
+        assert!(reading.items.is_empty() && reading.rejected.is_empty(), "{body}");
+    }
+    for body in [&b""[..], b"\x0a\x00", b"\x12\x00"] {
+        let reading = receive_protobuf(Signal::Metrics, body).reading;
+        assert!(reading.items.is_empty() && reading.rejected.is_empty(), "{body:?}");
+    }
+}
+
+#[test]
+fn what_belongs_to_other_signals_is_ignored_whatever_it_is() {
+    let record = logs(&format!("{{{TRACE}}}"));
+    let own = record.strip_prefix('{').unwrap().strip_suffix('}').unwrap();
+    for body in [
+        format!(r#"{{{own},"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{TRACE}}}]}}]}}]}}"#),
+        format!(r#"{{"resource_metrics":17,{own}}}"#),
+        format!(r#"{{"resourceSpans":[],{own},"resourceMetrics":{{}}}}"#),
+    ] {
+        let received = receive(Signal::Logs, &body);
+        assert_eq!(received.kept, record, "{body}");
+        assert_eq!(leaving(received.reading), [(Signal::Logs, 1, record.clone())]);
+    }
+    assert!(receive(Signal::Traces, &record).reading.items.is_empty());
+}
+
+#[test]
+fn what_is_kept_is_read_again_as_the_same_by_the_receiver_of_any_path() {
+    let span = format!("{{{TRACE}}}");
+    for (signal, encoding, body) in [
+        (Signal::Traces, Encoding::Json, Bytes::from(spans(&span))),
+        (Signal::Logs, Encoding::Json, Bytes::from(format!("\n{}", logs("{},{}")))),
+        (
+            Signal::Logs,
+            Encoding::Json,
+            r#"{"resourceSpans":1,"resource_logs":[{"scope_logs":[{"logRecords":[{}]}]}]}"#.into(),
+        ),
+        (Signal::Traces, Encoding::Protobuf, two_spans().encode_to_vec().into()),
+        // A protobuf request that a reader of JSON would not stop at.
+        (Signal::Logs, Encoding::Protobuf, encode(Signal::Logs, logs("{}").as_bytes()).unwrap().into()),
+    ] {
+        let received = otlp(signal).receive(&body, encoding);
+        let first = leaving(received.reading);
+        assert_eq!(first.len(), 1, "{body:?}");
+        for other in Signal::ALL {
+            assert_eq!(leaving(otlp(other).read(&received.kept)), first, "{body:?}");
+        }
+    }
+}
+
+#[test]
+fn protobuf_goes_on_as_the_json_of_the_same_request() {
+    let request = two_spans();
+    let [(signal, count, json)] =
+        &leaving(receive_protobuf(Signal::Traces, &request.encode_to_vec()).reading)[..]
+    else {
+        panic!()
+    };
+    assert_eq!((*signal, *count), (Signal::Traces, 2));
+    let back = encode(Signal::Traces, json.as_bytes()).unwrap();
+    assert_eq!(ExportTraceServiceRequest::decode(&back[..]).unwrap(), request);
+}
+
+#[test]
+fn spans_without_valid_ids_are_rejected_and_their_neighbours_are_not() {
+    let body = spans(&format!("{{{TRACE}}},\n{{\"traceId\":\"00\"}}"));
+    let reading = receive(Signal::Traces, &body).reading;
+    let [rejected] = &reading.rejected[..] else { panic!() };
+    let at = rejected.column as usize - 1;
+    assert_eq!((rejected.line, &body.as_bytes()[at..at + 4]), (1, &b"\"00\""[..]));
+    assert_eq!(rejected.reason, "traceId is not 32 hexadecimal digits, or all zero");
+    assert_eq!(leaving(reading), [(Signal::Traces, 1, spans(&format!("{{{TRACE}}}")))]);
+
+    let mut request = two_spans();
+    request.resource_spans[0].scope_spans[0].spans[1].span_id = vec![1; 5];
+    let reading = receive_protobuf(Signal::Traces, &request.encode_to_vec()).reading;
+    assert_eq!(reading.rejected.len(), 1);
+    assert_eq!(leaving(reading)[0].1, 1);
+}
+
+#[test]
+fn a_log_record_with_invalid_ids_stays_a_log_record_without_them() {
+    let record = LogRecord { trace_id: vec![1; 3], event_name: "e".to_owned(), ..LogRecord::default() };
+    let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
+    let request = ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }],
+    };
+    let reading = receive_protobuf(Signal::Logs, &request.encode_to_vec()).reading;
+    assert_eq!(leaving(reading), [(Signal::Logs, 1, logs(r#"{"eventName":"e"}"#))]);
+}
+
+#[test]
+fn what_follows_the_request_is_not_dropped_in_silence() {
+    let one = spans(&format!("{{{TRACE}}}"));
+    for rest in ["{}", "garbage", "]", ","] {
+        let received = receive(Signal::Traces, &format!("{one}\n{rest}"));
+        assert_eq!(only_reason(&received), "text behind the end of the request", "{rest}");
+        assert_eq!(received.reading.rejected[0].column as usize, one.len() + 2);
+    }
+    let twice = format!(r#"{},"resourceSpans":[]}}"#, one.strip_suffix('}').unwrap());
+    assert_eq!(only_reason(&receive(Signal::Traces, &twice)), "a second list of resources in one request");
+}
+
+#[test]
+fn what_is_no_request_is_rejected_as_a_whole() {
+    for body in
+        ["", "[]", "null", "x", "{", r#"{"resourceSpans":{}}"#, r#"{"resourceSpans":[1]}"#, "\u{feff}{}"]
+    {
+        let received = receive(Signal::Traces, body);
+        assert!(!only_reason(&received).is_empty(), "{body}");
+        assert_eq!(received.reading.rejected[0].input, body);
+    }
+    let invalid =
+        otlp(Signal::Logs).receive(&Bytes::from_static(b"{\"resourceLogs\":[],\"\xff\":1}"), Encoding::Json);
+    assert_eq!(only_reason(&invalid), "invalid UTF-8");
+    assert!(only_reason(&receive_protobuf(Signal::Traces, b"{}")).starts_with("not protobuf: "));
+}
+
+#[test]
+fn protobuf_that_grows_beyond_all_measure_is_rejected() {
+    let narrow = Otlp::new(&OtlpConfig::default(), Signal::Traces, 10);
+    let received = narrow.receive(&two_spans().encode_to_vec().into(), Encoding::Protobuf);
+    assert_eq!(only_reason(&received), "too large: more than 80 bytes as JSON");
+}
+
+#[test]
+fn a_sender_needs_one_of_the_configured_tokens_where_there_are_any() {
+    let auth = AuthConfig { header: AUTHORIZATION, values: vec![Secret::new("one"), Secret::new("two")] };
+    let guarded = Otlp::new(&OtlpConfig { auth: Some(auth) }, Signal::Logs, MAX_BODY_BYTES);
+    let with = |value: &'static str| HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]);
+    assert_eq!((guarded.path(), guarded.id()), ("/v1/logs", "otlp"));
+    assert!(guarded.admit(&with("two")).is_ok());
+    assert!(guarded.admit(&with("three")).is_err());
+    assert!(guarded.admit(&HeaderMap::new()).is_err());
+    assert!(otlp(Signal::Logs).admit(&HeaderMap::new()).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn no_body_makes_it_panic_and_what_is_kept_reads_as_the_same(
+        body in proptest::collection::vec(any::<u8>(), 0..64),
+        text in r#"[ \n]?\{("resource(Spans|Logs)":(\[(\{\}|1)?\]|\{|1),?|"x":1,?){0,3}\}?[ x]?"#,
+    ) {
+        for signal in Signal::ALL {
+            for (body, encoding) in [(&body[..], Encoding::Json), (&body, Encoding::Protobuf), (text.as_bytes(), Encoding::Json)] {
+                let received = otlp(signal).receive(&Bytes::copy_from_slice(body), encoding);
+                if !received.reading.items.is_empty() {
+                    let again = leaving(otlp(signal).read(&received.kept));
+                    prop_assert_eq!(again, leaving(received.reading));
+                }
+            }
+        }
+    }
+}

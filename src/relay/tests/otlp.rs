@@ -1,0 +1,146 @@
+//! OTLP requests on their whole way from the door to what is exported.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::super::*;
+use crate::config::{OtlpConfig, SpanEventsConfig};
+use crate::exporter::Export;
+use crate::otlp::protobuf::encode;
+use crate::processor::SpanEvents;
+use crate::queue::{MemoryQueue, Settled};
+use crate::receiver::otlp::Otlp;
+
+const IDS: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
+
+/// A relay whose processor is asked by hand.
+struct Bench {
+    relay: Arc<Relay>,
+    work: UnboundedReceiver<Vec<Work>>,
+    processor: SpanEvents,
+    metrics: Metrics,
+    _directory: tempfile::TempDir,
+}
+
+fn traces() -> String {
+    format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{IDS},"name":"s"}}]}}]}}]}}"#)
+}
+
+fn logs() -> String {
+    format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{{IDS}}},{{"eventName":"e"}}]}}]}}]}}"#)
+}
+
+fn points() -> String {
+    r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[{"asInt":"0"}]}}]}]}]}"#
+        .to_owned()
+}
+
+// === impl Bench ===
+
+impl Bench {
+    #[expect(clippy::disallowed_methods, reason = "nobody else sends here")]
+    fn new(queue_bytes: u64) -> Self {
+        let metrics = Metrics::new();
+        let receivers = Signal::ALL.map(|signal| Instance {
+            kind: Kind::Otlp(signal),
+            receiver: Box::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
+        });
+        let (sender, work) = tokio::sync::mpsc::unbounded_channel();
+        let queue = Queue::Memory(MemoryQueue::new(queue_bytes, metrics.clone()));
+        let directory = tempfile::tempdir().unwrap();
+        let rejected = Arc::new(RejectedLines::new(directory.path()));
+        let relay = Arc::new(Relay::new(receivers.into(), queue, rejected, sender, metrics.clone()));
+        let config = SpanEventsConfig { wait: Duration::from_secs(10), ..SpanEventsConfig::default() };
+        Self {
+            relay,
+            work,
+            processor: SpanEvents::new(&config, metrics.clone()),
+            metrics,
+            _directory: directory,
+        }
+    }
+
+    async fn post(&self, signal: Signal, encoding: Encoding, body: impl Into<Bytes>) -> Answer {
+        let receiver = self.relay.receiver_at(&format!("/v1/{signal}")).unwrap();
+        self.relay.receive(receiver, encoding, body.into()).await
+    }
+
+    /// What leaves of what was taken, without any waiting.
+    fn leaving(&mut self) -> Vec<Export> {
+        let mut out = Vec::new();
+        while let Ok(work) = self.work.try_recv() {
+            self.processor.accept(Instant::now(), work, &mut out);
+        }
+        assert_eq!((self.processor.held_spans(), self.processor.next_deadline()), (0, None));
+        out
+    }
+
+    fn metric(&self, name: &str) -> u32 {
+        let series = format!("{name}{{receiver=\"otlp\",transport=\"http\"}} ");
+        let text = String::from_utf8(self.metrics.render()).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |value| value.parse().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn one_request_of_any_signal_and_encoding_leaves_as_one_and_at_once() {
+    let mut bench = Bench::new(1 << 20);
+    for (signal, items, name, json) in [
+        (Signal::Traces, 1, "otelcol_receiver_accepted_spans", traces()),
+        (Signal::Logs, 2, "otelcol_receiver_accepted_log_records", logs()),
+        (Signal::Metrics, 1, "otelcol_receiver_accepted_metric_points", points()),
+    ] {
+        let protobuf = encode(signal, json.as_bytes()).unwrap();
+        for (encoding, body) in [(Encoding::Json, json.clone().into_bytes()), (Encoding::Protobuf, protobuf)]
+        {
+            assert_eq!(bench.post(signal, encoding, body).await, Answer::Accepted);
+            assert_eq!(bench.relay.queue_state().kept_bytes, json.len() as u64, "what is kept is JSON");
+            let [export] = <[Export; 1]>::try_from(bench.leaving()).unwrap();
+            assert_eq!((export.signal, export.items, &export.json[..]), (signal, items, json.as_bytes()));
+            export.receipts.into_iter().for_each(|(receipt, _)| receipt.settle(Settled::Delivered));
+            assert_eq!(bench.relay.queue_state().kept_bytes, 0);
+        }
+        assert_eq!(bench.metric(name), 2 * items);
+    }
+}
+
+#[tokio::test]
+async fn an_empty_request_is_accepted_and_nothing_is_kept() {
+    let mut bench = Bench::new(0);
+    assert_eq!(bench.post(Signal::Traces, Encoding::Json, "{}").await, Answer::Accepted);
+    assert_eq!(bench.post(Signal::Logs, Encoding::Protobuf, "").await, Answer::Accepted);
+    assert!(bench.leaving().is_empty());
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_the_request_and_counts_its_items() {
+    let mut bench = Bench::new(2 * logs().len() as u64 - 1);
+    assert_eq!(bench.post(Signal::Logs, Encoding::Json, logs()).await, Answer::Accepted);
+    let answer = bench.post(Signal::Logs, Encoding::Json, logs()).await;
+    assert!(matches!(answer, Answer::Unavailable { .. }), "{answer:?}");
+    assert_eq!(bench.metric("otelcol_receiver_refused_log_records"), 2);
+    assert_eq!(bench.leaving().len(), 1);
+}
+
+#[tokio::test]
+async fn a_span_without_ids_makes_a_partial_success_and_a_request_of_such_spans_none() {
+    let mut bench = Bench::new(1 << 20);
+    let mixed = traces().replace(r#""spans":["#, r#""spans":[{"name":"no ids"},"#);
+    let answer = bench.post(Signal::Traces, Encoding::Json, mixed).await;
+    assert!(matches!(&answer, Answer::Partial { rejected, .. } if rejected.len() == 1), "{answer:?}");
+    assert_eq!(bench.leaving()[0].json, traces());
+    let answer = bench.post(Signal::Traces, Encoding::Json, traces().replace(IDS, r#""spanId":"""#)).await;
+    assert!(matches!(&answer, Answer::Unusable { rejected } if rejected.len() == 1), "{answer:?}");
+    assert!(bench.leaving().is_empty());
+}
+
+#[tokio::test]
+async fn a_large_request_is_read_beside_the_others() {
+    let mut bench = Bench::new(10 << 20);
+    let long = "x".repeat(READ_IN_PLACE_BYTES);
+    let json = traces().replace("\"s\"", &format!("\"{long}\""));
+    let protobuf = encode(Signal::Traces, json.as_bytes()).unwrap();
+    assert_eq!(bench.post(Signal::Traces, Encoding::Protobuf, protobuf).await, Answer::Accepted);
+    assert_eq!(bench.leaving()[0].json, json);
+}

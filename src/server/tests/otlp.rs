@@ -1,0 +1,161 @@
+//! The words for senders of OTLP.
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::otlp::Signal;
+use crate::receiver::Rejected;
+
+const JSON: &str = "content-type: application/json\r\n";
+const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
+
+/// `google.rpc.Status`
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+fn with_otlp(fake: Fake) -> Fake {
+    let paths =
+        [("/v1/traces", Signal::Traces), ("/v1/logs", Signal::Logs), ("/v1/metrics", Signal::Metrics)];
+    Fake { paths: paths.map(|(path, signal)| (path, Kind::Otlp(signal))).to_vec(), ..fake }
+}
+
+async fn house(answer: impl Fn() -> Answer + Send + Sync + 'static) -> House {
+    House::open(with_otlp(Fake::answering(answer)), config()).await
+}
+
+fn rejected(reason: &str) -> Rejected {
+    Rejected { line: 1, column: 7, reason: reason.to_owned(), input: Bytes::new() }
+}
+
+fn json_of(seen: &Seen) -> Value {
+    assert_eq!(seen.header("content-type"), Some("application/json"), "{seen:?}");
+    serde_json::from_str(&seen.body).unwrap()
+}
+
+fn protobuf_of<M: Message + Default>(seen: &Seen) -> M {
+    assert_eq!(seen.header("content-type"), Some("application/x-protobuf"), "{seen:?}");
+    M::decode(seen.body.as_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn a_success_is_an_empty_response_of_the_requests_own_type() {
+    let house = house(|| Answer::Accepted).await;
+    for path in ["/v1/traces", "/v1/logs", "/v1/metrics"] {
+        let seen = house.ask(post_with(path, JSON, b"{}")).await;
+        assert_eq!((seen.status, json_of(&seen)), (200, json!({})));
+        let seen = house.ask(post_with(path, PROTOBUF, b"")).await;
+        assert_eq!((seen.status, seen.header("content-length")), (200, Some("0")));
+        assert_eq!(protobuf_of::<ExportTraceServiceResponse>(&seen).partial_success, None);
+    }
+    let taken: Vec<_> = house.taken().into_iter().map(|(path, body)| (path, body.len())).collect();
+    assert_eq!(taken[..3], [("/v1/traces", 2), ("/v1/traces", 0), ("/v1/logs", 2)]);
+}
+
+#[tokio::test]
+async fn a_partial_success_says_how_many_and_why() {
+    let house =
+        house(|| Answer::Partial { accepted: 1, rejected: vec![rejected("bad id"), rejected("other")] })
+            .await;
+    for (path, count, message) in [
+        ("/v1/traces", "rejectedSpans", "2 spans were rejected: bad id (at byte 7)"),
+        ("/v1/logs", "rejectedLogRecords", "2 log records were rejected: bad id (at byte 7)"),
+        ("/v1/metrics", "rejectedDataPoints", "2 data points were rejected: bad id (at byte 7)"),
+    ] {
+        let seen = house.ask(post_with(path, JSON, b"{}")).await;
+        let expected = json!({ "partialSuccess": { count: "2", "errorMessage": message } });
+        assert_eq!((seen.status, json_of(&seen)), (200, expected));
+    }
+    let seen = house.ask(post_with("/v1/logs", PROTOBUF, b"")).await;
+    let partial = protobuf_of::<ExportLogsServiceResponse>(&seen).partial_success.unwrap();
+    assert_eq!(
+        (partial.rejected_log_records, partial.error_message.as_str()),
+        (2, "2 log records were rejected: bad id")
+    );
+}
+
+#[tokio::test]
+async fn bad_data_is_a_400_with_a_status_of_the_requests_own_type() {
+    let house = house(|| Answer::Unusable { rejected: vec![rejected("not a \"request\"")] }).await;
+    let seen = house.ask(post_with("/v1/traces", JSON, b"[")).await;
+    let expected = json!({ "code": 3, "message": "not a \"request\" (at byte 7)" });
+    assert_eq!((seen.status, json_of(&seen)), (400, expected));
+    let seen = house.ask(post_with("/v1/traces", PROTOBUF, b"[")).await;
+    let expected = Status { code: 3, message: "not a \"request\"".to_owned() };
+    assert_eq!((seen.status, protobuf_of::<Status>(&seen)), (400, expected));
+}
+
+#[tokio::test]
+async fn a_full_queue_is_a_503_with_retry_after_and_a_status() {
+    let house = house(|| Answer::Unavailable { reason: "full".to_owned(), retry_after_seconds: 5 }).await;
+    for headers in [JSON, PROTOBUF] {
+        let seen = house.ask(post_with("/v1/metrics", headers, b"")).await;
+        assert_eq!((seen.status, seen.header("retry-after")), (503, Some("5")));
+        match headers {
+            JSON => assert_eq!(json_of(&seen), json!({ "code": 14, "message": "full" })),
+            _ => assert_eq!(protobuf_of::<Status>(&seen), Status { code: 14, message: "full".to_owned() }),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_before_the_relay_is_a_status_too() {
+    let limited = ServerConfig { max_request_body_size: 4, ..config() };
+    let house = House::open(with_otlp(Fake { asks_authorization: true, ..Fake::default() }), limited).await;
+    let allowed = format!("authorization: yes\r\n{PROTOBUF}");
+    for (headers, body, status, code) in [
+        (PROTOBUF.to_owned(), &b"12345"[..], 401, 16),
+        (allowed.clone(), b"12345", 413, 3),
+        (format!("{allowed}content-encoding: br\r\n"), b"1", 415, 3),
+        (format!("{allowed}content-encoding: gzip\r\n"), b"1", 400, 3),
+    ] {
+        let seen = house.ask(post_with("/v1/traces", &headers, body)).await;
+        let told: Status = protobuf_of(&seen);
+        assert_eq!((seen.status, told.code), (status, code), "{headers}");
+        assert!(!told.message.is_empty(), "{headers}");
+    }
+    assert!(house.taken().is_empty());
+}
+
+#[tokio::test]
+async fn only_the_two_types_of_otlp_are_taken_with_any_parameters() {
+    let house = house(|| Answer::Accepted).await;
+    for kind in ["application/json; charset=utf-8", "Application/JSON", "application/x-protobuf;v=1"] {
+        let seen = house.ask(post_with("/v1/logs", &format!("content-type: {kind}\r\n"), b"")).await;
+        assert_eq!(seen.status, 200, "{kind}");
+    }
+    for headers in ["", "content-type: text/plain\r\n", "content-type: application/x-ndjson\r\n"] {
+        let seen = house.ask(post_with("/v1/logs", headers, b"{}")).await;
+        assert_eq!(seen.status, 415, "{headers}");
+        assert_eq!(seen.reason(), "the content type must be application/json or application/x-protobuf");
+    }
+    assert_eq!(house.taken().len(), 3);
+}
+
+#[tokio::test]
+async fn other_methods_than_post_are_told_so() {
+    let house = house(|| Answer::Accepted).await;
+    for method in ["GET", "PUT", "DELETE"] {
+        let seen = house.ask(request(method, "/v1/traces", "")).await;
+        assert_eq!((seen.status, seen.header("allow")), (405, Some("post")), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_sender_that_may_not_come_in_learns_that_before_its_content_type_matters() {
+    let house = House::open(with_otlp(Fake { asks_authorization: true, ..Fake::default() }), config()).await;
+    assert_eq!(house.ask(post_with("/v1/traces", "", b"{}")).await.status, 401);
+}
+
+#[tokio::test]
+async fn the_root_is_never_otlp() {
+    let house = house(|| Answer::Accepted).await;
+    assert_eq!(house.ask(post_with("/", PROTOBUF, b"")).await.status, 404);
+}
