@@ -157,6 +157,9 @@ impl Case {
         house.at_rest().await;
         let left = house.collector.take_rest();
         house.close().await;
+        for Recorded { path, .. } in &left {
+            assert!(SIGNALS.iter().any(|signal| *path == format!("/v1/{signal}")), "{}: {path}", self.name);
+        }
         (left, reply)
     }
 

@@ -4,6 +4,7 @@
 //! waits until nothing is queued, checks that every accepted item has met exactly one fate, and that the collector
 //! got nothing that the test did not take from it.
 #![allow(clippy::unwrap_used, reason = "a test that is surprised has failed")]
+#![allow(clippy::string_slice, reason = "a slice that is none fails the test, and should")]
 #![allow(clippy::disallowed_methods, reason = "a test may read a whole body and ask what time it is")]
 
 mod harness;
