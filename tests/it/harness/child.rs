@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::Notify;
 
-use super::{Ask, Reply, in_time};
+use super::{Ask, Reply, Samples, in_time};
 
 /// What a program left when it had ended.
 #[derive(Debug)]
@@ -102,6 +102,19 @@ impl Child {
     /// Everything that it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lines.lock().unwrap().join("\n")
+    }
+
+    pub(crate) async fn telemetry(&self, path: &str) -> Reply {
+        Ask::get(path).to(self.telemetry).await
+    }
+
+    pub(crate) async fn metrics(&self) -> Samples {
+        Samples::parse(&self.telemetry("/metrics").await.text())
+    }
+
+    /// `kill -9`: nothing of it runs any more.
+    pub(crate) async fn kill(mut self) {
+        in_time("the process is gone", self.process.kill()).await.unwrap();
     }
 
     /// Sends it a signal, as `kill` does.
