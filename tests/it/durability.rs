@@ -12,3 +12,5 @@ mod load;
 mod random;
 
 mod kills;
+
+mod restarts;
