@@ -232,7 +232,7 @@ impl Writer {
         } else if !self.done.is_empty() {
             self.note_done()?;
         }
-        Ok(self.reserve.take()?)
+        Ok(self.reserve.take_with_room()?)
     }
 
     fn note_done(&mut self) -> Result<(), StoreError> {
