@@ -124,6 +124,8 @@ struct State {
     parked: BTreeSet<RecordId>,
     drain_rate: DrainRate,
     failure: Option<Arc<str>>,
+    /// A record found no room, and nothing has left since.
+    full: bool,
 }
 
 /// A record that is on its way in memory.
@@ -211,6 +213,7 @@ impl DiskQueue {
             capacity_bytes: self.shared.capacity_bytes,
             oldest: oldest.and_then(|received| received.elapsed().ok()).unwrap_or_default(),
             failure: state.failure.clone(),
+            full: state.full,
         }
     }
 
@@ -291,6 +294,7 @@ impl<'a> Reservation<'a> {
             return Err(OfferError::Unwritable { reason: Arc::clone(reason) });
         }
         if bytes > capacity_bytes.saturating_sub(state.kept_bytes) {
+            state.full = true;
             return Err(OfferError::Full { kept_bytes: state.kept_bytes, capacity_bytes });
         }
         state.kept_bytes += bytes;
@@ -443,6 +447,7 @@ impl Ledger for Shared {
             state.live_bytes -= live.memory_bytes;
         }
         state.kept_bytes -= bytes;
+        state.full = false;
         state.drain_rate.released(Instant::now(), bytes);
         drop(state);
         // After `close` the writer is gone, and the record is delivered again.
