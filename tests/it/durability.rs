@@ -11,6 +11,10 @@ mod load;
 
 mod random;
 
+mod small_disk;
+
 mod kills;
 
 mod restarts;
+
+mod pressure;

@@ -11,7 +11,8 @@ use crate::harness::{Ask, Child, House, Samples, eventually, spanrelay};
 
 /// A queue directory, what is downstream of it, and how many processes it has seen.
 pub(super) struct Home {
-    _temporary: TempDir,
+    /// Removed with the home, if the directory is not the test's own.
+    temporary: Option<TempDir>,
     /// `queue.directory`
     pub(super) directory: PathBuf,
     pub(super) downstream: Arc<Downstream>,
@@ -26,18 +27,18 @@ impl Home {
     pub(super) async fn new(mood: Mood, settings: &str) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let directory = temporary.path().join("queue");
-        Self::at(temporary, directory, mood, settings).await
+        Self { temporary: Some(temporary), ..Self::at(directory, mood, settings).await }
     }
 
     /// With its queue in a directory that the test has prepared.
-    pub(super) async fn at(temporary: TempDir, directory: PathBuf, mood: Mood, settings: &str) -> Self {
+    pub(super) async fn at(directory: PathBuf, mood: Mood, settings: &str) -> Self {
         let settings = settings.lines().map(str::trim).filter(|line| !line.is_empty());
         Self {
             directory,
             downstream: Arc::new(Downstream::start(mood).await),
             settings: settings.map(|line| line.replacen(": ", "=", 1)).collect(),
             processes: 0,
-            _temporary: temporary,
+            temporary: None,
         }
     }
 
