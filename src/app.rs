@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, OtlpConfig, Storage};
-use crate::exporter::{Export, Exporter, ExporterError, LogRejects, RejectSink, RejectedExport};
+use crate::exporter::{Export, Exporter, ExporterError, RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::pipeline;
 use crate::processor::{SpanEvents, Work};
@@ -55,7 +55,7 @@ pub struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("{key}: cannot listen on {address}")]
+    #[error("{key}: cannot listen on {address}{}", advice(.source))]
     Listen {
         /// The key of the configuration that names the address.
         key: &'static str,
@@ -198,11 +198,12 @@ impl App {
         if queue.storage == Storage::Memory {
             warn!("what is queued does not survive this process: queue.storage is memory");
         }
-        let endpoint = self.local_addr();
+        let server = self.local_addr();
         let telemetry = self.telemetry_addr();
         // Without its path, which may be a secret of the vendor's.
         let downstream = exporter.traces_endpoint.authority().map_or("", |authority| authority.as_str());
-        info!(%endpoint, %telemetry, downstream, version = env!("CARGO_PKG_VERSION"), "relaying");
+        let version = env!("CARGO_PKG_VERSION");
+        info!(server.address = %server, telemetry.address = %telemetry, downstream, version, "started");
     }
 
     fn is_loopback(&self) -> bool {
@@ -210,17 +211,16 @@ impl App {
     }
 }
 
-/// Keeps what the downstream will never take in the rejected-lines file, and says so in the log.
+/// Keeps what the downstream will never take in the rejected-lines file. The exporter has logged it.
 struct KeepRejects(Arc<RejectedLines>);
 
 // === impl KeepRejects ===
 
 impl RejectSink for KeepRejects {
     fn reject(&self, export: RejectedExport<'_>) {
-        LogRejects.reject(export);
         let rejection =
             Rejection { receiver: "otlp_http", place: None, reason: export.reason, input: export.json };
-        // A few milliseconds on a task that has just waited for an answer, and rare.
+        // An append without a sync: tens of microseconds on a task that has just waited for an answer.
         self.0.write(wall_clock(), [rejection]);
     }
 }
@@ -272,6 +272,20 @@ impl From<OpenError> for StartError {
 impl From<ExporterError> for StartError {
     fn from(error: ExporterError) -> Self {
         Self::Exporter(crate::telemetry::logging::chain(&error).to_string())
+    }
+}
+
+/// What to do about an address that cannot be had, where the system's words do not say it.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            " (another program, or another spanrelay, has this port; name a free one)"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            " (no interface of this machine has that address; 0.0.0.0 stands for all of them)"
+        }
+        io::ErrorKind::PermissionDenied => " (a port below 1024 needs a privilege; name a higher one)",
+        _ => "",
     }
 }
 
@@ -337,4 +351,59 @@ fn wall_clock() -> SystemTime {
 )]
 fn unbounded<T>() -> (UnboundedSender<T>, UnboundedReceiver<T>) {
     mpsc::unbounded_channel()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::config::{Environment, LogFormat, Sources};
+    use crate::telemetry::logging::tests::Captured;
+
+    async fn relay(directory: &std::path::Path) -> App {
+        let directory = format!("queue.directory={}", directory.display());
+        let set = ["server.endpoint=127.0.0.1:0", "telemetry.endpoint=127.0.0.1:0", "queue.storage=memory"];
+        let set = set.map(str::to_owned).into_iter().chain([directory]).collect();
+        let loaded = Config::load(&Sources { file: None, set, environment: Environment::empty() }).unwrap();
+        App::bind(loaded.config).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_log_line_about_a_request_bears_the_id_that_its_sender_was_told() {
+        let (captured, _guard) = Captured::start(tracing::Level::INFO, LogFormat::Json);
+        let directory = tempfile::tempdir().unwrap();
+        let app = relay(directory.path()).await;
+        let address = app.local_addr();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request =
+            "POST /fastly HTTP/1.1\r\nhost: relay\r\nconnection: close\r\ncontent-length: 4\r\n\r\ntext";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        let id = response.lines().find_map(|line| line.strip_prefix("x-request-id: ")).expect("an id");
+        let text = captured.text();
+        let line = text.lines().find(|line| line.contains("input rejected")).expect("a line about it");
+        assert!(line.contains(id), "{line}");
+        stop.send(()).unwrap();
+        running.await.unwrap();
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_had_comes_with_its_key_and_advice() {
+        let cases = [
+            (io::ErrorKind::AddrInUse, "name a free one"),
+            (io::ErrorKind::AddrNotAvailable, "0.0.0.0"),
+            (io::ErrorKind::PermissionDenied, "below 1024"),
+        ];
+        for (kind, advice) in cases {
+            let (key, address) = ("server.endpoint", SocketAddr::from(([127, 0, 0, 1], 80)));
+            let said = StartError::Listen { key, address, source: kind.into() }.to_string();
+            assert!(said.starts_with("server.endpoint: cannot listen on 127.0.0.1:80 ("), "{said}");
+            assert!(said.contains(advice), "{said}");
+        }
+    }
 }

@@ -9,11 +9,15 @@ mod validate;
 
 mod traceparent;
 
+mod replay;
+
 pub(crate) mod check;
 
 pub(crate) mod demo;
 
 mod waterfall;
+
+mod http;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -26,6 +30,7 @@ use crate::config::terminal::Terminal;
 use crate::config::{Environment, Sources};
 use check::CheckArgs;
 use demo::DemoArgs;
+use replay::ReplayArgs;
 use traceparent::TraceparentArgs;
 use validate::ValidateArgs;
 
@@ -74,6 +79,9 @@ enum Command {
     Check(CheckArgs),
     /// Print the line that makes a CircleCI job's own spans children of its span
     Traceparent(TraceparentArgs),
+    /// Put the lines of a rejected-lines file through the running relay again
+    #[command(after_long_help = CONFIGURATION_HELP)]
+    Replay(ReplayArgs),
     /// Show what the relay does: post sample logs and webhooks through it, and draw the traces
     Demo(DemoArgs),
 }
@@ -106,6 +114,7 @@ pub fn main() -> ExitCode {
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Check(args)) => check::run(&args, &Terminal::of_stdout()),
         Some(Command::Traceparent(args)) => traceparent::run(&args),
+        Some(Command::Replay(args)) => replay::run(args),
         Some(Command::Demo(args)) => demo::run(&args, &Terminal::of_stdout()),
     }
 }
@@ -186,6 +195,7 @@ mod tests {
             &["traceparent", "only-one"],
             &["check", "--from", "nowhere"],
             &["demo", "extra"],
+            &["replay"],
             &["--config"],
             &["--config", "x", "validate"],
         ] {
@@ -196,7 +206,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_and_help_is_no_error() {
-        let commands = ["run", "validate", "check", "traceparent", "demo"];
+        let commands = ["run", "validate", "check", "traceparent", "replay", "demo"];
         for arguments in
             commands.iter().map(|command| vec![*command, "--help"]).chain([vec!["--help"], vec!["--version"]])
         {

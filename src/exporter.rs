@@ -93,10 +93,6 @@ pub(crate) trait RejectSink: Send + Sync {
     fn reject(&self, export: RejectedExport<'_>);
 }
 
-/// Keeps nothing: of what is rejected there is only the log.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct LogRejects;
-
 /// Why the exporter cannot be built from its configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExporterError {
@@ -156,10 +152,4 @@ async fn deliver<S: SendExports>(
         DeliveryConfig::Batch => Some(Batcher::new(config.batch.clone())),
     };
     Delivery::new(sender, batcher, config.max_in_flight).run(exports, stop).await;
-}
-
-// === impl LogRejects ===
-
-impl RejectSink for LogRejects {
-    fn reject(&self, _: RejectedExport<'_>) {}
 }

@@ -1,5 +1,81 @@
 //! spanrelay stands in front of an OpenTelemetry Collector and takes what a Collector cannot take: Fastly
-//! log batches and CircleCI webhooks.
+//! log batches and CircleCI webhooks. What users see of it is in the README; this is how it is built.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! socket -> server      one request: admitted by its headers, read within bounds, verified, inflated
+//!        -> relay       the story of one request, on one page: read, offer, hand on, answer
+//!           -> receiver   bytes -> items and rejects: no I/O, no clock, no async
+//!           -> queue      takes the body as the sender sent it; only now the 2xx
+//!        -> pipeline    drives the processor: work as it comes, the clock, the drain
+//!           -> processor  log events onto their spans, within `wait`
+//!        -> exporter    observe > retry > limit > attempt > timeout > post, a tower stack
+//!        -> queue       a record whose receipts are all settled is acknowledged, and its space is free
+//! ```
+//!
+//! - **A request enters** in `server::routes` (`Routes::take`), behind the tower stack of `server::stack`. What can be
+//!   refused by its headers is refused before its body is read.
+//! - **It becomes the relay's own** in [`relay`], where `Relay::settle` offers it to the [`queue`]: what stands
+//!   behind that call may answer with a 2xx, what stands before it may not. The story runs in a task of its own, so that
+//!   a sender which hangs up cannot tear it.
+//! - **It leaves** through [`exporter`]: one POST for each line or webhook, or merged ones.
+//!
+//! One value goes all the way: the *receipt* ([`queue::Receipt`]). Each part of a record that has a fate of its own gets
+//! one, it travels with the data through processor and exporter, and whoever decides the fate settles it: delivered,
+//! attached, rejected, dropped. A receipt that is lost (a task died, the process stops) settles nothing, so that the
+//! record stays in the queue. That also bounds the two channels between relay, processor and exporter: each message in
+//! them holds receipts, and their records count against `queue.max_size`.
+//!
+//! Nothing is parsed into a model. [`otlp`] reads a line once, notes where ids, events and faults are, and writes what
+//! must change as edits at byte ranges; a line that needs none leaves as a slice of the body that it came in.
+//!
+//! # Who may know whom
+//!
+//! | module | may use | must not know |
+//! |---|---|---|
+//! | [`receiver`], [`otlp`] | each other's values, their configuration, bytes | tasks, sockets, the clock, queue, exporter |
+//! | [`queue`] | bytes, signals, metrics | HTTP, receivers, exporter |
+//! | [`processor`] | documents, receipts, the exporter's request value | tasks, the clock (it is told the time), sockets |
+//! | [`pipeline`] | processor, the exporter's request value | everything else |
+//! | [`relay`] | receiver, queue, the processor's input value | sockets, status codes, exporter |
+//! | [`server`] | relay, the receivers' verdicts | queue, processor, exporter |
+//! | [`exporter`] | documents as bytes, receipts | server, receiver, relay |
+//! | [`telemetry`] | the enums that become labels; the server's connections, for its own endpoint | the rest |
+//! | [`config`] | signals | everything that it configures |
+//! | [`app`] | everything | |
+//! | [`cli`] | app, config; for `check` and `demo` also receivers and processor | |
+//!
+//! What is decided in one place only: status codes to senders in `server::reply`, the meaning of a downstream's in
+//! `exporter::outcome`, the environment in `config::env`, the wall clock and the two unbounded channels in `app`, metric
+//! names in `telemetry::metrics`. `.clippy.toml` bans environment, wall clock and unbounded channels everywhere else.
+//!
+//! # The tour
+//!
+//! Five files, in this order, tell the whole; each begins with what comes in, what goes out and what it promises.
+//!
+//! 1. `app.rs`: the parts, how they are wired, and in which order they stop
+//! 2. `server/routes.rs`: a request from its head to its reply
+//! 3. `relay.rs`: the line before which there is no 2xx
+//! 4. `processor/span_events.rs`: who waits for whom, how long, and within which bounds
+//! 5. `exporter.rs`: the way out, layer by layer
+//!
+//! # Adding a source
+//!
+//! A source is a type that implements [`receiver::Receiver`]: who may come in by the headers (`admit`), is the body
+//! authentic (`verify`), what does it hold (`read`). [`receiver::circleci`] is the one to read first.
+//!
+//! 1. `receiver/NAME.rs`, and `mod NAME` in `receiver.rs`
+//! 2. its section in the configuration: a struct in `config.rs`, how it is read in `config/sections/receivers.rs`, its
+//!    defaults in `config/defaults.rs`, how it is printed in `config/print.rs`, its keys in `config/spanrelay.example.yaml`
+//! 3. one arm where `app.rs` builds the registry (`receivers`); until it is there the compiler warns of dead code
+//! 4. a folder below `proto-fixtures/` with requests as the sender writes them, and what must leave
+//!
+//! Server, relay, queue, processor and exporter stay as they are. Requests that are single events rather than lines say so
+//! with `takes_webhooks`, and are counted as such.
+
+// The crate's text is for those who read the code: it is built with `--document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
 
 // The modules stand in the order in which the data passes them.
 pub mod config;

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use self::account::Account;
 use self::seen::SeenEvents;
@@ -118,14 +118,14 @@ impl Relay {
     }
 
     /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
-    /// is when the sender hangs up.
+    /// is when the sender hangs up. What it logs bears the request's id.
     pub(crate) async fn receive(
         self: &Arc<Self>,
         receiver: ReceiverIndex,
         encoding: Encoding,
         body: Bytes,
     ) -> Answer {
-        let story = tokio::spawn(Arc::clone(self).take(receiver, encoding, body));
+        let story = tokio::spawn(Arc::clone(self).take(receiver, encoding, body).in_current_span());
         match story.await {
             Ok(answer) => answer,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),

@@ -20,6 +20,6 @@ pub(crate) mod reply;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use routes::{Doors, Traceparent};
+pub(crate) use routes::Doors;
 pub(crate) use serve::{Shutdown, serve};
 pub(crate) use stack::stack;

@@ -11,8 +11,6 @@ mod stage;
 
 mod collector;
 
-mod http;
-
 mod tell;
 
 use std::io::{self, Write};
@@ -23,9 +21,9 @@ use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::cli::http::{Client, HttpError, Reply};
 use crate::config::terminal::Terminal;
 use collector::Collector;
-use http::{Client, HttpError, Reply};
 use script::Script;
 use stage::{Stage, StageError};
 

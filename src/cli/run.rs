@@ -60,9 +60,7 @@ async fn serve(config: Config) -> ExitCode {
         Ok(app) => app,
         Err(error) => return could_not_start(&error),
     };
-    info!(server.address = %app.local_addr(), telemetry.address = %app.telemetry_addr(), "started");
     app.run(shutdown).await;
-    info!("drained");
     ExitCode::SUCCESS
 }
 
@@ -84,7 +82,7 @@ impl Signals {
         let (begin, began) = oneshot::channel();
         tokio::spawn(async move {
             let first = self.next().await;
-            info!(signal = name_of(first), "draining; another signal exits at once");
+            info!(signal = name_of(first), "stopping; another signal exits at once");
             // Nobody waits when the relay could not start: then the process ends by itself.
             begin.send(()).ok();
             let second = self.next().await;

@@ -70,7 +70,7 @@ fn queue(mut section: Section<'_>, server: &ServerConfig) -> QueueConfig {
     section.set("sync", &mut queue.sync, |field| field.one_of(&Sync::NAMES));
     if queue.max_size < server.max_request_body_size {
         section.note(
-            "max_size is smaller than server.max_request_body_size: the largest bodies never fit and are always answered with 503",
+            "max_size is smaller than server.max_request_body_size: the largest bodies never fit and are always answered with 413",
         );
     }
     section.finish();

@@ -325,7 +325,12 @@ impl Builder<'_> {
                 ));
                 return Stop;
             }
-            None => format!("not valid YAML at column {column}: {}", error.info()),
+            // The parser's words are about its own state; what made it stumble is mostly one of these.
+            None => format!(
+                "not valid YAML at column {column}: {}; look here and at the line above for indentation that differs \
+                 from its neighbours', a missing colon or an open quote",
+                error.info()
+            ),
         };
         self.problems.push(Problem::new(&Origin::Line(line), "", what));
         Stop

@@ -23,10 +23,6 @@ impl TraceId {
     pub(crate) fn from_hex(hex: &[u8]) -> Option<Self> {
         decode_hex(hex).and_then(Self::new)
     }
-
-    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
 }
 
 impl fmt::Display for TraceId {
@@ -52,10 +48,6 @@ impl SpanId {
     /// Reads exactly 16 hexadecimal digits, without any prefix.
     pub(crate) fn from_hex(hex: &[u8]) -> Option<Self> {
         decode_hex(hex).and_then(Self::new)
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8; 8] {
-        &self.0
     }
 }
 

@@ -65,6 +65,11 @@ impl Edits {
         });
     }
 
+    /// Whether any of the edits after the first `len` changes something in `range`.
+    pub(crate) fn touch(&self, len: usize, range: &Range<usize>) -> bool {
+        self.0[len..].iter().any(|edit| edit.range.start < range.end && edit.range.end > range.start)
+    }
+
     /// Memory that the edits take, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
         self.0.capacity() * size_of::<Edit>() + self.0.iter().map(|edit| edit.with.len()).sum::<usize>()

@@ -96,7 +96,7 @@ pub(crate) enum OpenError {
 }
 
 /// What the front door, the feeder and the writer share.
-pub(super) struct Shared {
+struct Shared {
     directory: PathBuf,
     capacity_bytes: u64,
     /// Of bodies in memory.
@@ -329,30 +329,30 @@ impl Shared {
         self.state.lock().expect("nothing panics while it holds the lock")
     }
 
-    pub(super) fn failure(&self) -> Option<Arc<str>> {
+    fn failure(&self) -> Option<Arc<str>> {
         self.lock().failure.clone()
     }
 
-    pub(super) fn set_failure(&self, failure: Option<Arc<str>>) {
+    fn set_failure(&self, failure: Option<Arc<str>>) {
         self.lock().failure = failure;
         self.changed.notify_one();
     }
 
-    pub(super) fn kept_bytes(&self) -> u64 {
+    fn kept_bytes(&self) -> u64 {
         self.lock().kept_bytes
     }
 
     /// Whether the record was confirmed to its sender and is not settled.
-    pub(super) fn knows(&self, id: RecordId) -> bool {
+    fn knows(&self, id: RecordId) -> bool {
         let state = self.lock();
         state.live.contains_key(&id) || state.parked.contains(&id) || state.backlog.contains(id.0)
     }
 
-    pub(super) fn read_store(&self) -> RwLockReadGuard<'_, Option<Store>> {
+    fn read_store(&self) -> RwLockReadGuard<'_, Option<Store>> {
         self.store.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(super) fn replace_store(&self, store: Option<Store>) -> Option<Store> {
+    fn replace_store(&self, store: Option<Store>) -> Option<Store> {
         let mut current = self.store.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::replace(&mut *current, store)
     }

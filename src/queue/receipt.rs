@@ -81,6 +81,8 @@ impl Taken {
 // === impl Receipt ===
 
 impl Receipt {
+    /// Whose items they are.
+    #[cfg(test)]
     pub(crate) fn signal(&self) -> Signal {
         self.signal
     }

@@ -26,6 +26,7 @@ mod traceparent;
 use bytes::Bytes;
 use http::HeaderMap;
 
+pub(crate) use signature::sign;
 pub(crate) use traceparent::traceparent;
 
 use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Unauthorized, WebhookEvent};

@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{Span, debug};
+use tracing::{Span, warn};
 
 use super::body::inflate::{InflateError, UnknownCoding};
 use super::body::{self, BodyLimits, Inbound, ReadError};
@@ -260,8 +260,25 @@ fn is_traceparent(path: &str) -> bool {
 // === impl Refused ===
 
 impl Refused {
+    /// The key of the configuration that a request of this kind ran into.
+    fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::Unread(ReadError::TooLarge { .. }) | Self::Undecodable(InflateError::TooLarge { .. }) => {
+                Some("server.max_request_body_size")
+            }
+            Self::Unread(ReadError::TooSlow { .. }) => Some("server.body_timeout"),
+            Self::TooLate => Some("server.request_timeout"),
+            _ => None,
+        }
+    }
+
     fn reply(self, version: Version, dialect: Dialect) -> Reply {
-        debug!(error = %chain(&self), "refused a request");
+        match self {
+            // The relay has said who was turned away, and at which receiver.
+            Self::Unauthorized(_) => {}
+            // Senders seldom show their operators what they were told: what is lost here is in this log or nowhere.
+            _ => warn!(key = self.key(), reason = chain(&self).to_string(), "request refused"),
+        }
         match self {
             Self::Unauthorized(cause) => reply::unauthorized(cause, dialect),
             Self::UnknownMediaType(cause) => reply::unknown_media_type(cause),

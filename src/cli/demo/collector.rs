@@ -11,8 +11,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::{Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::http::{BodyError, read_bounded};
+use crate::cli::http::{BodyError, read_bounded};
 use crate::otlp::Signal;
 
 /// Of all requests together, before they are parsed.
@@ -142,7 +142,7 @@ fn reply(status: StatusCode) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::demo::http::Client;
+    use crate::cli::http::Client;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 

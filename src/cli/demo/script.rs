@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use sha2::Sha256;
 
 use super::collector::Received;
-use crate::otlp::{Signal, encode_hex};
+use crate::otlp::Signal;
+use crate::receiver::circleci::sign;
 
 /// One batch: lines as a Fastly service writes them.
 const FASTLY: &str = include_str!("fastly.ndjson");
@@ -111,13 +110,6 @@ impl Webhook {
             signature: format!("v1={}", sign(SECRET.as_bytes(), body.as_bytes())),
         }
     }
-}
-
-/// HMAC-SHA256 in lower-case hexadecimal.
-fn sign(secret: &[u8], body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
-    mac.update(body);
-    encode_hex(&mac.finalize().into_bytes())
 }
 
 /// The first 8 bytes of the UUID of the job, or else of the workflow.

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::collector::Received;
-use super::http::Reply;
 use super::script::{FASTLY_LINES, Script, Webhook};
 use super::stage::{CIRCLECI_PATH, FASTLY_PATH};
 use crate::cli::check::{Excerpt, Lines};
+use crate::cli::http::Reply;
 use crate::cli::waterfall::{Line, Paint, Traces, draw, harmless, width};
 use crate::config::terminal::Terminal;
 use crate::otlp::Signal;

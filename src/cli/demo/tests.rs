@@ -45,7 +45,7 @@ async fn stand_in_answer(
         stage::CIRCLECI_PATH => Source::CircleCi,
         _ => return Response::new(Full::from("*\n")),
     };
-    let body = http::read_bounded(request.into_body(), 1 << 20).await.unwrap();
+    let body = crate::cli::http::read_bounded(request.into_body(), 1 << 20).await.unwrap();
     for outgoing in relay_offline(source, &body).outgoing.into_iter().filter(|_| path != silent) {
         let path = format!("/v1/{}", outgoing.signal);
         Client::new(collector).send(Method::POST, &path, &[], outgoing.json).await.unwrap();

@@ -47,6 +47,13 @@ fn a_syntax_error_has_a_line_and_a_column() {
 }
 
 #[test]
+fn a_syntax_error_says_what_to_look_for() {
+    let (origin, what) = only_problem_of("receivers:\n  fastly:\n    path: /x\n   repair: true\n");
+    assert_eq!(origin, Origin::Line(4));
+    assert!(what.contains("indentation"), "{what}");
+}
+
+#[test]
 fn an_alias_repeats_its_anchor() {
     let root = parse("a: &x [1, 2]\nb: *x\n", &mut Vec::new()).unwrap();
     assert!(matches!(&root.get("b").unwrap().value, Value::List(items) if items.len() == 2));

@@ -110,7 +110,7 @@ async fn tls_files_that_cannot_work_fail_the_start_and_name_their_key() {
     let mut error = |adjust: &dyn Fn(&mut TlsClientConfig)| {
         config.tls = TlsClientConfig { ca_file: pki.file("ca.pem"), ..TlsClientConfig::default() };
         adjust(&mut config.tls);
-        let sink = Arc::new(LogRejects);
+        let sink = Arc::new(Seen::default());
         let error =
             Exporter::new(&config, Metrics::new(), sink, wall_clock).err().expect("it must not start");
         chain(&error).to_string()
@@ -126,7 +126,7 @@ async fn tls_files_that_cannot_work_fail_the_start_and_name_their_key() {
 async fn without_https_no_certificate_is_looked_for() {
     let mut config = config_for("http://localhost:4318");
     config.tls.ca_file = Some("/nowhere/ca.pem".into());
-    assert!(Exporter::new(&config, Metrics::new(), Arc::new(LogRejects), wall_clock).is_ok());
+    assert!(Exporter::new(&config, Metrics::new(), Arc::new(Seen::default()), wall_clock).is_ok());
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use super::super::json::{Cursor, Fault};
 use super::super::splice::{Edits, Removals};
 use super::super::walk::{RecordSite, event_edits, member_ranges};
 use super::super::{SpanId, TraceId};
+use super::SpanEvent;
 use super::traces::unsigned;
-use super::{SpanEvent, read_line};
 
 /// The name of an event whose log record has none and whose body is no text.
 const NAMELESS: &str = "\"log\"";
@@ -46,7 +46,7 @@ impl Logs {
     /// Reads an export request that the program wrote itself.
     #[cfg(test)]
     pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
-        read_line(&json.into()).ok()?.logs
+        super::read_line(&json.into()).ok()?.logs
     }
 
     /// For every log record, in the order of the text, the span it belongs to, if it names one.

@@ -26,6 +26,7 @@ pub(super) struct Identity {
 impl Walker<'_> {
     pub(super) fn span(&mut self, message: &'static Message) -> Result<bool, Stop> {
         let open = self.cursor.at;
+        let checkpoint = self.found.edits.len();
         self.identity = Identity::default();
         self.events = None;
         self.message(message)?;
@@ -41,7 +42,7 @@ impl Walker<'_> {
             return Ok(false);
         };
         if identity.parent_span_id == Some(span_id) {
-            return Err(self.without_parent(open));
+            self.remove_parent(open, checkpoint)?;
         }
         let events = self.events.take().unwrap_or(EventsSite::Absent { at: close });
         self.found.spans.push(SpanSite { trace_id, span_id, events });
@@ -135,18 +136,21 @@ impl Walker<'_> {
 
     /// A span that is its own parent is a root.
     #[cold]
-    fn without_parent(&self, open: usize) -> Stop {
-        let members = match member_ranges(self.cursor.bytes(), open) {
-            Ok(members) => members,
-            Err(fault) => return Stop::Fault(fault),
-        };
+    fn remove_parent(&mut self, open: usize, checkpoint: usize) -> Result<(), Stop> {
+        let bytes = self.cursor.bytes();
+        let members = member_ranges(bytes, open)?;
         let place = members
             .iter()
-            .position(|(key, _)| {
-                matches!(&*key.unescaped(self.cursor.bytes()), b"parentSpanId" | b"parent_span_id")
-            })
+            .position(|(key, _)| matches!(&*key.unescaped(bytes), b"parentSpanId" | b"parent_span_id"))
             .expect("the parent was read in this span");
-        Stop::Without(without_member(&members, place))
+        let deletion = without_member(&members, place);
+        self.found.edits.forget_inside(checkpoint, members[place].1.clone());
+        if self.found.edits.touch(checkpoint, &deletion) {
+            // Another member beside it goes as well, with a comma that both would take along.
+            return Err(Stop::Without(deletion));
+        }
+        self.found.edits.delete(deletion);
+        Ok(())
     }
 
     pub(super) fn note(&mut self, repair: Repair) {

@@ -48,11 +48,11 @@ type Reply = oneshot::Sender<Result<RecordId, Arc<str>>>;
 
 /// What the thread knows.
 pub(super) struct Writer {
-    pub(super) file: StoreFile,
-    pub(super) shared: Arc<Shared>,
-    pub(super) commands: Receiver<Command>,
-    pub(super) reserve: Reserve,
-    pub(super) next_id: u64,
+    file: StoreFile,
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    reserve: Reserve,
+    next_id: u64,
     schedule: Schedule,
     /// Settled, and not yet noted.
     done: Vec<u64>,

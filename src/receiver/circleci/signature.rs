@@ -14,7 +14,7 @@ use http::HeaderMap;
 use sha2::Sha256;
 
 use crate::config::CircleCiConfig;
-use crate::otlp::decode_hex;
+use crate::otlp::{decode_hex, encode_hex};
 use crate::receiver::Unauthorized;
 
 const HEADER: &str = "circleci-signature";
@@ -44,6 +44,13 @@ enum Unsigned {
 
 /// The digests that a header claims, in its order.
 type Claims = Vec<[u8; 32]>;
+
+/// The signature of a body, as lower-case hexadecimal.
+pub(crate) fn sign(secret: &[u8], body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    mac.update(body);
+    encode_hex(&mac.finalize().into_bytes())
+}
 
 // === impl Verifier ===
 

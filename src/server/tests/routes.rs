@@ -294,3 +294,23 @@ async fn the_log_tells_a_request_by_its_route_and_nothing_that_the_sender_wrote(
         assert!(line["took_ms"].is_number() && span["request_id"].is_string(), "{line}");
     }
 }
+
+#[tokio::test]
+async fn the_log_says_why_a_body_was_refused_and_which_key_decides_about_it() {
+    let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Json);
+    let small = ServerConfig { max_request_body_size: 4, ..config() };
+    let house = House::open(Fake::default(), small).await;
+    house.ask(post("/fastly", "secret")).await;
+    house.ask(post_with("/fastly", "content-encoding: gzip\r\n", b"{}")).await;
+    let text = captured.text();
+    assert!(!text.contains("secret"), "{text}");
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!(
+        (&lines[0]["key"], &lines[0]["reason"]),
+        (&"server.max_request_body_size".into(), &"the body is larger than 4 bytes".into())
+    );
+    assert!(lines[1]["key"].is_null(), "{text}");
+    assert!(lines[1]["reason"].as_str().unwrap().starts_with("the body is not valid gzip"), "{text}");
+}

@@ -4,6 +4,9 @@ use super::bench::{Bench, config, describe, log, plain_log, points, span};
 use crate::otlp::Signal;
 use crate::queue::Settled;
 
+/// What a receipt stands for: so many items of a signal, and what becomes of them.
+type Share = (Signal, Settled, u32);
+
 #[test]
 fn a_line_of_several_spans_leaves_as_one_request_when_its_wait_is_over() {
     let mut bench = Bench::new(&config());
@@ -115,7 +118,7 @@ fn a_record_is_settled_with_the_request_that_carries_it_and_not_before() {
     bench.accept(0, [log(1, 1, "hit").and(log(9, 9, "stray"))]);
     bench.accept(1, [span(1, 1)]);
     bench.expire(60);
-    let fates: Vec<(String, Vec<(Signal, Settled, u32)>)> = bench
+    let fates: Vec<(String, Vec<Share>)> = bench
         .sent
         .iter()
         .map(|export| {

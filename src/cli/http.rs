@@ -1,4 +1,4 @@
-//! Just enough HTTP for a demonstration: a client for one address, and bodies with a bound.
+//! Just enough HTTP for commands that talk to a relay: a client for one address, and bodies with a bound.
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 
 /// Answers of the relay are a line or two.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
-/// From the first byte of a request to the last byte of its answer; loopback takes milliseconds.
+/// From the first byte of a request to the last byte of its answer: as long as CircleCI waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type BoxError = Box<dyn StdError + Send + Sync>;
