@@ -18,3 +18,7 @@ mod kills;
 mod restarts;
 
 mod pressure;
+
+mod starts;
+
+mod drains;
