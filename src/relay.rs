@@ -11,8 +11,8 @@ mod account;
 
 mod seen;
 
-use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use tracing::{Instrument, warn};
 
 use self::account::Account;
-use self::seen::SeenEvents;
+use self::seen::Events;
 use crate::config::Encoding;
 use crate::otlp::Signal;
 use crate::processor::Work;
@@ -40,7 +40,7 @@ pub(crate) struct Relay {
     queue: Queue,
     /// Needs no bound of its own: every message holds receipts of records that count against the queue's.
     work: UnboundedSender<Vec<Work>>,
-    seen: Mutex<SeenEvents>,
+    seen: Events,
     rejected: Arc<RejectedLines>,
     metrics: Metrics,
 }
@@ -82,7 +82,7 @@ impl Relay {
         work: UnboundedSender<Vec<Work>>,
         metrics: Metrics,
     ) -> Self {
-        Self { receivers, queue, work, seen: Mutex::new(SeenEvents::default()), rejected, metrics }
+        Self { receivers, queue, work, seen: Events::default(), rejected, metrics }
     }
 
     /// The receiver that takes requests on this path.
@@ -152,11 +152,16 @@ impl Relay {
                 false => Answer::Unusable { rejected: reading.rejected },
             };
         }
-        let event = reading.event_id.as_deref().map(|id| SeenEvents::key(index.0, id));
-        if event.is_some_and(|event| self.lock_seen().contains(event, Instant::now())) {
-            account.webhook(WebhookOutcome::Duplicate);
-            return Answer::Accepted;
-        }
+        let claim = match &reading.event_id {
+            None => None,
+            Some(id) => {
+                let Some(claim) = self.seen.claim(index.0, id).await else {
+                    account.webhook(WebhookOutcome::Duplicate);
+                    return Answer::Accepted;
+                };
+                Some(claim)
+            }
+        };
         let record = Record { receiver: Arc::from(self.receiver(index).id()), received, body: body.clone() };
         match self.queue.offer(record).await {
             Err(refusal) => {
@@ -167,8 +172,8 @@ impl Relay {
             }
             Ok(offered) => {
                 // Only now: had the queue refused it, the sender would come again with the same id.
-                if let Some(event) = event {
-                    self.lock_seen().insert(event, Instant::now());
+                if let Some(claim) = claim {
+                    claim.taken();
                 }
                 // And only now, or a sender that is refused would leave the same lines again and again.
                 self.keep_rejected(index, received, &body, &reading).await;
@@ -253,7 +258,7 @@ impl Relay {
             let body = record.body.clone();
             let reading = self.in_place_or_aside(index, body, |receiver, body| receiver.read(body)).await;
             if let Some(id) = &reading.event_id {
-                self.lock_seen().insert(SeenEvents::key(index.0, id), Instant::now());
+                self.seen.insert(index.0, id);
             }
             if reading.items.is_empty() {
                 // It was accepted under another configuration.
@@ -336,10 +341,6 @@ impl Relay {
             reason: reason.to_owned(),
             retry_after_seconds: self.queue.retry_after_seconds(),
         }
-    }
-
-    fn lock_seen(&self) -> std::sync::MutexGuard<'_, SeenEvents> {
-        self.seen.lock().expect("nothing panics while it holds the lock")
     }
 }
 

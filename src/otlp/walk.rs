@@ -7,6 +7,7 @@
 
 mod attributes;
 mod ids;
+mod keys;
 mod scalars;
 
 use std::borrow::Cow;
@@ -14,7 +15,9 @@ use std::ops::Range;
 
 use self::attributes::AttributeKey;
 use self::ids::Identity;
-use super::json::{Cursor, Fault, FaultKind, Text};
+use self::keys::find;
+use super::json::{Cursor, Fault, Text};
+use super::members::{member_ranges, without_member};
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
 use super::{Signal, SpanId, TraceId};
@@ -374,88 +377,4 @@ impl<'a> Walker<'a> {
 /// The signal whose section a key of a line names, as [`LINE`] has it.
 pub(crate) fn signal_of_key(bytes: &[u8], key: Text) -> Option<Signal> {
     find(&LINE, bytes, key, 0).map(|(index, _)| Signal::ALL[index])
-}
-
-/// Finds the field that a key names. Fields mostly come in the order of the table, so `next` is tried first.
-#[inline]
-fn find(message: &'static Message, bytes: &[u8], key: Text, next: usize) -> Option<(usize, Spelling)> {
-    let raw = key.raw(bytes);
-    if message.fields.get(next).is_some_and(|field| field.name.as_bytes() == raw) {
-        return Some((next, Spelling::Current));
-    }
-    if let Some(index) = message.fields.iter().position(|field| field.name.as_bytes() == raw) {
-        return Some((index, Spelling::Current));
-    }
-    find_outdated(message, bytes, key)
-}
-
-/// Keys that are written in another way than today's: names of earlier versions of OTLP, snake case (which
-/// Collectors read although the specification forbids it), escapes.
-#[cold]
-fn find_outdated(message: &'static Message, bytes: &[u8], key: Text) -> Option<(usize, Spelling)> {
-    let name = key.unescaped(bytes);
-    let is = |wanted: &str| wanted.as_bytes() == &*name;
-    if let Some(index) = message.fields.iter().position(|field| field.legacy.is_some_and(is)) {
-        return Some((index, Spelling::Outdated));
-    }
-    if key.escaped {
-        return message
-            .fields
-            .iter()
-            .position(|field| is(field.name))
-            .map(|index| (index, Spelling::Outdated));
-    }
-    if !name.contains(&b'_') {
-        return None;
-    }
-    let camel = camel_case(&name);
-    message
-        .fields
-        .iter()
-        .position(|field| field.name.as_bytes() == camel)
-        .map(|index| (index, Spelling::Outdated))
-}
-
-fn camel_case(snake: &[u8]) -> Vec<u8> {
-    let mut camel = Vec::with_capacity(snake.len());
-    let mut upper = false;
-    for &byte in snake {
-        match byte {
-            b'_' => upper = true,
-            _ if upper => {
-                camel.push(byte.to_ascii_uppercase());
-                upper = false;
-            }
-            _ => camel.push(byte),
-        }
-    }
-    camel
-}
-
-/// The members of the object that opens at `open`: key and range.
-pub(crate) fn member_ranges(bytes: &[u8], open: usize) -> Result<Vec<(Text, Range<usize>)>, Fault> {
-    let mut members = Vec::new();
-    Cursor::new(bytes, open).object(|cursor, start, key| {
-        cursor.skip_value()?;
-        members.push((key, start..cursor.at));
-        Ok(())
-    })?;
-    Ok(members)
-}
-
-/// What to delete so that one member is gone, its comma included.
-pub(crate) fn without_member(members: &[(Text, Range<usize>)], place: usize) -> Range<usize> {
-    let (_, member) = &members[place];
-    match (members.get(place + 1), place.checked_sub(1)) {
-        (Some((_, following)), _) => member.start..following.start,
-        (None, Some(before)) => members[before].1.end..member.end,
-        (None, None) => member.clone(),
-    }
-}
-
-impl Fault {
-    /// Whether mending the text could help.
-    pub(crate) fn is_syntax(&self) -> bool {
-        self.kind == FaultKind::Syntax
-    }
 }

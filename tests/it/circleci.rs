@@ -118,6 +118,9 @@ async fn a_body_that_is_not_json_is_400_and_one_of_no_use_202() {
         assert_eq!(reply.status, 202, "{body}");
         reply.reason();
     }
+    let kept = house.relay.rejected();
+    assert_eq!(kept.len(), 7, "{kept:?}");
+    assert_eq!(kept[4]["input"], r#"{"type":"job-reopened","id":"1"}"#);
     assert_eq!(webhooks(&house, "unknown", "rejected").await, 4.0);
     assert_eq!(webhooks(&house, "unknown", "ignored").await, 2.0);
     assert_eq!(webhooks(&house, "ping", "ignored").await, 1.0);
@@ -246,4 +249,17 @@ async fn a_job_is_a_child_of_its_workflow_and_agrees_with_traceparent() {
     let line = house.ask(Ask::get(&format!("/traceparent/{workflow}/{OTHER}"))).await.text();
     assert_eq!(line, "export TRACEPARENT=00-cedf175cc53749f89b5c95892f0b2407-3f6a7c4a0bb6463a-01\n");
     house.close().await;
+}
+
+#[tokio::test]
+async fn an_event_that_comes_several_times_at_once_is_sent_once() {
+    for storage in ["memory", "disk"] {
+        let house = House::open(&format!("queue.storage: {storage}")).await;
+        let deliveries = (0..20).map(|_| house.ask(Ask::webhook(&ping(ONE))));
+        for reply in futures_util::future::join_all(deliveries).await {
+            assert_eq!(reply.status, 204);
+        }
+        assert_eq!(names(&house.left_one().await), ["ping"]);
+        house.close().await;
+    }
 }

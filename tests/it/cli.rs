@@ -132,11 +132,15 @@ async fn check_exits_with_0_when_all_is_accepted_and_with_2_when_nothing_can_be_
 
 #[tokio::test]
 async fn demo_shows_a_fastly_request_and_a_circleci_workflow_in_a_narrow_terminal_without_colour() {
-    for columns in ["40", "100"] {
+    for columns in [40, 100] {
         let mut command = spanrelay(&["demo"]);
-        let ended = Ended::of(command.env("COLUMNS", columns).env("NO_COLOR", "1")).await;
+        let ended = Ended::of(command.env("COLUMNS", columns.to_string()).env("NO_COLOR", "1")).await;
         assert_eq!(ended.code, Some(0), "{}", ended.err);
         assert!(!ended.out.contains('\u{1b}'), "no colours were asked for");
+        // Commands to copy are never broken; waterfalls always fit.
+        let mut bars = ended.out.lines().filter(|line| line.contains('█'));
+        assert!(bars.all(|line| line.chars().count() <= columns), "{columns} columns: {}", ended.out);
+        assert!(ended.out.contains('█'));
         for word in ["edge", "shield", "workflow", "browser-tests", "204"] {
             assert!(ended.out.contains(word), "{columns} columns, {word}: {}", ended.out);
         }

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use spanrelay::config::{Config, Sources};
+use spanrelay::config::Sources;
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
@@ -26,7 +26,7 @@ async fn deployed(variables: &[(&str, &str)]) -> Relay {
         ],
         environment: variables.iter().copied().collect(),
     };
-    Relay::run(Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).config).await
+    Relay::configured(sources).await
 }
 
 #[tokio::test]

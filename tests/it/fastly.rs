@@ -180,6 +180,28 @@ async fn a_line_longer_than_allowed_is_rejected_and_its_neighbours_are_not() {
     house.close().await;
 }
 
+#[tokio::test]
+async fn what_is_rejected_is_kept_with_its_place_and_its_very_bytes() {
+    let house = House::open("").await;
+    let mut body = request_of(&[span(1, "a"), "plain \"text\"".into()]).into_bytes();
+    body.extend(b"not \xff utf-8\n");
+    assert_eq!(house.ask(Ask::post("/fastly", body)).await.status, 200);
+    house.left_one().await;
+    let kept = house.relay.rejected();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert_eq!(
+        (&kept[0]["receiver"], &kept[0]["line"], &kept[0]["column"]),
+        (&json!("fastly"), &json!(2), &json!(1))
+    );
+    assert_eq!(
+        (&kept[0]["reason"], &kept[0]["input"]),
+        (&json!("not a JSON object"), &json!("plain \"text\""))
+    );
+    assert_eq!(kept[1]["input_base64"], "bm90IP8gdXRmLTg=");
+    assert!(kept.iter().all(|entry| entry["time"].as_str().is_some_and(|time| time.contains('T'))));
+    house.close().await;
+}
+
 // --- the table of inputs ---
 
 /// Members of a span as they come, and as they leave.

@@ -100,6 +100,7 @@ async fn a_receiver_that_is_not_configured_is_off() {
     assert_eq!(webhook.status, 404);
     let root = Ask::post("/", "{}").with("circleci-event-type", "ping");
     assert_eq!(house.ask(root).await.status, 404);
+    assert_eq!(house.ask(Ask::post("/v1/traces", span(1, "a"))).await.status, 404);
     let traceparent = house.ask(Ask::get(&format!("/traceparent/{WORKFLOW}/{JOB}"))).await;
     assert_eq!((traceparent.status, traceparent.text().as_str()), (404, ""));
     house.close().await;

@@ -41,6 +41,7 @@ struct Story {
     waits: bool,
     keep_logs: bool,
     batch: bool,
+    disk: bool,
 }
 
 /// The name that a line comes out with.
@@ -58,13 +59,13 @@ fn story() -> impl Strategy<Value = Story> {
         Just(Form::Lines("\n\n \t\n")),
         Just(Form::Array)
     ];
-    (lines, cuts, form, any::<[bool; 4]>()).prop_map(
-        |(lines, cuts, form, [at_once, waits, keep_logs, batch])| {
+    (lines, cuts, form, any::<[bool; 5]>()).prop_map(
+        |(lines, cuts, form, [at_once, waits, keep_logs, batch, disk])| {
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(lines.len() + 1)).collect();
             cuts.extend([0, lines.len()]);
             cuts.sort_unstable();
             let requests = cuts.windows(2).map(|cut| lines[cut[0]..cut[1]].to_vec()).collect();
-            Story { requests, form, at_once, waits, keep_logs, batch }
+            Story { requests, form, at_once, waits, keep_logs, batch, disk }
         },
     )
 }
@@ -106,10 +107,11 @@ impl Story {
 
     fn settings(&self) -> String {
         format!(
-            "processors.span_events.wait: {}\nprocessors.span_events.keep_logs: {}\nexporters.otlp_http.delivery: {}",
+            "processors.span_events.wait: {}\nprocessors.span_events.keep_logs: {}\nexporters.otlp_http.delivery: {}\nqueue.storage: {}",
             if self.waits { "1h" } else { "0s" },
             self.keep_logs,
             if self.batch { "batch" } else { "single" },
+            if self.disk { "disk" } else { "memory" },
         )
     }
 

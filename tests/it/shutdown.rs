@@ -113,7 +113,7 @@ async fn a_second_signal_exits_at_once() {
     assert_eq!(child.ask(Ask::post("/fastly", span(1, "a"))).await.status, 204);
     collector.take(1).await;
     child.signal("TERM").await;
-    child.logged("draining; another signal exits at once").await;
+    child.logged("stopping; another signal exits at once").await;
     child.signal("TERM").await;
     assert_eq!(child.ended().await, Some(128 + 15), "{}", child.log());
     gate.open();

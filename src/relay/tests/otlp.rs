@@ -1,6 +1,6 @@
 //! OTLP requests on their whole way from the door to what is exported.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::Notify;
@@ -26,8 +26,8 @@ pub(crate) struct Child {
     process: tokio::process::Child,
     log: Arc<Log>,
     pub(crate) address: SocketAddr,
-    pub(crate) telemetry: SocketAddr,
     _configuration: NamedTempFile,
+    _directory: TempDir,
 }
 
 #[derive(Default)]
@@ -80,14 +80,15 @@ impl Child {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(configuration.as_bytes()).unwrap();
         let mut command = spanrelay(&["run", "--config", file.path().to_str().unwrap()]);
-        command.args(["--set", "telemetry.logs.format=json"]).args(arguments);
+        let directory = TempDir::new().unwrap();
+        let queue = format!("queue.directory={}", directory.path().display());
+        command.args(["--set", "telemetry.logs.format=json", "--set", &queue]).args(arguments);
         let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Log::default());
         tokio::spawn(read(process.stderr.take().unwrap(), Arc::clone(&log)));
         let started = log.line("started").await;
-        let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
-        let (address, telemetry) = (address("server.address"), address("telemetry.address"));
-        Self { process, log, address, telemetry, _configuration: file }
+        let address = started["server.address"].as_str().unwrap().parse().unwrap();
+        Self { process, log, address, _configuration: file, _directory: directory }
     }
 
     pub(crate) async fn ask(&self, ask: Ask) -> Reply {

@@ -1,11 +1,13 @@
 //! A relay in this process, on free ports.
 
+use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 
+use serde_json::Value;
 use spanrelay::App;
 use spanrelay::config::{Config, Environment, Sources};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -18,6 +20,7 @@ pub(crate) struct Relay {
     pub(crate) telemetry: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     ran: JoinHandle<()>,
+    directory: TempDir,
 }
 
 // === impl Relay ===
@@ -27,16 +30,19 @@ impl Relay {
     pub(crate) async fn start(yaml: &str, settings: &str) -> Self {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(yaml.as_bytes()).unwrap();
-        let sources = Sources {
+        Self::configured(Sources {
             file: Some(file.path().to_owned()),
             set: settings_of(settings),
             environment: Environment::empty(),
-        };
-        let config = Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).config;
-        Self::run(config).await
+        })
+        .await
     }
 
-    pub(crate) async fn run(config: Config) -> Self {
+    /// From anywhere; only its directory is one of its own.
+    pub(crate) async fn configured(mut sources: Sources) -> Self {
+        let directory = TempDir::new().unwrap();
+        sources.set.push(format!("queue.directory={}", directory.path().display()));
+        let config = Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).config;
         let app = App::bind(config).await.unwrap();
         let (address, telemetry) = (app.local_addr(), app.telemetry_addr());
         let (stop, stopped) = oneshot::channel();
@@ -44,7 +50,7 @@ impl Relay {
             // Dropped with the relay, when a test has failed.
             stopped.await.ok();
         }));
-        Self { address, telemetry, stop: Some(stop), ran }
+        Self { address, telemetry, stop: Some(stop), ran, directory }
     }
 
     /// Tells the relay to drain, and does not wait for it.
@@ -62,6 +68,12 @@ impl Relay {
 
     pub(crate) async fn metrics(&self) -> Samples {
         Samples::parse(&Ask::get("/metrics").to(self.telemetry).await.text())
+    }
+
+    /// What it has kept of what nobody could use, oldest first.
+    pub(crate) fn rejected(&self) -> Vec<Value> {
+        let kept = fs::read_to_string(self.directory.path().join("rejected.ndjson")).unwrap_or_default();
+        kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     pub(crate) async fn telemetry(&self, path: &str) -> Reply {

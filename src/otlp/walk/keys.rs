@@ -1,0 +1,66 @@
+//! Keys: which field of a message does one name, and is it spelled as today?
+
+use super::super::json::Text;
+use super::super::schema::Message;
+use super::Spelling;
+
+/// Finds the field that a key names. Fields mostly come in the order of the table, so `next` is tried first.
+#[inline]
+pub(super) fn find(
+    message: &'static Message,
+    bytes: &[u8],
+    key: Text,
+    next: usize,
+) -> Option<(usize, Spelling)> {
+    let raw = key.raw(bytes);
+    if message.fields.get(next).is_some_and(|field| field.name.as_bytes() == raw) {
+        return Some((next, Spelling::Current));
+    }
+    if let Some(index) = message.fields.iter().position(|field| field.name.as_bytes() == raw) {
+        return Some((index, Spelling::Current));
+    }
+    find_outdated(message, bytes, key)
+}
+
+/// Keys that are written in another way than today's: names of earlier versions of OTLP, snake case (which
+/// Collectors read although the specification forbids it), escapes.
+#[cold]
+fn find_outdated(message: &'static Message, bytes: &[u8], key: Text) -> Option<(usize, Spelling)> {
+    let name = key.unescaped(bytes);
+    let is = |wanted: &str| wanted.as_bytes() == &*name;
+    if let Some(index) = message.fields.iter().position(|field| field.legacy.is_some_and(is)) {
+        return Some((index, Spelling::Outdated));
+    }
+    if key.escaped {
+        return message
+            .fields
+            .iter()
+            .position(|field| is(field.name))
+            .map(|index| (index, Spelling::Outdated));
+    }
+    if !name.contains(&b'_') {
+        return None;
+    }
+    let camel = camel_case(&name);
+    message
+        .fields
+        .iter()
+        .position(|field| field.name.as_bytes() == camel)
+        .map(|index| (index, Spelling::Outdated))
+}
+
+fn camel_case(snake: &[u8]) -> Vec<u8> {
+    let mut camel = Vec::with_capacity(snake.len());
+    let mut upper = false;
+    for &byte in snake {
+        match byte {
+            b'_' => upper = true,
+            _ if upper => {
+                camel.push(byte.to_ascii_uppercase());
+                upper = false;
+            }
+            _ => camel.push(byte),
+        }
+    }
+    camel
+}
