@@ -22,3 +22,7 @@ mod pressure;
 mod starts;
 
 mod drains;
+
+mod successors;
+
+mod replays;

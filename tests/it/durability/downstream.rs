@@ -35,6 +35,7 @@ type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 pub(super) enum Mood {
     /// Takes everything but poison.
     Up,
+    TakesPoison,
     /// Refuses connections.
     Down,
     /// 429 with a second to wait.
@@ -88,8 +89,12 @@ struct Books {
 
 impl Downstream {
     pub(super) async fn start(mood: Mood) -> Self {
-        let place = socket();
-        place.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self::start_at(([127, 0, 0, 1], 0).into(), mood).await
+    }
+
+    pub(super) async fn start_at(address: SocketAddr, mood: Mood) -> Self {
+        let place = socket(address);
+        place.bind(address).unwrap();
         let address = place.local_addr().unwrap();
         let shared =
             Shared { mood: watch::Sender::new(Mood::Down), books: Mutex::default(), changed: Notify::new() };
@@ -101,6 +106,10 @@ impl Downstream {
         };
         downstream.set(mood).await;
         downstream
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(super) fn url(&self) -> String {
@@ -118,7 +127,7 @@ impl Downstream {
                 task.await.unwrap_err();
             }
         } else if listening.is_none() {
-            let socket = socket();
+            let socket = socket(self.address);
             socket.bind(self.address).unwrap();
             *listening = Some(tokio::spawn(accept(socket.listen(1024).unwrap(), Arc::clone(&self.shared))));
         }
@@ -150,8 +159,8 @@ impl Downstream {
 }
 
 /// On which the same address can be bound twice, as long as only one listens.
-fn socket() -> TcpSocket {
-    let socket = TcpSocket::new_v4().unwrap();
+fn socket(address: SocketAddr) -> TcpSocket {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket
 }
@@ -175,8 +184,8 @@ impl Shared {
             Mood::Overloaded => Ok(status(503, None)),
             Mood::Hangs => self.hang_in(mood).await,
             Mood::Withholds(word) if body.contains(word) => self.hang_in(mood).await,
-            _ if body.contains(POISON) => Ok(status(400, None)),
-            Mood::Up | Mood::Withholds(_) => {
+            _ if mood != Mood::TakesPoison && body.contains(POISON) => Ok(status(400, None)),
+            Mood::Up | Mood::TakesPoison | Mood::Withholds(_) => {
                 self.take(&request);
                 Ok(Response::new(whole("{}")))
             }

@@ -52,7 +52,12 @@ impl Home {
     fn arguments(&mut self) -> Vec<String> {
         self.processes += 1;
         let process = format!("exporters.otlp_http.headers={{{PROCESS}: \"{}\"}}", self.processes);
-        self.settings.iter().chain([&process]).flat_map(|set| ["--set".to_owned(), set.clone()]).collect()
+        let directory = format!("queue.directory={}", self.directory.display());
+        self.settings
+            .iter()
+            .chain([&process, &directory])
+            .flat_map(|set| ["--set".to_owned(), set.clone()])
+            .collect()
     }
 
     /// Starts the next process and waits until it is ready.

@@ -26,6 +26,7 @@ pub(crate) struct Child {
     process: tokio::process::Child,
     log: Arc<Log>,
     pub(crate) address: SocketAddr,
+    pub(crate) telemetry: SocketAddr,
     _configuration: NamedTempFile,
     _directory: TempDir,
 }
@@ -75,7 +76,8 @@ impl Ended {
 // === impl Child ===
 
 impl Child {
-    /// Starts the relay with this configuration and waits until it is ready.
+    /// Starts the relay with this configuration, in a directory of its own if the arguments name none, and waits until
+    /// it is ready.
     pub(crate) async fn start(configuration: &str, arguments: &[&str]) -> Self {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(configuration.as_bytes()).unwrap();
@@ -87,8 +89,9 @@ impl Child {
         let log = Arc::new(Log::default());
         tokio::spawn(read(process.stderr.take().unwrap(), Arc::clone(&log)));
         let started = log.line("started").await;
-        let address = started["server.address"].as_str().unwrap().parse().unwrap();
-        Self { process, log, address, _configuration: file, _directory: directory }
+        let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
+        let (address, telemetry) = (address("server.address"), address("telemetry.address"));
+        Self { process, log, address, telemetry, _configuration: file, _directory: directory }
     }
 
     pub(crate) async fn ask(&self, ask: Ask) -> Reply {
