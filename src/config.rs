@@ -12,6 +12,8 @@
 
 mod load;
 
+pub(crate) mod reload;
+
 mod yaml;
 
 mod interpolate;
@@ -314,6 +316,14 @@ pub(crate) struct TlsClientConfig {
 pub(crate) struct TelemetryConfig {
     pub(crate) endpoint: SocketAddr,
     pub(crate) logs: LogsConfig,
+    pub(crate) inspect: InspectConfig,
+}
+
+/// `telemetry.inspect`
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct InspectConfig {
+    /// Whether the inspector shows the values of attributes and the text of lines.
+    pub(crate) show_values: bool,
 }
 
 /// `telemetry.logs`

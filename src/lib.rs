@@ -1,5 +1,6 @@
 //! spanrelay stands in front of an OpenTelemetry Collector and takes what a Collector cannot take: Fastly
-//! log batches and CircleCI webhooks. What users see of it is in the README; this is how it is built.
+//! log batches and CircleCI webhooks; and OTLP, which it passes on. What users see of it is in the README; this is how
+//! it is built.
 //!
 //! # The way of the data
 //!
@@ -7,7 +8,7 @@
 //! socket -> server      one request: admitted by its headers, read within bounds, verified, inflated
 //!        -> relay       the story of one request, on one page: read, offer, hand on, answer
 //!           -> receiver   bytes -> items and rejects: no I/O, no clock, no async
-//!           -> queue      takes the body as the sender sent it; only now the 2xx
+//!           -> queue      the body as the sender said it, on disk; only now the 2xx
 //!        -> pipeline    drives the processor: work as it comes, the clock, the drain
 //!           -> processor  log events onto their spans, within `wait`
 //!        -> exporter    observe > retry > limit > attempt > timeout > post, a tower stack
@@ -16,10 +17,12 @@
 //!
 //! - **A request enters** in `server::routes` (`Routes::take`), behind the tower stack of `server::stack`. What can be
 //!   refused by its headers is refused before its body is read.
-//! - **It becomes the relay's own** in [`relay`], where `Relay::settle` offers it to the [`queue`]: what stands
-//!   behind that call may answer with a 2xx, what stands before it may not. The story runs in a task of its own, so that
-//!   a sender which hangs up cannot tear it.
+//! - **It becomes durable** in [`relay`], where `Relay::take` offers it to the [`queue`]: what stands behind that call may
+//!   answer with a 2xx, what stands before it may not. The story runs in a task of its own, so that a sender which hangs
+//!   up cannot tear it. What the queue keeps is the body (protobuf as the JSON that it stands for) and not what was made of
+//!   it: receivers are pure, so reading it again after a restart (`Relay::feed`) gives the same items.
 //! - **It leaves** through [`exporter`]: one POST for each line or webhook, or merged ones.
+//! - **What cannot go on** is written to a file by [`rejected`]: what a receiver rejects, and what the downstream does.
 //!
 //! One value goes all the way: the *receipt* ([`queue::Receipt`]). Each part of a record that has a fate of its own gets
 //! one, it travels with the data through processor and exporter, and whoever decides the fate settles it: delivered,
@@ -35,10 +38,11 @@
 //! | module | may use | must not know |
 //! |---|---|---|
 //! | [`receiver`], [`otlp`] | each other's values, their configuration, bytes | tasks, sockets, the clock, queue, exporter |
-//! | [`queue`] | bytes, signals, metrics | HTTP, receivers, exporter |
+//! | [`queue`] | its configuration, bytes, signals, metrics | HTTP, receivers, exporter |
+//! | [`rejected`] | bytes | everything else |
 //! | [`processor`] | documents, receipts, the exporter's request value | tasks, the clock (it is told the time), sockets |
 //! | [`pipeline`] | processor, the exporter's request value | everything else |
-//! | [`relay`] | receiver, queue, the processor's input value | sockets, status codes, exporter |
+//! | [`relay`] | receiver, queue, rejected, the processor's input value | sockets, status codes, exporter |
 //! | [`server`] | relay, the receivers' verdicts | queue, processor, exporter |
 //! | [`exporter`] | documents as bytes, receipts | server, receiver, relay |
 //! | [`telemetry`] | the enums that become labels; the server's connections, for its own endpoint | the rest |
@@ -47,8 +51,9 @@
 //! | [`cli`] | app, config; for `check` and `demo` also receivers and processor | |
 //!
 //! What is decided in one place only: status codes to senders in `server::reply`, the meaning of a downstream's in
-//! `exporter::outcome`, the environment in `config::env`, the wall clock and the two unbounded channels in `app`, metric
-//! names in `telemetry::metrics`. `.clippy.toml` bans environment, wall clock and unbounded channels everywhere else.
+//! `exporter::outcome`, the environment in `config::env`, the two unbounded channels in `app`, metric
+//! names in `telemetry::metrics`. `.clippy.toml` bans environment, unbounded channels and, but for
+//! [`relay`] and `app`, the wall clock everywhere else.
 //!
 //! # The tour
 //!
@@ -68,7 +73,8 @@
 //! 1. `receiver/NAME.rs`, and `mod NAME` in `receiver.rs`
 //! 2. its section in the configuration: a struct in `config.rs`, how it is read in `config/sections/receivers.rs`, its
 //!    defaults in `config/defaults.rs`, how it is printed in `config/print.rs`, its keys in `config/spanrelay.example.yaml`
-//! 3. one arm where `app.rs` builds the registry (`receivers`); until it is there the compiler warns of dead code
+//! 3. a row in `receiver::Kind`, and one arm where `app.rs` builds the registry (`receivers`); until both are there the
+//!    compiler warns of dead code
 //! 4. a folder below `proto-fixtures/` with requests as the sender writes them, and what must leave
 //!
 //! Server, relay, queue, processor and exporter stay as they are. Requests that are single events rather than lines say so

@@ -14,6 +14,7 @@ mod document;
 pub(crate) mod protobuf;
 
 mod ids;
+mod members;
 mod number;
 
 pub(crate) use document::{

@@ -15,6 +15,7 @@ mod token;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use self::fastly::Mistake;
 use crate::config::Encoding;
 use crate::otlp::{Logs, Metrics, Signal, Traces};
 
@@ -36,6 +37,11 @@ pub(crate) trait Receiver: Send + Sync {
 
     /// Whether the body, as it came over the wire and before any decoding, is from who it claims to be from.
     fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
+
+    /// What the sender did wrong, where that can be told.
+    fn mistake(&self, _rejected: &Rejected) -> Option<Mistake> {
+        None
+    }
 
     /// What the decoded body holds. Bad input is a value in the answer; reading never fails as a whole. It goes by the
     /// bytes alone, so that it can be done again when nothing else is known any more.

@@ -22,7 +22,7 @@ pub(crate) mod reply;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use routes::Doors;
+pub(crate) use routes::{Challenge, Doors};
 pub(crate) use serve::{Shutdown, Terms, serve};
 pub(crate) use stack::stack;
 pub(crate) use tls::{Tls, TlsError};

@@ -12,6 +12,8 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use crate::telemetry::logging::chain;
+
 /// Answers of the relay are a line or two.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// From the first byte of a request to the last byte of its answer: as long as CircleCI waits.
@@ -37,7 +39,9 @@ pub(super) struct Reply {
 pub(super) enum HttpError {
     #[error("no request can be made of {path}: {source}")]
     Request { path: String, source: http::Error },
-    #[error("no answer to {path}: {source}")]
+    #[error("cannot connect to {address}, is the relay running there? {}", chain(.source))]
+    Unreachable { address: SocketAddr, source: legacy::Error },
+    #[error("no answer to {path}: {}", chain(.source))]
     Connection { path: String, source: legacy::Error },
     #[error("the answer to {path} broke off: {source}")]
     Answer { path: String, source: BodyError },
@@ -90,11 +94,10 @@ impl Client {
         }
         let request =
             request.body(Full::new(body)).map_err(|source| HttpError::Request { path: path(), source })?;
-        let response = self
-            .inner
-            .request(request)
-            .await
-            .map_err(|source| HttpError::Connection { path: path(), source })?;
+        let response = self.inner.request(request).await.map_err(|source| match source.is_connect() {
+            true => HttpError::Unreachable { address: self.address, source },
+            false => HttpError::Connection { path: path(), source },
+        })?;
         let status = response.status();
         let body = read_bounded(response.into_body(), MAX_ANSWER_BYTES)
             .await
@@ -121,4 +124,25 @@ where
         }
     }
     Ok(read.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_relay_that_is_not_there_is_named_by_its_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = Client::new(address).send(Method::GET, "/", &[], Bytes::new()).await.expect_err("nobody");
+        let said = error.to_string();
+        assert!(
+            said.starts_with(&format!("cannot connect to {address}, is the relay running there? ")),
+            "{said}"
+        );
+        assert!(said.contains("refused"), "{said}");
+    }
 }

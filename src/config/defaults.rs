@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    BatchConfig, CircleCiConfig, FastlyConfig, LogFormat, LogsConfig, QueueConfig, RetryConfig, ServerConfig,
-    SpanEventsConfig, Storage, Sync, TelemetryConfig, Unmatched,
+    BatchConfig, CircleCiConfig, FastlyConfig, InspectConfig, LogFormat, LogsConfig, QueueConfig,
+    RetryConfig, ServerConfig, SpanEventsConfig, Storage, Sync, TelemetryConfig, Unmatched,
 };
 
 /// `queue.storage` where nothing is said.
@@ -113,7 +113,11 @@ impl Default for RetryConfig {
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { endpoint: SocketAddr::from(TELEMETRY), logs: LogsConfig::default() }
+        Self {
+            endpoint: SocketAddr::from(TELEMETRY),
+            logs: LogsConfig::default(),
+            inspect: InspectConfig::default(),
+        }
     }
 }
 

@@ -200,6 +200,7 @@ impl Printer {
             p.value("level", name_of(&LogsConfig::LEVELS, &telemetry.logs.level));
             p.value("format", name_of(&LogFormat::NAMES, &telemetry.logs.format));
         });
+        self.section("inspect", |p| p.value("show_values", telemetry.inspect.show_values));
     }
 
     fn section(&mut self, name: &str, content: impl FnOnce(&mut Self)) {

@@ -11,7 +11,7 @@ use super::field::{Field, Findings};
 use super::section::Section;
 use super::yaml::Node;
 use super::{
-    Config, LogFormat, LogsConfig, QueueConfig, ServerConfig, SpanEventsConfig, Storage, Sync,
+    Config, InspectConfig, LogFormat, LogsConfig, QueueConfig, ServerConfig, SpanEventsConfig, Storage, Sync,
     TelemetryConfig, TlsServerConfig, Unmatched,
 };
 
@@ -106,7 +106,7 @@ fn telemetry(mut section: Section<'_>, server: &ServerConfig) -> TelemetryConfig
     let mut telemetry = TelemetryConfig::default();
     section.set("endpoint", &mut telemetry.endpoint, Field::socket_address);
     telemetry.logs = logs(section.section("logs"));
-    section.not_available("inspect");
+    telemetry.inspect = inspect(section.section("inspect"));
     let (own, public) = (telemetry.endpoint, server.endpoint);
     let same_host = own.ip() == public.ip() || own.ip().is_unspecified() || public.ip().is_unspecified();
     if own.port() == public.port() && own.port() != 0 && same_host {
@@ -115,6 +115,13 @@ fn telemetry(mut section: Section<'_>, server: &ServerConfig) -> TelemetryConfig
     }
     section.finish();
     telemetry
+}
+
+fn inspect(mut section: Section<'_>) -> InspectConfig {
+    let mut inspect = InspectConfig::default();
+    section.set("show_values", &mut inspect.show_values, Field::boolean);
+    section.finish();
+    inspect
 }
 
 fn logs(mut section: Section<'_>) -> LogsConfig {

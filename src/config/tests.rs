@@ -316,14 +316,6 @@ fn a_configuration_without_receivers_is_a_problem() {
 }
 
 #[test]
-fn keys_of_other_versions_are_known_but_not_available() {
-    for (yaml, key) in [("receivers: {fastly: }\ntelemetry: {inspect: true}\n", "telemetry.inspect")] {
-        let problem = only_problem(yaml);
-        assert!(problem.ends_with(&format!("{key}: not available in this version")), "{problem}");
-    }
-}
-
-#[test]
 fn a_variable_may_be_a_number_or_a_part_of_a_value() {
     let config = config(&with_receivers(
         "server: {endpoint: \"127.0.0.1:${env:PORT}\", max_concurrent_requests: \"${env:PORT}\"}\n",

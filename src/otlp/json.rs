@@ -53,6 +53,11 @@ impl Fault {
         Self { at, kind: FaultKind::Shape, reason: reason.into() }
     }
 
+    /// Whether mending the text could help.
+    pub(crate) fn is_syntax(&self) -> bool {
+        self.kind == FaultKind::Syntax
+    }
+
     fn syntax(at: usize, reason: &'static str) -> Self {
         Self { at, kind: FaultKind::Syntax, reason: Cow::Borrowed(reason) }
     }

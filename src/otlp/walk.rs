@@ -19,7 +19,8 @@ pub(crate) use self::attributes::MAX_ATTRIBUTES;
 use self::ids::Identity;
 pub(crate) use self::keys::signal_of_key;
 use self::keys::{Spelling, find};
-use super::json::{Cursor, Fault, FaultKind, Text};
+use super::json::{Cursor, Fault, Text};
+use super::members::{member_ranges, without_member};
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
 use super::{SpanId, TraceId};
@@ -372,33 +373,5 @@ impl<'a> Walker<'a> {
                 Stop::Without(without_member(&members, place))
             }
         }
-    }
-}
-
-/// The members of the object that opens at `open`: key and range.
-pub(crate) fn member_ranges(bytes: &[u8], open: usize) -> Result<Vec<(Text, Range<usize>)>, Fault> {
-    let mut members = Vec::new();
-    Cursor::new(bytes, open).object(|cursor, start, key| {
-        cursor.skip_value()?;
-        members.push((key, start..cursor.at));
-        Ok(())
-    })?;
-    Ok(members)
-}
-
-/// What to delete so that one member is gone, its comma included.
-pub(crate) fn without_member(members: &[(Text, Range<usize>)], place: usize) -> Range<usize> {
-    let (_, member) = &members[place];
-    match (members.get(place + 1), place.checked_sub(1)) {
-        (Some((_, following)), _) => member.start..following.start,
-        (None, Some(before)) => members[before].1.end..member.end,
-        (None, None) => member.clone(),
-    }
-}
-
-impl Fault {
-    /// Whether mending the text could help.
-    pub(crate) fn is_syntax(&self) -> bool {
-        self.kind == FaultKind::Syntax
     }
 }

@@ -1,41 +1,108 @@
 //! Events that were taken already, by the sender's id for them.
 //!
 //! CircleCI may deliver an event more than once and names its id as the way to notice. Bounded in number and in
-//! time; what is forgotten is relayed again, with the same span ids.
+//! time; what is forgotten is relayed again, with the same span ids. Of deliveries at the same time one is offered to
+//! the queue, and the others wait for what becomes of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
 const MAX_EVENTS: usize = 10_000;
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What is known of events by their ids.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    seen: Mutex<SeenEvents>,
+    /// A claim has ended.
+    decided: Notify,
+}
+
+/// The right to offer an event to the queue. Dropped, it was not taken, and the next delivery may try.
+#[derive(Debug)]
+pub(super) struct Claim<'a> {
+    events: &'a Events,
+    event: EventKey,
+}
+
 /// Ids that were seen, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct SeenEvents {
+struct SeenEvents {
+    /// Claimed, and not decided.
+    claimed: HashSet<EventKey>,
     times: HashMap<EventKey, Instant>,
     order: VecDeque<(EventKey, Instant)>,
 }
 
 /// Half a digest: the length of what is kept must not be the sender's to choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct EventKey([u8; 16]);
+struct EventKey([u8; 16]);
+
+// === impl Events ===
+
+impl Events {
+    /// Nothing when the event was taken before. Waits while another delivery of it is being decided.
+    pub(super) async fn claim(&self, receiver: usize, id: &str) -> Option<Claim<'_>> {
+        let event = SeenEvents::key(receiver, id);
+        loop {
+            let decided = self.decided.notified();
+            {
+                let mut seen = self.lock();
+                if seen.contains(event, Instant::now()) {
+                    return None;
+                }
+                if seen.claimed.insert(event) {
+                    return Some(Claim { events: self, event });
+                }
+            }
+            decided.await;
+        }
+    }
+
+    /// The event was taken by an earlier process.
+    pub(super) fn insert(&self, receiver: usize, id: &str) {
+        self.lock().insert(SeenEvents::key(receiver, id), Instant::now());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SeenEvents> {
+        self.seen.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+// === impl Claim ===
+
+impl Claim<'_> {
+    /// The queue has it.
+    pub(super) fn taken(self) {
+        self.events.lock().insert(self.event, Instant::now());
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.events.lock().claimed.remove(&self.event);
+        self.events.decided.notify_waiters();
+    }
+}
 
 // === impl SeenEvents ===
 
 impl SeenEvents {
     /// The same id of another receiver is another event.
-    pub(super) fn key(receiver: usize, id: &str) -> EventKey {
+    fn key(receiver: usize, id: &str) -> EventKey {
         let digest = Sha256::new().chain_update(receiver.to_le_bytes()).chain_update(id).finalize();
         EventKey(*digest.first_chunk().expect("a SHA-256 digest has 32 bytes"))
     }
 
-    pub(super) fn contains(&self, event: EventKey, now: Instant) -> bool {
+    fn contains(&self, event: EventKey, now: Instant) -> bool {
         self.times.get(&event).is_some_and(|seen| now.saturating_duration_since(*seen) < MAX_AGE)
     }
 
-    pub(super) fn insert(&mut self, event: EventKey, now: Instant) {
+    fn insert(&mut self, event: EventKey, now: Instant) {
         while let Some(&(oldest, seen)) = self.order.front() {
             if self.order.len() < MAX_EVENTS && now.saturating_duration_since(seen) < MAX_AGE {
                 break;
@@ -53,6 +120,8 @@ impl SeenEvents {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -64,6 +133,22 @@ mod tests {
         assert!(!seen.contains(SeenEvents::key(1, "a"), now));
         assert!(!seen.contains(SeenEvents::key(0, "b"), now));
         assert!(!seen.contains(SeenEvents::key(0, "a"), now + MAX_AGE));
+    }
+
+    #[tokio::test]
+    async fn of_deliveries_at_the_same_time_one_is_offered_and_the_others_wait_for_it() {
+        let events = Events::default();
+        let first = events.claim(0, "a").await.unwrap();
+        let mut second = Box::pin(events.claim(0, "a"));
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(events.claim(0, "b").await.is_some() && events.claim(1, "a").await.is_some());
+        // The queue was full: the one that waited may try.
+        drop(first);
+        let second = second.await.unwrap();
+        let third = events.claim(0, "a");
+        second.taken();
+        assert!(third.await.is_none());
+        assert!(events.claim(0, "a").await.is_none());
     }
 
     #[test]

@@ -5,7 +5,10 @@
 //! or names files, addresses or internals.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
+    REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::{Either, Full};
@@ -18,6 +21,8 @@ use crate::receiver::{Rejected, Unauthorized};
 use crate::relay::{Answer, Throttled};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const SAME_ORIGIN: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 /// The version of Prometheus' text format.
 const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
@@ -184,6 +189,37 @@ pub(crate) fn text(body: impl Into<Bytes>) -> Reply {
 /// Metrics, as Prometheus reads them.
 pub(crate) fn metrics(exposition: Vec<u8>) -> Reply {
     with_type(StatusCode::OK, PROMETHEUS_TEXT, exposition.into())
+}
+
+/// A page that may load nothing but itself, and be shown in no other page.
+pub(crate) fn page(html: &'static str, policy: HeaderValue) -> Reply {
+    let mut reply = with_type(StatusCode::OK, HTML, Bytes::from_static(html.as_bytes()));
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    private(reply)
+}
+
+/// JSON for that page.
+pub(crate) fn data(json: Vec<u8>) -> Reply {
+    private(with_type(StatusCode::OK, JSON, json.into()))
+}
+
+/// Asked under a name that is not this server's own.
+pub(crate) fn misdirected() -> Reply {
+    refuse(
+        StatusCode::MISDIRECTED_REQUEST,
+        "this address is for this machine only: ask for it as localhost or by its IP address",
+        Dialect::Own,
+    )
+}
+
+/// What no cache keeps, no other site embeds and no browser guesses at.
+fn private(mut reply: Reply) -> Reply {
+    let headers = reply.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(SAME_ORIGIN, HeaderValue::from_static("same-origin"));
+    reply
 }
 
 /// Not now; `/readyz` is asked again anyway.

@@ -5,7 +5,7 @@
 //! always answer, whatever the load.
 //! Leaves to others: what surrounds every request ([`stack`](mod@super::stack)), the words and statuses ([`super::reply`]).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use crate::telemetry::logging::chain;
 
 const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
 const TRACEPARENT_PATH: &str = "/traceparent";
+const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or webhook to that of a receiver";
 /// Of a webhook. Its signature covers the body, so that anybody's has to be read before it can be refused. Real ones
 /// have a few kilobytes.
 pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
@@ -39,10 +40,14 @@ pub(crate) type Traceparent = fn(&str, &str) -> Option<String>;
 pub(crate) struct Doors<I> {
     pub(crate) ingest: I,
     /// The answer to Fastly's challenge; nothing where no fastly receiver is configured.
-    pub(crate) challenge: Option<Bytes>,
+    pub(crate) challenge: Option<Challenge>,
     /// Nothing where no circleci receiver is configured.
     pub(crate) traceparent: Option<Traceparent>,
 }
+
+/// The answer to Fastly's challenge, which a reload may replace. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Challenge(Arc<RwLock<Bytes>>);
 
 /// Who takes bodies: the relay, as far as this side of it goes.
 pub(crate) trait Ingest: Send + Sync + 'static {
@@ -61,6 +66,15 @@ pub(crate) trait Ingest: Send + Sync + 'static {
         encoding: Encoding,
         body: Bytes,
     ) -> impl Future<Output = Answer> + Send;
+
+    /// A request with data did not get as far as `admit`, or no further than `verify`: why, and what helps.
+    fn turned_away(
+        &self,
+        _receiver: Option<Self::Receiver>,
+        _reason: impl FnOnce() -> String,
+        _advice: Option<&'static str>,
+    ) {
+    }
 }
 
 /// The routes, and what their requests share.
@@ -102,6 +116,22 @@ pub(super) enum Route<R> {
     Unknown,
 }
 
+// === impl Challenge ===
+
+impl Challenge {
+    pub(crate) fn new(text: Bytes) -> Self {
+        Self(Arc::new(RwLock::new(text)))
+    }
+
+    pub(crate) fn replace(&self, text: Bytes) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    fn text(&self) -> Bytes {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 // === impl Ingest for the relay ===
 
 impl Ingest for Arc<Relay> {
@@ -138,6 +168,17 @@ impl Ingest for Arc<Relay> {
         body: Bytes,
     ) -> impl Future<Output = Answer> + Send {
         Relay::receive(self, receiver, encoding, body)
+    }
+
+    fn turned_away(
+        &self,
+        receiver: Option<ReceiverIndex>,
+        reason: impl FnOnce() -> String,
+        advice: Option<&'static str>,
+    ) {
+        if Relay::is_watched(self) {
+            Relay::turned_away_at_the_door(self, receiver, reason(), advice);
+        }
     }
 }
 
@@ -200,12 +241,24 @@ impl<I: Ingest> Routes<I> {
             // No receiver took it, or it would not have come here.
             Route::Index if parts.method == Method::POST => reply::not_found(),
             Route::Index => reply::method_not_allowed("GET, HEAD, POST"),
-            Route::Challenge if reads => reply::text(self.doors.challenge.clone().unwrap_or_default()),
+            Route::Challenge if reads => {
+                reply::text(self.doors.challenge.as_ref().map(Challenge::text).unwrap_or_default())
+            }
             Route::Challenge => reply::method_not_allowed("GET, HEAD"),
             Route::Traceparent => self.traceparent(&parts),
             Route::Receiver(receiver, kind) => self.receiver(receiver, kind, &parts, body).await,
-            Route::Unknown => reply::not_found(),
+            Route::Unknown => self.not_found(&parts),
         }
+    }
+
+    /// Nothing is there. Whoever sends data to it has the wrong path in a logging endpoint or a webhook.
+    fn not_found(&self, parts: &Parts) -> Reply {
+        if matches!(parts.method, Method::POST | Method::PUT) {
+            let reason = || format!("{} {}: no receiver has this path", parts.method, parts.uri.path());
+            self.doors.ingest.turned_away(None, reason, Some(WRONG_PATH));
+            warn!(advice = WRONG_PATH, "nothing is at this path");
+        }
+        reply::not_found()
     }
 
     fn traceparent(&self, parts: &Parts) -> Reply {
@@ -231,9 +284,21 @@ impl<I: Ingest> Routes<I> {
         // Before any of the body is read. Not tower's ConcurrencyLimit below LoadShed: asked whether it is ready,
         // tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
         // that there is room for.
-        let Ok(_slot) = self.slots.try_acquire() else { return reply::overloaded(dialect) };
+        let turned_away = |reason: &dyn Fn() -> String| {
+            self.doors.ingest.turned_away(Some(receiver), reason, None);
+        };
+        let Ok(_slot) = self.slots.try_acquire() else {
+            turned_away(&|| "as many requests as server.max_concurrent_requests are in progress".to_owned());
+            return reply::overloaded(dialect);
+        };
         let reply = self.take(receiver, spoken, parts, body).await;
-        reply.unwrap_or_else(|refused| refused.reply(parts.version, dialect))
+        reply.unwrap_or_else(|refused| {
+            // The relay has told of this itself.
+            if !matches!(refused, Refused::Unauthorized(_)) {
+                turned_away(&|| chain(&refused).to_string());
+            }
+            refused.reply(parts.version, dialect)
+        })
     }
 
     fn limits_of(&self, kind: Kind) -> BodyLimits {

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::routes::Ingest;
-use super::{Doors, Shutdown, Terms, serve, stack};
+use super::{Challenge, Doors, Shutdown, Terms, serve, stack};
 use crate::config::{Encoding, ServerConfig};
 use crate::receiver::{Kind, Unauthorized};
 use crate::relay::{Answer, Throttled};
@@ -167,7 +167,11 @@ fn doors(ingest: Fake) -> Doors<Fake> {
     fn traceparent(workflow: &str, job: &str) -> Option<String> {
         (workflow == "w").then(|| format!("export TRACEPARENT={job}\n"))
     }
-    Doors { ingest, challenge: Some(Bytes::from_static(b"*\n")), traceparent: Some(traceparent) }
+    Doors {
+        ingest,
+        challenge: Some(Challenge::new(Bytes::from_static(b"*\n"))),
+        traceparent: Some(traceparent),
+    }
 }
 
 impl House {

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::super::json::{Cursor, Fault};
+use super::super::members::member_ranges;
 use super::super::splice::{Edits, Removals};
-use super::super::walk::{RecordSite, event_edits, member_ranges};
+use super::super::walk::{RecordSite, event_edits};
 use super::super::{SpanId, TraceId};
 use super::SpanEvent;
 use super::traces::unsigned;

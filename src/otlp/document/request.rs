@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use super::super::Signal;
 use super::super::json::{Cursor, Fault};
+use super::super::members::member_ranges;
 use super::super::splice::{Edits, Removals};
-use super::super::walk::{Walk, member_ranges, signal_of_key};
+use super::super::walk::{Walk, signal_of_key};
 use super::{Line, read};
 
 /// What an export request holds.

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::super::members::{member_ranges, without_member};
 use super::super::schema::{Message, Role};
 use super::super::{SpanId, TraceId};
-use super::{Dropped, EventsSite, Fate, RecordSite, SpanSite, Stop, Walker, member_ranges, without_member};
+use super::{Dropped, EventsSite, Fate, RecordSite, SpanSite, Stop, Walker};
 use crate::receiver::Repair;
 
 /// What VCL writes for a variable that is not set.

@@ -1,6 +1,6 @@
 //! OTLP requests on their whole way from the door to what is exported.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -44,7 +44,7 @@ impl Bench {
         let metrics = Metrics::new();
         let receivers = Signal::ALL.map(|signal| Instance {
             kind: Kind::Otlp(signal),
-            receiver: Box::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
+            receiver: Arc::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
             rate_limit: None,
         });
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();

@@ -1,0 +1,265 @@
+//! Section 5 of the contract: webhooks, their signature, their duplicates. What each event becomes is in
+//! `proto-fixtures/circleci`.
+
+use super::harness::{Answer, Ask, Gate, House, SECRET, names, sign, span, trace_ids};
+
+/// A ping with this UUID.
+fn ping(id: &str) -> String {
+    format!(
+        r#"{{"type":"ping","id":"{id}","happened_at":"2022-09-19T15:59:36.507435Z","webhook":{{"id":"{ONE}","name":"n"}}}}"#
+    )
+}
+
+const ONE: &str = "92e0554a-837f-4086-913b-0dc7665d2a84";
+const OTHER: &str = "3f6a7c4a-0bb6-463a-bd0c-3d5e0b1b1d34";
+
+async fn webhooks(house: &House, event: &str, outcome: &str) -> f64 {
+    house.metric("spanrelay_webhooks_total", &[("event", event), ("outcome", outcome)]).await
+}
+
+#[tokio::test]
+async fn a_signed_webhook_is_one_span_in_one_request() {
+    let house = House::open("").await;
+    let reply = house.ask(Ask::webhook(&ping(ONE))).await;
+    assert_eq!((reply.status, reply.text().as_str()), (204, ""));
+    let left = house.left_one().await;
+    assert_eq!((left.path.as_str(), names(&left)), ("/v1/traces", vec!["ping".to_owned()]));
+    assert_eq!(trace_ids(&left), ["92e0554a837f4086913b0dc7665d2a84"]);
+    assert_eq!(webhooks(&house, "ping", "accepted").await, 1.0);
+    assert_eq!(house.metric("otelcol_receiver_accepted_spans", &[("receiver", "circleci")]).await, 1.0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_missing_or_wrong_signature_is_401_and_never_a_span() {
+    let house = House::open("").await;
+    let body = ping(ONE);
+    let right = sign(SECRET, body.as_bytes());
+    let unsigned = house.ask(Ask::post("/circleci", body.clone())).await;
+    assert_eq!(unsigned.status, 401);
+    unsigned.reason();
+    for signature in [
+        sign("another-secret", body.as_bytes()),
+        sign(SECRET, b"another body"),
+        right.replace("v1=", "v2="),
+        right.replace("v1=", "v1"),
+        right[..right.len() - 1].to_owned(),
+        format!("{right}0"),
+        "v1=not-a-valid-signature".to_owned(),
+        "v1=".to_owned(),
+        "=".to_owned(),
+        ",,,".to_owned(),
+        String::new(),
+    ] {
+        let reply =
+            house.ask(Ask::post("/circleci", body.clone()).with("circleci-signature", &signature)).await;
+        assert_eq!(reply.status, 401, "{signature}");
+        reply.reason();
+    }
+    assert_eq!(webhooks(&house, "unknown", "unauthorized").await, 12.0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_signature_may_stand_among_others_padded_and_in_capitals() {
+    let house = House::open("").await;
+    for (id, spell) in [
+        (ONE, (|right: &str| format!("v2=abcd, {right}")) as fn(&str) -> String),
+        (OTHER, |right: &str| format!(" v1=00,{} , x", right.to_uppercase().replace("V1", "v1"))),
+    ] {
+        let body = ping(id);
+        let signature = spell(&sign(SECRET, body.as_bytes()));
+        let reply = house.ask(Ask::post("/circleci", body).with("circleci-signature", &signature)).await;
+        assert_eq!(reply.status, 204, "{signature}");
+        house.left_one().await;
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_signature_is_checked_over_the_raw_bytes_before_anything_is_read() {
+    let house = House::open("").await;
+    for body in ["not json", "{}", "", "[1]"] {
+        let forged =
+            Ask::post("/circleci", body).with("circleci-signature", &sign("another-secret", body.as_bytes()));
+        assert_eq!(house.ask(forged).await.status, 401, "{body}");
+    }
+    // A body that cannot even be inflated: that is not looked at either, and with the right signature it is.
+    let corrupt = b"\x1f\x8b not gzip".to_vec();
+    let forged = Ask::post("/circleci", corrupt.clone()).with("content-encoding", "gzip");
+    assert_eq!(house.ask(forged.with("circleci-signature", "v1=00")).await.status, 401);
+    let signature = sign(SECRET, &corrupt);
+    let signed = Ask::post("/circleci", corrupt).with("content-encoding", "gzip");
+    assert_eq!(house.ask(signed.with("circleci-signature", &signature)).await.status, 400);
+    // Blanks count: what is signed are bytes, not values.
+    let spaced = ping(ONE).replace(':', ": ");
+    let signature = sign(SECRET, ping(ONE).as_bytes());
+    assert_eq!(
+        house.ask(Ask::post("/circleci", spaced).with("circleci-signature", &signature)).await.status,
+        401
+    );
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_json_is_400_and_one_of_no_use_202() {
+    let house = House::open("").await;
+    for body in ["not json", "{\"type\":", "[{}]", ""] {
+        let reply = house.ask(Ask::webhook(body)).await;
+        assert_eq!(reply.status, 400, "{body}");
+        reply.reason();
+    }
+    for body in [
+        r#"{"type":"job-reopened","id":"1"}"#,
+        r#"{"type":"ping","happened_at":"2022-09-19T15:59:36Z"}"#,
+        "{}",
+    ] {
+        let reply = house.ask(Ask::webhook(body)).await;
+        assert_eq!(reply.status, 202, "{body}");
+        reply.reason();
+    }
+    let kept = house.relay.rejected();
+    assert_eq!(kept.len(), 7, "{kept:?}");
+    assert_eq!(kept[4]["input"], r#"{"type":"job-reopened","id":"1"}"#);
+    assert_eq!(webhooks(&house, "unknown", "rejected").await, 4.0);
+    assert_eq!(webhooks(&house, "unknown", "ignored").await, 2.0);
+    assert_eq!(webhooks(&house, "ping", "ignored").await, 1.0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_redelivered_event_is_taken_and_not_sent_again() {
+    let house = House::open("").await;
+    for _ in 0..3 {
+        assert_eq!(house.ask(Ask::webhook(&ping(ONE))).await.status, 204);
+    }
+    assert_eq!(house.ask(Ask::webhook(&ping(OTHER))).await.status, 204);
+    let mut left = [trace_ids(&house.left_one().await), trace_ids(&house.left_one().await)].concat();
+    left.sort();
+    assert_eq!(left, ["3f6a7c4a0bb6463abd0c3d5e0b1b1d34", "92e0554a837f4086913b0dc7665d2a84"]);
+    assert_eq!(
+        (webhooks(&house, "ping", "accepted").await, webhooks(&house, "ping", "duplicate").await),
+        (2.0, 2.0)
+    );
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_event_that_was_refused_is_taken_when_it_comes_again() {
+    let gate = Gate::new();
+    let size = span(1, &"x".repeat(400)).len();
+    let house = House::with_answers(&format!("queue.max_size: {size}"), [Answer::WaitAt(gate.clone())]).await;
+    house.batch(span(1, &"x".repeat(400))).await;
+    let refused = house.ask(Ask::webhook(&ping(ONE))).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.retry_after() > 0);
+    assert_eq!(webhooks(&house, "ping", "refused").await, 1.0);
+    gate.open();
+    house.left_one().await;
+    house.at_rest().await;
+    assert_eq!(house.ask(Ask::webhook(&ping(ONE))).await.status, 204);
+    assert_eq!(names(&house.left_one().await), ["ping"]);
+    assert_eq!(webhooks(&house, "ping", "duplicate").await, 0.0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_post_to_the_root_goes_where_its_headers_say() {
+    let house = House::open("").await;
+    let body = ping(ONE);
+    let signed = Ask::post("/", body.clone()).with("circleci-signature", &sign(SECRET, body.as_bytes()));
+    assert_eq!(house.ask(signed).await.status, 204);
+    assert_eq!(names(&house.left_one().await), ["ping"]);
+    // Its event type makes it a webhook, and as such it lacks a signature.
+    assert_eq!(house.ask(Ask::post("/", span(1, "a")).with("circleci-event-type", "ping")).await.status, 401);
+    assert_eq!(house.ask(Ask::post("/", span(1, "a line"))).await.status, 204);
+    assert_eq!(names(&house.left_one().await), ["a line"]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_event_type_counts_that_was_signed_and_not_the_header() {
+    let house = House::open("").await;
+    let ask = Ask::webhook(&ping(ONE)).with("circleci-event-type", "workflow-completed");
+    assert_eq!(house.ask(ask).await.status, 204);
+    assert_eq!(names(&house.left_one().await), ["ping"]);
+    assert_eq!(webhooks(&house, "ping", "accepted").await, 1.0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn instances_have_their_own_secrets_and_any_of_them_may_have_signed() {
+    let house = House::open(
+        "receivers: {circleci/app: {secrets: [old, new], service_name: app}, circleci/lib: {secrets: [lib]}}",
+    )
+    .await;
+    let send = async |path: &'static str, secret: &str, id: &str| {
+        let body = ping(id);
+        let signature = sign(secret, body.as_bytes());
+        house.ask(Ask::post(path, body).with("circleci-signature", &signature)).await.status
+    };
+    assert_eq!(send("/circleci/app", "old", ONE).await, 204);
+    assert_eq!(
+        house.left_one().await.json()["resourceSpans"][0]["resource"]["attributes"][0]["value"]["stringValue"],
+        "app"
+    );
+    assert_eq!(send("/circleci/app", "new", OTHER).await, 204);
+    assert_eq!(send("/circleci/app", "lib", OTHER).await, 401);
+    // The same id at another receiver is another event.
+    assert_eq!(send("/circleci/lib", "lib", ONE).await, 204);
+    house.left(2).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn unsigned_webhooks_are_taken_only_where_that_was_asked_for() {
+    let house = House::open("receivers.circleci: {allow_unsigned: true}").await;
+    assert_eq!(house.ask(Ask::post("/circleci", ping(ONE))).await.status, 204);
+    assert_eq!(names(&house.left_one().await), ["ping"]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_job_is_a_child_of_its_workflow_and_agrees_with_traceparent() {
+    let house = House::open("").await;
+    let workflow = "cedf175c-c537-49f8-9b5c-95892f0b2407";
+    let event = |kind: &str, id: &str| {
+        format!(
+            r#"{{"type":"{kind}","id":"{id}","happened_at":"2026-03-02T09:16:31Z","workflow":{{"id":"{workflow}","name":"build"}},"job":{{"id":"{OTHER}","name":"test"}}}}"#
+        )
+    };
+    // In the order in which CircleCI often sends them.
+    for (kind, id, name) in
+        [("job-completed", "1", "job: test"), ("workflow-completed", "2", "workflow: build")]
+    {
+        assert_eq!(house.ask(Ask::webhook(&event(kind, id))).await.status, 204);
+        let left = house.left_one().await;
+        assert_eq!(names(&left), [name]);
+        let span = &left.json()["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        assert_eq!(span["traceId"], "cedf175cc53749f89b5c95892f0b2407");
+        if kind == "job-completed" {
+            assert_eq!(
+                (&span["spanId"], &span["parentSpanId"]),
+                (&"3f6a7c4a0bb6463a".into(), &"cedf175cc53749f8".into())
+            );
+        } else {
+            assert_eq!((&span["spanId"], span.get("parentSpanId")), (&"cedf175cc53749f8".into(), None));
+        }
+    }
+    let line = house.ask(Ask::get(&format!("/traceparent/{workflow}/{OTHER}"))).await.text();
+    assert_eq!(line, "export TRACEPARENT=00-cedf175cc53749f89b5c95892f0b2407-3f6a7c4a0bb6463a-01\n");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_event_that_comes_several_times_at_once_is_sent_once() {
+    for storage in ["memory", "disk"] {
+        let house = House::open(&format!("queue.storage: {storage}")).await;
+        let deliveries = (0..20).map(|_| house.ask(Ask::webhook(&ping(ONE))));
+        for reply in futures_util::future::join_all(deliveries).await {
+            assert_eq!(reply.status, 204);
+        }
+        assert_eq!(names(&house.left_one().await), ["ping"]);
+        house.close().await;
+    }
+}

@@ -1,0 +1,148 @@
+//! Section 1 of the contract: the commands as processes, their output and their exit codes.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::harness::{Ended, TRACE, log, request_of, span, span_with, spanrelay};
+
+const WORKFLOW: &str = "cedf175c-c537-49f8-9b5c-95892f0b2407";
+const JOB: &str = "3f6a7c4a-0bb6-463a-bd0c-3d5e0b1b1d34";
+
+async fn run(arguments: &[&str]) -> Ended {
+    Ended::of(&mut spanrelay(arguments)).await
+}
+
+fn file(content: &[u8]) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(content).unwrap();
+    file
+}
+
+fn path(file: &NamedTempFile) -> &str {
+    file.path().to_str().unwrap()
+}
+
+#[tokio::test]
+async fn every_command_has_help_and_an_unknown_flag_exits_with_2() {
+    for command in ["run", "validate", "check", "traceparent", "demo"] {
+        let ended = run(&[command, "--help"]).await;
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{command}");
+        assert!(ended.out.contains("Usage"), "{command}: {}", ended.out);
+        let ended = run(&[command, "--frobnicate"]).await;
+        assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{command}");
+        assert!(ended.err.contains("--frobnicate"), "{command}: {}", ended.err);
+    }
+    let ended = run(&["--version"]).await;
+    assert_eq!((ended.code, ended.out), (Some(0), format!("spanrelay {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[tokio::test]
+async fn traceparent_prints_the_line_of_the_route_or_nothing() {
+    let ended = run(&["traceparent", WORKFLOW, JOB]).await;
+    let line = "export TRACEPARENT=00-cedf175cc53749f89b5c95892f0b2407-3f6a7c4a0bb6463a-01\n";
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(0), line, ""));
+    for job in ["x;id", "00000000-0000-0000-0000-000000000000", WORKFLOW] {
+        let ended = run(&["traceparent", WORKFLOW, job]).await;
+        assert_ne!(ended.code, Some(0), "{job}");
+        assert_eq!(ended.out, "", "a shell executes it");
+    }
+}
+
+#[tokio::test]
+async fn validate_exits_with_0_or_with_1_and_every_problem() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/spanrelay.example.yaml");
+    let mut command = spanrelay(&["validate", "--config", example.to_str().unwrap()]);
+    let ended = Ended::of(command.env("CIRCLECI_HOOK_SECRET", "x")).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+
+    let wrong =
+        file(b"receivers:\n  fastly:\n    repair: perhaps\n    colour: red\nqueu:\n  max_size: 1MiB\n");
+    let ended = run(&["validate", "--config", path(&wrong)]).await;
+    assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
+    for word in ["receivers.fastly.repair", "true", "receivers.fastly.colour", "queu", "\"queue\""] {
+        assert!(ended.err.contains(word), "{word}: {}", ended.err);
+    }
+    assert_eq!(ended.err.lines().count(), 3, "{}", ended.err);
+}
+
+#[tokio::test]
+async fn what_validate_prints_is_complete_valid_and_without_secrets() {
+    let mut command =
+        spanrelay(&["validate", "--print", "--set", "receivers.fastly.auth={values: [canary]}"]);
+    command.env("CIRCLECI_HOOK_SECRET", "canary").env("CIRCLECI_OTLP_X_KEY", "canary");
+    let ended = Ended::of(&mut command).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(!ended.out.contains("canary") && !ended.err.contains("canary"), "{}", ended.out);
+    for section in ["server:", "receivers:", "processors:", "queue:", "exporters:", "telemetry:"] {
+        assert!(ended.out.contains(section), "{section}");
+    }
+    let printed = file(ended.out.as_bytes());
+    let again = run(&["validate", "--config", path(&printed)]).await;
+    assert_eq!(again.code, Some(0), "{}", again.err);
+}
+
+#[tokio::test]
+async fn check_says_of_every_line_what_the_relay_would_make_of_it() {
+    let batch = request_of(&[
+        span(1, "fine"),
+        log(1, "event"),
+        span_with(TRACE, 2, "\"name\":\"mended\","),
+        "plain text".into(),
+    ]);
+    let input = file(batch.as_bytes());
+    let ended = run(&["check", path(&input)]).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    for word in [
+        "line 3: repaired: removed a trailing comma",
+        "line 4, column 1: rejected: not a JSON object",
+        "fine",
+        "event",
+        "mended",
+    ] {
+        assert!(ended.out.contains(word), "{word}: {}", ended.out);
+    }
+
+    let ended =
+        Ended::with_input(&mut spanrelay(&["check", "--format", "json", "-"]), batch.as_bytes()).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    let document: Value = serde_json::from_str(&ended.out).unwrap();
+    let outcomes: Vec<&str> =
+        document["lines"].as_array().unwrap().iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["accepted", "accepted", "repaired", "rejected"]);
+    assert_eq!(document["requests"].as_array().unwrap().len(), 2);
+    assert_eq!(document["lines"][3]["column"], 1);
+}
+
+#[tokio::test]
+async fn check_exits_with_0_when_all_is_accepted_and_with_2_when_nothing_can_be_read() {
+    let good = file(span(1, "fine").as_bytes());
+    assert_eq!(run(&["check", path(&good)]).await.code, Some(0));
+    let webhook = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto-fixtures/circleci/ping/request.json");
+    let ended = run(&["check", "--from", "circleci", webhook.to_str().unwrap()]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.out.contains("92e0554a837f4086913b0dc7665d2a84"), "{}", ended.out);
+    let ended = run(&["check", "/nowhere/at/all"]).await;
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("/nowhere/at/all"), "{}", ended.err);
+    assert_eq!(run(&["check", "--from", "nobody", path(&good)]).await.code, Some(2));
+}
+
+#[tokio::test]
+async fn demo_shows_a_fastly_request_and_a_circleci_workflow_in_a_narrow_terminal_without_colour() {
+    for columns in [40, 100] {
+        let mut command = spanrelay(&["demo"]);
+        let ended = Ended::of(command.env("COLUMNS", columns.to_string()).env("NO_COLOR", "1")).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        assert!(!ended.out.contains('\u{1b}'), "no colours were asked for");
+        // Commands to copy are never broken; waterfalls always fit.
+        let mut bars = ended.out.lines().filter(|line| line.contains('█'));
+        assert!(bars.all(|line| line.chars().count() <= columns), "{columns} columns: {}", ended.out);
+        assert!(ended.out.contains('█'));
+        for word in ["edge", "shield", "workflow", "browser-tests", "204"] {
+            assert!(ended.out.contains(word), "{columns} columns, {word}: {}", ended.out);
+        }
+    }
+}

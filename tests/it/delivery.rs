@@ -1,0 +1,379 @@
+//! Section 6 of the contract: what leaves downstream, and what the relay makes of the answers.
+
+use std::io::Read;
+use std::time::{Duration, Instant, SystemTime};
+
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
+};
+use prost::Message;
+use tokio::net::TcpListener;
+
+use super::harness::{
+    Answer, Collector, Gate, House, Recorded, TRACE, log, names, otlp, request_of, span, span_with,
+};
+
+const BATCH: &str = "exporters.otlp_http.delivery: batch";
+
+fn metric(name: &str) -> String {
+    format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"{name}","gauge":{{"dataPoints":[{{"asInt":"1"}}]}}}}]}}]}}]}}"#
+    )
+}
+
+// --- what leaves ---
+
+#[tokio::test]
+async fn every_line_with_spans_is_one_request_with_its_very_bytes() {
+    let house = House::open("").await;
+    let odd = span_with(TRACE, 1, "  \"name\" :\t\"a\" , \"x\":{\"b\":1,\"a\":[ ]} ");
+    house.batch(request_of(&[odd.clone(), span(2, "b"), log(9, "alone"), metric("m")])).await;
+    let left = house.left_by_signal(4).await;
+    let paths: Vec<&str> = left.iter().map(|request| request.path.as_str()).collect();
+    assert_eq!(paths, ["/v1/traces", "/v1/traces", "/v1/logs", "/v1/metrics"]);
+    let mut spans = [left[0].text(), left[1].text()];
+    spans.sort_by_key(|text| !text.contains('\t'));
+    assert_eq!(spans, [odd, span(2, "b")]);
+    assert_eq!((left[2].text(), left[3].text()), (log(9, "alone"), metric("m")));
+    for request in &left {
+        assert_eq!(request.header("content-type"), "application/json");
+        assert_eq!(request.header("content-length"), request.body.len().to_string());
+        assert_eq!(request.header("user-agent"), concat!("spanrelay/", env!("CARGO_PKG_VERSION")));
+        assert!(!request.headers.contains_key("content-encoding"));
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn nothing_of_the_inbound_request_but_its_data_goes_on() {
+    let house = House::open("exporters.otlp_http.headers: {x-tenant: acme}").await;
+    let ask = super::harness::Ask::post("/fastly", span(1, "a"))
+        .with("content-type", "text/csv")
+        .with("authorization", "Bearer inbound")
+        .with("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .with("x-canary", "canary");
+    assert_eq!(house.ask(ask).await.status, 204);
+    let left = house.left_one().await;
+    assert_eq!(left.header("x-tenant"), "acme");
+    assert_eq!(left.header("content-type"), "application/json");
+    for name in ["authorization", "traceparent", "x-canary"] {
+        assert!(!left.headers.contains_key(name), "{name}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_base_endpoint_is_joined_with_one_slash_and_one_of_a_signal_is_kept() {
+    for (endpoint, path) in
+        [("", "/v1/traces"), ("/", "/v1/traces"), ("/base", "/base/v1/traces"), ("/base/", "/base/v1/traces")]
+    {
+        let collector = Collector::start([]).await;
+        let settings = format!("exporters.otlp_http.endpoint: {}{endpoint}", collector.url());
+        let house = House::before(collector, &settings).await;
+        house.batch(span(1, "a")).await;
+        assert_eq!(house.left_one().await.path, path, "{endpoint}");
+        house.close().await;
+    }
+    let collector = Collector::start([]).await;
+    let settings = format!("exporters.otlp_http.traces_endpoint: {}/custom//path/?api=1", collector.url());
+    let house = House::before(collector, &settings).await;
+    house.batch(request_of(&[span(1, "a"), log(9, "b")])).await;
+    let mut paths: Vec<String> = house.left(2).await.into_iter().map(|request| request.path).collect();
+    paths.sort();
+    assert_eq!(paths, ["/custom//path/?api=1", "/v1/logs"]);
+    house.close().await;
+}
+
+fn inflated(request: &Recorded) -> Vec<u8> {
+    let mut plain = Vec::new();
+    match request.header("content-encoding") {
+        "gzip" => drop(flate2::read::MultiGzDecoder::new(&request.body[..]).read_to_end(&mut plain).unwrap()),
+        "zstd" => plain = zstd::stream::decode_all(&request.body[..]).unwrap(),
+        other => panic!("{other}"),
+    }
+    plain
+}
+
+#[tokio::test]
+async fn compressed_requests_hold_the_same_bytes() {
+    for compression in ["gzip", "zstd"] {
+        let house = House::open(&format!("exporters.otlp_http.compression: {compression}")).await;
+        house.batch(span(1, "a")).await;
+        assert_eq!(inflated(&house.left_one().await), span(1, "a").as_bytes());
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn protobuf_holds_the_same_data_of_every_signal() {
+    let house = House::open("exporters.otlp_http.encoding: protobuf").await;
+    let lines = [
+        span_with(TRACE, 1, r#""name":"a","kind":2,"startTimeUnixNano":1655990400123457001"#),
+        log(9, "alone"),
+        metric("m"),
+    ];
+    house.batch(request_of(&lines)).await;
+    let left = house.left_by_signal(3).await;
+    for (request, line) in left.iter().zip(&lines) {
+        assert_eq!(request.header("content-type"), "application/x-protobuf");
+        let json = serde_json::from_str(line).unwrap();
+        assert_eq!(
+            otlp::reencoded(&request.path, &request.body),
+            otlp::encoded(&request.path, &json),
+            "{line}"
+        );
+    }
+    house.close().await;
+}
+
+// --- answers ---
+
+#[tokio::test]
+async fn what_is_worth_trying_again_is_tried_until_it_is_delivered() {
+    let answers = [
+        Answer::status(429),
+        Answer::status(502),
+        Answer::status(503),
+        Answer::status(504),
+        Answer::Close,
+        Answer::status(200),
+    ];
+    let house = House::with_answers("", answers).await;
+    house.batch(span(1, "a")).await;
+    let left = house.left(6).await;
+    assert!(left.iter().all(|request| request.text() == span(1, "a")));
+    let samples = house.at_rest().await;
+    let attempts = |outcome| {
+        samples.sum("spanrelay_export_requests_total", &[("signal", "traces"), ("outcome", outcome)])
+    };
+    assert_eq!(
+        (attempts("sent"), attempts("throttled"), attempts("retryable"), attempts("permanent")),
+        (1.0, 1.0, 4.0, 0.0)
+    );
+    assert_eq!(samples.sum("otelcol_exporter_sent_spans", &[]), 1.0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn any_other_error_is_permanent_and_is_never_sent_again() {
+    for status in [400, 401, 403, 404, 405, 408, 413, 415, 422, 500, 501, 505] {
+        let house = House::with_answers("", [Answer::status(status)]).await;
+        house.batch(span(1, "a")).await;
+        house.left_one().await;
+        let samples = house.at_rest().await;
+        assert_eq!(samples.sum("spanrelay_settled_items_total", &[("fate", "rejected")]), 1.0, "{status}");
+        assert_eq!(samples.sum("otelcol_exporter_send_failed_spans", &[]), 1.0, "{status}");
+        assert_eq!(samples.sum("otelcol_exporter_sent_spans", &[]), 0.0, "{status}");
+        let kept = house.relay.rejected();
+        assert_eq!((kept.len(), &kept[0]["input"]), (1, &span(1, "a").into()), "{status}");
+        assert!(kept[0]["reason"].as_str().unwrap().contains(&status.to_string()), "{kept:?}");
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_2xx_is_delivered_whatever_its_body() {
+    for answer in [
+        Answer::json(200, "<html>garbage"),
+        Answer::json(202, r#"{"partialSuccess":{"rejectedSpans":{}}}"#),
+        Answer::status(204),
+        Answer::typed(200, "application/x-protobuf", vec![0xff; 9]),
+        Answer::typed(200, "text/plain", vec![b'x'; 5 << 20]),
+        Answer::BreakOff,
+    ] {
+        let house = House::with_answers("", [answer.clone()]).await;
+        house.batch(span(1, "a")).await;
+        house.left_one().await;
+        let samples = house.at_rest().await;
+        assert_eq!(samples.sum("otelcol_exporter_sent_spans", &[]), 1.0);
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_a_lower_bound_in_seconds_and_as_a_date() {
+    // Of a date the part of a second is lost, and the test takes its time, too.
+    let date = || httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3));
+    for value in [|| "1".to_owned(), date] {
+        let value = value();
+        let house = House::with_answers("", [Answer::retry_after(503, &value)]).await;
+        house.batch(span(1, "a")).await;
+        house.left_one().await;
+        let asked = Instant::now();
+        house.left_one().await;
+        assert!(asked.elapsed() > Duration::from_millis(500), "{value}: {:?}", asked.elapsed());
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_partial_success_is_delivered_and_its_rejected_count_is_in_the_metrics() {
+    let partial = ExportTracePartialSuccess { rejected_spans: 1, error_message: "too old".into() };
+    let protobuf = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+    for answer in [
+        Answer::json(200, r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"too old"}}"#),
+        Answer::json(200, r#"{"partialSuccess":{"rejectedSpans":1}}"#),
+        Answer::typed(200, "application/x-protobuf", protobuf),
+    ] {
+        let house = House::with_answers("", [answer]).await;
+        let two_spans = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"0000000000000001"},{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"0000000000000002"}]}]}]}"#;
+        house.batch(two_spans).await;
+        house.left_one().await;
+        let samples = house.at_rest().await;
+        assert_eq!(samples.sum("otelcol_exporter_sent_spans", &[]), 1.0);
+        assert_eq!(samples.sum("otelcol_exporter_send_failed_spans", &[]), 1.0);
+        assert_eq!(samples.sum("spanrelay_settled_items_total", &[("fate", "delivered")]), 2.0);
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_without_an_answer_is_cut_off_and_made_again() {
+    let gate = Gate::new();
+    let house =
+        House::with_answers("exporters.otlp_http.timeout: 50ms", [Answer::WaitAt(gate.clone())]).await;
+    house.batch(span(1, "a")).await;
+    house.left(2).await;
+    house.close().await;
+    gate.open();
+}
+
+#[tokio::test]
+async fn waits_for_a_collector_that_is_not_there_yet() {
+    let place = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = place.local_addr().unwrap();
+    drop(place);
+    let relay = super::harness::Relay::start(&House::configuration(&format!("http://{address}")), "").await;
+    super::harness::Ask::post("/fastly", span(1, "patient")).to(relay.address).await;
+    super::harness::eventually("the first attempt has failed", async || {
+        let samples = relay.metrics().await;
+        (samples.sum("spanrelay_export_requests_total", &[("outcome", "retryable")]) > 0.0).then_some(())
+    })
+    .await;
+    let house = House { relay, collector: Collector::at(address).await };
+    assert_eq!(names(&house.left_one().await), ["patient"]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn something_that_does_not_speak_http_costs_no_data() {
+    let house = House::before(Collector::rude_at_first(3).await, "").await;
+    house.batch(span(1, "a")).await;
+    assert_eq!(names(&house.left_one().await), ["a"]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn gives_up_only_when_a_limit_is_set() {
+    let answers = vec![Answer::status(503); 1000];
+    let house =
+        House::with_answers("exporters.otlp_http.retry_on_failure.max_elapsed_time: 20ms", answers).await;
+    house.batch(span(1, "a")).await;
+    let samples = house.at_rest().await;
+    assert_eq!(samples.sum("spanrelay_settled_items_total", &[("fate", "rejected")]), 1.0);
+    let tried = house.collector.forget_answers();
+    assert!(tried > 0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn no_more_than_max_in_flight_are_on_the_wire() {
+    let gate = Gate::new();
+    let answers = vec![Answer::WaitAt(gate.clone()); 6];
+    let house = House::with_answers("exporters.otlp_http.max_in_flight: 2", answers).await;
+    let lines: Vec<String> = (1..=6).map(|id| span(id, "a")).collect();
+    house.batch(request_of(&lines)).await;
+    // Two come, and each one that is answered makes room for one more.
+    house.left(2).await;
+    for _ in 0..4 {
+        assert_eq!(house.collector.waiting(), 0);
+        gate.let_one_pass();
+        house.left_one().await;
+    }
+    gate.open();
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_signal_that_is_down_does_not_hold_up_the_others() {
+    let gate = Gate::new();
+    let down = vec![Answer::WaitAt(gate.clone()); 3];
+    let traces = Collector::start(down).await;
+    let collector = Collector::start([]).await;
+    let settings = format!(
+        "exporters.otlp_http.max_in_flight: 4\nexporters.otlp_http.traces_endpoint: {}/v1/traces",
+        traces.url()
+    );
+    let house = House::before(collector, &settings).await;
+    let spans: Vec<String> = (1..=3).map(|id| span(id, "held up")).collect();
+    house.batch(request_of(&spans)).await;
+    house.batch(request_of(&[log(9, "passes"), metric("passes too")])).await;
+    assert_eq!(house.left_names(2).await, ["log passes", "metric passes too"]);
+    gate.open();
+    traces.take(3).await;
+    house.close().await;
+    traces.finish();
+}
+
+// --- batches ---
+
+#[tokio::test]
+async fn a_batch_holds_the_same_spans_in_fewer_requests() {
+    let house =
+        House::open(&format!("{BATCH}\nexporters.otlp_http.batch: {{max_events: 10, timeout: 1h}}")).await;
+    let lines: Vec<String> = (1..=20).map(|id| span(id, &format!("{id:02}"))).collect();
+    house.batch(request_of(&lines)).await;
+    let left = house.left(2).await;
+    assert!(left.iter().all(|request| names(request).len() == 10 && request.path == "/v1/traces"));
+    let mut all: Vec<String> = left.iter().flat_map(names).collect();
+    all.sort();
+    assert_eq!(all, (1..=20).map(|id| format!("{id:02}")).collect::<Vec<_>>());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_batch_leaves_when_it_is_old_enough_and_signals_are_never_mixed() {
+    let house = House::open(&format!("{BATCH}\nexporters.otlp_http.batch.timeout: 200ms")).await;
+    house
+        .batch(request_of(&[span(1, "a"), span(2, "b"), log(8, "c"), log(9, "d"), metric("e"), metric("f")]))
+        .await;
+    let left = house.left_by_signal(3).await;
+    let held: Vec<Vec<String>> = left.iter().map(names).collect();
+    assert_eq!(held, [["a", "b"], ["log c", "log d"], ["metric e", "metric f"]]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_is_split_until_the_bad_event_is_alone() {
+    let bad = |request: &Recorded| names(request).contains(&"bad".to_owned());
+    let collector =
+        Collector::judging(
+            move |request| if bad(request) { Answer::status(400) } else { Answer::json(200, "{}") },
+        )
+        .await;
+    let house = House::before(
+        collector,
+        &format!("{BATCH}\nexporters.otlp_http.batch: {{max_events: 8, timeout: 1h}}"),
+    )
+    .await;
+    let lines: Vec<String> = (1..=8).map(|id| span(id, if id == 3 { "bad" } else { "good" })).collect();
+    house.batch(request_of(&lines)).await;
+    let samples = house.at_rest().await;
+    assert_eq!(samples.sum("spanrelay_settled_items_total", &[("fate", "delivered")]), 7.0);
+    assert_eq!(samples.sum("spanrelay_settled_items_total", &[("fate", "rejected")]), 1.0);
+    let requests = house.collector.take_rest();
+    let delivered: usize =
+        requests.iter().filter(|request| !bad(request)).map(|request| names(request).len()).sum();
+    assert_eq!(delivered, 7, "each good one once");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_throttled_comes_again_as_it_is() {
+    let settings = format!("{BATCH}\nexporters.otlp_http.batch: {{max_events: 3, timeout: 1h}}");
+    let house = House::with_answers(&settings, [Answer::status(429), Answer::json(200, "{}")]).await;
+    house.batch(request_of(&[span(1, "a"), span(2, "b"), span(3, "c")])).await;
+    let left = house.left(2).await;
+    assert_eq!(left[0].body, left[1].body);
+    house.close().await;
+}

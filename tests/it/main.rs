@@ -1,0 +1,46 @@
+//! The contract, from outside: real sockets, a real relay, a collector that records what it gets.
+//!
+//! Every test opens a house of its own (a relay and a collector on free ports) and closes it at its end. Closing
+//! waits until nothing is queued, checks that every accepted item has met exactly one fate, and that the collector
+//! got nothing that the test did not take from it.
+#![allow(clippy::unwrap_used, reason = "a test that is surprised has failed")]
+#![allow(clippy::string_slice, reason = "a slice that is none fails the test, and should")]
+#![allow(clippy::disallowed_methods, reason = "a test may read a whole body and ask what time it is")]
+
+mod harness;
+
+mod front_door;
+
+mod fastly;
+
+mod span_events;
+
+mod circleci;
+
+mod delivery;
+
+mod shutdown;
+
+mod durability;
+
+mod config;
+
+mod cli;
+
+mod golden;
+
+mod properties;
+
+mod traps;
+
+mod inspect;
+
+mod inspect_page;
+
+mod monitoring;
+
+mod broken_setups;
+
+mod reload;
+
+mod tidy;

@@ -1,0 +1,121 @@
+//! Section 7 of the contract, as far as it needs no disk: a relay that is told to stop loses nothing that it can still
+//! deliver, and always ends.
+
+use super::harness::{Answer, Ask, Child, Collector, Gate, House, Recorded, log, names, request_of, span};
+
+/// Longer than any test, so that what is held leaves because of the drain.
+const HOLDS: &str = "processors.span_events.wait: 1h";
+
+fn all_names(requests: &[Recorded]) -> Vec<String> {
+    let mut names: Vec<String> = requests.iter().flat_map(names).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn held_spans_and_logs_leave_when_the_relay_drains() {
+    let house = House::open(HOLDS).await;
+    house.batch(request_of(&[span(1, "a"), log(1, "event"), span(2, "b"), log(9, "alone")])).await;
+    assert_eq!(house.collector.waiting(), 0);
+    assert_eq!(all_names(&house.drained().await), ["a: event", "b", "log alone"]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_being_put_together_leaves_when_the_relay_drains() {
+    let house =
+        House::open("exporters.otlp_http.delivery: batch\nexporters.otlp_http.batch: {timeout: 1h}").await;
+    house.batch(request_of(&[span(1, "a"), span(2, "b")])).await;
+    assert_eq!(all_names(&house.drained().await), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_request_in_progress_is_read_to_its_end_and_delivered() {
+    let mut house = House::open(HOLDS).await;
+    let line = span(1, "on its way");
+    let mut sender = house.connect().await;
+    let head = format!("expect: 100-continue\r\ncontent-length: {}\r\n\r\n", line.len());
+    sender.write(format!("POST /fastly HTTP/1.1\r\nhost: relay\r\n{head}")).await;
+    // 100 Continue says that the request has been seen.
+    assert_eq!(sender.read().await.status, 100);
+    let idle = house.connect().await;
+    house.relay.tell_to_stop();
+    // An idle connection is ended at once, by which one knows that the drain has begun.
+    idle.closes().await;
+    sender.write(line).await;
+    let reply = sender.read().await;
+    assert_eq!((reply.status, reply.header("connection")), (204, Some("close")));
+    assert_eq!(all_names(&house.drained().await), ["on its way"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_under_way_is_waited_for() {
+    let gate = Gate::new();
+    let mut house = House::with_answers("", [Answer::WaitAt(gate.clone())]).await;
+    house.batch(span(1, "a")).await;
+    house.left_one().await;
+    house.relay.tell_to_stop();
+    let telemetry = house.relay.telemetry("/healthz").await;
+    assert_eq!(telemetry.status, 200, "health and metrics stay until the end");
+    gate.open();
+    assert!(house.drained().await.is_empty(), "it was not sent twice");
+}
+
+#[tokio::test]
+async fn after_the_drain_nobody_listens() {
+    let house = House::open("").await;
+    let (front_door, telemetry) = (house.relay.address, house.relay.telemetry);
+    house.close().await;
+    for address in [front_door, telemetry] {
+        assert!(tokio::net::TcpStream::connect(address).await.is_err(), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_while_draining_is_still_tried_again() {
+    let house = House::with_answers(HOLDS, [Answer::status(503), Answer::Close, Answer::status(429)]).await;
+    house.batch(span(1, "a")).await;
+    assert_eq!(all_names(&house.drained().await), ["a"; 4]);
+}
+
+/// A stop that hangs is as bad as one that loses data. This one takes the whole drain time.
+#[tokio::test]
+async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
+    let gate = Gate::new();
+    let house = House::with_answers("", [Answer::WaitAt(gate.clone())]).await;
+    house.batch(span(1, "a")).await;
+    house.left_one().await;
+    assert!(house.drained().await.is_empty());
+    gate.open();
+}
+
+// --- the process ---
+
+#[tokio::test]
+async fn sigterm_and_sigint_drain_and_exit_with_0() {
+    for signal in ["TERM", "INT"] {
+        let collector = Collector::start([]).await;
+        let held = House::configuration(&collector.url()).replace("wait: 0s", "wait: 1h");
+        let mut child = Child::start(&held, &[]).await;
+        assert_eq!(child.ask(Ask::post("/fastly", span(1, "held"))).await.status, 204);
+        child.signal(signal).await;
+        assert_eq!(child.ended().await, Some(0), "{signal}: {}", child.log());
+        assert_eq!(names(&collector.take(1).await[0]), ["held"]);
+        collector.finish();
+        child.logged("drained").await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_exits_at_once() {
+    let gate = Gate::new();
+    let collector = Collector::start([Answer::WaitAt(gate.clone())]).await;
+    let mut child = Child::start(&House::configuration(&collector.url()), &[]).await;
+    assert_eq!(child.ask(Ask::post("/fastly", span(1, "a"))).await.status, 204);
+    collector.take(1).await;
+    child.signal("TERM").await;
+    child.logged("stopping; another signal exits at once").await;
+    child.signal("TERM").await;
+    assert_eq!(child.ended().await, Some(128 + 15), "{}", child.log());
+    gate.open();
+    collector.finish();
+}

@@ -1,0 +1,277 @@
+//! The house rules that a search can check: who may know whom, where things are named, what is not there at all.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::traps::PROVEN;
+
+/// A file may grow to this before its noun is two; tests do not count.
+const MAX_LINES: usize = 460;
+
+/// Files that are longer, with what they may grow to: whoever touches them looks for a second noun.
+const LONGER: &[(&str, usize)] = &[("queue/disk.rs", 530)];
+
+/// Rooms, and what their code does not know.
+const STRANGERS: &[(&str, &[&str])] = &[
+    (
+        "receiver",
+        &[
+            "tokio",
+            "hyper",
+            "SystemTime::now",
+            "Instant::now",
+            "crate::queue",
+            "crate::exporter",
+            "crate::server",
+            "crate::relay",
+        ],
+    ),
+    ("processor", &["tokio", "hyper", "SystemTime::now", "Instant::now", "crate::server", "crate::relay"]),
+    (
+        "otlp",
+        &[
+            "tokio",
+            "hyper",
+            "SystemTime::now",
+            "Instant::now",
+            "crate::queue",
+            "crate::exporter",
+            "crate::server",
+            "crate::relay",
+        ],
+    ),
+    (
+        "queue",
+        &["hyper", "http::", "crate::receiver", "crate::exporter", "crate::server", "crate::processor"],
+    ),
+    ("relay", &["hyper", "TcpStream", "TcpListener", "crate::exporter"]),
+    ("server", &["crate::queue", "crate::processor", "crate::exporter"]),
+    ("exporter", &["crate::server", "crate::receiver", "crate::relay", "crate::processor"]),
+];
+
+/// What is named in these files and folders only, in the program's own code.
+const AT_HOME: &[(&str, &[&str])] = &[
+    ("StatusCode::", &["server/reply.rs", "exporter/outcome.rs", "cli/demo", "cli/replay.rs"]),
+    ("std::env::var", &["config/"]),
+    ("std::env::set_var", &[]),
+    ("SystemTime::now", &["app.rs", "relay.rs", "telemetry/inspect.rs", "cli/demo", "cli/check"]),
+    ("unbounded_channel", &["app.rs"]),
+    ("process::exit", &["cli/"]),
+];
+
+/// What is nowhere in the program's own code.
+const NOWHERE: &[&str] = &[
+    ".unwrap()",
+    "todo!",
+    "unimplemented!",
+    "dbg!",
+    "TODO",
+    "FIXME",
+    "XXX",
+    "allow(dead_code)",
+    "println!",
+    "mod utils",
+    "mod helpers",
+    "mod common",
+];
+
+/// A source file of the program.
+struct Source {
+    /// `server/reply.rs`
+    name: String,
+    /// Without its tests, and without comments.
+    code: String,
+    /// With comments, without tests.
+    lines: usize,
+    whole: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+}
+
+/// The program's own files: those that hold tests only are left out.
+fn sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    files(&root().join("src"), &mut found);
+    let is_source = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "rs");
+    let is_test = |name: &str| name.split('/').any(|part| matches!(part, "tests" | "tests.rs"));
+    found
+        .iter()
+        .filter(|path| is_source(path))
+        .map(|path| Source::read(path))
+        .filter(|source| !is_test(&source.name))
+        .collect()
+}
+
+// === impl Source ===
+
+impl Source {
+    fn read(path: &Path) -> Self {
+        let name = path.strip_prefix(root().join("src")).unwrap().to_str().unwrap().to_owned();
+        let whole = fs::read_to_string(path).unwrap();
+        let program = without_tests(&whole);
+        let is_code = |line: &&str| !line.trim_start().starts_with("//");
+        Self {
+            code: program.lines().filter(is_code).collect::<Vec<_>>().join("\n"),
+            lines: program.lines().count(),
+            name,
+            whole,
+        }
+    }
+
+    /// In the room itself, or in its folder.
+    fn is_in(&self, room: &str) -> bool {
+        self.name == format!("{room}.rs") || self.name.starts_with(&format!("{room}/"))
+    }
+
+    fn lines_with(&self, word: &str) -> Vec<String> {
+        let found = self.code.lines().filter(|line| line.contains(word));
+        found.map(|line| format!("{}: {}", self.name, line.trim())).collect()
+    }
+}
+
+/// Everything up to the module of tests that a file ends with.
+fn without_tests(text: &str) -> &str {
+    let end = text
+        .find("\n#[cfg(test)]\nmod tests {")
+        .or_else(|| text.find("\n#[cfg(test)]\npub(crate) mod tests {"));
+    &text[..end.unwrap_or(text.len())]
+}
+
+fn assert_none(found: &[String], rule: &str) {
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn every_room_knows_only_whom_it_may() {
+    let sources = sources();
+    for (room, strangers) in STRANGERS {
+        assert!(sources.iter().any(|source| source.is_in(room)), "there is no room {room}");
+        for stranger in *strangers {
+            let found: Vec<String> = sources
+                .iter()
+                .filter(|source| source.is_in(room))
+                .flat_map(|source| source.lines_with(stranger))
+                .collect();
+            assert_none(&found, &format!("{room} must not know {stranger}"));
+        }
+    }
+}
+
+#[test]
+fn what_has_one_home_is_named_nowhere_else() {
+    for (word, homes) in AT_HOME {
+        let elsewhere = |source: &&Source| !homes.iter().any(|home| source.name.starts_with(home));
+        let found: Vec<String> =
+            sources().iter().filter(elsewhere).flat_map(|source| source.lines_with(word)).collect();
+        assert_none(&found, &format!("{word} belongs into {homes:?}"));
+    }
+}
+
+#[test]
+fn nothing_unfinished_and_nothing_sloppy_is_left() {
+    for word in NOWHERE {
+        let found: Vec<String> = sources().iter().flat_map(|source| source.lines_with(word)).collect();
+        assert_none(&found, &format!("{word} has no place in the program"));
+    }
+    let unfinished = |source: &Source| source.whole.contains("TODO") || source.whole.contains("FIXME");
+    let found: Vec<String> =
+        sources().iter().filter(|source| unfinished(source)).map(|source| source.name.clone()).collect();
+    assert_none(&found, "unfinished");
+}
+
+#[test]
+fn every_file_says_what_it_is_and_is_about_one_thing() {
+    for source in sources() {
+        assert!(source.whole.starts_with("//!"), "{} does not say what it is", source.name);
+        let longer = LONGER.iter().find(|(name, _)| *name == source.name);
+        let most = longer.map_or(MAX_LINES, |(_, most)| *most);
+        assert!(source.lines <= most, "{} has {} lines without its tests", source.name, source.lines);
+        assert!(!source.name.ends_with("/mod.rs"), "{}: thing.rs stands beside thing/", source.name);
+    }
+}
+
+#[test]
+fn a_lint_is_silenced_only_with_a_reason() {
+    let silent = |source: &Source| {
+        // An attribute may be written over several lines.
+        let code = source.code.split_whitespace().collect::<Vec<_>>().join(" ");
+        let attributes =
+            code.split("#[").skip(1).map(|rest| rest.split(")]").next().unwrap_or_default().to_owned());
+        let unreasoned = attributes.filter(|text| {
+            (text.starts_with("allow(") || text.starts_with("expect(")) && !text.contains("reason")
+        });
+        unreasoned.map(|text| format!("{}: {text}", source.name)).collect::<Vec<_>>()
+    };
+    assert_none(
+        &sources().iter().flat_map(silent).collect::<Vec<_>>(),
+        "a lint is silenced without a reason",
+    );
+}
+
+#[test]
+fn tests_await_conditions_and_never_just_time() {
+    let mut found = Vec::new();
+    files(&root().join("tests"), &mut found);
+    let in_harness =
+        |path: &Path| path.ends_with("tests/it/harness.rs") || path.ends_with("tests/it/tidy.rs");
+    for path in found.iter().filter(|path| !in_harness(path)) {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(!text.contains("sleep("), "{} waits for time to pass", path.display());
+        assert!(!text.contains("127.0.0.1:4318"), "{} needs a port to be free", path.display());
+    }
+}
+
+#[test]
+fn every_trap_that_concerns_the_relay_has_a_proof_that_exists() {
+    let traps = fs::read_to_string(root().join("tests/it/traps.rs")).unwrap();
+    // 15 and 44 are about documents, 45 is about an interface that is not used.
+    let traps_in_scope = (1..=43).filter(|number| *number != 15).map(|number| format!("trap_{number:02}"));
+    let defects_in_scope =
+        [1, 2, 3, 4, 5, 10, 13, 14, 20, 21, 22, 23, 24, 28, 29].map(|number| format!("d{number:02}"));
+    for of in traps_in_scope.chain(defects_in_scope) {
+        let has_test = traps.contains(&format!("fn {of}_"));
+        let is_listed = PROVEN.iter().any(|(listed, _, _)| *listed == of);
+        assert!(has_test || is_listed, "{of} has no proof");
+    }
+    for (of, path, test) in PROVEN {
+        let path = root().join(path);
+        if test.is_empty() {
+            assert!(path.join("headers.json").is_file(), "{of}: no fixture at {}", path.display());
+            continue;
+        }
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{of}: {}: {error}", path.display()));
+        assert!(text.contains(&format!("fn {test}(")), "{of}: no {test} in {}", path.display());
+    }
+}
+
+#[test]
+fn every_module_of_tests_is_part_of_the_binary() {
+    let main = fs::read_to_string(root().join("tests/it/main.rs")).unwrap();
+    let mut found = Vec::new();
+    files(&root().join("tests/it"), &mut found);
+    let names: BTreeSet<&str> = found
+        .iter()
+        .filter(|path| path.parent().is_some_and(|parent| parent.ends_with("it")))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap())
+        .filter(|name| *name != "main")
+        .collect();
+    for name in names {
+        assert!(main.contains(&format!("mod {name};")), "tests/it/{name}.rs is not compiled");
+    }
+}
