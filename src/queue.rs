@@ -82,6 +82,8 @@ pub(crate) struct QueueState {
     pub(crate) oldest: Duration,
     /// Why nothing can be taken now.
     pub(crate) failure: Option<Arc<str>>,
+    /// A record found no room, and nothing has left since: what is left of the room is too little for what comes.
+    pub(crate) full: bool,
 }
 
 // === impl Offered ===

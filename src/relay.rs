@@ -365,11 +365,11 @@ impl Relay {
 
     /// Whether data can be taken now, else why not.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        let QueueState { kept_bytes, capacity_bytes, failure, .. } = self.queue.state();
+        let QueueState { kept_bytes, capacity_bytes, failure, full, .. } = self.queue.state();
         if let Some(reason) = failure {
             return Err(format!("the queue cannot write: {reason}"));
         }
-        if kept_bytes >= capacity_bytes {
+        if full || kept_bytes >= capacity_bytes {
             return Err(format!("the queue is full: {kept_bytes} of {capacity_bytes} bytes are in use"));
         }
         Ok(())

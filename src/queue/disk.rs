@@ -122,8 +122,13 @@ struct State {
     backlog: Backlog,
     /// Left for the next start.
     parked: BTreeSet<RecordId>,
+    /// Neither live nor in the backlog for the moment: confirmed by the writer and not yet seen by who offered it, or
+    /// being read.
+    in_transit: BTreeSet<RecordId>,
     drain_rate: DrainRate,
     failure: Option<Arc<str>>,
+    /// A record found no room, and nothing has left since.
+    full: bool,
 }
 
 /// A record that is on its way in memory.
@@ -211,6 +216,7 @@ impl DiskQueue {
             capacity_bytes: self.shared.capacity_bytes,
             oldest: oldest.and_then(|received| received.elapsed().ok()).unwrap_or_default(),
             failure: state.failure.clone(),
+            full: state.full,
         }
     }
 
@@ -236,7 +242,7 @@ impl DiskQueue {
                     }
                 }
                 Ok(Err(ReadFailure::Unavailable)) => {
-                    self.shared.lock().backlog.put_back(id.0);
+                    self.shared.put_back(id);
                     tokio::time::sleep(REREAD_DELAY).await;
                 }
                 Ok(Err(ReadFailure::Missing)) => {
@@ -244,6 +250,7 @@ impl DiskQueue {
                         record = id.0,
                         "a record is missing from the queue: it was lost with a failed disk"
                     );
+                    self.shared.lock().in_transit.remove(&id);
                     self.shared.metrics.damaged_record();
                 }
                 // redb panics over some kinds of damage.
@@ -291,6 +298,7 @@ impl<'a> Reservation<'a> {
             return Err(OfferError::Unwritable { reason: Arc::clone(reason) });
         }
         if bytes > capacity_bytes.saturating_sub(state.kept_bytes) {
+            state.full = true;
             return Err(OfferError::Full { kept_bytes: state.kept_bytes, capacity_bytes });
         }
         state.kept_bytes += bytes;
@@ -341,7 +349,22 @@ impl Shared {
     /// Whether the record was confirmed to its sender and is not settled.
     fn knows(&self, id: RecordId) -> bool {
         let state = self.lock();
-        state.live.contains_key(&id) || state.parked.contains(&id) || state.backlog.contains(id.0)
+        state.live.contains_key(&id)
+            || state.parked.contains(&id)
+            || state.in_transit.contains(&id)
+            || state.backlog.contains(id.0)
+    }
+
+    /// A record is safe; its sender is about to be told.
+    fn confirmed(&self, id: RecordId) {
+        self.lock().in_transit.insert(id);
+    }
+
+    /// A record could not be read now; it stays first.
+    fn put_back(&self, id: RecordId) {
+        let mut state = self.lock();
+        state.in_transit.remove(&id);
+        state.backlog.put_back(id.0);
     }
 
     fn read_store(&self) -> RwLockReadGuard<'_, Option<Store>> {
@@ -361,6 +384,7 @@ impl Shared {
         if state.live_bytes < room {
             return Offered::Live(self.insert_live(&mut state, id, live));
         }
+        state.in_transit.remove(&id);
         state.backlog.push(id.0, live.received);
         drop(state);
         self.changed.notify_one();
@@ -370,6 +394,7 @@ impl Shared {
     fn insert_live(self: &Arc<Self>, state: &mut State, id: RecordId, live: Live) -> Taken {
         let stored_bytes = live.stored_bytes;
         state.live_bytes += live.memory_bytes;
+        state.in_transit.remove(&id);
         state.live.insert(id, live);
         Taken::new(id, stored_bytes, Arc::clone(self) as Arc<dyn Ledger>)
     }
@@ -379,7 +404,9 @@ impl Shared {
         if state.live_bytes >= self.memory_bytes {
             return None;
         }
-        state.backlog.pop().map(RecordId)
+        let id = state.backlog.pop().map(RecordId)?;
+        state.in_transit.insert(id);
+        Some(id)
     }
 
     fn read(&self, id: RecordId) -> Result<Vec<u8>, ReadFailure> {
@@ -427,6 +454,12 @@ impl Shared {
         let kept = stored.is_some_and(|stored| fs::write(&file, stored).is_ok());
         error!(record = id.0, reason, ?file, kept, "a record in the queue is damaged and was set aside");
         let mut state = self.lock();
+        state.in_transit.remove(&id);
+        if !kept {
+            // There is no other copy: the next start may have more luck with it.
+            state.parked.insert(id);
+            return;
+        }
         state.kept_bytes = state.kept_bytes.saturating_sub(bytes.len() as u64);
         drop(self.commands.send(Command::Done(id)));
     }
@@ -443,6 +476,7 @@ impl Ledger for Shared {
             state.live_bytes -= live.memory_bytes;
         }
         state.kept_bytes -= bytes;
+        state.full = false;
         state.drain_rate.released(Instant::now(), bytes);
         drop(state);
         // After `close` the writer is gone, and the record is delivered again.

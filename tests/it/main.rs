@@ -21,6 +21,8 @@ mod delivery;
 
 mod shutdown;
 
+mod durability;
+
 mod config;
 
 mod cli;

@@ -178,7 +178,7 @@ impl Writer {
                     Commit::Visible => self.schedule.sync.or(Some(Instant::now() + SYNC_INTERVAL)),
                 };
                 self.schedule.compact = Some(Instant::now() + IDLE);
-                group.confirm();
+                group.confirm(&self.shared);
             }
             Err(error) => {
                 let reason = self.fail(&error);
@@ -232,7 +232,7 @@ impl Writer {
         } else if !self.done.is_empty() {
             self.note_done()?;
         }
-        Ok(self.reserve.take()?)
+        Ok(self.reserve.take_with_room()?)
     }
 
     fn note_done(&mut self) -> Result<(), StoreError> {
@@ -277,8 +277,10 @@ impl Schedule {
 // === impl Group ===
 
 impl Group {
-    fn confirm(self) {
+    fn confirm(self, shared: &Shared) {
         for ((id, _), reply) in self.records.into_iter().zip(self.replies) {
+            // First: whoever asked may be slow to take it over, and until then nobody else knows it.
+            shared.confirmed(RecordId(id));
             // Whoever asked may be gone; the record is in the store all the same, and the next start finds it.
             drop(reply.send(Ok(RecordId(id))));
         }

@@ -119,7 +119,7 @@ pub(crate) fn is_own_name<B>(request: &Request<B>, reach: Reach) -> bool {
 
 impl Queue {
     fn new(state: QueueState) -> Self {
-        let QueueState { kept_bytes, capacity_bytes, oldest, failure } = state;
+        let QueueState { kept_bytes, capacity_bytes, oldest, failure, .. } = state;
         Self {
             bytes: kept_bytes,
             capacity_bytes,

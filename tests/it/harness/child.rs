@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::Notify;
 
-use super::{Ask, Reply, in_time};
+use super::{Ask, Reply, Samples, in_time};
 
 /// What a program left when it had ended.
 #[derive(Debug)]
@@ -76,7 +76,8 @@ impl Ended {
 // === impl Child ===
 
 impl Child {
-    /// Starts the relay with this configuration and waits until it is ready.
+    /// Starts the relay with this configuration, in a directory of its own if the arguments name none, and waits until
+    /// it is ready.
     pub(crate) async fn start(configuration: &str, arguments: &[&str]) -> Self {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(configuration.as_bytes()).unwrap();
@@ -93,11 +94,6 @@ impl Child {
         Self { process, log, address, telemetry, configuration: file, _directory: directory }
     }
 
-    /// Writes another configuration over the one that it was started with.
-    pub(crate) fn configure(&self, configuration: &str) {
-        std::fs::write(self.configuration.path(), configuration).unwrap();
-    }
-
     pub(crate) async fn ask(&self, ask: Ask) -> Reply {
         ask.to(self.address).await
     }
@@ -110,6 +106,24 @@ impl Child {
     /// Everything that it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lines.lock().unwrap().join("\n")
+    }
+
+    /// Writes another configuration over the one that it was started with.
+    pub(crate) fn configure(&self, configuration: &str) {
+        std::fs::write(self.configuration.path(), configuration).unwrap();
+    }
+
+    pub(crate) async fn telemetry(&self, path: &str) -> Reply {
+        Ask::get(path).to(self.telemetry).await
+    }
+
+    pub(crate) async fn metrics(&self) -> Samples {
+        Samples::parse(&self.telemetry("/metrics").await.text())
+    }
+
+    /// `kill -9`: nothing of it runs any more.
+    pub(crate) async fn kill(mut self) {
+        in_time("the process is gone", self.process.kill()).await.unwrap();
     }
 
     /// Sends it a signal, as `kill` does.
