@@ -232,6 +232,10 @@ impl Writer {
         } else if !self.done.is_empty() {
             self.note_done()?;
         }
+        if self.reserve.take_with_room().is_err() && self.is_empty() {
+            // It may be the store itself that fills the disk, with pages that are free.
+            self.shrink();
+        }
         Ok(self.reserve.take_with_room()?)
     }
 
@@ -251,15 +255,23 @@ impl Writer {
         Ok(contents.ids.into_iter().flatten().filter(|id| !self.shared.knows(RecordId(*id))).collect())
     }
 
+    fn is_empty(&self) -> bool {
+        self.shared.kept_bytes() == 0 && self.done.is_empty()
+    }
+
+    /// Gives the disk back what an empty queue takes of it.
     fn compact(&mut self) {
-        if self.shared.kept_bytes() > 0 || !self.done.is_empty() {
-            return;
+        let large =
+            self.shared.read_store().as_ref().is_some_and(|store| store.file_bytes() > SMALL_FILE_BYTES);
+        if large && self.is_empty() {
+            self.shrink();
         }
+    }
+
+    fn shrink(&mut self) {
         // Compacting needs the store for itself: readers wait at the lock.
         let Some(mut store) = self.shared.replace_store(None) else { return };
-        if store.file_bytes() > SMALL_FILE_BYTES
-            && let Err(error) = store.compact()
-        {
+        if let Err(error) = store.compact() {
             warn!(reason = %StoreError::from(error), "the queue file could not be made smaller");
         }
         self.shared.replace_store(Some(store));
