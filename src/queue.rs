@@ -86,6 +86,18 @@ pub(crate) struct QueueState {
     pub(crate) full: bool,
 }
 
+// === impl Offered ===
+
+impl Offered {
+    /// The queue's number for the record, where it is known already.
+    pub(crate) fn record(&self) -> Option<RecordId> {
+        match self {
+            Self::Live(taken) => Some(taken.id()),
+            Self::Stored => None,
+        }
+    }
+}
+
 // === impl Queue ===
 
 impl Queue {

@@ -7,16 +7,18 @@
 
 mod challenge;
 mod lines;
+mod mistake;
 mod repair;
 
 use bytes::Bytes;
 use http::HeaderMap;
 
 use super::token::Token;
-use super::{Reading, Receiver, Unauthorized};
+use super::{Reading, Receiver, Rejected, Unauthorized};
 use crate::config::FastlyConfig;
 
 pub(crate) use challenge::challenge;
+pub(crate) use mistake::{Mistake, mistake};
 
 /// One `receivers.fastly` of the configuration.
 pub(crate) struct Fastly {
@@ -58,6 +60,10 @@ impl Receiver for Fastly {
 
     fn verify(&self, _headers: &HeaderMap, _wire: &[u8]) -> Result<(), Unauthorized> {
         Ok(())
+    }
+
+    fn mistake(&self, rejected: &Rejected) -> Option<Mistake> {
+        mistake(rejected)
     }
 
     fn read(&self, body: &Bytes) -> Reading {

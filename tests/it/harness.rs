@@ -1,5 +1,7 @@
 //! What every test starts from: a relay, a collector behind it, and a sender in front of it.
 
+pub(crate) mod browser;
+
 mod child;
 
 mod client;

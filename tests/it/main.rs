@@ -33,4 +33,14 @@ mod properties;
 
 mod traps;
 
+mod inspect;
+
+mod inspect_page;
+
+mod monitoring;
+
+mod broken_setups;
+
+mod reload;
+
 mod tidy;

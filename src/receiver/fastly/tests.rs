@@ -1,3 +1,5 @@
+mod limits;
+
 use std::collections::BTreeSet;
 
 use http::header::AUTHORIZATION;
@@ -23,6 +25,7 @@ fn config() -> FastlyConfig {
         service_ids: vec!["*".to_owned()],
         auth: None,
         repair: true,
+        rate_limit: None,
     }
 }
 

@@ -44,7 +44,8 @@ impl Bench {
         let metrics = Metrics::new();
         let receivers = Signal::ALL.map(|signal| Instance {
             kind: Kind::Otlp(signal),
-            receiver: Box::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
+            receiver: Arc::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
+            rate_limit: None,
         });
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
         let queue = Queue::Memory(MemoryQueue::new(queue_bytes, metrics.clone()));

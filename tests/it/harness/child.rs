@@ -27,7 +27,7 @@ pub(crate) struct Child {
     log: Arc<Log>,
     pub(crate) address: SocketAddr,
     pub(crate) telemetry: SocketAddr,
-    _configuration: NamedTempFile,
+    configuration: NamedTempFile,
     _directory: TempDir,
 }
 
@@ -93,7 +93,7 @@ impl Child {
         let started = log.line("started").await;
         let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
         let (address, telemetry) = (address("server.address"), address("telemetry.address"));
-        Self { process, log, address, telemetry, _configuration: file, _directory: directory }
+        Self { process, log, address, telemetry, configuration: file, _directory: directory }
     }
 
     pub(crate) async fn ask(&self, ask: Ask) -> Reply {
@@ -108,6 +108,11 @@ impl Child {
     /// Everything that it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lines.lock().unwrap().join("\n")
+    }
+
+    /// Writes another configuration over the one that it was started with.
+    pub(crate) fn configure(&self, configuration: &str) {
+        std::fs::write(self.configuration.path(), configuration).unwrap();
     }
 
     pub(crate) async fn telemetry(&self, path: &str) -> Reply {
