@@ -132,7 +132,8 @@ impl DiskQueue {
             store: RwLock::new(Some(store)),
         });
         let writer = Writer::new(file.clone(), Arc::clone(&shared), incoming, reserve, next_id);
-        let thread = std::thread::Builder::new().name("queue".to_owned()).spawn(move || writer.run());
+        let thread =
+            std::thread::Builder::new().name("queue".to_owned()).spawn(move || writer.run_to_its_end());
         let thread =
             thread.map_err(|source| OpenError::Store { file: file.path, reason: source.to_string() })?;
         Ok(Self { shared, writer: Mutex::new(Some(thread)), _lock: lock })

@@ -26,3 +26,5 @@ mod drains;
 mod successors;
 
 mod replays;
+
+mod cost;

@@ -342,6 +342,20 @@ fn a_record_that_is_being_read_survives_a_failure() {
 }
 
 #[test]
+fn a_writer_that_dies_is_told_and_loses_nothing() {
+    let mut bench = Bench::new();
+    let taken = bench.live("kept");
+    bench.faults.panics.store(true, Ordering::SeqCst);
+    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    bench.wait_until(|queue| queue.state().failure.is_some());
+    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    bench.faults.panics.store(false, Ordering::SeqCst);
+    bench.crash();
+    assert_eq!(bench.stored_bodies(), ["kept"]);
+    drop(taken);
+}
+
+#[test]
 fn space_is_given_back_after_an_outage() {
     let bench = Bench::new();
     let mut seed = 7_u64;
