@@ -35,6 +35,10 @@ pub(crate) async fn run(
             () = drain.cancelled(), if !work.is_closed() => work.close(),
         }
         send(&mut out, &exports, &inspector);
+        if exports.is_closed() {
+            // Nothing can leave any more. With the channel closed the relay is not ready.
+            return;
+        }
     }
     processor.flush(&mut out);
     send(&mut out, &exports, &inspector);
@@ -56,5 +60,26 @@ async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SpanEventsConfig;
+    use crate::telemetry::{Inspector, Metrics};
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "as app.rs makes them")]
+    async fn ends_when_nothing_can_leave_any_more() {
+        let (work, incoming) = tokio::sync::mpsc::unbounded_channel();
+        let (exports, outgoing) = tokio::sync::mpsc::unbounded_channel();
+        let processor = SpanEvents::new(&SpanEventsConfig::default(), Metrics::new());
+        let running =
+            tokio::spawn(run(processor, incoming, exports, Inspector::new(), CancellationToken::new()));
+        drop(outgoing);
+        work.send(Vec::new()).expect("it runs");
+        running.await.expect("it does not panic");
+        assert!(work.is_closed());
     }
 }

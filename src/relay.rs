@@ -366,6 +366,9 @@ impl Relay {
     /// Whether data can be taken now, else why not.
     pub(crate) fn ready(&self) -> Result<(), String> {
         let QueueState { kept_bytes, capacity_bytes, failure, full, .. } = self.queue.state();
+        if self.work.is_closed() {
+            return Err("nothing can leave any more; only a restart helps, the log says why".to_owned());
+        }
         if let Some(reason) = failure {
             return Err(format!("the queue cannot write: {reason}"));
         }

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
@@ -13,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::file::Faults;
 use super::*;
 use crate::config::{Storage, Sync};
+use crate::otlp::Signal;
 
 const PLENTY: u64 = 1 << 30;
 
@@ -336,6 +338,20 @@ fn a_record_that_is_being_read_survives_a_failure() {
     drop(reading);
     bench.crash();
     assert_eq!(bench.stored_bodies(), ["a"]);
+    drop(taken);
+}
+
+#[test]
+fn a_writer_that_dies_is_told_and_loses_nothing() {
+    let mut bench = Bench::new();
+    let taken = bench.live("kept");
+    bench.faults.panics.store(true, Ordering::SeqCst);
+    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    bench.wait_until(|queue| queue.state().failure.is_some());
+    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    bench.faults.panics.store(false, Ordering::SeqCst);
+    bench.crash();
+    assert_eq!(bench.stored_bodies(), ["kept"]);
     drop(taken);
 }
 

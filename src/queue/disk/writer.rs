@@ -4,6 +4,7 @@
 //! Promises: a record is confirmed only by a commit that succeeded; after a failed one the store is opened anew before
 //! anything else is tried, since nobody knows what of it is on disk; while that fails, senders are told so at once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -94,8 +95,19 @@ impl Writer {
         Self { file, shared, commands, reserve, next_id, schedule, done: Vec::new() }
     }
 
-    /// Runs until it is told to close, or nobody is left who could.
-    pub(super) fn run(mut self) {
+    /// Runs until it is told to close, or nobody is left who could. Should it panic, as redb does over some kinds of
+    /// damage, senders and probes are told: what is kept stays for the next process.
+    pub(super) fn run_to_its_end(self) {
+        let shared = Arc::clone(&self.shared);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
+            shared.set_failure(Some("its writer has died, only a restart helps".into()));
+            // Its locks are poisoned: closing it would panic again.
+            std::mem::forget(shared.replace_store(None));
+            resume_unwind(panic);
+        }
+    }
+
+    fn run(mut self) {
         loop {
             let group = self.next_group();
             let closing = group.closing;
@@ -232,6 +244,10 @@ impl Writer {
         } else if !self.done.is_empty() {
             self.note_done()?;
         }
+        if self.reserve.take_with_room().is_err() && self.is_empty() {
+            // It may be the store itself that fills the disk, with pages that are free.
+            self.shrink();
+        }
         Ok(self.reserve.take_with_room()?)
     }
 
@@ -251,15 +267,23 @@ impl Writer {
         Ok(contents.ids.into_iter().flatten().filter(|id| !self.shared.knows(RecordId(*id))).collect())
     }
 
+    fn is_empty(&self) -> bool {
+        self.shared.kept_bytes() == 0 && self.done.is_empty()
+    }
+
+    /// Gives the disk back what an empty queue takes of it.
     fn compact(&mut self) {
-        if self.shared.kept_bytes() > 0 || !self.done.is_empty() {
-            return;
+        let large =
+            self.shared.read_store().as_ref().is_some_and(|store| store.file_bytes() > SMALL_FILE_BYTES);
+        if large && self.is_empty() {
+            self.shrink();
         }
+    }
+
+    fn shrink(&mut self) {
         // Compacting needs the store for itself: readers wait at the lock.
         let Some(mut store) = self.shared.replace_store(None) else { return };
-        if store.file_bytes() > SMALL_FILE_BYTES
-            && let Err(error) = store.compact()
-        {
+        if let Err(error) = store.compact() {
             warn!(reason = %StoreError::from(error), "the queue file could not be made smaller");
         }
         self.shared.replace_store(Some(store));

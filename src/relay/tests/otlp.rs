@@ -145,3 +145,11 @@ async fn a_large_request_is_read_beside_the_others() {
     assert_eq!(bench.post(Signal::Traces, Encoding::Protobuf, protobuf).await, Answer::Accepted);
     assert_eq!(bench.leaving()[0].json, json);
 }
+
+#[tokio::test]
+async fn a_relay_whose_processor_has_ended_is_not_ready() {
+    let mut bench = Bench::new(1000);
+    assert_eq!(bench.relay.ready(), Ok(()));
+    bench.work.close();
+    assert!(bench.relay.ready().unwrap_err().contains("restart"));
+}
