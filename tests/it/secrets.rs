@@ -408,6 +408,11 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let configuration = desk.write("relay.yaml", &desk.configuration(downstream.address, nobody));
     let mut relay = Relay::start(&configuration, format);
+    // A core dump would hold the memory, and the environment with it.
+    let limits = fs::read_to_string(format!("/proc/{}/limits", relay.process.id())).unwrap_or_default();
+    for limit in limits.lines().filter(|limit| limit.starts_with("Max core file size")) {
+        assert_eq!(limit.split_whitespace().nth(4), Some("0"), "{limit}");
+    }
     // From here on somebody looks.
     ask(relay.telemetry, "GET /inspect/data", "", b"");
     for (request_line, headers, body, status) in requests() {
