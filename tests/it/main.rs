@@ -45,4 +45,6 @@ mod reload;
 
 mod secrets;
 
+mod tls;
+
 mod tidy;
