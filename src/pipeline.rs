@@ -75,7 +75,8 @@ mod tests {
         let (work, incoming) = tokio::sync::mpsc::unbounded_channel();
         let (exports, outgoing) = tokio::sync::mpsc::unbounded_channel();
         let processor = SpanEvents::new(&SpanEventsConfig::default(), Metrics::new());
-        let running = tokio::spawn(run(processor, incoming, exports, Inspector::new(), CancellationToken::new()));
+        let running =
+            tokio::spawn(run(processor, incoming, exports, Inspector::new(), CancellationToken::new()));
         drop(outgoing);
         work.send(Vec::new()).expect("it runs");
         running.await.expect("it does not panic");

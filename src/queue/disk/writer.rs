@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::Shared;
-use super::reserve::Reserve;
+use super::reserve::{self, Reserve};
 use super::store::{Commit, Store, StoreError, StoreFile};
 use crate::config::Sync;
 use crate::queue::RecordId;
@@ -244,7 +244,17 @@ impl Writer {
         } else if !self.done.is_empty() {
             self.note_done()?;
         }
-        Ok(self.reserve.take_with_room()?)
+        match self.has_room_inside() {
+            true => Ok(self.reserve.take()?),
+            false => Ok(self.reserve.take_with_room()?),
+        }
+    }
+
+    /// Whether so much was delivered that there is room where it was. A record takes up to twice its size there.
+    fn has_room_inside(&self) -> bool {
+        let kept_bytes = self.shared.kept_bytes();
+        let store = self.shared.read_store();
+        store.as_ref().is_some_and(|store| store.allocated_bytes() / 2 >= kept_bytes + reserve::BYTES as u64)
     }
 
     fn note_done(&mut self) -> Result<(), StoreError> {
@@ -269,7 +279,9 @@ impl Writer {
         }
         // Compacting needs the store for itself: readers wait at the lock.
         let Some(mut store) = self.shared.replace_store(None) else { return };
-        if store.file_bytes() > SMALL_FILE_BYTES
+        // On a full disk everything helps.
+        let enough_bytes = if self.shared.failure().is_some() { 0 } else { SMALL_FILE_BYTES };
+        if store.file_bytes() > enough_bytes
             && let Err(error) = store.compact()
         {
             warn!(reason = %StoreError::from(error), "the queue file could not be made smaller");
