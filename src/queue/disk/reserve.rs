@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Several times what the store writes to remove a thousand records.
-const BYTES: usize = 4 * 1024 * 1024;
+pub(super) const BYTES: usize = 4 * 1024 * 1024;
 
 /// The file, by its path.
 #[derive(Debug)]

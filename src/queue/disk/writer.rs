@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::Shared;
-use super::reserve::Reserve;
+use super::reserve::{self, Reserve};
 use super::store::{Commit, Store, StoreError, StoreFile};
 use crate::config::Sync;
 use crate::queue::RecordId;
@@ -244,11 +244,21 @@ impl Writer {
         } else if !self.done.is_empty() {
             self.note_done()?;
         }
+        if self.has_room_inside() {
+            return Ok(self.reserve.take()?);
+        }
         if self.reserve.take_with_room().is_err() && self.is_empty() {
             // It may be the store itself that fills the disk, with pages that are free.
             self.shrink();
         }
         Ok(self.reserve.take_with_room()?)
+    }
+
+    /// Whether so much was delivered that there is room where it was. A record takes up to twice its size there.
+    fn has_room_inside(&self) -> bool {
+        let kept_bytes = self.shared.kept_bytes();
+        let store = self.shared.read_store();
+        store.as_ref().is_some_and(|store| store.allocated_bytes() / 2 >= kept_bytes + reserve::BYTES as u64)
     }
 
     fn note_done(&mut self) -> Result<(), StoreError> {
