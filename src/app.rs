@@ -176,7 +176,7 @@ impl App {
             let relay = Arc::clone(&relay);
             move || relay.queue_state()
         });
-        metrics.inspector.configure(setting(&config));
+        metrics.inspector.configure(setting(&config), wall_clock());
         let inspector = metrics.inspector.clone();
         let reach = match telemetry.local_addr() {
             Ok(address) if address.ip().is_loopback() => Reach::Loopback,

@@ -40,7 +40,8 @@ pub(crate) struct Inspector {
 
 struct Shared {
     began: Instant,
-    began_unix_millis: u64,
+    /// The same moment by the wall clock; zero until the page is configured.
+    began_unix_millis: AtomicU64,
     /// In milliseconds since `began`; until then somebody is looking.
     looking_until: AtomicU64,
     setting: OnceLock<Setting>,
@@ -79,7 +80,7 @@ impl Inspector {
     pub(crate) fn new() -> Self {
         let shared = Shared {
             began: Instant::now(),
-            began_unix_millis: unix_millis(),
+            began_unix_millis: AtomicU64::new(0),
             looking_until: AtomicU64::new(0),
             setting: OnceLock::new(),
             store: Mutex::default(),
@@ -87,8 +88,11 @@ impl Inspector {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What the page is to show of the configuration; the first one stays.
-    pub(crate) fn configure(&self, setting: Setting) {
+    /// What the page is to show of the configuration, and what time it is; the first setting stays.
+    pub(crate) fn configure(&self, setting: Setting, now: SystemTime) {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis);
+        let began = now.saturating_sub(self.shared.elapsed_millis());
+        self.shared.began_unix_millis.store(began, Ordering::Relaxed);
         drop(self.shared.setting.set(setting));
     }
 
@@ -118,7 +122,7 @@ impl Inspector {
     }
 
     fn now_millis(&self) -> u64 {
-        self.shared.began_unix_millis + self.shared.elapsed_millis()
+        self.shared.began_unix_millis() + self.shared.elapsed_millis()
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -211,6 +215,10 @@ impl std::fmt::Debug for Watch {
 // === impl Shared ===
 
 impl Shared {
+    fn began_unix_millis(&self) -> u64 {
+        self.began_unix_millis.load(Ordering::Relaxed)
+    }
+
     fn elapsed_millis(&self) -> u64 {
         millis(self.began.elapsed())
     }
@@ -225,11 +233,6 @@ fn key(record: Option<RecordId>, json: &Bytes) -> ExportKey {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the page's own clock: read once, then counted on")]
-fn unix_millis() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
 }
 
 #[cfg(test)]

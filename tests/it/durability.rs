@@ -1,6 +1,12 @@
 //! Nothing that was acknowledged is lost: section 7 of the contract with a queue on disk, against the real program as a
 //! process.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "seeds, figures and what was skipped are for whoever runs the tests"
+)]
+
 mod downstream;
 
 mod home;

@@ -10,7 +10,7 @@ use super::traps::PROVEN;
 const MAX_LINES: usize = 460;
 
 /// Files that are longer, with what they may grow to: whoever touches them looks for a second noun.
-const LONGER: &[(&str, usize)] = &[("queue/disk.rs", 530)];
+const LONGER: &[(&str, usize)] = &[];
 
 /// Rooms, and what their code does not know.
 const STRANGERS: &[(&str, &[&str])] = &[

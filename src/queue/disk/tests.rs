@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
@@ -13,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::file::Faults;
 use super::*;
 use crate::config::{Storage, Sync};
+use crate::otlp::Signal;
 
 const PLENTY: u64 = 1 << 30;
 

@@ -4,6 +4,7 @@
 //! Promises: a record is confirmed only by a commit that succeeded; after a failed one the store is opened anew before
 //! anything else is tried, since nobody knows what of it is on disk; while that fails, senders are told so at once.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -244,9 +245,19 @@ impl Writer {
         } else if !self.done.is_empty() {
             self.note_done()?;
         }
+        let mut taken = self.take_reserve();
+        if taken.is_err() && self.is_empty() {
+            // It may be the store itself that fills the disk, with pages that are free.
+            self.shrink();
+            taken = self.take_reserve();
+        }
+        Ok(taken?)
+    }
+
+    fn take_reserve(&self) -> io::Result<()> {
         match self.has_room_inside() {
-            true => Ok(self.reserve.take()?),
-            false => Ok(self.reserve.take_with_room()?),
+            true => self.reserve.take(),
+            false => self.reserve.take_with_room(),
         }
     }
 
@@ -273,17 +284,23 @@ impl Writer {
         Ok(contents.ids.into_iter().flatten().filter(|id| !self.shared.knows(RecordId(*id))).collect())
     }
 
+    fn is_empty(&self) -> bool {
+        self.shared.kept_bytes() == 0 && self.done.is_empty()
+    }
+
+    /// Gives the disk back what an empty queue takes of it.
     fn compact(&mut self) {
-        if self.shared.kept_bytes() > 0 || !self.done.is_empty() {
-            return;
+        let large =
+            self.shared.read_store().as_ref().is_some_and(|store| store.file_bytes() > SMALL_FILE_BYTES);
+        if large && self.is_empty() {
+            self.shrink();
         }
+    }
+
+    fn shrink(&mut self) {
         // Compacting needs the store for itself: readers wait at the lock.
         let Some(mut store) = self.shared.replace_store(None) else { return };
-        // On a full disk everything helps.
-        let enough_bytes = if self.shared.failure().is_some() { 0 } else { SMALL_FILE_BYTES };
-        if store.file_bytes() > enough_bytes
-            && let Err(error) = store.compact()
-        {
+        if let Err(error) = store.compact() {
             warn!(reason = %StoreError::from(error), "the queue file could not be made smaller");
         }
         self.shared.replace_store(Some(store));

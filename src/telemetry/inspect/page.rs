@@ -87,7 +87,7 @@ pub(crate) fn data(metrics: &Metrics, query: Option<&str>) -> Vec<u8> {
     let store = inspector.store();
     let data = Data {
         version: env!("CARGO_PKG_VERSION"),
-        process: inspector.shared.began_unix_millis,
+        process: inspector.shared.began_unix_millis(),
         now_ms: inspector.now_millis(),
         show_values: setting.is_some_and(|setting| setting.values == Values::Shown),
         receivers: setting.map(|setting| setting.receivers.as_slice()).unwrap_or_default(),

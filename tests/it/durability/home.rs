@@ -12,7 +12,7 @@ use crate::harness::{Ask, Child, House, Samples, eventually, spanrelay};
 /// A queue directory, what is downstream of it, and how many processes it has seen.
 pub(super) struct Home {
     /// Removed with the home, if the directory is not the test's own.
-    temporary: Option<TempDir>,
+    _temporary: Option<TempDir>,
     /// `queue.directory`
     pub(super) directory: PathBuf,
     pub(super) downstream: Arc<Downstream>,
@@ -27,7 +27,7 @@ impl Home {
     pub(super) async fn new(mood: Mood, settings: &str) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let directory = temporary.path().join("queue");
-        Self { temporary: Some(temporary), ..Self::at(directory, mood, settings).await }
+        Self { _temporary: Some(temporary), ..Self::at(directory, mood, settings).await }
     }
 
     /// With its queue in a directory that the test has prepared.
@@ -38,7 +38,7 @@ impl Home {
             downstream: Arc::new(Downstream::start(mood).await),
             settings: settings.map(|line| line.replacen(": ", "=", 1)).collect(),
             processes: 0,
-            temporary: None,
+            _temporary: None,
         }
     }
 

@@ -54,7 +54,7 @@ fn names_what_was_written_into_the_log_statement() {
 fn names_what_was_set_on_the_logging_endpoint() {
     let line = span(TRACE, "");
     for (line, expected) in [
-        (line[..line.len() - 30].to_owned(), Mistake::CutOff),
+        (line.split_at(line.len() - 30).0.to_owned(), Mistake::CutOff),
         (format!("2026-11-23T10:00:00Z cache-fra1 otlp[1]: {line}"), Mistake::LinePrefix),
         (format!("{line} done"), Mistake::TextBehind),
         (format!("{line}}}"), Mistake::ExtraBracket),
