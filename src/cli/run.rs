@@ -6,6 +6,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +30,7 @@ struct Signals {
 
 /// Runs the relay until a signal ends it.
 pub(super) fn run(sources: &Sources) -> ExitCode {
+    let dumps = without_core_dumps();
     let Loaded { config, notes } = match Config::load(sources) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -38,6 +40,9 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     };
     logging::init(&config.telemetry.logs);
     logging::log_panics();
+    if let Err(error) = dumps {
+        warn!(%error, "a crash would write a core dump, and with it the secrets in memory and environment");
+    }
     for note in notes {
         warn!(note, "about the configuration");
     }
@@ -49,6 +54,12 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     // Whatever still blocks a thread has had its time to drain.
     runtime.shutdown_background();
     code
+}
+
+/// Before any secret is read. The environment is in a core dump too.
+fn without_core_dumps() -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?)
 }
 
 async fn serve(config: Config, sources: Sources) -> ExitCode {

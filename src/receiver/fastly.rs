@@ -1,7 +1,7 @@
 //! Fastly real-time log streaming: batches of lines that are OTLP/JSON, or nearly.
 //!
 //! In: headers and a decoded body. Out: an [`Item`](super::Item) for every line that can go on, a
-//! [`Rejected`](super::Rejected) for every other one.
+//! [`Rejected`] for every other one.
 //! Promises: one bad line never costs another; a line that is canonical already is not copied.
 //! Leaves to others: what a line means ([`crate::otlp::read_line`]).
 

@@ -4,7 +4,7 @@
 //! with.
 //! Promises: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN; with `client_ca_file` nobody comes in who shows no
 //! certificate of these authorities; files that cannot be used leave the old certificates in place and are logged.
-//! Leaves to others: how long a handshake may take ([`super::serve`]).
+//! Leaves to others: how long a handshake may take ([`serve`](mod@super::serve)).
 
 mod complaints;
 

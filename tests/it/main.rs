@@ -43,4 +43,6 @@ mod broken_setups;
 
 mod reload;
 
+mod secrets;
+
 mod tidy;

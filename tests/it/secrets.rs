@@ -2,8 +2,8 @@
 //!
 //! The real program is given every kind of secret that it knows and is led into every kind of error, with its logs as
 //! detailed as they get, in both formats. Then everything that it wrote is searched for the secrets: both outputs of every
-//! command, every answer, the telemetry endpoint, and the files of the queue, which hold bodies and nothing else.
-#![allow(clippy::unwrap_used, reason = "a test that is surprised has failed")]
+//! command, every answer, the telemetry endpoint, and the files of the queue, which hold bodies and nothing else. It reads the
+//! outputs from their first byte and blocks on what it waits for, so that it has a process and a collector of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -107,7 +107,7 @@ impl Written {
 }
 
 fn find(text: &[u8], wanted: &[u8]) -> bool {
-    wanted.is_empty() || text.windows(wanted.len()).any(|window| window == wanted)
+    memchr::memmem::find(text, wanted).is_some()
 }
 
 /// As it is, in base64 wherever it may begin there, in hexadecimal, and as a list of bytes.
@@ -179,8 +179,8 @@ exporters:
     headers: {{ x-vendor-key: header-value-Xp8y }}
     logs: {{ headers: {{ x-logs-key: logs-header-value-Tc5u }} }}
     tls: {{ ca_file: "{cert}", cert_file: "{cert}", key_file: "{key}" }}
-    retry_on_failure: {{ initial_interval: 1ms, max_interval: 5ms }}
-telemetry: {{ endpoint: "127.0.0.1:0", logs: {{ level: trace }} }}
+    retry_on_failure: {{ initial_interval: 50ms, max_interval: 500ms }}
+telemetry: {{ endpoint: "127.0.0.1:0", logs: {{ level: trace }}, inspect: {{ show_values: true }} }}
 "#,
             queue = path("queue"),
             cert = path("cert.pem"),
@@ -298,16 +298,16 @@ impl Relay {
         }
     }
 
-    fn signal(&self) {
+    fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// Drains it and does not wait for what cannot be delivered.
     fn end(mut self, written: &mut Written) {
-        self.signal();
+        self.signal("TERM");
         self.read_until("draining");
-        self.signal();
+        self.signal("TERM");
         for line in self.lines.iter() {
             self.log.extend_from_slice(&line);
             self.log.push(b'\n');
@@ -335,7 +335,7 @@ fn ask(to: SocketAddr, request_line: &str, headers: &str, body: &[u8]) -> (u16, 
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();
     let head = format!(
-        "{request_line} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+        "{request_line} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
     // Whoever is turned away early may not see all of it taken.
@@ -408,6 +408,13 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let configuration = desk.write("relay.yaml", &desk.configuration(downstream.address, nobody));
     let mut relay = Relay::start(&configuration, format);
+    // A core dump would hold the memory, and the environment with it.
+    let limits = fs::read_to_string(format!("/proc/{}/limits", relay.process.id())).unwrap_or_default();
+    for limit in limits.lines().filter(|limit| limit.starts_with("Max core file size")) {
+        assert_eq!(limit.split_whitespace().nth(4), Some("0"), "{limit}");
+    }
+    // From here on somebody looks.
+    ask(relay.telemetry, "GET /inspect/data", "", b"");
     for (request_line, headers, body, status) in requests() {
         let (answered, answer) = ask(relay.server, request_line, &headers, &body);
         let shown = String::from_utf8_lossy(&answer).into_owned();
@@ -430,9 +437,23 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
         let line = relay.read_until("");
         failures.retain(|failure| !line.contains(failure));
     }
-    for endpoint in ["/metrics", "/healthz", "/readyz", "/", "/inspect"] {
+    for endpoint in ["/metrics", "/healthz", "/readyz", "/inspect", "/confided-path-Ia3g"] {
         let (_, answer) = ask(relay.telemetry, &format!("GET {endpoint}"), "", b"");
         written.add(format!("telemetry {endpoint}"), answer);
+    }
+    // It shows what was in bodies, and nothing of how they came.
+    let (status, shown) = ask(relay.telemetry, "GET /inspect/data", "", b"");
+    assert_eq!((status, find(&shown, b"confided-body-Jx5c")), (200, true));
+    let mut inspector = Written::default();
+    inspector.add("inspector", shown);
+    inspector.assert_without(&[&GIVEN[..], &GUESSED].concat());
+
+    // A file that cannot be used, with secrets where they do not belong.
+    for (_, text) in broken_configurations(desk) {
+        fs::write(&configuration, text).unwrap();
+        relay.signal("HUP");
+        // Or some of it can be, and the rest needs a restart.
+        relay.read_until("reloaded");
     }
     relay.end(written);
     fs::remove_file(configuration).unwrap();
