@@ -4,6 +4,7 @@
 //! Promises: a record is confirmed only by a commit that succeeded; after a failed one the store is opened anew before
 //! anything else is tried, since nobody knows what of it is on disk; while that fails, senders are told so at once.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -244,14 +245,20 @@ impl Writer {
         } else if !self.done.is_empty() {
             self.note_done()?;
         }
-        if self.has_room_inside() {
-            return Ok(self.reserve.take()?);
-        }
-        if self.reserve.take_with_room().is_err() && self.is_empty() {
+        let mut taken = self.take_reserve();
+        if taken.is_err() && self.is_empty() {
             // It may be the store itself that fills the disk, with pages that are free.
             self.shrink();
+            taken = self.take_reserve();
         }
-        Ok(self.reserve.take_with_room()?)
+        Ok(taken?)
+    }
+
+    fn take_reserve(&self) -> io::Result<()> {
+        match self.has_room_inside() {
+            true => self.reserve.take(),
+            false => self.reserve.take_with_room(),
+        }
     }
 
     /// Whether so much was delivered that there is room where it was. A record takes up to twice its size there.
