@@ -97,7 +97,9 @@ impl RejectedLines {
             size_bytes += line.len() as u64;
             file.write_all(&line)?;
         }
-        file.flush()
+        file.flush()?;
+        // What is rejected after its sender had a 2xx is nowhere else from here on.
+        file.get_ref().sync_data()
     }
 
     fn open(&self) -> io::Result<(BufWriter<File>, u64)> {
