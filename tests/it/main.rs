@@ -31,4 +31,8 @@ mod properties;
 
 mod traps;
 
+mod deploy;
+
 mod tidy;
+
+mod stack;
