@@ -4,20 +4,27 @@
 //! Promises: whatever cannot work is known before the first request (addresses, certificates); once told to stop it
 //! ends within [`DRAIN_TIME`], with as much delivered as that allows.
 
+mod announce;
+
+mod reload;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, OtlpConfig, Storage};
+use self::announce::{Addresses, announce, host_of};
+use self::reload::Reloads;
+use crate::config::{Config, OtlpConfig, RateLimitConfig};
 use crate::exporter::{Export, Exporter, ExporterError, RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::pipeline;
@@ -28,9 +35,10 @@ use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
 use crate::receiver::otlp::Otlp;
 use crate::rejected::{RejectedLines, Rejection};
-use crate::relay::{Instance, Relay};
-use crate::server::{Doors, Shutdown, serve, stack};
-use crate::telemetry::{Admin, Metrics};
+use crate::relay::{Instance, RateLimit, Relay};
+use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, TlsError, serve, stack};
+use crate::telemetry::inspect::{Setting, view};
+use crate::telemetry::{Admin, Metrics, Reach};
 
 /// From the signal to stop to the end of the process.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -45,6 +53,7 @@ pub struct App {
     config: Config,
     front_door: TcpListener,
     telemetry: TcpListener,
+    tls: Option<Arc<Tls>>,
     exporter: Exporter,
     queue: Queue,
     rejected: Arc<RejectedLines>,
@@ -67,6 +76,9 @@ pub enum StartError {
     /// The way to the downstream cannot be built.
     #[error("{0}")]
     Exporter(String),
+    /// The front door cannot offer TLS.
+    #[error("{0}")]
+    Tls(String),
     /// The queue cannot be opened.
     #[error("{0}")]
     Queue(String),
@@ -74,6 +86,7 @@ pub enum StartError {
 
 /// The parts between the doors, and how to stop them.
 struct Running {
+    reloads: Reloads,
     relay: Arc<Relay>,
     feeder: JoinHandle<()>,
     front_door: JoinHandle<()>,
@@ -104,11 +117,12 @@ impl App {
         let rejected = Arc::new(RejectedLines::new(&config.queue.directory));
         let sink = Arc::new(KeepRejects(Arc::clone(&rejected)));
         let exporter = Exporter::new(&config.exporter, metrics.clone(), sink, wall_clock)?;
+        let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;
         // Last: what it finds damaged it sets aside, and that is not for a start that fails over something else.
         let queue = open_queue(&config, metrics.clone()).await?;
-        Ok(Self { config, front_door, telemetry, exporter, queue, rejected, metrics })
+        Ok(Self { config, front_door, telemetry, tls, exporter, queue, rejected, metrics })
     }
 
     /// Where senders reach it.
@@ -130,84 +144,73 @@ impl App {
     /// Runs until `shutdown` resolves, then drains: stop accepting, finish requests in progress, let go of what is
     /// held, deliver what the time allows.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        self.announce();
-        let running = self.start();
+        let (_, nothing) = mpsc::channel(1);
+        self.run_reloading(shutdown, nothing).await;
+    }
+
+    /// The same, and puts every configuration that comes meanwhile into force, as far as a running relay can.
+    pub async fn run_reloading(self, shutdown: impl Future<Output = ()>, mut configs: Receiver<Config>) {
+        announce(&self.config, Addresses { server: self.local_addr(), telemetry: self.telemetry_addr() });
+        let mut running = self.start();
         let mut shutdown = pin!(shutdown);
-        shutdown.as_mut().await;
+        loop {
+            tokio::select! {
+                () = shutdown.as_mut() => break,
+                Some(config) = configs.recv() => running.reloads.reload(&config).await,
+            }
+        }
         info!(drain_seconds = DRAIN_TIME.as_secs(), "draining");
         running.drain(Instant::now() + DRAIN_TIME).await;
     }
 
     fn start(self) -> Running {
-        let Self { config, front_door, telemetry, exporter, queue, rejected, metrics } = self;
+        let Self { config, front_door, telemetry, tls, exporter, queue, rejected, metrics } = self;
         let stop = Stop::default();
         let (work, incoming) = unbounded::<Vec<Work>>();
         let (exports, outgoing) = unbounded::<Export>();
 
-        let relay = Arc::new(Relay::new(receivers(&config), queue, rejected, work, metrics.clone()));
+        let receivers = receivers(&config);
+        metrics.expect(receivers.iter().map(|instance| (instance.receiver.id(), instance.kind)));
+        let relay = Arc::new(Relay::new(receivers, queue, rejected, work, metrics.clone()));
         metrics.observe_queue({
             let relay = Arc::clone(&relay);
             move || relay.queue_state()
         });
-        let admin = Admin::new(metrics.clone(), {
+        metrics.inspector.configure(setting(&config), wall_clock());
+        let inspector = metrics.inspector.clone();
+        let reach = match telemetry.local_addr() {
+            Ok(address) if address.ip().is_loopback() => Reach::Loopback,
+            _ => Reach::Network,
+        };
+        let admin = Admin::new(metrics.clone(), reach, {
             let relay = Arc::clone(&relay);
             move || relay.ready()
         });
         let feeder = tokio::spawn(Arc::clone(&relay).feed());
-        let service = stack(doors(&config, Arc::clone(&relay)), &config.server);
+        let doors = doors(&config, Arc::clone(&relay));
+        let (challenge, reloaded_tls) = (doors.challenge.clone(), tls.clone());
+        let service = stack(doors, &config.server);
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
-        let header_timeout = config.server.header_timeout;
+        let admin_terms = Terms::plain(config.server.header_timeout);
+        let terms = Terms { tls, ..admin_terms.clone() };
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
+            reloads: Reloads { config, relay: Arc::clone(&relay), challenge, tls: reloaded_tls },
             relay,
             feeder,
-            front_door: tokio::spawn(serve(front_door, service, header_timeout, shutdown)),
-            pipeline: tokio::spawn(pipeline::run(processor, incoming, exports, stop.processing.clone())),
+            front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),
+            pipeline: tokio::spawn(pipeline::run(
+                processor,
+                incoming,
+                exports,
+                inspector,
+                stop.processing.clone(),
+            )),
             exporter: tokio::spawn(exporter.run(outgoing, stop.delivering.clone())),
-            telemetry: tokio::spawn(serve(telemetry, admin.service(), header_timeout, admin_shutdown)),
+            telemetry: tokio::spawn(serve(telemetry, admin.service(), admin_terms, admin_shutdown)),
             stop,
         }
-    }
-
-    /// What is on, where, and what is insecure about it.
-    fn announce(&self) {
-        let Config { receivers, exporter, queue, .. } = &self.config;
-        for fastly in &receivers.fastly {
-            info!(receiver = fastly.id, path = fastly.path, token = fastly.auth.is_some(), "receiver is on");
-            if fastly.auth.is_none() && !self.is_loopback() {
-                warn!(receiver = fastly.id, "anyone who reaches this port can send lines: auth is not set");
-            }
-        }
-        for circleci in &receivers.circleci {
-            let secrets = circleci.secrets.len();
-            info!(receiver = circleci.id, path = circleci.path, secrets, "receiver is on");
-            if circleci.allow_unsigned {
-                warn!(receiver = circleci.id, "unsigned webhooks are taken: allow_unsigned is true");
-            }
-        }
-        if let Some(otlp) = &receivers.otlp {
-            info!(receiver = OtlpConfig::ID, path = "/v1/*", token = otlp.auth.is_some(), "receiver is on");
-            if otlp.auth.is_none() && !self.is_loopback() {
-                warn!(
-                    receiver = OtlpConfig::ID,
-                    "anyone who reaches this port can send telemetry: auth is not set"
-                );
-            }
-        }
-        if queue.storage == Storage::Memory {
-            warn!("what is queued does not survive this process: queue.storage is memory");
-        }
-        let server = self.local_addr();
-        let telemetry = self.telemetry_addr();
-        // Without its path, which may be a secret of the vendor's.
-        let downstream = exporter.traces_endpoint.authority().map_or("", |authority| authority.as_str());
-        let version = env!("CARGO_PKG_VERSION");
-        info!(server.address = %server, telemetry.address = %telemetry, downstream, version, "started");
-    }
-
-    fn is_loopback(&self) -> bool {
-        self.local_addr().ip().is_loopback()
     }
 }
 
@@ -230,7 +233,7 @@ impl RejectSink for KeepRejects {
 impl Running {
     /// Stops the parts in the order of the data, so that each finds its input complete.
     async fn drain(self, deadline: Instant) {
-        let Self { relay, feeder, front_door, pipeline, exporter, telemetry, stop } = self;
+        let Self { reloads: _, relay, feeder, front_door, pipeline, exporter, telemetry, stop } = self;
         // What is on disk only stays there for the next start.
         feeder.abort();
         stop.accepting.cancel();
@@ -275,6 +278,12 @@ impl From<ExporterError> for StartError {
     }
 }
 
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(crate::telemetry::logging::chain(&error).to_string())
+    }
+}
+
 /// What to do about an address that cannot be had, where the system's words do not say it.
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
@@ -293,32 +302,65 @@ fn advice(source: &io::Error) -> &'static str {
 fn receivers(config: &Config) -> Vec<Instance> {
     let max_line_bytes = usize::try_from(config.server.max_line_size).unwrap_or(usize::MAX);
     let max_body_bytes = usize::try_from(config.server.max_request_body_size).unwrap_or(usize::MAX);
+    let limit = |config: Option<RateLimitConfig>| config.map(|config| Arc::new(RateLimit::new(config)));
     let fastly = config.receivers.fastly.iter().map(|fastly| Instance {
         kind: Kind::Fastly,
-        receiver: Box::new(Fastly::new(fastly, max_line_bytes)),
+        receiver: Arc::new(Fastly::new(fastly, max_line_bytes)),
+        rate_limit: limit(fastly.rate_limit),
     });
-    let circleci = config
-        .receivers
-        .circleci
-        .iter()
-        .map(|circleci| Instance { kind: Kind::CircleCi, receiver: Box::new(CircleCi::new(circleci)) });
-    // One for each signal's path.
+    let circleci = config.receivers.circleci.iter().map(|circleci| Instance {
+        kind: Kind::CircleCi,
+        receiver: Arc::new(CircleCi::new(circleci)),
+        rate_limit: limit(circleci.rate_limit),
+    });
+    // One for each signal's path, and one limit for all of them.
     let otlp = config.receivers.otlp.iter().flat_map(|otlp| {
+        let rate_limit = limit(otlp.rate_limit);
         Signal::ALL.map(|signal| Instance {
             kind: Kind::Otlp(signal),
-            receiver: Box::new(Otlp::new(otlp, signal, max_body_bytes)),
+            receiver: Arc::new(Otlp::new(otlp, signal, max_body_bytes)),
+            rate_limit: rate_limit.clone(),
         })
     });
     fastly.chain(circleci).chain(otlp).collect()
 }
 
+/// What the inspector shows of the configuration.
+fn setting(config: &Config) -> Setting {
+    let Config { receivers, exporter, telemetry, .. } = config;
+    let fastly = receivers.fastly.iter().map(|fastly| (&fastly.id, &fastly.path));
+    let circleci = receivers.circleci.iter().map(|circleci| (&circleci.id, &circleci.path));
+    let of_otlp = receivers.otlp.is_some().then(|| view::ReceiverSetting {
+        id: OtlpConfig::ID.to_owned(),
+        path: "/v1/traces /v1/logs /v1/metrics".to_owned(),
+    });
+    let receivers = fastly
+        .chain(circleci)
+        .map(|(id, path)| view::ReceiverSetting { id: id.clone(), path: path.clone() })
+        .chain(of_otlp)
+        .collect();
+    let downstream = Signal::ALL.map(|signal| {
+        let endpoint = exporter.of(signal).endpoint;
+        view::Downstream { signal: signal.as_str(), endpoint: host_of(endpoint) }
+    });
+    let values = match telemetry.inspect.show_values {
+        true => view::Values::Shown,
+        false => view::Values::Hidden,
+    };
+    Setting { values, receivers, downstream: downstream.into() }
+}
+
+/// The answer to Fastly's challenge.
+fn challenge_text(config: &Config) -> Bytes {
+    let service_ids = config.receivers.fastly.iter().flat_map(|fastly| &fastly.service_ids);
+    fastly::challenge(service_ids.map(String::as_str)).into()
+}
+
 fn doors(config: &Config, relay: Arc<Relay>) -> Doors<Arc<Relay>> {
     let receivers = &config.receivers;
-    let service_ids = receivers.fastly.iter().flat_map(|fastly| &fastly.service_ids);
     Doors {
         ingest: relay,
-        challenge: (!receivers.fastly.is_empty())
-            .then(|| fastly::challenge(service_ids.map(String::as_str)).into()),
+        challenge: (!receivers.fastly.is_empty()).then(|| Challenge::new(challenge_text(config))),
         traceparent: (!receivers.circleci.is_empty()).then_some(circleci::traceparent),
     }
 }

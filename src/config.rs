@@ -12,6 +12,8 @@
 
 mod load;
 
+pub(crate) mod reload;
+
 mod yaml;
 
 mod interpolate;
@@ -81,6 +83,18 @@ pub(crate) struct ServerConfig {
     pub(crate) body_timeout: Duration,
     /// From the last byte of the body to the answer.
     pub(crate) request_timeout: Duration,
+    /// Absent: plain HTTP/1.1 and h2c.
+    pub(crate) tls: Option<TlsServerConfig>,
+}
+
+/// `server.tls`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsServerConfig {
+    /// The relay's certificate and those that lead to its authority.
+    pub(crate) cert_file: PathBuf,
+    pub(crate) key_file: PathBuf,
+    /// Set: senders must show a certificate of one of these authorities.
+    pub(crate) client_ca_file: Option<PathBuf>,
 }
 
 /// `receivers`: the configured ones, in the order of the file.
@@ -101,6 +115,7 @@ pub(crate) struct FastlyConfig {
     pub(crate) service_ids: Vec<String>,
     pub(crate) auth: Option<AuthConfig>,
     pub(crate) repair: bool,
+    pub(crate) rate_limit: Option<RateLimitConfig>,
 }
 
 /// `auth`: a header that must have one of these values.
@@ -108,6 +123,14 @@ pub(crate) struct FastlyConfig {
 pub(crate) struct AuthConfig {
     pub(crate) header: HeaderName,
     pub(crate) values: Vec<Secret>,
+}
+
+/// `rate_limit` of a receiver
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RateLimitConfig {
+    pub(crate) requests_per_second: f64,
+    /// Requests that may come at once after a quiet time; at least 1.
+    pub(crate) burst: usize,
 }
 
 /// `receivers.circleci` and `receivers.circleci/NAME`
@@ -120,12 +143,15 @@ pub(crate) struct CircleCiConfig {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) allow_unsigned: bool,
     pub(crate) service_name: String,
+    pub(crate) rate_limit: Option<RateLimitConfig>,
 }
 
 /// `receivers.otlp`. There is one: its paths are those of OTLP/HTTP.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct OtlpConfig {
     pub(crate) auth: Option<AuthConfig>,
+    /// Of all signals together.
+    pub(crate) rate_limit: Option<RateLimitConfig>,
 }
 
 /// `processors.span_events`
@@ -290,6 +316,14 @@ pub(crate) struct TlsClientConfig {
 pub(crate) struct TelemetryConfig {
     pub(crate) endpoint: SocketAddr,
     pub(crate) logs: LogsConfig,
+    pub(crate) inspect: InspectConfig,
+}
+
+/// `telemetry.inspect`
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct InspectConfig {
+    /// Whether the inspector shows the values of attributes and the text of lines.
+    pub(crate) show_values: bool,
 }
 
 /// `telemetry.logs`

@@ -55,8 +55,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Delivery as DeliveryConfig, ExporterConfig};
 use crate::otlp::Signal;
-use crate::queue::{Receipt, Settled};
+use crate::queue::{Receipt, RecordId, Settled};
 use crate::telemetry::Metrics;
+use crate::telemetry::inspect::view::Departure;
 
 use batch::Batcher;
 use client::TlsError;
@@ -113,6 +114,21 @@ pub(crate) struct Exporter {
     metrics: Metrics,
     rejects: Arc<dyn RejectSink>,
     wall_clock: fn() -> SystemTime,
+}
+
+// === impl Export ===
+
+impl Export {
+    /// What the inspector is told of it when it leaves the processor.
+    pub(crate) fn departure(&self) -> Departure<'_> {
+        let records = self.receipts.iter().map(|(receipt, _)| receipt.record()).collect();
+        Departure { signal: self.signal, items: self.items, json: &self.json, records }
+    }
+
+    /// What the inspector knows it by.
+    fn identity(&self) -> (Option<RecordId>, &Bytes) {
+        (self.receipts.first().map(|(receipt, _)| receipt.record()), &self.json)
+    }
 }
 
 // === impl Exporter ===

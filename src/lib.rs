@@ -107,6 +107,8 @@ mod otlp;
 
 mod exporter;
 
+mod pem;
+
 mod telemetry;
 
 pub use app::{App, StartError};

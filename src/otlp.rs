@@ -21,6 +21,11 @@ pub(crate) use document::{
     Line, Logs, Metrics, Request, SpanEvent, Traces, read_line, read_request, signal_of,
 };
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
+#[cfg(test)]
+pub(crate) use json::MAX_DEPTH;
+#[cfg(test)]
+pub(crate) use walk::MAX_ATTRIBUTES;
+pub(crate) use walk::MAX_ITEMS;
 
 use std::fmt;
 

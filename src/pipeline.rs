@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exporter::Export;
 use crate::processor::{SpanEvents, Work};
+use crate::telemetry::Inspector;
 
 /// Runs until `drain` says that no more work will come; then everything that is held leaves, and the channel to
 /// the exporter closes.
@@ -18,6 +19,7 @@ pub(crate) async fn run(
     mut processor: SpanEvents,
     mut work: UnboundedReceiver<Vec<Work>>,
     exports: UnboundedSender<Export>,
+    inspector: Inspector,
     drain: CancellationToken,
 ) {
     let mut out = Vec::new();
@@ -32,14 +34,21 @@ pub(crate) async fn run(
             // What is in the channel already still comes out of it.
             () = drain.cancelled(), if !work.is_closed() => work.close(),
         }
-        send(&mut out, &exports);
+        send(&mut out, &exports, &inspector);
+        if exports.is_closed() {
+            // Nothing can leave any more. With the channel closed the relay is not ready.
+            return;
+        }
     }
     processor.flush(&mut out);
-    send(&mut out, &exports);
+    send(&mut out, &exports, &inspector);
 }
 
-fn send(out: &mut Vec<Export>, exports: &UnboundedSender<Export>) {
+fn send(out: &mut Vec<Export>, exports: &UnboundedSender<Export>, inspector: &Inspector) {
     for export in out.drain(..) {
+        if let Some(watching) = inspector.watching() {
+            watching.left(export.departure());
+        }
         if exports.send(export).is_err() {
             // The exporter was told to stop. The receipts are dropped unsettled: what a queue keeps it still has.
             return;
@@ -51,5 +60,26 @@ async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SpanEventsConfig;
+    use crate::telemetry::{Inspector, Metrics};
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "as app.rs makes them")]
+    async fn ends_when_nothing_can_leave_any_more() {
+        let (work, incoming) = tokio::sync::mpsc::unbounded_channel();
+        let (exports, outgoing) = tokio::sync::mpsc::unbounded_channel();
+        let processor = SpanEvents::new(&SpanEventsConfig::default(), Metrics::new());
+        let running =
+            tokio::spawn(run(processor, incoming, exports, Inspector::new(), CancellationToken::new()));
+        drop(outgoing);
+        work.send(Vec::new()).expect("it runs");
+        running.await.expect("it does not panic");
+        assert!(work.is_closed());
     }
 }

@@ -82,6 +82,20 @@ pub(crate) struct QueueState {
     pub(crate) oldest: Duration,
     /// Why nothing can be taken now.
     pub(crate) failure: Option<Arc<str>>,
+    /// A record found no room, and nothing has left since: what is left of the room is too little for what comes.
+    pub(crate) full: bool,
+}
+
+// === impl Offered ===
+
+impl Offered {
+    /// The queue's number for the record, where it is known already.
+    pub(crate) fn record(&self) -> Option<RecordId> {
+        match self {
+            Self::Live(taken) => Some(taken.id()),
+            Self::Stored => None,
+        }
+    }
 }
 
 // === impl Queue ===

@@ -15,6 +15,7 @@ mod token;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use self::fastly::Mistake;
 use crate::config::Encoding;
 use crate::otlp::{Logs, Metrics, Signal, Traces};
 
@@ -36,6 +37,11 @@ pub(crate) trait Receiver: Send + Sync {
 
     /// Whether the body, as it came over the wire and before any decoding, is from who it claims to be from.
     fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
+
+    /// What the sender did wrong, where that can be told.
+    fn mistake(&self, _rejected: &Rejected) -> Option<Mistake> {
+        None
+    }
 
     /// What the decoded body holds. Bad input is a value in the answer; reading never fails as a whole. It goes by the
     /// bytes alone, so that it can be done again when nothing else is known any more.
@@ -78,6 +84,9 @@ pub(crate) struct Reading {
     pub(crate) items: Vec<Item>,
     /// What does not, in the order of the body.
     pub(crate) rejected: Vec<Rejected>,
+    /// Lines that were not read one by one because the body held too many: the last of `rejected` stands for them
+    /// and counts as one more.
+    pub(crate) unread_lines: usize,
     /// The sender's own id of the event, where redelivery of the same event is known by it.
     pub(crate) event_id: Option<String>,
     /// Authentic, but nothing that this relay turns into telemetry.

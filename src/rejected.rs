@@ -7,7 +7,7 @@
 //! take it is logged; the requests themselves go on.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -101,10 +101,23 @@ impl RejectedLines {
     }
 
     fn open(&self) -> io::Result<(BufWriter<File>, u64)> {
-        let file = File::options().append(true).create(true).open(self.directory.join(FILE))?;
-        let size_bytes = file.metadata()?.len();
+        let mut file =
+            File::options().read(true).append(true).create(true).open(self.directory.join(FILE))?;
+        let mut size_bytes = file.metadata()?.len();
+        if size_bytes > 0 && !ends_a_line(&mut file)? {
+            // The process was killed, or the disk was full, in the middle of an entry: it harms only itself.
+            file.write_all(b"\n")?;
+            size_bytes += 1;
+        }
         Ok((BufWriter::new(file), size_bytes))
     }
+}
+
+fn ends_a_line(file: &mut File) -> io::Result<bool> {
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 // === impl Entry ===
@@ -205,6 +218,21 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
         let last = read(&directory.path().join(FILE));
         assert_eq!(last[last.len() - 2].bytes().unwrap(), b"line 49");
+    }
+
+    #[test]
+    fn an_entry_that_was_torn_harms_only_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let rejected = RejectedLines::new(directory.path());
+        rejected.write(NOW, [rejection(b"whole"), rejection(b"torn")]);
+        let path = directory.path().join(FILE);
+        let size_bytes = fs::metadata(&path).unwrap().len();
+        File::options().write(true).open(&path).unwrap().set_len(size_bytes - 20).unwrap();
+        rejected.write(NOW, [rejection(b"after it")]);
+        let text = fs::read_to_string(&path).unwrap();
+        let entries: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let inputs: Vec<Vec<u8>> = entries.iter().filter_map(Entry::bytes).collect();
+        assert_eq!(inputs, [b"whole".to_vec(), b"after it".to_vec()]);
     }
 
     #[test]

@@ -9,10 +9,14 @@
 
 mod account;
 
+mod rate_limit;
+
 mod seen;
 
-use std::sync::Arc;
-use std::time::SystemTime;
+mod watched;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,7 +25,9 @@ use tokio::task::spawn_blocking;
 use tracing::{Instrument, warn};
 
 use self::account::Account;
+pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
+use self::watched::Watched;
 use crate::config::Encoding;
 use crate::otlp::Signal;
 use crate::processor::Work;
@@ -36,7 +42,8 @@ const READ_IN_PLACE_BYTES: usize = 128 * 1024;
 
 /// Takes requests for every configured receiver.
 pub(crate) struct Relay {
-    receivers: Vec<Instance>,
+    /// As a whole replaced by a reload, one for one: an index means the same receiver before and after.
+    receivers: RwLock<Arc<[Instance]>>,
     queue: Queue,
     /// Needs no bound of its own: every message holds receipts of records that count against the queue's.
     work: UnboundedSender<Vec<Work>>,
@@ -48,7 +55,16 @@ pub(crate) struct Relay {
 /// A configured receiver in the registry.
 pub(crate) struct Instance {
     pub(crate) kind: Kind,
-    pub(crate) receiver: Box<dyn Receiver>,
+    pub(crate) receiver: Arc<dyn Receiver>,
+    /// Absent: it takes all requests.
+    pub(crate) rate_limit: Option<Arc<RateLimit>>,
+}
+
+/// A body that was read, and when it came.
+struct Arrival {
+    index: ReceiverIndex,
+    received: SystemTime,
+    body: Bytes,
 }
 
 /// A configured receiver, by its place in the registry.
@@ -82,28 +98,37 @@ impl Relay {
         work: UnboundedSender<Vec<Work>>,
         metrics: Metrics,
     ) -> Self {
+        let receivers = RwLock::new(receivers.into());
         Self { receivers, queue, work, seen: Events::default(), rejected, metrics }
     }
 
     /// The receiver that takes requests on this path.
     pub(crate) fn receiver_at(&self, path: &str) -> Option<ReceiverIndex> {
-        self.receivers.iter().position(|instance| instance.receiver.path() == path).map(ReceiverIndex)
+        self.registry().iter().position(|instance| instance.receiver.path() == path).map(ReceiverIndex)
     }
 
     /// The first configured receiver of a kind, for `POST /`.
     pub(crate) fn receiver_of_kind(&self, kind: Kind) -> Option<ReceiverIndex> {
-        self.receivers.iter().position(|instance| instance.kind == kind).map(ReceiverIndex)
+        self.registry().iter().position(|instance| instance.kind == kind).map(ReceiverIndex)
     }
 
     /// The kind of a receiver.
     pub(crate) fn kind(&self, receiver: ReceiverIndex) -> Kind {
-        self.receivers[receiver.0].kind
+        self.registry()[receiver.0].kind
     }
 
     /// Whether the sender may come in, by its headers alone.
     pub(crate) fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
-        receiver.admit(headers).inspect_err(|refusal| self.turned_away(receiver, *refusal))
+        receiver.admit(headers).inspect_err(|refusal| self.turned_away(&*receiver, *refusal))
+    }
+
+    /// Whether the receiver takes another request now. Asked of senders that were admitted.
+    pub(crate) fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
+        let registry = self.registry();
+        let Instance { rate_limit, receiver, .. } = &registry[receiver.0];
+        let taken = rate_limit.as_ref().map_or(Ok(()), |limit| limit.take(Instant::now()));
+        taken.inspect_err(|_| self.metrics.throttled(receiver.id()))
     }
 
     /// Whether the body as it came over the wire is authentic.
@@ -114,7 +139,23 @@ impl Relay {
         wire: &[u8],
     ) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
-        receiver.verify(headers, wire).inspect_err(|refusal| self.turned_away(receiver, *refusal))
+        receiver.verify(headers, wire).inspect_err(|refusal| self.turned_away(&*receiver, *refusal))
+    }
+
+    /// Whether somebody looks at the inspector.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.metrics.inspector.watching().is_some()
+    }
+
+    /// A request was turned away before its reading, or found no receiver at all; only the inspector is told.
+    pub(crate) fn turned_away_at_the_door(
+        &self,
+        receiver: Option<ReceiverIndex>,
+        reason: String,
+        advice: Option<&'static str>,
+    ) {
+        let receiver = receiver.map(|receiver| self.receiver(receiver));
+        watched::turned_away(&self.metrics.inspector, receiver.as_deref(), reason, advice);
     }
 
     /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
@@ -137,7 +178,24 @@ impl Relay {
         let size_bytes = body.len();
         let Received { kept: body, reading } =
             self.in_place_or_aside(index, body, move |receiver, body| receiver.receive(body, encoding)).await;
-        let account = Account::new(&self.metrics, self.receiver(index).id(), &reading, size_bytes);
+        let receiver = self.receiver(index);
+        let account = Account::new(&self.metrics, &*receiver, &reading, size_bytes);
+        let mut watched = Watched::begin(&self.metrics.inspector, &*receiver, &body, &reading);
+        let arrival = Arrival { index, received, body };
+        let answer = self.settle(arrival, reading, &account, &mut watched).await;
+        watched.answered(&answer);
+        answer
+    }
+
+    /// Everything after the reading: duplicates, the queue, the answer.
+    async fn settle(
+        self: &Arc<Self>,
+        arrival: Arrival,
+        reading: Reading,
+        account: &Account<'_>,
+        watched: &mut Watched<'_>,
+    ) -> Answer {
+        let Arrival { index, received, body } = arrival;
         if let Some(reason) = reading.ignored {
             self.keep_rejected(index, received, &body, &reading).await;
             account.webhook(WebhookOutcome::Ignored);
@@ -179,6 +237,7 @@ impl Relay {
                 self.keep_rejected(index, received, &body, &reading).await;
                 account.accepted(&reading);
                 let accepted = reading.items.len();
+                watched.taken(offered.record());
                 if let Offered::Live(taken) = offered {
                     self.hand_on(taken, reading.items);
                 }
@@ -198,10 +257,10 @@ impl Relay {
         read: impl FnOnce(&dyn Receiver, &Bytes) -> T + Send + 'static,
     ) -> T {
         if body.len() <= READ_IN_PLACE_BYTES {
-            return read(self.receiver(index), &body);
+            return read(&*self.receiver(index), &body);
         }
         let relay = Arc::clone(self);
-        match spawn_blocking(move || read(relay.receiver(index), &body)).await {
+        match spawn_blocking(move || read(&*relay.receiver(index), &body)).await {
             Ok(reading) => reading,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
@@ -221,7 +280,8 @@ impl Relay {
         }
         let (relay, rejected) = (Arc::clone(self), reading.rejected.clone());
         let written = spawn_blocking(move || {
-            let receiver = relay.receiver(index).id();
+            let receiver = relay.receiver(index);
+            let receiver = receiver.id();
             let whole = whole.iter().map(|(reason, body)| Rejection {
                 receiver,
                 place: None,
@@ -246,7 +306,7 @@ impl Relay {
     pub(crate) async fn feed(self: Arc<Self>) {
         loop {
             let Stored { record, taken, origin } = self.queue.next_stored().await;
-            let Some(index) = self.receivers.iter().position(|one| one.receiver.id() == &*record.receiver)
+            let Some(index) = self.registry().iter().position(|one| one.receiver.id() == &*record.receiver)
             else {
                 warn!(
                     receiver = &*record.receiver,
@@ -305,11 +365,14 @@ impl Relay {
 
     /// Whether data can be taken now, else why not.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        let QueueState { kept_bytes, capacity_bytes, failure, .. } = self.queue.state();
+        let QueueState { kept_bytes, capacity_bytes, failure, full, .. } = self.queue.state();
+        if self.work.is_closed() {
+            return Err("nothing can leave any more; only a restart helps, the log says why".to_owned());
+        }
         if let Some(reason) = failure {
             return Err(format!("the queue cannot write: {reason}"));
         }
-        if kept_bytes >= capacity_bytes {
+        if full || kept_bytes >= capacity_bytes {
             return Err(format!("the queue is full: {kept_bytes} of {capacity_bytes} bytes are in use"));
         }
         Ok(())
@@ -320,12 +383,32 @@ impl Relay {
         self.queue.state()
     }
 
-    fn receiver(&self, index: ReceiverIndex) -> &dyn Receiver {
-        &*self.receivers[index.0].receiver
+    /// Puts receivers with new settings in the place of those with the same ids. Requests in progress end with those
+    /// that they began with, or go on with the new ones.
+    pub(crate) fn replace(&self, receivers: Vec<Instance>) {
+        let mut registry = self.receivers.write().unwrap_or_else(PoisonError::into_inner);
+        let same = registry.len() == receivers.len()
+            && registry.iter().zip(&receivers).all(|(old, new)| old.receiver.id() == new.receiver.id());
+        assert!(same, "a reload changes no receiver's place");
+        let limits = registry.iter().map(|old| old.rate_limit.clone());
+        *registry = receivers
+            .into_iter()
+            .zip(limits)
+            .map(|(new, rate_limit)| Instance { rate_limit, ..new })
+            .collect();
+    }
+
+    fn registry(&self) -> Arc<[Instance]> {
+        Arc::clone(&self.receivers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn receiver(&self, index: ReceiverIndex) -> Arc<dyn Receiver> {
+        Arc::clone(&self.registry()[index.0].receiver)
     }
 
     fn turned_away(&self, receiver: &dyn Receiver, refusal: Unauthorized) {
         account::turned_away(&self.metrics, receiver, refusal);
+        watched::unauthorized(&self.metrics.inspector, receiver, refusal);
     }
 
     fn refused(&self, refusal: &OfferError) -> Answer {

@@ -9,6 +9,8 @@ pub(crate) mod serve;
 
 pub(crate) mod stack;
 
+mod tls;
+
 mod routes;
 
 mod body;
@@ -20,6 +22,7 @@ pub(crate) mod reply;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use routes::Doors;
-pub(crate) use serve::{Shutdown, serve};
+pub(crate) use routes::{Challenge, Doors};
+pub(crate) use serve::{Shutdown, Terms, serve};
 pub(crate) use stack::stack;
+pub(crate) use tls::{Tls, TlsError};

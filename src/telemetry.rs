@@ -1,8 +1,10 @@
-//! The relay's own telemetry: metrics, logs, and the endpoint that serves health and metrics.
+//! The relay's own telemetry: metrics, logs, the inspector, and the endpoint that serves them and says whether all is well.
 
 pub(crate) mod admin;
+pub(crate) mod inspect;
 pub(crate) mod logging;
 pub(crate) mod metrics;
 
-pub(crate) use admin::Admin;
+pub(crate) use admin::{Admin, Reach};
+pub(crate) use inspect::Inspector;
 pub(crate) use metrics::Metrics;

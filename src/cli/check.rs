@@ -7,6 +7,8 @@
 
 mod input;
 
+mod progress;
+
 mod offline;
 
 mod findings;
@@ -23,6 +25,7 @@ use std::process::ExitCode;
 
 use crate::config::terminal::Terminal;
 use findings::Report;
+use progress::Progress;
 
 pub(crate) use excerpt::{Excerpt, Lines};
 #[cfg(test)]
@@ -73,6 +76,8 @@ JSON document:
               repairs  what was mended, a list
               column   of what was rejected, in bytes from 1, else null
               reason   why it was rejected or ignored, else null
+              mistake  the mistake behind it in one word, where it can be told, else null
+              advice   what to change in the VCL or on the logging endpoint, a list
               A line that lost a part has an entry for the rest too.
   summary     accepted, repaired, rejected, ignored: entries in lines
               spans, span_events, log_records: what would leave
@@ -100,9 +105,14 @@ pub(crate) fn run(args: &CheckArgs, terminal: &Terminal) -> ExitCode {
 }
 
 fn check(args: &CheckArgs, terminal: &Terminal, out: &mut impl Write) -> Result<u8, CheckError> {
-    let body = input::read(args.file.as_deref())?;
+    let mut progress = Progress::on_stderr();
+    let body = input::read(args.file.as_deref(), &mut progress)?;
     let source = args.from.unwrap_or_else(|| input::guess(&body));
-    let report = Report::new(source, offline::relay_offline(source, &body));
+    progress.doing("checking", body.len());
+    let offline = offline::relay_offline(source, &body);
+    progress.doing("sorting the traces of", body.len());
+    let report = Report::new(source, offline);
+    progress.done();
     let written = match args.format {
         Format::Text => text::write(&report, &body, terminal, out),
         Format::Json => document::write(&report, out),

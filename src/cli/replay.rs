@@ -47,8 +47,9 @@ struct Outcome {
 
 /// Runs the command and answers with the exit code of the process.
 pub(super) fn run(args: ReplayArgs) -> ExitCode {
-    let text = match std::fs::read_to_string(&args.file) {
-        Ok(text) => text,
+    // An entry that was torn may end in the middle of a character.
+    let text = match std::fs::read(&args.file) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => {
             super::complain(format_args!("spanrelay: cannot read {}: {error}", args.file.display()));
             return ExitCode::from(super::USAGE);

@@ -1,14 +1,15 @@
 //! `spanrelay run`: the relay, from its configuration to its end.
 //!
 //! Promises: a configuration with problems starts nothing, and all of them are on standard error; the first SIGTERM or
-//! SIGINT drains, the second exits at once, also while the relay is still starting.
+//! SIGINT drains, the second exits at once, also while the relay is still starting; SIGHUP reads the configuration anew.
 
 use std::io;
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::App;
@@ -29,6 +30,7 @@ struct Signals {
 
 /// Runs the relay until a signal ends it.
 pub(super) fn run(sources: &Sources) -> ExitCode {
+    let dumps = without_core_dumps();
     let Loaded { config, notes } = match Config::load(sources) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -38,6 +40,9 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     };
     logging::init(&config.telemetry.logs);
     logging::log_panics();
+    if let Err(error) = dumps {
+        warn!(%error, "a crash would write a core dump, and with it the secrets in memory and environment");
+    }
     for note in notes {
         warn!(note, "about the configuration");
     }
@@ -45,23 +50,57 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return could_not_start(&error),
     };
-    let code = runtime.block_on(serve(config));
+    let code = runtime.block_on(serve(config, sources.clone()));
     // Whatever still blocks a thread has had its time to drain.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(config: Config) -> ExitCode {
-    let shutdown = match Signals::listen() {
-        Ok(signals) => signals.shutdown(),
-        Err(error) => return could_not_start(&error),
+/// Before any secret is read. The environment is in a core dump too.
+fn without_core_dumps() -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?)
+}
+
+async fn serve(config: Config, sources: Sources) -> ExitCode {
+    let (shutdown, configs) = match (Signals::listen(), signal(SignalKind::hangup())) {
+        (Ok(signals), Ok(hangup)) => (signals.shutdown(), reloads(hangup, sources)),
+        (Err(error), _) | (_, Err(error)) => return could_not_start(&error),
     };
     let app = match App::bind(config).await {
         Ok(app) => app,
         Err(error) => return could_not_start(&error),
     };
-    app.run(shutdown).await;
+    app.run_reloading(shutdown, configs).await;
     ExitCode::SUCCESS
+}
+
+/// The configuration, read anew at each SIGHUP, unless there is anything wrong with it.
+fn reloads(mut hangup: Signal, sources: Sources) -> mpsc::Receiver<Config> {
+    let (reload, configs) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let sources = sources.clone();
+            let loaded = tokio::task::spawn_blocking(move || Config::load(&sources)).await;
+            match loaded {
+                Ok(Ok(Loaded { config, notes })) => {
+                    for note in notes {
+                        warn!(note, "about the configuration");
+                    }
+                    if reload.send(config).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Err(problems)) => {
+                    // One line, whatever the format of the log.
+                    let problems = problems.to_string().lines().collect::<Vec<_>>().join("; ");
+                    error!(problems, "configuration not reloaded: the old one stays");
+                }
+                Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+            }
+        }
+    });
+    configs
 }
 
 fn could_not_start(error: &(dyn std::error::Error + 'static)) -> ExitCode {

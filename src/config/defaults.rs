@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    BatchConfig, CircleCiConfig, FastlyConfig, LogFormat, LogsConfig, QueueConfig, RetryConfig, ServerConfig,
-    SpanEventsConfig, Storage, Sync, TelemetryConfig, Unmatched,
+    BatchConfig, CircleCiConfig, FastlyConfig, InspectConfig, LogFormat, LogsConfig, QueueConfig,
+    RetryConfig, ServerConfig, SpanEventsConfig, Storage, Sync, TelemetryConfig, Unmatched,
 };
 
 /// `queue.storage` where nothing is said.
@@ -39,6 +39,7 @@ impl Default for ServerConfig {
             body_timeout: Duration::from_secs(60),
             // CircleCI gives up after 10 s.
             request_timeout: Duration::from_secs(9),
+            tls: None,
         }
     }
 }
@@ -51,6 +52,7 @@ impl FastlyConfig {
             service_ids: vec!["*".to_owned()],
             auth: None,
             repair: true,
+            rate_limit: None,
         }
     }
 }
@@ -63,6 +65,7 @@ impl CircleCiConfig {
             secrets: Vec::new(),
             allow_unsigned: false,
             service_name: "circleci".to_owned(),
+            rate_limit: None,
         }
     }
 }
@@ -110,7 +113,11 @@ impl Default for RetryConfig {
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { endpoint: SocketAddr::from(TELEMETRY), logs: LogsConfig::default() }
+        Self {
+            endpoint: SocketAddr::from(TELEMETRY),
+            logs: LogsConfig::default(),
+            inspect: InspectConfig::default(),
+        }
     }
 }
 

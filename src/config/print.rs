@@ -12,8 +12,8 @@ use super::names::name_of;
 use super::units::{format_duration, format_size};
 use super::{
     AuthConfig, CircleCiConfig, Compression, Config, Delivery, Encoding, ExporterConfig, FastlyConfig,
-    LogFormat, LogsConfig, OtlpConfig, QueueConfig, ReceiversConfig, ServerConfig, SignalOverride,
-    SpanEventsConfig, Storage, Sync, TelemetryConfig, TlsClientConfig, Unmatched,
+    LogFormat, LogsConfig, OtlpConfig, QueueConfig, RateLimitConfig, ReceiversConfig, ServerConfig,
+    SignalOverride, SpanEventsConfig, Storage, Sync, TelemetryConfig, TlsClientConfig, Unmatched,
 };
 
 /// What stands for a secret.
@@ -52,6 +52,13 @@ impl Printer {
         self.value("header_timeout", format_duration(server.header_timeout));
         self.value("body_timeout", format_duration(server.body_timeout));
         self.value("request_timeout", format_duration(server.request_timeout));
+        if let Some(tls) = &server.tls {
+            self.section("tls", |p| {
+                p.file("cert_file", Some(&tls.cert_file));
+                p.file("key_file", Some(&tls.key_file));
+                p.file("client_ca_file", tls.client_ca_file.as_ref());
+            });
+        }
     }
 
     fn receivers(&mut self, receivers: &ReceiversConfig) {
@@ -61,8 +68,11 @@ impl Printer {
         for circleci in &receivers.circleci {
             self.section(&circleci.id, |p| p.circleci(circleci));
         }
-        if let Some(OtlpConfig { auth }) = &receivers.otlp {
-            self.section(OtlpConfig::ID, |p| p.auth(auth.as_ref()));
+        if let Some(OtlpConfig { auth, rate_limit }) = &receivers.otlp {
+            self.section(OtlpConfig::ID, |p| {
+                p.auth(auth.as_ref());
+                p.rate_limit(*rate_limit);
+            });
         }
     }
 
@@ -71,6 +81,7 @@ impl Printer {
         self.list("service_ids", &fastly.service_ids);
         self.auth(fastly.auth.as_ref());
         self.value("repair", fastly.repair);
+        self.rate_limit(fastly.rate_limit);
     }
 
     fn auth(&mut self, auth: Option<&AuthConfig>) {
@@ -86,6 +97,15 @@ impl Printer {
         self.list("secrets", circleci.secrets.iter().map(|_| REDACTED));
         self.value("allow_unsigned", circleci.allow_unsigned);
         self.quoted("service_name", &circleci.service_name);
+        self.rate_limit(circleci.rate_limit);
+    }
+
+    fn rate_limit(&mut self, limit: Option<RateLimitConfig>) {
+        let Some(RateLimitConfig { requests_per_second, burst }) = limit else { return };
+        self.section("rate_limit", |p| {
+            p.value("requests_per_second", requests_per_second);
+            p.value("burst", burst);
+        });
     }
 
     fn span_events(&mut self, span_events: &SpanEventsConfig) {
@@ -180,6 +200,7 @@ impl Printer {
             p.value("level", name_of(&LogsConfig::LEVELS, &telemetry.logs.level));
             p.value("format", name_of(&LogFormat::NAMES, &telemetry.logs.format));
         });
+        self.section("inspect", |p| p.value("show_values", telemetry.inspect.show_values));
     }
 
     fn section(&mut self, name: &str, content: impl FnOnce(&mut Self)) {

@@ -18,8 +18,6 @@ pub(super) struct Section<'a> {
     origin: &'a Origin,
     entries: &'a [Entry],
     known: Vec<&'static str>,
-    /// Known, but no key of this version.
-    unavailable: Vec<&'static str>,
     /// There should be a map and is not, which is on record: nothing more can be said about what is missing.
     broken: bool,
 }
@@ -47,7 +45,7 @@ impl<'a> Section<'a> {
             }
         };
         let Field { findings, origin, path, .. } = field;
-        Self { findings, path, origin, entries, known: Vec::new(), unavailable: Vec::new(), broken }
+        Self { findings, path, origin, entries, known: Vec::new(), broken }
     }
 
     /// The value at `name`, unless it is absent or `null`, which means the same.
@@ -83,17 +81,8 @@ impl<'a> Section<'a> {
                 origin: self.origin,
                 entries: &[],
                 known: Vec::new(),
-                unavailable: Vec::new(),
                 broken: self.broken,
             },
-        }
-    }
-
-    /// A key that other versions have.
-    pub(super) fn not_available(&mut self, name: &'static str) {
-        self.unavailable.push(name);
-        if let Some(entry) = self.entries.iter().find(|entry| entry.key == name) {
-            self.findings.problem(&entry.origin, &self.path_of(name), "not available in this version");
         }
     }
 
@@ -144,7 +133,7 @@ impl<'a> Section<'a> {
     pub(super) fn finish(self) {
         for entry in self.entries {
             let key = entry.key.as_str();
-            if !self.known.contains(&key) && !self.unavailable.contains(&key) {
+            if !self.known.contains(&key) {
                 self.unknown(entry, "key");
             }
         }

@@ -11,8 +11,8 @@ use super::field::{Field, Findings};
 use super::section::Section;
 use super::yaml::Node;
 use super::{
-    Config, LogFormat, LogsConfig, QueueConfig, ServerConfig, SpanEventsConfig, Storage, Sync,
-    TelemetryConfig, Unmatched,
+    Config, InspectConfig, LogFormat, LogsConfig, QueueConfig, ServerConfig, SpanEventsConfig, Storage, Sync,
+    TelemetryConfig, TlsServerConfig, Unmatched,
 };
 
 /// Reads the whole tree. `None` only when a part without a default is wrong.
@@ -37,13 +37,32 @@ fn server(mut section: Section<'_>) -> ServerConfig {
     section.set("header_timeout", &mut server.header_timeout, Field::positive_duration);
     section.set("body_timeout", &mut server.body_timeout, Field::positive_duration);
     section.set("request_timeout", &mut server.request_timeout, Field::positive_duration);
-    section.not_available("tls");
+    let tls = section.given("tls").map(Section::of);
+    server.tls = tls.and_then(self::tls);
     if server.max_line_size > server.max_request_body_size {
         let what = "a line cannot be longer than a body: it must be at most server.max_request_body_size";
         section.problem_at("max_line_size", what);
     }
     section.finish();
     server
+}
+
+/// Absent is plain HTTP; but `tls:` with nothing in it is a slip, and must not be taken for that.
+fn tls(mut section: Section<'_>) -> Option<TlsServerConfig> {
+    let (cert_file, key_file) = (section.field("cert_file"), section.field("key_file"));
+    let client_ca_file = section.field("client_ca_file");
+    if cert_file.is_none() || key_file.is_none() {
+        section.lacks("needs cert_file and key_file, the paths of two PEM files");
+    }
+    section.finish();
+    Some(TlsServerConfig {
+        cert_file: cert_file?.file()?,
+        key_file: key_file?.file()?,
+        client_ca_file: match client_ca_file {
+            Some(field) => Some(field.file()?),
+            None => None,
+        },
+    })
 }
 
 fn processors(mut section: Section<'_>) -> SpanEventsConfig {
@@ -87,7 +106,7 @@ fn telemetry(mut section: Section<'_>, server: &ServerConfig) -> TelemetryConfig
     let mut telemetry = TelemetryConfig::default();
     section.set("endpoint", &mut telemetry.endpoint, Field::socket_address);
     telemetry.logs = logs(section.section("logs"));
-    section.not_available("inspect");
+    telemetry.inspect = inspect(section.section("inspect"));
     let (own, public) = (telemetry.endpoint, server.endpoint);
     let same_host = own.ip() == public.ip() || own.ip().is_unspecified() || public.ip().is_unspecified();
     if own.port() == public.port() && own.port() != 0 && same_host {
@@ -96,6 +115,13 @@ fn telemetry(mut section: Section<'_>, server: &ServerConfig) -> TelemetryConfig
     }
     section.finish();
     telemetry
+}
+
+fn inspect(mut section: Section<'_>) -> InspectConfig {
+    let mut inspect = InspectConfig::default();
+    section.set("show_values", &mut inspect.show_values, Field::boolean);
+    section.finish();
+    inspect
 }
 
 fn logs(mut section: Section<'_>) -> LogsConfig {

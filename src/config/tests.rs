@@ -154,7 +154,7 @@ fn keys(node: &Node, path: &str, found: &mut BTreeSet<String>) {
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let problem = only_problem("receivers:\n  fastly:\n    pth: /x\n");
     let expected = "config.yaml:3: receivers.fastly.pth: unknown key; did you mean \"path\"? \
-                    allowed here: path, service_ids, auth, repair";
+                    allowed here: path, service_ids, auth, repair, rate_limit";
     assert_eq!(problem, expected);
     let problem = only_problem(&with_receivers("service:\n  pipelines: {}\n"));
     assert!(
@@ -203,6 +203,9 @@ fn a_problem_says_what_is_allowed() {
         ("processors: {span_events: {wait: [1s]}}", "expected a duration"),
         ("server: {endpoint: \":3000\"}", "is not an IP address and a port; write it like"),
         ("server: {max_line_size: 200MiB}", "at most server.max_request_body_size"),
+        ("server: {tls: }", "needs cert_file"),
+        ("server: {tls: {cert_file: a}}", "needs cert_file and key_file"),
+        ("server: {tls: {key_file: a, client_ca_file: b}}", "needs cert_file and key_file"),
         ("server: 3", "expected a map of keys, found one value"),
         ("telemetry: {endpoint: \"0.0.0.0:3000\"}", "the same address as server.endpoint"),
         ("telemetry: {logs: {level: loud}}", "one of error, warn, info, debug, trace"),
@@ -229,6 +232,10 @@ fn a_receiver_says_what_is_wrong_with_it() {
         ("fastly: {auth: {values: [\"\"]}}", "is empty"),
         ("fastly: {auth: {values: [\"x\\n\"]}}", "no header can have this value"),
         ("fastly: {auth: {header: \"a b\", values: [x]}}", "is not the name of a header"),
+        ("fastly: {rate_limit: }", "needs requests_per_second"),
+        ("fastly: {rate_limit: {burst: 3}}", "needs requests_per_second"),
+        ("fastly: {rate_limit: {requests_per_second: 0}}", "must be from 0.0003 to"),
+        ("fastly: {rate_limit: {requests_per_second: 1, burst: 0}}", "must be from 1 to"),
         ("fastly/: {}", "must be letters, digits, - and _"),
         ("fastly/a.b: {}", "must be letters, digits, - and _"),
         ("circleci: ", "set allow_unsigned: true"),
@@ -309,23 +316,29 @@ fn a_configuration_without_receivers_is_a_problem() {
 }
 
 #[test]
-fn keys_of_other_versions_are_known_but_not_available() {
-    for (yaml, key) in [
-        ("receivers: {fastly: }\nserver: {tls: {cert_file: a}}\n", "server.tls"),
-        ("receivers: {fastly: }\ntelemetry: {inspect: true}\n", "telemetry.inspect"),
-    ] {
-        let problem = only_problem(yaml);
-        assert!(problem.ends_with(&format!("{key}: not available in this version")), "{problem}");
-    }
-}
-
-#[test]
 fn a_variable_may_be_a_number_or_a_part_of_a_value() {
     let config = config(&with_receivers(
         "server: {endpoint: \"127.0.0.1:${env:PORT}\", max_concurrent_requests: \"${env:PORT}\"}\n",
     ));
     assert_eq!(config.server.endpoint.port(), 4000);
     assert_eq!(config.server.max_concurrent_requests, 4000);
+}
+
+#[test]
+fn tls_and_rate_limits_are_off_unless_asked_for_and_a_burst_is_what_comes_in_a_second() {
+    let off = config("receivers: {fastly: , circleci: {secrets: [a]}}\n");
+    assert_eq!(off.server.tls, None);
+    assert_eq!((off.receivers.fastly[0].rate_limit, off.receivers.circleci[0].rate_limit), (None, None));
+    let on = config(
+        "receivers:\n  fastly: {rate_limit: {requests_per_second: 2.5}}\n  \
+         circleci: {secrets: [a], rate_limit: {requests_per_second: 2, burst: 9}}\n\
+         server: {tls: {cert_file: c, key_file: k}}\n",
+    );
+    let limit = |requests_per_second, burst| Some(RateLimitConfig { requests_per_second, burst });
+    assert_eq!(on.receivers.fastly[0].rate_limit, limit(2.5, 3));
+    assert_eq!(on.receivers.circleci[0].rate_limit, limit(2.0, 9));
+    let files = TlsServerConfig { cert_file: "c".into(), key_file: "k".into(), client_ca_file: None };
+    assert_eq!(on.server.tls, Some(files));
 }
 
 #[test]

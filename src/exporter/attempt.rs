@@ -22,6 +22,7 @@ use super::outage::Outage;
 use super::outcome::{Outcome, hints, meaning_of};
 use super::response;
 use super::retry::retry_after;
+use super::stack::WatchedBody;
 use crate::config::SignalExport;
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
@@ -54,7 +55,7 @@ impl<S> Attempt<S> {
     }
 }
 
-impl<S, B> Service<Bytes> for Attempt<S>
+impl<S, B> Service<WatchedBody> for Attempt<S>
 where
     S: Service<Bytes, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
@@ -69,7 +70,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, body: Bytes) -> Self::Future {
+    fn call(&mut self, request: WatchedBody) -> Self::Future {
+        let WatchedBody { body, watch } = request;
         let began = Instant::now();
         let judge = Arc::clone(&self.judge);
         let answer = self.inner.call(body);
@@ -80,6 +82,7 @@ where
             };
             judge.metrics.export_attempt(judge.signal, outcome.label(), began.elapsed());
             judge.outage.note(&outcome);
+            watch.attempt(judge.signal, || outcome.as_attempt(began.elapsed()));
             Ok(outcome)
         })
     }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::Export;
 use crate::config::BatchConfig;
 use crate::otlp::Signal;
+use crate::queue::RecordId;
 
 /// `{"resourceMetrics":[` and `]}`, the longest that stands around merged elements.
 const ENVELOPE_BYTES: u64 = 22;
@@ -74,6 +75,11 @@ impl Batch {
 
     pub(super) fn items(&self) -> u64 {
         self.events().map(|event| u64::from(event.export.items)).sum()
+    }
+
+    /// What the inspector knows its exports by.
+    pub(super) fn identities(&self) -> impl Iterator<Item = (Option<RecordId>, &Bytes)> {
+        self.events().map(|event| event.export.identity())
     }
 
     pub(super) fn exports(self) -> impl Iterator<Item = Export> {

@@ -15,13 +15,12 @@ use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::ExporterError;
 use crate::config::{SignalExport, TlsClientConfig};
 use crate::otlp::Signal;
+use crate::pem::{self, PemError};
 
 /// Shorter than a Collector keeps an idle connection (60 s), so that it is us who close it: a request on a
 /// connection that the other side is closing would have to be sent again.
@@ -32,15 +31,13 @@ pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    #[error("cannot read {key} {}", path.display())]
-    Read {
+    #[error("{key}: {}", path.display())]
+    File {
         key: &'static str,
         path: PathBuf,
         #[source]
-        source: pem::Error,
+        source: PemError,
     },
-    #[error("{key} {} holds no usable certificate", path.display())]
-    NoCertificate { key: &'static str, path: PathBuf },
     #[error("tls.cert_file and tls.key_file belong together, but {missing} is not set")]
     Incomplete { missing: &'static str },
     #[error("the system has no root certificates: install its ca-certificates package, or set tls.ca_file")]
@@ -131,8 +128,8 @@ fn tls_config(config: Option<&TlsClientConfig>) -> Result<ClientConfig, TlsError
         (Some(_), None) => Err(TlsError::Incomplete { missing: "tls.key_file" }),
         (None, Some(_)) => Err(TlsError::Incomplete { missing: "tls.cert_file" }),
         (Some(cert), Some(key)) => {
-            let chain = certificates("tls.cert_file", cert)?;
-            let key = PrivateKeyDer::from_pem_file(key).map_err(read_error("tls.key_file", key))?;
+            let chain = pem::certificates_in(cert).map_err(file("tls.cert_file", cert))?;
+            let key = pem::private_key_in(key).map_err(file("tls.key_file", key))?;
             builder.with_client_auth_cert(chain, key).map_err(TlsError::Client)
         }
     }
@@ -140,24 +137,16 @@ fn tls_config(config: Option<&TlsClientConfig>) -> Result<ClientConfig, TlsError
 
 fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(certificates("tls.ca_file", path)?);
+    let found = pem::certificates_in(path).map_err(file("tls.ca_file", path))?;
+    // Bundles of systems have some that no library takes.
+    let (usable, _) = roots.add_parsable_certificates(found);
     if usable == 0 {
-        return Err(TlsError::NoCertificate { key: "tls.ca_file", path: path.to_owned() });
+        return Err(file("tls.ca_file", path)(PemError::NoCertificate));
     }
     Ok(roots)
 }
 
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(read_error(key, path))?;
-    if certificates.is_empty() {
-        return Err(TlsError::NoCertificate { key, path: path.to_owned() });
-    }
-    Ok(certificates)
-}
-
-fn read_error(key: &'static str, path: &Path) -> impl FnOnce(pem::Error) -> TlsError {
+fn file(key: &'static str, path: &Path) -> impl FnOnce(PemError) -> TlsError {
     let path = path.to_owned();
-    move |source| TlsError::Read { key, path, source }
+    move |source| TlsError::File { key, path, source }
 }

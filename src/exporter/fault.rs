@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 use tower::timeout::error::Elapsed;
 
 use super::response::printable;
@@ -47,6 +47,9 @@ fn tls_advice(error: &rustls::Error) -> &'static str {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             ": if its certificate has an authority of its own, name that in tls.ca_file"
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            ": it asks for a client certificate, set tls.cert_file and tls.key_file"
         }
         rustls::Error::InvalidMessage(_) => {
             ": does it speak TLS on this port, or should the endpoint be http://?"

@@ -16,12 +16,14 @@ use super::encode::Encoder;
 use super::losses::Losses;
 use super::outcome::Outcome;
 use super::response::{PartialSuccess, printable};
-use super::stack::SendExports;
+use super::stack::{SendExports, WatchedBody};
 use super::{RejectSink, RejectedExport};
 use crate::config::ExporterConfig;
 use crate::otlp::Signal;
 use crate::queue::Settled;
 use crate::telemetry::Metrics;
+use crate::telemetry::inspect::Watch;
+use crate::telemetry::inspect::view::ExportEnd;
 
 /// The middleware.
 #[derive(Clone)]
@@ -76,12 +78,13 @@ where
         let stack = self.stacks[signal as usize].clone();
         let books = Arc::clone(&self.books);
         Box::pin(async move {
+            let watch = books.metrics.inspector.sending(|| batch.identities());
             // not in a layer of its own: an encoding that fails is one more way for an export to end
             let outcome = match encoder.body(batch.json()).await {
-                Ok(body) => stack.oneshot(body).await?,
+                Ok(body) => stack.oneshot(WatchedBody { body, watch: watch.clone() }).await?,
                 Err(error) => Outcome::Permanent { reason: printable(&error.to_string()) },
             };
-            Ok(books.close(batch, outcome))
+            Ok(books.close(batch, outcome, &watch))
         })
     }
 }
@@ -89,15 +92,27 @@ where
 // === impl Books ===
 
 impl Books {
-    fn close(&self, batch: Batch, outcome: Outcome) -> Option<[Batch; 2]> {
+    fn close(&self, batch: Batch, outcome: Outcome, watch: &Watch) -> Option<[Batch; 2]> {
         match outcome {
-            Outcome::Sent { partial } => self.sent(batch, partial),
+            Outcome::Sent { partial } => {
+                watch.ended(ExportEnd::Delivered);
+                self.sent(batch, partial);
+            }
             Outcome::Permanent { reason } => match batch.split() {
                 // One bad event must not cost its neighbours, and only alone can it be told which it was.
-                Ok(halves) => return Some(halves),
-                Err(alone) => self.rejected(alone, &reason),
+                Ok(halves) => {
+                    watch.ended(ExportEnd::Split);
+                    return Some(halves);
+                }
+                Err(alone) => {
+                    watch.ended(ExportEnd::Rejected);
+                    self.rejected(alone, &reason);
+                }
             },
-            Outcome::GivenUp { reason } => self.rejected(batch, &reason),
+            Outcome::GivenUp { reason } => {
+                watch.ended(ExportEnd::Rejected);
+                self.rejected(batch, &reason);
+            }
             // the retry layer ends no export with these; if it ever does, the receipts stay with the queue
             Outcome::Throttled { .. } | Outcome::Retryable { .. } => {}
         }

@@ -11,6 +11,7 @@ use http::StatusCode;
 use super::response::PartialSuccess;
 use crate::config::{Compression, Encoding, SignalExport};
 use crate::otlp::Signal;
+use crate::telemetry::inspect::view::Attempt;
 use crate::telemetry::metrics::ExportOutcome;
 
 /// How one attempt ended; after the last attempt, how the export ended.
@@ -122,6 +123,30 @@ impl Outcome {
             Self::Throttled { .. } => ExportOutcome::Throttled,
             Self::Retryable { .. } => ExportOutcome::Retryable,
             Self::Permanent { .. } | Self::GivenUp { .. } => ExportOutcome::Permanent,
+        }
+    }
+
+    /// What the inspector is told of the attempt.
+    pub(super) fn as_attempt(&self, took: Duration) -> Attempt {
+        let answer = match self {
+            Self::Sent { partial: None } => "taken".to_owned(),
+            Self::Sent { partial: Some(PartialSuccess { rejected_items, message }) } => {
+                format!("taken, but for {rejected_items} items: {message}")
+            }
+            Self::Throttled { reason, retry_after: Some(wait) }
+            | Self::Retryable { reason, retry_after: Some(wait) } => {
+                format!("{reason}; come again in {} s", wait.as_secs())
+            }
+            Self::Throttled { reason, .. }
+            | Self::Retryable { reason, .. }
+            | Self::Permanent { reason }
+            | Self::GivenUp { reason } => reason.clone(),
+        };
+        Attempt {
+            outcome: self.label().as_str(),
+            is_final: !matches!(self, Self::Throttled { .. } | Self::Retryable { .. }),
+            answer,
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

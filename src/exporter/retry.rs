@@ -7,13 +7,13 @@
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderMap, header};
 use tokio::time::{Instant, Sleep};
 use tower::retry::Policy;
 use tower::util::rng::{HasherRng, Rng};
 
 use super::outcome::Outcome;
+use super::stack::WatchedBody;
 use crate::config::RetryConfig;
 
 /// A downstream may ask for patience, but a wrong date must not stop the relay for a day: after this it is asked
@@ -73,10 +73,10 @@ impl Backoff {
     }
 }
 
-impl Policy<Bytes, Outcome, Infallible> for Backoff {
+impl Policy<WatchedBody, Outcome, Infallible> for Backoff {
     type Future = Sleep;
 
-    fn retry(&mut self, _body: &mut Bytes, result: &mut Result<Outcome, Infallible>) -> Option<Sleep> {
+    fn retry(&mut self, _body: &mut WatchedBody, result: &mut Result<Outcome, Infallible>) -> Option<Sleep> {
         let Ok(Outcome::Throttled { reason, retry_after } | Outcome::Retryable { reason, retry_after }) =
             result
         else {
@@ -91,7 +91,7 @@ impl Policy<Bytes, Outcome, Infallible> for Backoff {
         None
     }
 
-    fn clone_request(&mut self, body: &Bytes) -> Option<Bytes> {
+    fn clone_request(&mut self, body: &WatchedBody) -> Option<WatchedBody> {
         // asked before each attempt: the first time is when the export begins
         self.streak.get_or_insert_with(|| Streak::begin(&self.config));
         Some(body.clone())

@@ -20,15 +20,28 @@ use super::retry::Backoff;
 use crate::config::{ExporterConfig, RetryConfig};
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
+use crate::telemetry::inspect::Watch;
+
+/// One export, ready to be sent as often as it takes: clones share the body.
+#[derive(Debug, Clone)]
+pub(super) struct WatchedBody {
+    pub(super) body: Bytes,
+    /// Told of every attempt.
+    pub(super) watch: Watch,
+}
 
 /// What a stack is to those above it: every body, sent as often as it takes, ends in an outcome.
 pub(super) trait SendExports:
-    Service<Bytes, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+    Service<WatchedBody, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
 {
 }
 
 impl<S> SendExports for S where
-    S: Service<Bytes, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+    S: Service<WatchedBody, Response = Outcome, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
 {
 }
 

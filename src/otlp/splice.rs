@@ -57,12 +57,15 @@ impl Edits {
 
     /// Forgets those of the edits after the first `len` that lie in `range`.
     pub(crate) fn forget_inside(&mut self, len: usize, range: Range<usize>) {
-        let mut index = 0;
-        self.0.retain(|edit| {
-            let inside = index >= len && edit.range.start >= range.start && edit.range.end <= range.end;
-            index += 1;
-            !inside
-        });
+        let mut kept = len;
+        for index in len..self.0.len() {
+            let edit = &self.0[index].range;
+            if edit.start < range.start || edit.end > range.end {
+                self.0.swap(kept, index);
+                kept += 1;
+            }
+        }
+        self.0.truncate(kept);
     }
 
     /// Whether any of the edits after the first `len` changes something in `range`.

@@ -14,14 +14,20 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use self::attributes::AttributeKey;
+#[cfg(test)]
+pub(crate) use self::attributes::MAX_ATTRIBUTES;
 use self::ids::Identity;
-use self::keys::find;
+pub(crate) use self::keys::signal_of_key;
+use self::keys::{Spelling, find};
 use super::json::{Cursor, Fault, Text};
 use super::members::{member_ranges, without_member};
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
-use super::{Signal, SpanId, TraceId};
+use super::{SpanId, TraceId};
 use crate::receiver::Repair;
+
+/// Spans and log records of one request. A note is kept of each, though three bytes are enough for one.
+pub(crate) const MAX_ITEMS: usize = 1_000_000;
 
 /// What is in a line, by place.
 #[derive(Debug, Default)]
@@ -94,14 +100,6 @@ enum Fate {
     Remove,
     /// Stays, under another key.
     Rename(&'static str),
-}
-
-/// How a key was written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Spelling {
-    Current,
-    /// As an earlier version of OTLP called the field, or in snake case.
-    Outdated,
 }
 
 struct Walker<'a> {
@@ -321,6 +319,10 @@ impl<'a> Walker<'a> {
             }
             _ => return Err(self.wrong_type("a list element must be an object").into()),
         }
+        let found = &self.found;
+        if found.spans.len() + found.records.len() + found.dropped.len() >= MAX_ITEMS {
+            return Err(Fault::shape(start, format!("more than {MAX_ITEMS} spans and log records")).into());
+        }
         match message.role {
             Role::Span => self.span(message),
             Role::Link => self.link(message),
@@ -372,9 +374,4 @@ impl<'a> Walker<'a> {
             }
         }
     }
-}
-
-/// The signal whose section a key of a line names, as [`LINE`] has it.
-pub(crate) fn signal_of_key(bytes: &[u8], key: Text) -> Option<Signal> {
-    find(&LINE, bytes, key, 0).map(|(index, _)| Signal::ALL[index])
 }

@@ -14,6 +14,10 @@
 //! | `queue.reserve` | [space](reserve) that is given up when the disk is full |
 //! | `queue.redb.damaged-…`, `record.damaged-…` | what could not be read, set aside |
 
+mod open;
+
+mod shared;
+
 mod backlog;
 
 mod file;
@@ -26,31 +30,30 @@ mod store;
 
 mod writer;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
 use self::backlog::Backlog;
+use self::open::{lock, open_or_set_aside};
 use self::reserve::Reserve;
-use self::store::{Contents, Store, StoreError, StoreFile};
+use self::shared::{Live, ReadFailure, Reservation, Shared, State};
+use self::store::StoreFile;
 use self::writer::{Command, Writer};
-use super::drain_rate::DrainRate;
-use super::{Ledger, OfferError, Offered, QueueState, Record, RecordId, Settled, Taken};
+use super::{OfferError, Offered, QueueState, Record, Taken};
 use crate::config::QueueConfig;
-use crate::otlp::Signal;
 use crate::telemetry::Metrics;
 
+pub(crate) use open::OpenError;
+
 const STORE: &str = "queue.redb";
-const LOCK: &str = "queue.lock";
 const RESERVE: &str = "queue.reserve";
 
 /// Compressing more than this takes so long that other requests would notice.
@@ -78,59 +81,6 @@ pub(crate) struct Stored {
 pub(crate) enum Origin {
     EarlierProcess,
     ThisProcess,
-}
-
-/// Why the queue cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    #[error("queue.directory {directory:?} cannot be used")]
-    Directory { directory: PathBuf, source: io::Error },
-    #[error("queue.directory {directory:?} is in use by another process; each relay needs one of its own")]
-    InUse { directory: PathBuf },
-    #[error(
-        "{file:?} was written by a newer version of spanrelay; start that version, or name another queue.directory"
-    )]
-    Newer { file: PathBuf },
-    #[error("{file:?} cannot be opened: {reason}")]
-    Store { file: PathBuf, reason: String },
-}
-
-/// What the front door, the feeder and the writer share.
-struct Shared {
-    directory: PathBuf,
-    capacity_bytes: u64,
-    /// Of bodies in memory.
-    memory_bytes: u64,
-    metrics: Metrics,
-    /// Of this process; smaller ids were written by earlier ones.
-    first_id: u64,
-    state: Mutex<State>,
-    /// There is room in memory, or something to read.
-    changed: Notify,
-    /// Needs no bound: every put is a request that waits for its reply, every other one a record that is kept.
-    commands: Sender<Command>,
-    /// `None` while it is opened anew or compacted.
-    store: RwLock<Option<Store>>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Stored and promised: an offer counts from before it is written.
-    kept_bytes: u64,
-    live: BTreeMap<RecordId, Live>,
-    live_bytes: u64,
-    backlog: Backlog,
-    /// Left for the next start.
-    parked: BTreeSet<RecordId>,
-    drain_rate: DrainRate,
-    failure: Option<Arc<str>>,
-}
-
-/// A record that is on its way in memory.
-struct Live {
-    stored_bytes: u64,
-    memory_bytes: u64,
-    received: SystemTime,
 }
 
 // === impl DiskQueue ===
@@ -182,7 +132,8 @@ impl DiskQueue {
             store: RwLock::new(Some(store)),
         });
         let writer = Writer::new(file.clone(), Arc::clone(&shared), incoming, reserve, next_id);
-        let thread = std::thread::Builder::new().name("queue".to_owned()).spawn(move || writer.run());
+        let thread =
+            std::thread::Builder::new().name("queue".to_owned()).spawn(move || writer.run_to_its_end());
         let thread =
             thread.map_err(|source| OpenError::Store { file: file.path, reason: source.to_string() })?;
         Ok(Self { shared, writer: Mutex::new(Some(thread)), _lock: lock })
@@ -211,6 +162,7 @@ impl DiskQueue {
             capacity_bytes: self.shared.capacity_bytes,
             oldest: oldest.and_then(|received| received.elapsed().ok()).unwrap_or_default(),
             failure: state.failure.clone(),
+            full: state.full,
         }
     }
 
@@ -236,7 +188,7 @@ impl DiskQueue {
                     }
                 }
                 Ok(Err(ReadFailure::Unavailable)) => {
-                    self.shared.lock().backlog.put_back(id.0);
+                    self.shared.put_back(id);
                     tokio::time::sleep(REREAD_DELAY).await;
                 }
                 Ok(Err(ReadFailure::Missing)) => {
@@ -244,6 +196,7 @@ impl DiskQueue {
                         record = id.0,
                         "a record is missing from the queue: it was lost with a failed disk"
                     );
+                    self.shared.lock().in_transit.remove(&id);
                     self.shared.metrics.damaged_record();
                 }
                 // redb panics over some kinds of damage.
@@ -272,196 +225,6 @@ impl Drop for DiskQueue {
     }
 }
 
-/// Bytes of the queue that an offer has taken, and gives back when it comes to nothing.
-struct Reservation<'a> {
-    shared: &'a Shared,
-    bytes: u64,
-}
-
-// === impl Reservation ===
-
-impl<'a> Reservation<'a> {
-    fn new(shared: &'a Shared, bytes: u64) -> Result<Self, OfferError> {
-        let capacity_bytes = shared.capacity_bytes;
-        if bytes > capacity_bytes {
-            return Err(OfferError::NeverFits { record_bytes: bytes, capacity_bytes });
-        }
-        let mut state = shared.lock();
-        if let Some(reason) = &state.failure {
-            return Err(OfferError::Unwritable { reason: Arc::clone(reason) });
-        }
-        if bytes > capacity_bytes.saturating_sub(state.kept_bytes) {
-            return Err(OfferError::Full { kept_bytes: state.kept_bytes, capacity_bytes });
-        }
-        state.kept_bytes += bytes;
-        Ok(Self { shared, bytes })
-    }
-
-    /// The record is written: its bytes are given back when it is acknowledged.
-    fn keep(mut self) -> u64 {
-        std::mem::take(&mut self.bytes)
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.shared.lock().kept_bytes -= self.bytes;
-        }
-    }
-}
-
-/// Why a record could not be read.
-enum ReadFailure {
-    /// It may be there later.
-    Unavailable,
-    Missing,
-}
-
-// === impl Shared ===
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics while it holds the lock")
-    }
-
-    fn failure(&self) -> Option<Arc<str>> {
-        self.lock().failure.clone()
-    }
-
-    fn set_failure(&self, failure: Option<Arc<str>>) {
-        self.lock().failure = failure;
-        self.changed.notify_one();
-    }
-
-    fn kept_bytes(&self) -> u64 {
-        self.lock().kept_bytes
-    }
-
-    /// Whether the record was confirmed to its sender and is not settled.
-    fn knows(&self, id: RecordId) -> bool {
-        let state = self.lock();
-        state.live.contains_key(&id) || state.parked.contains(&id) || state.backlog.contains(id.0)
-    }
-
-    fn read_store(&self) -> RwLockReadGuard<'_, Option<Store>> {
-        self.store.read().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn replace_store(&self, store: Option<Store>) -> Option<Store> {
-        let mut current = self.store.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        std::mem::replace(&mut *current, store)
-    }
-
-    /// A record that was just written: it goes on in memory if there is room.
-    fn admit(self: &Arc<Self>, id: RecordId, live: Live) -> Offered {
-        let mut state = self.lock();
-        // With older ones waiting on disk, half of the memory is theirs, or new ones would always be first.
-        let room = if state.backlog.is_empty() { self.memory_bytes } else { self.memory_bytes / 2 };
-        if state.live_bytes < room {
-            return Offered::Live(self.insert_live(&mut state, id, live));
-        }
-        state.backlog.push(id.0, live.received);
-        drop(state);
-        self.changed.notify_one();
-        Offered::Stored
-    }
-
-    fn insert_live(self: &Arc<Self>, state: &mut State, id: RecordId, live: Live) -> Taken {
-        let stored_bytes = live.stored_bytes;
-        state.live_bytes += live.memory_bytes;
-        state.live.insert(id, live);
-        Taken::new(id, stored_bytes, Arc::clone(self) as Arc<dyn Ledger>)
-    }
-
-    fn next_to_read(&self) -> Option<RecordId> {
-        let mut state = self.lock();
-        if state.live_bytes >= self.memory_bytes {
-            return None;
-        }
-        state.backlog.pop().map(RecordId)
-    }
-
-    fn read(&self, id: RecordId) -> Result<Vec<u8>, ReadFailure> {
-        let store = self.read_store();
-        let store = store.as_ref().ok_or(ReadFailure::Unavailable)?;
-        match store.get(id.0) {
-            Ok(Some(stored)) => Ok(stored),
-            Ok(None) => Err(ReadFailure::Missing),
-            Err(error) => {
-                warn!(record = id.0, reason = %StoreError::from(error), "a record could not be read");
-                Err(ReadFailure::Unavailable)
-            }
-        }
-    }
-
-    fn revive(self: &Arc<Self>, id: RecordId, stored: &[u8]) -> Option<Stored> {
-        match record::decode(stored) {
-            Ok(record) => {
-                let live = Live {
-                    stored_bytes: stored.len() as u64,
-                    memory_bytes: record.body.len() as u64,
-                    received: record.received,
-                };
-                let mut state = self.lock();
-                state.backlog.popped(record.received);
-                let taken = self.insert_live(&mut state, id, live);
-                let origin = match id.0 < self.first_id {
-                    true => Origin::EarlierProcess,
-                    false => Origin::ThisProcess,
-                };
-                Some(Stored { record, taken, origin })
-            }
-            Err(error) => {
-                self.give_up(id, Some(stored), &crate::telemetry::logging::chain(&error).to_string());
-                None
-            }
-        }
-    }
-
-    /// A record that cannot be read is set aside, where a person can look at it, so that it is not in the way.
-    fn give_up(&self, id: RecordId, stored: Option<&[u8]>, reason: &str) {
-        self.metrics.damaged_record();
-        let file = self.directory.join(format!("record.damaged-{}", id.0));
-        let bytes = stored.unwrap_or_default();
-        let kept = stored.is_some_and(|stored| fs::write(&file, stored).is_ok());
-        error!(record = id.0, reason, ?file, kept, "a record in the queue is damaged and was set aside");
-        let mut state = self.lock();
-        state.kept_bytes = state.kept_bytes.saturating_sub(bytes.len() as u64);
-        drop(self.commands.send(Command::Done(id)));
-    }
-}
-
-impl Ledger for Shared {
-    fn settled(&self, signal: Signal, fate: Settled, items: u32) {
-        self.metrics.settled(signal, fate, items);
-    }
-
-    fn acknowledge(&self, record: RecordId, bytes: u64) {
-        let mut state = self.lock();
-        if let Some(live) = state.live.remove(&record) {
-            state.live_bytes -= live.memory_bytes;
-        }
-        state.kept_bytes -= bytes;
-        state.drain_rate.released(Instant::now(), bytes);
-        drop(state);
-        // After `close` the writer is gone, and the record is delivered again.
-        drop(self.commands.send(Command::Done(record)));
-        self.changed.notify_one();
-    }
-
-    fn release(&self, record: RecordId, _bytes: u64) {
-        // It stays on disk for the next start. Whatever it failed over now, it would fail over again at once.
-        let mut state = self.lock();
-        if let Some(live) = state.live.remove(&record) {
-            state.live_bytes -= live.memory_bytes;
-            state.parked.insert(record);
-        }
-        drop(state);
-        self.changed.notify_one();
-    }
-}
-
 async fn encode(record: Record) -> io::Result<Vec<u8>> {
     if record.body.len() <= ENCODE_IN_PLACE_BYTES {
         return record::encode(&record);
@@ -474,54 +237,6 @@ async fn encode(record: Record) -> io::Result<Vec<u8>> {
 
 fn unwritable(reason: &str) -> OfferError {
     OfferError::Unwritable { reason: reason.into() }
-}
-
-fn lock(directory: &Path) -> Result<File, TryLockError> {
-    let file = File::options().write(true).create(true).truncate(false).open(directory.join(LOCK));
-    let file = file.map_err(TryLockError::Error)?;
-    file.try_lock()?;
-    Ok(file)
-}
-
-/// Opens the store and reads through it. One that is damaged is set aside, loudly, and a new one begins.
-fn open_or_set_aside(file: &StoreFile, metrics: &Metrics) -> Result<(Store, Contents), OpenError> {
-    // redb takes an empty file for a new one.
-    let emptied = fs::metadata(&file.path).is_ok_and(|metadata| metadata.len() == 0);
-    let opened = match emptied {
-        true => Err(StoreError::Damaged("it is empty".to_owned())),
-        false => open_and_read(file),
-    };
-    let failed = |error: StoreError| match error {
-        StoreError::Newer => OpenError::Newer { file: file.path.clone() },
-        error => OpenError::Store { file: file.path.clone(), reason: error.to_string() },
-    };
-    let StoreError::Damaged(reason) = (match opened {
-        Ok(opened) => return Ok(opened),
-        Err(error) => error,
-    }) else {
-        return open_and_read(file).map_err(failed);
-    };
-    let aside = free_name(&file.path);
-    fs::rename(&file.path, &aside).map_err(|source| failed(source.into()))?;
-    metrics.damaged_file();
-    error!(file = ?file.path, reason, set_aside = ?aside, "the queue file is damaged; what it held is not delivered");
-    open_and_read(file).map_err(failed)
-}
-
-fn open_and_read(file: &StoreFile) -> Result<(Store, Contents), StoreError> {
-    let store = file.open()?;
-    let contents = store.contents()?;
-    Ok((store, contents))
-}
-
-/// `queue.redb.damaged-1`, or the next number that is free.
-fn free_name(path: &Path) -> PathBuf {
-    let name = |number: u32| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".damaged-{number}"));
-        PathBuf::from(name)
-    };
-    (1..).map(name).find(|name| !name.exists()).expect("there are more numbers than files")
 }
 
 #[cfg(test)]

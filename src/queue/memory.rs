@@ -29,6 +29,8 @@ struct Kept {
     /// When each record that is not settled was taken.
     since: BTreeMap<RecordId, Instant>,
     drain_rate: DrainRate,
+    /// A record found no room, and nothing has left since.
+    full: bool,
 }
 
 // === impl MemoryQueue ===
@@ -47,6 +49,7 @@ impl MemoryQueue {
         }
         let mut kept = self.books.lock();
         if bytes > capacity_bytes - kept.bytes {
+            kept.full = true;
             return Err(OfferError::Full { kept_bytes: kept.bytes, capacity_bytes });
         }
         kept.bytes += bytes;
@@ -63,6 +66,7 @@ impl MemoryQueue {
             capacity_bytes: self.books.capacity_bytes,
             oldest: kept.since.first_key_value().map_or(Duration::ZERO, |(_, since)| since.elapsed()),
             failure: None,
+            full: kept.full,
         }
     }
 
@@ -89,6 +93,7 @@ impl Ledger for Books {
     fn acknowledge(&self, record: RecordId, bytes: u64) {
         let mut kept = self.lock();
         kept.bytes -= bytes;
+        kept.full = false;
         kept.since.remove(&record);
         kept.drain_rate.released(Instant::now(), bytes);
     }
@@ -97,6 +102,7 @@ impl Ledger for Books {
         // There is no other copy of it.
         let mut kept = self.lock();
         kept.bytes -= bytes;
+        kept.full = false;
         kept.since.remove(&record);
         debug!(record = record.0, "left the memory queue without being delivered");
     }

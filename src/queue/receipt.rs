@@ -66,6 +66,11 @@ impl Taken {
         Self { record: Arc::new(Pending { id, bytes, open: AtomicUsize::new(1), ledger }) }
     }
 
+    /// The queue's number for this record.
+    pub(crate) fn id(&self) -> RecordId {
+        self.record.id
+    }
+
     /// A receipt for some items of this record.
     pub(crate) fn receipt(&self, signal: Signal, items: u32) -> Receipt {
         self.record.open.fetch_add(1, Ordering::Relaxed);
@@ -85,6 +90,11 @@ impl Receipt {
     #[cfg(test)]
     pub(crate) fn signal(&self) -> Signal {
         self.signal
+    }
+
+    /// The record that it is a part of.
+    pub(crate) fn record(&self) -> RecordId {
+        self.record.id
     }
 
     pub(crate) fn items(&self) -> u32 {

@@ -1,22 +1,24 @@
 //! Fastly real-time log streaming: batches of lines that are OTLP/JSON, or nearly.
 //!
 //! In: headers and a decoded body. Out: an [`Item`](super::Item) for every line that can go on, a
-//! [`Rejected`](super::Rejected) for every other one.
+//! [`Rejected`] for every other one.
 //! Promises: one bad line never costs another; a line that is canonical already is not copied.
 //! Leaves to others: what a line means ([`crate::otlp::read_line`]).
 
 mod challenge;
 mod lines;
+mod mistake;
 mod repair;
 
 use bytes::Bytes;
 use http::HeaderMap;
 
 use super::token::Token;
-use super::{Reading, Receiver, Unauthorized};
+use super::{Reading, Receiver, Rejected, Unauthorized};
 use crate::config::FastlyConfig;
 
 pub(crate) use challenge::challenge;
+pub(crate) use mistake::{Mistake, mistake};
 
 /// One `receivers.fastly` of the configuration.
 pub(crate) struct Fastly {
@@ -58,6 +60,10 @@ impl Receiver for Fastly {
 
     fn verify(&self, _headers: &HeaderMap, _wire: &[u8]) -> Result<(), Unauthorized> {
         Ok(())
+    }
+
+    fn mistake(&self, rejected: &Rejected) -> Option<Mistake> {
+        mistake(rejected)
     }
 
     fn read(&self, body: &Bytes) -> Reading {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use tracing::{info, warn};
 
 use crate::otlp::Signal;
+use crate::receiver::fastly::Mistake;
 use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Unauthorized, WebhookEvent};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{LineOutcome, WebhookOutcome};
@@ -12,10 +13,12 @@ use crate::telemetry::metrics::{LineOutcome, WebhookOutcome};
 /// The books of one request.
 pub(super) struct Account<'a> {
     metrics: &'a Metrics,
+    source: &'a dyn Receiver,
     pub(super) receiver: &'a str,
     size_bytes: usize,
     /// Webhooks are counted as such; everything else as lines.
     event: Option<WebhookEvent>,
+    unread_lines: usize,
 }
 
 /// Items by signal.
@@ -29,8 +32,20 @@ struct Items {
 // === impl Account ===
 
 impl<'a> Account<'a> {
-    pub(super) fn new(metrics: &'a Metrics, receiver: &'a str, reading: &Reading, size_bytes: usize) -> Self {
-        Self { metrics, receiver, size_bytes, event: reading.event }
+    pub(super) fn new(
+        metrics: &'a Metrics,
+        source: &'a dyn Receiver,
+        reading: &Reading,
+        size_bytes: usize,
+    ) -> Self {
+        Self {
+            metrics,
+            source,
+            receiver: source.id(),
+            size_bytes,
+            event: reading.event,
+            unread_lines: reading.unread_lines,
+        }
     }
 
     pub(super) fn webhook(&self, outcome: WebhookOutcome) {
@@ -82,15 +97,16 @@ impl<'a> Account<'a> {
         let lost = rejected.iter().filter(|rejected| !kept.contains(&rejected.line)).count();
         self.metrics.lines(self.receiver, LineOutcome::Accepted, items.len() - repaired);
         self.metrics.lines(self.receiver, LineOutcome::Repaired, repaired);
-        self.metrics.lines(self.receiver, LineOutcome::Rejected, lost);
+        self.metrics.lines(self.receiver, LineOutcome::Rejected, lost + self.unread_lines);
     }
 
     /// The first of them stands for all: a batch of ten thousand bad lines is one line in the log.
     fn log_rejected(&self, first: &Rejected, rejected: usize) {
         let Rejected { line, column, reason, .. } = first;
+        let advice = self.source.mistake(first).map(Mistake::advice);
         warn!(
             receiver = self.receiver,
-            rejected, line, column, reason, "input rejected, the first of it is named"
+            rejected, line, column, reason, advice, "input rejected, the first of it is named"
         );
     }
 }

@@ -35,7 +35,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a declared length is trusted for before anything has come.
 const FIRST_CAPACITY_BYTES: u64 = 256 * 1024;
 /// Bodies up to this size get memory of their own. The piece that hyper hands over is a slice of its read buffer
-/// (8 KiB, grown to 400 KiB on a busy connection) and keeps all of it for as long as the body is held or queued.
+/// (8 KiB, grown to 64 KiB on a busy connection) and keeps all of it for as long as the body is held or queued.
 const OWN_MEMORY_BYTES: usize = 32 * 1024;
 /// Encoded bodies up to this size are tried where they are ...
 const INLINE_WIRE_BYTES: usize = 16 * 1024;

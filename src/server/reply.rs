@@ -5,7 +5,10 @@
 //! or names files, addresses or internals.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
+    REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::{Either, Full};
@@ -15,9 +18,11 @@ use super::body::ReadError;
 use super::body::inflate::{InflateError, UnknownCoding};
 use super::dialect::{Dialect, Otlp, UnknownMediaType};
 use crate::receiver::{Rejected, Unauthorized};
-use crate::relay::Answer;
+use crate::relay::{Answer, Throttled};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const SAME_ORIGIN: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 /// The version of Prometheus' text format.
 const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
@@ -102,6 +107,11 @@ pub(super) fn unauthorized(cause: Unauthorized, dialect: Dialect) -> Reply {
     reply
 }
 
+/// The receiver has taken as many requests as it may.
+pub(super) fn throttled(cause: Throttled, dialect: Dialect) -> Reply {
+    later(StatusCode::TOO_MANY_REQUESTS, &cause.to_string(), cause.retry_after_seconds, dialect)
+}
+
 /// The body is encoded in an unknown way.
 pub(super) fn unknown_coding(cause: UnknownCoding, dialect: Dialect) -> Reply {
     refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, &cause.to_string(), dialect)
@@ -181,6 +191,37 @@ pub(crate) fn metrics(exposition: Vec<u8>) -> Reply {
     with_type(StatusCode::OK, PROMETHEUS_TEXT, exposition.into())
 }
 
+/// A page that may load nothing but itself, and be shown in no other page.
+pub(crate) fn page(html: &'static str, policy: HeaderValue) -> Reply {
+    let mut reply = with_type(StatusCode::OK, HTML, Bytes::from_static(html.as_bytes()));
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    private(reply)
+}
+
+/// JSON for that page.
+pub(crate) fn data(json: Vec<u8>) -> Reply {
+    private(with_type(StatusCode::OK, JSON, json.into()))
+}
+
+/// Asked under a name that is not this server's own.
+pub(crate) fn misdirected() -> Reply {
+    refuse(
+        StatusCode::MISDIRECTED_REQUEST,
+        "this address is for this machine only: ask for it as localhost or by its IP address",
+        Dialect::Own,
+    )
+}
+
+/// What no cache keeps, no other site embeds and no browser guesses at.
+fn private(mut reply: Reply) -> Reply {
+    let headers = reply.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(SAME_ORIGIN, HeaderValue::from_static("same-origin"));
+    reply
+}
+
 /// Not now; `/readyz` is asked again anyway.
 pub(crate) fn not_ready(reason: &str) -> Reply {
     refuse(StatusCode::SERVICE_UNAVAILABLE, reason, Dialect::Own)
@@ -215,7 +256,11 @@ pub(super) fn inert<B: Body>(response: Response<B>) -> Response<Either<Full<Byte
 }
 
 fn unavailable(reason: &str, retry_after_seconds: u64, dialect: Dialect) -> Reply {
-    let mut reply = refuse(StatusCode::SERVICE_UNAVAILABLE, reason, dialect);
+    later(StatusCode::SERVICE_UNAVAILABLE, reason, retry_after_seconds, dialect)
+}
+
+fn later(status: StatusCode, reason: &str, retry_after_seconds: u64, dialect: Dialect) -> Reply {
+    let mut reply = refuse(status, reason, dialect);
     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds));
     reply
 }

@@ -5,7 +5,7 @@
 //! always answer, whatever the load.
 //! Leaves to others: what surrounds every request ([`stack`](mod@super::stack)), the words and statuses ([`super::reply`]).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{Span, warn};
+use tracing::{Span, debug, warn};
 
 use super::body::inflate::{InflateError, UnknownCoding};
 use super::body::{self, BodyLimits, Inbound, ReadError};
@@ -21,11 +21,15 @@ use super::dialect::{Dialect, UnknownMediaType};
 use super::reply::{self, Reply};
 use crate::config::{Encoding, ServerConfig};
 use crate::receiver::{Kind, Unauthorized};
-use crate::relay::{Answer, ReceiverIndex, Relay};
+use crate::relay::{Answer, ReceiverIndex, Relay, Throttled};
 use crate::telemetry::logging::chain;
 
 const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
 const TRACEPARENT_PATH: &str = "/traceparent";
+const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or webhook to that of a receiver";
+/// Of a webhook. Its signature covers the body, so that anybody's has to be read before it can be refused. Real ones
+/// have a few kilobytes.
+pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
 const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// The line for a workflow id and a job id, or nothing when they are not such ids.
@@ -36,10 +40,14 @@ pub(crate) type Traceparent = fn(&str, &str) -> Option<String>;
 pub(crate) struct Doors<I> {
     pub(crate) ingest: I,
     /// The answer to Fastly's challenge; nothing where no fastly receiver is configured.
-    pub(crate) challenge: Option<Bytes>,
+    pub(crate) challenge: Option<Challenge>,
     /// Nothing where no circleci receiver is configured.
     pub(crate) traceparent: Option<Traceparent>,
 }
+
+/// The answer to Fastly's challenge, which a reload may replace. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Challenge(Arc<RwLock<Bytes>>);
 
 /// Who takes bodies: the relay, as far as this side of it goes.
 pub(crate) trait Ingest: Send + Sync + 'static {
@@ -50,6 +58,7 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     fn receiver_of_kind(&self, kind: Kind) -> Option<Self::Receiver>;
     fn kind(&self, receiver: Self::Receiver) -> Kind;
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
+    fn throttle(&self, receiver: Self::Receiver) -> Result<(), Throttled>;
     fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
     fn receive(
         &self,
@@ -57,6 +66,15 @@ pub(crate) trait Ingest: Send + Sync + 'static {
         encoding: Encoding,
         body: Bytes,
     ) -> impl Future<Output = Answer> + Send;
+
+    /// A request with data did not get as far as `admit`, or no further than `verify`: why, and what helps.
+    fn turned_away(
+        &self,
+        _receiver: Option<Self::Receiver>,
+        _reason: impl FnOnce() -> String,
+        _advice: Option<&'static str>,
+    ) {
+    }
 }
 
 /// The routes, and what their requests share.
@@ -73,6 +91,8 @@ pub(super) struct Routes<I> {
 enum Refused {
     #[error(transparent)]
     Unauthorized(#[from] Unauthorized),
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
     #[error(transparent)]
     UnknownMediaType(#[from] UnknownMediaType),
     #[error(transparent)]
@@ -96,6 +116,22 @@ pub(super) enum Route<R> {
     Unknown,
 }
 
+// === impl Challenge ===
+
+impl Challenge {
+    pub(crate) fn new(text: Bytes) -> Self {
+        Self(Arc::new(RwLock::new(text)))
+    }
+
+    pub(crate) fn replace(&self, text: Bytes) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    fn text(&self) -> Bytes {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 // === impl Ingest for the relay ===
 
 impl Ingest for Arc<Relay> {
@@ -117,6 +153,10 @@ impl Ingest for Arc<Relay> {
         Relay::admit(self, receiver, headers)
     }
 
+    fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
+        Relay::throttle(self, receiver)
+    }
+
     fn verify(&self, receiver: ReceiverIndex, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
         Relay::verify(self, receiver, headers, wire)
     }
@@ -128,6 +168,17 @@ impl Ingest for Arc<Relay> {
         body: Bytes,
     ) -> impl Future<Output = Answer> + Send {
         Relay::receive(self, receiver, encoding, body)
+    }
+
+    fn turned_away(
+        &self,
+        receiver: Option<ReceiverIndex>,
+        reason: impl FnOnce() -> String,
+        advice: Option<&'static str>,
+    ) {
+        if Relay::is_watched(self) {
+            Relay::turned_away_at_the_door(self, receiver, reason(), advice);
+        }
     }
 }
 
@@ -190,12 +241,24 @@ impl<I: Ingest> Routes<I> {
             // No receiver took it, or it would not have come here.
             Route::Index if parts.method == Method::POST => reply::not_found(),
             Route::Index => reply::method_not_allowed("GET, HEAD, POST"),
-            Route::Challenge if reads => reply::text(self.doors.challenge.clone().unwrap_or_default()),
+            Route::Challenge if reads => {
+                reply::text(self.doors.challenge.as_ref().map(Challenge::text).unwrap_or_default())
+            }
             Route::Challenge => reply::method_not_allowed("GET, HEAD"),
             Route::Traceparent => self.traceparent(&parts),
             Route::Receiver(receiver, kind) => self.receiver(receiver, kind, &parts, body).await,
-            Route::Unknown => reply::not_found(),
+            Route::Unknown => self.not_found(&parts),
         }
+    }
+
+    /// Nothing is there. Whoever sends data to it has the wrong path in a logging endpoint or a webhook.
+    fn not_found(&self, parts: &Parts) -> Reply {
+        if matches!(parts.method, Method::POST | Method::PUT) {
+            let reason = || format!("{} {}: no receiver has this path", parts.method, parts.uri.path());
+            self.doors.ingest.turned_away(None, reason, Some(WRONG_PATH));
+            warn!(advice = WRONG_PATH, "nothing is at this path");
+        }
+        reply::not_found()
     }
 
     fn traceparent(&self, parts: &Parts) -> Reply {
@@ -221,9 +284,29 @@ impl<I: Ingest> Routes<I> {
         // Before any of the body is read. Not tower's ConcurrencyLimit below LoadShed: asked whether it is ready,
         // tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
         // that there is room for.
-        let Ok(_slot) = self.slots.try_acquire() else { return reply::overloaded(dialect) };
+        let turned_away = |reason: &dyn Fn() -> String| {
+            self.doors.ingest.turned_away(Some(receiver), reason, None);
+        };
+        let Ok(_slot) = self.slots.try_acquire() else {
+            turned_away(&|| "as many requests as server.max_concurrent_requests are in progress".to_owned());
+            return reply::overloaded(dialect);
+        };
         let reply = self.take(receiver, spoken, parts, body).await;
-        reply.unwrap_or_else(|refused| refused.reply(parts.version, dialect))
+        reply.unwrap_or_else(|refused| {
+            // The relay has told of this itself.
+            if !matches!(refused, Refused::Unauthorized(_)) {
+                turned_away(&|| chain(&refused).to_string());
+            }
+            refused.reply(parts.version, dialect)
+        })
+    }
+
+    fn limits_of(&self, kind: Kind) -> BodyLimits {
+        let max_bytes = match kind {
+            Kind::CircleCi => self.limits.max_bytes.min(WEBHOOK_MAX_BYTES),
+            Kind::Fastly | Kind::Otlp(_) => self.limits.max_bytes,
+        };
+        BodyLimits { max_bytes, ..self.limits }
     }
 
     /// The story of a request that brings data. Every refusal is as early as it can be.
@@ -236,15 +319,18 @@ impl<I: Ingest> Routes<I> {
     ) -> Result<Reply, Refused> {
         let ingest = &self.doors.ingest;
         ingest.admit(receiver, &parts.headers)?;
+        // Behind the header check: whom that turns away must not use up what is there for the others.
+        ingest.throttle(receiver)?;
         let dialect = spoken?;
+        let limits = self.limits_of(ingest.kind(receiver));
         let codings = body::codings(&parts.headers)?;
-        let wire = body.read(self.limits).await?;
+        let wire = body.read(limits).await?;
         Span::current().record("size_bytes", wire.len());
 
         // From here on the sender only waits.
         let answer = async {
             ingest.verify(receiver, &parts.headers, &wire)?;
-            let decoded = body::decode(codings, wire, self.limits.max_bytes).await?;
+            let decoded = body::decode(codings, wire, limits.max_bytes).await?;
             let answer = ingest.receive(receiver, dialect.encoding(), decoded).await;
             Ok(reply::answer(answer, dialect))
         };
@@ -263,7 +349,11 @@ impl Refused {
     /// The key of the configuration that a request of this kind ran into.
     fn key(&self) -> Option<&'static str> {
         match self {
-            Self::Unread(ReadError::TooLarge { .. }) | Self::Undecodable(InflateError::TooLarge { .. }) => {
+            // That of webhooks is not in the configuration.
+            Self::Unread(ReadError::TooLarge { max_bytes })
+            | Self::Undecodable(InflateError::TooLarge { max_bytes })
+                if *max_bytes != WEBHOOK_MAX_BYTES =>
+            {
                 Some("server.max_request_body_size")
             }
             Self::Unread(ReadError::TooSlow { .. }) => Some("server.body_timeout"),
@@ -276,11 +366,14 @@ impl Refused {
         match self {
             // The relay has said who was turned away, and at which receiver.
             Self::Unauthorized(_) => {}
+            // It is counted, and a line for each would be one more thing that there are too many of.
+            Self::Throttled(_) => debug!(reason = chain(&self).to_string(), "request throttled"),
             // Senders seldom show their operators what they were told: what is lost here is in this log or nowhere.
             _ => warn!(key = self.key(), reason = chain(&self).to_string(), "request refused"),
         }
         match self {
             Self::Unauthorized(cause) => reply::unauthorized(cause, dialect),
+            Self::Throttled(cause) => reply::throttled(cause, dialect),
             Self::UnknownMediaType(cause) => reply::unknown_media_type(cause),
             Self::UnknownCoding(cause) => reply::unknown_coding(cause, dialect),
             Self::Unread(cause) => reply::unread(cause, version, dialect),

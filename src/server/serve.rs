@@ -1,9 +1,11 @@
-//! The accept loop: a bound listener becomes conversations in HTTP/1.1 and h2c.
+//! The accept loop: a bound listener becomes conversations in HTTP/1.1 and HTTP/2, plain or over TLS.
 //!
 //! In: connections. Out: calls of one tower service.
-//! Promises: at most [`MAX_CONNECTIONS`] at a time; a connection that sends no complete request head in time, or
-//! stays silent for too long, is closed; on shutdown requests in progress are finished, within the given grace.
+//! Promises: at most so many at a time; a connection that does not complete its handshake and its request head in
+//! time, or stays silent for too long, is closed; whatever one connection does, the others are accepted meanwhile; on shutdown requests in progress are finished, within the given grace.
 //! Leaves to others: what is asked and answered ([`stack`](mod@super::stack)).
+
+pub(super) mod protocol;
 
 mod pulse;
 
@@ -17,18 +19,22 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{BoxError, Service, ServiceExt};
 use tracing::{debug, warn};
 
+use super::tls::Tls;
 use crate::telemetry::logging::chain;
 
+use protocol::protocol;
 pub(crate) use pulse::Busy;
 use pulse::{Pulse, Silence, Watched};
 
@@ -37,14 +43,17 @@ use pulse::{Pulse, Silence, Watched};
 const MAX_CONNECTIONS: usize = 8192;
 /// After a failed accept. Out of file descriptors, the next try would fail at once and spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// Bytes in flight of one h2 request body. The protocol's 64 KiB would cost a round trip for each of them.
-const H2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// Bytes in flight of one h2 connection.
-const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-const H2_MAX_CONCURRENT_STREAMS: u32 = 128;
-const H2_MAX_HEADER_LIST_BYTES: u32 = 32 * 1024;
-/// How often a silent h2 peer is pinged; one that went away would keep its connection open otherwise.
-const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// What holds for every connection.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    /// From the first byte of a request, or the start of the connection, to the end of its headers.
+    pub(crate) header_timeout: Duration,
+    /// At a time; more wait in the kernel's backlog.
+    pub(crate) max_connections: usize,
+    /// Absent: plain HTTP.
+    pub(crate) tls: Option<Arc<Tls>>,
+}
 
 /// How a server is told to stop.
 #[derive(Debug, Clone)]
@@ -56,20 +65,15 @@ pub(crate) struct Shutdown {
 }
 
 /// Serves connections until `shutdown` and returns when the last one is closed.
-///
-/// `header_timeout` is from the first byte of a request, or the start of the connection, to the end of its headers.
-pub(crate) async fn serve<S, B>(
-    listener: TcpListener,
-    service: S,
-    header_timeout: Duration,
-    shutdown: Shutdown,
-) where
+pub(crate) async fn serve<S, B>(listener: TcpListener, service: S, terms: Terms, shutdown: Shutdown)
+where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
+    let Terms { header_timeout, max_connections, tls } = terms;
     let protocol = protocol(header_timeout);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(max_connections));
     let connections = TaskTracker::new();
     let drop_all = CancellationToken::new();
 
@@ -82,6 +86,7 @@ pub(crate) async fn serve<S, B>(
             Ok((stream, _peer)) => {
                 let talk = Talk {
                     protocol: protocol.clone(),
+                    tls: tls.clone(),
                     pulse: Arc::new(Pulse::new(header_timeout)),
                     goodbye: shutdown.token.clone(),
                     drop_now: drop_all.clone(),
@@ -118,23 +123,37 @@ pub(crate) async fn serve<S, B>(
 /// One connection's life.
 struct Talk {
     protocol: auto::Builder<TokioExecutor>,
+    tls: Option<Arc<Tls>>,
     pulse: Arc<Pulse>,
     goodbye: CancellationToken,
     drop_now: CancellationToken,
 }
 
+/// What a conversation is held over.
+type Wire = Either<TcpStream, TlsStream<TcpStream>>;
+
+// === impl Terms ===
+
+impl Terms {
+    /// Without TLS.
+    pub(crate) fn plain(header_timeout: Duration) -> Self {
+        Self { header_timeout, max_connections: MAX_CONNECTIONS, tls: None }
+    }
+}
+
 // === impl Talk ===
 
 impl Talk {
-    async fn run<S, B>(self, stream: TcpStream, service: S)
+    async fn run<S, B>(self, tcp: TcpStream, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
         B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = tcp.set_nodelay(true) {
             debug!(error = %chain(&error), "could not set TCP_NODELAY");
         }
+        let Some(wire) = self.secure(tcp).await else { return };
         let pulse = Arc::clone(&self.pulse);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let busy = pulse.begin(request.version());
@@ -147,7 +166,7 @@ impl Talk {
                 answer
             }
         });
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&self.pulse)));
+        let io = TokioIo::new(Watched::new(wire, Arc::clone(&self.pulse)));
         let mut connection = pin!(self.protocol.serve_connection(io, service));
         let mut silence = pin!(self.pulse.silence());
         let mut leaving = false;
@@ -183,27 +202,22 @@ impl Talk {
     }
 }
 
-/// What both versions of HTTP may do on a connection.
-fn protocol(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
-    let mut protocol = auto::Builder::new(TokioExecutor::new());
-    protocol
-        .http1()
-        // A body cut short by shutdown(SHUT_WR) still gets its 408.
-        .half_close(true)
-        // The pulse does it: hyper's clock also runs between requests, and a connection that is closed
-        // the moment its sender uses it again loses a batch.
-        .header_read_timeout(None);
-    protocol
-        .http2()
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(H2_MAX_CONCURRENT_STREAMS)
-        .max_header_list_size(H2_MAX_HEADER_LIST_BYTES)
-        // A peer that is stuck in the middle of a header block cannot answer a ping either.
-        .keep_alive_interval(H2_PING_INTERVAL)
-        .keep_alive_timeout(header_timeout);
-    protocol
+impl Talk {
+    /// The handshake, where there is one. Its time is part of the time for the first request.
+    async fn secure(&self, tcp: TcpStream) -> Option<Wire> {
+        let Some(tls) = &self.tls else { return Some(Either::Left(tcp)) };
+        tokio::select! {
+            biased;
+            secured = tls.accept(tcp) => secured.map(Either::Right),
+            () = self.drop_now.cancelled() => None,
+            // Nothing was asked yet, so that nothing is lost.
+            () = self.goodbye.cancelled() => None,
+            _ = self.pulse.silence() => {
+                debug!("closing a connection whose TLS handshake did not end");
+                None
+            }
+        }
+    }
 }
 
 fn is_of_the_peer(error: &io::Error) -> bool {

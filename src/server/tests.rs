@@ -2,27 +2,30 @@
 
 mod bodies;
 mod connections;
+mod floods;
 mod otlp;
 mod routes;
+mod tls;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::routes::Ingest;
-use super::{Doors, Shutdown, serve, stack};
+use super::{Challenge, Doors, Shutdown, Terms, serve, stack};
 use crate::config::{Encoding, ServerConfig};
 use crate::receiver::{Kind, Unauthorized};
-use crate::relay::Answer;
+use crate::relay::{Answer, Throttled};
 
 const MIB: usize = 1024 * 1024;
 /// Longer than any test: a test that waits so long hangs, and fails by that.
@@ -35,6 +38,8 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 struct Fake {
     paths: Vec<(&'static str, Kind)>,
     asks_authorization: bool,
+    /// Throttled after so many requests.
+    tokens: AtomicUsize,
     answer: Box<dyn Fn() -> Answering + Send + Sync>,
     taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
 }
@@ -62,7 +67,7 @@ struct Seen {
     body: String,
 }
 
-struct Client(TcpStream);
+struct Client<S = TcpStream>(S);
 
 // === impl Fake ===
 
@@ -71,6 +76,7 @@ impl Default for Fake {
         Self {
             paths: vec![("/circleci", Kind::CircleCi), ("/fastly", Kind::Fastly), ("/www", Kind::Fastly)],
             asks_authorization: false,
+            tokens: AtomicUsize::new(usize::MAX),
             answer: Box::new(|| Box::pin(async { Answer::Accepted })),
             taken: Arc::default(),
         }
@@ -123,6 +129,12 @@ impl Ingest for Fake {
         Ok(())
     }
 
+    fn throttle(&self, _: usize) -> Result<(), Throttled> {
+        let take = |tokens: usize| tokens.checked_sub(1);
+        let taken = self.tokens.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
+        taken.map(drop).map_err(|_| Throttled { retry_after_seconds: 7 })
+    }
+
     fn verify(&self, _: usize, _: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
         if wire == b"forged" {
             return Err(Unauthorized("the signature is missing or wrong"));
@@ -147,6 +159,7 @@ fn config() -> ServerConfig {
         header_timeout: AGES,
         body_timeout: AGES,
         request_timeout: AGES,
+        tls: None,
     }
 }
 
@@ -154,7 +167,11 @@ fn doors(ingest: Fake) -> Doors<Fake> {
     fn traceparent(workflow: &str, job: &str) -> Option<String> {
         (workflow == "w").then(|| format!("export TRACEPARENT={job}\n"))
     }
-    Doors { ingest, challenge: Some(Bytes::from_static(b"*\n")), traceparent: Some(traceparent) }
+    Doors {
+        ingest,
+        challenge: Some(Challenge::new(Bytes::from_static(b"*\n"))),
+        traceparent: Some(traceparent),
+    }
 }
 
 impl House {
@@ -163,13 +180,18 @@ impl House {
     }
 
     async fn with_doors(doors: Doors<Fake>, config: ServerConfig, grace: Duration) -> Self {
+        let terms = Terms::plain(config.header_timeout);
+        Self::on_terms(doors, config, terms, grace).await
+    }
+
+    async fn on_terms(doors: Doors<Fake>, config: ServerConfig, terms: Terms, grace: Duration) -> Self {
         let listener = TcpListener::bind(config.endpoint).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let taken = Arc::clone(&doors.ingest.taken);
         let service = stack(doors, &config);
         let told = Shutdown { token: shutdown.clone(), grace };
-        let served = tokio::spawn(serve(listener, service, config.header_timeout, told));
+        let served = tokio::spawn(serve(listener, service, terms, told));
         Self { addr, shutdown, served, taken }
     }
 
@@ -191,7 +213,7 @@ impl House {
 
 // === impl Client ===
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
@@ -216,10 +238,18 @@ impl Client {
         Seen { status, head, body: String::new() }
     }
 
-    /// Waits for the end of the connection. A reset is one too.
-    async fn closes(mut self) -> bool {
+    /// Waits for the end of the connection, and whether it came without a word. A reset is one too.
+    async fn closes(self) -> bool {
+        self.ends().await.is_empty()
+    }
+
+    /// What comes before the end of the connection.
+    async fn ends(mut self) -> Vec<u8> {
         let mut rest = Vec::new();
-        self.0.read_to_end(&mut rest).await.map_or(true, |_| rest.is_empty())
+        match self.0.read_to_end(&mut rest).await {
+            Ok(_) => rest,
+            Err(_) => Vec::new(),
+        }
     }
 }
 

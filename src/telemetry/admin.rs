@@ -1,6 +1,6 @@
 //! The telemetry endpoint: is the process alive, can it take data, what has it counted.
 //!
-//! In: requests on an address that is not public. Out: `/healthz`, `/readyz`, `/metrics`.
+//! In: requests on an address that is not public. Out: `/healthz`, `/readyz`, `/metrics`, `/inspect`.
 //! Leaves to others: the connections (`server::serve`) and the statuses (`server::reply`), which it shares with the
 //! front door.
 
@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tower::{BoxError, Service, service_fn};
 
 use super::Metrics;
+use super::inspect::page;
 use crate::server::reply::{self, Reply};
 
 /// Whether data can be taken now, else why not.
@@ -25,6 +26,15 @@ type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 pub(crate) struct Admin {
     metrics: Metrics,
     ready: Ready,
+    reach: Reach,
+}
+
+/// Who can connect to the telemetry endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// This machine only: then pages of other sites must not get here through a browser on it.
+    Loopback,
+    Network,
 }
 
 // === impl Admin ===
@@ -32,9 +42,10 @@ pub(crate) struct Admin {
 impl Admin {
     pub(crate) fn new(
         metrics: Metrics,
+        reach: Reach,
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        Self { metrics, ready: Arc::new(ready) }
+        Self { metrics, ready: Arc::new(ready), reach }
     }
 
     /// The service behind the telemetry port.
@@ -49,14 +60,15 @@ impl Admin {
     + Send
     + 'static {
         service_fn(move |request: Request<Incoming>| {
-            let reply = self.reply(request.method(), request.uri().path());
+            let reply = self.reply(&request);
             let response = reply::for_method(request.method(), reply);
             async move { Ok(response) }
         })
     }
 
-    fn reply(&self, method: &Method, path: &str) -> Reply {
-        let known = matches!(path, "/healthz" | "/readyz" | "/metrics");
+    fn reply<B>(&self, request: &Request<B>) -> Reply {
+        let (method, path) = (request.method(), request.uri().path());
+        let known = matches!(path, "/healthz" | "/readyz" | "/metrics" | page::PATH | page::DATA_PATH);
         if known && !matches!(*method, Method::GET | Method::HEAD) {
             return reply::method_not_allowed("GET, HEAD");
         }
@@ -67,6 +79,9 @@ impl Admin {
                 Err(reason) => reply::not_ready(&reason),
             },
             "/metrics" => reply::metrics(self.metrics.render()),
+            page::PATH | page::DATA_PATH if !page::is_own_name(request, self.reach) => reply::misdirected(),
+            page::PATH => reply::page(page::HTML, page::policy()),
+            page::DATA_PATH => reply::data(page::data(&self.metrics, request.uri().query())),
             _ => reply::not_found(),
         }
     }
@@ -83,7 +98,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::server::{Shutdown, serve};
+    use crate::server::{Shutdown, Terms, serve};
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
@@ -94,9 +109,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let ready = || if is_ready.load(Ordering::SeqCst) { Ok(()) } else { Err("the queue is full".into()) };
-        let service = Admin::new(Metrics::new(), ready).service();
+        let service = Admin::new(Metrics::new(), Reach::Loopback, ready).service();
         let shutdown = Shutdown { token: CancellationToken::new(), grace: Duration::ZERO };
-        tokio::spawn(serve(listener, service, Duration::from_secs(60), shutdown));
+        tokio::spawn(serve(listener, service, Terms::plain(Duration::from_secs(60)), shutdown));
         let mut client = TcpStream::connect(addr).await.unwrap();
         let head = format!("{request_line} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n");
         client.write_all(head.as_bytes()).await.unwrap();

@@ -2,6 +2,8 @@
 //! (contract section 8); label values come from enums and from the configuration, so that no input can make a
 //! new series.
 
+mod zeroes;
+
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::Inspector;
 use crate::otlp::Signal;
 use crate::queue::{QueueState, Settled};
 use crate::receiver::WebhookEvent;
@@ -28,9 +31,12 @@ const EXPORT_BUCKETS: [f64; 14] =
 pub(crate) struct Metrics {
     registry: Registry,
     started: Instant,
+    /// Goes wherever the metrics go: what is counted is what the page shows.
+    pub(crate) inspector: Inspector,
     lines: IntCounterVec,
     log_events: IntCounterVec,
     webhooks: IntCounterVec,
+    throttled: IntCounterVec,
     receiver_accepted: PerSignal<IntCounterVec>,
     receiver_refused: PerSignal<IntCounterVec>,
     exporter_sent: PerSignal<IntCounter>,
@@ -126,6 +132,7 @@ impl Metrics {
 
         Self {
             started: Instant::now(),
+            inspector: Inspector::new(),
             lines: counter_vec(
                 "spanrelay_lines_total",
                 "Lines of Fastly bodies, and OTLP requests, by what became of them at the door.",
@@ -135,6 +142,11 @@ impl Metrics {
                 "spanrelay_log_events_total",
                 "Log records that name a span, by what became of them.",
                 &["outcome"],
+            ),
+            throttled: counter_vec(
+                "spanrelay_throttled_requests_total",
+                "Requests that were told to come again later, by the receiver whose rate_limit they exceeded.",
+                &["receiver"],
             ),
             webhooks: counter_vec(
                 "spanrelay_webhooks_total",
@@ -221,6 +233,11 @@ impl Metrics {
         self.webhooks.with_label_values(&[event.as_str(), outcome.as_str()]).inc();
     }
 
+    /// A request was turned away by the rate limit of its receiver.
+    pub(crate) fn throttled(&self, receiver: &str) {
+        self.throttled.with_label_values(&[receiver]).inc();
+    }
+
     pub(crate) fn accepted(&self, receiver: &str, signal: Signal, items: u32) {
         self.receiver_accepted.of(signal).with_label_values(&[receiver, TRANSPORT]).inc_by(u64::from(items));
     }
@@ -274,14 +291,18 @@ impl Metrics {
         self.export_duration.with_label_values(&[signal.as_str()]).observe(took.as_secs_f64());
     }
 
+    /// How full the queue is, when somebody said whom to ask.
+    pub(super) fn queue_state(&self) -> Option<QueueState> {
+        self.queue_probe.get().map(|probe| probe())
+    }
+
     /// The Prometheus text exposition format, version 0.0.4.
     pub(crate) fn render(&self) -> Vec<u8> {
         self.uptime.set(self.started.elapsed().as_secs_f64());
         if let Some(bytes) = resident_bytes() {
             self.memory_rss.set(bytes);
         }
-        if let Some(probe) = self.queue_probe.get() {
-            let QueueState { kept_bytes, capacity_bytes, oldest, .. } = probe();
+        if let Some(QueueState { kept_bytes, capacity_bytes, oldest, .. }) = self.queue_state() {
             self.queue_size.set(i64::try_from(kept_bytes).unwrap_or(i64::MAX));
             self.queue_capacity.set(i64::try_from(capacity_bytes).unwrap_or(i64::MAX));
             self.queue_oldest_seconds.set(oldest.as_secs_f64());
@@ -374,7 +395,7 @@ impl WebhookOutcome {
 // === impl ExportOutcome ===
 
 impl ExportOutcome {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Sent => "sent",
             Self::Throttled => "throttled",

@@ -1,5 +1,7 @@
 //! What every test starts from: a relay, a collector behind it, and a sender in front of it.
 
+pub(crate) mod browser;
+
 mod child;
 
 mod client;
@@ -16,6 +18,8 @@ pub(crate) mod otlp;
 
 mod relay;
 
+mod sender;
+
 pub(crate) mod text;
 
 use std::time::{Duration, Instant};
@@ -27,6 +31,7 @@ pub(crate) use house::{House, SECRET};
 pub(crate) use lines::{TRACE, log, logs_only, names, request_of, span, span_with, trace_ids};
 pub(crate) use metrics::Samples;
 pub(crate) use relay::Relay;
+pub(crate) use sender::Sender;
 
 /// Far beyond what any test takes; only so that a defect fails instead of hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,6 +49,11 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
         assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
         tokio::time::sleep(GLANCE).await;
     }
+}
+
+/// Lets time pass, where the moment of a fault is to be any moment. Never to wait for something.
+pub(crate) async fn any_moment_within(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 /// Waits for something that must come.

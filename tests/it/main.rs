@@ -21,6 +21,8 @@ mod delivery;
 
 mod shutdown;
 
+mod durability;
+
 mod config;
 
 mod cli;
@@ -30,6 +32,20 @@ mod golden;
 mod properties;
 
 mod traps;
+
+mod inspect;
+
+mod inspect_page;
+
+mod monitoring;
+
+mod broken_setups;
+
+mod reload;
+
+mod secrets;
+
+mod tls;
 
 mod deploy;
 

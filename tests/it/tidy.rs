@@ -10,7 +10,7 @@ use super::traps::PROVEN;
 const MAX_LINES: usize = 460;
 
 /// Files that are longer, with what they may grow to: whoever touches them looks for a second noun.
-const LONGER: &[(&str, usize)] = &[("queue/disk.rs", 530)];
+const LONGER: &[(&str, usize)] = &[];
 
 /// Rooms, and what their code does not know.
 const STRANGERS: &[(&str, &[&str])] = &[
@@ -58,7 +58,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ),
     ("std::env::var", &["config/"]),
     ("std::env::set_var", &[]),
-    ("SystemTime::now", &["app.rs", "relay.rs", "cli/demo", "cli/check"]),
+    ("SystemTime::now", &["app.rs", "relay.rs", "telemetry/inspect.rs", "cli/demo", "cli/check"]),
     ("unbounded_channel", &["app.rs"]),
     ("process::exit", &["cli/"]),
 ];
@@ -245,7 +245,8 @@ fn every_trap_that_concerns_the_relay_has_a_proof_that_exists() {
     // 15 and 44 are about documents, 45 is about an interface that is not used.
     let traps_in_scope = (1..=43).filter(|number| *number != 15).map(|number| format!("trap_{number:02}"));
     let defects_in_scope =
-        [1, 2, 3, 4, 5, 10, 13, 14, 20, 21, 22, 23, 24, 28, 29].map(|number| format!("d{number:02}"));
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 19, 20, 21, 22, 23, 24, 26, 27, 28, 29]
+            .map(|number| format!("d{number:02}"));
     for of in traps_in_scope.chain(defects_in_scope) {
         let has_test = traps.contains(&format!("fn {of}_"));
         let is_listed = PROVEN.iter().any(|(listed, _, _)| *listed == of);

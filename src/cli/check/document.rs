@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::findings::{Finding, Outcome, Report};
+use crate::receiver::fastly::Mistake;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -23,6 +24,8 @@ struct LineEntry<'a> {
     repairs: Vec<&'static str>,
     column: Option<u32>,
     reason: Option<&'a str>,
+    mistake: Option<&'static str>,
+    advice: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -94,13 +97,16 @@ impl<'a> LineEntry<'a> {
             repairs: Vec::new(),
             column: None,
             reason: None,
+            mistake: None,
+            advice: finding.outcome.advice(),
         };
         match &finding.outcome {
             Outcome::Accepted => {}
             Outcome::Repaired(repairs) => {
                 entry.repairs = repairs.iter().map(|repair| repair.as_str()).collect()
             }
-            Outcome::Rejected { column, reason } => {
+            Outcome::Rejected { column, reason, mistake } => {
+                entry.mistake = mistake.map(Mistake::as_str);
                 entry.column = Some(*column);
                 entry.reason = Some(reason);
             }

@@ -7,6 +7,7 @@ use super::Source;
 use super::offline::Offline;
 use crate::cli::waterfall::Traces;
 use crate::otlp::Signal;
+use crate::receiver::fastly::Mistake;
 use crate::receiver::{Ignored, Repair};
 
 /// Traces that are kept for drawing.
@@ -43,6 +44,8 @@ pub(crate) enum Outcome {
     Rejected {
         column: u32,
         reason: String,
+        /// What is behind it, where that can be told.
+        mistake: Option<Mistake>,
     },
     Ignored(Ignored),
 }
@@ -172,6 +175,15 @@ impl Outcome {
             Self::Repaired(_) => "repaired",
             Self::Rejected { .. } => "rejected",
             Self::Ignored(_) => "ignored",
+        }
+    }
+
+    /// What to change in the VCL or on the logging endpoint.
+    pub(super) fn advice(&self) -> Vec<&'static str> {
+        match self {
+            Self::Repaired(repairs) => repairs.iter().filter_map(|repair| repair.advice()).collect(),
+            Self::Rejected { mistake, .. } => mistake.iter().map(|mistake| mistake.advice()).collect(),
+            Self::Accepted | Self::Ignored(_) => Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::Source;
+use super::progress::Progress;
 
 /// What a relay takes at once unless it is configured otherwise (`server.max_request_body_size`).
 const MAX_INPUT_BYTES: u64 = 100 << 20;
@@ -34,11 +35,11 @@ pub(super) enum InputError {
 }
 
 /// The whole input.
-pub(super) fn read(file: Option<&Path>) -> Result<Bytes, InputError> {
+pub(super) fn read<W: Write>(file: Option<&Path>, progress: &mut Progress<W>) -> Result<Bytes, InputError> {
     let body = match file.filter(|path| *path != Path::new("-")) {
         Some(path) => {
             let failed = |source| InputError::File { path: path.to_owned(), source };
-            bounded(File::open(path).map_err(failed)?).map_err(failed)?
+            bounded(progress.reading(File::open(path).map_err(failed)?)).map_err(failed)?
         }
         None => {
             let stdin = io::stdin().lock();
@@ -46,7 +47,7 @@ pub(super) fn read(file: Option<&Path>) -> Result<Bytes, InputError> {
                 // A hint only; whoever closed standard error does not need it.
                 writeln!(io::stderr(), "reading standard input; end with ctrl-d").ok();
             }
-            bounded(stdin).map_err(InputError::Stdin)?
+            bounded(progress.reading(stdin)).map_err(InputError::Stdin)?
         }
     };
     let body = body.ok_or(InputError::TooLarge)?;
@@ -83,6 +84,10 @@ fn bounded(reader: impl Read) -> io::Result<Option<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(file: Option<&Path>) -> Result<Bytes, InputError> {
+        super::read(file, &mut Progress::on_stderr())
+    }
 
     #[test]
     fn one_object_with_type_and_webhook_is_a_webhook_and_all_else_a_batch() {

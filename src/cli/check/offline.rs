@@ -12,8 +12,8 @@ use crate::otlp::Signal;
 use crate::processor::{SpanEvents, Work};
 use crate::queue::{Ledger, RecordId, Settled, Taken};
 use crate::receiver::circleci::CircleCi;
-use crate::receiver::fastly::Fastly;
-use crate::receiver::{Item, Reading, Receiver};
+use crate::receiver::fastly::{Fastly, mistake};
+use crate::receiver::{Item, Reading, Receiver, Rejected};
 use crate::telemetry::Metrics;
 
 /// The default of `server.max_line_size`.
@@ -41,12 +41,19 @@ fn read(source: Source, body: &Bytes) -> Reading {
     match source {
         Source::Fastly => {
             let service_ids = vec!["*".to_owned()];
-            let config = FastlyConfig { id, path, service_ids, auth: None, repair: true };
+            let config = FastlyConfig { id, path, service_ids, auth: None, repair: true, rate_limit: None };
             Fastly::new(&config, MAX_LINE_BYTES).read(body)
         }
         Source::CircleCi => {
             let service_name = id.clone();
-            let config = CircleCiConfig { id, path, secrets: Vec::new(), allow_unsigned: true, service_name };
+            let config = CircleCiConfig {
+                id,
+                path,
+                secrets: Vec::new(),
+                allow_unsigned: true,
+                service_name,
+                rate_limit: None,
+            };
             CircleCi::new(&config).read(body)
         }
     }
@@ -88,7 +95,8 @@ fn attach(items: Vec<Item>) -> Vec<Outgoing> {
 
 impl Offline {
     pub(super) fn new(reading: Reading, attach: impl FnOnce(Vec<Item>) -> Vec<Outgoing>) -> Self {
-        let Reading { mut items, rejected, ignored, .. } = reading;
+        let Reading { mut items, rejected, ignored, event, .. } = reading;
+        let behind = |part: &Rejected| if event.is_none() { mistake(part) } else { None };
         let accepted = items.iter_mut().map(|item| {
             let repairs = std::mem::take(&mut item.repairs);
             let outcome = if repairs.is_empty() { Outcome::Accepted } else { Outcome::Repaired(repairs) };
@@ -96,7 +104,7 @@ impl Offline {
         });
         let rejected = rejected.into_iter().map(|part| Finding {
             line: part.line,
-            outcome: Outcome::Rejected { column: part.column, reason: part.reason },
+            outcome: Outcome::Rejected { column: part.column, mistake: behind(&part), reason: part.reason },
         });
         let ignored = ignored.map(|why| Finding { line: 1, outcome: Outcome::Ignored(why) });
         let findings = accepted.chain(rejected).chain(ignored).collect();

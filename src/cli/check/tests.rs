@@ -93,6 +93,8 @@ line 5, column 4: rejected: span id has 3 digits
     {}abc
        ^
 line 6: repaired: removed a trailing comma, rewrote a \\xHH escape
+    help: remove the comma before the closing bracket, or write it with the optional member
+    help: \\xHH is not JSON: use json.escape() instead of cstr_escape()
 line 8, column 13: rejected: cut off inside a string
     {\"name\":\"GET
                 ^
@@ -123,11 +125,15 @@ fn the_json_document_keeps_its_field_names() {
     assert_eq!(
         document["lines"].as_array().unwrap()[3..],
         [
-            json!({"line": 5, "outcome": "accepted", "repairs": [], "column": null, "reason": null}),
-            json!({"line": 5, "outcome": "rejected", "repairs": [], "column": 4, "reason": "span id has 3 digits"}),
+            json!({"line": 5, "outcome": "accepted", "repairs": [], "column": null, "reason": null,
+                   "mistake": null, "advice": []}),
+            json!({"line": 5, "outcome": "rejected", "repairs": [], "column": 4, "reason": "span id has 3 digits",
+                   "mistake": null, "advice": []}),
             json!({"line": 6, "outcome": "repaired", "repairs": ["removed a trailing comma", "rewrote a \\xHH escape"],
-                   "column": null, "reason": null}),
-            json!({"line": 8, "outcome": "rejected", "repairs": [], "column": 13, "reason": "cut off inside a string"}),
+                   "column": null, "reason": null, "mistake": null,
+                   "advice": [Repair::TrailingComma.advice(), Repair::HexEscape.advice()]}),
+            json!({"line": 8, "outcome": "rejected", "repairs": [], "column": 13, "reason": "cut off inside a string",
+                   "mistake": null, "advice": []}),
         ]
     );
     assert_eq!(
@@ -347,4 +353,16 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         let args = CheckArgs { from: Some(Source::Fastly), format, file: Some(batch.clone()) };
         assert_eq!(check(&args, &terminal(80), &mut Closed).unwrap(), 1);
     }
+}
+
+#[test]
+fn the_mistake_behind_a_rejection_is_named_and_its_help_given_once() {
+    let line = r#"{"timestamp":"2026","client_ip":"192.0.2.7","geo_country":"de"}"#;
+    let body = Bytes::from(format!("{line}\n{line} x\n{line}\n"));
+    let report = Report::new(Source::Fastly, relay_offline(Source::Fastly, &body));
+    let text = as_text(&report, std::str::from_utf8(&body).unwrap(), 80);
+    assert_eq!(text.matches("help: this is Fastly's default log format").count(), 1, "{text}");
+    let document = as_json(&report);
+    assert_eq!(document["lines"][0]["mistake"], "default_json_format");
+    assert!(document["lines"][0]["advice"][0].as_str().unwrap().contains("log format"));
 }

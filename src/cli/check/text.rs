@@ -1,5 +1,6 @@
 //! The verdict for people: what became of the lines, the traces that come out, and a summary.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use bytes::Bytes;
@@ -50,6 +51,7 @@ fn write_lines(report: &Report, body: &Bytes, terminal: &Terminal, out: &mut imp
     let mut lines = Lines::new(body);
     let mut written = [0; 4];
     let mut left_out = 0;
+    let mut given = BTreeSet::new();
     for run in runs(&report.findings) {
         let entries = &mut written[run.rank()];
         *entries += 1;
@@ -58,17 +60,31 @@ fn write_lines(report: &Report, body: &Bytes, terminal: &Terminal, out: &mut imp
             continue;
         }
         writeln!(out, "{}", run.line(terminal).render(&uncut(terminal)))?;
-        let Outcome::Rejected { column, .. } = run.first.outcome else { continue };
-        let Some(line) = lines.seek(run.first.line) else { continue };
-        let excerpt = Excerpt::new(line, column, terminal.columns.saturating_sub(INDENT), terminal.charset);
-        let indent = " ".repeat(INDENT);
-        for (paint, text) in [(Paint::Plain, excerpt.text), (Paint::Error, excerpt.caret)] {
-            let line = Line::new().with(Paint::Plain, indent.as_str()).with(paint, text);
-            writeln!(out, "{}", line.render(terminal))?;
+        if let Outcome::Rejected { column, .. } = run.first.outcome
+            && let Some(line) = lines.seek(run.first.line)
+        {
+            write_excerpt(line, column, terminal, out)?;
+        }
+        // Once is enough, however many lines have the same mistake.
+        for advice in run.first.outcome.advice().into_iter().filter(|advice| given.insert(*advice)) {
+            let line = Line::new()
+                .with(Paint::Plain, " ".repeat(INDENT))
+                .with(Paint::Event, "help: ")
+                .with(Paint::Plain, harmless(advice, terminal.charset));
+            writeln!(out, "{}", line.render(&uncut(terminal)))?;
         }
     }
     if left_out > 0 {
         writeln!(out, "and {left_out} more (--format json has all of them)")?;
+    }
+    Ok(())
+}
+
+fn write_excerpt(line: &[u8], column: u32, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
+    let excerpt = Excerpt::new(line, column, terminal.columns.saturating_sub(INDENT), terminal.charset);
+    for (paint, text) in [(Paint::Plain, excerpt.text), (Paint::Error, excerpt.caret)] {
+        let line = Line::new().with(Paint::Plain, " ".repeat(INDENT)).with(paint, text);
+        writeln!(out, "{}", line.render(terminal))?;
     }
     Ok(())
 }
@@ -168,7 +184,7 @@ impl Run<'_> {
                 let repairs: Vec<&str> = repairs.iter().map(|repair| repair.as_str()).collect();
                 (String::new(), Paint::Good, format!(": {}", repairs.join(", ")))
             }
-            Outcome::Rejected { column, reason } => {
+            Outcome::Rejected { column, reason, .. } => {
                 (format!(", column {column}"), Paint::Error, format!(": {reason}"))
             }
             Outcome::Ignored(why) => (String::new(), Paint::Event, format!(": {}", why.as_str())),

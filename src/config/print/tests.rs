@@ -34,13 +34,13 @@ fn redact(headers: &mut HeaderMap) {
 }
 
 const EVERYTHING: &str = r#"
-server: { endpoint: "[::]:3000", max_request_body_size: 500MB, max_line_size: 1000, header_timeout: 1m30s }
+server: { endpoint: "[::]:3000", max_request_body_size: 500MB, max_line_size: 1000, header_timeout: 1m30s, tls: { cert_file: "c$$", key_file: k, client_ca_file: "a b" } }
 receivers:
   fastly: { service_ids: [a1, b2], repair: false, auth: { header: X-Key, values: [hunter2, "hunter2$${env:X}"] } }
-  fastly/www: { path: "/w/$$1" }
-  otlp: { auth: { values: [hunter2] } }
+  fastly/www: { path: "/w/$$1", rate_limit: { requests_per_second: 0.5 } }
+  otlp: { auth: { values: [hunter2] }, rate_limit: { requests_per_second: 10 } }
   circleci/app: { secrets: ["hunter2"], service_name: "it's \"quoted\" \\ $$HOME # no\tcomment\n: ü" }
-  circleci: { allow_unsigned: true, service_name: "null" }
+  circleci: { allow_unsigned: true, service_name: "null", rate_limit: { requests_per_second: 3, burst: 7 } }
 processors: { span_events: { wait: 0s, max_held_bytes: 1KiB, unmatched: carrier_span, keep_logs: true } }
 queue: { storage: disk, directory: "/var/lib/$${x}/y", max_size: 3GiB, sync: never }
 exporters:

@@ -1,18 +1,24 @@
 //! `receivers`: which sources are on, and how each is told from an impostor.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use super::super::field::Field;
 use super::super::section::Section;
-use super::super::{AuthConfig, CircleCiConfig, FastlyConfig, OtlpConfig, ReceiversConfig, ServerConfig};
+use super::super::{
+    AuthConfig, CircleCiConfig, FastlyConfig, OtlpConfig, RateLimitConfig, ReceiversConfig, ServerConfig,
+};
 
 /// First segments of paths that the relay itself answers.
 const RESERVED: [&str; 3] = [".well-known", "traceparent", "v1"];
 
 /// How long CircleCI waits for an answer.
 const CIRCLECI_PATIENCE: Duration = Duration::from_secs(10);
+
+/// From one request in an hour to more than one machine takes.
+const REQUESTS_PER_SECOND: RangeInclusive<f64> = 0.0003..=1_000_000.0;
 
 /// Also the length of an id in hexadecimal that was hashed by hand.
 const SHA256_HEX: usize = 64;
@@ -80,6 +86,7 @@ fn fastly(id: &str, mut section: Section<'_>) -> FastlyConfig {
     let auth_is_given = section.given("auth").is_some();
     let auth = auth(section.section("auth"), auth_is_given);
     section.set("repair", &mut fastly.repair, Field::boolean);
+    fastly.rate_limit = rate_limit(&mut section);
     section.finish();
     fastly.auth = auth;
     fastly
@@ -92,6 +99,7 @@ fn circleci(id: &str, mut section: Section<'_>) -> CircleCiConfig {
     let secrets = given.as_ref().and_then(|field| field.hidden().list(Field::secret));
     section.set("allow_unsigned", &mut circleci.allow_unsigned, Field::boolean);
     section.set("service_name", &mut circleci.service_name, Field::string);
+    circleci.rate_limit = rate_limit(&mut section);
     circleci.secrets = secrets.unwrap_or_default();
     if given.is_none_or(|field| field.is_empty_list()) && !circleci.allow_unsigned {
         section.problem_at(
@@ -114,8 +122,9 @@ fn circleci(id: &str, mut section: Section<'_>) -> CircleCiConfig {
 fn otlp(mut section: Section<'_>) -> OtlpConfig {
     let auth_is_given = section.given("auth").is_some();
     let auth = auth(section.section("auth"), auth_is_given);
+    let rate_limit = rate_limit(&mut section);
     section.finish();
-    OtlpConfig { auth }
+    OtlpConfig { auth, rate_limit }
 }
 
 /// Absent is no authentication; but `auth:` with nothing in it is a slip, and must not be taken for that.
@@ -129,6 +138,27 @@ fn auth(mut section: Section<'_>, given: bool) -> Option<AuthConfig> {
     }
     section.finish();
     given.then(|| AuthConfig { header, values: values.unwrap_or_default() })
+}
+
+/// Absent is no limit; but `rate_limit:` with nothing in it is a slip, and must not be taken for that.
+fn rate_limit(receiver: &mut Section<'_>) -> Option<RateLimitConfig> {
+    let given = receiver.given("rate_limit").is_some();
+    let mut section = receiver.section("rate_limit");
+    let field = section.field("requests_per_second");
+    if given && field.is_none() {
+        section.lacks("needs requests_per_second, such as 50");
+    }
+    let requests_per_second = field.and_then(|field| field.number(REQUESTS_PER_SECOND));
+    let mut burst = requests_per_second.map_or(1, default_burst);
+    section.set("burst", &mut burst, Field::count);
+    section.finish();
+    Some(RateLimitConfig { requests_per_second: requests_per_second?, burst })
+}
+
+/// What comes in one second.
+fn default_burst(requests_per_second: f64) -> usize {
+    // In range: at most the end of `REQUESTS_PER_SECOND`.
+    requests_per_second.ceil() as usize
 }
 
 /// A secret that arrives as the value of a header.

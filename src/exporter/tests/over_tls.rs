@@ -5,6 +5,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::collector::{Answer, Collector};
 use super::*;
+use crate::pem::tests::pki::{Authority, Validity};
 use crate::telemetry::logging::chain;
 
 /// A certificate authority, what it signed for `localhost`, and the files that a configuration names.
@@ -13,45 +14,47 @@ struct Pki {
     server: rustls::ServerConfig,
 }
 
+/// What a downstream does with those who show no certificate.
+#[derive(Clone, Copy)]
+enum Strangers {
+    Served,
+    SentAway,
+}
+
 // === impl Pki ===
 
 impl Pki {
     fn new() -> Self {
+        Self::with(Validity::Now, Strangers::Served)
+    }
+
+    fn with(validity: Validity, strangers: Strangers) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let authority_key = rcgen::KeyPair::generate().unwrap();
-        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        // of its own, or another authority would be taken for this one with a wrong key
-        authority
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, directory.path().to_string_lossy().into_owned());
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let root = authority.self_signed(&authority_key).unwrap();
-        let issuer = rcgen::Issuer::new(authority, authority_key);
-        let signed = |name: &str| {
-            let key = rcgen::KeyPair::generate().unwrap();
-            let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-            (params.signed_by(&key, &issuer).unwrap(), key)
-        };
-        let (server, server_key) = signed("localhost");
-        let (client, client_key) = signed("relay");
-        for (file, pem) in
-            [("ca.pem", root.pem()), ("cert.pem", client.pem()), ("key.pem", client_key.serialize_pem())]
-        {
+        let authority = Authority::new(&directory.path().to_string_lossy());
+        let server = authority.issue(&["localhost"], validity);
+        let client = authority.issue(&["relay"], Validity::Now);
+        let files =
+            [("ca.pem", &authority.pem), ("cert.pem", &client.cert_pem), ("key.pem", &client.key_pem)];
+        for (file, pem) in files {
             std::fs::write(directory.path().join(file), pem).unwrap();
         }
 
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(root.der().clone()).unwrap();
+        roots.add(authority.der).unwrap();
         let verifier =
             rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
-        let server = rustls::ServerConfig::builder_with_provider(provider)
+        let verifier = match strangers {
+            Strangers::Served => verifier.allow_unauthenticated(),
+            Strangers::SentAway => verifier,
+        };
+        let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap())
-            .with_single_cert(vec![server.der().clone()], server_key.into())
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![server.cert.clone()], server.key())
             .unwrap();
-        Self { directory, server }
+        Self { directory, server: config }
     }
 
     fn file(&self, name: &str) -> Option<std::path::PathBuf> {
@@ -71,8 +74,11 @@ impl Pki {
 
 #[tokio::test]
 async fn delivers_over_tls_with_a_private_authority_and_a_client_certificate() {
-    let pki = Pki::new();
+    let pki = Pki::with(Validity::Now, Strangers::SentAway);
     let (collector, mut config) = pki.collector().await;
+    let said = failure_of(&config).await;
+    assert!(said.starts_with("TLS with localhost:") && said.contains("set tls.cert_file"), "{said}");
+
     (config.tls.cert_file, config.tls.key_file) = (pki.file("cert.pem"), pki.file("key.pem"));
     let rig = Rig::start(&config);
     rig.traces("a");
@@ -90,11 +96,16 @@ async fn says_what_is_wrong_with_the_tls_of_a_downstream() {
     let said = failure_of(&stranger).await;
     assert!(said.contains("certificate") && said.contains("tls.ca_file"), "{said}");
 
+    let expired = Pki::with(Validity::Over, Strangers::Served);
+    let (_expired, of_expired) = expired.collector().await;
+    let said = failure_of(&of_expired).await;
+    assert!(said.starts_with("TLS with localhost:") && said.contains("expired"), "{said}");
+
     let mut wrong_name = config.clone();
     wrong_name.traces_endpoint =
         config.traces_endpoint.to_string().replace("localhost", "127.0.0.1").parse().unwrap();
     let said = failure_of(&wrong_name).await;
-    assert!(said.starts_with("TLS with 127.0.0.1:") && said.contains("certificate"), "{said}");
+    assert!(said.starts_with("TLS with 127.0.0.1:") && said.contains("not valid for name"), "{said}");
 
     let plain = Collector::start(|_, _| Answer::ok()).await;
     let mut tls_to_plain = config;
@@ -117,7 +128,11 @@ async fn tls_files_that_cannot_work_fail_the_start_and_name_their_key() {
     };
     let missing = error(&|tls| tls.ca_file = pki.file("nothing.pem"));
     assert!(missing.contains("tls.ca_file") && missing.contains("nothing.pem"), "{missing}");
-    assert!(error(&|tls| tls.ca_file = pki.file("key.pem")).contains("no usable certificate"));
+    assert!(error(&|tls| tls.ca_file = pki.file("key.pem")).contains("holds no certificate"));
+    assert!(
+        error(&|tls| (tls.cert_file, tls.key_file) = (pki.file("cert.pem"), pki.file("ca.pem")))
+            .contains("no private key")
+    );
     assert!(error(&|tls| tls.cert_file = pki.file("cert.pem")).contains("tls.key_file is not set"));
     assert!(error(&|tls| tls.key_file = pki.file("key.pem")).contains("tls.cert_file is not set"));
 }

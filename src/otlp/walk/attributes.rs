@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::super::json::Text;
+use super::super::json::{Fault, Text};
 use super::super::schema::Message;
 use super::super::splice::Removals;
 use super::{Stop, Walker};
+
+/// Attributes of one list; eight times what SDKs allow by default. Whoever may write into a line may add some, and
+/// each costs everyone behind the relay more than it costs here.
+pub(crate) const MAX_ATTRIBUTES: usize = 1024;
 
 /// From here on keys are looked up by hash; below, comparing them one by one is faster.
 const FEW: usize = 40;
@@ -59,6 +63,10 @@ impl Walker<'_> {
                 self.found.edits.forget_inside(checkpoint, element);
             }
             self.keys.push(attribute);
+            if self.keys.len() - base > MAX_ATTRIBUTES {
+                let reason = format!("more than {MAX_ATTRIBUTES} attributes in one list");
+                return Err(Fault::shape(start, reason).into());
+            }
             if self.cursor.closes(b']', "expected ',' or ']' after a value")? {
                 break;
             }

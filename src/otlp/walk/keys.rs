@@ -1,8 +1,21 @@
-//! Keys: which field of a message does one name, and is it spelled as today?
+//! Which field a key names, however it is written.
 
+use super::super::Signal;
 use super::super::json::Text;
-use super::super::schema::Message;
-use super::Spelling;
+use super::super::schema::{LINE, Message};
+
+/// How a key was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    Current,
+    /// As an earlier version of OTLP called the field, or in snake case.
+    Outdated,
+}
+
+/// The signal whose section a key of a line names, as [`LINE`] has it.
+pub(crate) fn signal_of_key(bytes: &[u8], key: Text) -> Option<Signal> {
+    find(&LINE, bytes, key, 0).map(|(index, _)| Signal::ALL[index])
+}
 
 /// Finds the field that a key names. Fields mostly come in the order of the table, so `next` is tried first.
 #[inline]

@@ -24,6 +24,7 @@ pub(super) struct Faults {
     pub(super) full: std::sync::atomic::AtomicBool,
     pub(super) sync_fails: std::sync::atomic::AtomicBool,
     pub(super) syncs: std::sync::atomic::AtomicU64,
+    pub(super) panics: std::sync::atomic::AtomicBool,
 }
 
 // === impl QueueFile ===
@@ -46,6 +47,7 @@ impl QueueFile {
 
     #[cfg(test)]
     fn check_writable(&self) -> io::Result<()> {
+        assert!(!self.faults.panics.load(std::sync::atomic::Ordering::SeqCst), "as redb does over damage");
         match self.faults.full.load(std::sync::atomic::Ordering::SeqCst) {
             true => Err(io::ErrorKind::StorageFull.into()),
             false => Ok(()),

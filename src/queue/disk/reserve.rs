@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Several times what the store writes to remove a thousand records.
-const BYTES: usize = 4 * 1024 * 1024;
+pub(super) const BYTES: usize = 4 * 1024 * 1024;
 
 /// The file, by its path.
 #[derive(Debug)]
@@ -25,12 +25,32 @@ impl Reserve {
 
     /// Takes the space, if it is not taken already.
     pub(super) fn take(&self) -> io::Result<()> {
-        if fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() == BYTES as u64) {
+        if self.is_taken() {
             return Ok(());
         }
+        self.write(1)
+    }
+
+    /// Takes the space, if it is not taken already and the disk has as much to spare besides. Else the next request
+    /// would find it full again at once.
+    pub(super) fn take_with_room(&self) -> io::Result<()> {
+        if self.is_taken() {
+            return Ok(());
+        }
+        self.write(2)?;
+        File::options().write(true).open(&self.path)?.set_len(BYTES as u64)
+    }
+
+    fn is_taken(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() == BYTES as u64)
+    }
+
+    fn write(&self, times: usize) -> io::Result<()> {
         let written = File::create(&self.path).and_then(|mut file| {
-            // Not zeros, which a file system might not store at all.
-            file.write_all(&[0xa5; BYTES])?;
+            for _ in 0..times {
+                // Not zeros, which a file system might not store at all.
+                file.write_all(&[0xa5; BYTES])?;
+            }
             file.sync_all()
         });
         if written.is_err() {

@@ -18,6 +18,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -187,6 +188,11 @@ impl Store {
     /// What the file takes on disk.
     pub(super) fn file_bytes(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
+    /// What the disk has really given for it: a file may be longer than that.
+    pub(super) fn allocated_bytes(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.blocks() * 512)
     }
 
     /// Gives free space back to the disk.

@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;
@@ -12,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::file::Faults;
 use super::*;
 use crate::config::{Storage, Sync};
+use crate::otlp::Signal;
 
 const PLENTY: u64 = 1 << 30;
 
@@ -117,6 +120,11 @@ impl Bench {
         let text = String::from_utf8(self.metrics.render()).unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Lets it go as far as it goes without waiting.
+    fn begin<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.runtime.block_on(async { future.now_or_never() })
     }
 
     fn wait_until(&self, condition: impl Fn(&DiskQueue) -> bool) {
@@ -291,6 +299,62 @@ fn a_full_disk_refuses_and_passes() {
     fails_and_recovers(|faults| &faults.full);
 }
 
+/// Makes one offer fail, and waits until the store was opened anew.
+fn fail_and_recover(bench: &Bench) {
+    bench.faults.full.store(true, Ordering::SeqCst);
+    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    bench.faults.full.store(false, Ordering::SeqCst);
+    bench.wait_until(|queue| queue.state().failure.is_none());
+}
+
+#[test]
+fn a_confirmed_record_survives_a_failure_before_its_sender_is_told() {
+    let mut bench = Bench::new();
+    let mut slow = Box::pin(bench.queue().offer(record("slow")));
+    assert!(bench.begin(slow.as_mut()).is_none());
+    // The writer takes one after the other: the first is on disk when the second is confirmed.
+    let quick = bench.live("quick");
+    fail_and_recover(&bench);
+    let Ok(Offered::Live(taken)) = bench.runtime.block_on(slow.as_mut()) else { panic!("it was confirmed") };
+    drop(slow);
+    bench.crash();
+    assert_eq!(bench.stored_bodies(), ["slow", "quick"]);
+    drop((taken, quick));
+}
+
+#[test]
+fn a_record_that_is_being_read_survives_a_failure() {
+    let mut bench = Bench::new();
+    drop(bench.live("a"));
+    bench.reopen();
+    let mut reading = Box::pin(bench.queue().next_stored());
+    {
+        let _slow_disk = bench.queue().shared.store.write().unwrap();
+        assert!(bench.begin(reading.as_mut()).is_none());
+    }
+    fail_and_recover(&bench);
+    let Stored { record: read, taken, .. } = bench.runtime.block_on(reading.as_mut());
+    assert_eq!(read.body, "a");
+    drop(reading);
+    bench.crash();
+    assert_eq!(bench.stored_bodies(), ["a"]);
+    drop(taken);
+}
+
+#[test]
+fn a_writer_that_dies_is_told_and_loses_nothing() {
+    let mut bench = Bench::new();
+    let taken = bench.live("kept");
+    bench.faults.panics.store(true, Ordering::SeqCst);
+    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    bench.wait_until(|queue| queue.state().failure.is_some());
+    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    bench.faults.panics.store(false, Ordering::SeqCst);
+    bench.crash();
+    assert_eq!(bench.stored_bodies(), ["kept"]);
+    drop(taken);
+}
+
 #[test]
 fn space_is_given_back_after_an_outage() {
     let bench = Bench::new();
@@ -388,8 +452,8 @@ fn a_file_of_a_newer_version_is_left_alone_and_the_start_refused() {
     assert!(!set_aside(&bench));
 }
 
-#[test]
-fn a_damaged_record_is_set_aside_counted_and_not_in_the_way() {
+/// A store with a damaged record and a good one behind it.
+fn with_damaged_record() -> Bench {
     let (bench, opened) = damage(|path| {
         let db = Database::open(path).unwrap();
         let transaction = db.begin_write().unwrap();
@@ -403,6 +467,25 @@ fn a_damaged_record_is_set_aside_counted_and_not_in_the_way() {
         transaction.commit().unwrap();
     });
     opened.unwrap();
+    bench
+}
+
+#[test]
+fn a_damaged_record_that_cannot_be_set_aside_stays_where_it_is() {
+    let mut bench = with_damaged_record();
+    let aside = bench.config.directory.join("record.damaged-0");
+    fs::create_dir(&aside).unwrap();
+    assert_eq!(bench.stored_bodies(), ["good"]);
+    bench.close();
+    fs::remove_dir(&aside).unwrap();
+    bench.open().unwrap();
+    assert_eq!(bench.stored_bodies(), ["good"]);
+    assert_eq!(fs::read(aside).unwrap(), b"not a record");
+}
+
+#[test]
+fn a_damaged_record_is_set_aside_counted_and_not_in_the_way() {
+    let bench = with_damaged_record();
     assert_eq!(bench.stored_bodies(), ["good"]);
     assert_eq!(bench.metric("spanrelay_queue_damaged_total{what=\"record\"}"), 1);
     assert_eq!(fs::read(bench.config.directory.join("record.damaged-0")).unwrap(), b"not a record");

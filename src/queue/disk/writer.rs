@@ -4,6 +4,8 @@
 //! Promises: a record is confirmed only by a commit that succeeded; after a failed one the store is opened anew before
 //! anything else is tried, since nobody knows what of it is on disk; while that fails, senders are told so at once.
 
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::Shared;
-use super::reserve::Reserve;
+use super::reserve::{self, Reserve};
 use super::store::{Commit, Store, StoreError, StoreFile};
 use crate::config::Sync;
 use crate::queue::RecordId;
@@ -94,8 +96,19 @@ impl Writer {
         Self { file, shared, commands, reserve, next_id, schedule, done: Vec::new() }
     }
 
-    /// Runs until it is told to close, or nobody is left who could.
-    pub(super) fn run(mut self) {
+    /// Runs until it is told to close, or nobody is left who could. Should it panic, as redb does over some kinds of
+    /// damage, senders and probes are told: what is kept stays for the next process.
+    pub(super) fn run_to_its_end(self) {
+        let shared = Arc::clone(&self.shared);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
+            shared.set_failure(Some("its writer has died, only a restart helps".into()));
+            // Its locks are poisoned: closing it would panic again.
+            std::mem::forget(shared.replace_store(None));
+            resume_unwind(panic);
+        }
+    }
+
+    fn run(mut self) {
         loop {
             let group = self.next_group();
             let closing = group.closing;
@@ -178,7 +191,7 @@ impl Writer {
                     Commit::Visible => self.schedule.sync.or(Some(Instant::now() + SYNC_INTERVAL)),
                 };
                 self.schedule.compact = Some(Instant::now() + IDLE);
-                group.confirm();
+                group.confirm(&self.shared);
             }
             Err(error) => {
                 let reason = self.fail(&error);
@@ -232,7 +245,27 @@ impl Writer {
         } else if !self.done.is_empty() {
             self.note_done()?;
         }
-        Ok(self.reserve.take()?)
+        let mut taken = self.take_reserve();
+        if taken.is_err() && self.is_empty() {
+            // It may be the store itself that fills the disk, with pages that are free.
+            self.shrink();
+            taken = self.take_reserve();
+        }
+        Ok(taken?)
+    }
+
+    fn take_reserve(&self) -> io::Result<()> {
+        match self.has_room_inside() {
+            true => self.reserve.take(),
+            false => self.reserve.take_with_room(),
+        }
+    }
+
+    /// Whether so much was delivered that there is room where it was. A record takes up to twice its size there.
+    fn has_room_inside(&self) -> bool {
+        let kept_bytes = self.shared.kept_bytes();
+        let store = self.shared.read_store();
+        store.as_ref().is_some_and(|store| store.allocated_bytes() / 2 >= kept_bytes + reserve::BYTES as u64)
     }
 
     fn note_done(&mut self) -> Result<(), StoreError> {
@@ -251,15 +284,23 @@ impl Writer {
         Ok(contents.ids.into_iter().flatten().filter(|id| !self.shared.knows(RecordId(*id))).collect())
     }
 
+    fn is_empty(&self) -> bool {
+        self.shared.kept_bytes() == 0 && self.done.is_empty()
+    }
+
+    /// Gives the disk back what an empty queue takes of it.
     fn compact(&mut self) {
-        if self.shared.kept_bytes() > 0 || !self.done.is_empty() {
-            return;
+        let large =
+            self.shared.read_store().as_ref().is_some_and(|store| store.file_bytes() > SMALL_FILE_BYTES);
+        if large && self.is_empty() {
+            self.shrink();
         }
+    }
+
+    fn shrink(&mut self) {
         // Compacting needs the store for itself: readers wait at the lock.
         let Some(mut store) = self.shared.replace_store(None) else { return };
-        if store.file_bytes() > SMALL_FILE_BYTES
-            && let Err(error) = store.compact()
-        {
+        if let Err(error) = store.compact() {
             warn!(reason = %StoreError::from(error), "the queue file could not be made smaller");
         }
         self.shared.replace_store(Some(store));
@@ -277,8 +318,10 @@ impl Schedule {
 // === impl Group ===
 
 impl Group {
-    fn confirm(self) {
+    fn confirm(self, shared: &Shared) {
         for ((id, _), reply) in self.records.into_iter().zip(self.replies) {
+            // First: whoever asked may be slow to take it over, and until then nobody else knows it.
+            shared.confirmed(RecordId(id));
             // Whoever asked may be gone; the record is in the store all the same, and the next start finds it.
             drop(reply.send(Ok(RecordId(id))));
         }

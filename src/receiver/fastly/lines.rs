@@ -4,9 +4,14 @@
 //! many lines; and a line may have a syslog prefix. All of it is one loop: find where the next object starts, read
 //! it, go on behind it. What cannot be read is rejected up to where the next object can start.
 
+pub(super) mod bounds;
+mod place;
+
 use bytes::Bytes;
 use memchr::memmem;
 
+use self::bounds::Bounds;
+use self::place::Place;
 use super::super::{Item, Passage, Reading, Rejected, Repair};
 use super::repair::{Mended, mend};
 use crate::otlp::json::{Cursor, Fault, FaultKind};
@@ -38,9 +43,9 @@ pub(super) fn read(body: &Bytes, settings: &Settings) -> Reading {
         // Once for all lines; only in a body with a fault somewhere does every line have to be asked.
         utf8: std::str::from_utf8(body).is_ok(),
         at: if body.starts_with(BOM) { BOM.len() } else { 0 },
-        counted: 0,
-        line: 1,
-        line_start: 0,
+        known_line_end: None,
+        bounds: Bounds::new(body.len(), settings.max_line_bytes),
+        place: Place::start(),
         in_array: false,
         continuations: 0,
         reading: Reading::default(),
@@ -56,10 +61,11 @@ struct Splitter<'a> {
     settings: &'a Settings,
     utf8: bool,
     at: usize,
-    /// Up to here newlines are counted in `line`.
-    counted: usize,
-    line: u32,
-    line_start: usize,
+    /// The end of the line that was looked at last, and from where: a body may be one line of a thousand objects.
+    known_line_end: Option<(usize, usize)>,
+    bounds: Bounds,
+    /// Of the line or object that is being read.
+    place: Place,
     /// Behind a `[` that no `]` has closed.
     in_array: bool,
     continuations: u32,
@@ -81,7 +87,6 @@ impl Splitter<'_> {
         match self.body.get(self.at) {
             None => return false,
             Some(b' ' | b'\t' | b'\r' | b'\n') => self.at += 1,
-            Some(b'{') => self.object(self.at),
             Some(b'[') if !self.in_array => {
                 self.in_array = true;
                 self.at += 1;
@@ -92,14 +97,21 @@ impl Splitter<'_> {
             }
             // Between the elements of an array, and behind the lines of those who forgot that theirs is none.
             Some(b',') => self.at += 1,
-            Some(_) => match syslog_prefix(&self.body[self.at..self.line_end(self.at)]) {
-                Some(length) => self.object(self.at + length),
-                None => {
-                    let start = self.at;
-                    let fault = Fault::shape(0, "not a JSON object");
-                    self.reject(start, start, &fault);
+            Some(first) => {
+                if let Some(reason) = self.bounds.exceeded() {
+                    self.reject_all_the_rest(reason);
+                    return false;
                 }
-            },
+                if *first == b'{' {
+                    self.object(self.at);
+                    return true;
+                }
+                let (start, end) = (self.at, self.line_end(self.at));
+                match syslog_prefix(&self.body[start..end]) {
+                    Some(length) => self.object(start + length),
+                    None => self.reject(start, start, &Fault::shape(0, "not a JSON object")),
+                }
+            }
         }
         true
     }
@@ -122,9 +134,11 @@ impl Splitter<'_> {
     }
 
     /// Reads the object at `start` from the bytes up to `limit`, mending it if need be.
-    fn take(&self, start: usize, limit: usize) -> Result<Taken, Fault> {
+    fn take(&mut self, start: usize, limit: usize) -> Result<Taken, Fault> {
         let text = self.body.slice(start..limit);
-        let fault = match read_line(&text) {
+        let read = read_line(&text);
+        self.bounds.went_over(read.as_ref().map_or_else(|fault| fault.at, |line| line.end));
+        let fault = match read {
             Ok(line) if self.utf8 || std::str::from_utf8(&text[..line.end]).is_ok() => {
                 let bytes = line.end;
                 return Ok(Taken { repairs: Vec::new(), bytes, line });
@@ -134,10 +148,12 @@ impl Splitter<'_> {
             Err(fault) if !fault.is_syntax() => return Err(fault),
             Err(fault) => fault,
         };
-        if self.settings.repair == Mending::Off {
+        if self.settings.repair == Mending::Off || !self.bounds.allow_mending() {
             return Err(fault);
         }
-        let Some(Mended { text, consumed, repairs }) = mend(&text) else { return Err(fault) };
+        let mended = mend(&text);
+        self.bounds.went_over(mended.as_ref().map_or_else(|gone_over| *gone_over, |mended| mended.consumed));
+        let Ok(Mended { text, consumed, repairs }) = mended else { return Err(fault) };
         match read_line(&Bytes::from(text)) {
             // With quotes guessed, everything else has to be as expected.
             Ok(line) if line.has_strangers && repairs.contains(&Repair::UnescapedQuote) => Err(fault),
@@ -162,23 +178,25 @@ impl Splitter<'_> {
     }
 
     fn accept(&mut self, start: usize, taken: Taken) {
-        self.count_lines(start);
+        self.place.advance(self.body, start);
         let Taken { line, mut repairs, bytes } = taken;
         repairs.extend(line.repairs.iter().copied());
         repairs.sort_unstable();
         repairs.dedup();
-        let number = self.line;
-        for dropped in &line.dropped {
-            let (line, column) = self.position(start, start + dropped.at.min(bytes));
-            self.reading.rejected.push(Rejected {
-                line,
-                column,
-                reason: dropped.reason.clone().into_owned(),
-                input: dropped.text.clone(),
-            });
+        let number = self.place.line();
+        let (spans, records) = (line.traces.as_ref(), line.logs.as_ref());
+        let spans = spans.map_or(0, |traces| traces.spans().len());
+        let records = records.map_or(0, |logs| logs.records().len());
+        self.bounds.noted(spans + records + line.dropped.len());
+        let lost = !line.dropped.is_empty();
+        let mut place = self.place;
+        for dropped in line.dropped {
+            // In the order of the text, which is gone over once for all of them.
+            place.advance(self.body, start + dropped.at.min(bytes));
+            self.note_rejected(place, dropped.reason.into_owned(), dropped.text);
         }
         let empty = line.traces.is_none() && line.logs.is_none() && line.metrics.is_none();
-        if line.dropped.is_empty() || !empty {
+        if !lost || !empty {
             self.reading.items.push(Item {
                 line: number,
                 traces: line.traces,
@@ -202,30 +220,44 @@ impl Splitter<'_> {
         }
     }
 
+    /// Rejects everything from here on as one piece. It is kept as such, and may be sent again by itself.
+    fn reject_all_the_rest(&mut self, reason: String) {
+        let start = self.at;
+        self.place.advance(self.body, start);
+        let input = self.body.slice(start..start + self.body[start..].trim_ascii_end().len());
+        let lines = input.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+        self.reading.unread_lines = lines.saturating_sub(1);
+        self.note_rejected(self.place, reason, input);
+        self.at = self.body.len();
+    }
+
+    fn note_rejected(&mut self, place: Place, reason: String, input: Bytes) {
+        self.reading.rejected.push(Rejected { line: place.line(), column: place.column(), reason, input });
+    }
+
     /// Rejects from `from` to where the next object can start. The fault is relative to `start`.
     fn reject(&mut self, from: usize, start: usize, fault: &Fault) {
-        self.count_lines(from);
+        self.place.advance(self.body, from);
+        self.bounds.noted(0);
         let resume = self.resume_after(start, fault);
-        let (line, column) = self.position(from, (start + fault.at).min(self.body.len()));
+        let mut place = self.place;
+        place.advance(self.body, (start + fault.at).min(self.body.len()));
         let rejected = self.body[from..resume].trim_ascii_end();
         let rejected = rejected.strip_suffix(b",").unwrap_or(rejected);
         let input = self.body.slice(from..from + rejected.len());
-        self.reading.rejected.push(Rejected {
-            line,
-            column,
-            reason: fault.reason.clone().into_owned(),
-            input,
-        });
+        self.note_rejected(place, fault.reason.clone().into_owned(), input);
         self.at = resume;
     }
 
     /// Where reading can go on behind something that starts at `start` and has a fault.
-    fn resume_after(&self, start: usize, fault: &Fault) -> usize {
+    fn resume_after(&mut self, start: usize, fault: &Fault) -> usize {
         let line_end = self.line_end(start);
         if fault.kind == FaultKind::Shape && self.body.get(start) == Some(&b'{') {
             // It is JSON, though not OTLP: it ends where it ends.
             let mut cursor = Cursor::new(&self.body[..line_end], start);
-            if cursor.skip_value().is_ok() {
+            let skipped = cursor.skip_value();
+            self.bounds.went_over(cursor.at - start);
+            if skipped.is_ok() {
                 return cursor.at;
             }
         }
@@ -233,28 +265,16 @@ impl Splitter<'_> {
         next_object_behind(&self.body[start..limit]).map_or(limit, |offset| start + offset)
     }
 
-    fn line_end(&self, from: usize) -> usize {
-        memchr::memchr(b'\n', &self.body[from..]).map_or(self.body.len(), |offset| from + offset)
-    }
-
-    /// Brings the line number up to `at`.
-    fn count_lines(&mut self, at: usize) {
-        for newline in memchr::memchr_iter(b'\n', &self.body[self.counted..at]) {
-            self.line += 1;
-            self.line_start = self.counted + newline + 1;
+    fn line_end(&mut self, from: usize) -> usize {
+        match self.known_line_end {
+            Some((asked, end)) if (asked..=end).contains(&from) => end,
+            _ => {
+                let end =
+                    memchr::memchr(b'\n', &self.body[from..]).map_or(self.body.len(), |offset| from + offset);
+                self.known_line_end = Some((from, end));
+                end
+            }
         }
-        self.counted = at;
-    }
-
-    /// Line and column of `at`, which is not before the counted line.
-    fn position(&self, from: usize, at: usize) -> (u32, u32) {
-        let mut line = self.line;
-        let mut line_start = self.line_start;
-        for newline in memchr::memchr_iter(b'\n', &self.body[from..at]) {
-            line += 1;
-            line_start = from + newline + 1;
-        }
-        (line, u32::try_from(at - line_start + 1).unwrap_or(u32::MAX))
     }
 }
 

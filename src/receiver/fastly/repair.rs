@@ -8,6 +8,9 @@ use super::super::Repair;
 use crate::otlp::decode_hex;
 use crate::otlp::json::MAX_DEPTH;
 
+/// What memory is asked for before anything was read: the object may be the first of very many in its line.
+const USUAL_BYTES: usize = 8 * 1024;
+
 /// A mended line.
 #[derive(Debug)]
 pub(super) struct Mended {
@@ -18,17 +21,19 @@ pub(super) struct Mended {
     pub(super) repairs: Vec<Repair>,
 }
 
-/// Mends the object at the start of `input`; nothing when its meaning is in doubt.
-pub(super) fn mend(input: &[u8]) -> Option<Mended> {
+/// Mends the object at the start of `input`. When its meaning is in doubt: how much of the input that took to see.
+pub(super) fn mend(input: &[u8]) -> Result<Mended, usize> {
     let mut mender = Mender {
         input,
         at: 0,
-        out: Vec::with_capacity(input.len() + 16),
+        out: Vec::with_capacity(input.len().min(USUAL_BYTES) + 16),
         open: Vec::new(),
         repairs: Vec::new(),
     };
-    mender.run()?;
-    Some(Mended { text: mender.out, consumed: mender.at, repairs: mender.repairs })
+    match mender.run() {
+        Some(()) => Ok(Mended { text: mender.out, consumed: mender.at, repairs: mender.repairs }),
+        None => Err(mender.at),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::config::{AuthConfig, Secret};
+use crate::otlp::MAX_ITEMS;
 use crate::otlp::protobuf::encode;
 
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -214,6 +215,15 @@ fn what_is_no_request_is_rejected_as_a_whole() {
 }
 
 #[test]
+fn so_many_spans_and_log_records_are_taken_in_one_request_and_no_more() {
+    let records = |count: usize| logs(&vec!["{}"; count].join(","));
+    let reading = receive(Signal::Logs, &records(MAX_ITEMS)).reading;
+    assert_eq!(reading.items[0].logs.as_ref().unwrap().record_count() as usize, MAX_ITEMS);
+    let beyond = receive(Signal::Logs, &records(MAX_ITEMS + 1));
+    assert_eq!(only_reason(&beyond), "more than 1000000 spans and log records");
+}
+
+#[test]
 fn protobuf_that_grows_beyond_all_measure_is_rejected() {
     let narrow = Otlp::new(&OtlpConfig::default(), Signal::Traces, 10);
     let received = narrow.receive(&two_spans().encode_to_vec().into(), Encoding::Protobuf);
@@ -223,7 +233,8 @@ fn protobuf_that_grows_beyond_all_measure_is_rejected() {
 #[test]
 fn a_sender_needs_one_of_the_configured_tokens_where_there_are_any() {
     let auth = AuthConfig { header: AUTHORIZATION, values: vec![Secret::new("one"), Secret::new("two")] };
-    let guarded = Otlp::new(&OtlpConfig { auth: Some(auth) }, Signal::Logs, MAX_BODY_BYTES);
+    let guarded =
+        Otlp::new(&OtlpConfig { auth: Some(auth), ..OtlpConfig::default() }, Signal::Logs, MAX_BODY_BYTES);
     let with = |value: &'static str| HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]);
     assert_eq!((guarded.path(), guarded.id()), ("/v1/logs", "otlp"));
     assert!(guarded.admit(&with("two")).is_ok());

@@ -44,7 +44,8 @@ impl Bench {
         let metrics = Metrics::new();
         let receivers = Signal::ALL.map(|signal| Instance {
             kind: Kind::Otlp(signal),
-            receiver: Box::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
+            receiver: Arc::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
+            rate_limit: None,
         });
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
         let queue = Queue::Memory(MemoryQueue::new(queue_bytes, metrics.clone()));
@@ -143,4 +144,12 @@ async fn a_large_request_is_read_beside_the_others() {
     let protobuf = encode(Signal::Traces, json.as_bytes()).unwrap();
     assert_eq!(bench.post(Signal::Traces, Encoding::Protobuf, protobuf).await, Answer::Accepted);
     assert_eq!(bench.leaving()[0].json, json);
+}
+
+#[tokio::test]
+async fn a_relay_whose_processor_has_ended_is_not_ready() {
+    let mut bench = Bench::new(1000);
+    assert_eq!(bench.relay.ready(), Ok(()));
+    bench.work.close();
+    assert!(bench.relay.ready().unwrap_err().contains("restart"));
 }

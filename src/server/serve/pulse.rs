@@ -1,6 +1,6 @@
 //! The pulse of a connection: is it busy, is a request head on its way, or is it silent, and since when?
 //!
-//! In: bytes read ([`Watched`]), requests begun and done ([`Busy`]). Out: a [`Silence`] when it lasted too long.
+//! In: bytes read, behind TLS where there is any ([`Watched`]), requests begun and done ([`Busy`]). Out: a [`Silence`] when it lasted too long.
 //!
 //! States of a connection:
 //! - *fresh*: nothing was asked yet. Ends after `header_timeout`, for HTTP/1 and h2 alike.
@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 /// Longer than the 60 s after which the usual load balancers close theirs: the side that sends should be the one
@@ -37,10 +36,10 @@ pub(crate) struct Busy {
     pulse: Arc<Pulse>,
 }
 
-/// A socket that tells the pulse when it read something.
+/// A stream that tells the pulse when it read something.
 #[derive(Debug)]
-pub(super) struct Watched {
-    stream: TcpStream,
+pub(super) struct Watched<S> {
+    stream: S,
     pulse: Arc<Pulse>,
 }
 
@@ -160,13 +159,13 @@ impl Silence {
 
 // === impl Watched ===
 
-impl Watched {
-    pub(super) fn new(stream: TcpStream, pulse: Arc<Pulse>) -> Self {
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, pulse: Arc<Pulse>) -> Self {
         Self { stream, pulse }
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -182,7 +181,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }

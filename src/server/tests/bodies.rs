@@ -6,6 +6,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
 use super::*;
+use crate::server::routes::WEBHOOK_MAX_BYTES;
 
 fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -89,6 +90,28 @@ async fn a_declared_length_over_the_limit_is_a_413_without_reading() {
     let head = format!("POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n\r\n", MIB + 1);
     let seen = house.ask(head).await;
     assert_eq!((seen.status, seen.reason().as_str()), (413, "the body is larger than 1048576 bytes"));
+}
+
+#[tokio::test]
+async fn a_webhook_has_a_limit_of_its_own() {
+    let house =
+        House::open(Fake::default(), ServerConfig { max_request_body_size: 1 << 30, ..config() }).await;
+    let head = |path: &str, bytes: u64| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: relay\r\nexpect: 100-continue\r\ncontent-length: {bytes}\r\n\r\n"
+        )
+    };
+    for (path, bytes, status) in [
+        ("/circleci", WEBHOOK_MAX_BYTES, 100),
+        ("/circleci", WEBHOOK_MAX_BYTES + 1, 413),
+        ("/fastly", WEBHOOK_MAX_BYTES + 1, 100),
+    ] {
+        let mut client = house.client().await;
+        client.write(head(path, bytes)).await;
+        assert_eq!(client.read_head().await.status, status, "{path} {bytes}");
+    }
+    let small = House::open(Fake::default(), ServerConfig { max_request_body_size: 10, ..config() }).await;
+    assert_eq!(small.ask(post("/circleci", "eleven bytes")).await.status, 413);
 }
 
 #[tokio::test]

@@ -152,6 +152,27 @@ async fn a_sender_without_the_right_header_is_turned_away_before_its_body_is_rea
 }
 
 #[tokio::test]
+async fn requests_beyond_the_rate_limit_are_told_when_to_come_again_before_their_bodies_are_read() {
+    let fake = Fake { asks_authorization: true, tokens: AtomicUsize::new(1), ..Fake::default() };
+    let house = House::open(fake, config()).await;
+    // Turned away by its headers: this one takes nothing from the others.
+    assert_eq!(house.ask(post("/fastly", "{}")).await.status, 401);
+    let authorized = post_with("/fastly", "authorization: yes\r\n", b"{}");
+    assert_eq!(house.ask(&authorized).await.status, 204);
+    let mut client = house.client().await;
+    client
+        .write("POST /fastly HTTP/1.1\r\nhost: relay\r\nauthorization: yes\r\ncontent-length: 10\r\n\r\n")
+        .await;
+    let seen = client.read().await;
+    assert_eq!((seen.status, seen.header("retry-after")), (429, Some("7")));
+    assert_eq!(seen.reason(), "more requests than this receiver takes, come again in 7 s");
+    // What is asked without a body is never limited.
+    for path in [CHALLENGE, "/", "/traceparent/w/abc"] {
+        assert_eq!(house.ask(get(path)).await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_verify_is_turned_away_before_it_is_decoded() {
     let house = House::open(Fake::default(), config()).await;
     let seen = house.ask(post_with("/circleci", "content-encoding: gzip\r\n", b"forged")).await;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::Notify;
 
-use super::{Ask, Reply, in_time};
+use super::{Ask, Reply, Samples, in_time};
 
 /// What a program left when it had ended.
 #[derive(Debug)]
@@ -26,7 +26,8 @@ pub(crate) struct Child {
     process: tokio::process::Child,
     log: Arc<Log>,
     pub(crate) address: SocketAddr,
-    _configuration: NamedTempFile,
+    pub(crate) telemetry: SocketAddr,
+    configuration: NamedTempFile,
     _directory: TempDir,
 }
 
@@ -36,9 +37,11 @@ struct Log {
     grew: Notify,
 }
 
-/// The program with these arguments and nothing in its environment.
+/// The program with these arguments and nothing in its environment: the one that was built with the tests, or another
+/// that `SPANRELAY_BINARY` names.
 pub(crate) fn spanrelay(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spanrelay"));
+    let built = || env!("CARGO_BIN_EXE_spanrelay").into();
+    let mut command = Command::new(std::env::var_os("SPANRELAY_BINARY").unwrap_or_else(built));
     command.args(arguments).env_clear().kill_on_drop(true).stdin(Stdio::null());
     command
 }
@@ -75,7 +78,8 @@ impl Ended {
 // === impl Child ===
 
 impl Child {
-    /// Starts the relay with this configuration and waits until it is ready.
+    /// Starts the relay with this configuration, in a directory of its own if the arguments name none, and waits until
+    /// it is ready.
     pub(crate) async fn start(configuration: &str, arguments: &[&str]) -> Self {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(configuration.as_bytes()).unwrap();
@@ -87,8 +91,9 @@ impl Child {
         let log = Arc::new(Log::default());
         tokio::spawn(read(process.stderr.take().unwrap(), Arc::clone(&log)));
         let started = log.line("started").await;
-        let address = started["server.address"].as_str().unwrap().parse().unwrap();
-        Self { process, log, address, _configuration: file, _directory: directory }
+        let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
+        let (address, telemetry) = (address("server.address"), address("telemetry.address"));
+        Self { process, log, address, telemetry, configuration: file, _directory: directory }
     }
 
     pub(crate) async fn ask(&self, ask: Ask) -> Reply {
@@ -103,6 +108,24 @@ impl Child {
     /// Everything that it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lines.lock().unwrap().join("\n")
+    }
+
+    /// Writes another configuration over the one that it was started with.
+    pub(crate) fn configure(&self, configuration: &str) {
+        std::fs::write(self.configuration.path(), configuration).unwrap();
+    }
+
+    pub(crate) async fn telemetry(&self, path: &str) -> Reply {
+        Ask::get(path).to(self.telemetry).await
+    }
+
+    pub(crate) async fn metrics(&self) -> Samples {
+        Samples::parse(&self.telemetry("/metrics").await.text())
+    }
+
+    /// `kill -9`: nothing of it runs any more.
+    pub(crate) async fn kill(mut self) {
+        in_time("the process is gone", self.process.kill()).await.unwrap();
     }
 
     /// Sends it a signal, as `kill` does.

@@ -65,6 +65,10 @@ impl Ask {
         self
     }
 
+    pub(super) fn into_request(self) -> Request<Full<Bytes>> {
+        self.0
+    }
+
     pub(crate) async fn to(self, address: SocketAddr) -> Reply {
         in_time("an answer", self.exchange(address)).await
     }

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// Signals, with the Collector's words for their items.
+const SIGNALS: [(&str, &str); 3] =
+    [("traces", "spans"), ("logs", "log_records"), ("metrics", "metric_points")];
+
 /// Every sample of one exposition.
 #[derive(Debug, Clone)]
 pub(crate) struct Samples(Vec<Sample>);
@@ -31,6 +35,25 @@ impl Samples {
                     .all(|(key, value)| sample.labels.get(*key).is_some_and(|given| given == value))
         };
         self.0.iter().filter(wanted).map(|sample| sample.value).sum()
+    }
+
+    /// Whether nothing is queued, held or under way.
+    pub(crate) fn are_at_rest(&self) -> bool {
+        self.sum("otelcol_exporter_queue_size", &[]) == 0.0 && self.sum("spanrelay_held_spans", &[]) == 0.0
+    }
+
+    /// At rest every item that this process took, or found in its queue, has met exactly one fate.
+    pub(crate) fn assert_conserved(&self) {
+        for (signal, items) in SIGNALS {
+            let accepted = self.sum(&format!("otelcol_receiver_accepted_{items}"), &[]);
+            let recovered = self.sum("spanrelay_recovered_items_total", &[("signal", signal)]);
+            let settled = self.sum("spanrelay_settled_items_total", &[("signal", signal)]);
+            assert_eq!(
+                accepted + recovered,
+                settled,
+                "{signal}: {accepted} accepted, {recovered} recovered\n{self}"
+            );
+        }
     }
 
     /// Whether there is any series of this name.

@@ -13,6 +13,7 @@ fn verifier(secrets: &[&str], unsigned: Unsigned) -> Verifier {
         secrets: secrets.iter().map(|&secret| Secret::new(secret)).collect(),
         allow_unsigned: unsigned == Unsigned::Accepted,
         service_name: "circleci".to_owned(),
+        rate_limit: None,
     })
 }
 

@@ -1,0 +1,200 @@
+//! The start-up summary in the log: what is on, where, and what is insecure about it.
+//!
+//! In: the configuration and the addresses that were bound. Out: an `info` for each part that is on, a `warn` with the
+//! key for each risk, and `started` as the last line. Promises: no secret, and of an address downstream the host only.
+
+use std::net::SocketAddr;
+
+use http::Uri;
+use http::uri::Scheme;
+use tracing::{info, warn};
+
+use crate::config::{Config, OtlpConfig, Storage, Sync};
+use crate::otlp::Signal;
+
+/// Where the relay really listens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addresses {
+    pub(super) server: SocketAddr,
+    pub(super) telemetry: SocketAddr,
+}
+
+/// Something that an operator should have meant to do.
+#[derive(Debug, PartialEq, Eq)]
+struct Risk {
+    key: String,
+    what: &'static str,
+}
+
+/// Writes the summary.
+pub(super) fn announce(config: &Config, addresses: Addresses) {
+    let Config { server, receivers, span_events, queue, exporter, .. } = config;
+    for fastly in &receivers.fastly {
+        let (service_ids, token) = (fastly.service_ids.len(), fastly.auth.is_some());
+        info!(receiver = fastly.id, path = fastly.path, token, service_ids, "receiver is on");
+    }
+    for circleci in &receivers.circleci {
+        let secrets = circleci.secrets.len();
+        info!(receiver = circleci.id, path = circleci.path, secrets, "receiver is on");
+    }
+    if let Some(otlp) = &receivers.otlp {
+        info!(receiver = OtlpConfig::ID, path = "/v1/*", token = otlp.auth.is_some(), "receiver is on");
+    }
+    info!(wait = ?span_events.wait, "span_events is on");
+    match queue.storage {
+        Storage::Disk => {
+            let directory = queue.directory.display();
+            info!(storage = "disk", %directory, max_size_bytes = queue.max_size, "queue is on");
+        }
+        Storage::Memory => info!(storage = "memory", max_size_bytes = queue.max_size, "queue is on"),
+    }
+    for signal in Signal::ALL {
+        let downstream = host_of(exporter.of(signal).endpoint);
+        info!(signal = signal.as_str(), downstream, "exporter is on");
+    }
+    for Risk { key, what } in risks(config, addresses) {
+        warn!(key, "{what}");
+    }
+    let Addresses { server: address, telemetry } = addresses;
+    let downstream = exporter.traces_endpoint.authority().map_or("", |authority| host_and_port(authority));
+    let (tls, version) = (server.tls.is_some(), env!("CARGO_PKG_VERSION"));
+    info!(server.address = %address, tls, telemetry.address = %telemetry, downstream, version, "started");
+}
+
+/// Without its path, its user and its password: they may be secrets.
+pub(super) fn host_of(endpoint: &Uri) -> String {
+    let host = endpoint.authority().map_or("", host_and_port);
+    format!("{}://{host}", endpoint.scheme_str().unwrap_or("http"))
+}
+
+fn host_and_port(authority: &http::uri::Authority) -> &str {
+    let whole = authority.as_str();
+    whole.rsplit_once('@').map_or(whole, |(_, host)| host)
+}
+
+fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
+    let mut risks = Vec::new();
+    let mut risk = |key: &str, what: &'static str| risks.push(Risk { key: key.to_owned(), what });
+    let Config { server, receivers, queue, exporter, telemetry, .. } = config;
+    let is_public = !addresses.server.ip().is_loopback();
+    let asks_for_certificates = server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+    let takes_anyone = is_public && !asks_for_certificates;
+    for fastly in receivers.fastly.iter().filter(|fastly| takes_anyone && fastly.auth.is_none()) {
+        risk(
+            &format!("receivers.{}.auth", fastly.id),
+            "anyone who reaches this port can send lines: auth is not set",
+        );
+    }
+    for circleci in receivers.circleci.iter().filter(|circleci| circleci.allow_unsigned) {
+        risk(
+            &format!("receivers.{}.allow_unsigned", circleci.id),
+            "unsigned webhooks are taken: allow_unsigned is true",
+        );
+    }
+    if takes_anyone && receivers.otlp.as_ref().is_some_and(|otlp| otlp.auth.is_none()) {
+        risk("receivers.otlp.auth", "anyone who reaches this port can send telemetry: auth is not set");
+    }
+    if is_public && server.tls.is_none() {
+        risk(
+            "server.tls",
+            "requests come in unencrypted, tokens too, unless a proxy in front of this port has TLS",
+        );
+    }
+    if !addresses.telemetry.ip().is_loopback() {
+        risk(
+            "telemetry.endpoint",
+            match telemetry.inspect.show_values {
+                true => "anyone who reaches this port sees at /inspect what arrives, with all values",
+                false => {
+                    "anyone who reaches this port sees health, metrics, and at /inspect what arrives, without values"
+                }
+            },
+        );
+    }
+    match (queue.storage, queue.sync) {
+        (Storage::Memory, _) => {
+            risk("queue.storage", "what is queued does not survive this process: queue.storage is memory");
+        }
+        (Storage::Disk, Sync::Always) => {}
+        (Storage::Disk, Sync::Interval | Sync::Never) => {
+            risk("queue.sync", "a power loss can lose what was accepted: queue.sync is not always");
+        }
+    }
+    let in_the_clear = Signal::ALL.into_iter().map(|signal| exporter.of(signal)).any(|export| {
+        let carries_secrets = !export.headers.is_empty() || export.endpoint.authority().is_some_and(has_user);
+        export.endpoint.scheme() == Some(&Scheme::HTTP) && carries_secrets && !is_local(export.endpoint)
+    });
+    if in_the_clear {
+        risk(
+            "exporters.otlp_http.endpoint",
+            "headers or a password leave unencrypted: the address begins with http",
+        );
+    }
+    risks
+}
+
+fn has_user(authority: &http::uri::Authority) -> bool {
+    authority.as_str().contains('@')
+}
+
+fn is_local(endpoint: &Uri) -> bool {
+    let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+
+    fn keys(yaml: &str, server: &str, telemetry: &str) -> Vec<String> {
+        let config = Config::from_yaml(yaml, &Environment::empty()).unwrap();
+        let addresses = Addresses { server: server.parse().unwrap(), telemetry: telemetry.parse().unwrap() };
+        risks(&config, addresses).into_iter().map(|risk| risk.key).collect()
+    }
+
+    const LOCAL: &str = "127.0.0.1:1";
+    const PUBLIC: &str = "0.0.0.0:1";
+
+    #[test]
+    fn a_relay_on_loopback_with_a_disk_has_nothing_to_warn_of() {
+        let yaml = "receivers: { fastly: , otlp: }\nqueue: { storage: disk }\n";
+        assert_eq!(keys(yaml, LOCAL, LOCAL), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_public_port_without_tokens_and_encryption_is_named() {
+        let yaml = "receivers: { fastly/www: , circleci: { allow_unsigned: true }, otlp: }\nqueue: { storage: memory }\n";
+        assert_eq!(
+            keys(yaml, PUBLIC, PUBLIC),
+            [
+                "receivers.fastly/www.auth",
+                "receivers.circleci.allow_unsigned",
+                "receivers.otlp.auth",
+                "server.tls",
+                "telemetry.endpoint",
+                "queue.storage"
+            ]
+        );
+    }
+
+    #[test]
+    fn secrets_that_leave_unencrypted_are_named_unless_they_stay_on_the_machine() {
+        let with = |endpoint: &str| {
+            let yaml = format!(
+                "receivers: {{ fastly: }}\nqueue: {{ storage: disk, sync: never }}\n\
+                 exporters: {{ otlp_http: {{ endpoint: \"{endpoint}\", headers: {{ x-key: a }} }} }}\n"
+            );
+            keys(&yaml, LOCAL, LOCAL)
+        };
+        assert_eq!(with("http://collector.example:4318"), ["queue.sync", "exporters.otlp_http.endpoint"]);
+        assert_eq!(with("https://collector.example:4318"), ["queue.sync"]);
+        assert_eq!(with("http://[::1]:4318"), ["queue.sync"]);
+    }
+
+    #[test]
+    fn of_an_address_downstream_only_the_host_is_told() {
+        let endpoint = "https://user:secret@vendor.example:4318/v1/traces?key=secret".parse().unwrap();
+        assert_eq!(host_of(&endpoint), "https://vendor.example:4318");
+    }
+}

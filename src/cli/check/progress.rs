@@ -1,0 +1,122 @@
+//! How far a long input has come, for people who wait.
+//!
+//! Out: one line on standard error that replaces itself, and is gone before anything else is written there.
+//! Promises: nothing is written unless standard error is a terminal, nor for input that is short.
+
+use std::io::{self, IsTerminal, Read, Stderr, Write};
+
+/// Input below this is done before anybody could read a word about it; and so often is it told how far reading is.
+const STEP_BYTES: u64 = 8 << 20;
+
+/// Back to the start of the line, and nothing left in it.
+const CLEAR: &str = "\r\x1b[K";
+
+/// Tells how far it is.
+pub(super) struct Progress<W: Write> {
+    /// None where nobody would read it.
+    out: Option<W>,
+    is_shown: bool,
+}
+
+/// A reader that tells how much came out of it.
+pub(super) struct Told<'a, R, W: Write> {
+    reader: R,
+    progress: &'a mut Progress<W>,
+    bytes: u64,
+}
+
+// === impl Progress ===
+
+impl Progress<Stderr> {
+    pub(super) fn on_stderr() -> Self {
+        let stderr = io::stderr();
+        Self { out: stderr.is_terminal().then_some(stderr), is_shown: false }
+    }
+}
+
+impl<W: Write> Progress<W> {
+    pub(super) fn reading<R: Read>(&mut self, reader: R) -> Told<'_, R, W> {
+        Told { reader, progress: self, bytes: 0 }
+    }
+
+    /// What is being done now, with so much input.
+    pub(super) fn doing(&mut self, what: &str, input_bytes: usize) {
+        if input_bytes as u64 >= STEP_BYTES {
+            self.show(&format!("{what} {} MiB", input_bytes >> 20));
+        }
+    }
+
+    /// Makes room for what comes next on the terminal.
+    pub(super) fn done(&mut self) {
+        if self.is_shown {
+            self.is_shown = false;
+            self.write(CLEAR);
+        }
+    }
+
+    fn show(&mut self, text: &str) {
+        self.is_shown = self.out.is_some();
+        self.write(&format!("{CLEAR}{text}"));
+    }
+
+    /// Whoever closed standard error does not need it.
+    fn write(&mut self, text: &str) {
+        if let Some(out) = &mut self.out {
+            out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+        }
+    }
+}
+
+impl<W: Write> Drop for Progress<W> {
+    fn drop(&mut self) {
+        self.done();
+    }
+}
+
+// === impl Told ===
+
+impl<R: Read, W: Write> Read for Told<'_, R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        let before = self.bytes / STEP_BYTES;
+        self.bytes += read as u64;
+        if self.bytes / STEP_BYTES > before {
+            self.progress.show(&format!("reading {} MiB", self.bytes >> 20));
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(bytes: u64) -> String {
+        let mut out = Vec::new();
+        let mut progress = Progress { out: Some(&mut out), is_shown: false };
+        io::copy(&mut progress.reading(io::repeat(b'x').take(bytes)), &mut io::sink()).unwrap();
+        progress.doing("checking", usize::try_from(bytes).unwrap());
+        progress.done();
+        drop(progress);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn short_input_is_passed_over_in_silence() {
+        assert_eq!(told(STEP_BYTES - 1), "");
+    }
+
+    #[test]
+    fn long_input_is_told_of_step_by_step_and_leaves_a_clean_line() {
+        let told = told(2 * STEP_BYTES);
+        let lines: Vec<&str> = told.split(CLEAR).collect();
+        assert_eq!(lines, ["", "reading 8 MiB", "reading 16 MiB", "checking 16 MiB", ""]);
+    }
+
+    #[test]
+    fn nothing_is_written_where_nobody_reads() {
+        let mut progress = Progress::<Vec<u8>> { out: None, is_shown: false };
+        progress.doing("checking", usize::MAX);
+        assert!(!progress.is_shown);
+    }
+}

@@ -1,0 +1,165 @@
+//! What of a configuration can change while the relay runs.
+//!
+//! In: the configuration in use and one that was read anew. Out: the one to use from now on, and the keys whose change
+//! needs a restart. Promises: receivers keep their number, ids and paths, so that a request in progress finds the
+//! receiver that it came for.
+
+use super::{Config, ReceiversConfig};
+
+/// The outcome of a reload.
+#[derive(Debug)]
+pub(crate) struct Reloaded {
+    pub(crate) config: Config,
+    /// Keys that were changed and stay as they were.
+    pub(crate) needs_restart: Vec<String>,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// This configuration with the receivers' secrets, tokens, service ids and other settings of `new`.
+    pub(crate) fn reloaded(&self, new: &Self) -> Reloaded {
+        let mut config = self.clone();
+        if self.receivers.doors() == new.receivers.doors() {
+            let old = std::mem::replace(&mut config.receivers, new.receivers.clone());
+            config.receivers.keep_limits_of(&old);
+        }
+        let needs_restart = changed_keys(&config, new);
+        Reloaded { config, needs_restart }
+    }
+}
+
+// === impl ReceiversConfig ===
+
+impl ReceiversConfig {
+    /// Every receiver, and where it is reached.
+    fn doors(&self) -> Vec<(&str, &str)> {
+        let fastly = self.fastly.iter().map(|fastly| (fastly.id.as_str(), fastly.path.as_str()));
+        let circleci = self.circleci.iter().map(|circleci| (circleci.id.as_str(), circleci.path.as_str()));
+        fastly.chain(circleci).chain(self.otlp.iter().map(|_| ("otlp", ""))).collect()
+    }
+
+    /// Limits count what has come so far; new ones would begin anew.
+    fn keep_limits_of(&mut self, old: &Self) {
+        for (new, old) in self.fastly.iter_mut().zip(&old.fastly) {
+            new.rate_limit = old.rate_limit;
+        }
+        for (new, old) in self.circleci.iter_mut().zip(&old.circleci) {
+            new.rate_limit = old.rate_limit;
+        }
+        if let (Some(new), Some(old)) = (&mut self.otlp, &old.otlp) {
+            new.rate_limit = old.rate_limit;
+        }
+    }
+}
+
+/// The keys in which two configurations differ, dotted from the root.
+fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
+    if one == other {
+        return Vec::new();
+    }
+    let (before, after) = (lines_with_keys(&one.to_yaml()), lines_with_keys(&other.to_yaml()));
+    let differs = |line: &&(String, String), others: &[(String, String)]| !others.contains(line);
+    let mut keys: Vec<String> = before
+        .iter()
+        .filter(|line| differs(line, &after))
+        .chain(after.iter().filter(|line| differs(line, &before)))
+        .map(|(key, _)| key.clone())
+        .collect();
+    // Their values are not printed.
+    let headers = |config: &Config| (config.exporter.headers.clone(), config.exporter.signal_headers.clone());
+    if headers(one) != headers(other) {
+        keys.push("exporters.otlp_http.headers".to_owned());
+    }
+    keys.sort();
+    keys.dedup();
+    // A section that is new says all about what is in it.
+    let sections = keys.clone();
+    keys.retain(|key| {
+        !sections
+            .iter()
+            .any(|section| key.strip_prefix(section.as_str()).is_some_and(|rest| rest.starts_with('.')))
+    });
+    keys
+}
+
+/// Every line of a printed configuration, with its key dotted from the root.
+fn lines_with_keys(yaml: &str) -> Vec<(String, String)> {
+    let mut path: Vec<&str> = Vec::new();
+    let mut lines = Vec::new();
+    for line in yaml.lines() {
+        let text = line.trim_start();
+        let depth = (line.len() - text.len()) / 2;
+        let Some((key, value)) = text.split_once(':') else { continue };
+        path.truncate(depth);
+        path.push(key.trim_matches('"'));
+        lines.push((path.join("."), value.to_owned()));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+
+    fn config(yaml: &str) -> Config {
+        Config::from_yaml(yaml, &Environment::empty()).unwrap()
+    }
+
+    const OLD: &str = "
+receivers:
+  fastly: { service_ids: [old], auth: { header: authorization, values: [old] } }
+  circleci: { secrets: [old] }
+";
+
+    #[test]
+    fn secrets_tokens_and_service_ids_change_without_a_restart() {
+        let new = config(&OLD.replace("old", "new"));
+        let Reloaded { config, needs_restart } = config(OLD).reloaded(&new);
+        assert_eq!(config, new);
+        assert!(needs_restart.is_empty(), "{needs_restart:?}");
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_and_stays() {
+        let old = config(OLD);
+        let changed = format!(
+            "{}exporters: {{ otlp_http: {{ timeout: 3s, headers: {{ x-key: secret }} }} }}\nqueue: {{ max_size: 2GiB }}\n",
+            OLD.replace("secrets: [old]", "secrets: [new]")
+        );
+        let Reloaded { config, needs_restart } = old.reloaded(&self::config(&changed));
+        assert_eq!(
+            needs_restart,
+            ["exporters.otlp_http.headers", "exporters.otlp_http.timeout", "queue.max_size"]
+        );
+        assert_eq!(config.exporter, old.exporter);
+        assert_eq!(config.queue, old.queue);
+        assert_ne!(config.receivers, old.receivers, "the rest is reloaded all the same");
+    }
+
+    #[test]
+    fn receivers_do_not_come_go_or_move_and_their_limits_stay() {
+        let old = config(OLD);
+        for (changed, key) in [
+            (
+                OLD.replace("service_ids: [old]", "path: /elsewhere, service_ids: [old]"),
+                "receivers.fastly.path",
+            ),
+            (format!("{OLD}  otlp: {{}}\n"), "receivers.otlp"),
+            (OLD.replace("  circleci:", "  circleci/app:"), "receivers.circleci"),
+        ] {
+            let Reloaded { config, needs_restart } = old.reloaded(&self::config(&changed));
+            assert_eq!(config, old);
+            assert!(needs_restart.iter().any(|named| named == key), "{needs_restart:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_header_is_named_although_its_value_is_not_printed() {
+        let with = |value: &str| {
+            config(&format!("{OLD}exporters: {{ otlp_http: {{ headers: {{ x-key: {value} }} }} }}\n"))
+        };
+        assert_eq!(with("a").reloaded(&with("b")).needs_restart, ["exporters.otlp_http.headers"]);
+    }
+}

@@ -1,0 +1,283 @@
+//! What the front door, the feeder and the writer share: the books of the queue.
+//!
+//! In: records that were written, read and settled. Out: whether there is room, what is to be read next, and the
+//! [`Ledger`] that receipts report to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::Notify;
+use tracing::{error, warn};
+
+use super::backlog::Backlog;
+use super::store::{Store, StoreError};
+use super::writer::Command;
+use super::{Origin, Stored, record};
+use crate::otlp::Signal;
+use crate::queue::drain_rate::DrainRate;
+use crate::queue::{Ledger, OfferError, Offered, RecordId, Settled, Taken};
+use crate::telemetry::Metrics;
+
+/// What the front door, the feeder and the writer share.
+pub(super) struct Shared {
+    pub(super) directory: PathBuf,
+    pub(super) capacity_bytes: u64,
+    /// Of bodies in memory.
+    pub(super) memory_bytes: u64,
+    pub(super) metrics: Metrics,
+    /// Of this process; smaller ids were written by earlier ones.
+    pub(super) first_id: u64,
+    pub(super) state: Mutex<State>,
+    /// There is room in memory, or something to read.
+    pub(super) changed: Notify,
+    /// Needs no bound: every put is a request that waits for its reply, every other one a record that is kept.
+    pub(super) commands: Sender<Command>,
+    /// `None` while it is opened anew or compacted.
+    pub(super) store: RwLock<Option<Store>>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// Stored and promised: an offer counts from before it is written.
+    pub(super) kept_bytes: u64,
+    pub(super) live: BTreeMap<RecordId, Live>,
+    pub(super) live_bytes: u64,
+    pub(super) backlog: Backlog,
+    /// Left for the next start.
+    pub(super) parked: BTreeSet<RecordId>,
+    /// Neither live nor in the backlog for the moment: confirmed by the writer and not yet seen by who offered it, or
+    /// being read.
+    pub(super) in_transit: BTreeSet<RecordId>,
+    pub(super) drain_rate: DrainRate,
+    pub(super) failure: Option<Arc<str>>,
+    /// A record found no room, and nothing has left since.
+    pub(super) full: bool,
+}
+
+/// A record that is on its way in memory.
+pub(super) struct Live {
+    pub(super) stored_bytes: u64,
+    pub(super) memory_bytes: u64,
+    pub(super) received: SystemTime,
+}
+
+/// Why a record could not be read.
+pub(super) enum ReadFailure {
+    /// It may be there later.
+    Unavailable,
+    Missing,
+}
+
+/// Bytes of the queue that an offer has taken, and gives back when it comes to nothing.
+pub(super) struct Reservation<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) bytes: u64,
+}
+
+// === impl Reservation ===
+
+impl<'a> Reservation<'a> {
+    pub(super) fn new(shared: &'a Shared, bytes: u64) -> Result<Self, OfferError> {
+        let capacity_bytes = shared.capacity_bytes;
+        if bytes > capacity_bytes {
+            return Err(OfferError::NeverFits { record_bytes: bytes, capacity_bytes });
+        }
+        let mut state = shared.lock();
+        if let Some(reason) = &state.failure {
+            return Err(OfferError::Unwritable { reason: Arc::clone(reason) });
+        }
+        if bytes > capacity_bytes.saturating_sub(state.kept_bytes) {
+            state.full = true;
+            return Err(OfferError::Full { kept_bytes: state.kept_bytes, capacity_bytes });
+        }
+        state.kept_bytes += bytes;
+        Ok(Self { shared, bytes })
+    }
+
+    /// The record is written: its bytes are given back when it is acknowledged.
+    pub(super) fn keep(mut self) -> u64 {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.shared.lock().kept_bytes -= self.bytes;
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds the lock")
+    }
+
+    pub(super) fn failure(&self) -> Option<Arc<str>> {
+        self.lock().failure.clone()
+    }
+
+    pub(super) fn set_failure(&self, failure: Option<Arc<str>>) {
+        self.lock().failure = failure;
+        self.changed.notify_one();
+    }
+
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.lock().kept_bytes
+    }
+
+    /// Whether the record was confirmed to its sender and is not settled.
+    pub(super) fn knows(&self, id: RecordId) -> bool {
+        let state = self.lock();
+        state.live.contains_key(&id)
+            || state.parked.contains(&id)
+            || state.in_transit.contains(&id)
+            || state.backlog.contains(id.0)
+    }
+
+    /// A record is safe; its sender is about to be told.
+    pub(super) fn confirmed(&self, id: RecordId) {
+        self.lock().in_transit.insert(id);
+    }
+
+    /// A record could not be read now; it stays first.
+    pub(super) fn put_back(&self, id: RecordId) {
+        let mut state = self.lock();
+        state.in_transit.remove(&id);
+        state.backlog.put_back(id.0);
+    }
+
+    pub(super) fn read_store(&self) -> RwLockReadGuard<'_, Option<Store>> {
+        self.store.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(super) fn replace_store(&self, store: Option<Store>) -> Option<Store> {
+        let mut current = self.store.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::mem::replace(&mut *current, store)
+    }
+
+    /// A record that was just written: it goes on in memory if there is room.
+    pub(super) fn admit(self: &Arc<Self>, id: RecordId, live: Live) -> Offered {
+        let mut state = self.lock();
+        // With older ones waiting on disk, half of the memory is theirs, or new ones would always be first.
+        let room = if state.backlog.is_empty() { self.memory_bytes } else { self.memory_bytes / 2 };
+        if state.live_bytes < room {
+            return Offered::Live(self.insert_live(&mut state, id, live));
+        }
+        state.in_transit.remove(&id);
+        state.backlog.push(id.0, live.received);
+        drop(state);
+        self.changed.notify_one();
+        Offered::Stored
+    }
+
+    pub(super) fn insert_live(self: &Arc<Self>, state: &mut State, id: RecordId, live: Live) -> Taken {
+        let stored_bytes = live.stored_bytes;
+        state.live_bytes += live.memory_bytes;
+        state.in_transit.remove(&id);
+        state.live.insert(id, live);
+        Taken::new(id, stored_bytes, Arc::clone(self) as Arc<dyn Ledger>)
+    }
+
+    pub(super) fn next_to_read(&self) -> Option<RecordId> {
+        let mut state = self.lock();
+        if state.live_bytes >= self.memory_bytes {
+            return None;
+        }
+        let id = state.backlog.pop().map(RecordId)?;
+        state.in_transit.insert(id);
+        Some(id)
+    }
+
+    pub(super) fn read(&self, id: RecordId) -> Result<Vec<u8>, ReadFailure> {
+        let store = self.read_store();
+        let store = store.as_ref().ok_or(ReadFailure::Unavailable)?;
+        match store.get(id.0) {
+            Ok(Some(stored)) => Ok(stored),
+            Ok(None) => Err(ReadFailure::Missing),
+            Err(error) => {
+                warn!(record = id.0, reason = %StoreError::from(error), "a record could not be read");
+                Err(ReadFailure::Unavailable)
+            }
+        }
+    }
+
+    pub(super) fn revive(self: &Arc<Self>, id: RecordId, stored: &[u8]) -> Option<Stored> {
+        match record::decode(stored) {
+            Ok(record) => {
+                let live = Live {
+                    stored_bytes: stored.len() as u64,
+                    memory_bytes: record.body.len() as u64,
+                    received: record.received,
+                };
+                let mut state = self.lock();
+                state.backlog.popped(record.received);
+                let taken = self.insert_live(&mut state, id, live);
+                let origin = match id.0 < self.first_id {
+                    true => Origin::EarlierProcess,
+                    false => Origin::ThisProcess,
+                };
+                Some(Stored { record, taken, origin })
+            }
+            Err(error) => {
+                self.give_up(id, Some(stored), &crate::telemetry::logging::chain(&error).to_string());
+                None
+            }
+        }
+    }
+
+    /// A record that cannot be read is set aside, where a person can look at it, so that it is not in the way.
+    pub(super) fn give_up(&self, id: RecordId, stored: Option<&[u8]>, reason: &str) {
+        self.metrics.damaged_record();
+        let file = self.directory.join(format!("record.damaged-{}", id.0));
+        let bytes = stored.unwrap_or_default();
+        let kept = stored.is_some_and(|stored| fs::write(&file, stored).is_ok());
+        error!(record = id.0, reason, ?file, kept, "a record in the queue is damaged and was set aside");
+        let mut state = self.lock();
+        state.in_transit.remove(&id);
+        if !kept {
+            // There is no other copy: the next start may have more luck with it.
+            state.parked.insert(id);
+            return;
+        }
+        state.kept_bytes = state.kept_bytes.saturating_sub(bytes.len() as u64);
+        drop(self.commands.send(Command::Done(id)));
+    }
+}
+
+impl Ledger for Shared {
+    fn settled(&self, signal: Signal, fate: Settled, items: u32) {
+        self.metrics.settled(signal, fate, items);
+    }
+
+    fn acknowledge(&self, record: RecordId, bytes: u64) {
+        let mut state = self.lock();
+        if let Some(live) = state.live.remove(&record) {
+            state.live_bytes -= live.memory_bytes;
+        }
+        state.kept_bytes -= bytes;
+        state.full = false;
+        state.drain_rate.released(Instant::now(), bytes);
+        drop(state);
+        // After `close` the writer is gone, and the record is delivered again.
+        drop(self.commands.send(Command::Done(record)));
+        self.changed.notify_one();
+    }
+
+    fn release(&self, record: RecordId, _bytes: u64) {
+        // It stays on disk for the next start. Whatever it failed over now, it would fail over again at once.
+        let mut state = self.lock();
+        if let Some(live) = state.live.remove(&record) {
+            state.live_bytes -= live.memory_bytes;
+            state.parked.insert(record);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+}

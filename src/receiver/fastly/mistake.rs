@@ -1,0 +1,233 @@
+//! The mistake in somebody's VCL that is behind a rejected line, where it can be told.
+//!
+//! In: a [`Rejected`]. Out: a [`Mistake`] with advice, or nothing where the same fault has several likely causes.
+//! Promises: nothing of the input is in the advice; a wrong guess costs nobody data, for nothing is decided by it.
+
+use memchr::memmem;
+
+use super::super::{Rejected, Repair};
+
+/// What somebody wrote in a log statement, or set on a logging endpoint, that cannot arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Mistake {
+    UnescapedQuote,
+    CstrEscape,
+    LooseBackslash,
+    ControlCharacter,
+    NullWord,
+    UnsetValue,
+    TrailingComma,
+    MissingComma,
+    CutOff,
+    TooLong,
+    LinePrefix,
+    TextBehind,
+    ExtraBracket,
+    PlainText,
+    DefaultFormat,
+    DefaultJsonFormat,
+    OtherJson,
+    Webhook,
+    EmptyRequest,
+    TraceId,
+    SpanId,
+}
+
+/// What reads like Fastly's default format in JSON: names that nothing of OTLP has at its top.
+const DEFAULT_JSON_KEYS: [&[u8]; 3] = [b"\"client_ip\"", b"\"geo_country\"", b"\"request_user_agent\""];
+
+/// The mistake behind a rejected line, if there is one likely cause.
+pub(crate) fn mistake(rejected: &Rejected) -> Option<Mistake> {
+    let input: &[u8] = &rejected.input;
+    // Where the object stands at the start of its line, which is where nearly all stand.
+    let at = (rejected.column.max(1) as usize - 1).min(input.len());
+    let (before, after) = input.split_at(at);
+    Some(match rejected.reason.as_str() {
+        "the line ends too early" => Mistake::CutOff,
+        "trailing comma" => Mistake::TrailingComma,
+        "control character inside a string" => Mistake::ControlCharacter,
+        "expected a value" | "number that is not complete" if after.starts_with(b"(null)") => {
+            Mistake::NullWord
+        }
+        "expected a value" if matches!(after.first(), Some(b',' | b'}' | b']')) => Mistake::UnsetValue,
+        "backslash that begins no JSON escape" | "\\u escape without four hexadecimal digits" => {
+            backslash(after)
+        }
+        "not a JSON object" => no_object(input),
+        "text behind the end of the object" => match input.first() {
+            Some(b'}' | b']') => Mistake::ExtraBracket,
+            _ => Mistake::TextBehind,
+        },
+        "neither resourceSpans nor resourceLogs nor resourceMetrics" => other_json(input),
+        "no scopeSpans, scopeLogs or scopeMetrics with anything in them" => Mistake::EmptyRequest,
+        "span without traceId and spanId" => Mistake::TraceId,
+        reason if reason.starts_with("expected ") => separator(before, after)?,
+        reason if reason.starts_with("traceId ") => Mistake::TraceId,
+        reason if reason.starts_with("spanId ") => Mistake::SpanId,
+        reason if reason.starts_with("longer than max_line_size") => Mistake::TooLong,
+        _ => return None,
+    })
+}
+
+fn backslash(after: &[u8]) -> Mistake {
+    if after.starts_with(b"\\x") { Mistake::CstrEscape } else { Mistake::LooseBackslash }
+}
+
+/// Something stands where a comma or the end of an object belongs.
+fn separator(before: &[u8], after: &[u8]) -> Option<Mistake> {
+    let (last, next) = (before.last()?, after.first()?);
+    let spaced = last.is_ascii_whitespace();
+    let end = *before.trim_ascii_end().last()?;
+    match next {
+        b'"' | b'{' | b'[' if spaced || matches!(end, b'}' | b']' | b'0'..=b'9') => {
+            Some(Mistake::MissingComma)
+        }
+        // The string before it ended earlier than whoever wrote it thought.
+        _ if memchr::memchr(b'"', before).is_some() && !matches!(end, b'}' | b']') => {
+            Some(Mistake::UnescapedQuote)
+        }
+        _ => None,
+    }
+}
+
+fn no_object(input: &[u8]) -> Mistake {
+    if memmem::find(input, b"{\"resource").is_some() {
+        return Mistake::LinePrefix;
+    }
+    // `%h %l %u %t "%r" %>s %b`: an address, two words, a time in brackets, a request in quotes.
+    let has_request = [&b"\"GET "[..], b"\"POST ", b"\"HEAD ", b"\"PUT "]
+        .iter()
+        .any(|request| memmem::find(input, request).is_some());
+    if has_request && memchr::memchr(b'[', input).is_some() {
+        return Mistake::DefaultFormat;
+    }
+    Mistake::PlainText
+}
+
+fn other_json(input: &[u8]) -> Mistake {
+    let has = |key: &[u8]| memmem::find(input, key).is_some();
+    if has(b"\"happened_at\"") && has(b"\"type\"") {
+        return Mistake::Webhook;
+    }
+    if DEFAULT_JSON_KEYS.iter().filter(|key| has(key)).count() >= 2 {
+        return Mistake::DefaultJsonFormat;
+    }
+    Mistake::OtherJson
+}
+
+// === impl Mistake ===
+
+impl Mistake {
+    /// One word for scripts.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::UnescapedQuote => "unescaped_quote",
+            Self::CstrEscape => "cstr_escape",
+            Self::LooseBackslash => "loose_backslash",
+            Self::ControlCharacter => "control_character",
+            Self::NullWord => "null_word",
+            Self::UnsetValue => "unset_value",
+            Self::TrailingComma => "trailing_comma",
+            Self::MissingComma => "missing_comma",
+            Self::CutOff => "cut_off",
+            Self::TooLong => "too_long",
+            Self::LinePrefix => "line_prefix",
+            Self::TextBehind => "text_behind",
+            Self::ExtraBracket => "extra_bracket",
+            Self::PlainText => "plain_text",
+            Self::DefaultFormat => "default_format",
+            Self::DefaultJsonFormat => "default_json_format",
+            Self::OtherJson => "other_json",
+            Self::Webhook => "webhook",
+            Self::EmptyRequest => "empty_request",
+            Self::TraceId => "trace_id",
+            Self::SpanId => "span_id",
+        }
+    }
+
+    /// What to change in the VCL or on the logging endpoint.
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::UnescapedQuote => UNESCAPED_QUOTE,
+            Self::CstrEscape => CSTR_ESCAPE,
+            Self::LooseBackslash => LOOSE_BACKSLASH,
+            Self::ControlCharacter => CONTROL_CHARACTER,
+            Self::NullWord => NULL_WORD,
+            Self::UnsetValue => {
+                "a variable without a value left nothing between the punctuation: give it one, as in if(x, x, \"0\")"
+            }
+            Self::TrailingComma => TRAILING_COMMA,
+            Self::MissingComma => "two members stand side by side: put a comma between them",
+            Self::CutOff => {
+                "the line was cut off, as long log lines are: log less in it, or shorten values with substr()"
+            }
+            Self::TooLong => "log less in one line, or raise server.max_line_size",
+            Self::LinePrefix => {
+                "something stands before the JSON: set the logging endpoint's message_type to blank (the API's default is \
+                 classic)"
+            }
+            Self::TextBehind => {
+                "something is written behind the JSON: end the log statement with its last brace"
+            }
+            Self::ExtraBracket => "one closing bracket too many: count the braces of the log statement",
+            Self::PlainText => {
+                "this is text, not OTLP/JSON: some other log statement writes to this endpoint; give it an endpoint of its own"
+            }
+            Self::DefaultFormat | Self::DefaultJsonFormat => {
+                "this is Fastly's default log format: replace the endpoint's log format, or set its placement to none and \
+                 write with a log statement"
+            }
+            Self::OtherJson => {
+                "this is JSON, but not OTLP: replace the endpoint's log format by one that writes resourceSpans or \
+                 resourceLogs"
+            }
+            Self::Webhook => "this is a CircleCI webhook: point it at the path of the circleci receiver",
+            Self::EmptyRequest => {
+                "there is nothing in it: spans go into resourceSpans[].scopeSpans[].spans, log records into \
+                 resourceLogs[].scopeLogs[].logRecords"
+            }
+            Self::TraceId => {
+                "a trace id is 32 hexadecimal digits and not all zero: make one with randomstr(32, \"0123456789abcdef\"), and \
+                 make sure that the header it is kept in is set on every path"
+            }
+            Self::SpanId => {
+                "a span id is 16 hexadecimal digits and not all zero: make one with randomstr(16, \"0123456789abcdef\"), and \
+                 make sure that the header it is kept in is set on every path"
+            }
+        }
+    }
+}
+
+const UNESCAPED_QUOTE: &str = "a quote inside a value ends it: write the value with json.escape()";
+const CSTR_ESCAPE: &str = "\\xHH is not JSON: use json.escape() instead of cstr_escape()";
+const LOOSE_BACKSLASH: &str = "a backslash in a value begins an escape: write the value with json.escape()";
+const CONTROL_CHARACTER: &str =
+    "a tab or a line end stands in a value as it is: write the value with json.escape()";
+const NULL_WORD: &str =
+    "(null) is a header that is not set: leave the member out with if(), or give it a value of its own";
+const TRAILING_COMMA: &str =
+    "remove the comma before the closing bracket, or write it with the optional member";
+
+// === impl Repair ===
+
+impl Repair {
+    /// What to change in the VCL, so that nothing needs mending; nothing where it is not the VCL's doing.
+    pub(crate) fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::TrailingComma => Some(TRAILING_COMMA),
+            Self::ControlCharacter => Some(CONTROL_CHARACTER),
+            Self::HexEscape => Some(CSTR_ESCAPE),
+            Self::LooseBackslash => Some(LOOSE_BACKSLASH),
+            Self::NullWord => Some(NULL_WORD),
+            Self::UnescapedQuote => Some(UNESCAPED_QUOTE),
+            Self::InvalidUtf8
+            | Self::LoneSurrogate
+            | Self::BareNumberWord
+            | Self::ValueType
+            | Self::InvalidLink => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+use bytes::Bytes;
+
+use super::*;
+use crate::config::FastlyConfig;
+use crate::receiver::Receiver;
+use crate::receiver::fastly::Fastly;
+
+/// What is behind the one rejection of this line, with `repair: false`, so that what could be mended is shown too.
+fn behind(line: &str) -> Option<Mistake> {
+    let (id, path) = ("fastly".to_owned(), "/fastly".to_owned());
+    let config = FastlyConfig {
+        id,
+        path,
+        service_ids: vec!["*".to_owned()],
+        auth: None,
+        repair: false,
+        rate_limit: None,
+    };
+    let reading = Fastly::new(&config, 2000).read(&Bytes::copy_from_slice(line.as_bytes()));
+    assert_eq!(reading.rejected.len(), 1, "{line}: {reading:?}");
+    mistake(&reading.rejected[0])
+}
+
+/// A line of one span, with this in place of its attributes' list and of its trace id.
+fn span(trace: &str, attributes: &str) -> String {
+    format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"{trace}","spanId":"00f067aa0ba902b7","name":"n","attributes":[{attributes}]}}]}}]}}]}}"#
+    )
+}
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+#[test]
+fn names_what_was_written_into_the_log_statement() {
+    let value = |value: &str| span(TRACE, &format!(r#"{{"key":"k","value":{value}}}"#));
+    for (line, expected) in [
+        (value(r#"{"stringValue":"say "hi" now"}"#), Mistake::UnescapedQuote),
+        (value(r#"{"stringValue":"caf\xC3\xA9"}"#), Mistake::CstrEscape),
+        (value(r#"{"stringValue":"C:\dir"}"#), Mistake::LooseBackslash),
+        (value("{\"stringValue\":\"a\tb\"}"), Mistake::ControlCharacter),
+        (value(r#"{"intValue":(null)}"#), Mistake::NullWord),
+        (value(r#"{"intValue":}"#), Mistake::UnsetValue),
+        (value(r#"{"intValue":"1",}"#), Mistake::TrailingComma),
+        (value(r#"{"intValue":"1"} "x":1"#), Mistake::MissingComma),
+        (span("(null)", ""), Mistake::TraceId),
+        (span("00000000000000000000000000000000", ""), Mistake::TraceId),
+        (span(TRACE, "").replace("00f067aa0ba902b7", ""), Mistake::SpanId),
+    ] {
+        assert_eq!(behind(&line), Some(expected), "{line}");
+    }
+}
+
+#[test]
+fn names_what_was_set_on_the_logging_endpoint() {
+    let line = span(TRACE, "");
+    for (line, expected) in [
+        (line.split_at(line.len() - 30).0.to_owned(), Mistake::CutOff),
+        (format!("2026-11-23T10:00:00Z cache-fra1 otlp[1]: {line}"), Mistake::LinePrefix),
+        (format!("{line} done"), Mistake::TextBehind),
+        (format!("{line}}}"), Mistake::ExtraBracket),
+        (span(TRACE, &" ".repeat(3000)), Mistake::TooLong),
+        ("backend fetch failed, restarting".to_owned(), Mistake::PlainText),
+        (
+            r#"192.0.2.7 "-" "-" [23/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 42"#.to_owned(),
+            Mistake::DefaultFormat,
+        ),
+        (
+            r#"{"timestamp":"2026","client_ip":"192.0.2.7","geo_country":"de","host":"x"}"#.to_owned(),
+            Mistake::DefaultJsonFormat,
+        ),
+        (r#"{"level":"info","message":"hello"}"#.to_owned(), Mistake::OtherJson),
+        (r#"{"type":"ping","id":"1","happened_at":"2026","webhook":{}}"#.to_owned(), Mistake::Webhook),
+        (r#"{"resourceSpans":[{"scopeSpan":[]}]}"#.to_owned(), Mistake::EmptyRequest),
+    ] {
+        assert_eq!(behind(&line), Some(expected), "{line}");
+    }
+}
+
+#[test]
+fn every_mistake_has_a_word_of_its_own_and_advice() {
+    let mut words = std::collections::HashSet::new();
+    for mistake in [
+        Mistake::UnescapedQuote,
+        Mistake::CstrEscape,
+        Mistake::LooseBackslash,
+        Mistake::ControlCharacter,
+        Mistake::NullWord,
+        Mistake::UnsetValue,
+        Mistake::TrailingComma,
+        Mistake::MissingComma,
+        Mistake::CutOff,
+        Mistake::TooLong,
+        Mistake::LinePrefix,
+        Mistake::TextBehind,
+        Mistake::ExtraBracket,
+        Mistake::PlainText,
+        Mistake::DefaultFormat,
+        Mistake::DefaultJsonFormat,
+        Mistake::OtherJson,
+        Mistake::Webhook,
+        Mistake::EmptyRequest,
+        Mistake::TraceId,
+        Mistake::SpanId,
+    ] {
+        assert!(words.insert(mistake.as_str()), "{mistake:?}");
+        assert!(mistake.advice().len() > 20 && !mistake.advice().contains("  "), "{mistake:?}");
+    }
+}

@@ -1,0 +1,242 @@
+//! What the inspector is told of a request.
+//!
+//! In: a body and its reading, before anything is done with it; then the answer. Out: one report, if somebody looks.
+//! Promises: nothing is copied when nobody does; at most [`MAX_LINES`] lines of a request are, rejected ones first.
+
+use bytes::Bytes;
+
+use super::Answer;
+use crate::otlp::{Logs, Signal, Traces};
+use crate::queue::RecordId;
+use crate::receiver::fastly::Mistake;
+use crate::receiver::{Item, Reading, Receiver, Rejected, Repair, Unauthorized};
+use crate::telemetry::Inspector;
+use crate::telemetry::inspect::Watching;
+use crate::telemetry::inspect::view::{
+    Contents, Counts, Fault, Line, Mended, Request, RequestOutcome, Verdict,
+};
+
+/// Of one request.
+const MAX_LINES: usize = 60;
+/// Of them, rejected ones.
+const MAX_REJECTED: usize = 40;
+/// A line that is larger is not parsed for the page.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// A request that may be watched.
+pub(super) struct Watched<'a> {
+    draft: Option<Draft<'a>>,
+}
+
+struct Draft<'a> {
+    watching: Watching<'a>,
+    /// Whether it is shown, or only counted.
+    is_shown: bool,
+    is_taken: bool,
+    request: Request,
+}
+
+// === impl Watched ===
+
+impl<'a> Watched<'a> {
+    pub(super) fn begin(
+        inspector: &'a Inspector,
+        receiver: &dyn Receiver,
+        body: &Bytes,
+        reading: &Reading,
+    ) -> Self {
+        let draft = inspector.watching().map(|watching| {
+            let is_shown = watching.has_room_for_request();
+            let mut request = Request {
+                event: reading.event.map(|event| event.as_str()),
+                counts: counts(reading),
+                ..of_receiver(receiver, RequestOutcome::Empty, body.len())
+            };
+            if is_shown {
+                request.lines = lines(&watching, receiver, body, reading);
+                request.more_lines =
+                    (reading.items.len() + reading.rejected.len()).saturating_sub(request.lines.len());
+            }
+            Draft { watching, is_shown, is_taken: false, request }
+        });
+        Self { draft }
+    }
+
+    /// The queue has it.
+    pub(super) fn taken(&mut self, record: Option<RecordId>) {
+        if let Some(draft) = &mut self.draft {
+            draft.is_taken = true;
+            draft.request.record = record.map(|record| record.0);
+        }
+    }
+
+    /// The sender is told so.
+    pub(super) fn answered(self, answer: &Answer) {
+        let Some(Draft { watching, is_shown, is_taken, mut request }) = self.draft else { return };
+        request.outcome = match answer {
+            Answer::Accepted if is_taken => RequestOutcome::Accepted,
+            Answer::Accepted if request.counts.accepted + request.counts.repaired == 0 => {
+                RequestOutcome::Empty
+            }
+            Answer::Accepted => RequestOutcome::Duplicate,
+            Answer::Partial { .. } => RequestOutcome::Partial,
+            Answer::Unusable { .. } => RequestOutcome::Rejected,
+            Answer::Ignored(_) => RequestOutcome::Ignored,
+            Answer::Unavailable { .. } | Answer::TooLarge { .. } => RequestOutcome::Refused,
+        };
+        request.reason = match answer {
+            Answer::Ignored(reason) => Some(reason.as_str().to_owned()),
+            Answer::Unavailable { reason, .. } | Answer::TooLarge { reason } => Some(reason.clone()),
+            Answer::Accepted | Answer::Partial { .. } | Answer::Unusable { .. } => None,
+        };
+        if is_shown {
+            watching.request(&request);
+        } else {
+            watching.count(&request);
+        }
+    }
+}
+
+/// A sender was turned away for what it showed of itself.
+pub(super) fn unauthorized(inspector: &Inspector, receiver: &dyn Receiver, refusal: Unauthorized) {
+    let Some(watching) = inspector.watching() else { return };
+    let advice = if receiver.takes_webhooks() {
+        "the secret of the webhook and receivers.circleci.secrets must be the same, and nothing on the way may change the body"
+    } else {
+        "set the header and its value on the logging endpoint as receivers.fastly.auth has them"
+    };
+    report(
+        &watching,
+        &Request {
+            reason: Some(refusal.to_string()),
+            advice: Some(advice),
+            ..of_receiver(receiver, RequestOutcome::Unauthorized, 0)
+        },
+    );
+}
+
+/// A request did not get as far as its reading, or to any receiver at all.
+pub(super) fn turned_away(
+    inspector: &Inspector,
+    receiver: Option<&dyn Receiver>,
+    reason: String,
+    advice: Option<&'static str>,
+) {
+    let Some(watching) = inspector.watching() else { return };
+    let outcome = RequestOutcome::TurnedAway;
+    let request = receiver.map_or_else(|| bare(outcome), |receiver| of_receiver(receiver, outcome, 0));
+    report(&watching, &Request { reason: Some(reason), advice, ..request });
+}
+
+fn report(watching: &Watching<'_>, request: &Request) {
+    if watching.has_room_for_request() {
+        watching.request(request);
+    } else {
+        watching.count(request);
+    }
+}
+
+fn of_receiver(receiver: &dyn Receiver, outcome: RequestOutcome, size_bytes: usize) -> Request {
+    Request { receiver: Some(receiver.id().to_owned()), size_bytes, ..bare(outcome) }
+}
+
+fn bare(outcome: RequestOutcome) -> Request {
+    Request {
+        receiver: None,
+        outcome,
+        reason: None,
+        advice: None,
+        size_bytes: 0,
+        record: None,
+        event: None,
+        lines: Vec::new(),
+        more_lines: 0,
+        counts: Counts::default(),
+    }
+}
+
+fn counts(reading: &Reading) -> Counts {
+    let repaired = reading.items.iter().filter(|item| !item.repairs.is_empty()).count() as u64;
+    let mut counts = Counts {
+        accepted: reading.items.len() as u64 - repaired,
+        repaired,
+        rejected: reading.rejected.len() as u64,
+        ..Counts::default()
+    };
+    for item in &reading.items {
+        counts.spans += item.traces.as_ref().map_or(0, |traces| traces.span_count().into());
+        counts.log_records += item.logs.as_ref().map_or(0, |logs| logs.record_count().into());
+        counts.metric_points += item.metrics.as_ref().map_or(0, |metrics| metrics.point_count().into());
+    }
+    counts
+}
+
+/// The lines that are shown, in the order of the body.
+fn lines(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, reading: &Reading) -> Vec<Line> {
+    let rejected = reading.rejected.iter().take(MAX_REJECTED);
+    let mut lines: Vec<Line> = rejected.map(|part| rejected_line(watching, receiver, body, part)).collect();
+    let room = MAX_LINES - lines.len();
+    lines.extend(reading.items.iter().take(room).map(|item| accepted_line(watching, item)));
+    lines.sort_by_key(|line| (line.line, line.verdict == Verdict::Rejected));
+    lines
+}
+
+fn accepted_line(watching: &Watching<'_>, item: &Item) -> Line {
+    let verdict = if item.repairs.is_empty() { Verdict::Accepted } else { Verdict::Repaired };
+    let traces = item.traces.as_ref().filter(|traces| traces.held_bytes() <= MAX_LINE_BYTES);
+    let logs = item.logs.as_ref().filter(|logs| logs.held_bytes() <= MAX_LINE_BYTES);
+    let spans = traces.cloned().map(Traces::into_json);
+    let records = logs.cloned().and_then(all_records);
+    let spans = spans.map(|json| watching.summary(Signal::Traces, &json)).unwrap_or_default();
+    let records = records.map(|json| watching.summary(Signal::Logs, &json)).unwrap_or_default();
+    let contents = Contents {
+        spans: spans.spans,
+        logs: records.logs,
+        metric_points: item.metrics.as_ref().map_or(0, |metrics| metrics.point_count()),
+        more: spans.more + records.more,
+    };
+    Line {
+        line: item.line,
+        verdict,
+        repairs: item.repairs.iter().map(mended).collect(),
+        fault: None,
+        contents,
+    }
+}
+
+fn all_records(logs: Logs) -> Option<Bytes> {
+    logs.into_json(|_| true)
+}
+
+fn mended(repair: &Repair) -> Mended {
+    Mended { what: repair.as_str(), advice: repair.advice() }
+}
+
+fn rejected_line(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, part: &Rejected) -> Line {
+    let mistake = receiver.mistake(part);
+    let fault = Fault {
+        column: part.column,
+        reason: part.reason.clone(),
+        mistake: mistake.map(Mistake::as_str),
+        advice: mistake.map(Mistake::advice),
+        excerpt: watching.excerpt(line_of(body, part), part.column),
+    };
+    Line {
+        line: part.line,
+        verdict: Verdict::Rejected,
+        repairs: Vec::new(),
+        fault: Some(fault),
+        contents: Contents::default(),
+    }
+}
+
+/// The line of the body that a rejected part stands in, whose column is counted from its start.
+fn line_of<'a>(body: &'a Bytes, part: &'a Rejected) -> &'a [u8] {
+    // The rejected bytes are a slice of the body, unless something was mended before.
+    let offset = (part.input.as_ptr() as usize).checked_sub(body.as_ptr() as usize);
+    let Some(offset) = offset.filter(|offset| *offset <= body.len()) else { return &part.input };
+    let start = memchr::memrchr(b'\n', &body[..offset]).map_or(0, |newline| newline + 1);
+    let line = &body[start..];
+    let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
+    &line[..end]
+}

@@ -1,0 +1,163 @@
+//! The files of `server.tls`, and the configuration that they make.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{CertificateError, InconsistentKeys, RootCertStore, ServerConfig};
+use sha2::{Digest as _, Sha256};
+use tracing::warn;
+
+use crate::config::TlsServerConfig;
+use crate::pem::{self, PemError};
+
+/// The protocols that are agreed on in the handshake, the better one first.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// A name that no certificate has: asking for it makes rustls list those that it has.
+const NOBODY: &str = "spanrelay.invalid";
+
+/// Of all files together.
+pub(super) type Digest = [u8; 32];
+
+/// Why TLS cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("server.tls.{key}: {}", path.display())]
+    File {
+        key: &'static str,
+        path: PathBuf,
+        #[source]
+        source: PemError,
+    },
+    #[error(
+        "server.tls.key_file: {} is not the key of the first certificate in {}, which must be the relay's own",
+        key_file.display(), cert_file.display()
+    )]
+    Mismatch { cert_file: PathBuf, key_file: PathBuf },
+    #[error("server.tls: the certificate in {} cannot be used with the key in {}", cert_file.display(), key_file.display())]
+    Unusable {
+        cert_file: PathBuf,
+        key_file: PathBuf,
+        #[source]
+        source: rustls::Error,
+    },
+    #[error("server.tls.client_ca_file: {} holds no usable authority", path.display())]
+    NoAuthority {
+        path: PathBuf,
+        #[source]
+        source: VerifierBuilderError,
+    },
+    #[error("server.tls: TLS cannot be set up")]
+    Provider(#[source] rustls::Error),
+}
+
+/// What the files held at one time.
+pub(super) struct Files {
+    certificates: Vec<u8>,
+    key: Vec<u8>,
+    authorities: Option<Vec<u8>>,
+}
+
+// === impl Files ===
+
+impl Files {
+    pub(super) fn read(paths: &TlsServerConfig) -> Result<Self, TlsError> {
+        let read = |key, path: &Path| std::fs::read(path).map_err(|error| file(key, path)(error.into()));
+        Ok(Self {
+            certificates: read("cert_file", &paths.cert_file)?,
+            key: read("key_file", &paths.key_file)?,
+            authorities: match &paths.client_ca_file {
+                Some(path) => Some(read("client_ca_file", path)?),
+                None => None,
+            },
+        })
+    }
+
+    /// Content rather than times: those do not change when a link is turned to another file of the same age.
+    pub(super) fn digest(&self) -> Digest {
+        let mut digest = Sha256::new();
+        for content in [Some(&self.certificates), Some(&self.key), self.authorities.as_ref()] {
+            let content = content.map_or(&[] as &[u8], Vec::as_slice);
+            digest.update((content.len() as u64).to_le_bytes());
+            digest.update(content);
+        }
+        digest.finalize().into()
+    }
+
+    /// `paths` are for messages.
+    pub(super) fn to_config(&self, paths: &TlsServerConfig) -> Result<ServerConfig, TlsError> {
+        let TlsServerConfig { cert_file, key_file, client_ca_file } = paths;
+        let chain = pem::certificates(&self.certificates).map_err(file("cert_file", cert_file))?;
+        let key = pem::private_key(&self.key).map_err(file("key_file", key_file))?;
+        // Named here, so that it does not matter who installed what for the process.
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(TlsError::Provider)?;
+        let builder = match (&self.authorities, client_ca_file) {
+            (Some(content), Some(path)) => {
+                let roots = Arc::new(roots(content, path)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .map_err(|source| TlsError::NoAuthority { path: path.clone(), source })?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        warn_without_names(&chain, cert_file);
+        let mut config = builder.with_single_cert(chain, key).map_err(|source| {
+            let (cert_file, key_file) = (cert_file.clone(), key_file.clone());
+            match source {
+                rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                    TlsError::Mismatch { cert_file, key_file }
+                }
+                source => TlsError::Unusable { cert_file, key_file, source },
+            }
+        })?;
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        Ok(config)
+    }
+}
+
+/// All of them, or else an authority that was meant to be trusted would be missing in silence.
+fn roots(content: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in pem::certificates(content).map_err(file("client_ca_file", path))? {
+        if roots.add(certificate).is_err() {
+            return Err(file("client_ca_file", path)(PemError::Malformed));
+        }
+    }
+    Ok(roots)
+}
+
+fn file(key: &'static str, path: &Path) -> impl FnOnce(PemError) -> TlsError {
+    let path = path.to_owned();
+    move |source| TlsError::File { key, path, source }
+}
+
+/// Fastly, like everybody today, looks for the host name there and not in the subject.
+fn warn_without_names(chain: &[CertificateDer<'static>], cert_file: &Path) {
+    if chain.first().is_some_and(|own| !has_names(own)) {
+        warn!(
+            cert_file = %cert_file.display(),
+            "the certificate of server.tls names no host: without subject alternative names senders will refuse it"
+        );
+    }
+}
+
+fn has_names(certificate: &CertificateDer<'_>) -> bool {
+    let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return true };
+    let nobody = ServerName::try_from(NOBODY).expect("it is a host name");
+    match verify_server_name(&parsed, &nobody) {
+        Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            presented,
+            ..
+        })) => !presented.is_empty(),
+        _ => true,
+    }
+}

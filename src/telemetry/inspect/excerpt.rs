@@ -1,0 +1,200 @@
+//! A piece of a line around a column, fit to be shown: without its values where those are hidden.
+//!
+//! In: a line as it came, which need not be JSON. Out: text of bounded length in which nothing hides or steers.
+//! Promises: with hidden values only punctuation, white space and words of OTLP itself are shown; every other
+//! character is a dot, so that the place of the fault and the shape of the line around it stay visible.
+
+use super::view::{Excerpt, Values};
+
+/// Bytes that are shown before the column.
+const BEFORE: usize = 120;
+/// And from it on.
+const AFTER: usize = 80;
+/// What stands for a character that is not shown.
+const DOT: char = '•';
+
+/// Words that OTLP/JSON or JSON itself brings along, and what VCL leaves where a value is missing.
+const WORDS: [&str; 48] = [
+    "resourceSpans",
+    "resourceLogs",
+    "resourceMetrics",
+    "resource",
+    "scopeSpans",
+    "scopeLogs",
+    "scopeMetrics",
+    "scope",
+    "instrumentationLibrarySpans",
+    "instrumentationLibraryLogs",
+    "instrumentationLibrary",
+    "spans",
+    "logRecords",
+    "logs",
+    "metrics",
+    "traceId",
+    "spanId",
+    "parentSpanId",
+    "traceState",
+    "name",
+    "kind",
+    "startTimeUnixNano",
+    "endTimeUnixNano",
+    "timeUnixNano",
+    "observedTimeUnixNano",
+    "severityNumber",
+    "severityText",
+    "body",
+    "eventName",
+    "status",
+    "code",
+    "message",
+    "events",
+    "links",
+    "flags",
+    "attributes",
+    "key",
+    "value",
+    "stringValue",
+    "intValue",
+    "doubleValue",
+    "boolValue",
+    "arrayValue",
+    "kvlistValue",
+    "bytesValue",
+    "null",
+    "true",
+    "false",
+];
+
+/// The surroundings of a column, which counts bytes from 1.
+pub(super) fn excerpt(line: &[u8], column: u32, values: Values) -> Excerpt {
+    let place = (column.max(1) as usize - 1).min(line.len());
+    let (before, after) = line.split_at(place);
+    let start = before.len().saturating_sub(BEFORE);
+    let end = after.len().min(AFTER);
+    let shown = |text: &[u8]| match values {
+        Values::Shown => visible(text),
+        Values::Hidden => veiled(text),
+    };
+    // A character that the cut went through belongs to what is left out.
+    let before_shown = before.get(start..).unwrap_or_default();
+    let broken = if start > 0 { continuation_bytes(before_shown) } else { 0 };
+    let after_shown = shown(&after[..end]);
+    let mut rest = after_shown.chars();
+    let at = rest.next().map(String::from).unwrap_or_default();
+    Excerpt {
+        before: shown(&before_shown[broken..]),
+        at,
+        after: rest.collect(),
+        cut_before: start > 0,
+        cut_after: end < after.len(),
+    }
+}
+
+/// Text in which every character is one that can be seen.
+pub(super) fn visible(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.extend(chunk.valid().chars().map(|c| match c {
+            // The pictures that Unicode has for them.
+            '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
+            '\x7f' => '\u{2421}',
+            '\u{80}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => '\u{fffd}',
+            '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' => '\u{fffd}',
+            c => c,
+        }));
+        if !chunk.invalid().is_empty() {
+            text.push('\u{fffd}');
+        }
+    }
+    text
+}
+
+/// The shape of the text without what it says.
+fn veiled(bytes: &[u8]) -> String {
+    let text = visible(bytes);
+    let mut veiled = String::with_capacity(text.len());
+    let mut word = String::new();
+    let mut previous = '\0';
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            word.push(c);
+        } else {
+            flush(&mut word, previous, &mut veiled);
+            veiled.push(if is_punctuation(c) { c } else { DOT });
+            previous = c;
+        }
+    }
+    flush(&mut word, previous, &mut veiled);
+    veiled
+}
+
+/// Ends a word: shown if it is a word of OTLP, else as so many dots. The letter of an escape stays.
+fn flush(word: &mut String, before: char, veiled: &mut String) {
+    if WORDS.contains(&word.as_str()) {
+        veiled.push_str(word);
+    } else {
+        let is_escape = before == '\\' && word.starts_with(['b', 'f', 'n', 'r', 't', 'u', 'x']);
+        let mut letters = word.chars();
+        veiled.extend(letters.next().map(|letter| if is_escape { letter } else { DOT }));
+        veiled.extend(letters.map(|_| DOT));
+    }
+    word.clear();
+}
+
+fn is_punctuation(c: char) -> bool {
+    matches!(c, '{' | '}' | '[' | ']' | '(' | ')' | '<' | '>' | ':' | ',' | '"' | '\\' | ' ')
+        || matches!(c, '\u{2400}'..='\u{2421}' | '\u{fffd}')
+}
+
+fn continuation_bytes(bytes: &[u8]) -> usize {
+    bytes.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(line: &str, column: u32, values: Values) -> (String, String, String) {
+        let Excerpt { before, at, after, .. } = excerpt(line.as_bytes(), column, values);
+        (before, at, after)
+    }
+
+    #[test]
+    fn hidden_values_leave_the_shape_and_the_words_of_otlp() {
+        let line = r#"{"key":"user.email","value":{"stringValue":"jo "x" \xC3 (null)"}}"#;
+        let (before, at, after) = parts(line, 49, Values::Hidden);
+        assert_eq!(before, r#"{"key":"••••••••••","value":{"stringValue":"•• ""#);
+        assert_eq!(at, "•");
+        assert_eq!(after, r#"" \x•• (null)"}}"#);
+    }
+
+    #[test]
+    fn nothing_that_is_a_value_survives_the_veil() {
+        for secret in ["hunter2", "4111 1111", "/a/b?c=d", "päss", "日本", "a_b-c.d@e", "stringValueX"] {
+            let line = format!(r#"{{"key":"k","value":{{"stringValue":"{secret}"#);
+            let Excerpt { before, at, after, .. } = excerpt(line.as_bytes(), 30, Values::Hidden);
+            let shown = format!("{before}{at}{after}");
+            let kept = secret.chars().filter(|c| c.is_alphanumeric()).find(|c| {
+                shown.replace("stringValue", "").replace("value", "").replace("key", "").contains(*c)
+            });
+            assert_eq!(kept, None, "{shown}");
+        }
+    }
+
+    #[test]
+    fn shown_values_are_as_they_came_and_nothing_in_them_hides() {
+        let (before, at, after) = parts("{\"a\":\"b\tc\u{202e}d\"", 8, Values::Shown);
+        assert_eq!((before.as_str(), at.as_str(), after.as_str()), ("{\"a\":\"b", "␉", "c\u{fffd}d\""));
+    }
+
+    #[test]
+    fn long_lines_are_cut_on_both_sides_between_characters() {
+        let line = format!("{}X{}", "ä".repeat(500), "b".repeat(500));
+        let cut = excerpt(line.as_bytes(), 1001, Values::Shown);
+        assert!(cut.cut_before && cut.cut_after && cut.at == "X");
+        assert!(cut.before.chars().all(|c| c == 'ä') && cut.before.len() <= BEFORE);
+        let end = excerpt(b"ab", 4_000_000_000, Values::Shown);
+        assert_eq!((end.before.as_str(), end.at.as_str(), end.cut_after), ("ab", "", false));
+        assert_eq!(excerpt(b"", 0, Values::Hidden).before, "");
+    }
+}

@@ -1,0 +1,185 @@
+//! The page at `/inspect`, and the JSON that its script asks for.
+//!
+//! In: requests for either. Out: one HTML file, with a policy that lets it load nothing but its own script and style; and
+//! what has changed since the page last asked.
+//! Promises: asking for the JSON is what counts as looking; loading the page alone is not.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::HOST;
+use http::{HeaderValue, Request};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::store::News;
+use super::view::{Downstream, ReceiverSetting, Values};
+use crate::queue::QueueState;
+use crate::telemetry::{Metrics, Reach};
+
+pub(crate) const PATH: &str = "/inspect";
+pub(crate) const DATA_PATH: &str = "/inspect/data";
+pub(crate) const HTML: &str = include_str!("page.html");
+
+/// What the page is answered.
+#[derive(Serialize)]
+struct Data<'a> {
+    version: &'static str,
+    /// Another one is another process.
+    process: u64,
+    now_ms: u64,
+    show_values: bool,
+    receivers: &'a [ReceiverSetting],
+    downstream: &'a [Downstream],
+    held: Held,
+    queue: Option<Queue>,
+    #[serde(flatten)]
+    news: News<'a>,
+}
+
+#[derive(Serialize)]
+struct Held {
+    spans: i64,
+    bytes: i64,
+}
+
+#[derive(Serialize)]
+struct Queue {
+    bytes: u64,
+    capacity_bytes: u64,
+    oldest_ms: u64,
+    /// Why nothing can be taken now.
+    failure: Option<String>,
+}
+
+/// The content security policy. Hashes rather than a nonce: the page is the same for everybody.
+pub(crate) fn policy() -> HeaderValue {
+    static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+        let policy = format!(
+            "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; connect-src 'self'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'",
+            hash_of("script"),
+            hash_of("style"),
+        );
+        HeaderValue::try_from(policy).expect("Base64 and the words above are visible ASCII")
+    });
+    POLICY.clone()
+}
+
+fn hash_of(element: &str) -> String {
+    let (_, rest) = HTML.split_once(&format!("<{element}>")).expect("the page has one of each");
+    let (text, _) = rest.split_once(&format!("</{element}>")).expect("and it ends");
+    format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
+}
+
+/// The JSON for a page that has seen everything up to `since` in the query.
+pub(crate) fn data(metrics: &Metrics, query: Option<&str>) -> Vec<u8> {
+    let since = query
+        .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("since=")))
+        .and_then(|since| since.parse().ok())
+        .unwrap_or(0);
+    let inspector = &metrics.inspector;
+    inspector.look();
+    let queue = metrics.queue_state().map(Queue::new);
+    let setting = inspector.shared.setting.get();
+    let store = inspector.store();
+    let data = Data {
+        version: env!("CARGO_PKG_VERSION"),
+        process: inspector.shared.began_unix_millis(),
+        now_ms: inspector.now_millis(),
+        show_values: setting.is_some_and(|setting| setting.values == Values::Shown),
+        receivers: setting.map(|setting| setting.receivers.as_slice()).unwrap_or_default(),
+        downstream: setting.map(|setting| setting.downstream.as_slice()).unwrap_or_default(),
+        held: Held { spans: metrics.held_spans.get(), bytes: metrics.held_bytes.get() },
+        queue,
+        news: store.news(since),
+    };
+    serde_json::to_vec(&data).expect("strings, numbers and lists serialize")
+}
+
+/// Whether the request names the server as somebody on its own machine does. A page of another site can have its name
+/// point here, but it cannot have the browser ask for another name.
+pub(crate) fn is_own_name<B>(request: &Request<B>, reach: Reach) -> bool {
+    if reach == Reach::Network {
+        return true;
+    }
+    let host = request.uri().authority().map(|authority| authority.as_str());
+    let host = host.or_else(|| request.headers().get(HOST)?.to_str().ok()).unwrap_or_default();
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    let name = name.to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<std::net::IpAddr>().is_ok()
+}
+
+// === impl Queue ===
+
+impl Queue {
+    fn new(state: QueueState) -> Self {
+        let QueueState { kept_bytes, capacity_bytes, oldest, failure, .. } = state;
+        Self {
+            bytes: kept_bytes,
+            capacity_bytes,
+            oldest_ms: millis(oldest),
+            failure: failure.map(|why| why.to_string()),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked_as(host: &str, reach: Reach) -> bool {
+        is_own_name(&Request::builder().uri("/inspect").header(HOST, host).body(()).unwrap(), reach)
+    }
+
+    #[test]
+    fn a_name_that_somebody_else_points_here_gets_nothing_on_loopback() {
+        for host in ["localhost:13133", "127.0.0.1:13133", "[::1]:13133", "LOCALHOST", "10.0.0.7:80"] {
+            assert!(asked_as(host, Reach::Loopback), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:13133", "127.0.0.1.evil.example", "localhost.evil.example", ""]
+        {
+            assert!(!asked_as(host, Reach::Loopback), "{host}");
+            assert!(asked_as(host, Reach::Network), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_policy_allows_the_pages_own_script_and_style_and_nothing_else() {
+        let policy = policy();
+        let policy = policy.to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains('*') && !policy.contains("http"), "{policy}");
+        assert_eq!(policy.matches("'sha256-").count(), 2);
+    }
+
+    #[test]
+    fn the_page_asks_nobody_else_and_never_makes_markup_of_data() {
+        for forbidden in [
+            "http://",
+            "https://",
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            " style=",
+            " onclick=",
+        ] {
+            // The name of a language, which nothing is loaded from.
+            assert!(!HTML.replace("http://www.w3.org/2000/svg", "").contains(forbidden), "{forbidden}");
+        }
+        assert_eq!(HTML.matches("<script>").count(), 1);
+        assert_eq!(HTML.matches("<style>").count(), 1);
+    }
+}

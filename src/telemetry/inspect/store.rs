@@ -1,0 +1,326 @@
+//! What the page can still be shown: the last requests and exports, and counts since somebody began to look.
+//!
+//! Promises: at most [`MAX_REQUESTS`] and [`MAX_EXPORTS`], in [`MAX_BYTES`] each; at most so many per second in detail,
+//! so that looking at a busy relay does not slow it down. What is left out is counted.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::ExportKey;
+use super::view::{Attempt, Counts, Export, ExportEnd, ExportState, Request, RequestOutcome};
+use crate::otlp::Signal;
+
+const MAX_REQUESTS: usize = 500;
+const MAX_EXPORTS: usize = 2000;
+/// Of the requests, and of the exports, as JSON.
+const MAX_BYTES: usize = 8 << 20;
+/// What one answer to the page holds, unless one entry alone is more.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// In one second; the rest is counted only.
+const REQUESTS_PER_SECOND: u32 = 50;
+const EXPORTS_PER_SECOND: u32 = 200;
+/// Attempts of one export that are kept: the first ones and the last.
+const MAX_ATTEMPTS: usize = 12;
+
+/// Everything that is kept.
+#[derive(Default)]
+pub(super) struct Store {
+    /// The number of the last change.
+    change: u64,
+    requests: VecDeque<KeptRequest>,
+    request_bytes: usize,
+    exports: VecDeque<KeptExport>,
+    export_bytes: usize,
+    receivers: BTreeMap<String, ReceiverCounts>,
+    requests_room: Room,
+    exports_room: Room,
+    retries: u64,
+    answers: [Option<Answer>; Signal::ALL.len()],
+}
+
+/// A request as JSON, made before the store is locked.
+pub(super) struct Kept {
+    at_ms: u64,
+    json: Box<RawValue>,
+}
+
+#[derive(Serialize)]
+struct KeptRequest {
+    id: u64,
+    at_ms: u64,
+    request: Box<RawValue>,
+}
+
+#[derive(Serialize)]
+struct KeptExport {
+    /// The number of the change that brought it.
+    id: u64,
+    #[serde(skip)]
+    change: u64,
+    #[serde(skip)]
+    key: ExportKey,
+    state: ExportState,
+    attempts: Vec<KeptAttempt>,
+    more_attempts: u64,
+    export: Box<RawValue>,
+}
+
+#[derive(Clone, Serialize)]
+struct KeptAttempt {
+    at_ms: u64,
+    #[serde(flatten)]
+    attempt: Attempt,
+}
+
+/// What one receiver was sent since somebody began to look.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ReceiverCounts {
+    requests: BTreeMap<RequestOutcome, u64>,
+    items: Counts,
+    bytes: u64,
+}
+
+/// The last answer for a signal.
+#[derive(Clone, Serialize)]
+pub(super) struct Answer {
+    signal: &'static str,
+    at_ms: u64,
+    outcome: &'static str,
+    answer: String,
+}
+
+/// How many entries may still come in this second.
+#[derive(Default)]
+struct Room {
+    second: u64,
+    taken: u32,
+    left_out: u64,
+}
+
+/// The part of the page's JSON that comes from here.
+#[derive(Serialize)]
+pub(super) struct News<'a> {
+    /// What to ask after next time.
+    cursor: u64,
+    /// Whether there is more to ask for at once.
+    more: bool,
+    counts: &'a BTreeMap<String, ReceiverCounts>,
+    retries: u64,
+    requests_left_out: u64,
+    exports_left_out: u64,
+    on_the_way: OnTheWay,
+    answers: Vec<&'a Answer>,
+    requests: Vec<&'a KeptRequest>,
+    exports: Vec<&'a KeptExport>,
+    /// Everything older has been forgotten.
+    oldest_request: u64,
+    oldest_export: u64,
+}
+
+/// Exports by where they are.
+#[derive(Default, Serialize)]
+struct OnTheWay {
+    queued: usize,
+    sending: usize,
+    retrying: usize,
+}
+
+// === impl Kept ===
+
+impl Kept {
+    pub(super) fn new(at_ms: u64, request: &Request) -> Self {
+        Self { at_ms, json: raw(request) }
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    pub(super) fn has_room_for_request(&mut self, now_ms: u64) -> bool {
+        self.requests_room.take(now_ms, REQUESTS_PER_SECOND)
+    }
+
+    pub(super) fn has_room_for_export(&mut self, now_ms: u64) -> bool {
+        self.exports_room.take(now_ms, EXPORTS_PER_SECOND)
+    }
+
+    /// Counts a request; for one that is not kept this is all.
+    pub(super) fn count(&mut self, request: &Request) {
+        self.receivers.entry(request.receiver.clone().unwrap_or_default()).or_default().add(request);
+    }
+
+    pub(super) fn keep(&mut self, kept: Kept) {
+        let id = self.next_change();
+        self.request_bytes += kept.json.get().len();
+        self.requests.push_back(KeptRequest { id, at_ms: kept.at_ms, request: kept.json });
+        while self.requests.len() > MAX_REQUESTS || self.request_bytes > MAX_BYTES {
+            let Some(oldest) = self.requests.pop_front() else { break };
+            self.request_bytes -= oldest.request.get().len();
+        }
+    }
+
+    pub(super) fn left(&mut self, key: ExportKey, export: &Export) {
+        let export = raw(export);
+        let id = self.next_change();
+        self.export_bytes += export.get().len();
+        self.exports.push_back(KeptExport {
+            id,
+            change: id,
+            key,
+            state: ExportState::Queued,
+            attempts: Vec::new(),
+            more_attempts: 0,
+            export,
+        });
+        while self.exports.len() > MAX_EXPORTS || self.export_bytes > MAX_BYTES {
+            let Some(oldest) = self.exports.pop_front() else { break };
+            self.export_bytes -= oldest.export.get().len();
+        }
+    }
+
+    pub(super) fn sending(&mut self, keys: &[ExportKey]) {
+        self.each(keys, |export| export.state = ExportState::Sending);
+    }
+
+    pub(super) fn attempt(&mut self, signal: Signal, keys: &[ExportKey], at_ms: u64, attempt: &Attempt) {
+        self.answers[signal as usize] = Some(Answer {
+            signal: signal.as_str(),
+            at_ms,
+            outcome: attempt.outcome,
+            answer: attempt.answer.clone(),
+        });
+        self.retries += u64::from(!attempt.is_final);
+        self.each(keys, |export| {
+            if !attempt.is_final {
+                export.state = ExportState::Retrying;
+            }
+            if export.attempts.len() == MAX_ATTEMPTS {
+                export.attempts.remove(MAX_ATTEMPTS / 2);
+                export.more_attempts += 1;
+            }
+            export.attempts.push(KeptAttempt { at_ms, attempt: attempt.clone() });
+        });
+    }
+
+    pub(super) fn ended(&mut self, keys: &[ExportKey], end: ExportEnd) {
+        let state = match end {
+            ExportEnd::Delivered => ExportState::Delivered,
+            ExportEnd::Rejected => ExportState::Rejected,
+            ExportEnd::Split => ExportState::Queued,
+        };
+        self.each(keys, |export| export.state = state);
+    }
+
+    /// What has changed since the page last asked.
+    pub(super) fn news(&self, since: u64) -> News<'_> {
+        let mut requests: Vec<_> = self.requests.iter().filter(|request| request.id > since).collect();
+        let mut exports: Vec<_> = self.exports.iter().filter(|export| export.change > since).collect();
+        // Both in the order of their changes, as far as one answer goes.
+        let mut sizes: Vec<(u64, usize)> = requests
+            .iter()
+            .map(|request| (request.id, request.request.get().len()))
+            .chain(exports.iter().map(|export| (export.change, export.export.get().len())))
+            .collect();
+        sizes.sort_unstable();
+        let mut bytes = 0;
+        let beyond = sizes.iter().enumerate().find(|(place, (_, size))| {
+            bytes += size;
+            *place > 0 && bytes > MAX_ANSWER_BYTES
+        });
+        let cursor = beyond.map_or(self.change, |(_, (change, _))| change - 1);
+        requests.retain(|request| request.id <= cursor);
+        exports.retain(|export| export.change <= cursor);
+        News {
+            cursor,
+            more: cursor < self.change,
+            counts: &self.receivers,
+            retries: self.retries,
+            requests_left_out: self.requests_room.left_out,
+            exports_left_out: self.exports_room.left_out,
+            on_the_way: self.on_the_way(),
+            answers: self.answers.iter().flatten().collect(),
+            requests,
+            exports,
+            oldest_request: self.requests.front().map_or(self.change, |oldest| oldest.id),
+            oldest_export: self.exports.front().map_or(self.change, |oldest| oldest.id),
+        }
+    }
+
+    fn on_the_way(&self) -> OnTheWay {
+        let mut on_the_way = OnTheWay::default();
+        for export in &self.exports {
+            match export.state {
+                ExportState::Queued => on_the_way.queued += 1,
+                ExportState::Sending => on_the_way.sending += 1,
+                ExportState::Retrying => on_the_way.retrying += 1,
+                ExportState::Delivered | ExportState::Rejected => {}
+            }
+        }
+        on_the_way
+    }
+
+    /// Changes the exports that these keys stand for and that have not ended, the oldest of each.
+    fn each(&mut self, keys: &[ExportKey], mut change: impl FnMut(&mut KeptExport)) {
+        for key in keys {
+            let number = self.change + 1;
+            let export = self.exports.iter_mut().find(|export| export.key == *key && !export.has_ended());
+            if let Some(export) = export {
+                change(export);
+                export.change = number;
+                self.change = number;
+            }
+        }
+    }
+
+    fn next_change(&mut self) -> u64 {
+        self.change += 1;
+        self.change
+    }
+}
+
+// === impl KeptExport ===
+
+impl KeptExport {
+    fn has_ended(&self) -> bool {
+        matches!(self.state, ExportState::Delivered | ExportState::Rejected)
+    }
+}
+
+// === impl ReceiverCounts ===
+
+impl ReceiverCounts {
+    fn add(&mut self, request: &Request) {
+        *self.requests.entry(request.outcome).or_default() += 1;
+        self.bytes += request.size_bytes as u64;
+        self.items.accepted += request.counts.accepted;
+        self.items.repaired += request.counts.repaired;
+        self.items.rejected += request.counts.rejected;
+        self.items.spans += request.counts.spans;
+        self.items.log_records += request.counts.log_records;
+        self.items.metric_points += request.counts.metric_points;
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    fn take(&mut self, now_ms: u64, per_second: u32) -> bool {
+        let second = now_ms / 1000;
+        if second != self.second {
+            (self.second, self.taken) = (second, 0);
+        }
+        let has_room = self.taken < per_second;
+        self.taken = self.taken.saturating_add(1);
+        self.left_out += u64::from(!has_room);
+        has_room
+    }
+}
+
+fn raw(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("strings, numbers and lists serialize")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! Series before their first count: a rate or an alert over a series that is not there yet sees nothing of its first
+//! step from none to one.
+
+use super::{ExportOutcome, LineOutcome, LogEventOutcome, Metrics, TRANSPORT, WebhookOutcome};
+use crate::otlp::Signal;
+use crate::queue::Settled;
+use crate::receiver::{Kind, WebhookEvent};
+
+const LINES: [LineOutcome; 3] = [LineOutcome::Accepted, LineOutcome::Repaired, LineOutcome::Rejected];
+
+const LOG_EVENTS: [LogEventOutcome; 4] = [
+    LogEventOutcome::Attached,
+    LogEventOutcome::Forwarded,
+    LogEventOutcome::Carrier,
+    LogEventOutcome::Dropped,
+];
+
+const WEBHOOKS: [WebhookOutcome; 6] = [
+    WebhookOutcome::Accepted,
+    WebhookOutcome::Duplicate,
+    WebhookOutcome::Ignored,
+    WebhookOutcome::Rejected,
+    WebhookOutcome::Unauthorized,
+    WebhookOutcome::Refused,
+];
+
+const EVENTS: [WebhookEvent; 4] =
+    [WebhookEvent::WorkflowCompleted, WebhookEvent::JobCompleted, WebhookEvent::Ping, WebhookEvent::Unknown];
+
+const EXPORTS: [ExportOutcome; 4] =
+    [ExportOutcome::Sent, ExportOutcome::Throttled, ExportOutcome::Retryable, ExportOutcome::Permanent];
+
+const FATES: [Settled; 4] = [Settled::Delivered, Settled::Attached, Settled::Rejected, Settled::Dropped];
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Makes every series that these receivers, and any exporter, can count in.
+    pub(crate) fn expect<'a>(&self, receivers: impl IntoIterator<Item = (&'a str, Kind)>) {
+        for (receiver, kind) in receivers {
+            match kind {
+                Kind::CircleCi => self.expect_webhooks(),
+                Kind::Fastly | Kind::Otlp(_) => {
+                    LINES.into_iter().for_each(|outcome| self.lines(receiver, outcome, 0));
+                }
+            }
+            for signal in Signal::ALL {
+                self.receiver_accepted.of(signal).with_label_values(&[receiver, TRANSPORT]);
+                self.receiver_refused.of(signal).with_label_values(&[receiver, TRANSPORT]);
+            }
+        }
+        LOG_EVENTS.into_iter().for_each(|outcome| self.log_events(outcome, 0));
+        for what in ["file", "record"] {
+            self.queue_damaged.with_label_values(&[what]);
+        }
+        for signal in Signal::ALL {
+            FATES.into_iter().for_each(|fate| self.settled(signal, fate, 0));
+            self.recovered(signal, 0);
+            self.export_duration.with_label_values(&[signal.as_str()]);
+            for outcome in EXPORTS {
+                self.export_requests.with_label_values(&[signal.as_str(), outcome.as_str()]);
+            }
+        }
+    }
+
+    fn expect_webhooks(&self) {
+        for event in EVENTS {
+            for outcome in WEBHOOKS {
+                self.webhooks.with_label_values(&[event.as_str(), outcome.as_str()]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_are_there_before_they_are_counted_in() {
+        let metrics = Metrics::new();
+        metrics.expect([("fastly/www", Kind::Fastly), ("circleci", Kind::CircleCi)]);
+        let text = String::from_utf8(metrics.render()).unwrap();
+        for series in [
+            "spanrelay_lines_total{outcome=\"rejected\",receiver=\"fastly/www\"} 0",
+            "spanrelay_webhooks_total{event=\"ping\",outcome=\"unauthorized\"} 0",
+            "otelcol_receiver_refused_spans{receiver=\"circleci\",transport=\"http\"} 0",
+            "spanrelay_log_events_total{outcome=\"attached\"} 0",
+            "spanrelay_export_requests_total{outcome=\"retryable\",signal=\"logs\"} 0",
+            "spanrelay_export_duration_seconds_count{signal=\"traces\"} 0",
+        ] {
+            assert!(text.contains(series), "{series}\n{text}");
+        }
+        assert!(!text.contains("lines_total{outcome=\"accepted\",receiver=\"circleci\"}"), "{text}");
+    }
+}

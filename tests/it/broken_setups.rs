@@ -1,0 +1,150 @@
+//! Ten set-ups that somebody got wrong. In each, `spanrelay check`, one line of the log and the inspector name the
+//! cause, so that a stranger finds it without reading any of our source.
+
+use serde_json::Value;
+
+use crate::harness::{Ask, Child, Ended, House, TRACE, eventually, span_with, spanrelay};
+
+/// What is wrong, and what names it.
+struct Setup {
+    what: &'static str,
+    /// The path and header of the logging endpoint.
+    path: &'static str,
+    token: &'static str,
+    /// What it sends.
+    body: String,
+    /// What `check` says of the body; nothing where the body is all right.
+    check: &'static [&'static str],
+    /// The log, in one line.
+    log: &'static [&'static str],
+    /// The inspector, in the last request.
+    inspector: &'static [&'static str],
+}
+
+const TOKEN: &str = "letmein";
+
+fn line(attribute: &str) -> String {
+    span_with(TRACE, 1, &format!("\"name\":\"GET /\",\"attributes\":[{attribute}]"))
+}
+
+fn attribute(value: &str) -> String {
+    line(&format!("{{\"key\":\"user_agent.original\",\"value\":{{\"stringValue\":{value}}}}}"))
+}
+
+fn setups() -> Vec<Setup> {
+    let good = attribute("\"curl\"");
+    let setup = |what, body: String, named: &'static [&'static str]| Setup {
+        what,
+        path: "/fastly",
+        token: TOKEN,
+        body,
+        check: named,
+        log: named,
+        inspector: named,
+    };
+    vec![
+        setup(
+            "a quote in a header that was not escaped, where two readings are possible",
+            attribute("\"a\",\"b\"\"c\""),
+            &["expected ", "json.escape"],
+        ),
+        setup(
+            "a message_type of classic, in a form that is no syslog",
+            format!("2026-11-23T10:00:00Z cache-fra19 otlp[62959]: {good}"),
+            &["not a JSON object", "message_type to blank"],
+        ),
+        setup("a line that was cut off", good[..good.len() - 25].to_owned(), &["ends too early", "cut off"]),
+        setup(
+            "a trace id out of a header that is not set",
+            good.replace(TRACE, "(null)"),
+            &["traceId is not 32 hexadecimal digits", "randomstr(32"],
+        ),
+        setup(
+            "Fastly's default format in JSON",
+            r#"{"timestamp":"2026","client_ip":"192.0.2.7","geo_country":"de","request_user_agent":"x"}"#
+                .to_owned(),
+            &["neither resourceSpans", "Fastly's default log format"],
+        ),
+        setup(
+            "Fastly's default format in text",
+            r#"192.0.2.7 "-" "-" [23/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 42"#.to_owned(),
+            &["not a JSON object", "Fastly's default log format"],
+        ),
+        setup(
+            "another logger on the same endpoint",
+            "restart after vcl error in vcl_fetch".to_owned(),
+            &["not a JSON object", "some other log statement"],
+        ),
+        setup(
+            "a number out of a variable without a value",
+            line("{\"key\":\"n\",\"value\":{\"intValue\":}}"),
+            &["expected a value", "give it one"],
+        ),
+        Setup {
+            token: "wrong",
+            check: &["accepted"],
+            log: &["unauthorized", "the token is wrong"],
+            inspector: &[
+                "unauthorized",
+                "the token is wrong",
+                "set the header and its value on the logging endpoint",
+            ],
+            ..setup("a token that was changed on one side only", good.clone(), &[])
+        },
+        Setup {
+            path: "/fastly/logs",
+            check: &["accepted"],
+            log: &["nothing is at this path", "set the path in the URL"],
+            inspector: &["POST /fastly/logs: no receiver has this path", "set the path in the URL"],
+            ..setup("a path that no receiver has", good, &[])
+        },
+    ]
+}
+
+fn configuration() -> String {
+    House::configuration("http://127.0.0.1:9").replace(
+        "fastly:\n",
+        &format!("fastly: {{ auth: {{ header: authorization, values: [{TOKEN}] }} }}\n"),
+    )
+}
+
+#[test]
+fn there_are_ten() {
+    assert_eq!(setups().len(), 10);
+}
+
+#[tokio::test]
+async fn check_names_the_cause_in_each_that_is_about_lines() {
+    for Setup { what, body, check, .. } in setups() {
+        let ended = Ended::with_input(&mut spanrelay(&["check", "--from", "fastly"]), body.as_bytes()).await;
+        for named in check {
+            assert!(ended.out.contains(named), "{what}: {named}\n{}", ended.out);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_log_and_the_inspector_name_the_cause_in_each() {
+    let relay = Child::start(&configuration(), &[]).await;
+    let data = async |since: u64| {
+        let ask = Ask::get(&format!("/inspect/data?since={since}")).with("host", "localhost");
+        ask.to(relay.telemetry).await.json()
+    };
+    let mut cursor = data(0).await["cursor"].as_u64().unwrap();
+    for Setup { what, path, token, body, log, inspector, .. } in setups() {
+        let reply = Ask::post(path, body).with("authorization", token).to(relay.address).await;
+        assert!(reply.status >= 400, "{what}: {}", reply.status);
+
+        let told: Value = data(cursor).await;
+        cursor = told["cursor"].as_u64().unwrap();
+        let [request] = told["requests"].as_array().unwrap().as_slice() else { panic!("{what}: {told:#}") };
+        let shown = request.to_string();
+        for named in inspector {
+            assert!(shown.contains(named), "{what}: {named}\n{request:#}");
+        }
+        eventually(&format!("the log names the cause of {what}"), async || {
+            relay.log().lines().any(|line| log.iter().all(|named| line.contains(named))).then_some(())
+        })
+        .await;
+    }
+}

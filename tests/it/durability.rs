@@ -1,0 +1,36 @@
+//! Nothing that was acknowledged is lost: section 7 of the contract with a queue on disk, against the real program as a
+//! process.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "seeds, figures and what was skipped are for whoever runs the tests"
+)]
+
+mod downstream;
+
+mod home;
+
+mod ledger;
+
+mod load;
+
+mod random;
+
+mod small_disk;
+
+mod kills;
+
+mod restarts;
+
+mod pressure;
+
+mod starts;
+
+mod drains;
+
+mod successors;
+
+mod replays;
+
+mod cost;

@@ -1,0 +1,271 @@
+//! A collector with moods: it takes, refuses, hangs, breaks off or is not there, as it is told at any time.
+//!
+//! What counts as taken is what it began to answer with a 200: from then on a relay that lives does not send it again.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::harness::{Recorded, in_time, names};
+
+/// Whatever holds this word is refused for good.
+pub(super) const POISON: &str = "poison";
+/// The header by which a relay says which process it is.
+pub(super) const PROCESS: &str = "x-process";
+
+type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// How it meets its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// Takes everything but poison.
+    Up,
+    TakesPoison,
+    /// Refuses connections.
+    Down,
+    /// 429 with a second to wait.
+    Throttles,
+    /// 503
+    Overloaded,
+    /// Reads the request and says nothing.
+    Hangs,
+    /// Reads the request and ends the connection.
+    Closes,
+    /// Takes it, and never ends its answer.
+    HangsInItsAnswer,
+    /// Takes it, and ends the connection in its answer.
+    BreaksOff,
+    /// Hangs on requests that hold this word, and takes the others.
+    Withholds(&'static str),
+}
+
+/// Something that was taken.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    /// Which process of the relay sent it.
+    pub(super) process: String,
+    /// See [`names`].
+    pub(super) names: Vec<String>,
+}
+
+/// A collector on an address that stays its own while nobody listens there.
+pub(super) struct Downstream {
+    address: SocketAddr,
+    /// Bound and not listening: connections are refused, and nobody else gets the port.
+    _place: TcpSocket,
+    listening: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mood: watch::Sender<Mood>,
+    books: Mutex<Books>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Books {
+    taken: Vec<Delivery>,
+    /// Requests that came, whatever became of them.
+    seen: usize,
+}
+
+// === impl Downstream ===
+
+impl Downstream {
+    pub(super) async fn start(mood: Mood) -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into(), mood).await
+    }
+
+    pub(super) async fn start_at(address: SocketAddr, mood: Mood) -> Self {
+        let place = socket(address);
+        place.bind(address).unwrap();
+        let address = place.local_addr().unwrap();
+        let shared =
+            Shared { mood: watch::Sender::new(Mood::Down), books: Mutex::default(), changed: Notify::new() };
+        let downstream = Self {
+            address,
+            _place: place,
+            listening: tokio::sync::Mutex::default(),
+            shared: Arc::new(shared),
+        };
+        downstream.set(mood).await;
+        downstream
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on. Answers that hang break off.
+    pub(super) async fn set(&self, mood: Mood) {
+        let mut listening = self.listening.lock().await;
+        self.shared.mood.send_replace(mood);
+        if mood == Mood::Down {
+            if let Some(task) = listening.take() {
+                task.abort();
+                // It is gone, and its listener with it.
+                task.await.unwrap_err();
+            }
+        } else if listening.is_none() {
+            let socket = socket(self.address);
+            socket.bind(self.address).unwrap();
+            *listening = Some(tokio::spawn(accept(socket.listen(1024).unwrap(), Arc::clone(&self.shared))));
+        }
+    }
+
+    /// Everything that was taken so far, in the order in which it came.
+    pub(super) fn taken(&self) -> Vec<Delivery> {
+        self.shared.books().taken.clone()
+    }
+
+    /// The names of everything that was taken so far.
+    pub(super) fn taken_names(&self) -> Vec<String> {
+        self.taken().into_iter().flat_map(|delivery| delivery.names).collect()
+    }
+
+    /// Waits until so many requests have come, whatever became of them.
+    pub(super) async fn has_seen(&self, requests: usize) {
+        let enough = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                if self.shared.books().seen >= requests {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        in_time(&format!("{requests} requests come downstream"), enough).await;
+    }
+}
+
+/// On which the same address can be bound twice, as long as only one listens.
+fn socket(address: SocketAddr) -> TcpSocket {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap()
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<AnswerBody>, io::Error> {
+        let request = read(request).await?;
+        self.books().seen += 1;
+        self.changed.notify_waiters();
+        let mood = *self.mood.borrow();
+        let body = request.text();
+        match mood {
+            Mood::Down | Mood::Closes => Err(io::Error::other("closed")),
+            Mood::Throttles => Ok(status(429, Some("1"))),
+            Mood::Overloaded => Ok(status(503, None)),
+            Mood::Hangs => self.hang_in(mood).await,
+            Mood::Withholds(word) if body.contains(word) => self.hang_in(mood).await,
+            _ if mood != Mood::TakesPoison && body.contains(POISON) => Ok(status(400, None)),
+            Mood::Up | Mood::TakesPoison | Mood::Withholds(_) => {
+                self.take(&request);
+                Ok(Response::new(whole("{}")))
+            }
+            Mood::HangsInItsAnswer | Mood::BreaksOff => {
+                self.take(&request);
+                Ok(Response::new(self.torn(mood)))
+            }
+        }
+    }
+
+    fn take(&self, request: &Recorded) {
+        let process = request.headers.get(PROCESS).map_or("", |value| value.to_str().unwrap()).to_owned();
+        self.books().taken.push(Delivery { process, names: names(request) });
+    }
+
+    async fn hang_in<T>(&self, mood: Mood) -> Result<T, io::Error> {
+        self.other_than(mood).await;
+        Err(io::Error::other("hung"))
+    }
+
+    async fn other_than(&self, mood: Mood) {
+        self.mood.subscribe().wait_for(|now| *now != mood).await.expect("the sender is in self");
+    }
+
+    /// The beginning of a body, and then its sudden end, at once or with the mood.
+    fn torn(self: &Arc<Self>, mood: Mood) -> AnswerBody {
+        let shared = Arc::clone(self);
+        let part = stream::iter([Ok(Frame::data(Bytes::from_static(b"{\"partialSu")))]);
+        let end = stream::once(async move {
+            match mood {
+                Mood::HangsInItsAnswer => shared.other_than(mood).await,
+                // The server writes out what it has when the body has nothing for it.
+                _ => tokio::task::yield_now().await,
+            }
+            Err(io::Error::other("broken off"))
+        });
+        StreamBody::new(part.chain(end)).boxed_unsync()
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        tokio::spawn(serve(stream, Arc::clone(&shared)));
+    }
+}
+
+/// Until the connection ends, or the collector goes down; what it has begun to answer it answers.
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let mut mood = shared.mood.subscribe();
+    let down = async {
+        mood.wait_for(|mood| *mood == Mood::Down).await.ok();
+    };
+    let service = service_fn(|request| Arc::clone(&shared).answer(request));
+    let mut conversation = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    // A connection that was broken off ends with an error.
+    tokio::select! {
+        _ = conversation.as_mut() => {}
+        () = down => {
+            conversation.as_mut().graceful_shutdown();
+            conversation.await.ok();
+        }
+    }
+}
+
+/// Fails for a request that broke off on its way: there is nothing to take.
+async fn read(request: Request<Incoming>) -> Result<Recorded, io::Error> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    Ok(Recorded { method: head.method, path: head.uri.to_string(), headers: head.headers, body })
+}
+
+fn whole(body: &'static str) -> AnswerBody {
+    Full::from(body).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+fn status(status: u16, retry_after: Option<&str>) -> Response<AnswerBody> {
+    let mut response = Response::builder().status(status);
+    if let Some(seconds) = retry_after {
+        response = response.header("retry-after", seconds);
+    }
+    response.body(whole("")).unwrap()
+}

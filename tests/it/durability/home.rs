@@ -1,0 +1,131 @@
+//! A directory that outlives its relays, and the relays that come and go in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::downstream::{Downstream, Mood, PROCESS};
+use crate::harness::{Ask, Child, House, Samples, eventually, spanrelay};
+
+/// A queue directory, what is downstream of it, and how many processes it has seen.
+pub(super) struct Home {
+    /// Removed with the home, if the directory is not the test's own.
+    _temporary: Option<TempDir>,
+    /// `queue.directory`
+    pub(super) directory: PathBuf,
+    pub(super) downstream: Arc<Downstream>,
+    settings: Vec<String>,
+    processes: u32,
+}
+
+// === impl Home ===
+
+impl Home {
+    /// `settings`: one `key: value` per line, on top of [`House::configuration`] with a queue on disk.
+    pub(super) async fn new(mood: Mood, settings: &str) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().join("queue");
+        Self { _temporary: Some(temporary), ..Self::at(directory, mood, settings).await }
+    }
+
+    /// With its queue in a directory that the test has prepared.
+    pub(super) async fn at(directory: PathBuf, mood: Mood, settings: &str) -> Self {
+        let settings = settings.lines().map(str::trim).filter(|line| !line.is_empty());
+        Self {
+            directory,
+            downstream: Arc::new(Downstream::start(mood).await),
+            settings: settings.map(|line| line.replacen(": ", "=", 1)).collect(),
+            processes: 0,
+            _temporary: None,
+        }
+    }
+
+    /// Whole, for a program that is not expected to start.
+    pub(super) fn configuration(&self) -> String {
+        let on_disk = format!("queue: {{ storage: disk, directory: {} }}", self.directory.display());
+        House::configuration(&self.downstream.url()).replace("queue: { storage: memory }", &on_disk)
+    }
+
+    /// The arguments of the next process.
+    fn arguments(&mut self) -> Vec<String> {
+        self.processes += 1;
+        let process = format!("exporters.otlp_http.headers={{{PROCESS}: \"{}\"}}", self.processes);
+        let directory = format!("queue.directory={}", self.directory.display());
+        self.settings
+            .iter()
+            .chain([&process, &directory])
+            .flat_map(|set| ["--set".to_owned(), set.clone()])
+            .collect()
+    }
+
+    /// Starts the next process and waits until it is ready.
+    pub(super) async fn start(&mut self) -> Child {
+        self.start_with("").await
+    }
+
+    /// With one more setting, for this process only.
+    pub(super) async fn start_with(&mut self, setting: &str) -> Child {
+        let mut arguments = self.arguments();
+        if !setting.is_empty() {
+            arguments.extend(["--set".to_owned(), setting.replacen(": ", "=", 1)]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Child::start(&self.configuration(), &arguments).await
+    }
+
+    /// Starts the next process and does not wait for it.
+    pub(super) fn launch(&mut self, configuration: &Path) -> tokio::process::Child {
+        let mut command = spanrelay(&["run", "--config", configuration.to_str().unwrap()]);
+        command
+            .args(self.arguments())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    /// How many processes there have been.
+    pub(super) fn processes(&self) -> u32 {
+        self.processes
+    }
+
+    /// Every entry of both rejected-lines files. What is no entry is a defect.
+    pub(super) fn rejected(&self) -> Vec<Value> {
+        let text: String = ["rejected.1.ndjson", "rejected.ndjson"]
+            .iter()
+            .filter_map(|name| std::fs::read_to_string(self.directory.join(name)).ok())
+            .collect();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect()
+    }
+}
+
+/// Posts a Fastly batch that must be taken as a whole.
+pub(super) async fn batch(child: &Child, body: impl Into<bytes::Bytes>) {
+    let reply = child.ask(Ask::post("/fastly", body)).await;
+    assert_eq!(reply.status, 204, "{}", reply.text());
+}
+
+/// Waits until nothing is held, queued or under way, and checks that every item has met one fate.
+pub(super) async fn at_rest(child: &Child) -> Samples {
+    let samples = eventually("nothing is queued", async || {
+        let samples = child.metrics().await;
+        samples.are_at_rest().then_some(samples)
+    })
+    .await;
+    samples.assert_conserved();
+    samples
+}
+
+/// Ends it in order.
+pub(super) async fn stopped(mut child: Child) {
+    child.signal("TERM").await;
+    assert_eq!(child.ended().await, Some(0), "{}", child.log());
+}
+
+/// How many items this process found in its queue.
+pub(super) async fn recovered(child: &Child) -> f64 {
+    child.metrics().await.sum("spanrelay_recovered_items_total", &[])
+}

@@ -1,0 +1,189 @@
+//! What a process finds that an earlier one has left.
+
+use super::downstream::Mood;
+use super::home::{Home, at_rest, batch, recovered, stopped};
+use super::load::job;
+use crate::harness::{Ask, eventually, log, request_of, span};
+
+/// One request after the other, in the order in which they came.
+const ONE_AT_A_TIME: &str = "exporters.otlp_http.max_in_flight: 1";
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_was_taken_and_not_delivered_leaves_after_kills_oldest_first() {
+    let mut home = Home::new(Mood::Down, ONE_AT_A_TIME).await;
+    let mut sent = Vec::new();
+    for process in 1..=3 {
+        let relay = home.start().await;
+        for id in 1..=10 {
+            let name = format!("{process} {id:02}");
+            batch(&relay, span(process * 100 + id, &name)).await;
+            sent.push(name);
+        }
+        relay.kill().await;
+    }
+    home.downstream.set(Mood::Up).await;
+    let relay = home.start().await;
+    let samples = at_rest(&relay).await;
+    assert_eq!(home.downstream.taken_names(), sent);
+    assert_eq!(samples.sum("spanrelay_recovered_items_total", &[("signal", "traces")]), 30.0);
+    assert_eq!(
+        samples.sum("otelcol_receiver_accepted_spans", &[]),
+        0.0,
+        "they were accepted and counted before"
+    );
+    assert_eq!(samples.sum("otelcol_exporter_sent_spans", &[]), 30.0);
+    assert_eq!(samples.sum("spanrelay_lines_total", &[]), 0.0);
+    stopped(relay).await;
+}
+
+#[tokio::test]
+async fn a_span_and_its_log_that_were_waiting_meet_again_after_a_kill() {
+    let mut home = Home::new(Mood::Up, "processors.span_events.wait: 1h").await;
+    let relay = home.start().await;
+    batch(&relay, span(1, "both before")).await;
+    batch(&relay, log(1, "first")).await;
+    batch(&relay, log(2, "second")).await;
+    batch(&relay, span(3, "span before")).await;
+    relay.kill().await;
+
+    let relay = home.start().await;
+    eventually("all of it is read again", async || (recovered(&relay).await == 4.0).then_some(())).await;
+    batch(&relay, span(2, "log before")).await;
+    batch(&relay, log(3, "third")).await;
+    assert_eq!(home.downstream.taken_names(), [""; 0], "they wait");
+    stopped(relay).await;
+    let taken = sorted(home.downstream.taken_names());
+    assert_eq!(taken, ["both before: first", "log before: second", "span before: third"]);
+}
+
+#[tokio::test]
+async fn nothing_is_counted_or_written_to_the_rejected_lines_twice() {
+    let mut home = Home::new(Mood::Down, "").await;
+    let relay = home.start().await;
+    let body = request_of(&[span(1, "good"), "{\"cut".to_owned(), "no JSON".to_owned()]);
+    let reply = relay.ask(Ask::post("/fastly", body)).await;
+    assert_eq!((reply.status, reply.json()["rejected"].as_u64()), (200, Some(2)));
+    let odd = job(1, "odd").replace("job-completed", "job-reopened");
+    assert_eq!(relay.ask(Ask::webhook(&odd)).await.status, 202);
+    relay.kill().await;
+    assert_eq!(home.rejected().len(), 3);
+
+    for _ in 0..2 {
+        let relay = home.start().await;
+        eventually("it is read again", async || (recovered(&relay).await == 1.0).then_some(())).await;
+        let samples = relay.metrics().await;
+        assert_eq!(samples.sum("spanrelay_lines_total", &[]), 0.0);
+        assert_eq!(samples.sum("spanrelay_webhooks_total", &[]), 0.0);
+        relay.kill().await;
+    }
+    home.downstream.set(Mood::Up).await;
+    let relay = home.start().await;
+    at_rest(&relay).await;
+    stopped(relay).await;
+    assert_eq!(home.downstream.taken_names(), ["good"]);
+    assert_eq!(home.rejected().len(), 3);
+}
+
+#[tokio::test]
+async fn a_webhook_that_waits_in_the_queue_is_known_when_it_comes_again_after_a_restart() {
+    let mut home = Home::new(Mood::Down, "").await;
+    let body = job(1, "once");
+    let relay = home.start().await;
+    assert_eq!(relay.ask(Ask::webhook(&body)).await.status, 204);
+    relay.kill().await;
+
+    let relay = home.start().await;
+    eventually("it is read again", async || (recovered(&relay).await == 1.0).then_some(())).await;
+    assert_eq!(relay.ask(Ask::webhook(&body)).await.status, 204);
+    let samples = relay.metrics().await;
+    assert_eq!(samples.sum("spanrelay_webhooks_total", &[("outcome", "duplicate")]), 1.0);
+    home.downstream.set(Mood::Up).await;
+    at_rest(&relay).await;
+    stopped(relay).await;
+    assert_eq!(home.downstream.taken_names(), ["job: once"]);
+}
+
+#[tokio::test]
+async fn live_traffic_flows_while_the_backlog_waits() {
+    let mut home = Home::new(Mood::Down, "").await;
+    let relay = home.start().await;
+    for id in 1..=20 {
+        batch(&relay, span(id, "backlog")).await;
+    }
+    relay.kill().await;
+
+    home.downstream.set(Mood::Withholds("backlog")).await;
+    let relay = home.start().await;
+    batch(&relay, span(100, "live")).await;
+    eventually("the live span is taken", async || (home.downstream.taken_names() == ["live"]).then_some(()))
+        .await;
+    home.downstream.set(Mood::Up).await;
+    at_rest(&relay).await;
+    stopped(relay).await;
+    assert_eq!(home.downstream.taken_names().len(), 21);
+}
+
+#[tokio::test]
+async fn requests_of_a_receiver_that_is_off_stay_until_it_is_on_again() {
+    let mut home = Home::new(Mood::Down, "").await;
+    let relay = home.start().await;
+    assert_eq!(relay.ask(Ask::webhook(&job(1, "patient"))).await.status, 204);
+    relay.kill().await;
+    home.downstream.set(Mood::Up).await;
+    let relay = home.start_with("receivers: {fastly: }").await;
+    relay.logged("the queue holds requests of a receiver that is not configured; they stay in it").await;
+    stopped(relay).await;
+    assert_eq!(home.downstream.taken_names(), [""; 0]);
+    let relay = home.start().await;
+    at_rest(&relay).await;
+    stopped(relay).await;
+    assert_eq!(home.downstream.taken_names(), ["job: patient"]);
+}
+
+/// Of each body, with lines as long as they may be.
+const BODY_LINES: u64 = 4;
+const LINE_BYTES: usize = 1000 * 1000;
+const BODIES: u64 = 100;
+/// What the relay may have in memory at most: 64 MiB on the way, 1 MiB held; the rest is the program, what is in the
+/// middle of being read, compressed and encoded, and what the allocator keeps.
+const MEMORY_BYTES: f64 = 300e6;
+
+#[tokio::test]
+async fn an_outage_longer_than_the_memory_costs_disk_and_not_memory() {
+    let mut home = Home::new(Mood::Down, "processors.span_events: {wait: 1s, max_held_bytes: 1MiB}").await;
+    let relay = home.start().await;
+    let line = |id: u64| span(id, &format!("{id:04}{}", "x".repeat(LINE_BYTES)));
+    let mut memory: f64 = 0.0;
+    for number in 0..BODIES {
+        let ids = number * BODY_LINES + 1..=(number + 1) * BODY_LINES;
+        batch(&relay, request_of(&ids.map(line).collect::<Vec<_>>())).await;
+        memory = memory.max(relay.metrics().await.sum("otelcol_process_memory_rss", &[]));
+    }
+    relay.kill().await;
+
+    let relay = home.start().await;
+    home.downstream.set(Mood::Up).await;
+    let samples = eventually("the backlog is empty", async || {
+        let samples = relay.metrics().await;
+        memory = memory.max(samples.sum("otelcol_process_memory_rss", &[]));
+        samples.are_at_rest().then_some(samples)
+    })
+    .await;
+    samples.assert_conserved();
+    stopped(relay).await;
+    let came: Vec<String> =
+        home.downstream.taken_names().iter().map(|name| name.chars().take(4).collect()).collect();
+    let sent: Vec<String> = (1..=BODIES * BODY_LINES).map(|id| format!("{id:04}")).collect();
+    assert_eq!(sorted(came), sent);
+    eprintln!(
+        "{:.0} MB in memory at most, of {:.0} MB that waited",
+        memory / 1e6,
+        (BODIES * BODY_LINES) as f64 * LINE_BYTES as f64 / 1e6
+    );
+    assert!(memory < MEMORY_BYTES, "{memory} bytes");
+}

@@ -1,0 +1,179 @@
+//! A real browser without a window: Chromium, driven through chromedriver (W3C WebDriver over HTTP).
+//!
+//! Debian has both: `apt-get install chromium chromium-driver`. Where they are missing a test says so by its name and
+//! passes, unless `SPANRELAY_REQUIRE_BROWSER` is set.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::{Ask, eventually, in_time};
+
+/// A browser with one page.
+pub(crate) struct Browser {
+    driver: Child,
+    address: SocketAddr,
+    session: String,
+}
+
+/// What to ask for a page under.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Screen {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) scheme: &'static str,
+}
+
+pub(crate) const DESK: Screen = Screen { width: 1280, height: 900, scheme: "light" };
+pub(crate) const PHONE: Screen = Screen { width: 390, height: 844, scheme: "light" };
+
+// === impl Browser ===
+
+impl Browser {
+    /// None where there is no browser, which has been said.
+    pub(crate) async fn open(test: &str, screen: Screen) -> Option<Self> {
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+        let mut driver = match command.spawn() {
+            Ok(driver) => driver,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                assert!(
+                    std::env::var_os("SPANRELAY_REQUIRE_BROWSER").is_none(),
+                    "chromedriver is not installed"
+                );
+                // Not the macro, whose words are kept back when a test passes.
+                let mut stderr = io::stderr();
+                writeln!(stderr, "skipped: {test} (chromedriver is not installed)").unwrap();
+                return None;
+            }
+            Err(error) => panic!("chromedriver: {error}"),
+        };
+        let address = in_time("chromedriver says its port", port_of(&mut driver)).await;
+        let mut browser = Self { driver, address, session: String::new() };
+        let options = json!({
+            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                     "--disable-background-networking", "--disable-component-update", "--no-first-run"],
+        });
+        let capabilities = json!({"capabilities": {"alwaysMatch": {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }}});
+        let session = browser.post("/session", capabilities).await;
+        browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        browser.show_on(screen).await;
+        Some(browser)
+    }
+
+    pub(crate) async fn show_on(&self, Screen { width, height, scheme }: Screen) {
+        let is_phone = width < 600;
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone});
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.devtools("Emulation.setEmulatedMedia", features).await;
+    }
+
+    pub(crate) async fn go_to(&self, url: &str) {
+        self.ask("/url", json!({"url": url})).await;
+    }
+
+    /// The value of an expression in the page.
+    pub(crate) async fn value(&self, expression: &str) -> Value {
+        self.ask("/execute/sync", json!({"script": format!("return {expression}"), "args": []})).await
+    }
+
+    /// The text of the first element that matches, as it is seen.
+    pub(crate) async fn text(&self, selector: &str) -> String {
+        let text =
+            self.value(&format!("(document.querySelector({selector:?}) || {{}}).innerText || ''")).await;
+        text.as_str().unwrap().to_owned()
+    }
+
+    /// Waits until an expression is true.
+    pub(crate) async fn until(&self, expression: &str) {
+        eventually(expression, async || (self.value(expression).await == true).then_some(())).await;
+    }
+
+    /// Clicks where a hand would.
+    pub(crate) async fn click(&self, selector: &str) {
+        let element = self.ask("/element", json!({"using": "css selector", "value": selector})).await;
+        let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
+        self.ask(&format!("/element/{id}/click"), json!({})).await;
+    }
+
+    /// Presses keys, one after another, wherever the focus is.
+    pub(crate) async fn press(&self, keys: &[&str]) {
+        let strokes: Vec<Value> = keys
+            .iter()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key})))
+            .collect();
+        let actions = json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]});
+        self.ask("/actions", actions).await;
+    }
+
+    /// What the console says since it was last asked.
+    pub(crate) async fn console(&self) -> Vec<String> {
+        let entries = self.ask("/se/log", json!({"type": "browser"})).await;
+        let entries = entries.as_array().unwrap().iter();
+        entries.map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Every address that something was asked from since it was last asked.
+    pub(crate) async fn addresses(&self) -> Vec<String> {
+        let entries = self.ask("/se/log", json!({"type": "performance"})).await;
+        let messages = entries.as_array().unwrap().iter().map(|entry| {
+            serde_json::from_str::<Value>(entry["message"].as_str().unwrap()).unwrap()["message"].clone()
+        });
+        messages
+            .filter(|message| message["method"] == "Network.requestWillBeSent")
+            .map(|message| message["params"]["request"]["url"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    pub(crate) async fn close(self) {
+        let session = format!("/session/{}", self.session);
+        Ask::new("DELETE", &session, "").with("host", "localhost").to(self.address).await;
+    }
+
+    async fn devtools(&self, command: &str, parameters: Value) {
+        self.ask("/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await;
+    }
+
+    async fn ask(&self, path: &str, body: Value) -> Value {
+        self.post(&format!("/session/{}{path}", self.session), body).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        let ask = Ask::post(path, body.to_string()).with("content-type", "application/json");
+        let reply = ask.with("host", "localhost").to(self.address).await;
+        assert_eq!(reply.status, 200, "{path} {body}: {}", reply.text());
+        reply.json()["value"].clone()
+    }
+}
+
+impl Drop for Browser {
+    /// The driver would leave the browser behind; both are in one group of their own.
+    fn drop(&mut self) {
+        if let Some(id) = self.driver.id() {
+            std::process::Command::new("kill").args(["-KILL", "--", &format!("-{id}")]).status().ok();
+        }
+    }
+}
+
+async fn port_of(driver: &mut Child) -> SocketAddr {
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let port = loop {
+        let line = lines.next_line().await.unwrap().expect("chromedriver says its port before it ends");
+        let port = line.strip_suffix('.').and_then(|line| line.rsplit_once("successfully on port "));
+        if let Some((_, port)) = port {
+            break port.parse().unwrap();
+        }
+    };
+    // What it says later must find a reader.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    SocketAddr::from(([127, 0, 0, 1], port))
+}

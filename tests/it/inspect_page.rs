@@ -1,0 +1,225 @@
+//! The inspector's page in a real browser: what it shows is what was sent, and nothing that was sent acts on it.
+
+use serde_json::json;
+
+use crate::harness::browser::{Browser, DESK, PHONE, Screen};
+use crate::harness::{Answer, Ask, House, TRACE, log, request_of, span, span_with};
+
+/// Another trace than [`TRACE`].
+const OTHER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+const HOSTILE: [&str; 4] = [
+    "<img src=x onerror=window.pwned=1>",
+    "</script><script>window.pwned=1</script>",
+    "<a href='javascript:window.pwned=1'>x</a>",
+    "${window.pwned=1}{{constructor.constructor('window.pwned=1')()}}",
+];
+
+/// The page of this house, live.
+async fn look(house: &House, test: &str, screen: Screen) -> Option<Browser> {
+    let browser = Browser::open(test, screen).await?;
+    browser.go_to(&format!("http://localhost:{}/inspect", house.relay.telemetry.port())).await;
+    browser.until("document.querySelector('#state').dataset.state === 'live'").await;
+    Some(browser)
+}
+
+/// Nothing went wrong in the page, and nobody but the relay was asked for anything.
+async fn ends_well(browser: Browser, house: House) {
+    assert_eq!(browser.console().await, Vec::<String>::new());
+    assert_eq!(browser.value("window.pwned === undefined").await, true);
+    let own = format!("http://localhost:{}/inspect", house.relay.telemetry.port());
+    let addresses = browser.addresses().await;
+    assert!(addresses.len() > 1, "the page asks for its data: {addresses:?}");
+    let others: Vec<_> =
+        addresses.iter().filter(|address| !address.starts_with(&own) && *address != "data:,").collect();
+    assert!(others.is_empty(), "{others:?}");
+    browser.close().await;
+    house.close().await;
+}
+
+fn timed(trace: &str, id: u64, name: &str, parent: &str) -> String {
+    let parent = if parent.is_empty() { String::new() } else { format!(",\"parentSpanId\":\"{parent}\"") };
+    let members = format!(
+        "\"name\":\"{name}\",\"startTimeUnixNano\":\"1655990400000000000\",\"endTimeUnixNano\":\"1655990400500000000\"\
+         {parent},\"attributes\":[{{\"key\":\"user.email\",\"value\":{{\"stringValue\":\"jo@example.org\"}}}}]"
+    );
+    span_with(trace, id, &members)
+}
+
+#[tokio::test]
+async fn the_page_shows_what_was_sent_where_it_went_and_what_was_answered() {
+    let house = House::open("").await;
+    let Some(browser) = look(&house, "the_page_shows_what_was_sent", DESK).await else { return };
+    let good = timed(TRACE, 1, "GET /checkout", "");
+    let child = timed(TRACE, 2, "fetch backend", "0000000000000001");
+    let bad = good.replace("jo@example.org", "cut off h").split_at(250).0.to_owned();
+    let lines = [good, child, log(1, "cache miss"), log(1, "deliver"), bad];
+    let reply = house.ask(Ask::post("/fastly", request_of(&lines))).await;
+    assert_eq!(reply.status, 200);
+    house.left(2).await;
+    browser.until("document.querySelectorAll('#request-list details').length === 1").await;
+    browser.until("document.querySelectorAll('.tag')[0] && document.querySelector('#request-list').innerText.includes('delivered')").await;
+
+    browser.click("#request-list summary").await;
+    browser.until("document.querySelector('#request-list').innerText.includes('ends too early')").await;
+    let shown = browser.text("#request-list").await;
+    let target = house.collector.url();
+    for expected in [
+        "fastly",
+        "partial",
+        "GET /checkout",
+        "2 events: ",
+        "cache miss",
+        "deliver",
+        "event of its span",
+        "line 5, column 251",
+        "the line ends too early",
+        "the line was cut off",
+        &format!("→ traces to {target}: taken after"),
+    ] {
+        assert!(shown.contains(expected), "{expected}\n{shown}");
+    }
+    assert!(
+        !browser.value("document.documentElement.outerHTML.includes('example.org')").await.as_bool().unwrap()
+    );
+
+    let trace = format!("[data-trace='{TRACE}']");
+    assert!(browser.text(&trace).await.contains("2 spans, 2 events"));
+    assert_eq!(browser.value(&format!("document.querySelectorAll({trace:?} + ' .bar').length")).await, 2);
+    assert_eq!(browser.value(&format!("document.querySelectorAll({trace:?} + ' .tick').length")).await, 2);
+    let order = format!("[...document.querySelectorAll({trace:?} + ' .label')].map(l => l.textContent)");
+    assert_eq!(browser.value(&order).await, json!(["GET /checkout", "fetch backend"]));
+    browser.click(&format!("{trace} summary")).await;
+    let inside = browser.text(&format!("{trace} details[open]")).await;
+    assert!(inside.contains("user.email") && inside.contains("•••"), "{inside}");
+    assert!(browser.text("[data-receiver=fastly]").await.contains("1 line rejected"));
+    ends_well(browser, house).await;
+}
+
+#[tokio::test]
+async fn hostile_strings_stay_text_also_when_values_are_shown() {
+    let refuse = |request: &crate::harness::Recorded| match request.text().contains("refuse-me") {
+        true => Answer::json(400, &json!({"message": HOSTILE[0]}).to_string()),
+        false => Answer::json(200, "{}"),
+    };
+    let collector = crate::harness::Collector::judging(refuse).await;
+    let house = House::before(collector, "telemetry.inspect.show_values: true").await;
+    let Some(browser) = look(&house, "hostile_strings_stay_text", DESK).await else { return };
+    let mut lines = Vec::new();
+    for (id, hostile) in HOSTILE.iter().enumerate() {
+        let text = serde_json::Value::from(*hostile);
+        let members = format!(
+            "\"name\":{text},\"startTimeUnixNano\":\"5\",\"endTimeUnixNano\":\"9\",\"attributes\":[{{\"key\":{text},\"value\":{{\"stringValue\":{text}}}}}],\
+             \"events\":[{{\"name\":{text},\"timeUnixNano\":\"7\"}}]"
+        );
+        lines.push(span_with(OTHER, id as u64 + 1, &members));
+        lines.push(format!("plain {hostile}"));
+    }
+    lines.push(span(9, "refuse-me"));
+    assert_eq!(house.ask(Ask::post("/fastly", request_of(&lines))).await.status, 200);
+    house.left(5).await;
+    assert_eq!(house.ask(Ask::post("/%3Cimg%20src=x%3E", "x")).await.status, 404);
+    browser.until("document.querySelectorAll('#request-list details').length === 2").await;
+    browser.until("document.querySelector('#request-list').innerText.includes('rejected downstream')").await;
+    // As a reader who opens everything.
+    browser.value("document.querySelectorAll('details').forEach(d => d.open = true)").await;
+    browser
+        .until("document.querySelector('#request-list').innerText.includes('no receiver has this path')")
+        .await;
+    let shown = browser.text("main").await;
+    for hostile in HOSTILE {
+        assert!(shown.matches(hostile).count() >= 3, "{hostile}\n{shown}");
+    }
+    assert_eq!(browser.value("document.querySelectorAll('main img, main script, main a').length").await, 0);
+    ends_well(browser, house).await;
+}
+
+#[tokio::test]
+async fn filters_leave_what_was_asked_for_and_pause_holds_the_page_still() {
+    let house = House::open("").await;
+    let Some(browser) = look(&house, "filters_and_pause", DESK).await else { return };
+    let shown = "[...document.querySelectorAll('#request-list > details:not([hidden])')].length";
+    let traces = "[...document.querySelectorAll('#trace-list > article')].map(t => t.dataset.trace)";
+    house.batch(timed(TRACE, 1, "one", "")).await;
+    house.batch(timed(OTHER, 2, "two", "")).await;
+    house.left(2).await;
+    assert_eq!(house.ask(Ask::post("/fastly", "plain text")).await.status, 400);
+    assert_eq!(house.ask(Ask::post("/circleci", "{}").with("circleci-signature", "v1=00")).await.status, 401);
+    browser.until(&format!("{shown} === 4")).await;
+
+    // By the keyboard alone: the slash goes to the trace id, escape clears.
+    browser.press(&["/"]).await;
+    browser.press(&["4", "b", "f", "9"]).await;
+    browser.until(&format!("{shown} === 1")).await;
+    assert_eq!(browser.value(traces).await, json!([OTHER]));
+    browser.press(&["\u{e00c}"]).await;
+    browser.until(&format!("{shown} === 4")).await;
+
+    let choose = |id: &str, value: &str| {
+        format!(
+            "(() => {{ const s = document.querySelector('{id}'); s.value = '{value}'; \
+             s.dispatchEvent(new Event('input', {{ bubbles: true }})); return s.value; }})()"
+        )
+    };
+    for (id, value, expected) in [
+        ("#by-receiver", "circleci", 1),
+        ("#by-receiver", "fastly", 3),
+        ("#by-receiver", "", 4),
+        ("#by-outcome", "unauthorized", 1),
+        ("#by-outcome", "rejected", 1),
+        ("#by-outcome", "out:delivered", 2),
+        ("#by-outcome", "", 4),
+    ] {
+        assert_eq!(browser.value(&choose(id, value)).await, value);
+        browser.until(&format!("{shown} === {expected}")).await;
+    }
+
+    browser.click("h1").await;
+    browser.press(&["p"]).await;
+    assert_eq!(browser.value("document.querySelector('#pause').getAttribute('aria-pressed')").await, "true");
+    assert!(browser.text("#pause").await.starts_with("Resume"));
+    house.batch(timed(TRACE, 3, "while paused", "")).await;
+    house.left_one().await;
+    // The relay has told of it by now; a page that were not paused would show it with its next question.
+    let asked = "fetch('/inspect/data?since=0').then(r => r.json()).then(d => d.requests.length)";
+    browser.until(&format!("{asked}.then(n => n === 5)")).await;
+    assert_eq!(browser.value(shown).await, 4);
+    browser.press(&["p"]).await;
+    browser.until(&format!("{shown} === 5")).await;
+    ends_well(browser, house).await;
+}
+
+#[tokio::test]
+async fn fits_a_phone_and_follows_the_colour_scheme() {
+    let house = House::open("telemetry.inspect.show_values: true").await;
+    let Some(browser) = look(&house, "fits_a_phone", PHONE).await else { return };
+    let long = "unbroken".repeat(14);
+    house.batch(timed(TRACE, 1, &long, "").replace("jo@example.org", &"x".repeat(900))).await;
+    house.left_one().await;
+    house.ask(Ask::post("/fastly", format!("{{\"{}", "y".repeat(4000)))).await;
+    browser.until("document.querySelectorAll('#request-list details').length === 2").await;
+    browser.until("document.querySelectorAll('#trace-list article').length === 1").await;
+    browser.value("document.querySelectorAll('details').forEach(d => d.open = true)").await;
+    browser.until("document.querySelector('#request-list').innerText.includes('ends too early')").await;
+    assert_eq!(browser.value("innerWidth").await, PHONE.width);
+    assert_eq!(browser.value("document.documentElement.scrollWidth").await, PHONE.width);
+
+    let background = "getComputedStyle(document.body).backgroundColor";
+    let light = browser.value(background).await;
+    browser.show_on(Screen { scheme: "dark", ..PHONE }).await;
+    assert_ne!(browser.value(background).await, light);
+    ends_well(browser, house).await;
+}
+
+#[tokio::test]
+async fn the_policy_stops_a_script_that_is_not_the_pages_own() {
+    let house = House::open("").await;
+    let Some(browser) = look(&house, "the_policy_stops_a_script", DESK).await else { return };
+    let plant = "(() => { const s = document.createElement('script'); s.textContent = 'window.planted = 1'; \
+                 document.body.append(s); return window.planted === undefined; })()";
+    assert_eq!(browser.value(plant).await, true);
+    let console = browser.console().await;
+    assert!(console.iter().any(|line| line.contains("Content Security Policy")), "{console:?}");
+    browser.close().await;
+    house.close().await;
+}
