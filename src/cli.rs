@@ -11,6 +11,8 @@ mod traceparent;
 
 mod replay;
 
+mod health;
+
 pub(crate) mod check;
 
 pub(crate) mod demo;
@@ -65,6 +67,9 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     sources: SourceArgs,
+    /// Ask the relay that runs with this configuration whether it takes data
+    #[arg(long, hide = true)]
+    health: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +114,7 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
+        None if cli.health => health::run(&cli.sources.into()),
         None => run::run(&cli.sources.into()),
         Some(Command::Run(sources)) => run::run(&sources.into()),
         Some(Command::Validate(args)) => validate::run(args),
@@ -198,6 +204,7 @@ mod tests {
             &["replay"],
             &["--config"],
             &["--config", "x", "validate"],
+            &["--health", "run"],
         ] {
             let error = parse(arguments).expect_err("a usage error");
             assert!(error.use_stderr() && error.exit_code() == i32::from(USAGE), "{arguments:?}: {error}");

@@ -1,7 +1,7 @@
 //! Just enough HTTP for commands that talk to a relay: a client for one address, and bodies with a bound.
 
 use std::error::Error as StdError;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -104,6 +104,16 @@ impl Client {
             .map_err(|source| HttpError::Answer { path: path(), source })?;
         Ok(Reply { status, body: String::from_utf8_lossy(&body).into_owned() })
     }
+}
+
+/// An address that listens everywhere is reached on this machine.
+pub(super) fn reachable(endpoint: SocketAddr) -> SocketAddr {
+    let ip = match endpoint.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, endpoint.port())
 }
 
 /// The whole body, unless it is larger than the bound.

@@ -8,7 +8,7 @@
 mod plan;
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use self::plan::{Plan, Post};
 use super::SourceArgs;
-use super::http::{Client, Reply};
+use super::http::{Client, Reply, reachable};
 use crate::config::{Config, Sources};
 
 /// Arguments of `spanrelay replay`.
@@ -126,16 +126,6 @@ impl Outcome {
         }
         text
     }
-}
-
-/// An address that listens everywhere is reached on this machine.
-fn reachable(endpoint: SocketAddr) -> SocketAddr {
-    let ip = match endpoint.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, endpoint.port())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::harness::{Ended, TRACE, log, request_of, span, span_with, spanrelay};
+use super::harness::{Ended, House, TRACE, log, request_of, span, span_with, spanrelay};
 
 const WORKFLOW: &str = "cedf175c-c537-49f8-9b5c-95892f0b2407";
 const JOB: &str = "3f6a7c4a-0bb6-463a-bd0c-3d5e0b1b1d34";
@@ -145,4 +145,19 @@ async fn demo_shows_a_fastly_request_and_a_circleci_workflow_in_a_narrow_termina
             assert!(ended.out.contains(word), "{columns} columns, {word}: {}", ended.out);
         }
     }
+}
+
+#[tokio::test]
+async fn health_exits_with_0_while_the_relay_takes_data_and_with_1_and_the_reason_else() {
+    let house = House::open("").await;
+    let telemetry = format!("telemetry.endpoint={}", house.relay.telemetry);
+    let healthy = run(&["--health", "--set", &telemetry]).await;
+    assert_eq!((healthy.code, healthy.out.as_str(), healthy.err.as_str()), (Some(0), "", ""));
+    house.close().await;
+    let gone = run(&["--health", "--set", &telemetry]).await;
+    assert_eq!((gone.code, gone.out.as_str()), (Some(1), ""));
+    assert!(gone.err.contains("is the relay running there?"), "{}", gone.err);
+    let unusable = run(&["--health", "--set", "telemetry.endpont=x"]).await;
+    assert_eq!(unusable.code, Some(1));
+    assert!(unusable.err.contains("telemetry.endpont"), "{}", unusable.err);
 }

@@ -47,4 +47,8 @@ mod secrets;
 
 mod tls;
 
+mod deploy;
+
 mod tidy;
+
+mod stack;

@@ -1,0 +1,92 @@
+//! The files of `config/deploy` and what else people copy: the relay takes them, and they agree with each other.
+
+use std::fs;
+use std::path::Path;
+
+use saphyr_parser::{Event, Parser};
+
+use super::harness::{Ended, spanrelay};
+
+fn file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every scalar of a YAML file, which must be one.
+fn scalars(path: &str) -> Vec<String> {
+    let text = file(path);
+    let events = Parser::new_from_str(&text);
+    let scalar = |event| match event {
+        Event::Scalar(text, ..) => Some(text.into_owned()),
+        _ => None,
+    };
+    events.filter_map(|event| scalar(event.unwrap_or_else(|error| panic!("{path}: {error}")).0)).collect()
+}
+
+#[tokio::test]
+async fn the_relay_takes_the_configuration_of_the_examples() {
+    let mut validate = spanrelay(&["validate", "--config", "config/deploy/spanrelay.yaml"]);
+    validate.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let without = Ended::of(&mut validate).await;
+    assert_eq!(without.code, Some(1), "secrets have no default");
+    for secret in ["FASTLY_TOKEN", "CIRCLECI_HOOK_SECRET", "OTLP_TOKEN"] {
+        assert!(without.err.contains(secret), "{}", without.err);
+        validate.env(secret, "a-secret");
+    }
+    let with = Ended::of(&mut validate).await;
+    assert_eq!((with.code, with.err.as_str()), (Some(0), ""), "{}", with.out);
+}
+
+#[test]
+fn what_should_be_yaml_is() {
+    for (path, expected) in [
+        ("docker-compose.yml", "otel-collector.yaml"),
+        ("otel-collector.yaml", "http://jaeger:4318"),
+        ("config/deploy/kubernetes.yaml", "/readyz"),
+        ("config/circleci/config.yml", "spanrelay/connect"),
+        ("tests/stack/collector/manifest.yaml", "otelcol"),
+    ] {
+        let found = scalars(path);
+        assert!(found.iter().any(|scalar| scalar.contains(expected)), "{path}: {expected} in {found:?}");
+    }
+}
+
+#[test]
+fn every_example_gives_what_the_configuration_asks_for_and_leaves_time_to_drain() {
+    let configuration = file("config/deploy/spanrelay.yaml");
+    assert!(configuration.contains("/var/lib/spanrelay"));
+    for path in ["config/deploy/kubernetes.yaml", "config/deploy/fly.toml", "config/deploy/spanrelay.service"]
+    {
+        let example = file(path);
+        for part in
+            ["/var/lib/spanrelay", "FASTLY_TOKEN", "CIRCLECI_HOOK_SECRET", "OTLP_TOKEN", "ten seconds"]
+        {
+            assert!(example.contains(part), "{path} lacks {part}");
+        }
+    }
+    assert!(file("Dockerfile").contains("VOLUME /var/lib/spanrelay"));
+}
+
+#[test]
+fn the_readme_and_the_kit_name_the_endpoint_alike() {
+    for path in
+        ["config/fastly/spanrelay.vcl", "config/fastly/terraform/main.tf", "config/fastly/fastly-cli.sh"]
+    {
+        assert!(file(path).contains("spanrelay"), "{path}");
+    }
+    let vcl = file("config/fastly/spanrelay.vcl");
+    let logs = vcl.matches("log {\"syslog \"}").count();
+    assert_eq!(logs, vcl.matches("{\" spanrelay :: \"}").count(), "every line goes to the endpoint");
+    let terraform = file("config/fastly/terraform/main.tf");
+    let cli = file("config/fastly/fastly-cli.sh");
+    for (block, flag) in [
+        ("name = \"spanrelay\"", "--name spanrelay"),
+        ("message_type = \"blank\"", "--message-type blank"),
+        ("json_format = \"2\"", "--json-format 2"),
+        ("placement = \"none\"", "--placement none"),
+        ("header_name  = \"Authorization\"", "--header-name Authorization"),
+    ] {
+        assert!(terraform.contains(block), "{block}");
+        assert!(cli.contains(flag), "{flag}");
+    }
+}

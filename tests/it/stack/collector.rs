@@ -1,0 +1,199 @@
+//! A real OpenTelemetry Collector behind the relay, and what it makes of the same bytes without one.
+
+use serde_json::Value;
+
+use super::{Program, items, kit, spans};
+use crate::harness::{Ask, Collector, Ended, House, PATIENCE, Recorded, Relay, Reply, otlp};
+
+/// Two lines about one request as Fastly's example VCL writes them (the old key, a null parent, times as bare numbers
+/// that no double holds), and its log event.
+const BATCH: &str = concat!(
+    r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"www"}}]},"instrumentationLibrarySpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"00000000000000e1","parentSpanId":null,"name":"edge","kind":2,"startTimeUnixNano":1655990400123457001,"endTimeUnixNano":1655990400223457003,"attributes":[{"key":"http.response.status_code","value":{"intValue":"503"}},{"key":"ratio","value":{"doubleValue":0.25}}],"status":{"code":2}}]}]}]}"#,
+    "\n",
+    r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"1655990400133457009","traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"00000000000000e1","severityNumber":17,"severityText":"ERROR","eventName":"fetch.error","attributes":[{"key":"backend","value":{"stringValue":"shop \"eu\""}}]}]}]}]}"#,
+    "\n",
+    r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"00000000000000e2","parentSpanId":"00000000000000e1","name":"shield","startTimeUnixNano":"1655990400143457001","endTimeUnixNano":"1655990400163457003"}]}]}]}"#,
+    "\n",
+);
+
+const METRICS: &str = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"hits","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{"timeUnixNano":"1655990400123457001","asInt":"9007199254740993"}]}}]}]}]}"#;
+
+const LOG: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"1655990400123457001","severityNumber":9,"body":{"stringValue":"no request of mine"}}]}]}]}"#;
+
+/// One line of the canonical form.
+const CANONICAL: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"00000000000000e1","name":"edge"}]}]}]}"#;
+
+/// What leaves the relay for the batch when a recorder is behind it.
+async fn relayed(batch: &str, requests: usize) -> Vec<Recorded> {
+    let house = House::open("").await;
+    house.batch(batch.to_owned()).await;
+    let left = house.left_by_signal(requests).await;
+    house.close().await;
+    left
+}
+
+/// The same through a Collector: what the Collector sends on.
+async fn collected(batch: &str, requests: usize, settings: &str) -> Vec<Recorded> {
+    let sink = Collector::start([]).await;
+    let collector = Program::collector(&sink.url()).await;
+    let relay = Relay::start(&House::configuration(&collector.url()), settings).await;
+    let reply = Ask::post("/fastly", batch.to_owned()).to(relay.address).await;
+    assert_eq!(reply.status, 204, "{}", reply.text());
+    let mut came = sink.take(requests).await;
+    relay.stopped().await;
+    sink.finish();
+    came.sort_by_key(|request| {
+        ["/v1/traces", "/v1/logs", "/v1/metrics"].iter().position(|path| *path == request.path)
+    });
+    came
+}
+
+/// The data of requests, whatever its spelling.
+fn data(requests: &[Recorded]) -> Vec<Vec<u8>> {
+    let data = |request: &Recorded| {
+        let mut json = request.json();
+        leave_out_empty_messages(&mut json);
+        otlp::encoded(&request.path, &json)
+    };
+    let mut data: Vec<Vec<u8>> = requests.iter().map(data).collect();
+    // Requests leave on several connections at once.
+    data.sort();
+    data
+}
+
+/// A Collector writes `"resource":{}` where there is none.
+fn leave_out_empty_messages(json: &mut Value) {
+    match json {
+        Value::Array(elements) => elements.iter_mut().for_each(leave_out_empty_messages),
+        Value::Object(members) => {
+            members.retain(|_, value| *value != Value::Object(serde_json::Map::new()));
+            members.values_mut().for_each(leave_out_empty_messages);
+        }
+        _ => {}
+    }
+}
+
+/// Posts to a Collector without a relay; the answer, and the names of the spans that it sent on.
+async fn straight(content_type: &str, body: &str) -> (Reply, Vec<String>) {
+    let sink = Collector::start([]).await;
+    let collector = Program::collector(&sink.url()).await;
+    let ask = Ask::post("/v1/traces", body.to_owned()).with("content-type", content_type);
+    let reply = ask.to(collector.address).await;
+    // Its exporter has no queue: what it sends on, it has sent before it answers.
+    let came = sink.take_rest();
+    sink.finish();
+    let names = came.iter().flat_map(|request| {
+        let json = request.json();
+        spans(&json).iter().map(|span| span["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    });
+    (reply, names.collect())
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_fastly_batch_arrives_whole_at_a_collector() {
+    let came = collected(BATCH, 2, "").await;
+    let documents: Vec<Value> = came.iter().map(Recorded::json).collect();
+    let edge = documents.iter().flat_map(spans).find(|span| span["name"] == "edge").unwrap();
+    assert_eq!(edge["traceId"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(edge["spanId"], "00000000000000e1");
+    assert!(edge.get("parentSpanId").is_none_or(|parent| parent == ""), "{edge}");
+    assert_eq!(edge["startTimeUnixNano"], "1655990400123457001");
+    assert_eq!(edge["endTimeUnixNano"], "1655990400223457003");
+    assert_eq!(edge["attributes"][0]["value"]["intValue"], "503");
+    let event = &edge["events"][0];
+    assert_eq!(event["name"], "fetch.error");
+    assert_eq!(event["timeUnixNano"], "1655990400133457009");
+    assert_eq!(event["attributes"][0]["value"]["stringValue"], "shop \"eu\"");
+    let shield = documents.iter().flat_map(spans).find(|span| span["name"] == "shield").unwrap();
+    assert_eq!(shield["parentSpanId"], "00000000000000e1");
+    // And nothing else about it differs from what the relay sent.
+    assert_eq!(data(&came), data(&relayed(BATCH, 2).await));
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_collector_reads_the_same_from_protobuf() {
+    for compression in ["none", "gzip", "zstd"] {
+        let settings =
+            format!("exporters.otlp_http.encoding: protobuf\nexporters.otlp_http.compression: {compression}");
+        let came = collected(BATCH, 2, &settings).await;
+        assert_eq!(data(&came), data(&relayed(BATCH, 2).await), "{compression}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn metrics_and_logs_arrive_whole_too() {
+    let batch = format!("{METRICS}\n{LOG}\n");
+    let came = collected(&batch, 2, "").await;
+    let [logs, metrics] = &came[..] else { panic!("{came:#?}") };
+    let (logs, metrics) = (logs.json(), metrics.json());
+    let record = items(&logs, ["resourceLogs", "scopeLogs", "logRecords"])[0];
+    assert_eq!(record["body"]["stringValue"], "no request of mine");
+    let metric = items(&metrics, ["resourceMetrics", "scopeMetrics", "metrics"])[0];
+    assert_eq!(metric["sum"]["dataPoints"][0]["asInt"], "9007199254740993");
+    assert_eq!(data(&came), data(&relayed(&batch, 2).await));
+}
+
+// What the README says of a Collector without a relay.
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_collector_alone_takes_the_first_of_newline_separated_lines_and_is_silent_about_the_rest() {
+    let second = CANONICAL.replace("edge", "shield");
+    let (reply, spans) = straight("application/json", &format!("{CANONICAL}\n{second}\n")).await;
+    assert_eq!((reply.status, spans), (200, vec!["edge".to_owned()]), "{}", reply.text());
+    assert_eq!(reply.json(), serde_json::json!({"partialSuccess": {}}));
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_collector_alone_refuses_any_other_content_type() {
+    let (reply, spans) = straight("application/x-ndjson", CANONICAL).await;
+    assert_eq!((reply.status, spans.len()), (415, 0), "{}", reply.text());
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_collector_alone_keeps_no_span_of_the_batch_that_arrives_whole_behind_a_relay() {
+    let (reply, spans) = straight("application/json", BATCH).await;
+    assert_eq!((reply.status, spans.len()), (200, 0), "{}", reply.text());
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_collector_alone_takes_the_old_keys_and_keeps_nothing_of_them() {
+    let line = CANONICAL.replace("scopeSpans", "instrumentationLibrarySpans");
+    let (reply, spans) = straight("application/json", &line).await;
+    assert_eq!((reply.status, spans.len()), (200, 0), "{}", reply.text());
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_collector_alone_refuses_a_document_for_one_null_parent() {
+    let line = CANONICAL.replace("\"name\"", "\"parentSpanId\":null,\"name\"");
+    let (reply, spans) = straight("application/json", &line).await;
+    assert_eq!((reply.status, spans.len()), (400, 0), "{}", reply.text());
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_collector_alone_does_not_answer_the_challenge() {
+    let sink = Collector::start([]).await;
+    let collector = Program::collector(&sink.url()).await;
+    let reply = Ask::get("/.well-known/fastly/logging/challenge").to(collector.address).await;
+    assert_eq!(reply.status, 404);
+    sink.finish();
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn the_collector_of_the_compose_file_accepts_its_configuration() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/otel-collector.yaml");
+    let mut validate = tokio::process::Command::new(super::program::path("otelcol"));
+    validate.args(["validate", "--config", file]);
+    let ended = tokio::time::timeout(PATIENCE, Ended::of(&mut validate)).await.unwrap();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(kit("docker-compose.yml").contains("otel-collector.yaml"));
+}

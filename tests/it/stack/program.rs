@@ -1,0 +1,141 @@
+//! A program of the stack as a process: found in the cache, started on free ports, ended with the test.
+
+use std::env;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::harness::{eventually, in_time};
+
+/// What a Collector, and what is made of its parts, logs when it takes data.
+const READY: &str = "Everything is ready";
+
+/// A running program, with a directory of its own.
+pub(super) struct Program {
+    _process: Child,
+    _directory: TempDir,
+    /// Where it takes data, or requests.
+    pub(super) address: SocketAddr,
+}
+
+/// Where `.ci/steps.d/50-stack` put the program.
+pub(super) fn path(name: &str) -> PathBuf {
+    let cache = env::var_os("SPANRELAY_STACK_CACHE").map_or_else(
+        || {
+            Path::new(&env::var_os("HOME").expect("a home, or SPANRELAY_STACK_CACHE"))
+                .join(".cache/spanrelay-stack")
+        },
+        PathBuf::from,
+    );
+    let path = cache.join("bin").join(name);
+    assert!(path.is_file(), "{} is not there: .ci/steps.d/50-stack builds it", path.display());
+    path
+}
+
+/// Ports that were free a moment ago: these programs cannot be asked which one they got.
+pub(super) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+// === impl Program ===
+
+impl Program {
+    /// A Collector that sends everything on to this address, as JSON.
+    pub(super) async fn collector(sink: &str) -> Self {
+        let address = free_address();
+        let pipeline = "{ receivers: [otlp], exporters: [otlp_http] }";
+        let configuration = format!(
+            "
+receivers: {{ otlp: {{ protocols: {{ http: {{ endpoint: '{address}' }} }} }} }}
+exporters:
+  otlp_http:
+    endpoint: {sink}
+    encoding: json
+    compression: none
+    sending_queue: {{ enabled: false }}
+    retry_on_failure: {{ enabled: false }}
+service:
+  telemetry: {{ metrics: {{ level: none }} }}
+  pipelines: {{ traces: {pipeline}, logs: {pipeline}, metrics: {pipeline} }}
+"
+        );
+        Self::configured("otelcol", &configuration, address).await
+    }
+
+    /// Jaeger with its store in memory. `query` is where its API is to be.
+    pub(super) async fn jaeger(query: SocketAddr) -> Self {
+        let address = free_address();
+        let grpc = free_address();
+        let configuration = format!(
+            "
+extensions:
+  jaeger_storage: {{ backends: {{ memory: {{ memory: {{ max_traces: 1000 }} }} }} }}
+  jaeger_query:
+    storage: {{ traces: memory }}
+    http: {{ endpoint: '{query}' }}
+    grpc: {{ endpoint: '{grpc}' }}
+receivers: {{ otlp: {{ protocols: {{ http: {{ endpoint: '{address}' }} }} }} }}
+exporters: {{ jaeger_storage_exporter: {{ trace_storage: memory }} }}
+service:
+  extensions: [jaeger_storage, jaeger_query]
+  telemetry: {{ metrics: {{ level: none }} }}
+  pipelines: {{ traces: {{ receivers: [otlp], exporters: [jaeger_storage_exporter] }} }}
+"
+        );
+        Self::configured("jaeger", &configuration, address).await
+    }
+
+    /// The simulator of Fastly's VCL, with this main file. `include` is the directory of what it includes.
+    pub(super) async fn falco(main: &str, include: &Path) -> Self {
+        let address = free_address();
+        let directory = TempDir::new().unwrap();
+        std::fs::write(directory.path().join("main.vcl"), main).unwrap();
+        // The port cannot be an argument.
+        let configuration = format!("simulator:\n  port: {}\n", address.port());
+        std::fs::write(directory.path().join(".falco.yaml"), configuration).unwrap();
+        let mut command = Command::new(path("falco"));
+        command.current_dir(directory.path()).arg("simulate").arg("-I").arg(include).arg("main.vcl");
+        let process = started(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        eventually("the simulator listens", async || TcpStream::connect(address).await.ok()).await;
+        Self { _process: process, _directory: directory, address }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    async fn configured(name: &str, configuration: &str, address: SocketAddr) -> Self {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("config.yaml");
+        std::fs::write(&file, configuration).unwrap();
+        let mut command = Command::new(path(name));
+        command.arg("--config").arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = started(&mut command);
+        let log = process.stderr.take().expect("it is piped");
+        in_time(&format!("{name} is ready"), ready(name, log)).await;
+        Self { _process: process, _directory: directory, address }
+    }
+}
+
+fn started(command: &mut Command) -> Child {
+    command.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap()
+}
+
+/// Reads the log until it says so, and goes on reading, so that the program never waits for a reader.
+async fn ready(name: &str, log: impl AsyncRead + Unpin + Send + 'static) {
+    let mut lines = BufReader::new(log).lines();
+    let mut said = Vec::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.contains(READY) {
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return;
+        }
+        said.push(line);
+    }
+    panic!("{name} has ended: {}", said.join("\n"));
+}
