@@ -179,8 +179,11 @@ impl Writer {
         };
         let result = match &*self.shared.read_store() {
             Some(store) => store.commit(&group.records, &self.done, commit).map_err(StoreError::from),
-            // Closed, or to be opened anew by `keep_up`.
-            None => return group.refuse(&Arc::from("the queue is not open")),
+            None => {
+                // To be opened anew, and that notes what is settled. What stayed due until then would spin.
+                self.schedule.note = None;
+                return group.refuse(&Arc::from("the queue is not open"));
+            }
         };
         match result {
             Ok(()) => {
