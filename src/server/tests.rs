@@ -2,6 +2,7 @@
 
 mod bodies;
 mod connections;
+pub(super) mod encoders;
 mod floods;
 mod otlp;
 mod routes;

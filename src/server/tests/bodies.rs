@@ -1,38 +1,8 @@
 //! Bodies that are slow, cut, too large or encoded.
 
-use std::io::Write;
-
-use flate2::Compression;
-use flate2::write::{GzEncoder, ZlibEncoder};
-
+use super::encoders::{gzip, snappy_block, snappy_framed, zlib, zstd};
 use super::*;
 use crate::server::routes::WEBHOOK_MAX_BYTES;
-
-fn gzip(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn zlib(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn zstd(plain: &[u8]) -> Vec<u8> {
-    zstd::stream::encode_all(plain, 1).unwrap()
-}
-
-fn snappy_block(plain: &[u8]) -> Vec<u8> {
-    snap::raw::Encoder::new().compress_vec(plain).unwrap()
-}
-
-fn snappy_framed(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
-    encoder.write_all(plain).unwrap();
-    encoder.into_inner().unwrap()
-}
 
 #[tokio::test]
 async fn a_slow_body_is_a_408_and_leaves_nothing_behind() {

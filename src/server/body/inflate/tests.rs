@@ -1,49 +1,10 @@
-use std::io::Write;
-
-use flate2::Compression;
-use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
+use crate::server::tests::encoders::{gzip, raw_deflate, snappy_block, snappy_framed, zlib, zstd};
 
 const PLENTY: u64 = 1024 * 1024;
-
-fn gzip(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn zlib(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn raw_deflate(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn zstd(plain: &[u8]) -> Vec<u8> {
-    ::zstd::stream::encode_all(plain, 1).unwrap()
-}
-
-fn snappy_framed(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
-    encoder.write_all(plain).unwrap();
-    let mut encoded = encoder.into_inner().unwrap();
-    if encoded.is_empty() {
-        encoded.extend_from_slice(SNAPPY_FRAMED_MAGIC);
-    }
-    encoded
-}
-
-fn snappy_block(plain: &[u8]) -> Vec<u8> {
-    snap::raw::Encoder::new().compress_vec(plain).unwrap()
-}
 
 type Encode = fn(&[u8]) -> Vec<u8>;
 
