@@ -49,6 +49,7 @@
 //! | [`config`] | signals | everything that it configures |
 //! | [`app`] | everything | |
 //! | [`cli`] | app, config; for `check` and `demo` also receivers and processor | |
+//! | `internals` | everything; nobody else may use it, and no release has it | |
 //!
 //! What is decided in one place only: status codes to senders in `server::reply`, the meaning of a downstream's in
 //! `exporter::outcome`, the environment in `config::env`, the two unbounded channels in `app`, metric
@@ -110,5 +111,8 @@ mod exporter;
 mod pem;
 
 mod telemetry;
+
+#[cfg(feature = "internals")]
+pub mod internals;
 
 pub use app::{App, StartError};
