@@ -112,7 +112,7 @@ mod pem;
 
 mod telemetry;
 
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 pub mod internals;
 
 pub use app::{App, StartError};

@@ -29,7 +29,6 @@ pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
 use self::watched::Watched;
 use crate::config::Encoding;
-use crate::otlp::Signal;
 use crate::processor::Work;
 use crate::queue::{OfferError, Offered, Origin, Queue, QueueState, Record, Stored, Taken};
 use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
@@ -338,24 +337,7 @@ impl Relay {
 
     /// Gives every document of the record its receipt and passes them to the processor.
     fn hand_on(&self, taken: Taken, items: Vec<Item>) {
-        let work: Vec<Work> = items
-            .into_iter()
-            .map(|item| Work {
-                traces: item.traces.map(|traces| {
-                    let receipt = taken.receipt(Signal::Traces, traces.span_count());
-                    (traces, receipt)
-                }),
-                logs: item.logs.map(|logs| {
-                    let receipt = taken.receipt(Signal::Logs, logs.record_count());
-                    (logs, receipt)
-                }),
-                metrics: item.metrics.map(|metrics| {
-                    let receipt = taken.receipt(Signal::Metrics, metrics.point_count());
-                    (metrics, receipt)
-                }),
-                passage: item.passage,
-            })
-            .collect();
+        let work: Vec<Work> = items.into_iter().map(|item| Work::new(item, &taken)).collect();
         taken.seal();
         if self.work.send(work).is_err() {
             // The receipts were dropped unsettled: what a queue keeps it still has.

@@ -1,1 +1,168 @@
-//! Entry points of the benchmarks.
+//! Entry points of the benchmarks (`benches/micro.rs`): one for each step of a line's way, and one for the whole way
+//! from a body to what leaves, without sockets and without a queue.
+//!
+//! What a step allocates for one line is asserted by the tests below this module.
+
+pub mod lines;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::config::{Encoding, FastlyConfig, OtlpConfig, SpanEventsConfig, Unmatched};
+use crate::exporter::Export;
+use crate::otlp::{LineReader, Signal, protobuf};
+use crate::processor::{SpanEvents, Work};
+use crate::queue::{Ledger, RecordId, Settled, Taken};
+use crate::receiver::fastly::Fastly;
+use crate::receiver::otlp::Otlp;
+use crate::receiver::{Reading, Receiver};
+use crate::telemetry::metrics::Metrics;
+
+/// As the configuration has it by default.
+const MAX_LINE_BYTES: usize = 1 << 20;
+const MAX_BODY_BYTES: usize = 32 << 20;
+
+/// The two receivers of telemetry.
+pub struct Receivers {
+    fastly: Fastly,
+    otlp: Otlp,
+}
+
+/// A body that was read.
+#[derive(Debug)]
+pub struct Read(Reading);
+
+/// The processor, and a queue that keeps nothing.
+pub struct Processor {
+    processor: SpanEvents,
+    ledger: Arc<dyn Ledger>,
+    now: Instant,
+    out: Vec<Export>,
+}
+
+struct NoLedger;
+
+/// Reads lines that were split before; says how many of them can go on.
+pub fn read_lines(lines: &[Bytes]) -> usize {
+    let mut reader = LineReader::default();
+    lines.iter().filter(|line| reader.read(line).is_ok()).count()
+}
+
+/// An export request for `/v1/traces` as protobuf.
+pub fn encode_protobuf(json: &[u8]) -> Option<Vec<u8>> {
+    protobuf::encode(Signal::Traces, json).ok()
+}
+
+/// A protobuf request for `/v1/traces` as JSON.
+pub fn decode_protobuf(request: &[u8]) -> Option<Vec<u8>> {
+    protobuf::decode(Signal::Traces, request, MAX_BODY_BYTES).ok()
+}
+
+// === impl Receivers ===
+
+impl Receivers {
+    /// With default settings.
+    #[expect(clippy::new_without_default, reason = "a benchmark says that it makes one")]
+    pub fn new() -> Self {
+        let config = FastlyConfig {
+            id: "fastly".to_owned(),
+            path: "/fastly".to_owned(),
+            service_ids: vec!["*".to_owned()],
+            auth: None,
+            repair: true,
+            rate_limit: None,
+        };
+        Self {
+            fastly: Fastly::new(&config, MAX_LINE_BYTES),
+            otlp: Otlp::new(&OtlpConfig::default(), Signal::Traces, MAX_BODY_BYTES),
+        }
+    }
+
+    /// Splits and reads a batch as Fastly sends it.
+    pub fn fastly(&self, body: &Bytes) -> Read {
+        Read(self.fastly.read(body))
+    }
+
+    /// Decodes and reads a protobuf request for `/v1/traces`.
+    pub fn otlp_protobuf(&self, body: &Bytes) -> Read {
+        Read(self.otlp.receive(body, Encoding::Protobuf).reading)
+    }
+}
+
+// === impl Read ===
+
+impl Read {
+    /// Lines that go on.
+    pub fn accepted(&self) -> usize {
+        self.0.items.len()
+    }
+
+    /// Lines that were mended.
+    pub fn repaired(&self) -> usize {
+        self.0.items.iter().filter(|item| !item.repairs.is_empty()).count()
+    }
+
+    /// What does not go on.
+    pub fn rejected(&self) -> usize {
+        self.0.rejected.len()
+    }
+}
+
+// === impl Processor ===
+
+impl Processor {
+    /// Holds spans for so long, whatever memory that takes.
+    pub fn new(wait: Duration) -> Self {
+        let config = SpanEventsConfig {
+            wait,
+            max_held_bytes: u64::MAX,
+            unmatched: Unmatched::ForwardLog,
+            keep_logs: false,
+        };
+        Self {
+            processor: SpanEvents::new(&config, Metrics::new()),
+            ledger: Arc::new(NoLedger),
+            now: Instant::now(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes what was read of one body, and lets so much time pass behind it. `leave` sees each request that leaves;
+    /// its receipts are settled.
+    pub fn accept(&mut self, read: Read, then: Duration, mut leave: impl FnMut(&Bytes)) {
+        let taken = Taken::new(RecordId(0), 0, Arc::clone(&self.ledger));
+        let request: Vec<Work> = read.0.items.into_iter().map(|item| Work::new(item, &taken)).collect();
+        taken.seal();
+        self.processor.accept(self.now, request, &mut self.out);
+        self.now += then;
+        for export in self.out.drain(..) {
+            leave(&export.json);
+            export.receipts.into_iter().for_each(|(receipt, fate)| receipt.settle(fate));
+        }
+    }
+
+    /// Spans that wait.
+    pub fn held_spans(&self) -> usize {
+        self.processor.held_spans()
+    }
+
+    /// What the processor says that they take, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.processor.held_bytes()
+    }
+}
+
+// === impl NoLedger ===
+
+impl Ledger for NoLedger {
+    fn settled(&self, _: Signal, _: Settled, _: u32) {}
+
+    fn acknowledge(&self, _: RecordId, _: u64) {}
+
+    fn release(&self, _: RecordId, _: u64) {}
+}

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::Signal;
 use super::json::{Cursor, Fault};
 use super::splice::{Edits, Removals};
-use super::walk::{Dropped, Stop, Walk, walk};
+use super::walk::{AttributeKey, Dropped, Stop, Walk, walk};
 use crate::receiver::Repair;
 
 pub(crate) use logs::Logs;
@@ -26,6 +26,12 @@ pub(crate) use traces::Traces;
 /// How often a line is read anew because a key stood in it twice. Every reading costs the whole line, so that a
 /// hostile one must not ask for more.
 const MAX_READINGS: usize = 32;
+
+/// Reads lines, one after another. What it needs in passing for one serves the next.
+#[derive(Debug, Default)]
+pub(crate) struct LineReader {
+    keys: Vec<AttributeKey>,
+}
 
 /// What one line holds.
 #[derive(Debug, Default)]
@@ -69,18 +75,27 @@ pub(crate) struct SpanEvent {
 
 /// Reads the object that begins at the start of `text`; what follows it is left alone. The text must be UTF-8.
 pub(crate) fn read_line(text: &Bytes) -> Result<Line, Fault> {
-    let (text, walk, end) = read(text)?;
-    if walk.sections == [false; 3] {
-        return Err(Fault::shape(0, "neither resourceSpans nor resourceLogs nor resourceMetrics"));
-    }
-    if let (true, true, Some(at)) = (holds_nothing(&walk), walk.dropped.is_empty(), walk.hollow) {
-        return Err(Fault::shape(at, "no scopeSpans, scopeLogs or scopeMetrics with anything in them"));
-    }
-    Line::new(text, walk, end)
+    LineReader::default().read(text)
 }
 
 fn holds_nothing(walk: &Walk) -> bool {
     walk.spans.is_empty() && walk.records.is_empty() && walk.points == 0
+}
+
+// === impl LineReader ===
+
+impl LineReader {
+    /// As [`read_line`] does.
+    pub(crate) fn read(&mut self, text: &Bytes) -> Result<Line, Fault> {
+        let (text, walk, end) = read(text, &mut self.keys)?;
+        if walk.sections == [false; 3] {
+            return Err(Fault::shape(0, "neither resourceSpans nor resourceLogs nor resourceMetrics"));
+        }
+        if let (true, true, Some(at)) = (holds_nothing(&walk), walk.dropped.is_empty(), walk.hollow) {
+            return Err(Fault::shape(at, "no scopeSpans, scopeLogs or scopeMetrics with anything in them"));
+        }
+        Line::new(text, walk, end)
+    }
 }
 
 // === impl Line ===
@@ -161,12 +176,13 @@ impl Metrics {
 
 /// Walks the text, without whatever it cannot be read with. Returns the text that was read and where the object
 /// ends in the text that was given.
-fn read(given: &Bytes) -> Result<(Bytes, Walk, usize), Fault> {
-    let mut text = given.clone();
-    for reading in 0..MAX_READINGS {
-        match walk(&text, 0) {
+fn read(given: &Bytes, keys: &mut Vec<AttributeKey>) -> Result<(Bytes, Walk, usize), Fault> {
+    let mut mended: Option<Bytes> = None;
+    for _ in 0..MAX_READINGS {
+        let text = mended.as_ref().unwrap_or(given);
+        match walk(text, 0, keys) {
             Ok(walk) => {
-                let end = if reading == 0 { walk.end } else { end_of_object(given)? };
+                let end = if mended.is_none() { walk.end } else { end_of_object(given)? };
                 let text = text.slice(..walk.end);
                 return Ok((text, walk, end));
             }
@@ -174,7 +190,7 @@ fn read(given: &Bytes) -> Result<(Bytes, Walk, usize), Fault> {
             Err(Stop::Without(range)) => {
                 let mut edits = Edits::default();
                 edits.delete(range);
-                text = edits.apply(&text);
+                mended = Some(edits.apply(text));
             }
         }
     }
@@ -183,7 +199,7 @@ fn read(given: &Bytes) -> Result<(Bytes, Walk, usize), Fault> {
 
 /// The text with its edits made, and what is in it now. It needs no further edits.
 fn canonical(text: &Bytes, edits: Edits) -> Result<(Bytes, Walk), Fault> {
-    let (text, walk, _) = read(&edits.apply(text))?;
+    let (text, walk, _) = read(&edits.apply(text), &mut Vec::new())?;
     debug_assert!(walk.edits.is_empty(), "reading what was written asks for edits: {:?}", walk.edits);
     Ok((text, walk))
 }

@@ -154,9 +154,20 @@ impl<'a> Cursor<'a> {
     pub(crate) fn string(&mut self) -> Result<Text, Fault> {
         self.expect(b'"', "expected a string in double quotes")?;
         let start = self.at;
+        self.at += plain_prefix(&self.bytes[start..]);
+        if self.peek() == Some(b'"') {
+            let end = self.at;
+            self.at += 1;
+            return Ok(Text { start, end, escaped: false });
+        }
+        self.rest_of_string(start)
+    }
+
+    /// Reads a string on from its first byte that is not plain.
+    #[inline(never)]
+    fn rest_of_string(&mut self, start: usize) -> Result<Text, Fault> {
         let mut escaped = false;
         loop {
-            self.at += plain_prefix(&self.bytes[self.at..]);
             match self.peek() {
                 Some(b'"') => {
                     let text = Text { start, end: self.at, escaped };
@@ -169,7 +180,14 @@ impl<'a> Cursor<'a> {
                 }
                 _ => return Err(self.unexpected("control character inside a string")),
             }
+            self.at += plain_prefix(&self.bytes[self.at..]);
         }
+    }
+
+    /// Whether so many containers can be entered here.
+    #[inline]
+    pub(crate) fn has_room_below(&self, levels: u32) -> bool {
+        self.depth + levels <= MAX_DEPTH
     }
 
     #[cold]
@@ -374,30 +392,41 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The end of the plain text that begins at `at`, when the next quote ends it.
+#[inline(always)]
+pub(crate) fn plain_text_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let end = at + plain_prefix(bytes.get(at..)?);
+    (bytes.get(end) == Some(&b'"')).then_some(end)
+}
+
 /// How many bytes from the start are neither a quote, a backslash nor a control character. Eight at a time: nearly
 /// all of a line is inside strings.
-#[inline]
+#[inline(always)]
 fn plain_prefix(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let mut offset = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("chunks are eight bytes"));
-        let quote = word ^ (ONES * 0x22);
-        let backslash = word ^ (ONES * 0x5c);
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let zero = |x: u64| x.wrapping_sub(ONES) & !x;
-        let special = (zero(quote) | zero(backslash) | control) & HIGHS;
+    let mut at = 0;
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*word);
+        // Taking this much off borrows from a byte's own high bit where it is smaller. Of the bytes that had the bit
+        // clear before, the first that borrows is one of the three kinds.
+        let quote = (word ^ (ONES * 0x22)).wrapping_sub(ONES);
+        let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
+        let control = word.wrapping_sub(ONES * 0x20);
+        let special = (quote | backslash | control) & !word & HIGHS;
         if special != 0 {
-            return offset + (special.trailing_zeros() / 8) as usize;
+            return at + (special.trailing_zeros() / 8) as usize;
         }
-        offset += 8;
+        at += 8;
     }
-    offset
-        + bytes[offset..]
-            .iter()
-            .position(|&byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))
-            .unwrap_or(bytes.len() - offset)
+    at + plain_prefix_of_few(&bytes[at..])
+}
+
+/// The same for the end of the text.
+#[cold]
+#[inline(never)]
+fn plain_prefix_of_few(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(bytes.len())
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, TOLERA
 /// Encodes an export request. A fault means that the text was not one.
 pub(crate) fn encode(signal: Signal, json: &[u8]) -> Result<Vec<u8>, Fault> {
     let section = &LINE.fields[signal as usize];
-    let mut out = Vec::with_capacity(json.len() / 2);
+    let mut out = Vec::with_capacity(json.len() / 8 * 5);
     Cursor::new(json, 0).object(|cursor, _, key| {
         if key.raw(cursor.bytes()) != section.name.as_bytes() {
             return cursor.skip_value();
@@ -49,10 +49,18 @@ pub(crate) fn base64_bytes(literal: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn message(cursor: &mut Cursor<'_>, message: &'static Message, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let mut next = 0;
     cursor.object(|cursor, _, key| {
         let name = key.unescaped(cursor.bytes());
-        match message.fields.iter().find(|field| field.name.as_bytes() == &*name) {
-            Some(field) => value(cursor, field, out),
+        // Fields mostly come in the order of the schema.
+        let (before, from_next) = message.fields.split_at(next);
+        let is = |field: &Field| field.name.as_bytes() == &*name;
+        let index = from_next.iter().position(is).map(|index| next + index);
+        match index.or_else(|| before.iter().position(is)) {
+            Some(index) => {
+                next = index + 1;
+                value(cursor, &message.fields[index], out)
+            }
             None => cursor.skip_value(),
         }
     })
@@ -216,9 +224,16 @@ fn delimited(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), F
         out[start] = short;
         return Ok(());
     }
-    let mut prefix = Vec::with_capacity(5);
-    varint(length as u64, &mut prefix);
-    out.splice(start..=start, prefix);
+    // As many bytes more as the length takes beside the first.
+    let more = (length.ilog2() / 7) as usize;
+    out.resize(out.len() + more, 0);
+    out.copy_within(start + 1..start + 1 + length, start + 1 + more);
+    let mut rest = length;
+    for byte in &mut out[start..start + more] {
+        *byte = rest as u8 | 0x80;
+        rest >>= 7;
+    }
+    out[start + more] = rest as u8;
     Ok(())
 }
 

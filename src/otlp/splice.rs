@@ -5,11 +5,18 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-/// Replaces `range` of a text by `with`; an empty range inserts.
+/// Puts something in the place of `range` of a text; where the range is empty, that is an insertion.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Edit {
-    pub(crate) range: Range<usize>,
-    pub(crate) with: Cow<'static, str>,
+struct Edit {
+    range: Range<usize>,
+    with: With,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum With {
+    Text(Cow<'static, str>),
+    /// What stands there, in double quotes.
+    Quotes,
 }
 
 /// The edits of one text. They do not overlap; insertions at the same place stay in the order they were added.
@@ -39,7 +46,12 @@ impl Edits {
     }
 
     pub(crate) fn replace(&mut self, range: Range<usize>, with: impl Into<Cow<'static, str>>) {
-        self.0.push(Edit { range, with: with.into() });
+        self.0.push(Edit { range, with: With::Text(with.into()) });
+    }
+
+    /// Puts double quotes around `range`, which must not be empty.
+    pub(crate) fn quote(&mut self, range: Range<usize>) {
+        self.0.push(Edit { range, with: With::Quotes });
     }
 
     pub(crate) fn insert(&mut self, at: usize, with: impl Into<Cow<'static, str>>) {
@@ -75,7 +87,7 @@ impl Edits {
 
     /// Memory that the edits take, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.0.capacity() * size_of::<Edit>() + self.0.iter().map(|edit| edit.with.len()).sum::<usize>()
+        self.0.capacity() * size_of::<Edit>() + self.0.iter().map(Edit::own_bytes).sum::<usize>()
     }
 
     /// The text with all edits made: the text itself when there are none.
@@ -85,17 +97,46 @@ impl Edits {
         }
         // Nearly always in order already. Stable, for the insertions at one place.
         self.0.sort_by_key(|edit| (edit.range.start, edit.range.end));
-        let added: usize = self.0.iter().map(|edit| edit.with.len()).sum();
-        let mut out = Vec::with_capacity(text.len() + added);
+        let gone: usize = self.0.iter().map(|edit| edit.range.len()).sum();
+        let come: usize = self.0.iter().map(Edit::len).sum();
+        // Exactly, so that nothing is spare while it waits to be sent.
+        let mut out = Vec::with_capacity(text.len() - gone + come);
         let mut from = 0;
         for edit in &self.0 {
             debug_assert!(edit.range.start >= from, "edits overlap: {:?}", self.0);
             out.extend_from_slice(&text[from..edit.range.start]);
-            out.extend_from_slice(edit.with.as_bytes());
+            match &edit.with {
+                With::Text(with) => out.extend_from_slice(with.as_bytes()),
+                With::Quotes => {
+                    out.push(b'"');
+                    out.extend_from_slice(&text[edit.range.clone()]);
+                    out.push(b'"');
+                }
+            }
             from = edit.range.end;
         }
         out.extend_from_slice(&text[from..]);
         out.into()
+    }
+}
+
+// === impl Edit ===
+
+impl Edit {
+    /// Of what is in the place of the range then, in bytes.
+    fn len(&self) -> usize {
+        match &self.with {
+            With::Text(with) => with.len(),
+            With::Quotes => self.range.len() + 2,
+        }
+    }
+
+    /// Memory that the edit takes beside itself, in bytes.
+    fn own_bytes(&self) -> usize {
+        match &self.with {
+            With::Text(Cow::Owned(with)) => with.capacity(),
+            With::Text(Cow::Borrowed(_)) | With::Quotes => 0,
+        }
     }
 }
 
@@ -142,7 +183,8 @@ mod tests {
         edits.insert(2, "<");
         edits.insert(2, ">");
         edits.delete(0..1);
-        assert_eq!(edits.apply(&Bytes::from_static(b"abcdef")), "b<>cdEf");
+        edits.quote(5..6);
+        assert_eq!(edits.apply(&Bytes::from_static(b"abcdef")), "b<>cdE\"f\"");
     }
 
     proptest! {

@@ -13,7 +13,9 @@ mod scalars;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use self::attributes::AttributeKey;
+use smallvec::SmallVec;
+
+pub(crate) use self::attributes::AttributeKey;
 #[cfg(test)]
 pub(crate) use self::attributes::MAX_ATTRIBUTES;
 use self::ids::Identity;
@@ -33,8 +35,8 @@ pub(crate) const MAX_ITEMS: usize = 1_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     pub(crate) edits: Edits,
-    pub(crate) spans: Vec<SpanSite>,
-    pub(crate) records: Vec<RecordSite>,
+    pub(crate) spans: Few<SpanSite>,
+    pub(crate) records: Few<RecordSite>,
     /// Metric points.
     pub(crate) points: u32,
     /// Which signals have a member of their own, in the order of [`LINE`].
@@ -48,6 +50,14 @@ pub(crate) struct Walk {
     pub(crate) strangers: u32,
     /// One past the end of the object.
     pub(crate) end: usize,
+}
+
+/// Nearly every line is about one span, or one log record: a note of it needs no memory of its own.
+pub(crate) type Few<T> = SmallVec<[T; 1]>;
+
+/// Memory that such notes take beside their own place, in bytes.
+pub(crate) fn spilled_bytes<T>(notes: &Few<T>) -> usize {
+    if notes.spilled() { notes.capacity() * size_of::<T>() } else { 0 }
 }
 
 /// A span in the text.
@@ -106,7 +116,7 @@ struct Walker<'a> {
     cursor: Cursor<'a>,
     found: Walk,
     /// The keys of the attribute lists that are being read, innermost last.
-    keys: Vec<AttributeKey>,
+    keys: &'a mut Vec<AttributeKey>,
     /// The key of the attribute that was read last.
     attribute_key: Option<Text>,
     /// Ids of the span, link or log record that is being read.
@@ -115,9 +125,10 @@ struct Walker<'a> {
     lists: u32,
 }
 
-/// Walks the object that starts at `start`; what follows it is left alone.
-pub(crate) fn walk(bytes: &[u8], start: usize) -> Result<Walk, Stop> {
-    let mut walker = Walker::new(bytes, start);
+/// Walks the object that starts at `start`; what follows it is left alone. `keys` is room to work in, and serves many
+/// lines.
+pub(crate) fn walk(bytes: &[u8], start: usize, keys: &mut Vec<AttributeKey>) -> Result<Walk, Stop> {
+    let mut walker = Walker::new(bytes, start, keys);
     walker.message(&LINE)?;
     walker.found.end = walker.cursor.at;
     Ok(walker.found)
@@ -125,7 +136,8 @@ pub(crate) fn walk(bytes: &[u8], start: usize) -> Result<Walk, Stop> {
 
 /// The edits that make a span event canonical.
 pub(crate) fn event_edits(bytes: &[u8]) -> Result<Edits, Stop> {
-    let mut walker = Walker::new(bytes, 0);
+    let mut keys = Vec::new();
+    let mut walker = Walker::new(bytes, 0, &mut keys);
     walker.message(&EVENT)?;
     Ok(walker.found.edits)
 }
@@ -141,11 +153,13 @@ impl From<Fault> for Stop {
 // === impl Walker ===
 
 impl<'a> Walker<'a> {
-    fn new(bytes: &'a [u8], start: usize) -> Self {
+    fn new(bytes: &'a [u8], start: usize, keys: &'a mut Vec<AttributeKey>) -> Self {
+        // A walk that ended in a fault may have left some.
+        keys.clear();
         Self {
             cursor: Cursor::new(bytes, start),
             found: Walk::default(),
-            keys: Vec::new(),
+            keys,
             attribute_key: None,
             identity: Identity::default(),
             events: None,

@@ -39,8 +39,8 @@ use self::log_exit::{LogExit, settle_nothing};
 use crate::config::SpanEventsConfig;
 use crate::exporter::Export;
 use crate::otlp::{Logs, Metrics, Signal, Traces};
-use crate::queue::{Receipt, Settled};
-use crate::receiver::Passage;
+use crate::queue::{Receipt, Settled, Taken};
+use crate::receiver::{Item, Passage};
 use crate::telemetry::metrics::{LogEventOutcome, Metrics as Telemetry};
 
 /// A longer `wait` is as good as this one, and an [`Instant`] cannot be any distance away.
@@ -63,6 +63,30 @@ pub(crate) struct SpanEvents {
     hold: Hold,
     log_exit: LogExit,
     telemetry: Telemetry,
+}
+
+// === impl Work ===
+
+impl Work {
+    /// An item of a record, each of its documents with its receipt.
+    pub(crate) fn new(item: Item, record: &Taken) -> Self {
+        let receipt = |signal, items| record.receipt(signal, items);
+        Self {
+            traces: item.traces.map(|traces| {
+                let receipt = receipt(Signal::Traces, traces.span_count());
+                (traces, receipt)
+            }),
+            logs: item.logs.map(|logs| {
+                let receipt = receipt(Signal::Logs, logs.record_count());
+                (logs, receipt)
+            }),
+            metrics: item.metrics.map(|metrics| {
+                let receipt = receipt(Signal::Metrics, metrics.point_count());
+                (metrics, receipt)
+            }),
+            passage: item.passage,
+        }
+    }
 }
 
 // === impl SpanEvents ===

@@ -3,7 +3,7 @@
 //! In: headers and a decoded body. Out: an [`Item`](super::Item) for every line that can go on, a
 //! [`Rejected`] for every other one.
 //! Promises: one bad line never costs another; a line that is canonical already is not copied.
-//! Leaves to others: what a line means ([`crate::otlp::read_line`]).
+//! Leaves to others: what a line means ([`crate::otlp::LineReader`]).
 
 mod challenge;
 mod lines;

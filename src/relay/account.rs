@@ -92,9 +92,14 @@ impl<'a> Account<'a> {
             return;
         }
         let repaired = items.iter().filter(|item| !item.repairs.is_empty()).count();
-        // A line that lost a span and kept another is an accepted line.
-        let kept: HashSet<u32> = items.iter().map(|item| item.line).collect();
-        let lost = rejected.iter().filter(|rejected| !kept.contains(&rejected.line)).count();
+        let lost = match rejected {
+            [] => 0,
+            // A line that lost a span and kept another is an accepted line.
+            _ => {
+                let kept: HashSet<u32> = items.iter().map(|item| item.line).collect();
+                rejected.iter().filter(|rejected| !kept.contains(&rejected.line)).count()
+            }
+        };
         self.metrics.lines(self.receiver, LineOutcome::Accepted, items.len() - repaired);
         self.metrics.lines(self.receiver, LineOutcome::Repaired, repaired);
         self.metrics.lines(self.receiver, LineOutcome::Rejected, lost + self.unread_lines);

@@ -68,22 +68,7 @@ fn attach(items: Vec<Item>) -> Vec<Outgoing> {
         keep_logs: false,
     };
     let nothing_kept = Taken::new(RecordId(0), 0, Arc::new(NoLedger));
-    let receipt = |signal, items| nothing_kept.receipt(signal, items);
-    let request = items.into_iter().map(|item| Work {
-        traces: item.traces.map(|traces| {
-            let receipt = receipt(Signal::Traces, traces.span_count());
-            (traces, receipt)
-        }),
-        logs: item.logs.map(|logs| {
-            let receipt = receipt(Signal::Logs, logs.record_count());
-            (logs, receipt)
-        }),
-        metrics: item.metrics.map(|metrics| {
-            let receipt = receipt(Signal::Metrics, metrics.point_count());
-            (metrics, receipt)
-        }),
-        passage: item.passage,
-    });
+    let request = items.into_iter().map(|item| Work::new(item, &nothing_kept));
     let mut exports = Vec::new();
     let mut processor = SpanEvents::new(&config, Metrics::new());
     processor.accept(Instant::now(), request.collect(), &mut exports);

@@ -1,5 +1,6 @@
 //! The log records of one line: as logs, as events of spans, or as events of spans of their own.
 
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::super::json::{Cursor, Fault};
 use super::super::members::member_ranges;
 use super::super::splice::{Edits, Removals};
-use super::super::walk::{RecordSite, event_edits};
+use super::super::walk::{Few, RecordSite, event_edits, spilled_bytes};
 use super::super::{SpanId, TraceId};
 use super::SpanEvent;
 use super::traces::unsigned;
@@ -20,7 +21,7 @@ const NAMELESS: &str = "\"log\"";
 #[derive(Debug, Clone)]
 pub(crate) struct Logs {
     text: Bytes,
-    records: Vec<RecordSite>,
+    records: Few<RecordSite>,
 }
 
 /// The members of a log record that an event is made of, as they stand in the text.
@@ -40,7 +41,7 @@ struct Record<'a> {
 // === impl Logs ===
 
 impl Logs {
-    pub(super) fn new(text: Bytes, records: Vec<RecordSite>) -> Self {
+    pub(super) fn new(text: Bytes, records: Few<RecordSite>) -> Self {
         Self { text, records }
     }
 
@@ -55,6 +56,11 @@ impl Logs {
         self.records.iter().map(|record| record.ids)
     }
 
+    /// The span that one record belongs to, if it names one.
+    pub(crate) fn ids(&self, record: usize) -> Option<(TraceId, SpanId)> {
+        self.records[record].ids
+    }
+
     /// Log records in this request.
     pub(crate) fn record_count(&self) -> u32 {
         u32::try_from(self.records.len()).unwrap_or(u32::MAX)
@@ -62,7 +68,7 @@ impl Logs {
 
     /// Memory that holding this costs, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.text.len() + self.records.capacity() * size_of::<RecordSite>()
+        self.text.len() + spilled_bytes(&self.records)
     }
 
     /// The span event that this record becomes (contract section 4).
@@ -72,14 +78,14 @@ impl Logs {
 
     fn event_of(&self, range: &Range<usize>) -> SpanEvent {
         let record = self.record(range);
-        let json = Bytes::from(record.event());
+        let json = record.event();
         let json = match record.attributes {
             // The record may have attributes of its own by the names that are added here.
-            Some(attributes) if attributes.contains("\"log.") => match event_edits(&json) {
-                Ok(edits) => edits.apply(&json),
-                Err(_) => json,
+            Some(attributes) if attributes.contains("\"log.") => match event_edits(json.as_bytes()) {
+                Ok(edits) => edits.apply(&Bytes::from(json)),
+                Err(_) => json.into(),
             },
-            _ => json,
+            _ => json.into(),
         };
         SpanEvent { time_unix_nano: record.event_time(), json }
     }
@@ -167,13 +173,12 @@ impl Logs {
 
     fn record(&self, range: &Range<usize>) -> Record<'_> {
         let mut record = Record::default();
-        let Ok(members) = member_ranges(&self.text, range.start) else { return record };
-        for (key, member) in members {
-            let mut value = Cursor::new(&self.text, key.end + 1);
-            value.skip_whitespace();
-            value.at += 1; // the colon
-            value.skip_whitespace();
-            let Ok(literal) = std::str::from_utf8(&self.text[value.at..member.end]) else { continue };
+        let mut cursor = Cursor::new(&self.text, range.start);
+        // The text was read before, so that it cannot fail now.
+        let read = cursor.object(|cursor, _, key| {
+            let start = cursor.at;
+            cursor.skip_value()?;
+            let Ok(literal) = std::str::from_utf8(&self.text[start..cursor.at]) else { return Ok(()) };
             match key.raw(&self.text) {
                 b"timeUnixNano" => record.time = unsigned(literal.as_bytes()),
                 b"observedTimeUnixNano" => record.observed = unsigned(literal.as_bytes()),
@@ -191,7 +196,9 @@ impl Logs {
                 b"droppedAttributesCount" if literal != "0" => record.dropped_attributes = Some(literal),
                 _ => {}
             }
-        }
+            Ok(())
+        });
+        debug_assert_eq!(read, Ok(()), "a record that was read cannot be read");
         record
     }
 }
@@ -220,30 +227,54 @@ impl Record<'_> {
         self.event_name.or_else(|| self.string_body()).unwrap_or(NAMELESS)
     }
 
+    /// The event as a JSON object.
     fn event(&self) -> String {
-        let mut attributes: Vec<String> = self.attributes.map(str::to_owned).into_iter().collect();
+        let room = |part: Option<&str>, around: usize| part.map_or(0, |part| part.len() + around);
+        let attributes_bytes = room(self.attributes, 0)
+            + room(
+                self.severity_number,
+                "{\"key\":\"log.severity_number\",\"value\":{\"intValue\":\"\"}},".len(),
+            )
+            + room(self.severity_text, "{\"key\":\"log.severity_text\",\"value\":{\"stringValue\":}},".len())
+            + room(self.body, "{\"key\":\"log.body\",\"value\":},".len());
+        let frame = "{\"timeUnixNano\":\"18446744073709551615\",\"name\":,\"attributes\":[]}";
+        let mut event = String::with_capacity(
+            frame.len()
+                + self.event_name().len()
+                + attributes_bytes
+                + room(self.dropped_attributes, ",\"droppedAttributesCount\":".len()),
+        );
+        event.push('{');
+        if self.event_time() != 0 {
+            push(&mut event, format_args!("\"timeUnixNano\":\"{}\",", self.event_time()));
+        }
+        event.push_str("\"name\":");
+        event.push_str(self.event_name());
+        let mut before = ",\"attributes\":[";
+        let mut attribute = |text: fmt::Arguments<'_>| {
+            event.push_str(std::mem::replace(&mut before, ","));
+            push(&mut event, text);
+        };
+        if let Some(attributes) = self.attributes {
+            attribute(format_args!("{attributes}"));
+        }
         if let Some(number) = self.severity_number {
-            attributes
-                .push(format!("{{\"key\":\"log.severity_number\",\"value\":{{\"intValue\":\"{number}\"}}}}"));
+            attribute(format_args!(
+                "{{\"key\":\"log.severity_number\",\"value\":{{\"intValue\":\"{number}\"}}}}"
+            ));
         }
         if let Some(text) = self.severity_text {
-            attributes
-                .push(format!("{{\"key\":\"log.severity_text\",\"value\":{{\"stringValue\":{text}}}}}"));
+            attribute(format_args!("{{\"key\":\"log.severity_text\",\"value\":{{\"stringValue\":{text}}}}}"));
         }
         let named_by_body = self.event_name.is_none() && self.string_body().is_some();
         if let Some(body) = self.body.filter(|_| !named_by_body && !self.is_empty_body()) {
-            attributes.push(format!("{{\"key\":\"log.body\",\"value\":{body}}}"));
+            attribute(format_args!("{{\"key\":\"log.body\",\"value\":{body}}}"));
         }
-        let mut event = String::from("{");
-        if self.event_time() != 0 {
-            event.push_str(&format!("\"timeUnixNano\":\"{}\",", self.event_time()));
-        }
-        event.push_str(&format!("\"name\":{}", self.event_name()));
-        if !attributes.is_empty() {
-            event.push_str(&format!(",\"attributes\":[{}]", attributes.join(",")));
+        if before == "," {
+            event.push(']');
         }
         if let Some(count) = self.dropped_attributes {
-            event.push_str(&format!(",\"droppedAttributesCount\":{count}"));
+            push(&mut event, format_args!(",\"droppedAttributesCount\":{count}"));
         }
         event.push('}');
         event
@@ -256,6 +287,10 @@ impl Record<'_> {
             matches!(compact.as_str(), "{}" | "{\"stringValue\":\"\"}")
         })
     }
+}
+
+fn push(text: &mut String, more: fmt::Arguments<'_>) {
+    text.write_fmt(more).expect("a string takes everything");
 }
 
 /// The elements of a list that is a member of the object at `open`.

@@ -45,7 +45,7 @@ pub(crate) fn signal_of(body: &Bytes) -> Option<Signal> {
 
 /// Reads the object that begins at the start of the text, and may be followed by white space only.
 fn read_object(signal: Signal, given: &Bytes) -> Result<Request, Fault> {
-    let outcome = read(given);
+    let outcome = read(given, &mut Vec::new());
     let plain =
         outcome.as_ref().is_ok_and(|(text, walk, end)| text.len() == *end && !has_others(walk, signal));
     let (given, (text, walk, end)) = match plain {
@@ -53,7 +53,7 @@ fn read_object(signal: Signal, given: &Bytes) -> Result<Request, Fault> {
         // What belongs to other signals may be why it cannot be read.
         false => match own_members(signal, given)? {
             Some(own) => {
-                let outcome = read(&own)?;
+                let outcome = read(&own, &mut Vec::new())?;
                 (own, outcome)
             }
             None => (given.clone(), outcome?),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::json::{Cursor, Fault};
 use super::super::number::integer;
 use super::super::splice::Edits;
-use super::super::walk::{EventsSite, SpanSite};
+use super::super::walk::{EventsSite, Few, SpanSite, spilled_bytes};
 use super::super::{SpanId, TraceId};
 use super::{SpanEvent, canonical, read_line};
 
@@ -14,17 +14,16 @@ use super::{SpanEvent, canonical, read_line};
 pub(crate) struct Traces {
     text: Bytes,
     edits: Edits,
-    spans: Vec<SpanSite>,
+    spans: Few<SpanSite>,
     /// By the place of the span; in the order in which they came.
     attached: Vec<(usize, SpanEvent)>,
-    attached_bytes: usize,
 }
 
 // === impl Traces ===
 
 impl Traces {
-    pub(super) fn new(text: Bytes, edits: Edits, spans: Vec<SpanSite>) -> Self {
-        Self { text, edits, spans, attached: Vec::new(), attached_bytes: 0 }
+    pub(super) fn new(text: Bytes, edits: Edits, spans: Few<SpanSite>) -> Self {
+        Self { text, edits, spans, attached: Vec::new() }
     }
 
     /// Reads an export request that the program wrote itself.
@@ -46,15 +45,14 @@ impl Traces {
     pub(crate) fn held_bytes(&self) -> usize {
         self.text.len()
             + self.edits.held_bytes()
-            + self.spans.capacity() * size_of::<SpanSite>()
+            + spilled_bytes(&self.spans)
             + self.attached.capacity() * size_of::<(usize, SpanEvent)>()
-            + self.attached_bytes
+            + self.attached.iter().map(|(_, event)| event.json.len()).sum::<usize>()
     }
 
     /// Adds an event to one span. Events of a span leave in the order of their times.
     pub(crate) fn attach(&mut self, span: usize, event: SpanEvent) {
         debug_assert!(span < self.spans.len());
-        self.attached_bytes += event.json.len();
         self.attached.push((span, event));
     }
 
@@ -79,13 +77,13 @@ impl Traces {
             let Some(site) = self.spans.get(group[0].0) else { continue };
             let new = group.iter().map(|(_, event)| (event.time_unix_nano, &event.json[..]));
             match &site.events {
-                EventsSite::Absent { at } => self.edits.insert(*at, format!(",\"events\":[{}]", joined(new))),
-                EventsSite::Empty { at } => self.edits.insert(*at, joined(new)),
+                EventsSite::Absent { at } => self.edits.insert(*at, joined(",\"events\":[", new, "]")),
+                EventsSite::Empty { at } => self.edits.insert(*at, joined("", new, "")),
                 EventsSite::Present(list) => {
                     let mut all = existing(&self.text, list.start).unwrap_or_default();
                     all.extend(new);
                     all.sort_by_key(|(time, _)| *time);
-                    self.edits.replace(list.clone(), format!("[{}]", joined(all.into_iter())));
+                    self.edits.replace(list.clone(), joined("[", all.into_iter(), "]"));
                 }
             }
         }
@@ -118,13 +116,17 @@ pub(super) fn unsigned(literal: &[u8]) -> u64 {
     integer(digits).and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
 }
 
-fn joined<'a>(events: impl Iterator<Item = (u64, &'a [u8])>) -> String {
-    let mut list = Vec::new();
-    for (_, json) in events {
-        if !list.is_empty() {
+/// A list of events with something before and behind it.
+fn joined<'a>(before: &str, events: impl Iterator<Item = (u64, &'a [u8])> + Clone, behind: &str) -> String {
+    let events_bytes: usize = events.clone().map(|(_, json)| json.len() + 1).sum();
+    let mut list = Vec::with_capacity(before.len() + events_bytes + behind.len());
+    list.extend_from_slice(before.as_bytes());
+    for (place, (_, json)) in events.enumerate() {
+        if place > 0 {
             list.push(b',');
         }
         list.extend_from_slice(json);
     }
+    list.extend_from_slice(behind.as_bytes());
     String::from_utf8(list).expect("events are slices of text that is UTF-8")
 }

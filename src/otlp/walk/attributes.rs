@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::super::json::{Fault, Text};
+use super::super::json::{Fault, Text, plain_text_end};
 use super::super::schema::Message;
 use super::super::splice::Removals;
 use super::{Stop, Walker};
@@ -17,12 +17,21 @@ const FEW: usize = 40;
 
 /// One attribute of a list that is being read.
 #[derive(Debug, Clone)]
-pub(super) struct AttributeKey {
+pub(crate) struct AttributeKey {
     /// Length and first and last bytes of the key: what differs in it differs.
     print: u64,
     key: Range<usize>,
     element: Range<usize>,
     stays: Stays,
+}
+
+/// What keys a list has had so far, or nearly.
+#[derive(Debug, Default)]
+struct Seen {
+    /// A bit for each key; some share theirs.
+    bits: u128,
+    /// Once the list is long. The place of each key.
+    places: HashMap<Vec<u8>, usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +50,14 @@ impl Walker<'_> {
         let base = self.keys.len();
         let checkpoint = self.found.edits.len();
         let mut gone = 0;
-        let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+        let mut seen = Seen::default();
         loop {
             let start = self.cursor.at;
             let element_checkpoint = self.found.edits.len();
             let stays = self.attribute(message)?;
             let key = self.attribute_key.take().unwrap_or(Text { start, end: start, escaped: false });
             let attribute = AttributeKey {
-                print: fingerprint(key.raw(self.cursor.bytes())),
+                print: fingerprint(self.cursor.bytes(), key.start..key.end),
                 key: key.start..key.end,
                 element: start..self.cursor.at,
                 stays,
@@ -56,7 +65,7 @@ impl Walker<'_> {
             if stays == Stays::No {
                 self.found.edits.truncate(element_checkpoint);
                 gone += 1;
-            } else if let Some(twin) = self.twin_of(&attribute, base, &mut places) {
+            } else if let Some(twin) = self.twin_of(&attribute, base, &mut seen) {
                 self.keys[twin].stays = Stays::No;
                 gone += 1;
                 let element = self.keys[twin].element.clone();
@@ -88,7 +97,15 @@ impl Walker<'_> {
         Ok(u32::try_from(count - gone).unwrap_or(u32::MAX))
     }
 
+    #[inline]
     fn attribute(&mut self, message: &'static Message) -> Result<Stays, Stop> {
+        if let Some((key, end)) = text_attribute(self.cursor.bytes(), self.cursor.at)
+            && self.cursor.has_room_below(2)
+        {
+            self.attribute_key = Some(key);
+            self.cursor.at = end;
+            return Ok(Stays::Yes);
+        }
         match self.cursor.peek() {
             Some(b'{') => {
                 self.message(message)?;
@@ -103,15 +120,30 @@ impl Walker<'_> {
     }
 
     /// The earlier attribute of this list that has the same key.
-    fn twin_of(
+    #[inline]
+    fn twin_of(&self, attribute: &AttributeKey, base: usize, seen: &mut Seen) -> Option<usize> {
+        let earlier = self.keys.len() - base;
+        if earlier < FEW {
+            let bit = 1 << (attribute.print.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57);
+            if seen.bits & bit == 0 {
+                seen.bits |= bit;
+                return None;
+            }
+        }
+        self.twin_among(&self.keys[base..], attribute, base, seen)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn twin_among(
         &self,
+        earlier: &[AttributeKey],
         attribute: &AttributeKey,
         base: usize,
-        places: &mut HashMap<Vec<u8>, usize>,
+        seen: &mut Seen,
     ) -> Option<usize> {
         let bytes = self.cursor.bytes();
         let key = &bytes[attribute.key.clone()];
-        let earlier = &self.keys[base..];
         if earlier.len() < FEW {
             return earlier
                 .iter()
@@ -122,18 +154,144 @@ impl Walker<'_> {
                 })
                 .map(|place| base + place);
         }
-        if places.is_empty() {
+        if seen.places.is_empty() {
             let kept = earlier.iter().enumerate().filter(|(_, other)| other.stays == Stays::Yes);
-            places.extend(kept.map(|(place, other)| (bytes[other.key.clone()].to_vec(), base + place)));
+            seen.places.extend(kept.map(|(place, other)| (bytes[other.key.clone()].to_vec(), base + place)));
         }
-        places.insert(key.to_vec(), self.keys.len())
+        seen.places.insert(key.to_vec(), self.keys.len())
     }
 }
 
+/// Steps over an attribute that is written as nearly all are: canonical JSON, with a text for its value. Returns its key
+/// and where it ends. What is written in any other way is for [`Walker::message`], which would ask for no edits of this
+/// one either.
+#[inline]
+fn text_attribute(bytes: &[u8], at: usize) -> Option<(Text, usize)> {
+    let start = behind(bytes, at, b"{\"key\":\"")?;
+    let end = plain_text_end(bytes, start)?;
+    let value = behind(bytes, end, b"\",\"value\":{\"stringValue\":\"")?;
+    let mut at = plain_text_end(bytes, value)? + 1;
+    // VCL cannot write a quote and a brace without something between.
+    while bytes.get(at) == Some(&b' ') {
+        at += 1;
+    }
+    let at = behind(bytes, at, b"}}")?;
+    Some((Text { start, end, escaped: false }, at))
+}
+
+/// Where exactly these bytes end.
+#[inline(always)]
+fn behind<const N: usize>(bytes: &[u8], at: usize, literal: &[u8; N]) -> Option<usize> {
+    (bytes.get(at..)?.first_chunk::<N>()? == literal).then_some(at + N)
+}
+
 /// Cheap to compute and nearly always different for different keys.
-fn fingerprint(key: &[u8]) -> u64 {
-    let word = |bytes: &[u8]| bytes.iter().fold(0_u64, |word, &byte| word << 8 | u64::from(byte));
-    let head = key.first_chunk::<8>().map_or_else(|| word(key), |chunk| u64::from_le_bytes(*chunk));
-    let tail = key.last_chunk::<8>().map_or(0, |chunk| u64::from_le_bytes(*chunk));
-    (head ^ tail.rotate_left(29)).wrapping_add(key.len() as u64)
+#[inline]
+fn fingerprint(bytes: &[u8], key: Range<usize>) -> u64 {
+    let length = key.len();
+    let head = match bytes[key.start..].first_chunk::<8>() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => bytes[key.start..].iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    };
+    if length < 8 {
+        // What stands behind the key is not part of it.
+        return (head & ((1 << (8 * length)) - 1)).wrapping_add(length as u64);
+    }
+    let tail = bytes[..key.end].last_chunk::<8>().map_or(0, |chunk| u64::from_le_bytes(*chunk));
+    (head ^ tail.rotate_left(29)).wrapping_add(length as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::super::schema::{Kind, LINE};
+    use super::*;
+
+    /// The message of attributes, by its way through the schema.
+    fn key_value() -> &'static Message {
+        let inside = |message: &'static Message, name| match message
+            .fields
+            .iter()
+            .find(|field| field.name == name)
+            .map(|field| field.kind)
+        {
+            Some(Kind::Message(inside) | Kind::Messages(inside)) => inside,
+            other => panic!("{name} is no message: {other:?}"),
+        };
+        inside(inside(inside(&LINE, "resourceSpans"), "resource"), "attributes")
+    }
+
+    /// Pieces of attributes as they are written, and what may stand in their places.
+    fn piece() -> impl Strategy<Value = &'static str> {
+        proptest::sample::select(vec![
+            "{\"key\":\"",
+            "http.method",
+            "a",
+            "",
+            "\",\"value\":{\"stringValue\":\"",
+            "GET",
+            "é😀",
+            "\\n",
+            "\\",
+            "\t",
+            "\u{7f}",
+            "\"",
+            " ",
+            "}}",
+            "\"}}",
+            "\" }}",
+            "\"} }",
+            "}",
+            "{",
+            ",",
+            ":",
+            "null",
+            "twelve chars",
+            "0123456",
+            "\"key\":\"b\"",
+            "\",\"value\":{\"intValue\":\"",
+        ])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn the_short_way_over_an_attribute_ends_where_the_long_one_does(
+            before in piece(), key in piece(), between in piece(), value in piece(), after in piece(), rest in piece(),
+            changed in 0..64_u8,
+        ) {
+            // Most pieces are those that belong there.
+            let right = ["{\"key\":\"", key, "\",\"value\":{\"stringValue\":\"", value, "\"}}", rest];
+            let wrong = [before, key, between, value, after, rest];
+            let text: String =
+                (0..6).map(|place| if changed & 1 << place == 0 { right[place] } else { wrong[place] }).collect();
+            if let Some((key, end)) = text_attribute(text.as_bytes(), 0) {
+                let mut keys = Vec::new();
+                let mut walker = Walker::new(text.as_bytes(), 0, &mut keys);
+                prop_assert_eq!(walker.message(key_value()), Ok(()), "{}", text);
+                prop_assert_eq!((walker.attribute_key, walker.cursor.at), (Some(key), end), "{}", text);
+                prop_assert!(walker.found.edits.is_empty() && walker.found.repairs.is_empty(), "{}", text);
+                prop_assert_eq!(walker.found.strangers, 0);
+            }
+        }
+
+        #[test]
+        fn keys_that_are_equal_have_equal_fingerprints(key in "[a-c.]{0,20}", behind in "[a-c]{0,9}", other in "[a-c]{0,9}") {
+            let print = |behind: &str| fingerprint(format!("{key}{behind}").as_bytes(), 0..key.len());
+            prop_assert_eq!(print(&behind), print(&other));
+        }
+    }
+
+    #[test]
+    fn attributes_are_mostly_stepped_over_the_short_way() {
+        for text in [
+            r#"{"key":"http.method","value":{"stringValue":"GET"}}"#,
+            r#"{"key":"","value":{"stringValue":""}}"#,
+            r#"{"key":"service.name","value":{"stringValue":"www" }}"#,
+        ] {
+            assert_eq!(text_attribute(text.as_bytes(), 0).map(|(_, end)| end), Some(text.len()), "{text}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::super::Signal;
 use super::super::json::Text;
-use super::super::schema::{LINE, Message};
+use super::super::schema::{Field, LINE, Message};
 
 /// How a key was written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) fn signal_of_key(bytes: &[u8], key: Text) -> Option<Signal> {
     find(&LINE, bytes, key, 0).map(|(index, _)| Signal::ALL[index])
 }
 
-/// Finds the field that a key names. Fields mostly come in the order of the table, so `next` is tried first.
+/// Finds the field that a key names. Fields mostly come in the order of the table, so it is searched from `next` on.
 #[inline]
 pub(super) fn find(
     message: &'static Message,
@@ -26,10 +26,12 @@ pub(super) fn find(
     next: usize,
 ) -> Option<(usize, Spelling)> {
     let raw = key.raw(bytes);
-    if message.fields.get(next).is_some_and(|field| field.name.as_bytes() == raw) {
-        return Some((next, Spelling::Current));
+    let is = |field: &Field| field.name.as_bytes() == raw;
+    let (before, from_next) = message.fields.split_at(next.min(message.fields.len()));
+    if let Some(index) = from_next.iter().position(is) {
+        return Some((next + index, Spelling::Current));
     }
-    if let Some(index) = message.fields.iter().position(|field| field.name.as_bytes() == raw) {
+    if let Some(index) = before.iter().position(is) {
         return Some((index, Spelling::Current));
     }
     find_outdated(message, bytes, key)

@@ -52,7 +52,7 @@ impl Walker<'_> {
             _ => return Err(self.wrong_type(format!("{} must be a string", field.name)).into()),
         }
         let end = self.cursor.at;
-        self.quote(start, end);
+        self.found.edits.quote(start..end);
         self.note(Repair::ValueType);
         Ok(Text { start, end, escaped: false })
     }
@@ -98,7 +98,7 @@ impl Walker<'_> {
                     if !plain {
                         self.found.edits.replace(start..end, format!("\"{value}\""));
                     } else {
-                        self.quote(start, end);
+                        self.found.edits.quote(start..end);
                     }
                 } else if !plain {
                     self.found.edits.replace(start..end, value.to_string());
@@ -252,11 +252,6 @@ impl Walker<'_> {
             self.note(Repair::NullWord);
         }
         nothing
-    }
-
-    fn quote(&mut self, start: usize, end: usize) {
-        self.found.edits.insert(start, "\"");
-        self.found.edits.insert(end, "\"");
     }
 }
 

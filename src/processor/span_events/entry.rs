@@ -10,6 +10,8 @@
 
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::arrivals::Arrivals;
 use super::index::{KEY_BYTES, Key};
 use crate::exporter::Export;
@@ -32,7 +34,7 @@ pub(super) struct WaitingSpans {
     pub(super) deadline: Instant,
     traces: Traces,
     /// Of the spans, then of every event that was attached.
-    receipts: Vec<(Receipt, Settled)>,
+    receipts: SmallVec<[(Receipt, Settled); 1]>,
     bytes: usize,
 }
 
@@ -44,7 +46,7 @@ pub(super) struct WaitingLogs {
     /// Of all records that were not attached.
     pub(super) receipt: Receipt,
     /// One for every record.
-    pub(super) fates: Vec<Fate>,
+    pub(super) fates: SmallVec<[Fate; 8]>,
     /// Records whose fate is [`Fate::Waits`].
     pub(super) waiting: u32,
     bytes: usize,
@@ -84,8 +86,8 @@ impl Entry {
 
 impl WaitingSpans {
     pub(super) fn new(traces: Traces, receipt: Receipt, deadline: Instant) -> Self {
-        let bytes = size_of::<Self>() + traces.held_bytes() + size_of::<(Receipt, Settled)>();
-        Self { deadline, traces, receipts: vec![(receipt, Settled::Delivered)], bytes }
+        let bytes = size_of::<Self>() + traces.held_bytes();
+        Self { deadline, traces, receipts: SmallVec::from_buf([(receipt, Settled::Delivered)]), bytes }
     }
 
     pub(super) fn keys(&self) -> impl ExactSizeIterator<Item = Key> + '_ {
@@ -117,7 +119,12 @@ impl WaitingSpans {
 
     pub(super) fn into_export(self) -> Export {
         let items = self.span_count();
-        Export { signal: Signal::Traces, json: self.traces.into_json(), items, receipts: self.receipts }
+        Export {
+            signal: Signal::Traces,
+            json: self.traces.into_json(),
+            items,
+            receipts: self.receipts.into_vec(),
+        }
     }
 }
 
@@ -125,10 +132,11 @@ impl WaitingSpans {
 
 impl WaitingLogs {
     pub(super) fn new(logs: Logs, receipt: Receipt, deadline: Instant) -> Self {
-        let fates: Vec<Fate> =
+        let fates: SmallVec<[Fate; 8]> =
             logs.records().map(|key| if key.is_some() { Fate::Waits } else { Fate::NamesNoSpan }).collect();
         let waiting = fates.iter().filter(|&&fate| fate == Fate::Waits).count();
-        let bytes = size_of::<Self>() + logs.held_bytes() + fates.len() * size_of::<Fate>();
+        let spilled = if fates.spilled() { fates.capacity() * size_of::<Fate>() } else { 0 };
+        let bytes = size_of::<Self>() + logs.held_bytes() + spilled;
         let waiting = u32::try_from(waiting).expect("a line has fewer than 2^32 records");
         Self { deadline, logs, receipt, fates, waiting, bytes }
     }
@@ -141,6 +149,11 @@ impl WaitingLogs {
             .enumerate()
             .filter(|(_, (_, fate))| **fate == Fate::Waits)
             .filter_map(|(record, (key, _))| Some((record, key?)))
+    }
+
+    /// What the record waits for, if it does.
+    pub(super) fn wanted_by(&self, record: usize) -> Option<Key> {
+        (self.fates.get(record) == Some(&Fate::Waits)).then(|| self.logs.ids(record))?
     }
 
     /// Whether nothing is left to wait for.

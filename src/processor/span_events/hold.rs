@@ -74,12 +74,9 @@ impl Hold {
 
     /// Logs arrive: makes events of the records whose spans wait here, and says how many those are.
     pub(super) fn attach(&mut self, logs: &mut WaitingLogs) -> u32 {
-        let found: Vec<(usize, Place)> = logs
-            .wanted()
-            .filter_map(|(record, key)| self.spans.first(&key).map(|place| (record, place)))
-            .collect();
         let mut attached = 0;
-        for (record, span) in found {
+        for record in 0..logs.fates.len() {
+            let Some(span) = logs.wanted_by(record).and_then(|key| self.spans.first(&key)) else { continue };
             let Some(Entry::Spans(spans)) = self.arrivals.get_mut(span.position) else { continue };
             self.entry_bytes += spans.attach(span.element, logs, record);
             attached += 1;

@@ -5,6 +5,7 @@
 //! span, or logs a thousand times about one) are a list of their own, which is only ever worked off from its front.
 //! Leaves to others: the spans and records themselves.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use super::arrivals::Position;
@@ -12,7 +13,9 @@ use super::steps::Steps;
 use crate::otlp::{SpanId, TraceId};
 
 /// What the first place under a key costs, in bytes. The table doubles when seven eighths of it are full.
-pub(super) const KEY_BYTES: usize = (size_of::<(Key, Places)>() + 1) * 16 / 7;
+pub(super) const KEY_BYTES: usize = (size_of::<(Key, Place)>() + 1) * 16 / 7;
+/// What a key with more than one place costs beside that.
+const CROWD_BYTES: usize = (size_of::<(Key, VecDeque<Place>)>() + 1) * 16 / 7;
 /// What every further place under the same key costs.
 const PLACE_BYTES: usize = 2 * size_of::<Place>();
 
@@ -34,13 +37,16 @@ pub(super) struct Place {
 /// Places by their ids, in the order of arrival.
 #[derive(Debug)]
 pub(super) struct Index {
-    keys: HashMap<Key, Places>,
+    /// The first place under each key. Most keys have no other.
+    keys: HashMap<Key, Place>,
+    /// The places behind the first, where there are any.
+    rest: HashMap<Key, VecDeque<Place>>,
     /// Places that are not the first under their key.
     behind: usize,
     pub(super) steps: Steps,
 }
 
-/// The places under one key. The first stands apart, because most keys have no other.
+/// The places under one key.
 #[derive(Debug)]
 pub(super) struct Places {
     first: Place,
@@ -51,35 +57,38 @@ pub(super) struct Places {
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self { keys: HashMap::new(), behind: 0, steps: Steps::default() }
+        Self { keys: HashMap::new(), rest: HashMap::new(), behind: 0, steps: Steps::default() }
     }
 
     pub(super) fn add(&mut self, key: Key, place: Place) {
         self.steps.step();
-        let mut behind = 0;
-        self.keys
-            .entry(key)
-            .and_modify(|places| {
-                places.rest.push_back(place);
-                behind = 1;
-            })
-            .or_insert_with(|| Places { first: place, rest: VecDeque::new() });
-        self.behind += behind;
+        match self.keys.entry(key) {
+            Entry::Vacant(first) => drop(first.insert(place)),
+            Entry::Occupied(_) => {
+                self.rest.entry(key).or_default().push_back(place);
+                self.behind += 1;
+            }
+        }
     }
 
     /// The oldest place under this key.
     pub(super) fn first(&self, key: &Key) -> Option<Place> {
         self.steps.step();
-        self.keys.get(key).map(|places| places.first)
+        self.keys.get(key).copied()
     }
 
     /// Takes all places under this key away, oldest first.
     pub(super) fn take(&mut self, key: &Key) -> Option<Places> {
         self.steps.step();
-        let places = self.keys.remove(key)?;
-        self.behind -= places.rest.len();
+        if self.keys.is_empty() {
+            return None;
+        }
+        let first = self.keys.remove(key)?;
+        let rest = if self.rest.is_empty() { None } else { self.rest.remove(key) };
+        let rest = rest.unwrap_or_default();
+        self.behind -= rest.len();
         self.give_back();
-        Some(places)
+        Some(Places { first, rest })
     }
 
     /// A document with this key has left: drops the oldest places of documents that are not held any more, up to
@@ -87,17 +96,36 @@ impl Index {
     /// searched for.
     pub(super) fn forget(&mut self, key: &Key, is_held: impl Fn(Position) -> bool) {
         self.steps.step();
-        let Some(places) = self.keys.get_mut(key) else { return };
-        while !is_held(places.first.position) {
-            self.steps.step();
-            let Some(next) = places.rest.pop_front() else {
-                self.keys.remove(key);
-                break;
-            };
-            places.first = next;
-            self.behind -= 1;
-            if places.rest.capacity() > KEPT && places.rest.len() < places.rest.capacity() / 8 {
-                places.rest.shrink_to(places.rest.len() * 2);
+        let Entry::Occupied(mut first) = self.keys.entry(*key) else { return };
+        if is_held(first.get().position) {
+            return;
+        }
+        match self.rest.entry(*key) {
+            Entry::Vacant(_) => {
+                self.steps.step();
+                first.remove();
+            }
+            Entry::Occupied(mut rest) => {
+                let places = rest.get_mut();
+                let mut next = None;
+                while let Some(place) = places.pop_front() {
+                    self.steps.step();
+                    self.behind -= 1;
+                    if is_held(place.position) {
+                        next = Some(place);
+                        break;
+                    }
+                }
+                if places.capacity() > KEPT && places.len() < places.capacity() / 8 {
+                    places.shrink_to(places.len() * 2);
+                }
+                if places.is_empty() {
+                    rest.remove();
+                }
+                match next {
+                    Some(place) => drop(first.insert(place)),
+                    None => drop(first.remove()),
+                }
             }
         }
         self.give_back();
@@ -105,13 +133,16 @@ impl Index {
 
     /// What all this costs, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.keys.len() * KEY_BYTES + self.behind * PLACE_BYTES
+        self.keys.len() * KEY_BYTES + self.rest.len() * CROWD_BYTES + self.behind * PLACE_BYTES
     }
 
     /// After a burst: frees what it took.
     fn give_back(&mut self) {
         if self.keys.capacity() > KEPT && self.keys.len() < self.keys.capacity() / 8 {
             self.keys.shrink_to(self.keys.len() * 2);
+        }
+        if self.rest.capacity() > KEPT && self.rest.len() < self.rest.capacity() / 8 {
+            self.rest.shrink_to(self.rest.len() * 2);
         }
     }
 }
@@ -169,7 +200,7 @@ mod tests {
         for &position in &positions {
             index.add(key(1), Place { position, element: 7 });
         }
-        assert_eq!(index.bytes(), KEY_BYTES + 4 * PLACE_BYTES);
+        assert_eq!(index.bytes(), KEY_BYTES + CROWD_BYTES + 4 * PLACE_BYTES);
         let taken: Vec<Position> =
             index.take(&key(1)).unwrap().into_iter().map(|place| place.position).collect();
         assert_eq!(taken, positions);

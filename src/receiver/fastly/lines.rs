@@ -15,7 +15,7 @@ use self::place::Place;
 use super::super::{Item, Passage, Reading, Rejected, Repair};
 use super::repair::{Mended, mend};
 use crate::otlp::json::{Cursor, Fault, FaultKind};
-use crate::otlp::{Line, read_line};
+use crate::otlp::{Line, LineReader};
 
 /// How often in one body a line that ends too early may be read on into the lines behind it. One is enough for
 /// what senders do, and every try can cost the rest of the body.
@@ -48,6 +48,7 @@ pub(super) fn read(body: &Bytes, settings: &Settings) -> Reading {
         place: Place::start(),
         in_array: false,
         continuations: 0,
+        lines: LineReader::default(),
         reading: Reading::default(),
     };
     while splitter.next_object() {}
@@ -69,6 +70,7 @@ struct Splitter<'a> {
     /// Behind a `[` that no `]` has closed.
     in_array: bool,
     continuations: u32,
+    lines: LineReader,
     reading: Reading,
 }
 
@@ -136,7 +138,7 @@ impl Splitter<'_> {
     /// Reads the object at `start` from the bytes up to `limit`, mending it if need be.
     fn take(&mut self, start: usize, limit: usize) -> Result<Taken, Fault> {
         let text = self.body.slice(start..limit);
-        let read = read_line(&text);
+        let read = self.lines.read(&text);
         self.bounds.went_over(read.as_ref().map_or_else(|fault| fault.at, |line| line.end));
         let fault = match read {
             Ok(line) if self.utf8 || std::str::from_utf8(&text[..line.end]).is_ok() => {
@@ -154,7 +156,7 @@ impl Splitter<'_> {
         let mended = mend(&text);
         self.bounds.went_over(mended.as_ref().map_or_else(|gone_over| *gone_over, |mended| mended.consumed));
         let Ok(Mended { text, consumed, repairs }) = mended else { return Err(fault) };
-        match read_line(&Bytes::from(text)) {
+        match self.lines.read(&Bytes::from(text)) {
             // With quotes guessed, everything else has to be as expected.
             Ok(line) if line.has_strangers && repairs.contains(&Repair::UnescapedQuote) => Err(fault),
             Ok(line) => Ok(Taken { line, repairs, bytes: consumed }),

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::super::*;
 use crate::config::{OtlpConfig, SpanEventsConfig};
 use crate::exporter::Export;
+use crate::otlp::Signal;
 use crate::otlp::protobuf::encode;
 use crate::processor::SpanEvents;
 use crate::queue::{MemoryQueue, Settled};

@@ -1,0 +1,120 @@
+//! Lines to measure with: field for field those of the VCL template that Fastly published (five resource attributes,
+//! eighteen of the span; 2.2 KB), each with ids, times and values of its own.
+//!
+//! The template's form is [`legacy`]: an old name, times as bare numbers, `fastly.server_role` twice. [`canonical`] is the
+//! same line as it leaves, [`log`] an event about it, [`broken`] one whose user agent was not escaped.
+
+use bytes::Bytes;
+
+/// The template's line as strict receivers take it.
+pub fn canonical(number: u64) -> String {
+    span_line(number, &Form { scopes: "scopeSpans", quote: "\"", twin: "", agent: AGENT })
+}
+
+/// The template's line as its VCL writes it.
+pub fn legacy(number: u64) -> String {
+    span_line(number, &Form { scopes: "instrumentationLibrarySpans", quote: "", twin: ROLE, agent: AGENT })
+}
+
+/// [`legacy`], with quotes in the user agent and a comma behind the last attribute's list.
+pub fn broken(number: u64) -> String {
+    let agent = AGENT.replace("KHTML, like Gecko", "\"KHTML\" like \"Gecko\"");
+    span_line(number, &Form { scopes: "instrumentationLibrarySpans", quote: "", twin: ROLE, agent: &agent })
+}
+
+/// A log event about the span of the line with this number, as `config/fastly/spanrelay.vcl` writes it.
+pub fn log(number: u64) -> String {
+    let [trace, span] = ids(number);
+    format!(
+        "{{\"resourceLogs\":[{{\"resource\":{{{RESOURCE}}},\"scopeLogs\":[{{\"scope\":{{\"name\":\"spanrelay.vcl\"}},\
+         \"logRecords\":[{{\"traceId\":\"{trace}\",\"spanId\":\"{span}\",\"timeUnixNano\":\"{start}\",\
+         \"severityNumber\":9,\"severityText\":\"INFO\",\"eventName\":\"fetch\",\"attributes\":[\
+         {{\"key\":\"fastly.backend\",\"value\":{{\"stringValue\":\"F_origin_{backend}\"}}}},\
+         {{\"key\":\"network.peer.address\",\"value\":{{\"stringValue\":\"203.0.113.7\"}}}},\
+         {{\"key\":\"http.response.status_code\",\"value\":{{\"intValue\":\"200\"}}}},\
+         {{\"key\":\"fastly.cacheable\",\"value\":{{\"boolValue\":true}}}},\
+         {{\"key\":\"fastly.ttl\",\"value\":{{\"stringValue\":\"120.000\"}}}}]}}]}}]}}]}}",
+        start = START + number * 1_000,
+        backend = number % 4,
+    )
+}
+
+/// One line after another, as Fastly batches them.
+pub fn body(lines: impl IntoIterator<Item = String>) -> Bytes {
+    lines.into_iter().flat_map(|line| [line, "\n".to_owned()]).collect::<String>().into()
+}
+
+const START: u64 = 1_655_990_400_123_457_000;
+
+const AGENT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 15_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+                     Mobile/15E148 Instagram 239.2.0.17.109 (iPhone13,2; iOS 15_5; en_US; en-US; scale=3.00; \
+                     1170x2532; 376668393)";
+
+const RESOURCE: &str = "\"attributes\":[{\"key\":\"service.name\",\"value\":{\"stringValue\":\"Fastly www\"}},\
+    {\"key\":\"telemetry.sdk.language\",\"value\":{\"stringValue\":\"vcl\"}},\
+    {\"key\":\"telemetry.sdk.name\",\"value\":{\"stringValue\":\"opentelemetry\"}},\
+    {\"key\":\"telemetry.sdk.version\",\"value\":{\"stringValue\":\"1.0.1\"}},\
+    {\"key\":\"host.name\",\"value\":{\"stringValue\":\"cache-fra-eddf8230123-FRA\"}}],\"droppedAttributesCount\":0";
+
+/// The template has it twice; an attribute of the other kind stands in its first place in a canonical line.
+const ROLE: &str = "{\"key\":\"fastly.server_role\",\"value\":{\"stringValue\":\"edge\"}},";
+
+struct Form<'a> {
+    scopes: &'a str,
+    /// Around times.
+    quote: &'a str,
+    /// An attribute that comes again.
+    twin: &'a str,
+    agent: &'a str,
+}
+
+/// Different for each line, as those of real ones are.
+fn ids(number: u64) -> [String; 2] {
+    let mixed = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    [format!("{:016x}{mixed:016x}", mixed.rotate_left(32)), format!("{:016x}", mixed ^ 0xa5a5)]
+}
+
+fn span_line(number: u64, form: &Form<'_>) -> String {
+    let Form { scopes, quote, twin, agent } = form;
+    let [trace, span] = ids(number);
+    let start = START + number * 1_000;
+    let end = start + 63_865_000 + number % 1_000;
+    let attributes: String = [
+        ("http.method", "GET".to_owned()),
+        ("http.target", format!(
+                "/products/outdoor/jackets?utm_source=newsletter&utm_medium=email&utm_campaign=summer&sort=price&id={}",
+                number % 10_000
+            )),
+        ("http.host", "www.shop.example".to_owned()),
+        ("http.protocol", "https".to_owned()),
+        ("http.client_ip", format!("203.0.113.{}", number % 256)),
+        ("fastly.restarts", "0".to_owned()),
+        ("fastly.visits_this_service", "0".to_owned()),
+    ]
+    .map(|(key, value)| attribute(key, &value))
+    .concat();
+    let others: String = [
+        ("fastly.server_ip", "157.52.80.23".to_owned()),
+        ("fastly.server_id", "cache-fra-eddf8230123-FRA".to_owned()),
+        ("fastly.server_role", "edge".to_owned()),
+        ("fastly.vcl_version", "17".to_owned()),
+        ("fastly.pop", "FRA".to_owned()),
+        ("fastly.workspace.overflowed", "0".to_owned()),
+        ("fastly.workspace.bytes_total", "129328".to_owned()),
+        ("fastly.workspace.bytes_free", (127_056 - number % 1_000).to_string()),
+        ("http.user_agent", (*agent).to_owned()),
+    ]
+    .map(|(key, value)| attribute(key, &value))
+    .concat();
+    format!(
+        "{{\"resourceSpans\":[{{\"resource\":{{{RESOURCE}}},\"{scopes}\":[{{\"spans\":[{{\"traceId\":\"{trace}\",\
+         \"spanId\":\"{span}\",\"name\":\"GET /products\",\"kind\":1,\"startTimeUnixNano\":{quote}{start}{quote},\
+         \"endTimeUnixNano\":{quote}{end}{quote},\"attributes\":[{attributes}{twin}{others}\
+         {{\"key\":\"http.status_code\",\"value\":{{\"stringValue\":\"200\"}}}}],\"droppedAttributesCount\":0,\
+         \"links\":[],\"droppedLinksCount\":0,\"status\":{{\"code\":0}}}}]}}]}}]}}"
+    )
+}
+
+fn attribute(key: &str, value: &str) -> String {
+    format!("{{\"key\":\"{key}\",\"value\":{{\"stringValue\":\"{value}\"}}}},")
+}

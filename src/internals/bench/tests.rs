@@ -1,0 +1,137 @@
+//! What a line allocates on its way, and what a span takes while it waits: counted, so that it is the same on every
+//! machine.
+
+use allocation_counter::measure;
+
+use super::*;
+
+/// Of a batch.
+const LINES: u64 = 1_000;
+
+/// What a batch may allocate besides what its lines do: lists that double as they grow, room that is used again.
+const PER_BATCH: u64 = 100;
+
+fn batch(line: fn(u64) -> String) -> Bytes {
+    lines::body((0..LINES).map(line))
+}
+
+/// Allocations for each of the lines; what is left over must be within [`PER_BATCH`].
+fn per_line(work: impl FnOnce()) -> u64 {
+    let allocations = measure(work).count_total;
+    assert!(allocations % LINES <= PER_BATCH, "{allocations} allocations for {LINES} lines");
+    allocations / LINES
+}
+
+fn reading(body: &Bytes) -> u64 {
+    let receivers = Receivers::new();
+    per_line(|| drop(receivers.fastly(body)))
+}
+
+/// From a body to what leaves, with `wait: 0s`.
+fn whole_way(body: &Bytes) -> u64 {
+    let receivers = Receivers::new();
+    let mut processor = Processor::new(Duration::ZERO);
+    let mut left = 0;
+    let allocations = per_line(|| processor.accept(receivers.fastly(body), Duration::ZERO, |_| left += 1));
+    assert_eq!(left, LINES, "every line has left");
+    allocations
+}
+
+#[test]
+fn reading_a_canonical_line_allocates_nothing() {
+    assert_eq!(reading(&batch(lines::canonical)), 0);
+}
+
+#[test]
+fn reading_a_log_event_allocates_nothing() {
+    assert_eq!(reading(&batch(lines::log)), 0);
+}
+
+#[test]
+fn a_line_that_has_to_change_allocates_once_for_the_list_of_its_edits() {
+    assert_eq!(reading(&batch(lines::legacy)), 1);
+}
+
+#[test]
+fn attributes_allocate_nothing_however_many_there_are() {
+    let attributes = |count: u64| {
+        let list: Vec<String> = (0..count)
+            .map(|number| format!("{{\"key\":\"{number}\",\"value\":{{\"intValue\":\"{number}\"}}}}"))
+            .collect();
+        let members = format!("\"traceId\":\"{:032x}\",\"spanId\":\"{:016x}\"", 1, 1);
+        let span = format!("{{{members},\"attributes\":[{}]}}", list.join(","));
+        format!("{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{span}]}}]}}]}}")
+    };
+    for count in [0, 1, 30] {
+        let line = attributes(count);
+        assert_eq!(reading(&lines::body((0..LINES).map(|_| line.clone()))), 0, "{count} attributes");
+    }
+}
+
+#[test]
+fn a_canonical_line_leaves_as_a_slice_of_its_body() {
+    let (body, receivers) = (batch(lines::canonical), Receivers::new());
+    let within = body.as_ptr_range();
+    let mut processor = Processor::new(Duration::ZERO);
+    processor.accept(receivers.fastly(&body), Duration::ZERO, |request| {
+        assert!(within.contains(&request.as_ptr()));
+    });
+}
+
+#[test]
+fn on_its_whole_way_a_line_allocates_for_its_place_and_its_receipts_and_one_that_changes_for_its_copy() {
+    assert_eq!(whole_way(&batch(lines::canonical)), 2);
+    // The list of edits, and the text they make.
+    assert_eq!(whole_way(&batch(lines::legacy)), 4);
+}
+
+#[test]
+fn an_event_that_joins_its_span_allocates_for_its_text_its_receipt_and_the_copy_of_the_line() {
+    let pairs = lines::body((0..LINES).flat_map(|number| [lines::canonical(number), lines::log(number)]));
+    assert_eq!(whole_way(&pairs), 8);
+}
+
+#[test]
+fn a_line_that_is_mended_allocates_for_its_copy_and_notes_of_what_was_done() {
+    let (body, receivers) = (batch(lines::broken), Receivers::new());
+    let read = receivers.fastly(&body);
+    assert_eq!((read.repaired() as u64, read.rejected()), (LINES, 0));
+    assert_eq!(reading(&body), 7);
+}
+
+#[test]
+fn protobuf_is_written_into_one_allocation_and_json_from_it_with_one_for_each_id_and_number() {
+    let line = lines::canonical(1);
+    assert_eq!(measure(|| drop(encode_protobuf(line.as_bytes()))).count_total, 1);
+    let request: Bytes = encode_protobuf(line.as_bytes()).expect("it is canonical").into();
+    assert_eq!(measure(|| drop(decode_protobuf(&request))).count_total, 10);
+}
+
+/// Held spans, and what they took in memory: as the allocator has it, and as `max_held_bytes` counts it. Both without
+/// the bodies that they are slices of.
+fn holding(spans: u64, line: fn(u64) -> String) -> [u64; 2] {
+    let receivers = Receivers::new();
+    let bodies: Vec<Bytes> =
+        (0..spans / LINES).map(|batch| lines::body((batch * LINES..(batch + 1) * LINES).map(line))).collect();
+    let text: usize = bodies.iter().map(|body| body.len() - LINES as usize).sum();
+    let mut processor = Processor::new(Duration::from_secs(10));
+    let measured = measure(|| {
+        for body in &bodies {
+            processor.accept(receivers.fastly(body), Duration::ZERO, |_| {});
+        }
+    });
+    assert_eq!(processor.held_spans() as u64, spans);
+    [measured.bytes_current as u64, (processor.held_bytes() - text) as u64]
+}
+
+#[test]
+fn a_held_span_takes_little_beside_its_bytes_and_is_counted_with_no_less() {
+    for spans in [10_000, 100_000] {
+        // A line that changes has the list of its edits, too.
+        for (line, most) in [(lines::canonical as fn(u64) -> String, 288), (lines::legacy, 448)] {
+            let [taken, counted] = holding(spans, line);
+            assert!(taken < most * spans, "{} bytes for each of {spans}", taken / spans);
+            assert!((taken..2 * taken).contains(&counted), "{counted} bytes are counted, {taken} are taken");
+        }
+    }
+}
