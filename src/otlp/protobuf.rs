@@ -12,7 +12,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::json::{Cursor, Fault};
 use super::number::integer;
-use super::schema::{Field, Int, Kind, LINE, Message};
+use super::schema::{Field, Int, Kind, LINE, Message, Role};
+use super::walk::text_attribute;
 use super::{Signal, decode_hex};
 
 pub(crate) use decode::decode;
@@ -77,6 +78,13 @@ fn value(cursor: &mut Cursor<'_>, field: &Field, out: &mut Vec<u8>) -> Result<()
         }
         Kind::Messages(kind) => cursor.array(|cursor, _| {
             tag(field.number, LENGTH, out);
+            if kind.role == Role::KeyValue
+                && let Some(attribute) = text_attribute(cursor.bytes(), cursor.at)
+            {
+                cursor.at = attribute.end;
+                let bytes = cursor.bytes();
+                return key_value(attribute.key.raw(bytes), attribute.value.raw(bytes), out);
+            }
             delimited(out, |out| message(cursor, kind, out))
         }),
         Kind::Strings => cursor.array(|cursor, _| string(cursor, field.number, out)),
@@ -195,6 +203,21 @@ fn hex<const N: usize>(cursor: &mut Cursor<'_>, field: &Field, out: &mut Vec<u8>
     Ok(())
 }
 
+/// What [`message`] writes for an attribute whose value is a text.
+fn key_value(key: &[u8], text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    const KEY: u32 = 1;
+    const VALUE: u32 = 2;
+    const STRING_VALUE: u32 = 1;
+    delimited(out, |out| {
+        bytes(KEY, key, out);
+        tag(VALUE, LENGTH, out);
+        delimited(out, |out| {
+            bytes(STRING_VALUE, text, out);
+            Ok(())
+        })
+    })
+}
+
 fn bytes(field: u32, content: &[u8], out: &mut Vec<u8>) {
     tag(field, LENGTH, out);
     varint(content.len() as u64, out);
@@ -250,12 +273,28 @@ mod tests {
     use opentelemetry_proto::tonic::resource::v1::Resource;
     use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
     use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+    use proptest::prelude::*;
     use prost::Message as _;
 
     use super::*;
 
     fn key_value(key: &str, value: Option<Value>) -> KeyValue {
         KeyValue { key: key.to_owned(), value: Some(AnyValue { value }), ..KeyValue::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_attribute_is_written_the_same_however_it_is_read(key in ".{0,200}", text in ".{0,20000}|.{0,40}") {
+            let json = |space: &str| {
+                let [key, text] = [&key, &text].map(|text| serde_json::to_string(text).unwrap());
+                format!(
+                    "{{\"resourceSpans\":[{{\"resource\":{{\"attributes\":[{{\"key\":{space}{key},\"value\":\
+                     {{\"stringValue\":{text}}}}}]}}}}]}}"
+                )
+            };
+            let encoded = |space| encode(Signal::Traces, json(space).as_bytes());
+            prop_assert_eq!(encoded(""), encoded(" "));
+        }
     }
 
     #[test]

@@ -15,9 +15,9 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-pub(crate) use self::attributes::AttributeKey;
 #[cfg(test)]
 pub(crate) use self::attributes::MAX_ATTRIBUTES;
+pub(crate) use self::attributes::{AttributeKey, text_attribute};
 use self::ids::Identity;
 pub(crate) use self::keys::signal_of_key;
 use self::keys::{Spelling, find};

@@ -99,11 +99,11 @@ impl Walker<'_> {
 
     #[inline]
     fn attribute(&mut self, message: &'static Message) -> Result<Stays, Stop> {
-        if let Some((key, end)) = text_attribute(self.cursor.bytes(), self.cursor.at)
+        if let Some(attribute) = text_attribute(self.cursor.bytes(), self.cursor.at)
             && self.cursor.has_room_below(2)
         {
-            self.attribute_key = Some(key);
-            self.cursor.at = end;
+            self.attribute_key = Some(attribute.key);
+            self.cursor.at = attribute.end;
             return Ok(Stays::Yes);
         }
         match self.cursor.peek() {
@@ -162,21 +162,30 @@ impl Walker<'_> {
     }
 }
 
-/// Steps over an attribute that is written as nearly all are: canonical JSON, with a text for its value. Returns its key
-/// and where it ends. What is written in any other way is for [`Walker::message`], which would ask for no edits of this
+/// An attribute that is written as nearly all are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TextAttribute {
+    pub(crate) key: Text,
+    pub(crate) value: Text,
+    /// One past the end of the object.
+    pub(crate) end: usize,
+}
+
+/// Reads an attribute that is written as nearly all are: canonical JSON, with a text for its value and no escapes. What is
+/// written in any other way is for [`Walker::message`], which would ask for no edits of this
 /// one either.
 #[inline]
-fn text_attribute(bytes: &[u8], at: usize) -> Option<(Text, usize)> {
-    let start = behind(bytes, at, b"{\"key\":\"")?;
-    let end = plain_text_end(bytes, start)?;
-    let value = behind(bytes, end, b"\",\"value\":{\"stringValue\":\"")?;
-    let mut at = plain_text_end(bytes, value)? + 1;
+pub(crate) fn text_attribute(bytes: &[u8], at: usize) -> Option<TextAttribute> {
+    let text = |start| Some(Text { start, end: plain_text_end(bytes, start)?, escaped: false });
+    let key = text(behind(bytes, at, b"{\"key\":\"")?)?;
+    let value = text(behind(bytes, key.end, b"\",\"value\":{\"stringValue\":\"")?)?;
+    let mut at = value.end + 1;
     // VCL cannot write a quote and a brace without something between.
     while bytes.get(at) == Some(&b' ') {
         at += 1;
     }
-    let at = behind(bytes, at, b"}}")?;
-    Some((Text { start, end, escaped: false }, at))
+    let end = behind(bytes, at, b"}}")?;
+    Some(TextAttribute { key, value, end })
 }
 
 /// Where exactly these bytes end.
@@ -267,7 +276,7 @@ mod tests {
             let wrong = [before, key, between, value, after, rest];
             let text: String =
                 (0..6).map(|place| if changed & 1 << place == 0 { right[place] } else { wrong[place] }).collect();
-            if let Some((key, end)) = text_attribute(text.as_bytes(), 0) {
+            if let Some(TextAttribute { key, end, .. }) = text_attribute(text.as_bytes(), 0) {
                 let mut keys = Vec::new();
                 let mut walker = Walker::new(text.as_bytes(), 0, &mut keys);
                 prop_assert_eq!(walker.message(key_value()), Ok(()), "{}", text);
@@ -291,7 +300,11 @@ mod tests {
             r#"{"key":"","value":{"stringValue":""}}"#,
             r#"{"key":"service.name","value":{"stringValue":"www" }}"#,
         ] {
-            assert_eq!(text_attribute(text.as_bytes(), 0).map(|(_, end)| end), Some(text.len()), "{text}");
+            assert_eq!(
+                text_attribute(text.as_bytes(), 0).map(|attribute| attribute.end),
+                Some(text.len()),
+                "{text}"
+            );
         }
     }
 }
