@@ -31,6 +31,8 @@ mod otlp_http;
 
 mod client;
 
+mod aside;
+
 mod retry;
 
 mod attempt;
@@ -58,9 +60,11 @@ use crate::otlp::Signal;
 use crate::queue::{Receipt, RecordId, Settled};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::view::Departure;
+use crate::telemetry::traces::Cause;
 
+pub(crate) use aside::{Aside, AsideError};
 use batch::Batcher;
-use client::TlsError;
+pub(crate) use client::TlsError;
 use delivery::Delivery;
 use observe::Observe;
 use otlp_http::Post;
@@ -123,6 +127,11 @@ impl Export {
     pub(crate) fn departure(&self) -> Departure<'_> {
         let records = self.receipts.iter().map(|(receipt, _)| receipt.record()).collect();
         Departure { signal: self.signal, items: self.items, json: &self.json, records }
+    }
+
+    /// The requests whose data is in it.
+    fn causes(&self) -> impl Iterator<Item = Cause> {
+        self.receipts.iter().map(|(receipt, _)| receipt.cause())
     }
 
     /// What the inspector knows it by.

@@ -71,6 +71,10 @@ fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
     if headers(one) != headers(other) {
         keys.push("exporters.otlp_http.headers".to_owned());
     }
+    let own_headers = |config: &Config| config.telemetry.traces.as_ref().map(|traces| traces.headers.clone());
+    if own_headers(one) != own_headers(other) {
+        keys.push("telemetry.traces.headers".to_owned());
+    }
     keys.sort();
     keys.dedup();
     // A section that is new says all about what is in it.
