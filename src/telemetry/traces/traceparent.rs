@@ -51,7 +51,7 @@ mod tests {
         let ids = parse(GOOD.as_bytes()).unwrap();
         assert_eq!((ids.trace[0], ids.trace[15], ids.span[0], ids.span[7]), (0x0a, 0x9c, 0xb7, 0x31));
         assert_eq!(parse(GOOD.replace("-01", "-00").as_bytes()), Some(ids));
-        assert_eq!(parse(GOOD.replace("00-0a", "cc-0a") + "-more".as_bytes()), Some(ids));
+        assert_eq!(parse((GOOD.replace("00-0a", "cc-0a") + "-more").as_bytes()), Some(ids));
     }
 
     #[test]
