@@ -215,6 +215,20 @@ mod tests {
     }
 
     #[test]
+    fn headers_of_own_traces_that_leave_unencrypted_are_named() {
+        let with = |endpoint: &str| {
+            let yaml = format!(
+                "receivers: {{ fastly: }}\n\
+                 telemetry: {{ traces: {{ endpoint: \"{endpoint}\", headers: {{ x-key: a }} }} }}\n"
+            );
+            keys(&yaml, LOCAL, LOCAL)
+        };
+        assert_eq!(with("http://collector.example:4318/v1/traces"), ["telemetry.traces.endpoint"]);
+        assert_eq!(with("https://collector.example/v1/traces"), [""; 0]);
+        assert_eq!(with("http://localhost:4318/v1/traces"), [""; 0]);
+    }
+
+    #[test]
     fn of_an_address_downstream_only_the_host_is_told() {
         let endpoint = "https://user:secret@vendor.example:4318/v1/traces?key=secret".parse().unwrap();
         assert_eq!(host_of(&endpoint), "https://vendor.example:4318");

@@ -84,3 +84,46 @@ async fn leads_to(target: &Uri, own: SocketAddr) -> bool {
 fn is_local(address: &IpAddr) -> bool {
     UdpSocket::bind((*address, 0)).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_port_that_was_bound_is_what_counts() {
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let own = listener.local_addr().unwrap();
+        let to = async |host: &str, port: u16| {
+            leads_to(&format!("http://{host}:{port}/v1/traces").parse().unwrap(), own).await
+        };
+        for host in ["127.0.0.1", "localhost", "0.0.0.0"] {
+            assert!(to(host, own.port()).await, "{host}");
+            assert!(!to(host, own.port() ^ 1).await, "{host}");
+        }
+        // For documentation only (RFC 5737, RFC 6761): nobody has them.
+        assert!(!to("192.0.2.7", own.port()).await);
+        assert!(!to("collector.invalid", own.port()).await);
+    }
+
+    #[test]
+    fn addresses_of_this_machine_are_told_from_others() {
+        assert!(is_local(&"127.0.0.1".parse().unwrap()));
+        assert!(!is_local(&"192.0.2.7".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_the_relay_s_own_ends_the_start() {
+        let yaml = "receivers: { fastly: }\nserver: { endpoint: '127.0.0.1:0' }\n\
+                    telemetry: { traces: { endpoint: 'http://127.0.0.1:4318/v1/traces' } }\n";
+        let config = Config::from_yaml(yaml, &crate::config::Environment::empty()).unwrap();
+        let at = |server: &str| Addresses {
+            server: server.parse().unwrap(),
+            telemetry: "127.0.0.1:1".parse().unwrap(),
+        };
+        assert!(OwnTraces::prepare(&config, at("127.0.0.1:4317")).await.is_ok_and(|on| on.is_some()));
+        let refused = OwnTraces::prepare(&config, at("127.0.0.1:4318")).await.err().unwrap().to_string();
+        assert!(refused.contains("port 4318 is server.endpoint of this relay"), "{refused}");
+    }
+}

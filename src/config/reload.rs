@@ -166,4 +166,16 @@ receivers:
         };
         assert_eq!(with("a").reloaded(&with("b")).needs_restart, ["exporters.otlp_http.headers"]);
     }
+
+    #[test]
+    fn own_traces_neither_begin_nor_end_nor_change_without_a_restart() {
+        let with = |traces: &str| config(&format!("{OLD}telemetry: {{ {traces} }}\n"));
+        let on = with("traces: { endpoint: 'http://t:4318/v1/traces', headers: { x-key: a } }");
+        let other = with("traces: { endpoint: 'http://t:4318/v1/traces', headers: { x-key: b } }");
+        let Reloaded { config, needs_restart } = with("").reloaded(&on);
+        assert_eq!((config.telemetry.traces, needs_restart[0].as_str()), (None, "telemetry.traces"));
+        assert_eq!(on.reloaded(&with("")).needs_restart[0], "telemetry.traces");
+        assert_eq!(on.reloaded(&other).needs_restart, ["telemetry.traces.headers"]);
+        assert_eq!(on.reloaded(&other).config, on);
+    }
 }

@@ -58,7 +58,10 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ),
     ("std::env::var", &["config/"]),
     ("std::env::set_var", &[]),
-    ("SystemTime::now", &["app.rs", "relay.rs", "telemetry/inspect.rs", "telemetry/traces/span.rs", "cli/demo", "cli/check"]),
+    (
+        "SystemTime::now",
+        &["app.rs", "relay.rs", "telemetry/inspect.rs", "telemetry/traces/span.rs", "cli/demo", "cli/check"],
+    ),
     ("unbounded_channel", &["app.rs"]),
     ("process::exit", &["cli/"]),
 ];
