@@ -158,6 +158,11 @@ fn without_tests(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
+/// The program's own code as one text, without tests and comments.
+pub(crate) fn program_text() -> String {
+    sources().iter().map(|source| source.code.as_str()).collect::<Vec<_>>().join("\n")
+}
+
 fn assert_none(found: &[String], rule: &str) {
     assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
 }
