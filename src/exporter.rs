@@ -14,6 +14,8 @@
 //! 4. [`attempt`]: measures one attempt and makes an [`outcome`] of its answer ([`response`]) or [`fault`]
 //! 5. the timeout of one attempt
 //! 6. the POST ([`otlp_http`]) on a pooled connection ([`client`])
+//!
+//! The relay's own traces leave beside all of this ([`aside`]): below them is only the POST.
 
 mod delivery;
 
