@@ -66,7 +66,7 @@ use crate::telemetry::traces::Cause;
 
 pub(crate) use aside::{Aside, AsideError};
 use batch::Batcher;
-pub(crate) use client::TlsError;
+use client::TlsError;
 use delivery::Delivery;
 use observe::Observe;
 use otlp_http::Post;
