@@ -6,6 +6,8 @@
 
 mod announce;
 
+mod own_traces;
+
 mod reload;
 
 use std::io;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::announce::{Addresses, announce, host_of};
+use self::own_traces::{OwnTraces, OwnTracesError};
 use self::reload::Reloads;
 use crate::config::{Config, OtlpConfig, RateLimitConfig};
 use crate::exporter::{Export, Exporter, ExporterError, RejectSink, RejectedExport};
@@ -38,12 +41,15 @@ use crate::rejected::{RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
 use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, TlsError, serve, stack};
 use crate::telemetry::inspect::{Setting, view};
+use crate::telemetry::traces::Traces;
 use crate::telemetry::{Admin, Metrics, Reach};
 
 /// From the signal to stop to the end of the process.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// The part of it that requests in progress get; the rest is for delivery.
 const FINISH_REQUESTS: Duration = Duration::from_secs(5);
+/// The end of it that is kept for the relay's own traces, where they are on: what they say of the drain is sent in it.
+const FLUSH_OWN_TRACES: Duration = Duration::from_secs(1);
 
 /// Bodies in memory besides those that wait for their log events, when the queue is on disk: what is on its way out.
 const IN_FLIGHT_BYTES: u64 = 64 * 1024 * 1024;
@@ -57,6 +63,7 @@ pub struct App {
     exporter: Exporter,
     queue: Queue,
     rejected: Arc<RejectedLines>,
+    own_traces: Option<OwnTraces>,
     metrics: Metrics,
 }
 
@@ -79,6 +86,9 @@ pub enum StartError {
     /// The front door cannot offer TLS.
     #[error("{0}")]
     Tls(String),
+    /// The relay's own traces cannot leave as they are configured.
+    #[error("{0}")]
+    OwnTraces(String),
     /// The queue cannot be opened.
     #[error("{0}")]
     Queue(String),
@@ -93,6 +103,7 @@ struct Running {
     pipeline: JoinHandle<()>,
     exporter: JoinHandle<()>,
     telemetry: JoinHandle<()>,
+    own_traces: Option<JoinHandle<()>>,
     stop: Stop,
 }
 
@@ -103,6 +114,7 @@ struct Stop {
     processing: CancellationToken,
     delivering: CancellationToken,
     telemetry: CancellationToken,
+    tracing: CancellationToken,
 }
 
 // === impl App ===
@@ -120,9 +132,11 @@ impl App {
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;
+        let bound = Addresses::of(&front_door, &telemetry);
+        let own_traces = OwnTraces::prepare(&config, bound).await?;
         // Last: what it finds damaged it sets aside, and that is not for a start that fails over something else.
         let queue = open_queue(&config, metrics.clone()).await?;
-        Ok(Self { config, front_door, telemetry, tls, exporter, queue, rejected, metrics })
+        Ok(Self { config, front_door, telemetry, tls, exporter, queue, rejected, own_traces, metrics })
     }
 
     /// Where senders reach it.
@@ -130,7 +144,7 @@ impl App {
     /// # Panics
     /// When the socket has been taken away from under the process.
     pub fn local_addr(&self) -> SocketAddr {
-        self.front_door.local_addr().expect("the listener is bound")
+        Addresses::of(&self.front_door, &self.telemetry).server
     }
 
     /// Where health and metrics are.
@@ -138,7 +152,7 @@ impl App {
     /// # Panics
     /// When the socket has been taken away from under the process.
     pub fn telemetry_addr(&self) -> SocketAddr {
-        self.telemetry.local_addr().expect("the listener is bound")
+        Addresses::of(&self.front_door, &self.telemetry).telemetry
     }
 
     /// Runs until `shutdown` resolves, then drains: stop accepting, finish requests in progress, let go of what is
@@ -150,7 +164,7 @@ impl App {
 
     /// The same, and puts every configuration that comes meanwhile into force, as far as a running relay can.
     pub async fn run_reloading(self, shutdown: impl Future<Output = ()>, mut configs: Receiver<Config>) {
-        announce(&self.config, Addresses { server: self.local_addr(), telemetry: self.telemetry_addr() });
+        announce(&self.config, Addresses::of(&self.front_door, &self.telemetry));
         let mut running = self.start();
         let mut shutdown = pin!(shutdown);
         loop {
@@ -164,8 +178,10 @@ impl App {
     }
 
     fn start(self) -> Running {
-        let Self { config, front_door, telemetry, tls, exporter, queue, rejected, metrics } = self;
+        let Self { config, front_door, telemetry, tls, exporter, queue, rejected, own_traces, metrics } =
+            self;
         let stop = Stop::default();
+        let own_traces = own_traces.map(|own_traces| own_traces.start(&metrics, stop.tracing.clone()));
         let (work, incoming) = unbounded::<Vec<Work>>();
         let (exports, outgoing) = unbounded::<Export>();
 
@@ -187,7 +203,7 @@ impl App {
             move || relay.ready()
         });
         let feeder = tokio::spawn(Arc::clone(&relay).feed());
-        let doors = doors(&config, Arc::clone(&relay));
+        let doors = doors(&config, Arc::clone(&relay), metrics.traces.clone());
         let (challenge, reloaded_tls) = (doors.challenge.clone(), tls.clone());
         let service = stack(doors, &config.server);
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
@@ -208,6 +224,7 @@ impl App {
                 stop.processing.clone(),
             )),
             exporter: tokio::spawn(exporter.run(outgoing, stop.delivering.clone())),
+            own_traces,
             telemetry: tokio::spawn(serve(telemetry, admin.service(), admin_terms, admin_shutdown)),
             stop,
         }
@@ -233,7 +250,10 @@ impl RejectSink for KeepRejects {
 impl Running {
     /// Stops the parts in the order of the data, so that each finds its input complete.
     async fn drain(self, deadline: Instant) {
-        let Self { reloads: _, relay, feeder, front_door, pipeline, exporter, telemetry, stop } = self;
+        let Self { reloads: _, relay, feeder, front_door, pipeline, exporter, telemetry, own_traces, stop } =
+            self;
+        let end = deadline;
+        let deadline = if own_traces.is_some() { end - FLUSH_OWN_TRACES } else { end };
         // What is on disk only stays there for the next start.
         feeder.abort();
         stop.accepting.cancel();
@@ -250,8 +270,23 @@ impl Running {
             ended("exporter", Ok(exporter.await));
         }
         relay.close().await;
+        if let Some(own_traces) = own_traces {
+            stop.tracing.cancel();
+            flush(own_traces, end).await;
+        }
         stop.telemetry.cancel();
         ended("telemetry endpoint", Ok(telemetry.await));
+    }
+}
+
+/// What is not sent by then is counted as dropped, and that is all: nobody waits for own traces.
+async fn flush(mut own_traces: JoinHandle<()>, end: Instant) {
+    let end = end.min(Instant::now() + FLUSH_OWN_TRACES);
+    if let Ok(result) = timeout_at(end, &mut own_traces).await {
+        ended("own traces", Ok(result));
+    } else {
+        own_traces.abort();
+        warn!("the last own traces were not sent: telemetry.traces.endpoint does not answer in time");
     }
 }
 
@@ -275,6 +310,12 @@ impl From<OpenError> for StartError {
 impl From<ExporterError> for StartError {
     fn from(error: ExporterError) -> Self {
         Self::Exporter(crate::telemetry::logging::chain(&error).to_string())
+    }
+}
+
+impl From<OwnTracesError> for StartError {
+    fn from(error: OwnTracesError) -> Self {
+        Self::OwnTraces(crate::telemetry::logging::chain(&error).to_string())
     }
 }
 
@@ -356,12 +397,13 @@ fn challenge_text(config: &Config) -> Bytes {
     fastly::challenge(service_ids.map(String::as_str)).into()
 }
 
-fn doors(config: &Config, relay: Arc<Relay>) -> Doors<Arc<Relay>> {
+fn doors(config: &Config, relay: Arc<Relay>, traces: Traces) -> Doors<Arc<Relay>> {
     let receivers = &config.receivers;
     Doors {
         ingest: relay,
         challenge: (!receivers.fastly.is_empty()).then(|| Challenge::new(challenge_text(config))),
         traceparent: (!receivers.circleci.is_empty()).then_some(circleci::traceparent),
+        traces,
     }
 }
 

@@ -34,6 +34,8 @@ mod names;
 
 mod endpoint;
 
+pub(crate) mod own_address;
+
 mod units;
 
 mod print;
@@ -316,7 +318,23 @@ pub(crate) struct TlsClientConfig {
 pub(crate) struct TelemetryConfig {
     pub(crate) endpoint: SocketAddr,
     pub(crate) logs: LogsConfig,
+    /// Absent: the relay makes no traces of its own.
+    pub(crate) traces: Option<TracesConfig>,
     pub(crate) inspect: InspectConfig,
+}
+
+/// `telemetry.traces`: the relay's own, not those that it relays.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TracesConfig {
+    /// A complete address.
+    pub(crate) endpoint: Uri,
+    /// Values are marked sensitive.
+    pub(crate) headers: HeaderMap,
+    /// Part of the requests that become a trace, 0 to 1.
+    pub(crate) sampling_ratio: f64,
+    /// Of one request.
+    pub(crate) timeout: Duration,
+    pub(crate) tls: TlsClientConfig,
 }
 
 /// `telemetry.inspect`

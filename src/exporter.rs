@@ -14,6 +14,8 @@
 //! 4. [`attempt`]: measures one attempt and makes an [`outcome`] of its answer ([`response`]) or [`fault`]
 //! 5. the timeout of one attempt
 //! 6. the POST ([`otlp_http`]) on a pooled connection ([`client`])
+//!
+//! The relay's own traces leave beside all of this ([`aside`]): below them is only the POST.
 
 mod delivery;
 
@@ -30,6 +32,8 @@ mod stack;
 mod otlp_http;
 
 mod client;
+
+mod aside;
 
 mod retry;
 
@@ -58,7 +62,9 @@ use crate::otlp::Signal;
 use crate::queue::{Receipt, RecordId, Settled};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::view::Departure;
+use crate::telemetry::traces::Cause;
 
+pub(crate) use aside::{Aside, AsideError};
 use batch::Batcher;
 use client::TlsError;
 use delivery::Delivery;
@@ -123,6 +129,11 @@ impl Export {
     pub(crate) fn departure(&self) -> Departure<'_> {
         let records = self.receipts.iter().map(|(receipt, _)| receipt.record()).collect();
         Departure { signal: self.signal, items: self.items, json: &self.json, records }
+    }
+
+    /// The requests whose data is in it.
+    fn causes(&self) -> impl Iterator<Item = Cause> {
+        self.receipts.iter().map(|(receipt, _)| receipt.cause())
     }
 
     /// What the inspector knows it by.

@@ -38,14 +38,14 @@
 //! | module | may use | must not know |
 //! |---|---|---|
 //! | [`receiver`], [`otlp`] | each other's values, their configuration, bytes | tasks, sockets, the clock, queue, exporter |
-//! | [`queue`] | its configuration, bytes, signals, metrics | HTTP, receivers, exporter |
+//! | [`queue`] | its configuration, bytes, signals, metrics, what own traces know a request by | HTTP, receivers, exporter |
 //! | [`rejected`] | bytes | everything else |
 //! | [`processor`] | documents, receipts, the exporter's request value | tasks, the clock (it is told the time), sockets |
 //! | [`pipeline`] | processor, the exporter's request value | everything else |
 //! | [`relay`] | receiver, queue, rejected, the processor's input value | sockets, status codes, exporter |
 //! | [`server`] | relay, the receivers' verdicts | queue, processor, exporter |
 //! | [`exporter`] | documents as bytes, receipts | server, receiver, relay |
-//! | [`telemetry`] | the enums that become labels; the server's connections, for its own endpoint | the rest |
+//! | [`telemetry`] | the enums that become labels; the server's connections, for its own endpoint | the rest; `app` gives own traces their way out |
 //! | [`config`] | signals | everything that it configures |
 //! | [`app`] | everything | |
 //! | [`cli`] | app, config; for `check` and `demo` also receivers and processor | |

@@ -86,6 +86,19 @@ pub(crate) struct QueueState {
     pub(crate) full: bool,
 }
 
+// === impl OfferError ===
+
+impl OfferError {
+    /// One word for it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::NeverFits { .. } => "too_large",
+            Self::Unwritable { .. } => "unwritable",
+        }
+    }
+}
+
 // === impl Offered ===
 
 impl Offered {

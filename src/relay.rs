@@ -35,6 +35,7 @@ use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected
 use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
+use crate::telemetry::traces::OwnSpan;
 
 /// Reading more than this takes so long (about 1 GB/s) that other requests would notice.
 const READ_IN_PLACE_BYTES: usize = 128 * 1024;
@@ -59,11 +60,12 @@ pub(crate) struct Instance {
     pub(crate) rate_limit: Option<Arc<RateLimit>>,
 }
 
-/// A body that was read, and when it came.
+/// A body that was read, when it came, and the span of the request that it came with.
 struct Arrival {
     index: ReceiverIndex,
     received: SystemTime,
     body: Bytes,
+    span: OwnSpan,
 }
 
 /// A configured receiver, by its place in the registry.
@@ -164,15 +166,23 @@ impl Relay {
         receiver: ReceiverIndex,
         encoding: Encoding,
         body: Bytes,
+        span: &OwnSpan,
     ) -> Answer {
-        let story = tokio::spawn(Arc::clone(self).take(receiver, encoding, body).in_current_span());
+        let story = Arc::clone(self).take(receiver, encoding, body, span.clone());
+        let story = tokio::spawn(story.in_current_span());
         match story.await {
             Ok(answer) => answer,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
     }
 
-    async fn take(self: Arc<Self>, index: ReceiverIndex, encoding: Encoding, body: Bytes) -> Answer {
+    async fn take(
+        self: Arc<Self>,
+        index: ReceiverIndex,
+        encoding: Encoding,
+        body: Bytes,
+        span: OwnSpan,
+    ) -> Answer {
         let received = now();
         let size_bytes = body.len();
         let Received { kept: body, reading } =
@@ -180,7 +190,9 @@ impl Relay {
         let receiver = self.receiver(index);
         let account = Account::new(&self.metrics, &*receiver, &reading, size_bytes);
         let mut watched = Watched::begin(&self.metrics.inspector, &*receiver, &body, &reading);
-        let arrival = Arrival { index, received, body };
+        span.text("spanrelay.receiver", receiver.id());
+        span.number("spanrelay.lines.rejected", reading.rejected.len());
+        let arrival = Arrival { index, received, body, span };
         let answer = self.settle(arrival, reading, &account, &mut watched).await;
         watched.answered(&answer);
         answer
@@ -194,7 +206,7 @@ impl Relay {
         account: &Account<'_>,
         watched: &mut Watched<'_>,
     ) -> Answer {
-        let Arrival { index, received, body } = arrival;
+        let Arrival { index, received, body, span } = arrival;
         if let Some(reason) = reading.ignored {
             self.keep_rejected(index, received, &body, &reading).await;
             account.webhook(WebhookOutcome::Ignored);
@@ -220,8 +232,12 @@ impl Relay {
             }
         };
         let record = Record { receiver: Arc::from(self.receiver(index).id()), received, body: body.clone() };
-        match self.queue.offer(record).await {
+        let offer = self.metrics.traces.part_of(&span, "queue offer");
+        let offered = self.queue.offer(record).await;
+        offer.end();
+        match offered {
             Err(refusal) => {
+                offer.failed(refusal.kind(), &refusal.to_string());
                 account.refused(&reading.items);
                 account.webhook(WebhookOutcome::Refused);
                 warn!(receiver = account.receiver, reason = %refusal, "refused");
@@ -236,8 +252,10 @@ impl Relay {
                 self.keep_rejected(index, received, &body, &reading).await;
                 account.accepted(&reading);
                 let accepted = reading.items.len();
+                span.number("spanrelay.lines.accepted", accepted);
                 watched.taken(offered.record());
-                if let Offered::Live(taken) = offered {
+                if let Offered::Live(mut taken) = offered {
+                    taken.caused_by(span.cause());
                     self.hand_on(taken, reading.items);
                 }
                 match reading.rejected.is_empty() {

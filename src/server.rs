@@ -19,6 +19,8 @@ mod dialect;
 
 pub(crate) mod reply;
 
+mod own_span;
+
 #[cfg(test)]
 mod tests;
 

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 
 use http::Uri;
 use http::uri::Scheme;
+use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::config::{Config, OtlpConfig, Storage, Sync};
+use crate::config::{Config, OtlpConfig, Storage, Sync, TracesConfig};
 use crate::otlp::Signal;
 
 /// Where the relay really listens.
@@ -17,6 +18,17 @@ use crate::otlp::Signal;
 pub(super) struct Addresses {
     pub(super) server: SocketAddr,
     pub(super) telemetry: SocketAddr,
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    /// # Panics
+    /// When a socket has been taken away from under the process.
+    pub(super) fn of(front_door: &TcpListener, telemetry: &TcpListener) -> Self {
+        let address = |listener: &TcpListener| listener.local_addr().expect("the listener is bound");
+        Self { server: address(front_door), telemetry: address(telemetry) }
+    }
 }
 
 /// Something that an operator should have meant to do.
@@ -51,6 +63,9 @@ pub(super) fn announce(config: &Config, addresses: Addresses) {
     for signal in Signal::ALL {
         let downstream = host_of(exporter.of(signal).endpoint);
         info!(signal = signal.as_str(), downstream, "exporter is on");
+    }
+    if let Some(TracesConfig { endpoint, sampling_ratio, .. }) = &config.telemetry.traces {
+        info!(endpoint = host_of(endpoint), sampling_ratio, "own traces are on");
     }
     for Risk { key, what } in risks(config, addresses) {
         warn!(key, "{what}");
@@ -130,6 +145,13 @@ fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
             "headers or a password leave unencrypted: the address begins with http",
         );
     }
+    if let Some(TracesConfig { endpoint, headers, .. }) = &telemetry.traces
+        && endpoint.scheme() == Some(&Scheme::HTTP)
+        && !headers.is_empty()
+        && !is_local(endpoint)
+    {
+        risk("telemetry.traces.endpoint", "headers leave unencrypted: the address begins with http");
+    }
     risks
 }
 
@@ -190,6 +212,20 @@ mod tests {
         assert_eq!(with("http://collector.example:4318"), ["queue.sync", "exporters.otlp_http.endpoint"]);
         assert_eq!(with("https://collector.example:4318"), ["queue.sync"]);
         assert_eq!(with("http://[::1]:4318"), ["queue.sync"]);
+    }
+
+    #[test]
+    fn headers_of_own_traces_that_leave_unencrypted_are_named() {
+        let with = |endpoint: &str| {
+            let yaml = format!(
+                "receivers: {{ fastly: }}\n\
+                 telemetry: {{ traces: {{ endpoint: \"{endpoint}\", headers: {{ x-key: a }} }} }}\n"
+            );
+            keys(&yaml, LOCAL, LOCAL)
+        };
+        assert_eq!(with("http://collector.example:4318/v1/traces"), ["telemetry.traces.endpoint"]);
+        assert_eq!(with("https://collector.example/v1/traces"), [""; 0]);
+        assert_eq!(with("http://localhost:4318/v1/traces"), [""; 0]);
     }
 
     #[test]

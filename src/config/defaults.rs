@@ -21,6 +21,9 @@ pub(super) const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// `exporters.otlp_http.max_in_flight` where nothing is said.
 pub(super) const MAX_IN_FLIGHT: usize = 32;
 
+/// `telemetry.traces.sampling_ratio` where nothing is said.
+pub(super) const SAMPLING_RATIO: f64 = 1.0;
+
 /// `telemetry.endpoint` where nothing is said: the Collector's health check port.
 const TELEMETRY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 13133);
 
@@ -116,6 +119,7 @@ impl Default for TelemetryConfig {
         Self {
             endpoint: SocketAddr::from(TELEMETRY),
             logs: LogsConfig::default(),
+            traces: None,
             inspect: InspectConfig::default(),
         }
     }

@@ -13,7 +13,8 @@ use super::units::{format_duration, format_size};
 use super::{
     AuthConfig, CircleCiConfig, Compression, Config, Delivery, Encoding, ExporterConfig, FastlyConfig,
     LogFormat, LogsConfig, OtlpConfig, QueueConfig, RateLimitConfig, ReceiversConfig, ServerConfig,
-    SignalOverride, SpanEventsConfig, Storage, Sync, TelemetryConfig, TlsClientConfig, Unmatched,
+    SignalOverride, SpanEventsConfig, Storage, Sync, TelemetryConfig, TlsClientConfig, TracesConfig,
+    Unmatched,
 };
 
 /// What stands for a secret.
@@ -200,6 +201,15 @@ impl Printer {
             p.value("level", name_of(&LogsConfig::LEVELS, &telemetry.logs.level));
             p.value("format", name_of(&LogFormat::NAMES, &telemetry.logs.format));
         });
+        if let Some(TracesConfig { endpoint, headers, sampling_ratio, timeout, tls }) = &telemetry.traces {
+            self.section("traces", |p| {
+                p.quoted("endpoint", endpoint);
+                p.headers(headers);
+                p.value("sampling_ratio", sampling_ratio);
+                p.value("timeout", format_duration(*timeout));
+                p.tls(tls);
+            });
+        }
         self.section("inspect", |p| p.value("show_values", telemetry.inspect.show_values));
     }
 

@@ -71,6 +71,10 @@ fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
     if headers(one) != headers(other) {
         keys.push("exporters.otlp_http.headers".to_owned());
     }
+    let own_headers = |config: &Config| config.telemetry.traces.as_ref().map(|traces| traces.headers.clone());
+    if own_headers(one) != own_headers(other) {
+        keys.push("telemetry.traces.headers".to_owned());
+    }
     keys.sort();
     keys.dedup();
     // A section that is new says all about what is in it.
@@ -161,5 +165,17 @@ receivers:
             config(&format!("{OLD}exporters: {{ otlp_http: {{ headers: {{ x-key: {value} }} }} }}\n"))
         };
         assert_eq!(with("a").reloaded(&with("b")).needs_restart, ["exporters.otlp_http.headers"]);
+    }
+
+    #[test]
+    fn own_traces_neither_begin_nor_end_nor_change_without_a_restart() {
+        let with = |traces: &str| config(&format!("{OLD}telemetry: {{ {traces} }}\n"));
+        let on = with("traces: { endpoint: 'http://t:4318/v1/traces', headers: { x-key: a } }");
+        let other = with("traces: { endpoint: 'http://t:4318/v1/traces', headers: { x-key: b } }");
+        let Reloaded { config, needs_restart } = with("").reloaded(&on);
+        assert_eq!((config.telemetry.traces, needs_restart[0].as_str()), (None, "telemetry.traces"));
+        assert_eq!(on.reloaded(&with("")).needs_restart[0], "telemetry.traces");
+        assert_eq!(on.reloaded(&other).needs_restart, ["telemetry.traces.headers"]);
+        assert_eq!(on.reloaded(&other).config, on);
     }
 }

@@ -7,6 +7,8 @@ mod receivers;
 
 mod exporter;
 
+mod traces;
+
 use super::field::{Field, Findings};
 use super::section::Section;
 use super::yaml::Node;
@@ -106,6 +108,7 @@ fn telemetry(mut section: Section<'_>, server: &ServerConfig) -> TelemetryConfig
     let mut telemetry = TelemetryConfig::default();
     section.set("endpoint", &mut telemetry.endpoint, Field::socket_address);
     telemetry.logs = logs(section.section("logs"));
+    let traces = section.given("traces").map(Section::of);
     telemetry.inspect = inspect(section.section("inspect"));
     let (own, public) = (telemetry.endpoint, server.endpoint);
     let same_host = own.ip() == public.ip() || own.ip().is_unspecified() || public.ip().is_unspecified();
@@ -113,6 +116,7 @@ fn telemetry(mut section: Section<'_>, server: &ServerConfig) -> TelemetryConfig
         section
             .problem_at("endpoint", "the same address as server.endpoint; health and metrics need their own");
     }
+    telemetry.traces = traces.and_then(|section| traces::read(section, public, own));
     section.finish();
     telemetry
 }

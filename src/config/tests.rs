@@ -151,6 +151,30 @@ fn keys(node: &Node, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
+fn own_traces_need_an_endpoint_that_is_not_the_relay() {
+    let with = |traces: &str| with_receivers(&format!("telemetry:\n  traces: {traces}\n"));
+    let on = config(&with("{ endpoint: 'http://user:secret@t:4318/a/?b' }")).telemetry.traces.unwrap();
+    assert_eq!(on.endpoint, "http://t:4318/a/?b", "used unchanged");
+    assert_eq!(on.headers["authorization"], "Basic dXNlcjpzZWNyZXQ=");
+    assert_eq!((on.sampling_ratio, on.timeout), (1.0, Duration::from_secs(10)));
+    for (traces, problem) in [
+        ("", "telemetry.traces: needs an endpoint"),
+        ("{ sampling_ratio: 1 }", "telemetry.traces: needs an endpoint"),
+        ("{ endpoint: 'http://localhost:3000/v1/traces' }", "endpoint: is server.endpoint of this relay"),
+        ("{ endpoint: 'https://[::1]:13133' }", "endpoint: is telemetry.endpoint of this relay"),
+        ("{ endpoint: 't:4318' }", "has no scheme"),
+        ("{ endpoint: 'http://t/v1/traces', sampling_ratio: 2 }", "it must be from 0 to 1"),
+        ("{ endpoint: 'http://t/v1/traces', timeout: 0s }", "it must be more than 0s"),
+        ("{ endpoint: 'http://t/v1/traces', headers: { User-Agent: me } }", "user-agent is the relay's own"),
+        ("{ endpoint: 'http://t/v1/traces', tls: { cert_file: a } }", "belong together"),
+        ("{ endpont: 'http://t/v1/traces', endpoint: 'http://t/' }", "did you mean \"endpoint\"?"),
+    ] {
+        let found = only_problem(&with(traces));
+        assert!(found.contains(problem), "{traces}: {found}");
+    }
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let problem = only_problem("receivers:\n  fastly:\n    pth: /x\n");
     let expected = "config.yaml:3: receivers.fastly.pth: unknown key; did you mean \"path\"? \

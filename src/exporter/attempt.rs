@@ -27,6 +27,7 @@ use crate::config::SignalExport;
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::ExportOutcome;
+use crate::telemetry::traces::{Attempts, OwnSpan};
 
 /// The middleware.
 #[derive(Clone)]
@@ -71,17 +72,19 @@ where
     }
 
     fn call(&mut self, request: WatchedBody) -> Self::Future {
-        let WatchedBody { body, watch } = request;
+        let WatchedBody { body, watch, attempts } = request;
         let began = Instant::now();
         let judge = Arc::clone(&self.judge);
+        let span = judge.span(&attempts, body.len());
         let answer = self.inner.call(body);
         Box::pin(async move {
             let outcome = match answer.await {
-                Ok(response) => judge.answered(response, began).await,
-                Err(error) => judge.unanswered(&*error),
+                Ok(response) => judge.answered(response, began, &span).await,
+                Err(error) => judge.unanswered(&*error, &span),
             };
             judge.metrics.export_attempt(judge.signal, outcome.label(), began.elapsed());
             judge.outage.note(&outcome);
+            Judge::ended(&span, &outcome);
             watch.attempt(judge.signal, || outcome.as_attempt(began.elapsed()));
             Ok(outcome)
         })
@@ -107,11 +110,12 @@ impl Judge {
         self.timeout
     }
 
-    async fn answered<B>(&self, response: Response<B>, began: Instant) -> Outcome
+    async fn answered<B>(&self, response: Response<B>, began: Instant, span: &OwnSpan) -> Outcome
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let (head, body) = response.into_parts();
+        span.number("http.response.status_code", head.status.as_u16());
         let left = self.timeout.saturating_sub(began.elapsed());
         let body =
             tokio::time::timeout(left, response::read_body(body)).await.ok().flatten().unwrap_or_default();
@@ -122,13 +126,37 @@ impl Judge {
         }
         self.outage.refused(head.status);
         let reason = refusal(head.status, &head.headers, &body);
+        span.failed(head.status.as_str(), &reason);
         let retry_after = retry_after(&head.headers, (self.wall_clock)());
         Outcome::of_response(head.status, reason, retry_after, None)
     }
 
+    /// Without the path of the address, which may be a secret of the vendor's.
+    fn span(&self, attempts: &Attempts, size_bytes: usize) -> OwnSpan {
+        let (span, earlier) = attempts.begin(|| format!("export {}", self.signal));
+        if span.is_recorded() {
+            let (host, port) = self.endpoint.rsplit_once(':').unwrap_or((&self.endpoint, ""));
+            span.text("http.request.method", "POST");
+            span.text("server.address", host);
+            span.number("server.port", port.parse::<u16>().unwrap_or_default());
+            span.number("http.request.body.size", size_bytes);
+            span.text("spanrelay.signal", self.signal.as_str());
+            if earlier > 0 {
+                span.number("http.request.resend_count", earlier);
+            }
+        }
+        span
+    }
+
+    fn ended(span: &OwnSpan, outcome: &Outcome) {
+        span.text("spanrelay.outcome", outcome.label().as_str());
+        span.end();
+    }
+
     /// No status came: nothing is known about the data, so it is sent again.
-    fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> Outcome {
+    fn unanswered(&self, error: &(dyn std::error::Error + 'static), span: &OwnSpan) -> Outcome {
         let reason = fault::describe(&self.endpoint, self.timeout, error);
+        span.failed("no_answer", &reason);
         Outcome::Retryable { reason, retry_after: None }
     }
 }

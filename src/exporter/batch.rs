@@ -16,6 +16,7 @@ use super::Export;
 use crate::config::BatchConfig;
 use crate::otlp::Signal;
 use crate::queue::RecordId;
+use crate::telemetry::traces::Cause;
 
 /// `{"resourceMetrics":[` and `]}`, the longest that stands around merged elements.
 const ENVELOPE_BYTES: u64 = 22;
@@ -80,6 +81,11 @@ impl Batch {
     /// What the inspector knows its exports by.
     pub(super) fn identities(&self) -> impl Iterator<Item = (Option<RecordId>, &Bytes)> {
         self.events().map(|event| event.export.identity())
+    }
+
+    /// The requests whose data is in it.
+    pub(super) fn causes(&self) -> impl Iterator<Item = Cause> {
+        self.events().flat_map(|event| event.export.causes())
     }
 
     pub(super) fn exports(self) -> impl Iterator<Item = Export> {

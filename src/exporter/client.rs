@@ -76,6 +76,12 @@ pub(super) fn clients(
     Ok([traces?, logs?, metrics?])
 }
 
+/// A client for one endpoint that is asked by one task.
+pub(super) fn alone(signal: Signal, export: &SignalExport<'_>) -> Result<HttpClient, ExporterError> {
+    let connections = Connections { connect_timeout: export.timeout, max_idle: 1 };
+    connections.client(tls_of(export)).map_err(|source| ExporterError::Tls { signal, source })
+}
+
 /// Nothing when the endpoint is plain http.
 fn tls_of<'a>(export: &'a SignalExport<'_>) -> Option<&'a TlsClientConfig> {
     (export.endpoint.scheme() == Some(&Scheme::HTTPS)).then_some(&export.tls)

@@ -79,9 +79,10 @@ where
         let books = Arc::clone(&self.books);
         Box::pin(async move {
             let watch = books.metrics.inspector.sending(|| batch.identities());
+            let attempts = books.metrics.traces.export(|| batch.causes());
             // not in a layer of its own: an encoding that fails is one more way for an export to end
             let outcome = match encoder.body(batch.json()).await {
-                Ok(body) => stack.oneshot(WatchedBody { body, watch: watch.clone() }).await?,
+                Ok(body) => stack.oneshot(WatchedBody { body, watch: watch.clone(), attempts }).await?,
                 Err(error) => Outcome::Permanent { reason: printable(&error.to_string()) },
             };
             Ok(books.close(batch, outcome, &watch))

@@ -105,6 +105,14 @@ fn content_encoding(compression: Compression) -> Option<&'static str> {
 
 // === impl Post ===
 
+impl Post {
+    /// With a client of its own.
+    pub(super) fn alone(signal: Signal, export: &SignalExport<'_>) -> Result<Self, ExporterError> {
+        let (client, target) = (client::alone(signal, export)?, Target::new(signal, export)?);
+        Ok(Self { shared: Arc::new(Shared { client, target }) })
+    }
+}
+
 impl Service<Bytes> for Post {
     type Response = Response<hyper::body::Incoming>;
     type Error = ClientError;

@@ -21,6 +21,7 @@ use crate::config::{ExporterConfig, RetryConfig};
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::Watch;
+use crate::telemetry::traces::Attempts;
 
 /// One export, ready to be sent as often as it takes: clones share the body.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub(super) struct WatchedBody {
     pub(super) body: Bytes,
     /// Told of every attempt.
     pub(super) watch: Watch,
+    /// Makes a span of every attempt.
+    pub(super) attempts: Attempts,
 }
 
 /// What a stack is to those above it: every body, sent as often as it takes, ends in an outcome.

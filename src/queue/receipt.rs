@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::otlp::Signal;
+use crate::telemetry::traces::Cause;
 
 /// What became of a part of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +57,7 @@ struct Pending {
     bytes: u64,
     /// Receipts that were given out and not settled, and one for [`Taken`] itself.
     open: AtomicUsize,
+    cause: Cause,
     ledger: Arc<dyn Ledger>,
 }
 
@@ -63,12 +65,20 @@ struct Pending {
 
 impl Taken {
     pub(crate) fn new(id: RecordId, bytes: u64, ledger: Arc<dyn Ledger>) -> Self {
-        Self { record: Arc::new(Pending { id, bytes, open: AtomicUsize::new(1), ledger }) }
+        let open = AtomicUsize::new(1);
+        Self { record: Arc::new(Pending { id, bytes, open, cause: Cause::Unknown, ledger }) }
     }
 
     /// The queue's number for this record.
     pub(crate) fn id(&self) -> RecordId {
         self.record.id
+    }
+
+    /// For own traces: which request brought it. To be said before the first receipt is given out.
+    pub(crate) fn caused_by(&mut self, cause: Cause) {
+        if let Some(record) = Arc::get_mut(&mut self.record) {
+            record.cause = cause;
+        }
     }
 
     /// A receipt for some items of this record.
@@ -95,6 +105,11 @@ impl Receipt {
     /// The record that it is a part of.
     pub(crate) fn record(&self) -> RecordId {
         self.record.id
+    }
+
+    /// Which request brought it.
+    pub(crate) fn cause(&self) -> Cause {
+        self.record.cause
     }
 
     pub(crate) fn items(&self) -> u32 {

@@ -23,8 +23,9 @@ use crate::config::{Encoding, ServerConfig};
 use crate::receiver::{Kind, Unauthorized};
 use crate::relay::{Answer, ReceiverIndex, Relay, Throttled};
 use crate::telemetry::logging::chain;
+use crate::telemetry::traces::{OwnSpan, Traces};
 
-const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
+pub(super) const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
 const TRACEPARENT_PATH: &str = "/traceparent";
 const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or webhook to that of a receiver";
 /// Of a webhook. Its signature covers the body, so that anybody's has to be read before it can be refused. Real ones
@@ -43,6 +44,8 @@ pub(crate) struct Doors<I> {
     pub(crate) challenge: Option<Challenge>,
     /// Nothing where no circleci receiver is configured.
     pub(crate) traceparent: Option<Traceparent>,
+    /// Told of every request.
+    pub(crate) traces: Traces,
 }
 
 /// The answer to Fastly's challenge, which a reload may replace. Clones share it.
@@ -65,6 +68,7 @@ pub(crate) trait Ingest: Send + Sync + 'static {
         receiver: Self::Receiver,
         encoding: Encoding,
         body: Bytes,
+        span: &OwnSpan,
     ) -> impl Future<Output = Answer> + Send;
 
     /// A request with data did not get as far as `admit`, or no further than `verify`: why, and what helps.
@@ -166,8 +170,9 @@ impl Ingest for Arc<Relay> {
         receiver: ReceiverIndex,
         encoding: Encoding,
         body: Bytes,
+        span: &OwnSpan,
     ) -> impl Future<Output = Answer> + Send {
-        Relay::receive(self, receiver, encoding, body)
+        Relay::receive(self, receiver, encoding, body, span)
     }
 
     fn turned_away(
@@ -232,8 +237,18 @@ impl<I: Ingest> Routes<I> {
         ingest.receiver_at("/").or_else(|| ingest.receiver_of_kind(Kind::Fastly))
     }
 
-    /// The reply to a request.
-    pub(super) async fn reply(&self, route: Route<I::Receiver>, request: Request<Inbound>) -> Reply {
+    /// Where own traces go.
+    pub(super) fn traces(&self) -> &Traces {
+        &self.doors.traces
+    }
+
+    /// The reply to a request, whose own span is `span`.
+    pub(super) async fn reply(
+        &self,
+        route: Route<I::Receiver>,
+        request: Request<Inbound>,
+        span: &OwnSpan,
+    ) -> Reply {
         let (parts, body) = request.into_parts();
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
         match route {
@@ -246,7 +261,7 @@ impl<I: Ingest> Routes<I> {
             }
             Route::Challenge => reply::method_not_allowed("GET, HEAD"),
             Route::Traceparent => self.traceparent(&parts),
-            Route::Receiver(receiver, kind) => self.receiver(receiver, kind, &parts, body).await,
+            Route::Receiver(receiver, kind) => self.receiver(receiver, kind, &parts, body, span).await,
             Route::Unknown => self.not_found(&parts),
         }
     }
@@ -272,7 +287,14 @@ impl<I: Ingest> Routes<I> {
         line.map_or_else(reply::not_a_traceparent, reply::text)
     }
 
-    async fn receiver(&self, receiver: I::Receiver, kind: Kind, parts: &Parts, body: Inbound) -> Reply {
+    async fn receiver(
+        &self,
+        receiver: I::Receiver,
+        kind: Kind,
+        parts: &Parts,
+        body: Inbound,
+        span: &OwnSpan,
+    ) -> Reply {
         match parts.method {
             Method::POST => {}
             Method::PUT if kind == Kind::Fastly => {}
@@ -291,7 +313,7 @@ impl<I: Ingest> Routes<I> {
             turned_away(&|| "as many requests as server.max_concurrent_requests are in progress".to_owned());
             return reply::overloaded(dialect);
         };
-        let reply = self.take(receiver, spoken, parts, body).await;
+        let reply = self.take(receiver, spoken, parts, body, span).await;
         reply.unwrap_or_else(|refused| {
             // The relay has told of this itself.
             if !matches!(refused, Refused::Unauthorized(_)) {
@@ -316,6 +338,7 @@ impl<I: Ingest> Routes<I> {
         spoken: Result<Dialect, UnknownMediaType>,
         parts: &Parts,
         body: Inbound,
+        span: &OwnSpan,
     ) -> Result<Reply, Refused> {
         let ingest = &self.doors.ingest;
         ingest.admit(receiver, &parts.headers)?;
@@ -326,12 +349,13 @@ impl<I: Ingest> Routes<I> {
         let codings = body::codings(&parts.headers)?;
         let wire = body.read(limits).await?;
         Span::current().record("size_bytes", wire.len());
+        span.number("http.request.body.size", wire.len());
 
         // From here on the sender only waits.
         let answer = async {
             ingest.verify(receiver, &parts.headers, &wire)?;
             let decoded = body::decode(codings, wire, limits.max_bytes).await?;
-            let answer = ingest.receive(receiver, dialect.encoding(), decoded).await;
+            let answer = ingest.receive(receiver, dialect.encoding(), decoded, span).await;
             Ok(reply::answer(answer, dialect))
         };
         timeout(self.request_timeout, answer).await.unwrap_or(Err(Refused::TooLate))

@@ -20,6 +20,7 @@ use tracing::field::Empty;
 use tracing::{Span, debug, error, info_span};
 
 use super::body::Inbound;
+use super::own_span;
 use super::reply::{self, Reply};
 use super::routes::{Doors, Ingest, Route, Routes};
 use crate::config::ServerConfig;
@@ -40,6 +41,7 @@ pub(crate) fn stack<I: Ingest>(
 + 'static {
     let routes = Arc::new(Routes::new(doors, config));
     let named = Arc::clone(&routes);
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     ServiceBuilder::new()
         // Logs and statistics name the route; the path is the sender's to choose.
         .map_request(move |request| with_route(&named, request))
@@ -65,7 +67,11 @@ pub(crate) fn stack<I: Ingest>(
             let routes = Arc::clone(&routes);
             async move {
                 let route = route_of(&request);
-                Ok::<_, Infallible>(routes.reply(route, request).await)
+                // Below the panic layer: a span that is dropped by a panic says so.
+                let span = own_span::begin(routes.traces(), route, &request, scheme);
+                let reply = routes.reply(route, request, &span).await;
+                own_span::answered(&span, reply.status());
+                Ok::<_, Infallible>(reply)
             }
         }))
 }
@@ -100,7 +106,7 @@ fn answered<B>(response: &Response<B>, took: Duration, span: &Span) {
 }
 
 /// A method may be any word; the log shows the known ones.
-fn method_name(method: &Method) -> &'static str {
+pub(super) fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

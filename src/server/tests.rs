@@ -27,6 +27,7 @@ use super::{Challenge, Doors, Shutdown, Terms, serve, stack};
 use crate::config::{Encoding, ServerConfig};
 use crate::receiver::{Kind, Unauthorized};
 use crate::relay::{Answer, Throttled};
+use crate::telemetry::traces::{OwnSpan, Traces};
 
 const MIB: usize = 1024 * 1024;
 /// Longer than any test: a test that waits so long hangs, and fails by that.
@@ -143,7 +144,7 @@ impl Ingest for Fake {
         Ok(())
     }
 
-    async fn receive(&self, receiver: usize, _: Encoding, body: Bytes) -> Answer {
+    async fn receive(&self, receiver: usize, _: Encoding, body: Bytes, _: &OwnSpan) -> Answer {
         self.taken.lock().unwrap().push((self.paths[receiver].0, body));
         (self.answer)().await
     }
@@ -172,6 +173,7 @@ fn doors(ingest: Fake) -> Doors<Fake> {
         ingest,
         challenge: Some(Challenge::new(Bytes::from_static(b"*\n"))),
         traceparent: Some(traceparent),
+        traces: Traces::default(),
     }
 }
 

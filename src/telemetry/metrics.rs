@@ -14,6 +14,7 @@ use prometheus::{
 };
 
 use super::Inspector;
+use super::traces::{OwnSpanCounts, Traces};
 use crate::otlp::Signal;
 use crate::queue::{QueueState, Settled};
 use crate::receiver::WebhookEvent;
@@ -33,6 +34,8 @@ pub(crate) struct Metrics {
     started: Instant,
     /// Goes wherever the metrics go: what is counted is what the page shows.
     pub(crate) inspector: Inspector,
+    /// Goes along likewise.
+    pub(crate) traces: Traces,
     lines: IntCounterVec,
     log_events: IntCounterVec,
     webhooks: IntCounterVec,
@@ -53,6 +56,7 @@ pub(crate) struct Metrics {
     queue_capacity: IntGauge,
     queue_oldest_seconds: Gauge,
     queue_damaged: IntCounterVec,
+    own_spans: IntCounterVec,
     queue_probe: Arc<OnceLock<QueueProbe>>,
     uptime: Gauge,
     memory_rss: IntGauge,
@@ -133,6 +137,7 @@ impl Metrics {
         Self {
             started: Instant::now(),
             inspector: Inspector::new(),
+            traces: Traces::default(),
             lines: counter_vec(
                 "spanrelay_lines_total",
                 "Lines of Fastly bodies, and OTLP requests, by what became of them at the door.",
@@ -201,6 +206,11 @@ impl Metrics {
                 "spanrelay_queue_damaged_total",
                 "Queue files and records in them that could not be read and were set aside.",
                 &["what"],
+            ),
+            own_spans: counter_vec(
+                "spanrelay_own_spans_total",
+                "Spans of the relay's own traces, by whether they were sent to telemetry.traces.endpoint.",
+                &["outcome"],
             ),
             queue_probe: Arc::default(),
             queue_size: exporter_gauge(
@@ -278,6 +288,12 @@ impl Metrics {
     /// A record of the queue was set aside or is missing.
     pub(crate) fn damaged_record(&self) {
         self.queue_damaged.with_label_values(&["record"]).inc();
+    }
+
+    /// The series of own spans; they are there from now on.
+    pub(crate) fn own_spans(&self) -> OwnSpanCounts {
+        let of = |outcome| self.own_spans.with_label_values(&[outcome]);
+        OwnSpanCounts { sent: of("sent"), dropped: of("dropped") }
     }
 
     /// Whom to ask for the state of the queue; the first one stays.

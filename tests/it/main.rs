@@ -43,6 +43,8 @@ mod broken_setups;
 
 mod reload;
 
+mod self_telemetry;
+
 mod secrets;
 
 mod tls;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::harness::House;
 
 const DASHBOARD: &str = include_str!("../../config/grafana/spanrelay.json");
+const README: &str = include_str!("../../README.md");
 const RULES: &str = include_str!("../../config/prometheus/spanrelay.rules.yml");
 const RULES_TEST: &str = include_str!("../../config/prometheus/spanrelay.rules.test.yml");
 
@@ -31,6 +32,74 @@ async fn real_metrics() -> BTreeSet<String> {
     house.close().await;
     let types = exposition.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     types.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+/// Every log line from `info` on in the program's text: its message, up to where it varies, and its fields.
+fn log_lines() -> Vec<(String, Vec<String>)> {
+    let sources = super::tidy::program_text();
+    let calls = ["info!(", "warn!(", "error!("].into_iter().flat_map(|call| {
+        let is_whole = |at: &usize| !sources.as_bytes()[at - 1].is_ascii_alphanumeric();
+        let begins = sources.match_indices(call).map(|(at, _)| at).filter(is_whole);
+        begins.map(|at| arguments(&sources[at + call.len()..])).collect::<Vec<_>>()
+    });
+    calls.map(|arguments| line_of(&arguments)).collect()
+}
+
+/// What stands between a parenthesis and its end, at the commas of its own.
+fn arguments(text: &str) -> Vec<String> {
+    let (mut arguments, mut depth, mut quoted, mut escaped) = (vec![String::new()], 0, false, false);
+    for c in text.chars() {
+        match c {
+            '"' if !escaped => quoted = !quoted,
+            '(' | '[' | '{' if !quoted => depth += 1,
+            ')' if !quoted && depth == 0 => break,
+            ')' | ']' | '}' if !quoted => depth -= 1,
+            ',' if !quoted && depth == 0 => {
+                arguments.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped;
+        arguments.last_mut().unwrap().push(c);
+    }
+    arguments
+        .iter()
+        .map(|argument| argument.trim().to_owned())
+        .filter(|argument| !argument.is_empty())
+        .collect()
+}
+
+fn line_of(arguments: &[String]) -> (String, Vec<String>) {
+    let message = arguments.iter().position(|argument| argument.starts_with('"')).expect("a message");
+    let text = arguments[message].trim_matches('"');
+    let field = |argument: &String| {
+        let name = argument.split('=').next().unwrap().trim();
+        name.trim_start_matches(['%', '?']).to_owned()
+    };
+    let fields = arguments[..message].iter().filter(|argument| !argument.starts_with("parent:")).map(field);
+    (text.split('{').next().unwrap().trim().to_owned(), fields.collect())
+}
+
+#[test]
+fn the_readme_names_every_log_line_and_every_field_of_it() {
+    let logs = README.split_once("\n## Logs\n").unwrap().1.split_once("\n## ").unwrap().0;
+    let lines = log_lines();
+    assert!(lines.len() > 50, "only {} lines found", lines.len());
+    let mut missing = BTreeSet::new();
+    for (message, fields) in &lines {
+        // The end of a long message may be left out.
+        let named = logs.split('`').any(|named| {
+            let begin = named.split('…').next().unwrap().trim();
+            begin.len() > 3 && (message == begin || (named.contains('…') && message.starts_with(begin)))
+        });
+        // The messages of risks say themselves what they are about.
+        if !named && !message.is_empty() {
+            missing.insert(message.clone());
+        }
+        missing.extend(fields.iter().filter(|field| !logs.contains(&format!("`{field}`"))).cloned());
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 fn expressions(dashboard: &Value) -> Vec<&str> {

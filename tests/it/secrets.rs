@@ -22,7 +22,7 @@ use sha2::Sha256;
 use tempfile::TempDir;
 
 /// What the operator gives the program in its configuration or environment.
-const GIVEN: [&str; 11] = [
+const GIVEN: [&str; 13] = [
     "fastly-token-Kq7w",
     "rotated-fastly-token-Zb2x",
     "hook-secret-Vn4t",
@@ -32,6 +32,8 @@ const GIVEN: [&str; 11] = [
     "logs-header-value-Tc5u",
     "endpoint-password-Qj6k",
     "metrics-password-Wg1e",
+    "own-header-value-Ck2v",
+    "own-password-Sm7d",
     "misplaced-secret-Rl0a",
     "environment-secret-Yd7i",
 ];
@@ -156,8 +158,9 @@ impl Desk {
         self.path(name)
     }
 
-    /// Every key that takes a secret has one. `downstream` is where traces go, `nobody` is where nobody listens.
-    fn configuration(&self, downstream: SocketAddr, nobody: SocketAddr) -> String {
+    /// Every key that takes a secret has one. `downstream` is where traces go, `own` where the relay's own
+    /// do, `nobody` is where nobody listens.
+    fn configuration(&self, downstream: SocketAddr, own: SocketAddr, nobody: SocketAddr) -> String {
         let path = |name: &str| self.path(name).display().to_string();
         format!(
             r#"
@@ -180,7 +183,11 @@ exporters:
     logs: {{ headers: {{ x-logs-key: logs-header-value-Tc5u }} }}
     tls: {{ ca_file: "{cert}", cert_file: "{cert}", key_file: "{key}" }}
     retry_on_failure: {{ initial_interval: 50ms, max_interval: 500ms }}
-telemetry: {{ endpoint: "127.0.0.1:0", logs: {{ level: trace }}, inspect: {{ show_values: true }} }}
+telemetry:
+  endpoint: "127.0.0.1:0"
+  logs: {{ level: trace }}
+  inspect: {{ show_values: true }}
+  traces: {{ endpoint: "http://user:own-password-Sm7d@{own}/v1/traces", headers: {{ x-own-key: own-header-value-Ck2v }} }}
 "#,
             queue = path("queue"),
             cert = path("cert.pem"),
@@ -404,9 +411,10 @@ fn requests() -> Vec<(&'static str, String, Vec<u8>, u16)> {
 }
 
 fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
-    let downstream = Downstream::start();
+    let (downstream, own) = (Downstream::start(), Downstream::start());
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let configuration = desk.write("relay.yaml", &desk.configuration(downstream.address, nobody));
+    let configuration =
+        desk.write("relay.yaml", &desk.configuration(downstream.address, own.address, nobody));
     let mut relay = Relay::start(&configuration, format);
     // A core dump would hold the memory, and the environment with it.
     let limits = fs::read_to_string(format!("/proc/{}/limits", relay.process.id())).unwrap_or_default();
@@ -431,6 +439,12 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
     let came = downstream.next();
     let basic = STANDARD.encode("user:endpoint-password-Qj6k");
     assert!(came.contains("header-value-Xp8y") && came.contains(&basic), "{came}");
+    let came = own.next();
+    let (head, spans) = came.split_once("\r\n\r\n").unwrap();
+    let basic = STANDARD.encode("user:own-password-Sm7d");
+    assert!(head.contains("own-header-value-Ck2v") && head.contains(&basic), "{head}");
+    assert!(spans.contains("POST /fastly"));
+    written.add("own traces", spans);
     // All that can go wrong behind it does go wrong: refused for good, nobody there, no TLS there.
     let mut failures = vec!["export rejected", "connection refused by", "TLS with"];
     while !failures.is_empty() {
@@ -530,7 +544,7 @@ fn nothing_that_the_program_writes_holds_a_secret() {
     }
 
     let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
-    let configuration = desk.write("relay.yaml", &desk.configuration(nobody, nobody));
+    let configuration = desk.write("relay.yaml", &desk.configuration(nobody, nobody, nobody));
     let path = configuration.to_str().unwrap();
     written.output("validate", spanrelay(&["validate", "--config", path]).output().unwrap());
     let print = spanrelay(&["validate", "--print", "--config", path]).output().unwrap();

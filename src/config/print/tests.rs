@@ -24,6 +24,9 @@ fn redacted(mut config: Config) -> Config {
     for headers in [&mut exporter.headers, &mut own.traces, &mut own.logs, &mut own.metrics] {
         redact(headers);
     }
+    if let Some(traces) = &mut config.telemetry.traces {
+        redact(&mut traces.headers);
+    }
     config
 }
 
@@ -58,7 +61,10 @@ exporters:
     tls: { ca_file: "a b" }
     traces: { timeout: 1s, compression: gzip, encoding: json, headers: { x-b: hunter2 }, tls: { cert_file: c, key_file: k } }
     metrics: { headers: { x-c: hunter2 } }
-telemetry: { endpoint: "127.0.0.1:1", logs: { level: trace, format: json } }
+telemetry:
+  endpoint: "127.0.0.1:1"
+  logs: { level: trace, format: json }
+  traces: { endpoint: "https://user:hunter2@t:1/x?a=$$b", headers: { x-d: hunter2 }, sampling_ratio: 0.25, timeout: 2s, tls: { ca_file: c } }
 "#;
 
 #[test]
@@ -80,8 +86,9 @@ fn no_secret_is_printed() {
     assert!(!yaml.contains("hunter2"), "{yaml}");
     assert!(!yaml.contains("user"), "{yaml}");
     assert!(!yaml.contains("Basic"), "{yaml}");
-    // Two values of auth for fastly and one for otlp, one secret, x-a, x-b and x-c, and the user of the endpoint for traces and metrics.
-    assert_eq!(yaml.matches(super::REDACTED).count(), 9, "{yaml}");
+    // Two values of auth for fastly and one for otlp, one secret, x-a to x-d, and the user of the endpoint for traces, metrics
+    // and own traces.
+    assert_eq!(yaml.matches(super::REDACTED).count(), 11, "{yaml}");
 }
 
 proptest! {

@@ -20,7 +20,7 @@ const OWN_HEADERS: [HeaderName; 8] =
     [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
 /// The port of OTLP/gRPC, which the relay does not speak.
-const GRPC_PORT: u16 = 4317;
+pub(super) const GRPC_PORT: u16 = 4317;
 
 /// A request is no longer one attempt of many when the factor is beyond this.
 const MAX_MULTIPLIER: f64 = 100.0;
@@ -120,7 +120,7 @@ fn signal_endpoint(
     Some(endpoint)
 }
 
-fn endpoint(field: &Field<'_>) -> Option<Endpoint> {
+pub(super) fn endpoint(field: &Field<'_>) -> Option<Endpoint> {
     let url = field.text()?;
     match Endpoint::parse(url) {
         Ok(endpoint) => Some(endpoint),
@@ -156,7 +156,7 @@ fn retry(mut section: Section<'_>) -> RetryConfig {
     retry
 }
 
-fn tls(mut section: Section<'_>) -> TlsClientConfig {
+pub(super) fn tls(mut section: Section<'_>) -> TlsClientConfig {
     let mut tls = TlsClientConfig::default();
     section.set("ca_file", &mut tls.ca_file, |field| field.file().map(Some));
     section.set("cert_file", &mut tls.cert_file, |field| field.file().map(Some));
@@ -166,7 +166,7 @@ fn tls(mut section: Section<'_>) -> TlsClientConfig {
 }
 
 /// Asked of what holds in the end: a signal may take the certificate from the common settings and bring its own key.
-fn check_pair(section: &Section<'_>, key: &str, tls: &TlsClientConfig) {
+pub(super) fn check_pair(section: &Section<'_>, key: &str, tls: &TlsClientConfig) {
     if tls.cert_file.is_some() != tls.key_file.is_some() {
         section.problem_at(key, "cert_file and key_file belong together; give both or neither");
     }
@@ -184,7 +184,7 @@ fn signal_override(mut section: Section<'_>) -> (HeaderMap, SignalOverride) {
 }
 
 /// Names and values of the operator's choice. Neither is repeated in a problem: a slip may have made the value a name.
-fn headers(section: Section<'_>) -> HeaderMap {
+pub(super) fn headers(section: Section<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (entry, field) in section.entries() {
         let Ok(name) = entry.key.parse::<HeaderName>() else {
@@ -210,7 +210,7 @@ fn headers(section: Section<'_>) -> HeaderMap {
 }
 
 /// The user of an endpoint's URL, unless a header that was written out says who asks.
-fn with_authorization(mut own: HeaderMap, endpoint: &Endpoint, common: &HeaderMap) -> HeaderMap {
+pub(super) fn with_authorization(mut own: HeaderMap, endpoint: &Endpoint, common: &HeaderMap) -> HeaderMap {
     if let Some(authorization) = &endpoint.authorization
         && !own.contains_key(&AUTHORIZATION)
         && !common.contains_key(&AUTHORIZATION)

@@ -65,7 +65,7 @@ impl Bench {
 
     async fn post(&self, signal: Signal, encoding: Encoding, body: impl Into<Bytes>) -> Answer {
         let receiver = self.relay.receiver_at(&format!("/v1/{signal}")).unwrap();
-        self.relay.receive(receiver, encoding, body.into()).await
+        self.relay.receive(receiver, encoding, body.into(), &OwnSpan::Off).await
     }
 
     /// What leaves of what was taken, without any waiting.

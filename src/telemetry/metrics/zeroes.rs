@@ -53,6 +53,7 @@ impl Metrics {
         for what in ["file", "record"] {
             self.queue_damaged.with_label_values(&[what]);
         }
+        self.own_spans();
         for signal in Signal::ALL {
             FATES.into_iter().for_each(|fate| self.settled(signal, fate, 0));
             self.recovered(signal, 0);

@@ -83,7 +83,19 @@ impl Child {
     pub(crate) async fn start(configuration: &str, arguments: &[&str]) -> Self {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(configuration.as_bytes()).unwrap();
-        let mut command = spanrelay(&["run", "--config", file.path().to_str().unwrap()]);
+        let command = spanrelay(&["run", "--config", file.path().to_str().unwrap()]);
+        Self::started(command, file, arguments).await
+    }
+
+    /// Starts the relay without a file and with these variables, on free ports.
+    pub(crate) async fn deployed(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let mut command = spanrelay(&["run"]);
+        command.envs(environment.iter().copied());
+        command.args(["--set", "server.endpoint=127.0.0.1:0", "--set", "telemetry.endpoint=127.0.0.1:0"]);
+        Self::started(command, NamedTempFile::new().unwrap(), arguments).await
+    }
+
+    async fn started(mut command: Command, file: NamedTempFile, arguments: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let queue = format!("queue.directory={}", directory.path().display());
         command.args(["--set", "telemetry.logs.format=json", "--set", &queue]).args(arguments);

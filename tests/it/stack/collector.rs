@@ -136,6 +136,30 @@ async fn metrics_and_logs_arrive_whole_too() {
     assert_eq!(data(&came), data(&relayed(&batch, 2).await));
 }
 
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_collector_takes_the_relay_s_own_traces() {
+    let sink = Collector::start([]).await;
+    let collector = Program::collector(&sink.url()).await;
+    let house =
+        House::open(&format!("telemetry.traces.endpoint: http://{}/v1/traces", collector.address)).await;
+    house.batch(CANONICAL).await;
+    house.left_one().await;
+    house.close().await;
+    // What the relay sent it before its end, the Collector had sent on before it answered.
+    let documents: Vec<Value> = sink.take_rest().iter().map(Recorded::json).collect();
+    sink.finish();
+    let resource = &documents[0]["resourceSpans"][0]["resource"]["attributes"];
+    assert_eq!(resource[0]["value"]["stringValue"], "spanrelay");
+    let spans: Vec<&Value> = documents.iter().flat_map(spans).collect();
+    let named = |name: &str| *spans.iter().find(|span| span["name"] == name).unwrap();
+    let request = named("POST /fastly");
+    assert_eq!(request["kind"], 2);
+    for child in [named("queue offer"), named("export traces")] {
+        assert_eq!((&child["traceId"], &child["parentSpanId"]), (&request["traceId"], &request["spanId"]));
+    }
+}
+
 // What the README says of a Collector without a relay.
 
 #[tokio::test]

@@ -1,0 +1,129 @@
+//! The relay's own traces, put together: the way out that they take, and the proof that it does not lead back in.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use http::Uri;
+use tokio::net::lookup_host;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::announce::Addresses;
+use crate::config::own_address::{is_at, is_named, port_of};
+use crate::config::{Config, TracesConfig};
+use crate::exporter::{Aside, AsideError};
+use crate::telemetry::Metrics;
+use crate::telemetry::traces::Sender;
+
+/// What a start waits for a name server. A name that is not known by then may be known later: it is no reason not to
+/// start, and requests with own spans make none at whatever relay they come to.
+const LOOKUP: Duration = Duration::from_secs(2);
+
+/// Own traces that can start.
+pub(super) struct OwnTraces {
+    way: Aside,
+    sampling_ratio: f64,
+}
+
+/// Why they cannot.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OwnTracesError {
+    #[error(transparent)]
+    Aside(#[from] AsideError),
+    #[error(
+        "telemetry.traces.endpoint: {host} port {port} is {key} of this relay: its own traces never go through itself"
+    )]
+    Itself { host: String, port: u16, key: &'static str },
+}
+
+// === impl OwnTraces ===
+
+impl OwnTraces {
+    /// Nothing when they are off.
+    pub(super) async fn prepare(
+        config: &Config,
+        addresses: Addresses,
+    ) -> Result<Option<Self>, OwnTracesError> {
+        let Some(TracesConfig { endpoint, sampling_ratio, .. }) = &config.telemetry.traces else {
+            return Ok(None);
+        };
+        let Addresses { server, telemetry } = addresses;
+        for (key, own) in [("server.endpoint", server), ("telemetry.endpoint", telemetry)] {
+            if leads_to(endpoint, own).await {
+                let host = endpoint.host().unwrap_or_default().to_owned();
+                return Err(OwnTracesError::Itself { host, port: port_of(endpoint), key });
+            }
+        }
+        let way = config.telemetry.traces.as_ref().map(Aside::new).transpose()?;
+        Ok(way.map(|way| Self { way, sampling_ratio: *sampling_ratio }))
+    }
+
+    /// From now on spans are made, and sent until `stop`.
+    pub(super) fn start(self, metrics: &Metrics, stop: CancellationToken) -> JoinHandle<()> {
+        let counts = metrics.own_spans();
+        let spans = metrics.traces.start(self.sampling_ratio, counts.clone());
+        tokio::spawn(Sender::new(self.way, spans, counts, stop).run())
+    }
+}
+
+async fn leads_to(target: &Uri, own: SocketAddr) -> bool {
+    if is_named(target, own) {
+        return true;
+    }
+    let host = target.host().unwrap_or_default().trim_matches(['[', ']']);
+    if port_of(target) != own.port() {
+        return false;
+    }
+    let found = timeout(LOOKUP, lookup_host((host, own.port()))).await;
+    let Ok(Ok(addresses)) = found else { return false };
+    addresses.into_iter().any(|address| is_at(address.ip(), address.port(), own, is_local))
+}
+
+/// Only an address of this machine can be bound. Without a packet, and without asking for its interfaces.
+fn is_local(address: &IpAddr) -> bool {
+    UdpSocket::bind((*address, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_port_that_was_bound_is_what_counts() {
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let own = listener.local_addr().unwrap();
+        let to = async |host: &str, port: u16| {
+            leads_to(&format!("http://{host}:{port}/v1/traces").parse().unwrap(), own).await
+        };
+        for host in ["127.0.0.1", "localhost", "0.0.0.0"] {
+            assert!(to(host, own.port()).await, "{host}");
+            assert!(!to(host, own.port() ^ 1).await, "{host}");
+        }
+        // For documentation only (RFC 5737, RFC 6761): nobody has them.
+        assert!(!to("192.0.2.7", own.port()).await);
+        assert!(!to("collector.invalid", own.port()).await);
+    }
+
+    #[test]
+    fn addresses_of_this_machine_are_told_from_others() {
+        assert!(is_local(&"127.0.0.1".parse().unwrap()));
+        assert!(!is_local(&"192.0.2.7".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_the_relay_s_own_ends_the_start() {
+        let yaml = "receivers: { fastly: }\nserver: { endpoint: '127.0.0.1:0' }\n\
+                    telemetry: { traces: { endpoint: 'http://127.0.0.1:4318/v1/traces' } }\n";
+        let config = Config::from_yaml(yaml, &crate::config::Environment::empty()).unwrap();
+        let at = |server: &str| Addresses {
+            server: server.parse().unwrap(),
+            telemetry: "127.0.0.1:1".parse().unwrap(),
+        };
+        assert!(OwnTraces::prepare(&config, at("127.0.0.1:4317")).await.is_ok_and(|on| on.is_some()));
+        let refused = OwnTraces::prepare(&config, at("127.0.0.1:4318")).await.err().unwrap().to_string();
+        assert!(refused.contains("port 4318 is server.endpoint of this relay"), "{refused}");
+    }
+}

@@ -1,0 +1,75 @@
+//! What the relay's own traces say of a request: by the semantic conventions for HTTP servers, and nothing that its
+//! sender chose. So there is no query, and no path but those that the relay knows.
+
+use http::{Request, StatusCode, Version};
+use tower_http::request_id::RequestId;
+
+use super::routes::{CHALLENGE_PATH, Route};
+use super::stack::method_name;
+use crate::telemetry::traces::{OwnSpan, Traces};
+
+const TRACEPARENT_TEMPLATE: &str = "/traceparent/{workflow}/{job}";
+
+/// The span of a request. `scheme` is `http` or `https`.
+pub(super) fn begin<R: Copy, B>(
+    traces: &Traces,
+    route: Route<R>,
+    request: &Request<B>,
+    scheme: &'static str,
+) -> OwnSpan {
+    if !traces.is_on() {
+        return OwnSpan::Off;
+    }
+    let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
+    let method = match method_name(request.method()) {
+        "other" => "_OTHER",
+        known => known,
+    };
+    let path = request.uri().path();
+    let (template, path) = match route {
+        Route::Index => (Some("/"), Some("/")),
+        Route::Challenge => (Some(CHALLENGE_PATH), Some(CHALLENGE_PATH)),
+        // The rest of it is the sender's.
+        Route::Traceparent => (Some(TRACEPARENT_TEMPLATE), None),
+        // It is the receiver's, or `/`: else the request would not have come to it.
+        Route::Receiver(..) => (Some(path), Some(path)),
+        Route::Unknown => (None, None),
+    };
+    let span = traces.request(id, request.headers(), || {
+        let verb = if method == "_OTHER" { "HTTP" } else { method };
+        template.map_or_else(|| verb.to_owned(), |template| format!("{verb} {template}"))
+    });
+    if span.is_recorded() {
+        span.text("http.request.method", method);
+        span.text("url.scheme", scheme);
+        if let Some(template) = template {
+            span.text("http.route", template);
+        }
+        if let Some(path) = path {
+            span.text("url.path", path);
+        }
+        if let Some(version) = protocol_version(request.version()) {
+            span.text("network.protocol.version", version);
+        }
+    }
+    span
+}
+
+/// The head of the answer is there.
+pub(super) fn answered(span: &OwnSpan, status: StatusCode) {
+    span.number("http.response.status_code", status.as_u16());
+    // What a sender does wrong is no error of the server's.
+    if status.is_server_error() && span.is_recorded() {
+        span.failed(status.as_str(), "");
+    }
+    span.end();
+}
+
+fn protocol_version(version: Version) -> Option<&'static str> {
+    match version {
+        Version::HTTP_10 => Some("1.0"),
+        Version::HTTP_11 => Some("1.1"),
+        Version::HTTP_2 => Some("2"),
+        _ => None,
+    }
+}

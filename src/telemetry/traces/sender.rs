@@ -1,0 +1,226 @@
+//! Sends what ended: batch by batch, to an endpoint that may be away.
+//!
+//! In: spans from the bounded queue. Out: OTLP requests, one at a time. Promises: a batch that the endpoint does not take
+//! for now is sent again, and meanwhile the queue fills and no more; every span is counted once, as sent or as dropped;
+//! the log hears once of an endpoint that takes nothing, and once when it is back.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::OwnSpanCounts;
+
+/// In one request; the SDKs' usual number.
+const MAX_BATCH: usize = 512;
+/// How long the first span of a batch waits for others.
+const MAX_DELAY: Duration = Duration::from_secs(1);
+/// Before a batch is sent again; doubled each time,
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// up to this.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Between two lines about an endpoint that fails and recovers again and again.
+const REMINDER: Duration = Duration::from_secs(60);
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The way to the endpoint.
+pub(crate) trait Deliver: Send + Sync + 'static {
+    /// Posts an OTLP request in protobuf.
+    fn deliver(&self, body: Bytes) -> impl Future<Output = Result<(), Undelivered>> + Send;
+
+    /// Host and port, for the log.
+    fn endpoint(&self) -> &str;
+}
+
+/// Why the endpoint has not taken a request: a sentence for the log.
+#[derive(Debug)]
+pub(crate) enum Undelivered {
+    /// It may take the same request later.
+    ForNow(String),
+    /// It never will.
+    ForGood(String),
+}
+
+/// Sends spans until it is told to stop, and then what is left.
+pub(crate) struct Sender<D> {
+    deliver: D,
+    spans: mpsc::Receiver<Span>,
+    counts: OwnSpanCounts,
+    resource: Resource,
+    stop: CancellationToken,
+    outage: Outage,
+}
+
+/// What the log knows of the endpoint.
+#[derive(Default)]
+struct Outage {
+    announced: bool,
+    last_line: Option<Instant>,
+    dropped_before: u64,
+}
+
+// === impl Sender ===
+
+impl<D: Deliver> Sender<D> {
+    pub(crate) fn new(
+        deliver: D,
+        spans: mpsc::Receiver<Span>,
+        counts: OwnSpanCounts,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { deliver, spans, counts, resource: resource(), stop, outage: Outage::default() }
+    }
+
+    /// The caller bounds the time that it takes to end after `stop`.
+    pub(crate) async fn run(mut self) {
+        while let Some(batch) = self.gather().await {
+            self.send(batch).await;
+        }
+    }
+
+    /// What is in the next request. Nothing when there is no more, and will not be.
+    async fn gather(&mut self) -> Option<Vec<Span>> {
+        let (mut batch, mut due) = (Vec::new(), None);
+        while batch.len() < MAX_BATCH {
+            let room = MAX_BATCH - batch.len();
+            tokio::select! {
+                biased;
+                // A closed channel still gives what is in it, and then says that it is at its end.
+                () = self.stop.cancelled(), if !self.spans.is_closed() => self.spans.close(),
+                count = self.spans.recv_many(&mut batch, room) => {
+                    if count == 0 {
+                        break;
+                    }
+                    due.get_or_insert_with(|| Instant::now() + MAX_DELAY);
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => break,
+            }
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    async fn send(&mut self, batch: Vec<Span>) {
+        let spans = InHand { count: batch.len() as u64, counts: self.counts.clone() };
+        let body = self.body(batch);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let reason = match self.deliver.deliver(body.clone()).await {
+                Ok(()) => {
+                    spans.sent();
+                    return self.outage.over(self.deliver.endpoint(), &self.counts);
+                }
+                Err(Undelivered::ForGood(reason)) => {
+                    drop(spans);
+                    return self.outage.goes_on(self.deliver.endpoint(), &reason, &self.counts);
+                }
+                Err(Undelivered::ForNow(reason)) => reason,
+            };
+            self.outage.goes_on(self.deliver.endpoint(), &reason, &self.counts);
+            // Once more after a pause that was cut short, and no more than that.
+            if self.stop.is_cancelled() || self.stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                if self.spans.is_closed() {
+                    return;
+                }
+                self.spans.close();
+            }
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    fn body(&self, spans: Vec<Span>) -> Bytes {
+        let scope = InstrumentationScope {
+            name: NAME.to_owned(),
+            version: VERSION.to_owned(),
+            ..InstrumentationScope::default()
+        };
+        let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, schema_url: String::new() }];
+        let resource = Some(self.resource.clone());
+        let resource_spans = vec![ResourceSpans { resource, scope_spans, schema_url: String::new() }];
+        ExportTraceServiceRequest { resource_spans }.encode_to_vec().into()
+    }
+}
+
+impl<D> Drop for Sender<D> {
+    /// What is left when the time to stop is over.
+    fn drop(&mut self) {
+        self.spans.close();
+        while self.spans.try_recv().is_ok() {
+            self.counts.dropped.inc();
+        }
+    }
+}
+
+impl<D> fmt::Debug for Sender<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+/// Nothing out of the environment: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` are not read.
+fn resource() -> Resource {
+    let instance = Uuid::new_v4().to_string();
+    let attributes =
+        [("service.name", NAME), ("service.version", VERSION), ("service.instance.id", instance.as_str())];
+    let attribute = |(key, value): (&str, &str)| {
+        let value = Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) });
+        KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+    };
+    Resource { attributes: attributes.map(attribute).into(), ..Resource::default() }
+}
+
+/// Spans that left the queue: dropped, unless they are sent.
+struct InHand {
+    count: u64,
+    counts: OwnSpanCounts,
+}
+
+// === impl InHand ===
+
+impl InHand {
+    fn sent(mut self) {
+        self.counts.sent.inc_by(self.count);
+        self.count = 0;
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.counts.dropped.inc_by(self.count);
+    }
+}
+
+// === impl Outage ===
+
+impl Outage {
+    fn goes_on(&mut self, endpoint: &str, reason: &str, counts: &OwnSpanCounts) {
+        if self.announced || self.last_line.is_some_and(|last| last.elapsed() < REMINDER) {
+            return;
+        }
+        (self.announced, self.last_line) = (true, Some(Instant::now()));
+        self.dropped_before = counts.dropped.get();
+        warn!(endpoint, reason, "own traces do not leave; the relay works on without them");
+    }
+
+    fn over(&mut self, endpoint: &str, counts: &OwnSpanCounts) {
+        if std::mem::take(&mut self.announced) {
+            let dropped = counts.dropped.get() - self.dropped_before;
+            info!(endpoint, dropped, "own traces leave again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

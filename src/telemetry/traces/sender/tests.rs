@@ -1,0 +1,167 @@
+//! The sender in virtual time, before an endpoint that answers as it is told.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::task::JoinHandle;
+use tracing::Level;
+
+use super::*;
+use crate::config::LogFormat;
+use crate::telemetry::Metrics;
+use crate::telemetry::logging::tests::Captured;
+
+/// How many spans each request brought, and what is answered to the next ones; after these all are taken.
+#[derive(Clone, Default)]
+struct Endpoint {
+    came: Arc<Mutex<Vec<usize>>>,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+}
+
+#[derive(Clone, Copy)]
+enum Answer {
+    ForNow,
+    ForGood,
+    Never,
+}
+
+struct Bench {
+    endpoint: Endpoint,
+    spans: mpsc::Sender<Span>,
+    counts: OwnSpanCounts,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Deliver for Endpoint {
+    async fn deliver(&self, body: Bytes) -> Result<(), Undelivered> {
+        let request = ExportTraceServiceRequest::decode(body).unwrap();
+        self.came.lock().unwrap().push(request.resource_spans[0].scope_spans[0].spans.len());
+        let answer = self.answers.lock().unwrap().pop_front();
+        match answer {
+            None => Ok(()),
+            Some(Answer::ForNow) => Err(Undelivered::ForNow("not now".to_owned())),
+            Some(Answer::ForGood) => Err(Undelivered::ForGood("never ever".to_owned())),
+            Some(Answer::Never) => std::future::pending().await,
+        }
+    }
+
+    fn endpoint(&self) -> &str {
+        "collector:4318"
+    }
+}
+
+impl Bench {
+    fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let endpoint = Endpoint::default();
+        endpoint.answers.lock().unwrap().extend(answers);
+        let (spans, waiting) = mpsc::channel(2048);
+        let (counts, stop) = (Metrics::new().own_spans(), CancellationToken::new());
+        let sender = Sender::new(endpoint.clone(), waiting, counts.clone(), stop.clone());
+        Self { endpoint, spans, counts, stop, running: tokio::spawn(sender.run()) }
+    }
+
+    fn span(&self, count: usize) {
+        for _ in 0..count {
+            self.spans.try_send(Span::default()).unwrap();
+        }
+    }
+
+    fn came(&self) -> Vec<usize> {
+        self.endpoint.came.lock().unwrap().clone()
+    }
+
+    /// Sent and dropped.
+    fn counts(&self) -> (u64, u64) {
+        (self.counts.sent.get(), self.counts.dropped.get())
+    }
+
+    /// Lets everything that is due until then happen.
+    async fn pass(&self, time: Duration) {
+        sleep(time).await;
+    }
+
+    async fn stopped(&mut self) {
+        self.stop.cancel();
+        (&mut self.running).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn spans_wait_a_moment_for_others_and_leave_together() {
+    let mut bench = Bench::start([]);
+    bench.span(2);
+    bench.pass(MAX_DELAY / 2).await;
+    bench.span(1);
+    assert_eq!(bench.came(), [0; 0]);
+    bench.pass(MAX_DELAY).await;
+    assert_eq!((bench.came(), bench.counts()), (vec![3], (3, 0)));
+    bench.span(MAX_BATCH + 1);
+    bench.pass(Duration::from_millis(1)).await;
+    assert_eq!(bench.came(), [3, MAX_BATCH], "a full batch waits for nobody");
+    bench.stopped().await;
+    assert_eq!((bench.came(), bench.counts()), (vec![3, MAX_BATCH, 1], (516, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_taken_now_is_sent_again_with_longer_and_longer_pauses() {
+    let mut bench = Bench::start([Answer::ForNow; 10]);
+    bench.span(1);
+    bench.pass(MAX_DELAY + FIRST_PAUSE / 2).await;
+    let mut tries = Vec::new();
+    for _ in 0..8 {
+        tries.push(bench.came().len());
+        bench.pass(FIRST_PAUSE).await;
+    }
+    assert_eq!(tries, [1, 2, 2, 3, 3, 3, 3, 4]);
+    bench.pass(10 * MAX_PAUSE).await;
+    assert_eq!((bench.came().len(), bench.counts()), (11, (1, 0)));
+    bench.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_will_never_be_taken_is_dropped_and_the_next_is_sent() {
+    let mut bench = Bench::start([Answer::ForGood]);
+    bench.span(3);
+    bench.pass(2 * MAX_DELAY).await;
+    bench.span(1);
+    bench.pass(2 * MAX_DELAY).await;
+    assert_eq!((bench.came(), bench.counts()), (vec![3, 1], (1, 3)));
+    bench.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_told_once_and_its_end_too() {
+    let (log, _guard) = Captured::start(Level::INFO, LogFormat::Text);
+    let mut bench = Bench::start([Answer::ForNow, Answer::ForNow, Answer::ForNow]);
+    bench.span(1);
+    bench.pass(MAX_PAUSE).await;
+    bench.stopped().await;
+    let text = log.text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].contains("own traces do not leave") && lines[0].contains("not now"), "{text}");
+    assert!(lines[1].contains("own traces leave again"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_to_stop_it_tries_once_more_and_counts_what_is_left() {
+    let mut bench = Bench::start([Answer::ForNow; 10]);
+    bench.span(3);
+    bench.pass(MAX_DELAY + FIRST_PAUSE / 2).await;
+    assert_eq!(bench.came(), [3]);
+    bench.span(2);
+    bench.stopped().await;
+    assert_eq!((bench.came(), bench.counts()), (vec![3, 3, 2], (0, 5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_hand_when_it_is_aborted_is_counted_as_dropped() {
+    let mut bench = Bench::start([Answer::Never]);
+    bench.span(3);
+    bench.pass(2 * MAX_DELAY).await;
+    bench.span(2);
+    bench.running.abort();
+    assert!((&mut bench.running).await.is_err());
+    assert_eq!((bench.came(), bench.counts()), (vec![3], (0, 5)));
+}

@@ -1,0 +1,169 @@
+//! One span, from its beginning until nobody has it any more.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
+use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode as Verdict};
+use uuid::Uuid;
+
+use super::{Cause, MAX_LINKS, SpanIds, Traces};
+
+/// Sampled, and the parent is in this process: `SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK` of `trace.proto`, and W3C's flag.
+const FLAGS: u32 = 0x101;
+
+/// Something that the relay does. Clones are the same span, which ends with the last of them at the latest.
+#[derive(Clone, Default)]
+pub(crate) enum OwnSpan {
+    /// There are no own traces.
+    #[default]
+    Off,
+    /// This one is not sampled.
+    Unrecorded,
+    /// On its way to the endpoint when it has ended.
+    Recorded(Arc<Recording>),
+}
+
+/// `SPAN_KIND_…`
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Internal,
+    Server,
+    Client,
+}
+
+pub(super) struct Beginning {
+    pub(super) trace: [u8; 16],
+    pub(super) parent: Option<[u8; 8]>,
+    pub(super) links: Vec<SpanIds>,
+    pub(super) name: String,
+    pub(super) kind: Kind,
+}
+
+/// A span that is being made.
+pub(crate) struct Recording {
+    traces: Traces,
+    ids: SpanIds,
+    began: Instant,
+    span: Mutex<Span>,
+}
+
+// === impl OwnSpan ===
+
+impl OwnSpan {
+    pub(super) fn begin(traces: Traces, beginning: Beginning) -> Self {
+        let Beginning { trace, parent, links, name, kind } = beginning;
+        let kind = match kind {
+            Kind::Internal => SpanKind::Internal,
+            Kind::Server => SpanKind::Server,
+            Kind::Client => SpanKind::Client,
+        };
+        let ids = SpanIds { trace, span: new_span_id() };
+        let dropped_links = links.len().saturating_sub(MAX_LINKS);
+        let span = Span {
+            trace_id: trace.into(),
+            span_id: ids.span.into(),
+            parent_span_id: parent.map_or_else(Vec::new, Into::into),
+            flags: FLAGS,
+            name,
+            kind: kind.into(),
+            start_time_unix_nano: now_unix_nanos(),
+            links: links.into_iter().take(MAX_LINKS).map(link).collect(),
+            dropped_links_count: u32::try_from(dropped_links).unwrap_or(u32::MAX),
+            ..Span::default()
+        };
+        Self::Recorded(Arc::new(Recording { traces, ids, began: Instant::now(), span: Mutex::new(span) }))
+    }
+
+    pub(crate) fn is_recorded(&self) -> bool {
+        matches!(self, Self::Recorded(_))
+    }
+
+    /// What follows from this span.
+    pub(crate) fn cause(&self) -> Cause {
+        match self {
+            Self::Off => Cause::Unknown,
+            Self::Unrecorded => Cause::Unrecorded,
+            Self::Recorded(recording) => Cause::Span(recording.ids),
+        }
+    }
+
+    /// An attribute. The key is new to the span.
+    pub(crate) fn text(&self, key: &'static str, value: &str) {
+        self.attribute(key, || Value::StringValue(value.to_owned()));
+    }
+
+    /// An attribute. The key is new to the span.
+    pub(crate) fn number(&self, key: &'static str, value: impl TryInto<i64>) {
+        self.attribute(key, || Value::IntValue(value.try_into().unwrap_or(i64::MAX)));
+    }
+
+    /// It did not succeed: `error.type`, and a sentence where there is one.
+    pub(crate) fn failed(&self, error_type: &str, message: &str) {
+        let Self::Recorded(recording) = self else { return };
+        self.text("error.type", error_type);
+        recording.lock().status = Some(failure(message));
+    }
+
+    /// Now. Without it, when nobody has the span any more.
+    pub(crate) fn end(&self) {
+        if let Self::Recorded(recording) = self {
+            recording.end(&mut recording.lock());
+        }
+    }
+
+    fn attribute(&self, key: &'static str, value: impl FnOnce() -> Value) {
+        let Self::Recorded(recording) = self else { return };
+        let value = Some(AnyValue { value: Some(value()) });
+        recording.lock().attributes.push(KeyValue { key: key.to_owned(), value, ..KeyValue::default() });
+    }
+}
+
+// === impl Recording ===
+
+impl Recording {
+    fn lock(&self) -> MutexGuard<'_, Span> {
+        self.span.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first end counts. By the steady clock: the wall clock may be set meanwhile.
+    fn end(&self, span: &mut Span) {
+        if span.end_time_unix_nano == 0 {
+            let took = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            span.end_time_unix_nano = span.start_time_unix_nano.saturating_add(took);
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let mut span = std::mem::take(&mut *self.lock());
+        self.end(&mut span);
+        if std::thread::panicking() && span.status.is_none() {
+            span.status = Some(failure("panicked"));
+        }
+        self.traces.ended(span);
+    }
+}
+
+fn failure(message: &str) -> Status {
+    Status { message: message.to_owned(), code: Verdict::Error.into() }
+}
+
+fn link(ids: SpanIds) -> Link {
+    Link { trace_id: ids.trace.into(), span_id: ids.span.into(), ..Link::default() }
+}
+
+/// The half of a UUID that has 62 random bits, and is never zero.
+fn new_span_id() -> [u8; 8] {
+    let [.., a, b, c, d, e, f, g, h] = Uuid::new_v4().into_bytes();
+    [a, b, c, d, e, f, g, h]
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one wall clock of own spans")]
+fn now_unix_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,134 @@
+//! What is recorded of what, without any endpoint.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+use crate::telemetry::Metrics;
+
+const ID: &str = "0192f0c1-6a5b-4c3d-8e2f-00ff00ff00ff";
+
+/// Traces that are on, and what comes out of them.
+struct On {
+    traces: Traces,
+    spans: mpsc::Receiver<Span>,
+    counts: OwnSpanCounts,
+}
+
+fn on(sampling_ratio: f64) -> On {
+    let (traces, counts) = (Traces::default(), Metrics::new().own_spans());
+    let spans = traces.start(sampling_ratio, counts.clone());
+    On { traces, spans, counts }
+}
+
+impl On {
+    fn request(&self) -> OwnSpan {
+        self.traces.request(None, &HeaderMap::new(), || "POST /fastly".to_owned())
+    }
+}
+
+#[test]
+fn traces_that_are_off_record_nothing_and_ask_for_nothing() {
+    let traces = Traces::default();
+    let request = traces.request(Some(ID), &HeaderMap::new(), || panic!("nobody needs a name"));
+    assert_eq!(request.cause(), Cause::Unknown);
+    assert!(!traces.part_of(&request, "queue offer").is_recorded());
+    let attempts = traces.export(|| -> std::iter::Empty<Cause> { panic!("nobody needs causes") });
+    assert!(!attempts.begin(|| panic!("nobody needs a name")).0.is_recorded());
+}
+
+#[test]
+fn so_many_of_the_traces_are_sampled_and_all_of_each() {
+    let on = on(0.25);
+    let requests: Vec<OwnSpan> = (0..2000).map(|_| on.request()).collect();
+    let recorded = requests.iter().filter(|request| request.is_recorded()).count();
+    // Nine standard deviations.
+    assert!((325..=675).contains(&recorded), "{recorded}");
+    for request in &requests {
+        assert_eq!(on.traces.part_of(request, "queue offer").is_recorded(), request.is_recorded());
+        let export = on.traces.export(|| [request.cause()].into_iter());
+        assert_eq!(export.begin(String::new).0.is_recorded(), request.is_recorded());
+    }
+}
+
+#[test]
+fn the_trace_has_the_id_of_the_request() {
+    let mut on = on(1.0);
+    drop(on.traces.request(Some(ID), &HeaderMap::new(), String::new));
+    let span = on.spans.try_recv().unwrap();
+    assert_eq!(span.trace_id, Uuid::parse_str(ID).unwrap().into_bytes());
+}
+
+#[test]
+fn a_request_with_own_spans_of_any_version_is_not_recorded() {
+    let on = on(1.0);
+    for (agent, recorded) in [
+        (USER_AGENT_OF_OWN, false),
+        ("spanrelay/99.0.0-beta (own traces)", false),
+        ("spanrelay/0.1.0", true),
+        ("curl/8", true),
+    ] {
+        let headers = HeaderMap::from_iter([(USER_AGENT, agent.parse().unwrap())]);
+        let request = on.traces.request(None, &headers, String::new);
+        assert_eq!(request.is_recorded(), recorded, "{agent}");
+        let export = on.traces.export(|| [request.cause()].into_iter());
+        assert_eq!(export.begin(String::new).0.is_recorded(), recorded, "nor what follows from it: {agent}");
+    }
+}
+
+#[test]
+fn what_an_earlier_process_took_leaves_in_a_trace_of_its_own() {
+    let mut on = on(1.0);
+    drop(on.traces.export(|| [Cause::Unknown].into_iter()).begin(|| "export traces".to_owned()));
+    let span = on.spans.try_recv().unwrap();
+    assert!(span.parent_span_id.is_empty() && span.links.is_empty());
+}
+
+#[test]
+fn links_are_bounded_and_the_others_counted() {
+    let mut on = on(1.0);
+    let requests: Vec<OwnSpan> = (0..200).map(|_| on.request()).collect();
+    let causes = requests.iter().chain(&requests).map(OwnSpan::cause);
+    drop(on.traces.export(|| causes).begin(String::new));
+    let span = on.spans.try_recv().unwrap();
+    assert_eq!((span.links.len(), span.dropped_links_count), (MAX_LINKS, 72));
+}
+
+#[test]
+fn what_the_queue_has_no_room_for_is_dropped_and_counted() {
+    let mut on = on(1.0);
+    for _ in 0..MAX_WAITING + 5 {
+        drop(on.request());
+    }
+    assert_eq!(on.counts.dropped.get(), 5);
+    let waiting = std::iter::from_fn(|| on.spans.try_recv().ok()).count();
+    assert_eq!(waiting, MAX_WAITING);
+}
+
+#[test]
+fn a_span_ends_with_the_last_who_has_it_or_when_it_is_told_to() {
+    let mut on = on(1.0);
+    let span = on.request();
+    let other = span.clone();
+    drop(span);
+    assert!(on.spans.try_recv().is_err(), "somebody still has it");
+    other.end();
+    other.number("late", 1_u32);
+    drop(other);
+    let span = on.spans.try_recv().unwrap();
+    assert!(span.end_time_unix_nano >= span.start_time_unix_nano);
+    assert_eq!(span.attributes.len(), 1);
+    assert!(on.spans.try_recv().is_err(), "once");
+}
+
+#[test]
+fn a_span_that_a_panic_drops_has_failed() {
+    let mut on = on(1.0);
+    let request = on.request();
+    let panicked = catch_unwind(AssertUnwindSafe(move || {
+        let _request = request;
+        panic!("as a handler might");
+    }));
+    assert!(panicked.is_err());
+    let status = on.spans.try_recv().unwrap().status.unwrap();
+    assert_eq!((status.code, status.message.as_str()), (2, "panicked"));
+}
