@@ -219,6 +219,8 @@ pub(crate) struct ExporterConfig {
     /// Of one attempt.
     pub(crate) timeout: Duration,
     pub(crate) max_in_flight: usize,
+    /// Requests on one connection that wait for an answer; more than one is HTTP/1.1 pipelining.
+    pub(crate) max_pipelined: usize,
     pub(crate) retry_on_failure: RetryConfig,
     pub(crate) tls: TlsClientConfig,
 }

@@ -2,18 +2,19 @@
 //!
 //! In: [`Export`]s. Out: one OTLP/HTTP request for each, or merged ones with `delivery: batch`.
 //! Promises: every export ends once, delivered or rejected, unless the process stops first; then its receipts stay
-//! unsettled and the queue still has it. At most `max_in_flight` requests are on the wire.
+//! unsettled and the queue still has it. At most `max_in_flight` requests are on the wire, and fewer when the
+//! downstream does not take so many well.
 //!
 //! The way of an export: [`delivery`] takes it from the channel and, with `delivery: batch`, merges it with others
-//! ([`batch`]). Then the tower [`stack`] of its signal, outermost first:
+//! ([`batch`]) without copying them ([`slices`]). Then the tower [`stack`] of its signal, outermost first:
 //!
 //! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took; what is
 //!    lost goes to the log ([`losses`])
 //! 2. [`retry`]: sends again, with growing pauses, what the downstream did not take for no fault of the data
-//! 3. the limit of requests on the wire: below retry, so that a pause takes no place
-//! 4. [`attempt`]: measures one attempt and makes an [`outcome`] of its answer ([`response`]) or [`fault`]
-//! 5. the timeout of one attempt
-//! 6. the POST ([`otlp_http`]) on a pooled connection ([`client`])
+//! 3. [`attempt`]: waits for one of the places on the wire, which are as many as the downstream takes well
+//!    ([`concurrency`]), measures one attempt and makes an [`outcome`] of its answer ([`response`]) or [`fault`]
+//! 4. the timeout of one attempt
+//! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), or behind others on one ([`pipelining`])
 //!
 //! The relay's own traces leave beside all of this ([`aside`]): below them is only the POST.
 
@@ -21,7 +22,11 @@ mod delivery;
 
 mod batch;
 
+mod slices;
+
 mod encode;
+
+mod compress;
 
 mod observe;
 
@@ -33,11 +38,15 @@ mod otlp_http;
 
 mod client;
 
+mod pipelining;
+
 mod aside;
 
 mod retry;
 
 mod attempt;
+
+mod concurrency;
 
 mod outcome;
 
@@ -58,7 +67,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Delivery as DeliveryConfig, ExporterConfig};
-use crate::otlp::Signal;
+use crate::otlp::{ExportRequest, Signal};
 use crate::queue::{Receipt, RecordId, Settled};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::view::Departure;
@@ -69,15 +78,14 @@ use batch::Batcher;
 use client::TlsError;
 use delivery::Delivery;
 use observe::Observe;
-use otlp_http::Post;
+use otlp_http::Posts;
 use stack::SendExports;
 
 /// One request that is to leave.
 #[derive(Debug)]
 pub(crate) struct Export {
     pub(crate) signal: Signal,
-    /// A complete OTLP/JSON export request.
-    pub(crate) json: Bytes,
+    pub(crate) request: ExportRequest,
     /// Spans, log records or metric points in it.
     pub(crate) items: u32,
     /// What is settled, and how, once the downstream has taken it. When it never will, all of them are rejected.
@@ -116,7 +124,7 @@ pub(crate) enum ExporterError {
 /// Sends exports until there are no more.
 pub(crate) struct Exporter {
     config: ExporterConfig,
-    posts: [Post; Signal::ALL.len()],
+    posts: Posts,
     metrics: Metrics,
     rejects: Arc<dyn RejectSink>,
     wall_clock: fn() -> SystemTime,
@@ -128,7 +136,7 @@ impl Export {
     /// What the inspector is told of it when it leaves the processor.
     pub(crate) fn departure(&self) -> Departure<'_> {
         let records = self.receipts.iter().map(|(receipt, _)| receipt.record()).collect();
-        Departure { signal: self.signal, items: self.items, json: &self.json, records }
+        Departure { signal: self.signal, items: self.items, json: self.request.json(), records }
     }
 
     /// The requests whose data is in it.
@@ -138,7 +146,7 @@ impl Export {
 
     /// What the inspector knows it by.
     fn identity(&self) -> (Option<RecordId>, &Bytes) {
-        (self.receipts.first().map(|(receipt, _)| receipt.record()), &self.json)
+        (self.receipts.first().map(|(receipt, _)| receipt.record()), self.request.json())
     }
 }
 
@@ -152,7 +160,7 @@ impl Exporter {
         rejects: Arc<dyn RejectSink>,
         wall_clock: fn() -> SystemTime,
     ) -> Result<Self, ExporterError> {
-        let posts = otlp_http::posts(config)?;
+        let posts = Posts::new(config)?;
         Ok(Self { config: config.clone(), posts, metrics, rejects, wall_clock })
     }
 
@@ -163,8 +171,16 @@ impl Exporter {
     /// queue's bound until they are settled.
     pub(crate) async fn run(self, exports: UnboundedReceiver<Export>, stop: CancellationToken) {
         let Self { config, posts, metrics, rejects, wall_clock } = self;
-        let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
-        deliver(Observe::new(stacks, &config, metrics, rejects), &config, exports, stop).await;
+        match posts {
+            Posts::Pooled(posts) => {
+                let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
+                deliver(Observe::new(stacks, &config, metrics, rejects), &config, exports, stop).await;
+            }
+            Posts::Pipelined(posts) => {
+                let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
+                deliver(Observe::new(stacks, &config, metrics, rejects), &config, exports, stop).await;
+            }
+        }
     }
 }
 

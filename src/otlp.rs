@@ -18,7 +18,7 @@ mod members;
 mod number;
 
 pub(crate) use document::{
-    Line, LineReader, Logs, Metrics, Request, SpanEvent, Traces, read_request, signal_of,
+    ExportRequest, Line, LineReader, Logs, Metrics, Request, SpanEvent, Traces, read_request, signal_of,
 };
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 #[cfg(test)]

@@ -21,6 +21,9 @@ pub(super) const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// `exporters.otlp_http.max_in_flight` where nothing is said.
 pub(super) const MAX_IN_FLIGHT: usize = 32;
 
+/// `exporters.otlp_http.max_pipelined` where nothing is said: no pipelining.
+pub(super) const MAX_PIPELINED: usize = 1;
+
 /// `telemetry.traces.sampling_ratio` where nothing is said.
 pub(super) const SAMPLING_RATIO: f64 = 1.0;
 

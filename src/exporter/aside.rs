@@ -72,7 +72,7 @@ impl Deliver for Aside {
         };
         let exchange = async {
             let mut post = self.post.clone();
-            let response = post.ready().await?.call(body).await?;
+            let response = post.ready().await?.call(body.into()).await?;
             let (head, body) = response.into_parts();
             // Read to its end, so that the connection can be used again.
             let body = response::read_body(body).await.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One attempt: measured, its answer read and judged.
+//! One attempt: given its place on the wire, measured, its answer read and judged.
 //!
 //! In: a body. Out: an [`Outcome`], never an error: what the stack below fails with is an outcome too. Promises: a
 //! status that came is what counts, whatever becomes of its body. A 200 whose body hangs or breaks off was taken;
@@ -9,19 +9,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use http::{Response, StatusCode, header};
 use http_body::Body;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
 
+use super::concurrency::Concurrency;
 use super::fault;
 use super::otlp_http::host_and_port;
 use super::outage::Outage;
 use super::outcome::{Outcome, hints, meaning_of};
 use super::response;
 use super::retry::retry_after;
+use super::slices::Slices;
 use super::stack::WatchedBody;
 use crate::config::SignalExport;
 use crate::otlp::Signal;
@@ -34,6 +36,7 @@ use crate::telemetry::traces::{Attempts, OwnSpan};
 pub(super) struct Attempt<S> {
     inner: S,
     judge: Arc<Judge>,
+    concurrency: Arc<Concurrency>,
 }
 
 /// Makes outcomes of a signal's answers, and counts them.
@@ -51,14 +54,14 @@ pub(super) struct Judge {
 // === impl Attempt ===
 
 impl<S> Attempt<S> {
-    pub(super) fn new(inner: S, judge: Arc<Judge>) -> Self {
-        Self { inner, judge }
+    pub(super) fn new(inner: S, judge: Arc<Judge>, concurrency: Arc<Concurrency>) -> Self {
+        Self { inner, judge, concurrency }
     }
 }
 
 impl<S, B> Service<WatchedBody> for Attempt<S>
 where
-    S: Service<Bytes, Response = Response<B>, Error = BoxError>,
+    S: Service<Slices, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
@@ -73,19 +76,23 @@ where
 
     fn call(&mut self, request: WatchedBody) -> Self::Future {
         let WatchedBody { body, watch, attempts } = request;
-        let began = Instant::now();
         let judge = Arc::clone(&self.judge);
-        let span = judge.span(&attempts, body.len());
-        let answer = self.inner.call(body);
+        let place = Arc::clone(&self.concurrency).place();
+        let mut inner = self.inner.clone();
         Box::pin(async move {
-            let outcome = match answer.await {
+            let place = place.await;
+            let began = place.began();
+            let span = judge.span(&attempts, body.remaining());
+            let outcome = match inner.call(body).await {
                 Ok(response) => judge.answered(response, began, &span).await,
                 Err(error) => judge.unanswered(&*error, &span),
             };
-            judge.metrics.export_attempt(judge.signal, outcome.label(), began.elapsed());
+            let took = began.elapsed();
+            place.ended(outcome.label(), took);
+            judge.metrics.export_attempt(judge.signal, outcome.label(), took);
             judge.outage.note(&outcome);
             Judge::ended(&span, &outcome);
-            watch.attempt(judge.signal, || outcome.as_attempt(began.elapsed()));
+            watch.attempt(judge.signal, || outcome.as_attempt(took));
             Ok(outcome)
         })
     }

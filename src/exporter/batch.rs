@@ -1,18 +1,18 @@
 //! Exports of one signal become one request, and a request that was refused becomes two.
 //!
-//! In: [`Export`]s as they arrive, and the time. Out: [`Batch`]es within the limits. Promises: nothing is parsed
-//! into a model or printed again; a merged body is the concatenated elements of the exports' arrays, byte for byte.
+//! In: [`Export`]s as they arrive, and the time. Out: [`Batch`]es within the limits. Promises: nothing is read again,
+//! and nothing is copied but what is short; a merged body is the elements of the exports' lists, one after another, byte
+//! for byte.
 //! Leaves to others: the clock, compression, sending.
 
+use std::iter;
 use std::time::Duration;
-use std::{fmt, iter};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Export;
+use super::slices::{Gather, Slices};
 use crate::config::BatchConfig;
 use crate::otlp::Signal;
 use crate::queue::RecordId;
@@ -27,16 +27,8 @@ const FAR_FUTURE: Duration = Duration::from_secs(365 * 86_400);
 #[derive(Debug)]
 pub(super) struct Batch {
     /// Apart from the others: a batch is never empty, and one that is a single export needs no list.
-    first: Event,
-    others: Vec<Event>,
-}
-
-/// What a batch is split down to: one line or webhook.
-#[derive(Debug)]
-struct Event {
-    export: Export,
-    /// The elements of its array, without the brackets; a slice of its JSON. Empty where nothing is merged.
-    elements: Bytes,
+    first: Export,
+    others: Vec<Export>,
 }
 
 /// Collects exports until a limit is reached.
@@ -58,38 +50,34 @@ struct Open {
 
 impl Batch {
     /// A request of its own.
-    pub(super) fn single(export: Export) -> Self {
-        Self::of(Event { export, elements: Bytes::new() })
-    }
-
-    fn of(first: Event) -> Self {
+    pub(super) fn single(first: Export) -> Self {
         Self { first, others: Vec::new() }
     }
 
-    fn events(&self) -> impl Iterator<Item = &Event> {
+    fn events(&self) -> impl Iterator<Item = &Export> {
         iter::once(&self.first).chain(&self.others)
     }
 
     pub(super) fn signal(&self) -> Signal {
-        self.first.export.signal
+        self.first.signal
     }
 
     pub(super) fn items(&self) -> u64 {
-        self.events().map(|event| u64::from(event.export.items)).sum()
+        self.events().map(|event| u64::from(event.items)).sum()
     }
 
     /// What the inspector knows its exports by.
     pub(super) fn identities(&self) -> impl Iterator<Item = (Option<RecordId>, &Bytes)> {
-        self.events().map(|event| event.export.identity())
+        self.events().map(|event| event.identity())
     }
 
     /// The requests whose data is in it.
     pub(super) fn causes(&self) -> impl Iterator<Item = Cause> {
-        self.events().flat_map(|event| event.export.causes())
+        self.events().flat_map(|event| event.causes())
     }
 
     pub(super) fn exports(self) -> impl Iterator<Item = Export> {
-        iter::once(self.first).chain(self.others).map(|event| event.export)
+        iter::once(self.first).chain(self.others)
     }
 
     /// The two halves, or the batch itself when it is one event.
@@ -102,23 +90,31 @@ impl Batch {
     }
 
     /// The request as JSON: an export that is alone leaves as the bytes that it is.
-    pub(super) fn json(&self) -> Bytes {
+    pub(super) fn json(&self) -> Slices {
         if self.others.is_empty() {
-            return self.first.export.json.clone();
+            return self.first.request.json().clone().into();
         }
-        let elements_bytes: usize = self.events().map(|event| event.elements.len() + 1).sum();
-        let mut json = BytesMut::with_capacity(elements_bytes + ENVELOPE_BYTES as usize);
-        json.put_slice(b"{\"");
-        json.put_slice(array_key(self.signal()).as_bytes());
-        json.put_slice(b"\":[");
-        let mut separator: &[u8] = b"";
-        for event in self.events().filter(|event| !event.elements.is_empty()) {
-            json.put_slice(separator);
-            json.put_slice(&event.elements);
-            separator = b",";
+        let mut json = Gather::with_capacity(self.others.len() + 1);
+        json.text(match self.signal() {
+            Signal::Traces => "{\"resourceSpans\":[",
+            Signal::Logs => "{\"resourceLogs\":[",
+            Signal::Metrics => "{\"resourceMetrics\":[",
+        });
+        let mut separator = "";
+        for elements in self.events().map(|event| event.request.elements()) {
+            if !elements.is_empty() {
+                json.text(separator);
+                json.slice(&elements);
+                separator = ",";
+            }
         }
-        json.put_slice(b"]}");
-        json.freeze()
+        json.text("]}");
+        json.into_slices()
+    }
+
+    /// The requests that it consists of, each for itself.
+    pub(super) fn requests(&self) -> Slices {
+        self.events().map(|event| event.request.json().clone()).collect::<Vec<_>>().into()
     }
 }
 
@@ -131,24 +127,19 @@ impl Batcher {
 
     /// Adds an export; what is ready to leave because of it goes to `ready`.
     pub(super) fn add(&mut self, export: Export, now: Instant, mut ready: impl FnMut(Batch)) {
-        let Some(elements) = elements_of(export.signal, &export.json) else {
-            // not the plain request that could be merged: it is complete as it is
-            return ready(Batch::single(export));
-        };
         let items = (export.items as usize).max(1);
-        let bytes = elements.len() as u64 + 1;
+        let bytes = export.request.elements_bytes() as u64 + 1;
         let place = &mut self.open[export.signal as usize];
-        let event = Event { export, elements };
 
         let mut open = match place.take() {
             Some(mut open) if open.has_room(&self.limits, items, bytes) => {
-                open.batch.others.push(event);
+                open.batch.others.push(export);
                 open
             }
             full => {
                 full.into_iter().for_each(|open| ready(open.batch));
                 let due = now.checked_add(self.limits.timeout).unwrap_or_else(|| now + FAR_FUTURE);
-                Open { batch: Batch::of(event), items: 0, bytes: ENVELOPE_BYTES, due }
+                Open { batch: Batch::single(export), items: 0, bytes: ENVELOPE_BYTES, due }
             }
         };
         open.items += items;
@@ -192,57 +183,22 @@ impl Open {
     }
 }
 
-fn array_key(signal: Signal) -> &'static str {
-    match signal {
-        Signal::Traces => "resourceSpans",
-        Signal::Logs => "resourceLogs",
-        Signal::Metrics => "resourceMetrics",
-    }
-}
-
-/// The elements of the request's one array, without the brackets. Nothing when the array is not there or there
-/// twice. Other top-level keys mean nothing in OTLP and are left behind.
-fn elements_of(signal: Signal, json: &Bytes) -> Option<Bytes> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let array = deserializer.deserialize_map(ArrayOf(array_key(signal))).ok()?;
-    let elements = array.get().strip_prefix('[')?.strip_suffix(']')?.trim_ascii();
-    deserializer.end().ok()?;
-    Some(json.slice_ref(elements.as_bytes()))
-}
-
-/// Finds the value of one key of an object, as text.
-struct ArrayOf(&'static str);
-
-impl<'a> Visitor<'a> for ArrayOf {
-    type Value = &'a RawValue;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an object with {} once", self.0)
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<&'a RawValue, A::Error> {
-        let mut found = None;
-        while let Some(key) = map.next_key::<std::borrow::Cow<'a, str>>()? {
-            if *key != *self.0 {
-                map.next_value::<IgnoredAny>()?;
-            } else if found.replace(map.next_value::<&RawValue>()?).is_some() {
-                return Err(serde::de::Error::custom("the array is there twice"));
-            }
-        }
-        found.ok_or_else(|| serde::de::Error::custom("the array is missing"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::otlp::ExportRequest;
 
     fn export(signal: Signal, json: &str, items: u32) -> Export {
-        Export { signal, json: Bytes::copy_from_slice(json.as_bytes()), items, receipts: Vec::new() }
+        let request = ExportRequest::parse(signal, Bytes::copy_from_slice(json.as_bytes())).unwrap();
+        Export { signal, request, items, receipts: Vec::new() }
     }
 
     fn spans(name: &str) -> Export {
         export(Signal::Traces, &format!(r#"{{"resourceSpans":[{{"n":"{name}"}}]}}"#), 1)
+    }
+
+    fn text_of(body: &Slices) -> String {
+        body.iter().map(|piece| std::str::from_utf8(piece).unwrap()).collect()
     }
 
     fn limits() -> BatchConfig {
@@ -252,7 +208,7 @@ mod tests {
     fn batched(limits: BatchConfig, exports: impl IntoIterator<Item = Export>) -> Vec<String> {
         let mut batcher = Batcher::new(limits);
         let mut bodies = Vec::new();
-        let mut ready = |batch: Batch| bodies.push(String::from_utf8(batch.json().to_vec()).unwrap());
+        let mut ready = |batch: Batch| bodies.push(text_of(&batch.json()));
         let now = Instant::now();
         exports.into_iter().for_each(|export| batcher.add(export, now, &mut ready));
         batcher.flush(&mut ready);
@@ -261,7 +217,7 @@ mod tests {
 
     #[test]
     fn merges_by_concatenating_elements_byte_for_byte() {
-        let odd = " {\n\"x\":{\"resourceSpans\":[9]}, \"resource\\u0053pans\" : [ {\"t\":18446744073709551615 , \
+        let odd = "{\n\"x\":{\"resourceSpans\":[9]}, \"resourceSpans\" : [ {\"t\":18446744073709551615 , \
                    \"t\":1.50}\n,{} ] ,\"y\":1}\n";
         let bodies = batched(limits(), [spans("a"), export(Signal::Traces, odd, 1), spans("c")]);
         assert_eq!(
@@ -278,24 +234,6 @@ mod tests {
         let one = export(Signal::Logs, r#"{"resourceLogs":[1]}"#, 1);
         assert_eq!(batched(limits(), [empty(), one, empty()]), [r#"{"resourceLogs":[1]}"#]);
         assert_eq!(batched(limits(), [empty(), empty()]), [r#"{"resourceLogs":[]}"#]);
-    }
-
-    #[test]
-    fn what_cannot_be_merged_leaves_alone_and_unchanged() {
-        for text in [
-            r#"{"resourceSpans":[1],"resourceSpans":[2]}"#,
-            r#"{"resource_spans":[1]}"#,
-            r#"{"resourceSpans":null}"#,
-            r#"{"resourceSpans":[1]}{}"#,
-            "not JSON",
-        ] {
-            let bodies = batched(limits(), [spans("a"), export(Signal::Traces, text, 1), spans("b")]);
-            assert_eq!(
-                bodies,
-                [text, r#"{"resourceSpans":[{"n":"a"},{"n":"b"}]}"#],
-                "the others are merged all the same"
-            );
-        }
     }
 
     #[test]
@@ -347,10 +285,11 @@ mod tests {
         while let Some(batch) = left.pop() {
             match batch.split() {
                 Ok([first, second]) => left.extend([second, first]),
-                Err(single) => alone.push(single.json()),
+                Err(single) => alone.push(text_of(&single.json())),
             }
         }
-        let expected: Vec<Bytes> = (0..7).map(|n| spans(&n.to_string()).json).collect();
+        let expected: Vec<_> =
+            (0..7).map(|n| text_of(&spans(&n.to_string()).request.into_json().into())).collect();
         assert_eq!(alone, expected);
     }
 }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::Scheme;
 use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
@@ -18,15 +17,19 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::ExporterError;
+use super::slices::Slices;
 use crate::config::{SignalExport, TlsClientConfig};
 use crate::otlp::Signal;
 use crate::pem::{self, PemError};
 
 /// Shorter than a Collector keeps an idle connection (60 s), so that it is us who close it: a request on a
 /// connection that the other side is closing would have to be sent again.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub(super) type HttpClient = Client<Connector, Full<Slices>>;
+
+/// Connects to an address, with TLS when it is https.
+pub(super) type Connector = HttpsConnector<HttpConnector>;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,11 @@ pub(super) fn clients(
     Ok([traces?, logs?, metrics?])
 }
 
+/// What connects to one endpoint, for whoever keeps its connections itself.
+pub(super) fn connector(signal: Signal, export: &SignalExport<'_>) -> Result<Connector, ExporterError> {
+    connector_to(tls_of(export), export.timeout).map_err(|source| ExporterError::Tls { signal, source })
+}
+
 /// A client for one endpoint that is asked by one task.
 pub(super) fn alone(signal: Signal, export: &SignalExport<'_>) -> Result<HttpClient, ExporterError> {
     let connections = Connections { connect_timeout: export.timeout, max_idle: 1 };
@@ -91,20 +99,7 @@ fn tls_of<'a>(export: &'a SignalExport<'_>) -> Option<&'a TlsClientConfig> {
 
 impl Connections {
     fn client(&self, tls: Option<&TlsClientConfig>) -> Result<HttpClient, TlsError> {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        // the TLS connector above it takes care of https
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(self.connect_timeout));
-
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(tls)?)
-            .https_or_http()
-            // Not h2: the pool holds one h2 connection, and when that dies in silence every export times out on it
-            // until the kernel gives up. A dead HTTP/1.1 connection costs one attempt.
-            .enable_http1()
-            .wrap_connector(tcp);
-
+        let connector = connector_to(tls, self.connect_timeout)?;
         Ok(Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -113,6 +108,22 @@ impl Connections {
             .retry_canceled_requests(true)
             .build(connector))
     }
+}
+
+fn connector_to(tls: Option<&TlsClientConfig>, connect_timeout: Duration) -> Result<Connector, TlsError> {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    // the TLS connector above it takes care of https
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(connect_timeout));
+
+    Ok(hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls_config(tls)?)
+        .https_or_http()
+        // Not h2: the pool holds one h2 connection, and when that dies in silence every export times out on it
+        // until the kernel gives up. A dead HTTP/1.1 connection costs one attempt.
+        .enable_http1()
+        .wrap_connector(tcp))
 }
 
 /// Without TLS in use no file and no system store is touched: a container without roots can still speak http.

@@ -1,30 +1,31 @@
 //! The body of a request: encoded and compressed as the configuration says.
 //!
-//! In: a complete OTLP/JSON request. Out: the bytes that go over the wire. Done once for an export, however often
+//! In: the pieces of an OTLP/JSON request, wherever they lie. Out: the bytes that go over the wire. Done once for an export, however often
 //! it is sent.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use flate2::write::GzEncoder;
+use bytes::{Buf, Bytes};
 
+use super::batch::Batch;
+use super::compress::Compressors;
+use super::slices::Slices;
 use crate::config::{Compression, Encoding, SignalExport};
 use crate::otlp::json::Fault;
 use crate::otlp::{Signal, protobuf};
 
-/// Level 1 for both: telemetry is repetitive, and what higher levels save on the wire costs more here.
-const GZIP_LEVEL: u32 = 1;
-const ZSTD_LEVEL: i32 = 1;
 /// Work on more than this is not done on a thread that serves sockets: about a millisecond.
 const INLINE_BYTES: usize = 256 * 1024;
 
 /// Turns the JSON of one signal into what is sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Encoder {
     signal: Signal,
     encoding: Encoding,
     compression: Compression,
+    compressors: Arc<Compressors>,
 }
 
 /// Why a request cannot be put on the wire: permanent, it is the data.
@@ -39,19 +40,28 @@ pub(super) enum EncodeError {
 // === impl Encoder ===
 
 impl Encoder {
-    pub(super) fn new(signal: Signal, export: &SignalExport<'_>) -> Self {
-        Self { signal, encoding: export.encoding, compression: export.compression }
+    pub(super) fn new(signal: Signal, export: &SignalExport<'_>, compressors: Arc<Compressors>) -> Self {
+        Self { signal, encoding: export.encoding, compression: export.compression, compressors }
+    }
+
+    /// What the body is made of.
+    pub(super) fn pieces(&self, batch: &Batch) -> Slices {
+        match self.encoding {
+            Encoding::Json => batch.json(),
+            // In protobuf a request that consists of others is those others, one after another.
+            Encoding::Protobuf => batch.requests(),
+        }
     }
 
     /// The body of the request.
-    pub(super) async fn body(self, json: Bytes) -> Result<Bytes, EncodeError> {
+    pub(super) async fn body(self, pieces: Slices) -> Result<Slices, EncodeError> {
         if (self.encoding, self.compression) == (Encoding::Json, Compression::None) {
-            return Ok(json);
+            return Ok(pieces);
         }
-        if json.len() <= INLINE_BYTES {
-            return self.encode(json);
+        if pieces.remaining() <= INLINE_BYTES {
+            return self.encode(pieces);
         }
-        match tokio::task::spawn_blocking(move || self.encode(json)).await {
+        match tokio::task::spawn_blocking(move || self.encode(pieces)).await {
             Ok(body) => body,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -61,17 +71,21 @@ impl Encoder {
         }
     }
 
-    fn encode(self, json: Bytes) -> Result<Bytes, EncodeError> {
+    fn encode(&self, pieces: Slices) -> Result<Slices, EncodeError> {
         let plain = match self.encoding {
-            Encoding::Json => json,
-            Encoding::Protobuf => protobuf::encode(self.signal, &json)?.into(),
+            Encoding::Json => pieces,
+            Encoding::Protobuf => {
+                let mut message = Vec::with_capacity(pieces.remaining() / 2);
+                pieces.iter().try_for_each(|json| protobuf::encode_onto(self.signal, json, &mut message))?;
+                Bytes::from(message).into()
+            }
         };
         let compressed = match self.compression {
             Compression::None => return Ok(plain),
-            Compression::Gzip => gzip(&plain),
-            Compression::Zstd => zstd::bulk::compress(&plain, ZSTD_LEVEL),
+            Compression::Gzip => self.compressors.gzip(&plain),
+            Compression::Zstd => self.compressors.zstd(&plain),
         };
-        compressed.map(Bytes::from).map_err(EncodeError::Compress)
+        compressed.map(|body| Bytes::from(body).into()).map_err(EncodeError::Compress)
     }
 }
 
@@ -83,13 +97,6 @@ impl From<Fault> for EncodeError {
     }
 }
 
-fn gzip(plain: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder =
-        GzEncoder::new(Vec::with_capacity(plain.len() / 4), flate2::Compression::new(GZIP_LEVEL));
-    encoder.write_all(plain)?;
-    encoder.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -97,33 +104,45 @@ mod tests {
     use super::*;
 
     fn encoder(encoding: Encoding, compression: Compression) -> Encoder {
-        Encoder { signal: Signal::Traces, encoding, compression }
+        let compressors = Arc::new(Compressors::new());
+        Encoder { signal: Signal::Traces, encoding, compression, compressors }
+    }
+
+    /// In pieces of up to so many bytes.
+    fn pieces(text: &Bytes, piece_bytes: usize) -> Slices {
+        text.chunks(piece_bytes).map(|piece| text.slice_ref(piece)).collect::<Vec<_>>().into()
+    }
+
+    fn whole(body: &Slices) -> Vec<u8> {
+        body.iter().flat_map(|piece| piece.to_vec()).collect()
     }
 
     #[tokio::test]
     async fn compresses_small_and_large_bodies_without_loss() {
-        for size in [0, 1, 2_000, 3 * INLINE_BYTES] {
+        for (size, piece_bytes) in [(0, 1), (1, 1), (2_000, 7), (3 * INLINE_BYTES, 1_000)] {
             let json = Bytes::from("{\"resourceSpans\":[]}".repeat(size / 20 + 1));
-            let gzip = encoder(Encoding::Json, Compression::Gzip).body(json.clone()).await.unwrap();
+            let body = pieces(&json, piece_bytes);
+            let gzip = encoder(Encoding::Json, Compression::Gzip).body(body.clone()).await.unwrap();
             let mut inflated = Vec::new();
-            flate2::read::MultiGzDecoder::new(gzip.as_ref()).read_to_end(&mut inflated).unwrap();
+            flate2::read::MultiGzDecoder::new(&*whole(&gzip)).read_to_end(&mut inflated).unwrap();
             assert_eq!(inflated, json);
 
-            let zstd = encoder(Encoding::Json, Compression::Zstd).body(json.clone()).await.unwrap();
-            assert_eq!(zstd::stream::decode_all(zstd.as_ref()).unwrap(), json);
+            let zstd = encoder(Encoding::Json, Compression::Zstd).body(body).await.unwrap();
+            assert_eq!(zstd::stream::decode_all(&*whole(&zstd)).unwrap(), json);
         }
     }
 
     #[tokio::test]
     async fn leaves_plain_json_where_it_lies() {
         let json = Bytes::from_static(b"{}");
-        let body = encoder(Encoding::Json, Compression::None).body(json.clone()).await.unwrap();
-        assert_eq!(body.as_ptr(), json.as_ptr());
+        let body = encoder(Encoding::Json, Compression::None).body(json.clone().into()).await.unwrap();
+        assert_eq!(body.chunk().as_ptr(), json.as_ptr());
     }
 
     #[tokio::test]
     async fn data_that_has_no_protobuf_form_is_an_error_that_says_where() {
-        let refused = encoder(Encoding::Protobuf, Compression::Gzip).body(Bytes::from_static(b"[]")).await;
+        let refused = encoder(Encoding::Protobuf, Compression::Gzip);
+        let refused = refused.body(Bytes::from_static(b"[]").into()).await;
         let said = refused.unwrap_err().to_string();
         assert!(
             said.starts_with("it cannot be written as protobuf: ") && said.ends_with(" at byte 0"),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError};
 use tower::timeout::error::Elapsed;
 
+use super::pipelining::Failure;
 use super::response::printable;
 
 /// How hyper puts it that a server said something before it was asked, as HTTP/2 servers do. It has no other way to
@@ -26,14 +27,16 @@ pub(super) fn describe(endpoint: &str, timeout: Duration, error: &(dyn Error + '
     }
     if let Some(error) = find::<hyper::Error>(error) {
         if error.is_incomplete_message() {
-            return format!("{endpoint} closed the connection without an answer");
+            return closed_without_an_answer(endpoint);
         }
         if error.is_parse() || chain(error).contains(SPOKE_FIRST) {
-            return format!(
-                "{endpoint} does not answer in HTTP/1.1: is this its OTLP/HTTP port (usually 4318), not the one \
-                 for gRPC (4317) or for TLS?"
-            );
+            return not_http(endpoint);
         }
+    }
+    match find::<Failure>(error) {
+        Some(Failure::Closed) => return closed_without_an_answer(endpoint),
+        Some(Failure::Strange) => return not_http(endpoint),
+        _ => {}
     }
     match find::<io::Error>(error).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => {
@@ -41,6 +44,17 @@ pub(super) fn describe(endpoint: &str, timeout: Duration, error: &(dyn Error + '
         }
         _ => format!("cannot reach {endpoint}: {}", printable(&chain(error))),
     }
+}
+
+fn closed_without_an_answer(endpoint: &str) -> String {
+    format!("{endpoint} closed the connection without an answer")
+}
+
+fn not_http(endpoint: &str) -> String {
+    format!(
+        "{endpoint} does not answer in HTTP/1.1: is this its OTLP/HTTP port (usually 4318), not the one for gRPC \
+         (4317) or for TLS?"
+    )
 }
 
 fn tls_advice(error: &rustls::Error) -> &'static str {
@@ -79,7 +93,8 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
-        let says_nothing = error.is::<hyper_util::client::legacy::Error>() && error.source().is_some();
+        let is_wrapping = error.is::<hyper_util::client::legacy::Error>() || error.is::<Failure>();
+        let says_nothing = is_wrapping && error.source().is_some();
         if !says_nothing && !causes.iter().any(|earlier| earlier.contains(&text)) {
             causes.push(text);
         }

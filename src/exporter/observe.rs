@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use tower::{Service, ServiceExt};
 
 use super::batch::Batch;
+use super::compress::Compressors;
 use super::encode::Encoder;
 use super::losses::Losses;
 use super::outcome::Outcome;
@@ -50,7 +51,9 @@ impl<S> Observe<S> {
         metrics: Metrics,
         rejects: Arc<dyn RejectSink>,
     ) -> Self {
-        let encoders = Signal::ALL.map(|signal| Encoder::new(signal, &config.of(signal)));
+        let compressors = Arc::new(Compressors::new());
+        let encoders =
+            Signal::ALL.map(|signal| Encoder::new(signal, &config.of(signal), Arc::clone(&compressors)));
         Self {
             encoders,
             stacks: Arc::new(stacks),
@@ -74,14 +77,15 @@ where
 
     fn call(&mut self, batch: Batch) -> Self::Future {
         let signal = batch.signal();
-        let encoder = self.encoders[signal as usize];
+        let encoder = self.encoders[signal as usize].clone();
         let stack = self.stacks[signal as usize].clone();
         let books = Arc::clone(&self.books);
         Box::pin(async move {
             let watch = books.metrics.inspector.sending(|| batch.identities());
             let attempts = books.metrics.traces.export(|| batch.causes());
             // not in a layer of its own: an encoding that fails is one more way for an export to end
-            let outcome = match encoder.body(batch.json()).await {
+            let pieces = encoder.pieces(&batch);
+            let outcome = match encoder.body(pieces).await {
                 Ok(body) => stack.oneshot(WatchedBody { body, watch: watch.clone(), attempts }).await?,
                 Err(error) => Outcome::Permanent { reason: printable(&error.to_string()) },
             };
@@ -139,7 +143,7 @@ impl Books {
         for export in batch.exports() {
             let (signal, items) = (export.signal, export.items);
             self.metrics.send_failed(signal, items);
-            let rejected = RejectedExport { signal, items, json: &export.json, reason };
+            let rejected = RejectedExport { signal, items, json: export.request.json(), reason };
             self.losses.rejected(rejected);
             self.rejects.reject(rejected);
             for (receipt, _) in export.receipts {

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
@@ -16,7 +15,9 @@ use tower::Service;
 
 use super::ExporterError;
 use super::client::{self, HttpClient};
-use crate::config::{Compression, Encoding, ExporterConfig, SignalExport};
+use super::pipelining::{Head, Pipelined};
+use super::slices::Slices;
+use crate::config::{Compression, Delivery, Encoding, ExporterConfig, SignalExport};
 use crate::otlp::Signal;
 
 const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
@@ -40,15 +41,41 @@ struct Target {
     headers: HeaderMap,
 }
 
-/// One for each signal. Reads certificates; connects to nothing yet.
-pub(super) fn posts(config: &ExporterConfig) -> Result<[Post; Signal::ALL.len()], ExporterError> {
-    let exports = Signal::ALL.map(|signal| config.of(signal));
-    let clients = client::clients(&exports, config.max_in_flight)?;
-    let [traces, logs, metrics] = Signal::ALL.map(|signal| -> Result<_, ExporterError> {
-        let client = clients[signal as usize].clone();
-        let target = Target::new(signal, &exports[signal as usize])?;
-        Ok(Post { shared: Arc::new(Shared { client, target }) })
-    });
+/// The innermost services, one for each signal.
+pub(super) enum Posts {
+    Pooled([Post; Signal::ALL.len()]),
+    Pipelined([Pipelined; Signal::ALL.len()]),
+}
+
+// === impl Posts ===
+
+impl Posts {
+    /// Reads certificates; connects to nothing yet.
+    pub(super) fn new(config: &ExporterConfig) -> Result<Self, ExporterError> {
+        let exports = Signal::ALL.map(|signal| config.of(signal));
+        // A batch is few system calls as it is, and much to hold up others with.
+        if config.max_pipelined == 1 || config.delivery == Delivery::Batch {
+            let clients = client::clients(&exports, config.max_in_flight)?;
+            let post = |signal, export: &SignalExport<'_>| {
+                let client = clients[signal as usize].clone();
+                Ok(Post { shared: Arc::new(Shared { client, target: Target::new(signal, export)? }) })
+            };
+            return for_all(&exports, post).map(Self::Pooled);
+        }
+        let post = |signal, export: &SignalExport<'_>| {
+            let Target { uri, headers } = Target::new(signal, export)?;
+            let (connector, head) = (client::connector(signal, export)?, Head::new(&uri, &headers));
+            Ok(Pipelined::new(connector, uri, head, config.max_pipelined, config.max_in_flight))
+        };
+        for_all(&exports, post).map(Self::Pipelined)
+    }
+}
+
+fn for_all<P>(
+    exports: &[SignalExport<'_>; Signal::ALL.len()],
+    post: impl Fn(Signal, &SignalExport<'_>) -> Result<P, ExporterError>,
+) -> Result<[P; Signal::ALL.len()], ExporterError> {
+    let [traces, logs, metrics] = Signal::ALL.map(|signal| post(signal, &exports[signal as usize]));
     Ok([traces?, logs?, metrics?])
 }
 
@@ -79,7 +106,7 @@ impl Target {
         Ok(Self { uri: address.clone(), headers })
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, body: Slices) -> Request<Full<Slices>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
@@ -113,7 +140,7 @@ impl Post {
     }
 }
 
-impl Service<Bytes> for Post {
+impl Service<Slices> for Post {
     type Response = Response<hyper::body::Incoming>;
     type Error = ClientError;
     type Future = ResponseFuture;
@@ -122,7 +149,7 @@ impl Service<Bytes> for Post {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, body: Bytes) -> ResponseFuture {
+    fn call(&mut self, body: Slices) -> ResponseFuture {
         let Shared { client, target } = &*self.shared;
         client.request(target.request(body))
     }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// What OTLP/HTTP advises clients to accept at most.
-const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 /// Of the downstream's own words, in a log line or in a reason.
 const MAX_MESSAGE_CHARS: usize = 256;
 
@@ -107,6 +107,10 @@ where
 
 /// What the body of a 2xx says about items that were not taken.
 pub(super) fn partial_success(headers: &HeaderMap, body: &[u8]) -> Option<PartialSuccess> {
+    // What nearly all answers say, in whatever format: it means nothing in any other.
+    if matches!(body, b"" | b"{}" | br#"{"partialSuccess":{}}"#) {
+        return None;
+    }
     let (rejected_items, message) = match format_of(headers) {
         Format::Json | Format::Untold => {
             let partial = serde_json::from_slice::<JsonResponse<'_>>(body).ok()?.partial_success?;

@@ -10,13 +10,13 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::Response;
 use http_body::Body;
-use tokio::sync::Semaphore;
-use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use super::attempt::{Attempt, Judge};
+use super::concurrency::Concurrency;
 use super::outcome::Outcome;
 use super::retry::Backoff;
+use super::slices::Slices;
 use crate::config::{ExporterConfig, RetryConfig};
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
@@ -26,7 +26,7 @@ use crate::telemetry::traces::Attempts;
 /// One export, ready to be sent as often as it takes: clones share the body.
 #[derive(Debug, Clone)]
 pub(super) struct WatchedBody {
-    pub(super) body: Bytes,
+    pub(super) body: Slices,
     /// Told of every attempt.
     pub(super) watch: Watch,
     /// Makes a span of every attempt.
@@ -56,23 +56,23 @@ pub(super) fn stacks<S, B>(
     wall_clock: fn() -> SystemTime,
 ) -> [impl SendExports; Signal::ALL.len()]
 where
-    S: Service<Bytes, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Slices, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let on_the_wire = Arc::new(Semaphore::new(config.max_in_flight));
+    let concurrency = Concurrency::for_all_signals(config.max_in_flight, metrics);
     Signal::ALL.map(|signal| {
         let judge = Judge::new(signal, &config.of(signal), metrics.clone(), wall_clock);
         let post = posts[signal as usize].clone();
-        stack(post, judge, config.retry_on_failure.clone(), Arc::clone(&on_the_wire))
+        stack(post, judge, config.retry_on_failure.clone(), Arc::clone(&concurrency[signal as usize]))
     })
 }
 
 /// Outermost first.
-fn stack<S, B>(post: S, judge: Judge, retry: RetryConfig, on_the_wire: Arc<Semaphore>) -> impl SendExports
+fn stack<S, B>(post: S, judge: Judge, retry: RetryConfig, concurrency: Arc<Concurrency>) -> impl SendExports
 where
-    S: Service<Bytes, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Slices, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -83,10 +83,9 @@ where
     ServiceBuilder::new()
         // above all that can fail: sends again until an attempt ends for good
         .retry(Backoff::new(retry))
-        // below retry: an export that pauses between attempts takes no place on the wire from another signal
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(on_the_wire))
-        // below the limit, so that waiting for a place is not measured; above the timeout, whose error is an outcome too
-        .layer_fn(move |inner| Attempt::new(inner, Arc::clone(&judge)))
+        // below retry: an export that pauses between attempts takes no place on the wire from another; above the
+        // timeout, whose error is an outcome too, and so waiting for a place is no part of an attempt's time
+        .layer_fn(move |inner| Attempt::new(inner, Arc::clone(&judge), Arc::clone(&concurrency)))
         // bounds one attempt up to the head of its answer: connecting, sending, waiting
         .timeout(timeout)
         .service(post)

@@ -12,12 +12,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Buf;
 use http::HeaderMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tower::Service;
+use tower::{Service, ServiceExt};
 
-use super::otlp_http::{host_and_port, posts};
+use super::otlp_http::{Posts, host_and_port};
+use super::slices::Slices;
 use super::*;
 use crate::config::{
     BatchConfig, Compression, Delivery as DeliveryConfig, Encoding, RetryConfig, SignalHeaders,
@@ -50,6 +52,7 @@ pub(super) fn config_for(base: &str) -> ExporterConfig {
         signals: SignalOverrides::default(),
         timeout: Duration::from_secs(10),
         max_in_flight: 32,
+        max_pipelined: 1,
         retry_on_failure: RetryConfig {
             initial_interval: Duration::from_millis(2),
             max_interval: Duration::from_millis(10),
@@ -84,10 +87,16 @@ fn gunzipped(body: &[u8]) -> Vec<u8> {
 
 /// What the log would say about the first attempt.
 async fn failure_of(config: &ExporterConfig) -> String {
-    let [mut post, ..] = posts(config).unwrap();
-    let answer = post.call(Bytes::from_static(b"{}"));
-    let error = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap_err();
-    fault::describe(&host_and_port(&config.traces_endpoint), config.timeout, &error)
+    let body = || Bytes::from_static(b"{}").into();
+    let error: tower::BoxError = match Posts::new(config).unwrap() {
+        Posts::Pooled([mut post, ..]) => in_time(post.call(body())).await.unwrap_err().into(),
+        Posts::Pipelined([mut post, ..]) => in_time(post.call(body())).await.unwrap_err().into(),
+    };
+    fault::describe(&host_and_port(&config.traces_endpoint), config.timeout, &*error)
+}
+
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it happens")
 }
 
 /// An exporter that runs, and a ledger in the place of the queue.
@@ -118,7 +127,7 @@ impl Rig {
         })
     }
 
-    /// With a mock in the place of the HTTP client.
+    /// With a mock in the place of the HTTP client. It gets each body in one piece.
     fn with_post<S, B>(config: &ExporterConfig, post: S) -> Self
     where
         S: Service<Bytes, Response = http::Response<B>> + Clone + Send + Sync + 'static,
@@ -128,7 +137,8 @@ impl Rig {
     {
         let config = config.clone();
         Self::run(|seen, metrics, exports, stop| {
-            let posts = Signal::ALL.map(|_| post.clone());
+            let posts = Signal::ALL
+                .map(|_| post.clone().map_request(|mut body: Slices| body.copy_to_bytes(body.remaining())));
             let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
             let sender = Observe::new(stacks, &config, metrics, seen);
             tokio::spawn(async move { deliver(sender, &config, exports, stop).await })
@@ -149,13 +159,13 @@ impl Rig {
 
     /// Sends one export, the only one of its record.
     fn export(&self, signal: Signal, json: &str, items: u32) {
-        let json = Bytes::copy_from_slice(json.as_bytes());
         let bytes = json.len() as u64;
+        let request = ExportRequest::parse(signal, Bytes::copy_from_slice(json.as_bytes())).unwrap();
         self.seen.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
         let taken = Taken::new(RecordId(0), bytes, Arc::clone(&self.seen) as Arc<dyn Ledger>);
         let receipts = vec![(taken.receipt(signal, items), Settled::Delivered)];
         taken.seal();
-        self.exports.send(Export { signal, json, items, receipts }).unwrap();
+        self.exports.send(Export { signal, request, items, receipts }).unwrap();
     }
 
     fn traces(&self, name: &str) {

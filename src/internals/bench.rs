@@ -141,7 +141,7 @@ impl Processor {
         self.processor.accept(self.now, request, &mut self.out);
         self.now += then;
         for export in self.out.drain(..) {
-            leave(&export.json);
+            leave(export.request.json());
             export.receipts.into_iter().for_each(|(receipt, fate)| receipt.settle(fate));
         }
     }

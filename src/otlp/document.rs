@@ -4,6 +4,7 @@
 //! OTLP/JSON export request once its edits are made. A line of one signal that needs no edit stays the very
 //! memory that it arrived in.
 
+mod export_request;
 mod logs;
 mod request;
 mod traces;
@@ -19,6 +20,7 @@ use super::splice::{Edits, Removals};
 use super::walk::{AttributeKey, Dropped, Stop, Walk, walk};
 use crate::receiver::Repair;
 
+pub(crate) use export_request::ExportRequest;
 pub(crate) use logs::Logs;
 pub(crate) use request::{Request, read_request, signal_of};
 pub(crate) use traces::Traces;
@@ -61,6 +63,8 @@ pub(crate) struct DroppedSpan {
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     text: Bytes,
+    /// Where its list is, brackets included.
+    list: Range<usize>,
     points: u32,
 }
 
@@ -103,6 +107,7 @@ impl LineReader {
 impl Line {
     fn new(text: Bytes, walk: Walk, end: usize) -> Result<Self, Fault> {
         let nothing = holds_nothing(&walk);
+        let [spans, records, points] = walk.section_lists;
         let mut line = Self {
             repairs: walk.repairs,
             dropped: walk.dropped.into_iter().map(|dropped| DroppedSpan::new(dropped, &text)).collect(),
@@ -112,10 +117,12 @@ impl Line {
         };
         match walk.sections {
             _ if nothing => {}
-            [true, false, false] => line.traces = Some(Traces::new(text, walk.edits, walk.spans)),
-            [false, true, false] if walk.edits.is_empty() => line.logs = Some(Logs::new(text, walk.records)),
+            [true, false, false] => line.traces = Some(Traces::new(text, spans, walk.edits, walk.spans)),
+            [false, true, false] if walk.edits.is_empty() => {
+                line.logs = Some(Logs::new(text, records, walk.records));
+            }
             [false, false, true] if walk.edits.is_empty() => {
-                line.metrics = Some(Metrics { text, points: walk.points });
+                line.metrics = Some(Metrics { text, list: points, points: walk.points });
             }
             _ => line.divide(&text, walk.edits)?,
         }
@@ -136,10 +143,11 @@ impl Line {
                 continue;
             }
             let (text, walk) = canonical(&text, of_one_signal(&members, signal))?;
+            let [spans, records, points] = walk.section_lists;
             match signal {
-                Signal::Traces => self.traces = Some(Traces::new(text, walk.edits, walk.spans)),
-                Signal::Logs => self.logs = Some(Logs::new(text, walk.records)),
-                Signal::Metrics => self.metrics = Some(Metrics { text, points: walk.points }),
+                Signal::Traces => self.traces = Some(Traces::new(text, spans, walk.edits, walk.spans)),
+                Signal::Logs => self.logs = Some(Logs::new(text, records, walk.records)),
+                Signal::Metrics => self.metrics = Some(Metrics { text, list: points, points: walk.points }),
             }
         }
         Ok(())
@@ -168,9 +176,15 @@ impl Metrics {
         self.points
     }
 
+    /// The export request.
+    pub(crate) fn into_request(self) -> ExportRequest {
+        ExportRequest::new(self.text, self.list)
+    }
+
     /// The export request as JSON.
+    #[cfg(test)]
     pub(crate) fn into_json(self) -> Bytes {
-        self.text
+        self.into_request().into_json()
     }
 }
 

@@ -90,6 +90,19 @@ impl Edits {
         self.0.capacity() * size_of::<Edit>() + self.0.iter().map(Edit::own_bytes).sum::<usize>()
     }
 
+    /// Where a range of the text is once all edits are made. What is edited lies inside of it or outside.
+    pub(crate) fn range_after(&self, range: &Range<usize>) -> Range<usize> {
+        self.place_after(range.start)..self.place_after(range.end)
+    }
+
+    fn place_after(&self, at: usize) -> usize {
+        let before = self.0.iter().filter(|edit| edit.range.end <= at);
+        // added first: one edit may take away more than was there before it
+        let (added, removed) =
+            before.fold((0, 0), |(added, removed), edit| (added + edit.len(), removed + edit.range.len()));
+        at + added - removed
+    }
+
     /// The text with all edits made: the text itself when there are none.
     pub(crate) fn apply(mut self, text: &Bytes) -> Bytes {
         if self.0.is_empty() {

@@ -41,6 +41,8 @@ pub(crate) struct Walk {
     pub(crate) points: u32,
     /// Which signals have a member of their own, in the order of [`LINE`].
     pub(crate) sections: [bool; 3],
+    /// Where their lists are, brackets included.
+    pub(crate) section_lists: [Range<usize>; 3],
     /// Spans that cannot go on, with the reason.
     pub(crate) dropped: Vec<Dropped>,
     pub(crate) repairs: Vec<Repair>,
@@ -262,7 +264,10 @@ impl<'a> Walker<'a> {
                     Role::Span if index == SPAN_EVENTS => {
                         self.events = Some(EventsSite::Present(open..self.cursor.at));
                     }
-                    Role::Line => self.found.sections[index] = true,
+                    Role::Line => {
+                        self.found.sections[index] = true;
+                        self.found.section_lists[index] = open..self.cursor.at;
+                    }
                     _ => {}
                 }
                 Ok(Fate::Keep)

@@ -235,7 +235,7 @@ fn export_traces(traces: Traces, receipt: Receipt) -> Export {
     let items = traces.span_count();
     Export {
         signal: Signal::Traces,
-        json: traces.into_json(),
+        request: traces.into_request(),
         items,
         receipts: vec![(receipt, Settled::Delivered)],
     }
@@ -243,18 +243,18 @@ fn export_traces(traces: Traces, receipt: Receipt) -> Export {
 
 fn export_logs(records: Logs, receipt: Receipt) -> Option<Export> {
     let items = records.record_count();
-    let Some(json) = records.into_json(|_| true) else {
+    let Some(request) = records.into_request(|_| true) else {
         settle_nothing(receipt);
         return None;
     };
-    Some(Export { signal: Signal::Logs, json, items, receipts: vec![(receipt, Settled::Delivered)] })
+    Some(Export { signal: Signal::Logs, request, items, receipts: vec![(receipt, Settled::Delivered)] })
 }
 
 fn export_metrics(points: Metrics, receipt: Receipt) -> Export {
     let items = points.point_count();
     Export {
         signal: Signal::Metrics,
-        json: points.into_json(),
+        request: points.into_request(),
         items,
         receipts: vec![(receipt, Settled::Delivered)],
     }

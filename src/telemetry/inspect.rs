@@ -42,7 +42,7 @@ struct Shared {
     began: Instant,
     /// The same moment by the wall clock; zero until the page is configured.
     began_unix_millis: AtomicU64,
-    /// In milliseconds since `began`; until then somebody is looking.
+    /// In milliseconds since `began`; until then somebody is looking. Zero: nobody is.
     looking_until: AtomicU64,
     setting: OnceLock<Setting>,
     store: Mutex<Store>,
@@ -98,8 +98,17 @@ impl Inspector {
 
     /// The way to report, when somebody is looking.
     pub(crate) fn watching(&self) -> Option<Watching<'_>> {
-        let looking = self.shared.looking_until.load(Ordering::Relaxed) > self.shared.elapsed_millis();
-        looking.then_some(Watching { inspector: self })
+        let until = self.shared.looking_until.load(Ordering::Relaxed);
+        // Asked several times for every export: the clock only when it matters.
+        if until == 0 {
+            return None;
+        }
+        if until > self.shared.elapsed_millis() {
+            return Some(Watching { inspector: self });
+        }
+        // Whoever begins to look at this very moment asks again within a second.
+        self.shared.looking_until.store(0, Ordering::Relaxed);
+        None
     }
 
     /// A watch over exports that are about to be sent. `exports` is asked only when somebody is looking.

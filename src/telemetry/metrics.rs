@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use super::Inspector;
@@ -26,6 +26,14 @@ const TRANSPORT: &str = "http";
 /// Seconds; from a loopback answer to the longest sensible time-out.
 const EXPORT_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Every fate, and its label.
+const FATES: [(Settled, &str); 4] = [
+    (Settled::Delivered, "delivered"),
+    (Settled::Attached, "attached"),
+    (Settled::Rejected, "rejected"),
+    (Settled::Dropped, "dropped"),
+];
 
 /// The live metrics. Clones count into the same series.
 #[derive(Clone)]
@@ -44,13 +52,16 @@ pub(crate) struct Metrics {
     receiver_refused: PerSignal<IntCounterVec>,
     exporter_sent: PerSignal<IntCounter>,
     exporter_send_failed: PerSignal<IntCounter>,
-    export_requests: IntCounterVec,
-    export_duration: HistogramVec,
+    /// By outcome.
+    export_requests: PerSignal<[IntCounter; ExportOutcome::ALL.len()]>,
+    export_duration: PerSignal<Histogram>,
+    concurrency_limit: IntGaugeVec,
     /// Spans that wait for their log events.
     pub(crate) held_spans: IntGauge,
     /// Memory that waiting spans and log events take, in bytes.
     pub(crate) held_bytes: IntGauge,
-    settled: IntCounterVec,
+    /// By fate.
+    settled: PerSignal<[IntCounter; FATES.len()]>,
     recovered: IntCounterVec,
     queue_size: IntGauge,
     queue_capacity: IntGauge,
@@ -134,6 +145,18 @@ impl Metrics {
         )
         .buckets(EXPORT_BUCKETS.to_vec());
 
+        let export_requests = counter_vec(
+            "spanrelay_export_requests_total",
+            "Attempts to export, by how they ended.",
+            &["signal", "outcome"],
+        );
+        let export_duration = register(&registry, HistogramVec::new(duration, &["signal"]));
+        let settled = counter_vec(
+            "spanrelay_settled_items_total",
+            "Accepted items by what became of them in the end; what is in none of these is still queued.",
+            &["signal", "fate"],
+        );
+
         Self {
             started: Instant::now(),
             inspector: Inspector::new(),
@@ -184,19 +207,27 @@ impl Metrics {
                     "Items that the downstream will never take.",
                 )
             }),
-            export_requests: counter_vec(
-                "spanrelay_export_requests_total",
-                "Attempts to export, by how they ended.",
-                &["signal", "outcome"],
+            // Counted once for each event: found once, here.
+            export_requests: PerSignal::new(|signal| {
+                ExportOutcome::ALL
+                    .map(|outcome| export_requests.with_label_values(&[signal.as_str(), outcome.as_str()]))
+            }),
+            export_duration: PerSignal::new(|signal| export_duration.with_label_values(&[signal.as_str()])),
+            concurrency_limit: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "spanrelay_export_concurrency_limit",
+                        "Export requests that may be on the wire now, by what the downstream takes well.",
+                    ),
+                    &["signal"],
+                ),
             ),
-            export_duration: register(&registry, HistogramVec::new(duration, &["signal"])),
             held_spans: gauge("spanrelay_held_spans", "Spans that wait for their log events."),
             held_bytes: gauge("spanrelay_held_bytes", "Memory that waiting spans and log events take."),
-            settled: counter_vec(
-                "spanrelay_settled_items_total",
-                "Accepted items by what became of them in the end; what is in none of these is still queued.",
-                &["signal", "fate"],
-            ),
+            settled: PerSignal::new(|signal| {
+                FATES.map(|(_, fate)| settled.with_label_values(&[signal.as_str(), fate]))
+            }),
             recovered: counter_vec(
                 "spanrelay_recovered_items_total",
                 "Items that an earlier process had accepted and this one found in the queue.",
@@ -266,13 +297,8 @@ impl Metrics {
 
     /// Accepted items have met their fate.
     pub(crate) fn settled(&self, signal: Signal, fate: Settled, items: u32) {
-        let fate = match fate {
-            Settled::Delivered => "delivered",
-            Settled::Attached => "attached",
-            Settled::Rejected => "rejected",
-            Settled::Dropped => "dropped",
-        };
-        self.settled.with_label_values(&[signal.as_str(), fate]).inc_by(u64::from(items));
+        let place = FATES.iter().position(|(other, _)| *other == fate).expect("the table has every fate");
+        self.settled.of(signal)[place].inc_by(u64::from(items));
     }
 
     /// Items of an earlier process were found in the queue.
@@ -303,8 +329,14 @@ impl Metrics {
 
     /// One attempt to export has ended.
     pub(crate) fn export_attempt(&self, signal: Signal, outcome: ExportOutcome, took: Duration) {
-        self.export_requests.with_label_values(&[signal.as_str(), outcome.as_str()]).inc();
-        self.export_duration.with_label_values(&[signal.as_str()]).observe(took.as_secs_f64());
+        self.export_requests.of(signal)[outcome as usize].inc();
+        self.export_duration.of(signal).observe(took.as_secs_f64());
+    }
+
+    /// So many requests of a signal may be on the wire from now on.
+    pub(crate) fn concurrency_limit(&self, signal: Signal, limit: usize) {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.concurrency_limit.with_label_values(&[signal.as_str()]).set(limit);
     }
 
     /// How full the queue is, when somebody said whom to ask.
@@ -411,6 +443,9 @@ impl WebhookOutcome {
 // === impl ExportOutcome ===
 
 impl ExportOutcome {
+    /// In the order of their declaration.
+    const ALL: [Self; 4] = [Self::Sent, Self::Throttled, Self::Retryable, Self::Permanent];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Sent => "sent",

@@ -73,7 +73,10 @@ fn attach(items: Vec<Item>) -> Vec<Outgoing> {
     let mut processor = SpanEvents::new(&config, Metrics::new());
     processor.accept(Instant::now(), request.collect(), &mut exports);
     processor.flush(&mut exports);
-    exports.into_iter().map(|export| Outgoing { signal: export.signal, json: export.json }).collect()
+    exports
+        .into_iter()
+        .map(|export| Outgoing { signal: export.signal, json: export.request.into_json() })
+        .collect()
 }
 
 // === impl Offline ===

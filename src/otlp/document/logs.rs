@@ -11,8 +11,8 @@ use super::super::members::member_ranges;
 use super::super::splice::{Edits, Removals};
 use super::super::walk::{Few, RecordSite, event_edits, spilled_bytes};
 use super::super::{SpanId, TraceId};
-use super::SpanEvent;
 use super::traces::unsigned;
+use super::{ExportRequest, SpanEvent};
 
 /// The name of an event whose log record has none and whose body is no text.
 const NAMELESS: &str = "\"log\"";
@@ -21,6 +21,8 @@ const NAMELESS: &str = "\"log\"";
 #[derive(Debug, Clone)]
 pub(crate) struct Logs {
     text: Bytes,
+    /// Where its list is, brackets included.
+    list: Range<usize>,
     records: Few<RecordSite>,
 }
 
@@ -41,8 +43,8 @@ struct Record<'a> {
 // === impl Logs ===
 
 impl Logs {
-    pub(super) fn new(text: Bytes, records: Few<RecordSite>) -> Self {
-        Self { text, records }
+    pub(super) fn new(text: Bytes, list: Range<usize>, records: Few<RecordSite>) -> Self {
+        Self { text, list, records }
     }
 
     /// Reads an export request that the program wrote itself.
@@ -90,8 +92,8 @@ impl Logs {
         SpanEvent { time_unix_nano: record.event_time(), json }
     }
 
-    /// The export request as JSON with only the records for which `keep` is true, or nothing when none is.
-    pub(crate) fn into_json(self, keep: impl Fn(usize) -> bool) -> Option<Bytes> {
+    /// The export request with only the records for which `keep` is true, or nothing when none is.
+    pub(crate) fn into_request(self, keep: impl Fn(usize) -> bool) -> Option<ExportRequest> {
         let kept = (0..self.records.len()).filter(|&index| keep(index)).count();
         if kept == 0 {
             return None;
@@ -111,12 +113,18 @@ impl Logs {
                 removals.finish(&mut edits);
             }
         }
-        Some(edits.apply(&self.text))
+        let list = edits.range_after(&self.list);
+        Some(ExportRequest::new(edits.apply(&self.text), list))
+    }
+
+    /// The same as JSON.
+    pub(crate) fn into_json(self, keep: impl Fn(usize) -> bool) -> Option<Bytes> {
+        self.into_request(keep).map(ExportRequest::into_json)
     }
 
     /// A request for `/v1/traces` in which each of the `chosen` records is an event on a zero-length span of its
     /// own, the child of the span that the record names. Records without ids must not be chosen.
-    pub(crate) fn carrier_spans(&self, chosen: impl Fn(usize) -> bool) -> Option<Bytes> {
+    pub(crate) fn carrier_spans(&self, chosen: impl Fn(usize) -> bool) -> Option<ExportRequest> {
         let mut resource_spans = Vec::new();
         let mut index = 0;
         // The text was read before, so that it cannot fail now.
@@ -141,8 +149,12 @@ impl Logs {
                 resource_spans.push(format!("{{{rest}\"scopeSpans\":[{}]}}", scope_spans.join(",")));
             }
         }
-        (!resource_spans.is_empty())
-            .then(|| format!("{{\"resourceSpans\":[{}]}}", resource_spans.join(",")).into())
+        if resource_spans.is_empty() {
+            return None;
+        }
+        let json = format!("{{\"resourceSpans\":[{}]}}", resource_spans.join(","));
+        let list = "{\"resourceSpans\":".len()..json.len() - 1;
+        Some(ExportRequest::new(json.into(), list))
     }
 
     fn carrier_span(&self, (trace_id, parent): (TraceId, SpanId), range: &Range<usize>) -> String {

@@ -600,7 +600,7 @@ fn a_carrier_span_is_a_zero_length_child_of_the_missing_span() {
         r#"{{{IDS},"timeUnixNano":"7","body":{{"stringValue":"b"}}}},{{"body":{{"stringValue":"c"}}}},{{{IDS}}}"#
     ));
     assert_eq!(logs.carrier_spans(|_| false), None);
-    let json: Value = serde_json::from_slice(&logs.carrier_spans(|index| index == 0).unwrap()).unwrap();
+    let json: Value = serde_json::from_slice(logs.carrier_spans(|index| index == 0).unwrap().json()).unwrap();
     let span = &json["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
     assert_eq!(json["resourceSpans"][0]["schemaUrl"], "r");
     assert_eq!(json["resourceSpans"][0]["resource"], json!({"attributes": []}));
@@ -613,6 +613,58 @@ fn a_carrier_span_is_a_zero_length_child_of_the_missing_span() {
     );
     assert_eq!(span["events"], json!([{"timeUnixNano": "7", "name": "b"}]));
     assert_eq!(logs.carrier_spans(|index| index == 0), logs.carrier_spans(|index| index == 0));
-    let both: Value = serde_json::from_slice(&logs.carrier_spans(|index| index != 1).unwrap()).unwrap();
+    let both: Value = serde_json::from_slice(logs.carrier_spans(|index| index != 1).unwrap().json()).unwrap();
     assert_eq!(both["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_request_knows_the_elements_of_its_list_whatever_was_edited_around_and_in_it() {
+    let span = format!("{{\"scopeSpans\":[{{\"spans\":[{{{IDS}}}]}}]}}");
+    let legacy = format!(
+        "{{\"instrumentationLibrarySpans\":[{{\"instrumentationLibrary\":{{}},\"spans\":[{{{IDS},\"name\":null}}]}}]}}"
+    );
+    let bad = r#"{"scopeSpans":[{"spans":[{"traceId":"x"}]}]}"#;
+    let record = format!("{{\"scopeLogs\":[{{\"logs\":[{{{IDS}}},{{\"flags\":null}}]}}]}}");
+    let point = r#"{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[{"asInt":"1"}]}}]}]}"#;
+    let lists = [
+        span.clone(),
+        format!(" {span} , {legacy}\n"),
+        format!("null,{legacy},null"),
+        format!("{bad},{span},{bad}"),
+    ];
+    for (list, around) in lists.iter().flat_map(|list| {
+        [("", ""), (" \"resourceLogs\" : null , ", ""), ("\"x\":[1],", ",\"resourceLogs\":null,\"y\":{}")]
+            .map(|around| (list, around))
+    }) {
+        let text = format!("{{{}\"resourceSpans\" : [{list}] {}}}", around.0, around.1);
+        for events in 0..2 {
+            let mut traces = line(&text).unwrap().traces.unwrap();
+            (0..events).for_each(|_| {
+                let json = Bytes::from_static(br#"{"name":"e"}"#);
+                traces.attach(0, SpanEvent { time_unix_nano: 1, json });
+            });
+            assert_elements("resourceSpans", &traces.into_request());
+        }
+    }
+    let mixed = format!(
+        "{{\"resourceMetrics\":[{point}],\"resourceLogs\":[{record}],\"resourceSpans\":[{legacy},null]}}"
+    );
+    let line = line(&mixed).unwrap();
+    let logs = line.logs.unwrap();
+    for keep in [[true, true], [true, false], [false, true]] {
+        assert_elements("resourceLogs", &logs.clone().into_request(|index| keep[index]).unwrap());
+    }
+    assert_elements("resourceSpans", &logs.carrier_spans(|index| index == 0).unwrap());
+    assert_elements("resourceSpans", &line.traces.unwrap().into_request());
+    assert_elements("resourceMetrics", &line.metrics.unwrap().into_request());
+}
+
+fn assert_elements(section: &str, request: &ExportRequest) {
+    let json = String::from_utf8(request.json().to_vec()).unwrap();
+    let whole: Value = serde_json::from_str(&json).unwrap();
+    let elements = String::from_utf8(request.elements().to_vec()).unwrap();
+    let list: Value =
+        serde_json::from_str(&format!("[{elements}]")).unwrap_or_else(|error| panic!("{error}: {elements}"));
+    assert_eq!(list, whole[section], "{json}");
+    assert_eq!(elements.trim(), elements);
 }

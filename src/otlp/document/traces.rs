@@ -1,5 +1,7 @@
 //! The spans of one line, and the events that join them.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::super::json::{Cursor, Fault};
@@ -7,12 +9,14 @@ use super::super::number::integer;
 use super::super::splice::Edits;
 use super::super::walk::{EventsSite, Few, SpanSite, spilled_bytes};
 use super::super::{SpanId, TraceId};
-use super::{SpanEvent, canonical, read_line};
+use super::{ExportRequest, SpanEvent, canonical, read_line};
 
 /// The spans of one line: one export request for `/v1/traces`.
 #[derive(Debug, Clone)]
 pub(crate) struct Traces {
     text: Bytes,
+    /// Where its list is, brackets included.
+    list: Range<usize>,
     edits: Edits,
     spans: Few<SpanSite>,
     /// By the place of the span; in the order in which they came.
@@ -22,8 +26,8 @@ pub(crate) struct Traces {
 // === impl Traces ===
 
 impl Traces {
-    pub(super) fn new(text: Bytes, edits: Edits, spans: Few<SpanSite>) -> Self {
-        Self { text, edits, spans, attached: Vec::new() }
+    pub(super) fn new(text: Bytes, list: Range<usize>, edits: Edits, spans: Few<SpanSite>) -> Self {
+        Self { text, list, edits, spans, attached: Vec::new() }
     }
 
     /// Reads an export request that the program wrote itself.
@@ -56,10 +60,10 @@ impl Traces {
         self.attached.push((span, event));
     }
 
-    /// The export request as JSON: a slice of what arrived when nothing had to change.
-    pub(crate) fn into_json(mut self) -> Bytes {
+    /// The export request: a slice of what arrived when nothing had to change.
+    pub(crate) fn into_request(mut self) -> ExportRequest {
         if self.attached.is_empty() {
-            return self.edits.apply(&self.text);
+            return self.edited();
         }
         let joins_others = self.attached.iter().any(|(span, _)| {
             self.spans.get(*span).is_some_and(|span| matches!(span.events, EventsSite::Present(_)))
@@ -67,7 +71,8 @@ impl Traces {
         if joins_others && !self.edits.is_empty() {
             // The list will be replaced as a whole, so that nothing inside it may still have to change.
             if let Ok((text, walk)) = canonical(&self.text, std::mem::take(&mut self.edits)) {
-                self.text = text;
+                let [list, ..] = walk.section_lists;
+                (self.text, self.list) = (text, list);
                 self.spans = walk.spans;
             }
         }
@@ -87,7 +92,17 @@ impl Traces {
                 }
             }
         }
-        self.edits.apply(&self.text)
+        self.edited()
+    }
+
+    /// The export request as JSON.
+    pub(crate) fn into_json(self) -> Bytes {
+        self.into_request().into_json()
+    }
+
+    fn edited(self) -> ExportRequest {
+        let list = self.edits.range_after(&self.list);
+        ExportRequest::new(self.edits.apply(&self.text), list)
     }
 }
 

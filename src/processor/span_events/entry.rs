@@ -121,7 +121,7 @@ impl WaitingSpans {
         let items = self.span_count();
         Export {
             signal: Signal::Traces,
-            json: self.traces.into_json(),
+            request: self.traces.into_request(),
             items,
             receipts: self.receipts.into_vec(),
         }

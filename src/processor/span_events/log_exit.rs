@@ -41,12 +41,12 @@ impl LogExit {
             },
         };
         let items = (0..fates.len()).filter(|&record| leaves_as_log(record)).count();
-        match document.into_json(leaves_as_log) {
+        match document.into_request(leaves_as_log) {
             // With `keep_logs` the receipt may be one of no items: each record counts once, with its span, but is
             // not done before its log has been delivered too.
-            Some(json) => out.push(Export {
+            Some(request) => out.push(Export {
                 signal: Signal::Logs,
-                json,
+                request,
                 items: u32::try_from(items).unwrap_or(u32::MAX),
                 receipts: vec![(receipt, Settled::Delivered)],
             }),
@@ -66,9 +66,9 @@ impl LogExit {
                 let carriers = logs.logs.carrier_spans(unmatched);
                 let outcome =
                     if carriers.is_some() { LogEventOutcome::Carrier } else { LogEventOutcome::Forwarded };
-                out.extend(carriers.map(|json| Export {
+                out.extend(carriers.map(|request| Export {
                     signal: Signal::Traces,
-                    json,
+                    request,
                     items: logs.waiting,
                     receipts: vec![(logs.receipt.split_off(logs.waiting), Settled::Delivered)],
                 }));

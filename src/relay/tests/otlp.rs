@@ -99,7 +99,10 @@ async fn one_request_of_any_signal_and_encoding_leaves_as_one_and_at_once() {
             assert_eq!(bench.post(signal, encoding, body).await, Answer::Accepted);
             assert_eq!(bench.relay.queue_state().kept_bytes, json.len() as u64, "what is kept is JSON");
             let [export] = <[Export; 1]>::try_from(bench.leaving()).unwrap();
-            assert_eq!((export.signal, export.items, &export.json[..]), (signal, items, json.as_bytes()));
+            assert_eq!(
+                (export.signal, export.items, &export.request.json()[..]),
+                (signal, items, json.as_bytes())
+            );
             export.receipts.into_iter().for_each(|(receipt, _)| receipt.settle(Settled::Delivered));
             assert_eq!(bench.relay.queue_state().kept_bytes, 0);
         }
@@ -131,7 +134,7 @@ async fn a_span_without_ids_makes_a_partial_success_and_a_request_of_such_spans_
     let mixed = traces().replace(r#""spans":["#, r#""spans":[{"name":"no ids"},"#);
     let answer = bench.post(Signal::Traces, Encoding::Json, mixed).await;
     assert!(matches!(&answer, Answer::Partial { rejected, .. } if rejected.len() == 1), "{answer:?}");
-    assert_eq!(bench.leaving()[0].json, traces());
+    assert_eq!(*bench.leaving()[0].request.json(), traces());
     let answer = bench.post(Signal::Traces, Encoding::Json, traces().replace(IDS, r#""spanId":"""#)).await;
     assert!(matches!(&answer, Answer::Unusable { rejected } if rejected.len() == 1), "{answer:?}");
     assert!(bench.leaving().is_empty());
@@ -144,7 +147,7 @@ async fn a_large_request_is_read_beside_the_others() {
     let json = traces().replace("\"s\"", &format!("\"{long}\""));
     let protobuf = encode(Signal::Traces, json.as_bytes()).unwrap();
     assert_eq!(bench.post(Signal::Traces, Encoding::Protobuf, protobuf).await, Answer::Accepted);
-    assert_eq!(bench.leaving()[0].json, json);
+    assert_eq!(*bench.leaving()[0].request.json(), json);
 }
 
 #[tokio::test]

@@ -1,9 +1,8 @@
 //! Series before their first count: a rate or an alert over a series that is not there yet sees nothing of its first
 //! step from none to one.
 
-use super::{ExportOutcome, LineOutcome, LogEventOutcome, Metrics, TRANSPORT, WebhookOutcome};
+use super::{LineOutcome, LogEventOutcome, Metrics, TRANSPORT, WebhookOutcome};
 use crate::otlp::Signal;
-use crate::queue::Settled;
 use crate::receiver::{Kind, WebhookEvent};
 
 const LINES: [LineOutcome; 3] = [LineOutcome::Accepted, LineOutcome::Repaired, LineOutcome::Rejected];
@@ -26,11 +25,6 @@ const WEBHOOKS: [WebhookOutcome; 6] = [
 
 const EVENTS: [WebhookEvent; 4] =
     [WebhookEvent::WorkflowCompleted, WebhookEvent::JobCompleted, WebhookEvent::Ping, WebhookEvent::Unknown];
-
-const EXPORTS: [ExportOutcome; 4] =
-    [ExportOutcome::Sent, ExportOutcome::Throttled, ExportOutcome::Retryable, ExportOutcome::Permanent];
-
-const FATES: [Settled; 4] = [Settled::Delivered, Settled::Attached, Settled::Rejected, Settled::Dropped];
 
 // === impl Metrics ===
 
@@ -55,12 +49,7 @@ impl Metrics {
         }
         self.own_spans();
         for signal in Signal::ALL {
-            FATES.into_iter().for_each(|fate| self.settled(signal, fate, 0));
             self.recovered(signal, 0);
-            self.export_duration.with_label_values(&[signal.as_str()]);
-            for outcome in EXPORTS {
-                self.export_requests.with_label_values(&[signal.as_str(), outcome.as_str()]);
-            }
         }
     }
 
