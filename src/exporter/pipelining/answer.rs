@@ -46,6 +46,8 @@ enum Left {
     Chunk(usize),
     Trailers,
     UntilClosed,
+    /// Too long, or so long and also so long. The status counts all the same.
+    Unreadable,
 }
 
 // === impl Answers ===
@@ -68,7 +70,7 @@ impl Answers {
             if response.status().is_informational() {
                 continue;
             }
-            self.left = body_of(&response)?;
+            self.left = body_of(&response);
             let persists = persists(&response) && !matches!(self.left, Left::UntilClosed);
             return Ok(Some(AnswerHead { response, persists }));
         }
@@ -104,6 +106,7 @@ impl Answers {
                         return Ok(Some(self.body.split().freeze()));
                     }
                 }
+                Left::Unreadable => return Err(Strange),
                 Left::UntilClosed => {
                     self.has_room_for(input.len())?;
                     self.body.unsplit(input.split());
@@ -146,23 +149,23 @@ fn read_head(input: &[u8]) -> Result<Option<(Response<()>, usize)>, Strange> {
 }
 
 /// How long the body of an answer to a POST is (RFC 9112, section 6.3).
-fn body_of(head: &Response<()>) -> Result<Left, Strange> {
+fn body_of(head: &Response<()>) -> Left {
     if matches!(head.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Ok(Left::Sized(0));
+        return Left::Sized(0);
     }
     if head.headers().contains_key(header::TRANSFER_ENCODING) {
         // The last coding; one that is not chunked ends with the connection.
         let last = names(head.headers(), &header::TRANSFER_ENCODING).last().unwrap_or_default();
-        return Ok(if last.eq_ignore_ascii_case("chunked") { Left::ChunkLine } else { Left::UntilClosed });
+        return if last.eq_ignore_ascii_case("chunked") { Left::ChunkLine } else { Left::UntilClosed };
     }
     let mut lengths = names(head.headers(), &header::CONTENT_LENGTH);
-    let Some(length) = lengths.next() else { return Ok(Left::UntilClosed) };
+    let Some(length) = lengths.next() else { return Left::UntilClosed };
     if lengths.any(|other| other != length) || !length.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Strange);
+        return Left::Unreadable;
     }
     match length.parse() {
-        Ok(length) if length <= MAX_RESPONSE_BYTES => Ok(Left::Sized(length)),
-        _ => Err(Strange),
+        Ok(length) if length <= MAX_RESPONSE_BYTES => Left::Sized(length),
+        _ => Left::Unreadable,
     }
 }
 

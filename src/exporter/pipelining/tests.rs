@@ -345,6 +345,15 @@ async fn a_status_counts_though_its_body_hangs_or_breaks_off() {
     drop(answer);
     peer.closed().await;
 
+    for head in ["content-length: 5000000", "content-length: 1\r\ncontent-length: 2", "content-length: x"] {
+        let mut peer = bench.proven().await;
+        let unreadable = bench.send("a");
+        peer.requests(1).await;
+        peer.say(&format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{{}}")).await;
+        assert_eq!(answered(unreadable).await.unwrap(), (200, None), "{head}");
+        peer.closed().await;
+    }
+
     let mut peer = bench.proven().await;
     let broken = bench.send("a");
     peer.requests(1).await;

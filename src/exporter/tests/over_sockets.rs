@@ -10,10 +10,58 @@ use tokio::net::TcpListener;
 use super::collector::{Answer, Collector};
 use super::*;
 
-#[tokio::test]
-async fn every_export_is_one_post_with_exactly_its_bytes() {
+/// How single requests share connections.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Pooled,
+    Pipelined,
+}
+
+impl Way {
+    fn config_for(self, base: &str) -> ExporterConfig {
+        let max_pipelined = match self {
+            Self::Pooled => 1,
+            Self::Pipelined => 8,
+        };
+        ExporterConfig { max_pipelined, ..config_for(base) }
+    }
+}
+
+macro_rules! both_ways {
+    ($($test:ident)*) => {
+        mod pooled {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Way::Pooled).await;
+            })*
+        }
+
+        mod pipelined {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Way::Pipelined).await;
+            })*
+        }
+    };
+}
+
+both_ways! {
+    every_export_is_one_post_with_exactly_its_bytes
+    carries_configured_headers_and_keeps_a_url_unchanged
+    each_signal_is_sent_with_its_own_settings
+    one_connection_serves_exports_that_follow_each_other
+    a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metrics
+    a_2xx_is_delivered_whatever_its_body
+    a_refusal_stands_even_when_its_body_never_comes
+    a_connection_closed_without_an_answer_is_tried_again
+    waits_for_a_collector_that_starts_later
+    says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on
+    a_collector_that_restarts_between_exports_costs_no_data
+}
+
+async fn every_export_is_one_post_with_exactly_its_bytes(way: Way) {
     let collector = Collector::start(|_, _| Answer::ok()).await;
-    let rig = Rig::start(&config_for(&collector.url()));
+    let rig = Rig::start(&way.config_for(&collector.url()));
     let odd = "{ \"resourceSpans\" : [ {\"t\":1655990400123457000.0} ],\r\n\"x\":1}\n";
     rig.export(Signal::Traces, odd, 2);
     rig.export(Signal::Logs, NO_LOGS, 1);
@@ -36,10 +84,9 @@ async fn every_export_is_one_post_with_exactly_its_bytes() {
     assert_eq!((ended.fates.len(), ended.sent_spans()), (3, 2));
 }
 
-#[tokio::test]
-async fn carries_configured_headers_and_keeps_a_url_unchanged() {
+async fn carries_configured_headers_and_keeps_a_url_unchanged(way: Way) {
     let collector = Collector::start(|_, _| Answer::ok()).await;
-    let mut config = config_for(&collector.url());
+    let mut config = way.config_for(&collector.url());
     config.traces_endpoint = format!("{}/custom//path/?api=1", collector.url()).parse().unwrap();
     config.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
     let rig = Rig::start(&config);
@@ -51,11 +98,10 @@ async fn carries_configured_headers_and_keeps_a_url_unchanged() {
     assert_eq!(request.headers["host"], collector.address.to_string());
 }
 
-#[tokio::test]
-async fn each_signal_is_sent_with_its_own_settings() {
+async fn each_signal_is_sent_with_its_own_settings(way: Way) {
     let [shared, own] =
         [Collector::start(|_, _| Answer::ok()).await, Collector::start(|_, _| Answer::ok()).await];
-    let mut config = config_for(&shared.url());
+    let mut config = way.config_for(&shared.url());
     config.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
     config.logs_endpoint = format!("{}/ingest", own.url()).parse().unwrap();
     config.signals.logs.encoding = Some(Encoding::Protobuf);
@@ -80,10 +126,9 @@ async fn each_signal_is_sent_with_its_own_settings() {
     assert_eq!(logs.headers["content-encoding"], "gzip");
 }
 
-#[tokio::test]
-async fn one_connection_serves_exports_that_follow_each_other() {
+async fn one_connection_serves_exports_that_follow_each_other(way: Way) {
     let collector = Collector::start(|_, _| Answer::ok()).await;
-    let mut config = config_for(&collector.url());
+    let mut config = way.config_for(&collector.url());
     config.max_in_flight = 1;
     let rig = Rig::start(&config);
     (0..50).for_each(|n| rig.traces(&n.to_string()));
@@ -91,8 +136,7 @@ async fn one_connection_serves_exports_that_follow_each_other() {
     assert_eq!((collector.requests().len(), collector.connections()), (50, 1));
 }
 
-#[tokio::test]
-async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metrics() {
+async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metrics(way: Way) {
     use opentelemetry_proto::tonic::collector::trace::v1::{
         ExportTracePartialSuccess, ExportTraceServiceResponse,
     };
@@ -106,7 +150,7 @@ async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metri
         let body = Bytes::from(body);
         let collector =
             Collector::start(move |_, _| Answer::Say { status: 200, content_type, body: body.clone() }).await;
-        let rig = Rig::start(&config_for(&collector.url()));
+        let rig = Rig::start(&way.config_for(&collector.url()));
         rig.export(Signal::Traces, &spans("a"), 10);
         let ended = drained(rig).await;
         assert_eq!(collector.requests().len(), 1, "a partial success is not sent again");
@@ -115,8 +159,7 @@ async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metri
     }
 }
 
-#[tokio::test]
-async fn a_2xx_is_delivered_whatever_its_body() {
+async fn a_2xx_is_delivered_whatever_its_body(way: Way) {
     let answers: [fn() -> Answer; 8] = [
         || Answer::json(200, "<html>garbage"),
         || Answer::json(200, ""),
@@ -133,7 +176,7 @@ async fn a_2xx_is_delivered_whatever_its_body() {
     ];
     for (number, answer) in answers.into_iter().enumerate() {
         let collector = Collector::start(move |_, _| answer()).await;
-        let mut config = config_for(&collector.url());
+        let mut config = way.config_for(&collector.url());
         config.timeout = Duration::from_millis(500);
         let rig = Rig::start(&config);
         rig.traces("a");
@@ -142,15 +185,14 @@ async fn a_2xx_is_delivered_whatever_its_body() {
     }
 }
 
-#[tokio::test]
-async fn a_refusal_stands_even_when_its_body_never_comes() {
+async fn a_refusal_stands_even_when_its_body_never_comes(way: Way) {
     let collector = Collector::start(|number, _| match number {
         0 => Answer::HangAfterHead { status: 503 },
         1 => Answer::BreakOff { status: 502 },
         _ => Answer::HangAfterHead { status: 400 },
     })
     .await;
-    let mut config = config_for(&collector.url());
+    let mut config = way.config_for(&collector.url());
     config.timeout = Duration::from_millis(500);
     let rig = Rig::start(&config);
     rig.traces("a");
@@ -159,21 +201,19 @@ async fn a_refusal_stands_even_when_its_body_never_comes() {
     assert_eq!(ended.rejects, [(spans("a"), "downstream answered 400".to_owned())]);
 }
 
-#[tokio::test]
-async fn a_connection_closed_without_an_answer_is_tried_again() {
+async fn a_connection_closed_without_an_answer_is_tried_again(way: Way) {
     let collector = Collector::start(|number, _| if number < 3 { Answer::Close } else { Answer::ok() }).await;
-    let rig = Rig::start(&config_for(&collector.url()));
+    let rig = Rig::start(&way.config_for(&collector.url()));
     rig.traces("a");
     let ended = drained(rig).await;
     assert_eq!((ended.sent_spans(), ended.attempts("retryable")), (1, 3));
 }
 
-#[tokio::test]
-async fn waits_for_a_collector_that_starts_later() {
+async fn waits_for_a_collector_that_starts_later(way: Way) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let rig = Rig::start(&config_for(&format!("http://{address}")));
+    let rig = Rig::start(&way.config_for(&format!("http://{address}")));
     rig.traces("a");
     let refused = async {
         while Ended::new(&rig.seen, &rig.metrics).attempts("retryable") < 2 {
@@ -249,10 +289,9 @@ async fn bodies_are_compressed_as_configured_in_both_ways_of_delivery() {
     }
 }
 
-#[tokio::test]
-async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on() {
+async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on(way: Way) {
     let closing = Collector::start(|_, _| Answer::Close).await;
-    let said = failure_of(&config_for(&closing.url())).await;
+    let said = failure_of(&way.config_for(&closing.url())).await;
     assert_eq!(said, format!("{} closed the connection without an answer", closing.address));
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -264,16 +303,15 @@ async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on
         let mut request = [0; 1024];
         while tcp.read(&mut request).await.is_ok_and(|read| read > 0) {}
     });
-    let said = failure_of(&config_for(&format!("http://{address}"))).await;
+    let said = failure_of(&way.config_for(&format!("http://{address}"))).await;
     assert!(said.contains("does not answer in HTTP/1.1") && said.contains("4318"), "{said}");
 
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let said = failure_of(&config_for(&format!("http://{address}"))).await;
+    let said = failure_of(&way.config_for(&format!("http://{address}"))).await;
     assert_eq!(said, format!("connection refused by {address}: is a Collector listening there?"));
 }
 
-#[tokio::test]
-async fn a_collector_that_restarts_between_exports_costs_no_data() {
+async fn a_collector_that_restarts_between_exports_costs_no_data(way: Way) {
     let closing = Arc::new(AtomicBool::new(false));
     let close = Arc::clone(&closing);
     // every second answer is followed by the end of its connection, unannounced
@@ -281,7 +319,7 @@ async fn a_collector_that_restarts_between_exports_costs_no_data() {
         if close.fetch_xor(true, Ordering::Relaxed) { Answer::BreakOff { status: 200 } } else { Answer::ok() }
     })
     .await;
-    let rig = Rig::start(&config_for(&collector.url()));
+    let rig = Rig::start(&way.config_for(&collector.url()));
     for n in 0..20 {
         rig.traces(&n.to_string());
         rig.settled(n + 1).await;
