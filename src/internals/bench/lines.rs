@@ -2,7 +2,11 @@
 //! eighteen of the span; 2.2 KB), each with ids, times and values of its own.
 //!
 //! The template's form is [`legacy`]: an old name, times as bare numbers, `fastly.server_role` twice. [`canonical`] is the
-//! same line as it leaves, [`log`] an event about it, [`broken`] one whose user agent was not escaped.
+//! same line as it leaves, [`log`] an event about it, [`broken`] one whose user agent was not escaped, [`cut`] one that
+//! ends too early.
+//!
+//! Whoever meets a line again knows its number by its span's id ([`number`]), and what else must be in it: its trace's id
+//! ([`ids`]), and the time of the event about it ([`event_time`]).
 
 use bytes::Bytes;
 
@@ -22,21 +26,45 @@ pub fn broken(number: u64) -> String {
     span_line(number, &Form { scopes: "instrumentationLibrarySpans", quote: "", twin: ROLE, agent: &agent })
 }
 
+/// [`canonical`], of which the last third was lost: nobody can make anything of it.
+pub fn cut(number: u64) -> String {
+    let mut line = canonical(number);
+    line.truncate(line.len() / 3 * 2);
+    line
+}
+
 /// A log event about the span of the line with this number, as `config/fastly/spanrelay.vcl` writes it.
 pub fn log(number: u64) -> String {
-    let [trace, span] = ids(number);
+    let (trace, span) = ids(number);
     format!(
         "{{\"resourceLogs\":[{{\"resource\":{{{RESOURCE}}},\"scopeLogs\":[{{\"scope\":{{\"name\":\"spanrelay.vcl\"}},\
-         \"logRecords\":[{{\"traceId\":\"{trace}\",\"spanId\":\"{span}\",\"timeUnixNano\":\"{start}\",\
+         \"logRecords\":[{{\"traceId\":\"{trace:032x}\",\"spanId\":\"{span:016x}\",\"timeUnixNano\":\"{time}\",\
          \"severityNumber\":9,\"severityText\":\"INFO\",\"eventName\":\"fetch\",\"attributes\":[\
          {{\"key\":\"fastly.backend\",\"value\":{{\"stringValue\":\"F_origin_{backend}\"}}}},\
          {{\"key\":\"network.peer.address\",\"value\":{{\"stringValue\":\"203.0.113.7\"}}}},\
          {{\"key\":\"http.response.status_code\",\"value\":{{\"intValue\":\"200\"}}}},\
          {{\"key\":\"fastly.cacheable\",\"value\":{{\"boolValue\":true}}}},\
          {{\"key\":\"fastly.ttl\",\"value\":{{\"stringValue\":\"120.000\"}}}}]}}]}}]}}]}}",
-        start = START + number * 1_000,
+        time = event_time(number),
         backend = number % 4,
     )
+}
+
+/// Of the line with this number: its trace and its span. Different for each line, as those of real ones are.
+pub fn ids(number: u64) -> (u128, u64) {
+    let mixed = (number + 1).wrapping_mul(MIX);
+    (u128::from(mixed.rotate_left(32)) << 64 | u128::from(mixed), mixed ^ MASK)
+}
+
+/// The number of the line whose span has this id. For an id that is none of these, some number all the same: then the
+/// trace's id is another one.
+pub fn number(span: u64) -> u64 {
+    (span ^ MASK).wrapping_mul(UNMIX).wrapping_sub(1)
+}
+
+/// When the event about the line with this number happened, in nanoseconds: at its own time, as its span began.
+pub fn event_time(number: u64) -> u64 {
+    START + number * 1_000
 }
 
 /// One line after another, as Fastly batches them.
@@ -45,6 +73,13 @@ pub fn body(lines: impl IntoIterator<Item = String>) -> Bytes {
 }
 
 const START: u64 = 1_655_990_400_123_457_000;
+
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What undoes a multiplication with [`MIX`].
+const UNMIX: u64 = 0xf1de_83e1_9937_733d;
+
+const MASK: u64 = 0xa5a5;
 
 const AGENT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 15_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
                      Mobile/15E148 Instagram 239.2.0.17.109 (iPhone13,2; iOS 15_5; en_US; en-US; scale=3.00; \
@@ -68,16 +103,10 @@ struct Form<'a> {
     agent: &'a str,
 }
 
-/// Different for each line, as those of real ones are.
-fn ids(number: u64) -> [String; 2] {
-    let mixed = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    [format!("{:016x}{mixed:016x}", mixed.rotate_left(32)), format!("{:016x}", mixed ^ 0xa5a5)]
-}
-
 fn span_line(number: u64, form: &Form<'_>) -> String {
     let Form { scopes, quote, twin, agent } = form;
-    let [trace, span] = ids(number);
-    let start = START + number * 1_000;
+    let (trace, span) = ids(number);
+    let start = event_time(number);
     let end = start + 63_865_000 + number % 1_000;
     let attributes: String = [
         ("http.method", "GET".to_owned()),
@@ -107,8 +136,8 @@ fn span_line(number: u64, form: &Form<'_>) -> String {
     .map(|(key, value)| attribute(key, &value))
     .concat();
     format!(
-        "{{\"resourceSpans\":[{{\"resource\":{{{RESOURCE}}},\"{scopes}\":[{{\"spans\":[{{\"traceId\":\"{trace}\",\
-         \"spanId\":\"{span}\",\"name\":\"GET /products\",\"kind\":1,\"startTimeUnixNano\":{quote}{start}{quote},\
+        "{{\"resourceSpans\":[{{\"resource\":{{{RESOURCE}}},\"{scopes}\":[{{\"spans\":[{{\"traceId\":\"{trace:032x}\",\
+         \"spanId\":\"{span:016x}\",\"name\":\"GET /products\",\"kind\":1,\"startTimeUnixNano\":{quote}{start}{quote},\
          \"endTimeUnixNano\":{quote}{end}{quote},\"attributes\":[{attributes}{twin}{others}\
          {{\"key\":\"http.status_code\",\"value\":{{\"stringValue\":\"200\"}}}}],\"droppedAttributesCount\":0,\
          \"links\":[],\"droppedLinksCount\":0,\"status\":{{\"code\":0}}}}]}}]}}]}}"

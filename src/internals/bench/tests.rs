@@ -38,6 +38,21 @@ fn whole_way(body: &Bytes) -> u64 {
 }
 
 #[test]
+fn a_line_s_number_can_be_read_from_its_span() {
+    for number in [0, 1, 999, 1 << 40] {
+        let (trace, span) = lines::ids(number);
+        assert_eq!(lines::number(span), number);
+        assert!(lines::canonical(number).contains(&format!("\"{trace:032x}\",\"spanId\":\"{span:016x}\"")));
+    }
+}
+
+#[test]
+fn a_line_that_was_cut_off_is_rejected() {
+    let read = Receivers::new().fastly(&batch(lines::cut));
+    assert_eq!((read.accepted(), read.rejected()), (0, LINES as usize));
+}
+
+#[test]
 fn reading_a_canonical_line_allocates_nothing() {
     assert_eq!(reading(&batch(lines::canonical)), 0);
 }

@@ -1,0 +1,277 @@
+//! One POST as a sender writes it: made once, then given new ids again and again, so that the sender costs little.
+//!
+//! In: a [`Shape`] and how many spans. Out: the bytes of a whole request, and what must come of it.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use memchr::memmem;
+use sha2::Sha256;
+use spanrelay::internals::bench::lines;
+
+/// What webhooks are signed with.
+pub(crate) const SECRET: &str = "a secret to measure with";
+
+/// One in so many lines is bad.
+const BAD: u64 = 100;
+
+const WEBHOOK: &str = include_str!("../../proto-fixtures/circleci/github-oauth-job/request.json");
+
+/// What a POST holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Canonical lines.
+    Canonical,
+    /// Lines as the template's VCL writes them.
+    Legacy,
+    /// Canonical lines, and behind each a log event about it.
+    CanonicalWithEvents,
+    /// The same with legacy lines.
+    LegacyWithEvents,
+    /// Canonical lines, one in a hundred of which was cut off.
+    OneBadInAHundred,
+    /// Legacy lines, one in a hundred of which has to be mended.
+    OneBrokenInAHundred,
+    /// The spans of canonical lines in one OTLP request, as OpenTelemetry's SDKs send them.
+    Otlp,
+    /// Lines with a span's ids and nothing else.
+    Short,
+    /// One signed CircleCI webhook.
+    Webhook,
+}
+
+/// What must come of a span's line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Span,
+    SpanWithEvent,
+    Nothing,
+}
+
+/// Can be sent, and be sent again with other ids.
+#[derive(Clone)]
+pub(crate) struct Batch {
+    request: Vec<u8>,
+    body_at: usize,
+    places: Vec<Place>,
+    signature_at: Option<usize>,
+    fates: Vec<Fate>,
+    lines: u64,
+}
+
+/// Where something stands that is another with each number.
+#[derive(Clone, Copy)]
+struct Place {
+    at: usize,
+    index: u64,
+    what: What,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Trace,
+    Span,
+    Time,
+    /// Ids of CircleCI are UUIDs: a workflow's is the trace's, the beginning of a job's is the span's.
+    Workflow,
+    Job,
+}
+
+// === impl Shape ===
+
+impl Shape {
+    /// Where the relay takes it.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Otlp => "/v1/traces",
+            Self::Webhook => "/circleci",
+            _ => "/fastly",
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Otlp | Self::Webhook => "application/json",
+            _ => "application/x-ndjson",
+        }
+    }
+
+    fn body(self, spans: u64) -> String {
+        let joined = |line: fn(u64) -> String| (0..spans).map(line).map(|line| line + "\n").collect();
+        match self {
+            Self::Canonical => joined(lines::canonical),
+            Self::Legacy => joined(lines::legacy),
+            Self::Short => joined(short),
+            Self::CanonicalWithEvents => {
+                joined(|number| lines::canonical(number) + "\n" + &lines::log(number))
+            }
+            Self::LegacyWithEvents => joined(|number| lines::legacy(number) + "\n" + &lines::log(number)),
+            Self::OneBadInAHundred => {
+                joined(|number| if is_bad(number) { lines::cut(number) } else { lines::canonical(number) })
+            }
+            Self::OneBrokenInAHundred => {
+                joined(|number| if is_bad(number) { lines::broken(number) } else { lines::legacy(number) })
+            }
+            Self::Otlp => {
+                let resource = |number| {
+                    let line = lines::canonical(number);
+                    let inner =
+                        line.strip_prefix("{\"resourceSpans\":[").and_then(|rest| rest.strip_suffix("]}"));
+                    inner.expect("a line is a request").to_owned()
+                };
+                format!("{{\"resourceSpans\":[{}]}}", (0..spans).map(resource).collect::<Vec<_>>().join(","))
+            }
+            Self::Webhook => WEBHOOK.trim_end().to_owned(),
+        }
+    }
+
+    fn fate(self, number: u64) -> Fate {
+        match self {
+            Self::CanonicalWithEvents | Self::LegacyWithEvents => Fate::SpanWithEvent,
+            Self::OneBadInAHundred if is_bad(number) => Fate::Nothing,
+            _ => Fate::Span,
+        }
+    }
+}
+
+fn is_bad(number: u64) -> bool {
+    number % BAD == BAD / 2
+}
+
+/// So that a million of them fit into memory.
+fn short(number: u64) -> String {
+    let (trace, span) = lines::ids(number);
+    format!(
+        "{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{{\"traceId\":\"{trace:032x}\",\"spanId\":\"{span:016x}\"}}]}}]}}]}}"
+    )
+}
+
+// === impl Batch ===
+
+impl Batch {
+    pub(crate) fn new(shape: Shape, spans: u64) -> Self {
+        assert!(shape != Shape::Webhook || spans == 1, "a webhook is one event");
+        let body = shape.body(spans);
+        let mut head = format!(
+            "POST {} HTTP/1.1\r\nhost: relay\r\ncontent-type: {}\r\ncontent-length: {}\r\n",
+            shape.path(),
+            shape.content_type(),
+            body.len()
+        );
+        let mut signature_at = None;
+        if shape == Shape::Webhook {
+            head += "circleci-event-type: job-completed\r\ncircleci-signature: v1=";
+            signature_at = Some(head.len());
+            head += &"0".repeat(64);
+            head += "\r\n";
+        }
+        head += "\r\n";
+        let places = if shape == Shape::Webhook { places_of_webhook(&body) } else { places_of_lines(&body) };
+        let places = places.into_iter().map(|place| Place { at: head.len() + place.at, ..place }).collect();
+        Self {
+            body_at: head.len(),
+            request: (head + &body).into_bytes(),
+            places,
+            signature_at,
+            fates: (0..spans).map(|number| shape.fate(number)).collect(),
+            lines: match shape {
+                Shape::CanonicalWithEvents | Shape::LegacyWithEvents => 2 * spans,
+                _ => spans,
+            },
+        }
+    }
+
+    /// Spans, good or bad.
+    pub(crate) fn spans(&self) -> u64 {
+        self.fates.len() as u64
+    }
+
+    /// Log events count as well.
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    pub(crate) fn fates(&self) -> &[Fate] {
+        &self.fates
+    }
+
+    /// The same request with the ids of other lines.
+    pub(crate) fn renumbered(&mut self, first: u64) -> &[u8] {
+        for Place { at, index, what } in &self.places {
+            let number = first + index;
+            let (trace, span) = lines::ids(number);
+            match what {
+                What::Trace => write_hex(&mut self.request[*at..*at + 32], trace),
+                What::Span => write_hex(&mut self.request[*at..*at + 16], span.into()),
+                What::Time => write_decimal(&mut self.request[*at..*at + 19], lines::event_time(number)),
+                What::Workflow => write_uuid(&mut self.request[*at..*at + 36], trace),
+                What::Job => write_uuid(&mut self.request[*at..*at + 36], u128::from(span) << 64 | 1),
+            }
+        }
+        if let Some(at) = self.signature_at {
+            let mut hmac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length is a key");
+            hmac.update(&self.request[self.body_at..]);
+            for (index, byte) in hmac.finalize().into_bytes().into_iter().enumerate() {
+                write_hex(&mut self.request[at + 2 * index..at + 2 * index + 2], byte.into());
+            }
+        }
+        &self.request
+    }
+}
+
+/// Each trace's id begins something about the line of another number; what belongs to it follows.
+fn places_of_lines(body: &str) -> Vec<Place> {
+    const TRACE: &str = "\"traceId\":\"";
+    const SPAN: &str = "\"spanId\":\"";
+    const TIME: &str = "\"timeUnixNano\":\"";
+    let mut places = Vec::new();
+    for at in memmem::find_iter(body.as_bytes(), TRACE) {
+        let trace_at = at + TRACE.len();
+        let span_at = trace_at + 32 + 2 + SPAN.len();
+        let rest = body.as_bytes();
+        let span = std::str::from_utf8(&rest[span_at..span_at + 16]).expect("ids are hex");
+        let index = lines::number(u64::from_str_radix(span, 16).expect("ids are hex"));
+        places.push(Place { at: trace_at, index, what: What::Trace });
+        places.push(Place { at: span_at, index, what: What::Span });
+        let time_at = span_at + 16 + 2;
+        if rest[time_at..].starts_with(TIME.as_bytes()) {
+            places.push(Place { at: time_at + TIME.len(), index, what: What::Time });
+        }
+    }
+    places
+}
+
+/// The event's own id is taken from the job's.
+fn places_of_webhook(body: &str) -> Vec<Place> {
+    let webhook: serde_json::Value = serde_json::from_str(body).expect("it is a fixture");
+    let all = |id: &serde_json::Value, what| {
+        let id = id.as_str().expect("it has one").to_owned();
+        let at: Vec<usize> = memmem::find_iter(body.as_bytes(), &id).collect();
+        at.into_iter().map(move |at| Place { at, index: 0, what })
+    };
+    all(&webhook["id"], What::Job)
+        .chain(all(&webhook["job"]["id"], What::Job))
+        .chain(all(&webhook["workflow"]["id"], What::Workflow))
+        .collect()
+}
+
+fn write_hex(to: &mut [u8], mut value: u128) {
+    for digit in to.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(value & 15) as usize];
+        value >>= 4;
+    }
+}
+
+fn write_decimal(to: &mut [u8], mut value: u64) {
+    for digit in to.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+fn write_uuid(to: &mut [u8], mut value: u128) {
+    for (index, digit) in to.iter_mut().enumerate().rev() {
+        if !matches!(index, 8 | 13 | 18 | 23) {
+            *digit = b"0123456789abcdef"[(value & 15) as usize];
+            value >>= 4;
+        }
+    }
+}

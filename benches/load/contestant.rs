@@ -1,0 +1,206 @@
+//! Who is measured: a process of its own with a sink of its own behind it, which runs until it is dropped.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::batch::SECRET;
+use super::collector;
+use super::floor::Floor;
+use super::generator::{Load, Sent};
+use super::process::Process;
+use super::sink::Sink;
+use super::tally::Counts;
+
+/// To the first sign of life.
+const START: Duration = Duration::from_secs(30);
+/// What the relay takes to drain, and a little more.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// What can be started.
+#[derive(Debug, Clone)]
+pub(crate) enum Who {
+    /// With these settings, `key=value`, on top of [`SETTINGS`].
+    Relay(Vec<String>),
+    Floor(Floor),
+    /// With this for its exporter, besides the address.
+    Collector(&'static str),
+}
+
+/// As a user would have it, but on free ports, with a queue in memory and without a wait.
+const SETTINGS: &[&str] = &[
+    "server.endpoint=127.0.0.1:0",
+    "telemetry.endpoint=127.0.0.1:0",
+    "telemetry.logs.format=json",
+    "processors.span_events.wait=0s",
+    "queue.storage=memory",
+];
+
+pub(crate) struct Contestant {
+    pub(crate) name: String,
+    pub(crate) sink: Sink,
+    joins: bool,
+    child: Child,
+    address: SocketAddr,
+    telemetry: Option<SocketAddr>,
+    _directory: TempDir,
+}
+
+/// What one load took.
+pub(crate) struct Run {
+    pub(crate) sent: Sent,
+    pub(crate) processor_time: Duration,
+    /// In bytes, when all had arrived.
+    pub(crate) resident: u64,
+}
+
+// === impl Who ===
+
+impl Who {
+    pub(crate) fn relay(settings: &[&str]) -> Self {
+        Self::Relay(settings.iter().map(|setting| (*setting).to_owned()).collect())
+    }
+
+    pub(crate) fn start(&self, name: &str) -> Contestant {
+        // On the disk that the project is on: a directory for temporary files may be memory.
+        let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("there is a place for files");
+        let sink = Sink::open();
+        let (child, address, telemetry) = match self {
+            Self::Relay(settings) => relay(settings, &sink, &directory),
+            Self::Floor(floor) => {
+                let mut command = Command::new(std::env::current_exe().expect("this program has a file"));
+                command.args(["--role", floor.name(), &sink.address.to_string()]);
+                let mut child = started(command.stdout(Stdio::piped()));
+                let address = line(child.stdout.take(), |line| line.trim().parse().ok());
+                (child, address, None)
+            }
+            Self::Collector(exporter) => {
+                let (mut command, address) = collector::command(sink.address, exporter, directory.path());
+                let mut child = started(command.stderr(Stdio::piped()));
+                line(child.stderr.take(), |line| line.contains(collector::READY).then_some(()));
+                (child, address, None)
+            }
+        };
+        let joins = matches!(self, Self::Relay(_));
+        Contestant { name: name.to_owned(), sink, joins, child, address, telemetry, _directory: directory }
+    }
+}
+
+fn relay(settings: &[String], sink: &Sink, directory: &TempDir) -> (Child, SocketAddr, Option<SocketAddr>) {
+    let configuration = format!(
+        "receivers: {{ fastly: {{}}, circleci: {{ secrets: [\"{SECRET}\"] }}, otlp: {{}} }}\n\
+         queue: {{ directory: \"{}\" }}\n\
+         exporters: {{ otlp_http: {{ endpoint: \"http://{}\" }} }}\n",
+        directory.path().join("queue").display(),
+        sink.address,
+    );
+    let file = directory.path().join("relay.yaml");
+    std::fs::write(&file, configuration).expect("the file can be written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spanrelay"));
+    command.arg("run").arg("--config").arg(file).env_clear();
+    for setting in SETTINGS.iter().copied().chain(settings.iter().map(String::as_str)) {
+        command.args(["--set", setting]);
+    }
+    let mut child = started(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let (address, telemetry) = line(child.stderr.take(), |line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let address = |key: &str| line[key].as_str()?.parse().ok();
+        Some((address("server.address")?, address("telemetry.address")?))
+    });
+    (child, address, Some(telemetry))
+}
+
+fn started(command: &mut Command) -> Child {
+    command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"))
+}
+
+/// What the first line says that says it. What the process writes behind it is read and forgotten.
+fn line<T: Send + 'static>(
+    from: Option<impl Read + Send + 'static>,
+    says: impl Fn(&str) -> Option<T> + Send + 'static,
+) -> T {
+    let (sender, receiver) = mpsc::channel();
+    let from = from.expect("it is a pipe");
+    thread::spawn(move || {
+        let mut sender = Some(sender);
+        let mut before = String::new();
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            match (&sender, says(&line)) {
+                (Some(waits), Some(said)) => {
+                    if waits.send(Ok(said)).is_err() {
+                        return;
+                    }
+                    sender = None;
+                }
+                (Some(_), None) => before = before + &line + "\n",
+                (None, _) => {}
+            }
+        }
+        if let Some(waits) = sender {
+            // Nobody may wait any more.
+            drop(waits.send(Err(before)));
+        }
+    });
+    match receiver.recv_timeout(START) {
+        Ok(Ok(said)) => said,
+        Ok(Err(before)) => panic!("it ended instead of starting:\n{before}"),
+        Err(_) => panic!("it did not start in {START:?}"),
+    }
+}
+
+// === impl Contestant ===
+
+impl Contestant {
+    pub(crate) fn run(&self, load: &Load) -> Run {
+        let process = Process(self.child.id());
+        let before = process.processor_time();
+        let sent = load.run(self.address, &self.sink);
+        Run { sent, processor_time: process.processor_time() - before, resident: process.resident() }
+    }
+
+    pub(crate) fn is_relay(&self) -> bool {
+        self.telemetry.is_some()
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        Process(self.child.id())
+    }
+
+    /// A metric of the relay, of which there is one.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        use std::io::Write as _;
+        let mut stream = std::net::TcpStream::connect(self.telemetry?).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
+    /// Has it drain if it can; what arrived then is all.
+    pub(crate) fn end(mut self) -> Counts {
+        if self.telemetry.is_some() {
+            let id = rustix::process::Pid::from_child(&self.child);
+            rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+            let deadline = Instant::now() + DRAIN;
+            while self.child.try_wait().expect("it can be waited for").is_none() {
+                assert!(Instant::now() < deadline, "the relay does not drain in {DRAIN:?}");
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        self.sink.tally().counts(self.joins)
+    }
+}
+
+impl Drop for Contestant {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,181 @@
+//! The senders: connections that post batches, at a fixed rate or as fast as what was sent before arrives.
+//!
+//! In: a [`Load`], and where it is to go. Out: [`Sent`]. Promises: at a fixed rate each batch has its time whatever
+//! became of those before it, and how long its lines take counts from then; at any other time no more is under way than
+//! the load's window. It ends when all has arrived, or when nothing has for [`PATIENCE`] and whatever may be held.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use memchr::memmem;
+
+use super::batch::Batch;
+use super::sink::{Sink, content_length};
+
+/// Without anything that arrives.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at what has arrived.
+const GLANCE: Duration = Duration::from_micros(200);
+
+/// How fast, in spans.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    /// So many may be under way.
+    FlatOut {
+        window: u64,
+    },
+    PerSecond(f64),
+}
+
+pub(crate) struct Load {
+    pub(crate) batch: Batch,
+    pub(crate) connections: usize,
+    pub(crate) pace: Pace,
+    pub(crate) sending: Duration,
+    /// What arrived may stay there for so long.
+    pub(crate) held: Duration,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// From the first byte to the last request that arrived.
+    pub(crate) took: Duration,
+    /// Posts by their answers' status; 0 where the connection broke.
+    pub(crate) answers: BTreeMap<u16, u64>,
+}
+
+// === impl Load ===
+
+impl Load {
+    pub(crate) fn run(&self, to: SocketAddr, sink: &Sink) -> Sent {
+        let began = Instant::now();
+        let slots = AtomicU64::new(0);
+        let stuck = AtomicBool::new(false);
+        let answers = Mutex::new(BTreeMap::new());
+        thread::scope(|scope| {
+            for _ in 0..self.connections {
+                scope.spawn(|| {
+                    let mut connection = Connection::new(to);
+                    let mut batch = self.batch.clone();
+                    while let Some(at) = self.next(began, &slots, sink, &stuck) {
+                        let first = sink.tally().send(batch.fates(), at);
+                        let status = connection.post(batch.renumbered(first)).unwrap_or(0);
+                        if !(200..300).contains(&status) {
+                            sink.tally().refused(first, batch.fates());
+                        }
+                        *answers.lock().expect("nobody panicked with it").entry(status).or_default() += 1;
+                    }
+                });
+            }
+        });
+        let ended = self.all_arrived(sink);
+        Sent { took: ended - began, answers: answers.into_inner().expect("nobody panicked with it") }
+    }
+
+    /// When the next batch is to be sent, which is now or was before; `None` at the end.
+    fn next(&self, began: Instant, slots: &AtomicU64, sink: &Sink, stuck: &AtomicBool) -> Option<Instant> {
+        let spans = self.batch.spans();
+        let end = began + self.sending;
+        match self.pace {
+            Pace::PerSecond(rate) => {
+                let slot = slots.fetch_add(1, Ordering::Relaxed);
+                let at = began + Duration::from_secs_f64((slot * spans) as f64 / rate);
+                thread::sleep(at.saturating_duration_since(Instant::now()));
+                (at < end).then_some(at)
+            }
+            Pace::FlatOut { window } => {
+                let waits = Instant::now();
+                while sink.tally().missing() + spans > window.max(spans) {
+                    if stuck.load(Ordering::Relaxed) || waits.elapsed() > PATIENCE + self.held {
+                        stuck.store(true, Ordering::Relaxed);
+                        return None;
+                    }
+                    thread::sleep(GLANCE);
+                }
+                let now = Instant::now();
+                (now < end).then_some(now)
+            }
+        }
+    }
+
+    /// Waits until all has arrived; the time of the last that did.
+    fn all_arrived(&self, sink: &Sink) -> Instant {
+        let mut last = (sink.tally().arrived(), Instant::now());
+        loop {
+            let (arrived, missing) = {
+                let tally = sink.tally();
+                (tally.arrived(), tally.missing())
+            };
+            if arrived != last.0 {
+                last = (arrived, Instant::now());
+            }
+            if missing == 0 || last.1.elapsed() > PATIENCE + self.held {
+                return last.1;
+            }
+            thread::sleep(GLANCE);
+        }
+    }
+}
+
+/// Kept alive, and opened again when it broke.
+struct Connection {
+    to: SocketAddr,
+    stream: Option<TcpStream>,
+    answer: Vec<u8>,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    fn new(to: SocketAddr) -> Self {
+        Self { to, stream: None, answer: Vec::new() }
+    }
+
+    /// The status of the answer.
+    fn post(&mut self, request: &[u8]) -> io::Result<u16> {
+        let result = self.exchange(request);
+        if result.is_err() {
+            self.stream = None;
+        }
+        result
+    }
+
+    fn exchange(&mut self, request: &[u8]) -> io::Result<u16> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => {
+                let stream = TcpStream::connect(self.to)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+                none.insert(stream)
+            }
+        };
+        stream.write_all(request)?;
+        self.answer.clear();
+        let mut chunk = [0; 4096];
+        loop {
+            let read = stream.read(&mut chunk)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.answer.extend_from_slice(&chunk[..read]);
+            let Some(head) = memmem::find(&self.answer, b"\r\n\r\n") else { continue };
+            // A 204 has no body and says no length.
+            let length = content_length(&self.answer[..head + 2]).unwrap_or(0);
+            if self.answer.len() >= head + 4 + length {
+                return status(&self.answer).ok_or_else(|| io::ErrorKind::InvalidData.into());
+            }
+        }
+    }
+}
+
+/// `HTTP/1.1 204 No Content`
+fn status(answer: &[u8]) -> Option<u16> {
+    std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
+}

@@ -1,0 +1,88 @@
+//! The relay under load, beside the least that anybody would have to do and beside the Collector, with every line counted:
+//!
+//! ```sh
+//! cargo bench --features internals --bench load [-- [--rounds N] [--seconds N] [--check] [SCENARIO]...]
+//! ```
+//!
+//! Each contestant is a process of its own that posts to a sink of its own; they take turns with the same bytes, so that what
+//! counts is their ratio within a round. It fails when the relay lost, doubled or misjoined anything, never for its times.
+//! `--check` measures nothing: it shows that the sink would have noticed.
+#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what it starts it finds by the environment, and it reads whole bodies of its own"
+)]
+
+mod batch;
+
+mod tally;
+
+mod sink;
+
+mod generator;
+
+mod process;
+
+mod contestant;
+
+mod floor;
+
+mod collector;
+
+mod contest;
+
+mod table;
+
+mod scenarios;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use self::contest::Effort;
+use self::floor::Floor;
+use self::scenarios::{ALL, Outcome};
+
+/// As the program has it; the floors are to have the same.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let mut effort = Effort { rounds: 3, sending: Duration::from_secs(3) };
+    let mut names = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
+        match argument.as_str() {
+            // Cargo's own.
+            "--bench" => {}
+            "--role" => {
+                let (name, downstream) = (value(), value());
+                let floor = Floor::ALL.into_iter().find(|floor| floor.name() == name).expect("it is a floor");
+                floor.run(downstream.parse().expect("it is an address"));
+            }
+            "--rounds" => effort.rounds = value().parse().expect("rounds are a number"),
+            "--seconds" => {
+                effort.sending = Duration::from_secs_f64(value().parse().expect("seconds are a number"))
+            }
+            name => names.push(name.to_owned()),
+        }
+    }
+    let known: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        println!("there is no scenario {unknown}; there are: {}", known.join(" "));
+        return ExitCode::from(2);
+    }
+    let mut outcome = Outcome::default();
+    for scenario in
+        ALL.iter().filter(|scenario| names.is_empty() || names.iter().any(|name| name == scenario.name))
+    {
+        (scenario.run)(effort, &mut outcome);
+    }
+    table::print_targets(&outcome.targets);
+    if outcome.wrong.is_empty() {
+        println!("\nEvery line that a relay took arrived once, and every event on its span.");
+        return ExitCode::SUCCESS;
+    }
+    println!("\nThe relay was wrong:\n{}", outcome.wrong.join("\n"));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,101 @@
+//! The downstream: an HTTP/1.1 server that takes everything, answers at once and checks what it got.
+//!
+//! In: OTLP/JSON requests on any path. Out: the [`Tally`] of them. Promises: a request's time is when its last byte was
+//! read, and it is answered before it is looked at.
+//! One thread and no HTTP library: it is to take as little as possible from those who are measured beside it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+
+use super::tally::Tally;
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+const READ_BYTES: usize = 256 * 1024;
+
+/// One for each contestant.
+#[derive(Clone)]
+pub(crate) struct Sink {
+    pub(crate) address: SocketAddr,
+    tally: Arc<Mutex<Tally>>,
+}
+
+// === impl Sink ===
+
+impl Sink {
+    pub(crate) fn open() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let address = listener.local_addr().expect("it is bound");
+        listener.set_nonblocking(true).expect("a socket can be non-blocking");
+        let tally = Arc::new(Mutex::new(Tally::new()));
+        let sink = Self { address, tally: Arc::clone(&tally) };
+        let runtime = Builder::new_current_thread().enable_io().build().expect("a runtime can be built");
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).expect("the runtime takes it");
+                while let Ok((connection, _)) = listener.accept().await {
+                    connection.set_nodelay(true).expect("a socket can be without delay");
+                    tokio::spawn(serve(connection, Arc::clone(&tally)));
+                }
+            });
+        });
+        sink
+    }
+
+    pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("nobody panicked with it")
+    }
+}
+
+/// Until the sender hangs up. Requests that are there together are answered together.
+async fn serve(mut connection: TcpStream, tally: Arc<Mutex<Tally>>) -> io::Result<()> {
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let mut bodies = Vec::new();
+    let mut answers = Vec::new();
+    loop {
+        buffer.reserve(READ_BYTES);
+        if connection.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+        let now = Instant::now();
+        while let Some(body) = next_body(&mut buffer) {
+            bodies.push(body);
+            answers.extend_from_slice(ANSWER);
+        }
+        if bodies.is_empty() {
+            continue;
+        }
+        connection.write_all(&answers).await?;
+        answers.clear();
+        let mut tally = tally.lock().expect("nobody panicked with it");
+        for body in bodies.drain(..) {
+            tally.take(&body, now);
+        }
+    }
+}
+
+/// The body of the first request, if all of it is there.
+fn next_body(buffer: &mut BytesMut) -> Option<Bytes> {
+    let head = memmem::find(buffer, b"\r\n\r\n")? + 4;
+    let length = content_length(&buffer[..head]).expect("every request says how long it is");
+    if buffer.len() < head + length {
+        return None;
+    }
+    let mut request = buffer.split_to(head + length).freeze();
+    Some(request.split_off(head))
+}
+
+pub(crate) fn content_length(head: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"content-length:";
+    let line = head
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))?;
+    std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
+}
