@@ -57,6 +57,7 @@ exporters:
     headers: { x-a: hunter2 }
     timeout: 1500us
     max_in_flight: 1
+    max_pipelined: 2
     retry_on_failure: { initial_interval: 2s, max_interval: 1h, multiplier: 1, randomization_factor: 0.1, max_elapsed_time: 5m }
     tls: { ca_file: "a b" }
     traces: { timeout: 1s, compression: gzip, encoding: json, headers: { x-b: hunter2 }, tls: { cert_file: c, key_file: k } }
