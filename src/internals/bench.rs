@@ -55,7 +55,9 @@ pub fn read_lines(lines: &[Bytes]) -> usize {
 
 /// An export request for `/v1/traces` as protobuf.
 pub fn encode_protobuf(json: &[u8]) -> Option<Vec<u8>> {
-    protobuf::encode(Signal::Traces, json).ok()
+    let mut message = Vec::with_capacity(json.len() / 2);
+    protobuf::encode_onto(Signal::Traces, json, &mut message).ok()?;
+    Some(message)
 }
 
 /// A protobuf request for `/v1/traces` as JSON.
