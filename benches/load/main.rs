@@ -35,6 +35,8 @@ mod table;
 
 mod scenarios;
 
+mod check;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
                 let floor = Floor::ALL.into_iter().find(|floor| floor.name() == name).expect("it is a floor");
                 floor.run(downstream.parse().expect("it is an address"));
             }
+            "--check" => return verdict(&check::check()),
             "--rounds" => effort.rounds = value().parse().expect("rounds are a number"),
             "--seconds" => {
                 effort.sending = Duration::from_secs_f64(value().parse().expect("seconds are a number"))
@@ -79,10 +82,14 @@ fn main() -> ExitCode {
         (scenario.run)(effort, &mut outcome);
     }
     table::print_targets(&outcome.targets);
-    if outcome.wrong.is_empty() {
+    verdict(&outcome.wrong)
+}
+
+fn verdict(wrong: &[String]) -> ExitCode {
+    if wrong.is_empty() {
         println!("\nEvery line that a relay took arrived once, and every event on its span.");
         return ExitCode::SUCCESS;
     }
-    println!("\nThe relay was wrong:\n{}", outcome.wrong.join("\n"));
+    println!("\nWrong:\n{}", wrong.join("\n"));
     ExitCode::FAILURE
 }

@@ -83,7 +83,8 @@ impl Outcome {
 
 /// As much as it takes; `connections` senders, each with its next batch when there is room.
 fn flat_out(effort: Effort, shape: Shape, spans: u64, connections: usize) -> Load {
-    let window = (connections as u64 * spans * 2).clamp(64, 40_000);
+    // Room for some merged requests, however small the batches are.
+    let window = (connections as u64 * spans * 2).clamp(4_096, 40_000);
     Load {
         batch: Batch::new(shape, spans),
         connections,
@@ -260,7 +261,10 @@ fn sizes(effort: Effort, outcome: &mut Outcome) {
 fn latency(effort: Effort, outcome: &mut Outcome) {
     const LINES: u64 = 10;
     let short = Effort { rounds: 1, ..effort };
-    for (what, settings, kind) in [("single", SINGLE, Floor::Bare), ("batch", BATCH, Floor::Validate)] {
+    // What waits for a batch to fill waits for `batch.timeout`, 200 ms.
+    for (what, settings, kind, most) in
+        [("single", SINGLE, Floor::Bare, 5.0), ("batch", BATCH, Floor::Validate, 205.0)]
+    {
         let full =
             short.contest(vec![relay("spanrelay", settings, flat_out(effort, Shape::Canonical, LINES, 32))]);
         let half = full[0].median(|round| round.lines_per_second) / 2.0;
@@ -273,10 +277,10 @@ fn latency(effort: Effort, outcome: &mut Outcome) {
         let p99 = columns[0].median(|round| round.latency.unwrap_or_default().p99.as_secs_f64() * 1e3);
         outcome.targets.push(Target {
             measure: format!("{what}: p99 from the first byte in to the request out, at half load"),
-            target: "under 5 ms".to_owned(),
+            target: format!("under {most} ms"),
             measured: format!("{p99:.2} ms"),
             absolute: format!("{half:.0} lines/s"),
-            is_met: p99 < 5.0,
+            is_met: p99 < most,
         });
     }
 }
