@@ -75,6 +75,14 @@ fn main() -> ExitCode {
         println!("there is no scenario {unknown}; there are: {}", known.join(" "));
         return ExitCode::from(2);
     }
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    println!(
+        "{} rounds of {:?} each. {processors} processors, load average before it began: {}",
+        effort.rounds,
+        effort.sending,
+        load.split(' ').next().unwrap_or_default()
+    );
     let mut outcome = Outcome::default();
     for scenario in
         ALL.iter().filter(|scenario| names.is_empty() || names.iter().any(|name| name == scenario.name))

@@ -70,13 +70,13 @@ impl Outcome {
         self.targets.push(Target {
             measure: measure.to_owned(),
             target: format!("at most {most}"),
-            measured: format!("{ratio:.2}"),
+            measured: ratio.to_string(),
             absolute: format!(
                 "{:.2} us against {:.2} us",
                 column.median(|round| round.cost),
                 to.median(|round| round.cost)
             ),
-            is_met: ratio <= most,
+            is_met: ratio.median <= most,
         });
     }
 }
@@ -187,9 +187,9 @@ fn disk(effort: Effort, outcome: &mut Outcome) {
         outcome.targets.push(Target {
             measure: format!("{name}: lines per second on disk, `sync: always`, against memory"),
             target: "at least 0.7".to_owned(),
-            measured: format!("{ratio:.2}"),
+            measured: ratio.to_string(),
             absolute: format!("{:.0} against {:.0} lines/s", rate(&columns[0]), rate(&columns[1])),
-            is_met: ratio >= 0.7,
+            is_met: ratio.median >= 0.7,
         });
     }
 }
@@ -203,8 +203,11 @@ fn collector(effort: Effort, outcome: &mut Outcome) {
     }
     const BATCHING: &str = "sending_queue: { batch: { flush_timeout: 200ms, min_size: 8192 } }";
     for (what, spans, connections, delivery) in [("single", 1, 32, SINGLE), ("batch", LINES, 4, BATCH)] {
-        let lines = || flat_out(effort, Shape::Canonical, spans, connections);
-        let otlp = || flat_out(effort, Shape::Otlp, spans, connections);
+        // The Collector refuses what its queue of a thousand requests has no room for, and that costs it, too.
+        let few =
+            |load: Load| if spans == 1 { Load { pace: Pace::FlatOut { window: 500 }, ..load } } else { load };
+        let lines = || few(flat_out(effort, Shape::Canonical, spans, connections));
+        let otlp = || few(flat_out(effort, Shape::Otlp, spans, connections));
         let columns = effort.contest(vec![
             relay("spanrelay, lines in", delivery, lines()),
             relay("spanrelay, OTLP in", delivery, otlp()),
@@ -221,9 +224,9 @@ fn collector(effort: Effort, outcome: &mut Outcome) {
         outcome.targets.push(Target {
             measure: format!("{what}: RSS against the Collector"),
             target: "at most 0.25".to_owned(),
-            measured: format!("{ratio:.2}"),
+            measured: ratio.to_string(),
             absolute: format!("{:.1} MiB against {:.1} MiB", resident(&columns[0]), resident(&columns[3])),
-            is_met: ratio <= 0.25,
+            is_met: ratio.median <= 0.25,
         });
     }
 }
@@ -316,7 +319,7 @@ fn growth(_: Effort, outcome: &mut Outcome) {
         target: "at most 1.2".to_owned(),
         measured: format!("{ratio:.2}"),
         absolute: format!("{:.2} us against {:.2} us", many.rounds[0].cost, few.rounds[0].cost),
-        is_met: ratio <= 1.2,
+        is_met: ratio.median <= 1.2,
     });
     outcome.show("growth: 50,000 short lines a second, held for a thousand times as long", &[many, few]);
 }
