@@ -67,6 +67,16 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 // === impl Ratio ===
 
+impl Ratio {
+    pub(crate) fn of(rounds: impl Iterator<Item = f64> + Clone) -> Self {
+        Self {
+            least: rounds.clone().fold(f64::INFINITY, f64::min),
+            median: median(rounds.clone()),
+            most: rounds.fold(0.0, f64::max),
+        }
+    }
+}
+
 impl Display for Ratio {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { least, median, most } = self;
@@ -98,13 +108,7 @@ impl Column {
 
     /// Round by round: the machine is not equally fast in all.
     pub(crate) fn ratio(&self, to: &Self, of: impl Fn(&Round) -> f64) -> Ratio {
-        let ratios: Vec<f64> =
-            self.rounds.iter().zip(&to.rounds).map(|(mine, theirs)| of(mine) / of(theirs)).collect();
-        Ratio {
-            least: ratios.iter().copied().fold(f64::INFINITY, f64::min),
-            median: median(ratios.iter().copied()),
-            most: ratios.iter().copied().fold(0.0, f64::max),
-        }
+        Ratio::of(self.rounds.iter().zip(&to.rounds).map(|(mine, theirs)| of(mine) / of(theirs)))
     }
 }
 
