@@ -78,6 +78,18 @@ enum What {
 // === impl Shape ===
 
 impl Shape {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Canonical,
+        Self::Legacy,
+        Self::CanonicalWithEvents,
+        Self::LegacyWithEvents,
+        Self::OneBadInAHundred,
+        Self::OneBrokenInAHundred,
+        Self::Otlp,
+        Self::Short,
+        Self::Webhook,
+    ];
+
     /// Where the relay takes it.
     pub(crate) fn path(self) -> &'static str {
         match self {

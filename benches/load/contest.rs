@@ -6,6 +6,8 @@ use super::contestant::{Contestant, Run, Who};
 use super::generator::{Load, Pace};
 use super::table::{Column, Latency, Round};
 
+const WARM_UP: Duration = Duration::from_secs(1);
+
 /// How long it all takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
@@ -25,7 +27,7 @@ pub(crate) struct Entry {
 impl Effort {
     /// Columns in the order of the entries.
     pub(crate) fn contest(self, entries: Vec<Entry>) -> Vec<Column> {
-        let contestants: Vec<(Contestant, Load)> =
+        let mut contestants: Vec<(Contestant, Load)> =
             entries.into_iter().map(|entry| (entry.who.start(entry.name), entry.load)).collect();
         let mut runs: Vec<Vec<Round>> = contestants.iter().map(|_| Vec::new()).collect();
         let mut posts = vec![(0, 0); contestants.len()];
@@ -35,12 +37,13 @@ impl Effort {
                 order.reverse();
             }
             for index in order {
-                let (contestant, load) = &contestants[index];
+                let (contestant, load) = &mut contestants[index];
+                // The first warms up.
+                load.sending = if round == 0 { self.sending.min(WARM_UP) } else { self.sending };
                 let (run, latency) = timed(contestant, load);
                 let (taken, refused) = taken_and_refused(&run);
                 posts[index].0 += taken;
                 posts[index].1 += refused;
-                // The first warms up.
                 if round > 0 {
                     runs[index].push(measured(load, &run, latency));
                 }

@@ -161,7 +161,7 @@ impl Contestant {
         let process = Process(self.child.id());
         let before = process.processor_time();
         let sent = load.run(self.address, &self.sink);
-        Run { sent, processor_time: process.processor_time() - before, resident: process.resident() }
+        Run { sent, processor_time: process.processor_time().since(&before), resident: process.resident() }
     }
 
     pub(crate) fn is_relay(&self) -> bool {

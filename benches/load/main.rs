@@ -35,6 +35,8 @@ mod table;
 
 mod scenarios;
 
+mod check;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
                 let floor = Floor::ALL.into_iter().find(|floor| floor.name() == name).expect("it is a floor");
                 floor.run(downstream.parse().expect("it is an address"));
             }
+            "--check" => return verdict(&check::check()),
             "--rounds" => effort.rounds = value().parse().expect("rounds are a number"),
             "--seconds" => {
                 effort.sending = Duration::from_secs_f64(value().parse().expect("seconds are a number"))
@@ -72,6 +75,14 @@ fn main() -> ExitCode {
         println!("there is no scenario {unknown}; there are: {}", known.join(" "));
         return ExitCode::from(2);
     }
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    println!(
+        "{} rounds of {:?} each. {processors} processors, load average before it began: {}",
+        effort.rounds,
+        effort.sending,
+        load.split(' ').next().unwrap_or_default()
+    );
     let mut outcome = Outcome::default();
     for scenario in
         ALL.iter().filter(|scenario| names.is_empty() || names.iter().any(|name| name == scenario.name))
@@ -79,10 +90,14 @@ fn main() -> ExitCode {
         (scenario.run)(effort, &mut outcome);
     }
     table::print_targets(&outcome.targets);
-    if outcome.wrong.is_empty() {
+    verdict(&outcome.wrong)
+}
+
+fn verdict(wrong: &[String]) -> ExitCode {
+    if wrong.is_empty() {
         println!("\nEvery line that a relay took arrived once, and every event on its span.");
         return ExitCode::SUCCESS;
     }
-    println!("\nThe relay was wrong:\n{}", outcome.wrong.join("\n"));
+    println!("\nWrong:\n{}", wrong.join("\n"));
     ExitCode::FAILURE
 }

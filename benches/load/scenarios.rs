@@ -9,7 +9,7 @@ use super::contest::{Effort, Entry, column, taken_and_refused};
 use super::contestant::Who;
 use super::floor::Floor;
 use super::generator::{Load, Pace};
-use super::table::{self, Column, Latency, Round, Target};
+use super::table::{self, Column, Latency, Ratio, Round, Target};
 
 /// Of a batch, as Fastly posts every few seconds.
 const LINES: u64 = 1_000;
@@ -70,20 +70,21 @@ impl Outcome {
         self.targets.push(Target {
             measure: measure.to_owned(),
             target: format!("at most {most}"),
-            measured: format!("{ratio:.2}"),
+            measured: ratio.to_string(),
             absolute: format!(
                 "{:.2} us against {:.2} us",
                 column.median(|round| round.cost),
                 to.median(|round| round.cost)
             ),
-            is_met: ratio <= most,
+            is_met: ratio.median <= most,
         });
     }
 }
 
 /// As much as it takes; `connections` senders, each with its next batch when there is room.
 fn flat_out(effort: Effort, shape: Shape, spans: u64, connections: usize) -> Load {
-    let window = (connections as u64 * spans * 2).clamp(64, 40_000);
+    // Room for some merged requests, however small the batches are.
+    let window = (connections as u64 * spans * 2).clamp(4_096, 40_000);
     Load {
         batch: Batch::new(shape, spans),
         connections,
@@ -186,9 +187,9 @@ fn disk(effort: Effort, outcome: &mut Outcome) {
         outcome.targets.push(Target {
             measure: format!("{name}: lines per second on disk, `sync: always`, against memory"),
             target: "at least 0.7".to_owned(),
-            measured: format!("{ratio:.2}"),
+            measured: ratio.to_string(),
             absolute: format!("{:.0} against {:.0} lines/s", rate(&columns[0]), rate(&columns[1])),
-            is_met: ratio >= 0.7,
+            is_met: ratio.median >= 0.7,
         });
     }
 }
@@ -201,28 +202,35 @@ fn collector(effort: Effort, outcome: &mut Outcome) {
         return;
     }
     const BATCHING: &str = "sending_queue: { batch: { flush_timeout: 200ms, min_size: 8192 } }";
+    // Otherwise Go keeps two idle connections, and opens the others again and again.
+    const KEEPING: &str = "keepalive: { max_idle_conns_per_host: 100 }";
     for (what, spans, connections, delivery) in [("single", 1, 32, SINGLE), ("batch", LINES, 4, BATCH)] {
-        let lines = || flat_out(effort, Shape::Canonical, spans, connections);
-        let otlp = || flat_out(effort, Shape::Otlp, spans, connections);
+        // The Collector refuses what its queue of a thousand requests has no room for, and that costs it, too.
+        let few =
+            |load: Load| if spans == 1 { Load { pace: Pace::FlatOut { window: 500 }, ..load } } else { load };
+        let lines = || few(flat_out(effort, Shape::Canonical, spans, connections));
+        let otlp = || few(flat_out(effort, Shape::Otlp, spans, connections));
         let columns = effort.contest(vec![
             relay("spanrelay, lines in", delivery, lines()),
             relay("spanrelay, OTLP in", delivery, otlp()),
-            Entry { name: "Collector, OTLP in, batching", who: Who::Collector(BATCHING), load: otlp() },
-            Entry { name: "Collector, OTLP in", who: Who::Collector(""), load: otlp() },
+            Entry { name: "Collector, batching", who: Who::Collector(BATCHING), load: otlp() },
+            Entry { name: "Collector, connections kept", who: Who::Collector(KEEPING), load: otlp() },
+            Entry { name: "Collector", who: Who::Collector(""), load: otlp() },
         ]);
-        outcome.show(&format!("collector, {what}: posts of {spans} spans"), &columns);
+        let spans = if spans == 1 { "one span".to_owned() } else { format!("{spans} spans") };
+        outcome.show(&format!("collector, {what}: posts of {spans}; the Collector's are OTLP"), &columns);
         for (relay, how) in columns.iter().zip(["lines", "OTLP"]) {
-            let measure = format!("{what}, {how} in: CPU per line against the Collector with OTLP in");
-            outcome.at_most(&measure, 0.2, relay, &columns[3]);
+            let measure = format!("{what}, {how} in: CPU per line against the Collector, OTLP in");
+            outcome.at_most(&measure, 0.2, relay, &columns[4]);
         }
-        let ratio = columns[0].ratio(&columns[3], |round| round.resident);
+        let ratio = columns[0].ratio(&columns[4], |round| round.resident);
         let resident = |column: &Column| column.median(|round| round.resident) / MIB;
         outcome.targets.push(Target {
             measure: format!("{what}: RSS against the Collector"),
             target: "at most 0.25".to_owned(),
-            measured: format!("{ratio:.2}"),
-            absolute: format!("{:.1} MiB against {:.1} MiB", resident(&columns[0]), resident(&columns[3])),
-            is_met: ratio <= 0.25,
+            measured: ratio.to_string(),
+            absolute: format!("{:.1} MiB against {:.1} MiB", resident(&columns[0]), resident(&columns[4])),
+            is_met: ratio.median <= 0.25,
         });
     }
 }
@@ -239,44 +247,45 @@ fn sizes(effort: Effort, outcome: &mut Outcome) {
             Entry { name: "floor, 10000 lines", ..floor(kind, load(10_000)) },
         ]);
         outcome.show(&format!("sizes: canonical lines, {what}"), &columns);
-        let cost = |column: &Column| column.median(|round| round.cost);
-        let costs: Vec<f64> = columns[..4].iter().map(cost).collect();
-        let (least, most) =
-            (costs.iter().copied().fold(f64::MAX, f64::min), costs.iter().copied().fold(0.0, f64::max));
+        let relays = &columns[..4];
+        let spread = Ratio::of((0..effort.rounds).map(|round| {
+            let costs = relays.iter().map(|column| column.rounds[round].cost);
+            costs.clone().fold(0.0, f64::max) / costs.fold(f64::INFINITY, f64::min)
+        }));
+        let costs = relays.iter().map(|column| format!("{:.2}", column.median(|round| round.cost)));
         outcome.targets.push(Target {
             measure: format!("{what}: CPU per line, batches of 10 to 10,000 lines, dearest against cheapest"),
             target: "at most 1.2".to_owned(),
-            measured: format!("{:.2}", most / least),
-            absolute: format!(
-                "{} us",
-                costs.iter().map(|cost| format!("{cost:.2}")).collect::<Vec<_>>().join(", ")
-            ),
-            is_met: most / least <= 1.2,
+            measured: spread.to_string(),
+            absolute: format!("{} us", costs.collect::<Vec<_>>().join(", ")),
+            is_met: spread.median <= 1.2,
         });
     }
 }
 
 /// At half of what the relay does flat out.
 fn latency(effort: Effort, outcome: &mut Outcome) {
-    const LINES: u64 = 10;
     let short = Effort { rounds: 1, ..effort };
-    for (what, settings, kind) in [("single", SINGLE, Floor::Bare), ("batch", BATCH, Floor::Validate)] {
-        let full =
-            short.contest(vec![relay("spanrelay", settings, flat_out(effort, Shape::Canonical, LINES, 32))]);
+    // What waits for a merged request to fill waits for `batch.timeout`, 200 ms.
+    for (what, shape, spans, settings, beside, most) in [
+        ("single, batches of 10 canonical lines", Shape::Canonical, 10, SINGLE, Some(Floor::Bare), 5.0),
+        ("batch, batches of 10 canonical lines", Shape::Canonical, 10, BATCH, Some(Floor::Validate), 205.0),
+        ("single, signed webhooks", Shape::Webhook, 1, SINGLE, None, 5.0),
+    ] {
+        let full = short.contest(vec![relay("spanrelay", settings, flat_out(effort, shape, spans, 32))]);
         let half = full[0].median(|round| round.lines_per_second) / 2.0;
-        let load = || Load { pace: Pace::PerSecond(half), ..flat_out(effort, Shape::Canonical, LINES, 32) };
-        let columns = effort.contest(vec![relay("spanrelay", settings, load()), floor(kind, load())]);
-        outcome.show(
-            &format!("latency, {what}: {half:.0} lines/s in batches of 10, half of what it does flat out"),
-            &columns,
-        );
+        let load = || Load { pace: Pace::PerSecond(half), ..flat_out(effort, shape, spans, 32) };
+        let mut entries = vec![relay("spanrelay", settings, load())];
+        entries.extend(beside.map(|beside| floor(beside, load())));
+        let columns = effort.contest(entries);
+        outcome.show(&format!("latency: {what}, {half:.0} lines/s, half of what it does flat out"), &columns);
         let p99 = columns[0].median(|round| round.latency.unwrap_or_default().p99.as_secs_f64() * 1e3);
         outcome.targets.push(Target {
             measure: format!("{what}: p99 from the first byte in to the request out, at half load"),
-            target: "under 5 ms".to_owned(),
+            target: format!("under {most} ms"),
             measured: format!("{p99:.2} ms"),
             absolute: format!("{half:.0} lines/s"),
-            is_met: p99 < 5.0,
+            is_met: p99 < most,
         });
     }
 }
@@ -301,18 +310,21 @@ fn held(_: Effort, outcome: &mut Outcome) {
 fn growth(_: Effort, outcome: &mut Outcome) {
     const RATE: u32 = 50_000;
     let of = |name, wait| steady(name, wait, &steadily(Shape::Short, RATE, wait));
-    let (few, of_few) = of("spanrelay, wait: 20ms", Duration::from_millis(20));
-    let (many, of_many) = of("spanrelay, wait: 20s", Duration::from_secs(20));
+    let (few, _) = of("spanrelay, wait: 20ms", Duration::from_millis(20));
+    let (many, at_the_end) = of("spanrelay, wait: 20s", Duration::from_secs(20));
     let ratio = many.ratio(&few, |round| round.cost);
     outcome.targets.push(Target {
-        measure: format!(
-            "CPU per line with {:.0} held spans, against {:.0}",
-            of_many.held_spans, of_few.held_spans
-        ),
+        measure: "CPU per line with a million held spans, against a thousand".to_owned(),
         target: "at most 1.2".to_owned(),
         measured: format!("{ratio:.2}"),
-        absolute: format!("{:.2} us against {:.2} us", many.rounds[0].cost, few.rounds[0].cost),
-        is_met: ratio <= 1.2,
+        absolute: format!(
+            "{:.2} us against {:.2} us; {:.0} spans in {:.0} MiB",
+            many.rounds[0].cost,
+            few.rounds[0].cost,
+            at_the_end.held_spans,
+            at_the_end.held_bytes / MIB
+        ),
+        is_met: ratio.median <= 1.2,
     });
     outcome.show("growth: 50,000 short lines a second, held for a thousand times as long", &[many, few]);
 }
@@ -356,7 +368,7 @@ fn steady(name: &str, wait: Duration, load: &Load) -> (Column, Steady) {
         };
         let lines = (later_arrived - arrived) as f64;
         let round = Round {
-            cost: (later_processor_time - processor_time).as_secs_f64() * 1e6 / lines,
+            cost: later_processor_time.since(&processor_time).as_secs_f64() * 1e6 / lines,
             lines_per_second: lines / (later - at).as_secs_f64(),
             resident: steady.resident,
             latency: None,

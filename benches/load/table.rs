@@ -1,6 +1,6 @@
 //! What was measured, side by side: of each contestant one value for each round, and their ratios within a round.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Formatter, Write as _};
 use std::time::Duration;
 
 use super::tally::Counts;
@@ -37,6 +37,14 @@ pub(crate) struct Latency {
     pub(crate) p999: Duration,
 }
 
+/// Over all rounds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ratio {
+    least: f64,
+    pub(crate) median: f64,
+    most: f64,
+}
+
 /// A promise of the README's, and what came of it.
 pub(crate) struct Target {
     pub(crate) measure: String,
@@ -54,6 +62,29 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
         0 => f64::NAN,
         odd if odd % 2 == 1 => values[middle],
         _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+// === impl Ratio ===
+
+impl Ratio {
+    pub(crate) fn of(rounds: impl Iterator<Item = f64> + Clone) -> Self {
+        Self {
+            least: rounds.clone().fold(f64::INFINITY, f64::min),
+            median: median(rounds.clone()),
+            most: rounds.fold(0.0, f64::max),
+        }
+    }
+}
+
+impl Display for Ratio {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { least, median, most } = self;
+        if least == most {
+            write!(f, "{median:.2}")
+        } else {
+            write!(f, "{median:.2} ({least:.2} to {most:.2})")
+        }
     }
 }
 
@@ -75,9 +106,9 @@ impl Column {
         median(self.rounds.iter().map(of))
     }
 
-    /// The median of the ratios in each round: the machine is not equally fast in all.
-    pub(crate) fn ratio(&self, to: &Self, of: impl Fn(&Round) -> f64) -> f64 {
-        median(self.rounds.iter().zip(&to.rounds).map(|(mine, theirs)| of(mine) / of(theirs)))
+    /// Round by round: the machine is not equally fast in all.
+    pub(crate) fn ratio(&self, to: &Self, of: impl Fn(&Round) -> f64) -> Ratio {
+        Ratio::of(self.rounds.iter().zip(&to.rounds).map(|(mine, theirs)| of(mine) / of(theirs)))
     }
 }
 
@@ -99,7 +130,7 @@ pub(crate) fn print(title: &str, columns: &[Column]) {
             if p50.is_nan() { String::new() } else { format!("{p50:.2} / {p99:.2} / {p999:.2} ms") };
         writeln!(
             out,
-            "| {name} | {cost:.2} us | {ratio:.2} | {rate:.0} | {resident:.1} MiB | {latency} | {left:.2} | {refused} | {} | {} | {} | {} |",
+            "| {name} | {cost:.2} us | {ratio} | {rate:.0} | {resident:.1} MiB | {latency} | {left:.2} | {refused} | {} | {} | {} | {} |",
             counts.lost,
             counts.duplicates,
             counts.wrong_joins,
