@@ -138,7 +138,7 @@ fn loads() -> Vec<String> {
         batch: Batch::new(shape, spans),
         connections: 2,
         pace: Pace::PerSecond(500.0),
-        sending: Duration::from_millis(400),
+        sending: Duration::from_millis(250),
         held: Duration::ZERO,
     };
     let disk = ["queue.storage=disk", "exporters.otlp_http.delivery=batch"];
