@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::App;
 use crate::config::{Config, Loaded, Sources};
@@ -46,6 +46,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     for note in notes {
         warn!(note, "about the configuration");
     }
+    without_huge_pages();
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return could_not_start(&error),
@@ -61,6 +62,18 @@ fn without_core_dumps() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Core);
     Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?)
 }
+
+/// Bodies are of any size, and the kernel would round the memory of each up to 2 MiB: with a hundred of 2.2 MB that wait for
+/// their log events, 41 MiB of 310.
+#[cfg(target_os = "linux")]
+fn without_huge_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        debug!(%error, "the kernel may use huge pages, and the relay more memory than it needs");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn without_huge_pages() {}
 
 async fn serve(config: Config, sources: Sources) -> ExitCode {
     let (shutdown, configs) = match (Signals::listen(), signal(SignalKind::hangup())) {

@@ -32,8 +32,11 @@ use inflate::{Codings, InflateError};
 /// What is read and thrown away of a body that was turned away; then its connection is closed.
 const DRAIN_MAX_BYTES: u64 = 256 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a declared length is trusted for before anything has come.
+/// What a declared length is trusted for before anything has come,
 const FIRST_CAPACITY_BYTES: u64 = 256 * 1024;
+/// and then, in multiples of what has. What is not written to takes addresses and no memory; and each step copies what is
+/// there.
+const TRUST: u64 = 16;
 /// Bodies up to this size get memory of their own. The piece that hyper hands over is a slice of its read buffer
 /// (8 KiB, grown to 64 KiB on a busy connection) and keeps all of it for as long as the body is held or queued.
 const OWN_MEMORY_BYTES: usize = 32 * 1024;
@@ -181,14 +184,17 @@ impl Pieces {
         self.joined.extend_from_slice(&piece);
     }
 
-    /// Doubles what has really come, but not beyond the declared length: the last step then fits exactly.
+    /// Grows to the declared length, but no further than what has come is good for: the last step then fits exactly.
     fn make_room(&mut self, piece_bytes: usize, declared_bytes: u64) {
         let len = self.joined.len();
         if self.joined.capacity() - len >= piece_bytes {
             return;
         }
-        let doubled = (2 * len as u64).max(FIRST_CAPACITY_BYTES);
-        let target = if declared_bytes > len as u64 { doubled.min(declared_bytes) } else { doubled };
+        let target = if declared_bytes > len as u64 {
+            (TRUST * len as u64).max(FIRST_CAPACITY_BYTES).min(declared_bytes)
+        } else {
+            (2 * len as u64).max(FIRST_CAPACITY_BYTES)
+        };
         let target = usize::try_from(target).unwrap_or(usize::MAX);
         self.joined.reserve_exact((target.saturating_sub(len)).max(piece_bytes));
     }
