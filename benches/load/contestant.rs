@@ -31,6 +31,8 @@ pub(crate) enum Who {
     Floor(Floor),
     /// With this for its exporter, besides the address.
     Collector(&'static str),
+    /// The relay, with a Collector between it and the sink, which has this for its exporter.
+    BeforeCollector(Vec<String>, &'static str),
 }
 
 /// As a user would have it, but on free ports, with a queue in memory and without a wait.
@@ -46,11 +48,16 @@ pub(crate) struct Contestant {
     pub(crate) name: String,
     pub(crate) sink: Sink,
     joins: bool,
-    child: Child,
+    child: Running,
+    /// What stands between it and the sink.
+    _behind: Option<Running>,
     address: SocketAddr,
     telemetry: Option<SocketAddr>,
     _directory: TempDir,
 }
+
+/// Killed when it is dropped.
+struct Running(Child);
 
 /// What one load took.
 pub(crate) struct Run {
@@ -67,38 +74,68 @@ impl Who {
         Self::Relay(settings.iter().map(|setting| (*setting).to_owned()).collect())
     }
 
+    /// With the best that can be had of a Collector: it keeps up for as long as it can.
+    pub(crate) fn before_collector(settings: &[&str]) -> Self {
+        const EXPORTER: &str =
+            "sending_queue: { queue_size: 100000, batch: { flush_timeout: 50ms, min_size: 4000 } }";
+        Self::BeforeCollector(settings.iter().map(|setting| (*setting).to_owned()).collect(), EXPORTER)
+    }
+
     pub(crate) fn start(&self, name: &str) -> Contestant {
         // On the disk that the project is on: a directory for temporary files may be memory.
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("there is a place for files");
         let sink = Sink::open();
+        let mut behind = None;
         let (child, address, telemetry) = match self {
-            Self::Relay(settings) => relay(settings, &sink, &directory),
+            Self::Relay(settings) => relay(settings, sink.address, &directory),
+            Self::BeforeCollector(settings, exporter) => {
+                let (child, address) = collector(sink.address, exporter, &directory);
+                behind = Some(child);
+                relay(settings, address, &directory)
+            }
             Self::Floor(floor) => {
                 let mut command = Command::new(std::env::current_exe().expect("this program has a file"));
                 command.args(["--role", floor.name(), &sink.address.to_string()]);
                 let mut child = started(command.stdout(Stdio::piped()));
-                let address = line(child.stdout.take(), |line| line.trim().parse().ok());
+                let address = line(child.0.stdout.take(), |line| line.trim().parse().ok());
                 (child, address, None)
             }
             Self::Collector(exporter) => {
-                let (mut command, address) = collector::command(sink.address, exporter, directory.path());
-                let mut child = started(command.stderr(Stdio::piped()));
-                line(child.stderr.take(), |line| line.contains(collector::READY).then_some(()));
+                let (child, address) = collector(sink.address, exporter, &directory);
                 (child, address, None)
             }
         };
-        let joins = matches!(self, Self::Relay(_));
-        Contestant { name: name.to_owned(), sink, joins, child, address, telemetry, _directory: directory }
+        Contestant {
+            name: name.to_owned(),
+            sink,
+            joins: telemetry.is_some(),
+            child,
+            _behind: behind,
+            address,
+            telemetry,
+            _directory: directory,
+        }
     }
 }
 
-fn relay(settings: &[String], sink: &Sink, directory: &TempDir) -> (Child, SocketAddr, Option<SocketAddr>) {
+fn collector(sink: SocketAddr, exporter: &str, directory: &TempDir) -> (Running, SocketAddr) {
+    let (mut command, address) = collector::command(sink, exporter, directory.path());
+    let mut child = started(command.stderr(Stdio::piped()));
+    line(child.0.stderr.take(), |line| line.contains(collector::READY).then_some(()));
+    (child, address)
+}
+
+fn relay(
+    settings: &[String],
+    downstream: SocketAddr,
+    directory: &TempDir,
+) -> (Running, SocketAddr, Option<SocketAddr>) {
     let configuration = format!(
         "receivers: {{ fastly: {{}}, circleci: {{ secrets: [\"{SECRET}\"] }}, otlp: {{}} }}\n\
          queue: {{ directory: \"{}\" }}\n\
          exporters: {{ otlp_http: {{ endpoint: \"http://{}\" }} }}\n",
         directory.path().join("queue").display(),
-        sink.address,
+        downstream,
     );
     let file = directory.path().join("relay.yaml");
     std::fs::write(&file, configuration).expect("the file can be written");
@@ -108,7 +145,7 @@ fn relay(settings: &[String], sink: &Sink, directory: &TempDir) -> (Child, Socke
         command.args(["--set", setting]);
     }
     let mut child = started(command.stdout(Stdio::null()).stderr(Stdio::piped()));
-    let (address, telemetry) = line(child.stderr.take(), |line| {
+    let (address, telemetry) = line(child.0.stderr.take(), |line| {
         let line: Value = serde_json::from_str(line).ok()?;
         let address = |key: &str| line[key].as_str()?.parse().ok();
         Some((address("server.address")?, address("telemetry.address")?))
@@ -116,8 +153,9 @@ fn relay(settings: &[String], sink: &Sink, directory: &TempDir) -> (Child, Socke
     (child, address, Some(telemetry))
 }
 
-fn started(command: &mut Command) -> Child {
-    command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"))
+fn started(command: &mut Command) -> Running {
+    let started = command.stdin(Stdio::null()).spawn();
+    Running(started.unwrap_or_else(|error| panic!("{command:?} does not start: {error}")))
 }
 
 /// What the first line says that says it. What the process writes behind it is read and forgotten.
@@ -158,7 +196,7 @@ fn line<T: Send + 'static>(
 
 impl Contestant {
     pub(crate) fn run(&self, load: &Load) -> Run {
-        let process = Process(self.child.id());
+        let process = self.process();
         let before = process.processor_time();
         let sent = load.run(self.address, &self.sink);
         Run { sent, processor_time: process.processor_time().since(&before), resident: process.resident() }
@@ -169,7 +207,7 @@ impl Contestant {
     }
 
     pub(crate) fn process(&self) -> Process {
-        Process(self.child.id())
+        Process(self.child.0.id())
     }
 
     /// A metric of the relay, of which there is one.
@@ -185,10 +223,10 @@ impl Contestant {
     /// Has it drain if it can; what arrived then is all.
     pub(crate) fn end(mut self) -> Counts {
         if self.telemetry.is_some() {
-            let id = rustix::process::Pid::from_child(&self.child);
+            let id = rustix::process::Pid::from_child(&self.child.0);
             rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
             let deadline = Instant::now() + DRAIN;
-            while self.child.try_wait().expect("it can be waited for").is_none() {
+            while self.child.0.try_wait().expect("it can be waited for").is_none() {
                 assert!(Instant::now() < deadline, "the relay does not drain in {DRAIN:?}");
                 thread::sleep(Duration::from_millis(10));
             }
@@ -197,10 +235,12 @@ impl Contestant {
     }
 }
 
-impl Drop for Contestant {
+// === impl Running ===
+
+impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended by itself.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }

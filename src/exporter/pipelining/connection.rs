@@ -200,13 +200,15 @@ impl Wire {
         }
     }
 
-    /// How many requests may follow now.
+    /// How many requests may follow now. None while more than half of those that may are under way: with a request for
+    /// each answer that comes, each would be a write of its own again.
     fn room(&self) -> usize {
         if self.last || self.out.has_remaining() {
             return 0;
         }
         let allowed = if self.proven { self.max_unanswered } else { 1 };
-        allowed.saturating_sub(self.unanswered.len() + usize::from(self.body.is_some()))
+        let under_way = self.unanswered.len() + usize::from(self.body.is_some());
+        if under_way > allowed / 2 { 0 } else { allowed - under_way }
     }
 
     fn has_to_write(&self) -> bool {
