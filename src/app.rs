@@ -183,7 +183,7 @@ impl App {
         let stop = Stop::default();
         let own_traces = own_traces.map(|own_traces| own_traces.start(&metrics, stop.tracing.clone()));
         let (work, incoming) = unbounded::<Vec<Work>>();
-        let (exports, outgoing) = unbounded::<Export>();
+        let (exports, outgoing) = unbounded::<Vec<Export>>();
 
         let receivers = receivers(&config);
         metrics.expect(receivers.iter().map(|instance| (instance.receiver.id(), instance.kind)));

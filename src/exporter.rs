@@ -167,9 +167,10 @@ impl Exporter {
     /// Runs until the other side of the channel is gone and every export has ended, or until `stop` says to abandon
     /// what is left: attempts in flight are dropped and their receipts stay unsettled.
     ///
-    /// The channel needs no bound of its own: every export holds receipts, and their records count against the
+    /// Exports that become ready together come together, in one message. The channel needs no bound of its own: every
+    /// export holds receipts, and their records count against the
     /// queue's bound until they are settled.
-    pub(crate) async fn run(self, exports: UnboundedReceiver<Export>, stop: CancellationToken) {
+    pub(crate) async fn run(self, exports: UnboundedReceiver<Vec<Export>>, stop: CancellationToken) {
         let Self { config, posts, metrics, rejects, wall_clock } = self;
         match posts {
             Posts::Pooled(posts) => {
@@ -187,7 +188,7 @@ impl Exporter {
 async fn deliver<S: SendExports>(
     sender: Observe<S>,
     config: &ExporterConfig,
-    exports: UnboundedReceiver<Export>,
+    exports: UnboundedReceiver<Vec<Export>>,
     stop: CancellationToken,
 ) {
     let batcher = match config.delivery {

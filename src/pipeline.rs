@@ -18,7 +18,7 @@ use crate::telemetry::Inspector;
 pub(crate) async fn run(
     mut processor: SpanEvents,
     mut work: UnboundedReceiver<Vec<Work>>,
-    exports: UnboundedSender<Export>,
+    exports: UnboundedSender<Vec<Export>>,
     inspector: Inspector,
     drain: CancellationToken,
 ) {
@@ -44,16 +44,16 @@ pub(crate) async fn run(
     send(&mut out, &exports, &inspector);
 }
 
-fn send(out: &mut Vec<Export>, exports: &UnboundedSender<Export>, inspector: &Inspector) {
-    for export in out.drain(..) {
-        if let Some(watching) = inspector.watching() {
-            watching.left(export.departure());
-        }
-        if exports.send(export).is_err() {
-            // The exporter was told to stop. The receipts are dropped unsettled: what a queue keeps it still has.
-            return;
-        }
+fn send(out: &mut Vec<Export>, exports: &UnboundedSender<Vec<Export>>, inspector: &Inspector) {
+    if out.is_empty() {
+        return;
     }
+    if let Some(watching) = inspector.watching() {
+        out.iter().for_each(|export| watching.left(export.departure()));
+    }
+    let ready = std::mem::take(out);
+    // When the exporter was told to stop, the receipts are dropped unsettled: what a queue keeps it still has.
+    let _stopped = exports.send(ready);
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -22,9 +22,6 @@ use super::Export;
 use super::batch::{Batch, Batcher};
 use crate::otlp::Signal;
 
-/// Taken from the channel in one go.
-const ARRIVALS: usize = 256;
-
 /// Hands batches to workers. A worker lives as long as its lane has work, so that under load none is spawned.
 pub(super) struct Delivery<S> {
     sender: S,
@@ -63,64 +60,62 @@ where
 
     /// Runs until the channel is closed and everything has been sent, or until told to stop: then attempts in flight
     /// are abandoned, and when this returns nothing will be settled any more.
-    pub(super) async fn run(mut self, mut exports: UnboundedReceiver<Export>, stop: CancellationToken) {
+    pub(super) async fn run(mut self, mut exports: UnboundedReceiver<Vec<Export>>, stop: CancellationToken) {
         if stop.run_until_cancelled(self.deliver_all(&mut exports)).await.is_none() {
             self.workers.shutdown().await;
         }
     }
 
-    async fn deliver_all(&mut self, exports: &mut UnboundedReceiver<Export>) {
-        let mut arrived = Vec::with_capacity(ARRIVALS);
-        while self.step(exports, &mut arrived).await.is_continue() {}
+    async fn deliver_all(&mut self, exports: &mut UnboundedReceiver<Vec<Export>>) {
+        while self.step(exports).await.is_continue() {}
 
         let mut ready = Vec::new();
         if let Some(batcher) = &mut self.batcher {
             batcher.flush(|batch| ready.push(batch));
         }
-        ready.into_iter().for_each(|batch| self.enqueue(batch));
+        self.enqueue(ready);
         while let Some(ended) = self.workers.join_next().await {
             self.reap(ended);
         }
     }
 
-    async fn step(
-        &mut self,
-        exports: &mut UnboundedReceiver<Export>,
-        arrived: &mut Vec<Export>,
-    ) -> ControlFlow<()> {
+    async fn step(&mut self, exports: &mut UnboundedReceiver<Vec<Export>>) -> ControlFlow<()> {
         let due = self.batcher.as_ref().and_then(Batcher::due);
         let mut ready = Vec::new();
         tokio::select! {
             Some(ended) = self.workers.join_next() => self.reap(ended),
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-            count = exports.recv_many(arrived, ARRIVALS) => {
-                if count == 0 {
-                    return ControlFlow::Break(());
-                }
-                self.accept(arrived, &mut ready);
+            arrived = exports.recv() => match arrived {
+                Some(arrived) => self.accept(arrived, &mut ready),
+                None => return ControlFlow::Break(()),
             }
         }
         if let Some(batcher) = &mut self.batcher {
             batcher.take_due(Instant::now(), |batch| ready.push(batch));
         }
-        ready.into_iter().for_each(|batch| self.enqueue(batch));
+        self.enqueue(ready);
         ControlFlow::Continue(())
     }
 
-    fn accept(&mut self, arrived: &mut Vec<Export>, ready: &mut Vec<Batch>) {
+    fn accept(&mut self, arrived: Vec<Export>, ready: &mut Vec<Batch>) {
         match &mut self.batcher {
-            None => arrived.drain(..).for_each(|export| ready.push(Batch::single(export))),
+            None => ready.extend(arrived.into_iter().map(Batch::single)),
             Some(batcher) => {
                 let now = Instant::now();
-                arrived.drain(..).for_each(|export| batcher.add(export, now, |batch| ready.push(batch)));
+                arrived.into_iter().for_each(|export| batcher.add(export, now, |batch| ready.push(batch)));
             }
         }
     }
 
-    fn enqueue(&mut self, batch: Batch) {
-        let lane = Arc::clone(&self.lanes[batch.signal() as usize]);
-        lane.state().waiting.push_back(batch);
-        self.staff(&lane);
+    /// Puts batches into their lanes, those of a signal all at once: its workers want the same lock.
+    fn enqueue(&mut self, batches: Vec<Batch>) {
+        let mut batches = batches.into_iter().peekable();
+        while let Some(signal) = batches.peek().map(Batch::signal) {
+            let lane = Arc::clone(&self.lanes[signal as usize]);
+            let of_signal = std::iter::from_fn(|| batches.next_if(|batch| batch.signal() == signal));
+            lane.state().waiting.extend(of_signal);
+            self.staff(&lane);
+        }
     }
 
     /// Starts workers while there is work for them and room.

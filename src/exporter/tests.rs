@@ -101,7 +101,7 @@ async fn in_time<T>(what: impl Future<Output = T>) -> T {
 
 /// An exporter that runs, and a ledger in the place of the queue.
 struct Rig {
-    exports: mpsc::UnboundedSender<Export>,
+    exports: mpsc::UnboundedSender<Vec<Export>>,
     seen: Arc<Seen>,
     metrics: Metrics,
     stop: CancellationToken,
@@ -146,7 +146,12 @@ impl Rig {
     }
 
     fn run(
-        spawn: impl FnOnce(Arc<Seen>, Metrics, UnboundedReceiver<Export>, CancellationToken) -> JoinHandle<()>,
+        spawn: impl FnOnce(
+            Arc<Seen>,
+            Metrics,
+            UnboundedReceiver<Vec<Export>>,
+            CancellationToken,
+        ) -> JoinHandle<()>,
     ) -> Self {
         let seen = Arc::new(Seen::default());
         #[allow(clippy::disallowed_methods)]
@@ -165,7 +170,7 @@ impl Rig {
         let taken = Taken::new(RecordId(0), bytes, Arc::clone(&self.seen) as Arc<dyn Ledger>);
         let receipts = vec![(taken.receipt(signal, items), Settled::Delivered)];
         taken.seal();
-        self.exports.send(Export { signal, request, items, receipts }).unwrap();
+        self.exports.send(vec![Export { signal, request, items, receipts }]).unwrap();
     }
 
     fn traces(&self, name: &str) {

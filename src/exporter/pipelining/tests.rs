@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -114,6 +115,14 @@ impl Peer {
         self.tcp.write_all(text.as_bytes()).await.unwrap();
     }
 
+    /// Once every task has had its turn, and what they wrote its way.
+    async fn has_heard_nothing(&mut self) -> bool {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        self.tcp.read(&mut [0; 1]).now_or_never().is_none()
+    }
+
     /// Waits until the relay has closed it.
     async fn closed(mut self) {
         assert_eq!(in_time(self.tcp.read(&mut [0; 64])).await.unwrap_or(0), 0);
@@ -184,6 +193,25 @@ async fn no_more_wait_on_a_connection_than_may_and_the_others_take_another_one()
 }
 
 #[tokio::test]
+async fn while_more_than_half_of_those_that_may_wait_the_next_ones_gather() {
+    let bench = Bench::new(4, 4).await;
+    let mut peer = bench.proven().await;
+    let mut sent = Vec::new();
+    for body in ["a", "b", "c"] {
+        sent.push(bench.send(body));
+        assert_eq!(peer.requests(1).await, [body]);
+    }
+    sent.push(bench.send("d"));
+    assert!(peer.has_heard_nothing().await, "three are more than half of four");
+    peer.say(OK).await;
+    assert_eq!(peer.requests(1).await, ["d"]);
+    peer.say(&OK.repeat(3)).await;
+    for request in sent {
+        taken(request).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_behind_the_last_answer_of_a_connection_is_sent_again_at_once() {
     for end in [LAST, "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}", "HTTP/1.1 200 OK\r\n\r\n{}"] {
         let bench = Bench::new(8, 8).await;
@@ -225,7 +253,7 @@ async fn a_server_that_closes_after_each_answer_gets_every_request_once() {
 
 #[tokio::test]
 async fn what_may_have_been_looked_at_fails_when_the_connection_ends_and_nothing_else() {
-    let bench = Bench::new(3, 3).await;
+    let bench = Bench::new(8, 8).await;
     let mut peer = bench.proven().await;
     let sent = bench.all(&["a", "b", "c"]).await;
     peer.requests(3).await;
