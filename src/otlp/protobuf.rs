@@ -16,6 +16,8 @@ use super::schema::{Field, Int, Kind, LINE, Message, Role};
 use super::walk::text_attribute;
 use super::{Signal, decode_hex};
 
+#[cfg(any(test, feature = "internals"))]
+pub(crate) use decode::DecodeError;
 pub(crate) use decode::decode;
 
 const VARINT: u32 = 0;
