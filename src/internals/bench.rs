@@ -45,7 +45,8 @@ pub struct Processor {
     out: Vec<Export>,
 }
 
-struct NoLedger;
+/// Notes nothing.
+pub(super) struct NoLedger;
 
 /// Reads lines that were split before; says how many of them can go on.
 pub fn read_lines(lines: &[Bytes]) -> usize {

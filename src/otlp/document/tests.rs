@@ -617,7 +617,7 @@ fn a_carrier_span_is_a_zero_length_child_of_the_missing_span() {
     assert_eq!(both["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().len(), 2);
 }
 
-// --- what the fuzz targets showed ---
+// --- what the fuzz targets ask for ---
 
 #[test]
 fn a_zero_leaves_without_a_minus() {
