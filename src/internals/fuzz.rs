@@ -50,8 +50,11 @@ pub use self::queue_record::queue_record;
 pub use self::signature::signature;
 pub use self::webhook::webhook;
 
+/// What is given an input, and panics where it should not.
+pub type Target = fn(&[u8]);
+
 /// Every target with its name, which is that of its binary and its folders too.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("body", body),
     ("line", line),
     ("signature", signature),

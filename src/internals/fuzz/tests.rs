@@ -63,7 +63,7 @@ impl Random {
 }
 
 /// Runs a target, and says with which input it failed.
-fn run(name: &str, target: fn(&[u8]), input: &[u8]) {
+fn run(name: &str, target: Target, input: &[u8]) {
     let outcome = std::panic::catch_unwind(|| target(input));
     assert!(outcome.is_ok(), "{name} does not hold for {} (as above)", input.escape_ascii());
 }

@@ -80,7 +80,7 @@ fn trace_and_span(uuid: Option<&str>) -> Option<(String, String)> {
         return None;
     }
     let (span, _) = digits.split_at(16);
-    (span.trim_start_matches('0') != "").then(|| (digits.clone(), span.to_owned()))
+    (!span.trim_start_matches('0').is_empty()).then(|| (digits.clone(), span.to_owned()))
 }
 
 fn is_of(span: &Json, event: &Json, reading: &Reading) {
