@@ -7,7 +7,7 @@ use std::path::Path;
 use super::*;
 
 /// For each target. In an unoptimized build they take one or two seconds.
-const MUTATIONS: u64 = 4_000;
+const MUTATIONS: u64 = 2_000;
 
 /// For bodies, each of which is read many times.
 const FEW_MUTATIONS: u64 = 1_000;
