@@ -4,5 +4,4 @@
 //! promise: it changes with what it reaches.
 
 pub mod bench;
-#[cfg(feature = "internals")]
 pub mod fuzz;

@@ -35,6 +35,8 @@ use crate::config::{QueueConfig, Storage};
 use crate::telemetry::Metrics;
 
 pub(crate) use disk::{DiskQueue, OpenError, Origin, Stored};
+#[cfg(any(test, feature = "internals"))]
+pub(crate) use disk::{decode_record, encode_record};
 pub(crate) use memory::MemoryQueue;
 pub(crate) use receipt::{Ledger, Receipt, RecordId, Settled, Taken};
 

@@ -3,6 +3,7 @@
 //! Promises: every key that has a value is there; no secret is; and apart from those it loads as the same configuration.
 //! An endpoint is printed as the three addresses that come of it, which says where data really goes.
 
+use std::borrow::Cow;
 use std::fmt::{Display, Write};
 use std::path::PathBuf;
 
@@ -245,8 +246,19 @@ impl Printer {
     /// `value` is empty, or a space and the value.
     fn line(&mut self, name: &str, value: &str) {
         let indent = self.depth * 2;
+        let name = key(name);
         writeln!(self.text, "{:indent$}{name}:{value}", "").expect("a string takes all that is written");
     }
+}
+
+/// A key: in quotes where YAML could take it for something else. Names of headers may begin with `*`, `&` or `#`.
+fn key(name: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '/' | '.');
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(is_plain) {
+        return name.into();
+    }
+    // No variable is replaced in a key, so that a `$` in it stands for itself.
+    quote(name).replace("$$", "$").into()
 }
 
 /// A double-quoted YAML scalar that no variable is replaced in.

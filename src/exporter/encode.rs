@@ -75,7 +75,7 @@ impl Encoder {
         let plain = match self.encoding {
             Encoding::Json => pieces,
             Encoding::Protobuf => {
-                let mut message = Vec::with_capacity(pieces.remaining() / 2);
+                let mut message = Vec::with_capacity(protobuf::usual_bytes(pieces.remaining()));
                 pieces.iter().try_for_each(|json| protobuf::encode_onto(self.signal, json, &mut message))?;
                 Bytes::from(message).into()
             }

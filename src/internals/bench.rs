@@ -45,7 +45,8 @@ pub struct Processor {
     out: Vec<Export>,
 }
 
-struct NoLedger;
+/// Notes nothing.
+pub(super) struct NoLedger;
 
 /// Reads lines that were split before; says how many of them can go on.
 pub fn read_lines(lines: &[Bytes]) -> usize {
@@ -55,9 +56,7 @@ pub fn read_lines(lines: &[Bytes]) -> usize {
 
 /// An export request for `/v1/traces` as protobuf.
 pub fn encode_protobuf(json: &[u8]) -> Option<Vec<u8>> {
-    let mut message = Vec::with_capacity(json.len() / 2);
-    protobuf::encode_onto(Signal::Traces, json, &mut message).ok()?;
-    Some(message)
+    protobuf::encode(Signal::Traces, json).ok()
 }
 
 /// A protobuf request for `/v1/traces` as JSON.

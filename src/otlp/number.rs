@@ -3,10 +3,14 @@
 /// More digits than any 64-bit number has, with room for trailing zeros behind a point.
 const MAX_DIGITS: i32 = 38;
 
-/// Whether this is an optional minus and digits, as canonical JSON writes an integer.
+/// Whether this is an optional minus and digits, as canonical JSON writes an integer. A zero has no minus: receivers refuse
+/// one where the type has no sign.
 pub(crate) fn is_plain_integer(literal: &[u8]) -> bool {
-    let digits = literal.strip_prefix(b"-").unwrap_or(literal);
-    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    let is_number = |digits: &[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    match literal.strip_prefix(b"-") {
+        Some(digits) => is_number(digits) && digits.iter().any(|digit| *digit != b'0'),
+        None => is_number(literal),
+    }
 }
 
 /// The integer that a decimal literal stands for (`12`, `1.0`, `1.5e18`), or nothing when it is not integral, not

@@ -52,6 +52,8 @@ use crate::config::QueueConfig;
 use crate::telemetry::Metrics;
 
 pub(crate) use open::OpenError;
+#[cfg(any(test, feature = "internals"))]
+pub(crate) use record::{decode as decode_record, encode as encode_record};
 
 const STORE: &str = "queue.redb";
 const RESERVE: &str = "queue.reserve";

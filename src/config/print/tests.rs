@@ -100,3 +100,13 @@ proptest! {
         prop_assert_eq!(&config.receivers.circleci[0].service_name, &text);
     }
 }
+
+#[test]
+fn names_are_printed_so_that_yaml_reads_them_as_names() {
+    let yaml = r##"
+receivers: { fastly/null: { path: /b }, fastly/1: { path: /c } }
+exporters: { otlp_http: { endpoint: "http://h:1", headers: { "*a": x, "&b": x, "#c": x, "!d": x, "|e": x, "%f": x, "$g": x, "'h": x, "-": x, "1": x } } }
+"##;
+    let config = Config::from_yaml(yaml, &Environment::empty()).unwrap();
+    assert_eq!(reloaded(&config), redacted(config));
+}

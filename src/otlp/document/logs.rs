@@ -82,11 +82,13 @@ impl Logs {
         let record = self.record(range);
         let json = record.event();
         let json = match record.attributes {
-            // The record may have attributes of its own by the names that are added here.
-            Some(attributes) if attributes.contains("\"log.") => match event_edits(json.as_bytes()) {
-                Ok(edits) => edits.apply(&Bytes::from(json)),
-                Err(_) => json.into(),
-            },
+            // The record may have attributes of its own by the names that are added here, in escapes too.
+            Some(attributes) if attributes.contains("\"log.") || attributes.contains("\\u") => {
+                match event_edits(json.as_bytes()) {
+                    Ok(edits) => edits.apply(&Bytes::from(json)),
+                    Err(_) => json.into(),
+                }
+            }
             _ => json.into(),
         };
         SpanEvent { time_unix_nano: record.event_time(), json }
@@ -140,12 +142,12 @@ impl Logs {
                     index += 1;
                 }
                 if !spans.is_empty() {
-                    let rest = self.other_members(scope_logs.start, "logRecords")?;
+                    let rest = self.members(scope_logs.start, &["scope", "schemaUrl"])?;
                     scope_spans.push(format!("{{{rest}\"spans\":[{}]}}", spans.join(",")));
                 }
             }
             if !scope_spans.is_empty() {
-                let rest = self.other_members(resource_logs.start, "scopeLogs")?;
+                let rest = self.members(resource_logs.start, &["resource", "schemaUrl"])?;
                 resource_spans.push(format!("{{{rest}\"scopeSpans\":[{}]}}", scope_spans.join(",")));
             }
         }
@@ -169,14 +171,15 @@ impl Logs {
         )
     }
 
-    /// All members of an object but one, each with a comma behind it.
-    fn other_members(&self, open: usize, without: &str) -> Option<String> {
+    /// Some members of an object, each with a comma behind it. Others stay behind: what is not known among logs may have a
+    /// meaning among spans.
+    fn members(&self, open: usize, wanted: &[&str]) -> Option<String> {
         let text = std::str::from_utf8(&self.text).ok()?;
         let members = member_ranges(&self.text, open).ok()?;
         Some(
             members
                 .iter()
-                .filter(|(key, _)| key.raw(&self.text) != without.as_bytes())
+                .filter(|(key, _)| wanted.iter().any(|wanted| wanted.as_bytes() == key.raw(&self.text)))
                 .filter_map(|(_, range)| text.get(range.clone()))
                 .flat_map(|member| [member, ","])
                 .collect(),

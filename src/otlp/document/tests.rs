@@ -668,3 +668,84 @@ fn assert_elements(section: &str, request: &ExportRequest) {
     assert_eq!(list, whole[section], "{json}");
     assert_eq!(elements.trim(), elements);
 }
+
+// --- what the fuzz targets ask for ---
+
+#[test]
+fn a_zero_leaves_without_a_minus() {
+    assert_eq!(
+        span(r#""startTimeUnixNano":"-0","endTimeUnixNano":-0,"flags":-0,"droppedEventsCount":"-0""#),
+        json!({"startTimeUnixNano": "0", "endTimeUnixNano": 0, "flags": 0, "droppedEventsCount": 0})
+    );
+}
+
+#[test]
+fn a_number_that_no_double_can_hold_is_refused_and_not_passed_on() {
+    for value in ["{\"doubleValue\":1e400}", "{\"doubleValue\":\"-1e400\"}", "{\"intValue\":1e400}"] {
+        let fault = span_fault(&format!("\"attributes\":[{{\"key\":\"k\",\"value\":{value}}}]"));
+        assert_eq!(fault.kind, FaultKind::Shape, "{value}");
+    }
+    let digits = "9".repeat(400);
+    let fault = span_fault(&format!(r#""attributes":[{{"key":"k","value":{{"doubleValue":{digits}}}}}]"#));
+    assert_eq!(fault.kind, FaultKind::Shape);
+    assert_eq!(attribute(r#"{"doubleValue":1e-400}"#), json!({"doubleValue": 0.0}));
+}
+
+#[test]
+fn escapes_in_ids_numbers_and_words_are_read_as_what_they_stand_for() {
+    assert_eq!(
+        span(
+            r#""parentSpanId":"\u0031111111111111111","startTimeUnixNano":"\u0031","kind":"SPAN_KIND\u005fSERVER",
+               "flags":"\u0032","attributes":[{"key":"d","value":{"doubleValue":"N\u0061N"}},{"key":"b","value":{"boolValue":"tru\u0065"}}]"#
+        ),
+        json!({
+            "parentSpanId": "1111111111111111", "startTimeUnixNano": "1", "kind": 2, "flags": 2,
+            "attributes": [{"key": "d", "value": {"doubleValue": "NaN"}}, {"key": "b", "value": {"boolValue": true}}]
+        })
+    );
+    let text = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"\u0030af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b716920333\u0031"}]}]}]}"#;
+    let ids = &traces(text)["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+    assert_eq!(*ids, serde_json::from_str::<Value>(&format!("{{{IDS}}}")).unwrap());
+}
+
+#[test]
+fn a_key_in_escapes_is_the_twin_of_the_same_key_without() {
+    let list = |first: &str, last: &str| {
+        span(&format!(
+            r#""attributes":[{{"key":"{first}","value":{{"intValue":"1"}}}},{{"key":"b"}},{{"key":"{last}","value":{{"intValue":"2"}}}}]"#
+        ))
+    };
+    for (first, last) in [("a", r"\u0061"), (r"\u0061", "a"), (r"\u0061", r"\u0061")] {
+        let attributes = list(first, last)["attributes"].take();
+        assert_eq!(
+            attributes,
+            json!([{"key": "b"}, {"key": "a", "value": {"intValue": "2"}}]),
+            "{first} and {last}"
+        );
+    }
+}
+
+#[test]
+fn a_carrier_span_takes_nothing_along_that_would_mean_something_else_among_spans() {
+    let text = format!(
+        r#"{{"resourceLogs":[{{"resource":{{}},"scopeSpans":null,"instrumentationLibrarySpans":[],"scopeLogs":[{{"scope":{{"name":"n"}},"spans":[1],"schemaUrl":"u","logRecords":[{{{IDS}}}]}}]}}]}}"#
+    );
+    let logs = line(&text).unwrap().logs.unwrap();
+    let leaving = logs.carrier_spans(|_| true).unwrap();
+    let mut request: Value = serde_json::from_slice(leaving.json()).unwrap();
+    let spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"].take();
+    assert_eq!(spans.as_array().unwrap().len(), 1);
+    assert_eq!(
+        request,
+        json!({"resourceSpans": [{"resource": {}, "scopeSpans": [{"scope": {"name": "n"}, "schemaUrl": "u", "spans": null}]}]})
+    );
+    assert_eq!(String::from_utf8_lossy(leaving.json()).matches("\"scopeSpans\"").count(), 1);
+}
+
+#[test]
+fn a_key_that_is_nearly_one_in_snake_case_is_not_known_and_stays() {
+    for key in ["name_", "_name", "na_me", "trace__state", "trace_State", "tracestate_"] {
+        assert_eq!(span(&format!("\"{key}\":[1]")), json!({key: [1]}), "{key}");
+    }
+    assert_eq!(span(r#""trace_state":"a=b""#), json!({"traceState": "a=b"}));
+}

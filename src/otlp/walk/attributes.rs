@@ -20,7 +20,7 @@ const FEW: usize = 40;
 pub(crate) struct AttributeKey {
     /// Length and first and last bytes of the key: what differs in it differs.
     print: u64,
-    key: Range<usize>,
+    key: Text,
     element: Range<usize>,
     stays: Stays,
 }
@@ -30,7 +30,7 @@ pub(crate) struct AttributeKey {
 struct Seen {
     /// A bit for each key; some share theirs.
     bits: u128,
-    /// Once the list is long. The place of each key.
+    /// Once the list is long, or has a key with escapes: those can be written in many ways. The place of each key.
     places: HashMap<Vec<u8>, usize>,
 }
 
@@ -58,7 +58,7 @@ impl Walker<'_> {
             let key = self.attribute_key.take().unwrap_or(Text { start, end: start, escaped: false });
             let attribute = AttributeKey {
                 print: fingerprint(self.cursor.bytes(), key.start..key.end),
-                key: key.start..key.end,
+                key,
                 element: start..self.cursor.at,
                 stays,
             };
@@ -123,7 +123,7 @@ impl Walker<'_> {
     #[inline]
     fn twin_of(&self, attribute: &AttributeKey, base: usize, seen: &mut Seen) -> Option<usize> {
         let earlier = self.keys.len() - base;
-        if earlier < FEW {
+        if earlier < FEW && !attribute.key.escaped && seen.places.is_empty() {
             let bit = 1 << (attribute.print.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57);
             if seen.bits & bit == 0 {
                 seen.bits |= bit;
@@ -143,22 +143,23 @@ impl Walker<'_> {
         seen: &mut Seen,
     ) -> Option<usize> {
         let bytes = self.cursor.bytes();
-        let key = &bytes[attribute.key.clone()];
-        if earlier.len() < FEW {
+        let key = attribute.key.unescaped(bytes);
+        if earlier.len() < FEW && !attribute.key.escaped && seen.places.is_empty() {
             return earlier
                 .iter()
                 .position(|other| {
                     other.print == attribute.print
                         && other.stays == Stays::Yes
-                        && &bytes[other.key.clone()] == key
+                        && other.key.raw(bytes) == &*key
                 })
                 .map(|place| base + place);
         }
         if seen.places.is_empty() {
             let kept = earlier.iter().enumerate().filter(|(_, other)| other.stays == Stays::Yes);
-            seen.places.extend(kept.map(|(place, other)| (bytes[other.key.clone()].to_vec(), base + place)));
+            seen.places
+                .extend(kept.map(|(place, other)| (other.key.unescaped(bytes).into_owned(), base + place)));
         }
-        seen.places.insert(key.to_vec(), self.keys.len())
+        seen.places.insert(key.into_owned(), self.keys.len())
     }
 }
 

@@ -1,8 +1,8 @@
 //! Ids: those of a span must be valid or the span goes, all others are taken out when they are not.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
+use super::super::json::Text;
 use super::super::members::{member_ranges, without_member};
 use super::super::schema::{Message, Role};
 use super::super::{SpanId, TraceId};
@@ -75,7 +75,7 @@ impl Walker<'_> {
     pub(super) fn trace_id(&mut self, role: Role) -> Result<Fate, Stop> {
         let at = self.cursor.at;
         let id = self.hex()?.and_then(|hex| {
-            let id = TraceId::from_hex(&self.cursor.bytes()[hex.clone()])?;
+            let id = TraceId::from_hex(&hex.unescaped(self.cursor.bytes()))?;
             self.lower_case(hex);
             Some(id)
         });
@@ -111,27 +111,26 @@ impl Walker<'_> {
 
     fn span_id_value(&mut self) -> Result<Option<SpanId>, Stop> {
         Ok(self.hex()?.and_then(|hex| {
-            let id = SpanId::from_hex(&self.cursor.bytes()[hex.clone()])?;
+            let id = SpanId::from_hex(&hex.unescaped(self.cursor.bytes()))?;
             self.lower_case(hex);
             Some(id)
         }))
     }
 
     /// The inside of a string, or nothing when the value is something else.
-    fn hex(&mut self) -> Result<Option<Range<usize>>, Stop> {
+    fn hex(&mut self) -> Result<Option<Text>, Stop> {
         if self.cursor.peek() == Some(b'"') {
-            let text = self.cursor.string()?;
-            return Ok(Some(text.start..text.end));
+            return Ok(Some(self.cursor.string()?));
         }
         self.cursor.skip_value()?;
         Ok(None)
     }
 
-    fn lower_case(&mut self, hex: Range<usize>) {
-        let digits = &self.cursor.bytes()[hex.clone()];
-        if digits.iter().any(u8::is_ascii_uppercase) {
+    fn lower_case(&mut self, hex: Text) {
+        let digits = hex.unescaped(self.cursor.bytes());
+        if hex.escaped || digits.iter().any(u8::is_ascii_uppercase) {
             let lower: String = digits.iter().map(|digit| char::from(digit.to_ascii_lowercase())).collect();
-            self.found.edits.replace(hex, lower);
+            self.found.edits.replace(hex.start..hex.end, lower);
         }
     }
 

@@ -56,7 +56,7 @@ fn find_outdated(message: &'static Message, bytes: &[u8], key: Text) -> Option<(
     if !name.contains(&b'_') {
         return None;
     }
-    let camel = camel_case(&name);
+    let camel = camel_case(&name)?;
     message
         .fields
         .iter()
@@ -64,18 +64,20 @@ fn find_outdated(message: &'static Message, bytes: &[u8], key: Text) -> Option<(
         .map(|index| (index, Spelling::Outdated))
 }
 
-fn camel_case(snake: &[u8]) -> Vec<u8> {
+/// The name that snake case stands for. Nothing when it is none: `name_` is a key of its own.
+fn camel_case(snake: &[u8]) -> Option<Vec<u8>> {
     let mut camel = Vec::with_capacity(snake.len());
     let mut upper = false;
     for &byte in snake {
         match byte {
-            b'_' => upper = true,
-            _ if upper => {
+            b'a'..=b'z' if upper => {
                 camel.push(byte.to_ascii_uppercase());
                 upper = false;
             }
-            _ => camel.push(byte),
+            b'a'..=b'z' => camel.push(byte),
+            b'_' if !upper && !camel.is_empty() => upper = true,
+            _ => return None,
         }
     }
-    camel
+    (!upper).then_some(camel)
 }

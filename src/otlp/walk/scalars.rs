@@ -64,6 +64,9 @@ impl Walker<'_> {
             let (_, end) = self.cursor.number()?;
             let literal = &self.cursor.bytes()[start..end];
             if !in_range(integer(literal), int) {
+                if !is_finite(literal) {
+                    return Err(not_an_integer(start, field, int).into());
+                }
                 return Ok(Fate::Rename("doubleValue"));
             }
             self.cursor.at = start;
@@ -76,13 +79,13 @@ impl Walker<'_> {
         match self.cursor.peek() {
             Some(b'"') => {
                 let text = self.cursor.string()?;
-                let literal = text.raw(self.cursor.bytes());
-                if self.stands_for_nothing(literal) {
+                let literal = text.unescaped(self.cursor.bytes());
+                if self.stands_for_nothing(&literal) {
                     return Ok(Fate::Remove);
                 }
-                let value = integer(literal).filter(|value| in_range(Some(*value), int));
+                let value = integer(&literal).filter(|value| in_range(Some(*value), int));
                 let value = value.ok_or_else(|| not_an_integer(start, field, int))?;
-                match (int.is_64_bit(), is_plain_integer(literal)) {
+                match (int.is_64_bit(), is_plain_integer(&literal) && !text.escaped) {
                     (true, true) => {}
                     (true, false) => self.found.edits.replace(text.start..text.end, value.to_string()),
                     (false, _) => self.found.edits.replace(start..self.cursor.at, value.to_string()),
@@ -115,8 +118,8 @@ impl Walker<'_> {
             return self.int(field, Int::Sint32);
         }
         let text = self.cursor.string()?;
-        let literal = text.raw(self.cursor.bytes());
-        if let Some((_, number)) = names.iter().find(|(name, _)| name.as_bytes() == literal) {
+        let literal = text.unescaped(self.cursor.bytes());
+        if let Some((_, number)) = names.iter().find(|(name, _)| name.as_bytes() == &*literal) {
             self.found.edits.replace(start..self.cursor.at, number.to_string());
             return Ok(Fate::Keep);
         }
@@ -128,16 +131,24 @@ impl Walker<'_> {
         let start = self.cursor.at;
         match self.cursor.peek() {
             Some(b'-' | b'0'..=b'9') => {
-                self.cursor.number()?;
+                let (_, end) = self.cursor.number()?;
+                // Not infinity, which has a word of its own: receivers refuse the whole request for it.
+                if !is_finite(&self.cursor.bytes()[start..end]) {
+                    return Err(Fault::shape(start, format!("{} is too large a number", field.name)).into());
+                }
             }
             Some(b'"') => {
                 let text = self.cursor.string()?;
-                let literal = text.raw(self.cursor.bytes());
-                if self.stands_for_nothing(literal) {
+                let literal = text.unescaped(self.cursor.bytes());
+                if self.stands_for_nothing(&literal) {
                     return Ok(Fate::Remove);
                 }
-                if !is_double(literal) {
+                if !is_double(&literal) {
                     return Err(Fault::shape(start, format!("{} must be a number", field.name)).into());
+                }
+                if text.escaped {
+                    let literal = String::from_utf8_lossy(&literal).into_owned();
+                    self.found.edits.replace(text.start..text.end, literal);
                 }
             }
             _ => return Err(self.wrong_type(format!("{} must be a number", field.name)).into()),
@@ -152,7 +163,7 @@ impl Walker<'_> {
             Some(b'f') => self.cursor.word("false")?,
             Some(b'"') => {
                 let text = self.cursor.string()?;
-                match text.raw(self.cursor.bytes()) {
+                match &*text.unescaped(self.cursor.bytes()) {
                     b"true" => self.found.edits.replace(start..self.cursor.at, "true"),
                     b"false" => self.found.edits.replace(start..self.cursor.at, "false"),
                     literal if self.stands_for_nothing(literal) => return Ok(Fate::Remove),
@@ -273,6 +284,17 @@ fn is_double(literal: &[u8]) -> bool {
         b"NaN" | b"Infinity" | b"-Infinity" => true,
         // Rust reads words such as `inf` as well, which proto3 JSON does not know.
         _ if literal.iter().any(|byte| byte.is_ascii_alphabetic() && !matches!(byte, b'e' | b'E')) => false,
-        _ => std::str::from_utf8(literal).is_ok_and(|text| text.parse::<f64>().is_ok()),
+        _ => {
+            std::str::from_utf8(literal).is_ok_and(|text| text.parse::<f64>().is_ok_and(|it| it.is_finite()))
+        }
     }
+}
+
+/// Whether a number of JSON is one of a double. Nearly all of them are too short to be anything else.
+fn is_finite(literal: &[u8]) -> bool {
+    const MOST_DIGITS: usize = 308;
+    if literal.len() <= MOST_DIGITS && !literal.iter().any(|byte| matches!(byte, b'e' | b'E')) {
+        return true;
+    }
+    is_double(literal)
 }

@@ -29,7 +29,7 @@ const LEVEL: i32 = 1;
 
 /// Why a stored record cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RecordError {
+pub(crate) enum RecordError {
     #[error("it does not decompress, or its checksum is wrong")]
     Frame(#[source] io::Error),
     #[error("it has layout {0}, of a newer version")]
@@ -44,7 +44,7 @@ thread_local! {
 }
 
 /// The record as it is stored.
-pub(super) fn encode(record: &Record) -> io::Result<Vec<u8>> {
+pub(crate) fn encode(record: &Record) -> io::Result<Vec<u8>> {
     let receiver = record.receiver.as_bytes();
     let receiver_len = u16::try_from(receiver.len()).map_err(io::Error::other)?;
     let received = record.received.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -70,7 +70,7 @@ fn checking_compressor() -> io::Result<Compressor<'static>> {
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(stored: &[u8]) -> Result<Record, RecordError> {
+pub(crate) fn decode(stored: &[u8]) -> Result<Record, RecordError> {
     let plain = zstd::stream::decode_all(stored).map_err(RecordError::Frame)?;
     let (&version, rest) = plain.split_first().ok_or(RecordError::Header)?;
     if version != VERSION {

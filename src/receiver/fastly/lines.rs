@@ -226,7 +226,7 @@ impl Splitter<'_> {
     fn reject_all_the_rest(&mut self, reason: String) {
         let start = self.at;
         self.place.advance(self.body, start);
-        let input = self.body.slice(start..start + self.body[start..].trim_ascii_end().len());
+        let input = self.body.slice(start..start + without_blanks_behind(&self.body[start..]).len());
         let lines = input.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
         self.reading.unread_lines = lines.saturating_sub(1);
         self.note_rejected(self.place, reason, input);
@@ -244,7 +244,7 @@ impl Splitter<'_> {
         let resume = self.resume_after(start, fault);
         let mut place = self.place;
         place.advance(self.body, (start + fault.at).min(self.body.len()));
-        let rejected = self.body[from..resume].trim_ascii_end();
+        let rejected = without_blanks_behind(&self.body[from..resume]);
         let rejected = rejected.strip_suffix(b",").unwrap_or(rejected);
         let input = self.body.slice(from..from + rejected.len());
         self.note_rejected(place, fault.reason.clone().into_owned(), input);
@@ -316,6 +316,12 @@ fn next_line_of_its_own(text: &[u8]) -> Option<usize> {
 fn object_starts(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
     memmem::find_iter(text, b"{\"resource")
         .filter(|&start| matches!(text.get(start + 10), Some(b'S' | b'L' | b'M')))
+}
+
+/// Without the white space of JSON at its end. Of what else looks like some, a line may consist: it is kept.
+fn without_blanks_behind(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    &text[..end.map_or(0, |last| last + 1)]
 }
 
 fn invalid_utf8_at(text: &[u8]) -> usize {

@@ -417,3 +417,10 @@ proptest! {
         prop_assert!(lines.len() <= written, "{} of {}", lines.len(), written);
     }
 }
+
+#[test]
+fn a_line_of_white_space_that_json_does_not_know_is_kept_as_what_it_was() {
+    let reading = read(format!("{}\n\u{c}\n", span("a")));
+    let kept: Vec<&[u8]> = reading.rejected.iter().map(|rejected| &rejected.input[..]).collect();
+    assert_eq!(kept, [b"\x0c"]);
+}

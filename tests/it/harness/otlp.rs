@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
-    AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value,
+    AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList, any_value,
 };
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::{
@@ -88,7 +88,17 @@ fn resource(json: &Value) -> Resource {
     Resource {
         attributes: attributes(json),
         dropped_attributes_count: number(json, "droppedAttributesCount"),
-        ..Resource::default()
+        entity_refs: list(json, "entityRefs", entity_ref),
+    }
+}
+
+fn entity_ref(json: &Value) -> EntityRef {
+    let texts = |key| list(json, key, |text| text.as_str().unwrap().to_owned());
+    EntityRef {
+        schema_url: text(json, "schemaUrl"),
+        r#type: text(json, "type"),
+        id_keys: texts("idKeys"),
+        description_keys: texts("descriptionKeys"),
     }
 }
 

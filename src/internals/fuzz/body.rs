@@ -1,0 +1,151 @@
+//! Bodies as Fastly sends them: whatever is in one, its neighbours are unharmed, and everything in it has one fate.
+
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::forwarded::{Forwarded, check, check_reading, records, spans};
+use super::json::Json;
+use super::line::fastly;
+use crate::config::{SpanEventsConfig, Unmatched};
+use crate::exporter::Export;
+use crate::internals::bench::NoLedger;
+use crate::otlp::{Signal, signal_of};
+use crate::processor::{SpanEvents, Work};
+use crate::queue::{Ledger, RecordId, Taken};
+use crate::receiver::{Item, Reading, Receiver};
+use crate::telemetry::metrics::Metrics;
+
+/// Lines that are in no way special.
+const NEIGHBOUR: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0123456789abcdef0123456789abcdef","spanId":"0123456789abcdef","name":"a neighbour"}]}]}]}"#;
+
+/// Its counters are many, and of no interest here.
+static TELEMETRY: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// The body of a request.
+pub fn body(input: &[u8]) {
+    let body = Bytes::copy_from_slice(input);
+    for repair in [false, true] {
+        let receiver = fastly(repair);
+        let reading = receiver.read(&body);
+        let left = check_reading(&body, &reading);
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',');
+        let content = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
+        // A bracket alone may be an array with nothing in it, or the end of none.
+        let is_array = |byte: &u8| matches!(byte, b'[' | b']');
+        let noted = reading.items.len() + reading.rejected.len();
+        if content.iter().all(is_blank) {
+            assert_eq!(noted, 0, "nothing is in a body: {reading:?}");
+        } else if !content.iter().all(|byte| is_blank(byte) || is_array(byte)) {
+            assert!(noted > 0, "what is in a body is neither accepted nor rejected");
+        }
+        let again: Vec<Json> = read_again(&receiver, &left);
+        let first: Vec<Json> = left.iter().flatten().map(|forwarded| forwarded.says.clone()).collect();
+        assert_eq!(again, first, "what is relayed is relayed as something else by the next relay");
+        leaves_neighbours_alone(&receiver, &body);
+        every_item_has_one_fate(reading, &left);
+    }
+}
+
+/// The requests that left, sent to a relay as one body.
+fn read_again(receiver: &impl Receiver, left: &[Vec<Forwarded>]) -> Vec<Json> {
+    let lines: Vec<Bytes> = left.iter().flatten().map(|forwarded| forwarded.json.clone()).collect();
+    // A line may have been printed over several; then it still is one object.
+    let reading = receiver.read(&Bytes::from(lines.join(&b'\n')));
+    assert!(reading.rejected.is_empty(), "{:?}", reading.rejected);
+    assert!(reading.items.iter().all(|item| item.repairs.is_empty()));
+    check_reading(&lines.join(&b'\n'), &reading)
+        .into_iter()
+        .flatten()
+        .map(|forwarded| forwarded.says)
+        .collect()
+}
+
+/// A good line before and one behind the body arrive whatever stands between.
+fn leaves_neighbours_alone(receiver: &impl Receiver, body: &[u8]) {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let all = Bytes::from([NEIGHBOUR.as_bytes(), b"\n", body, b"\n", NEIGHBOUR.as_bytes()].concat());
+    let lines = u32::try_from(memchr::memchr_iter(b'\n', &all).count() + 1).unwrap_or(u32::MAX);
+    let reading = receiver.read(&all);
+    let is_neighbour = |item: &Item| {
+        item.traces.as_ref().is_some_and(|traces| traces.clone().into_json() == NEIGHBOUR.as_bytes())
+    };
+    let first = reading.items.first().expect("the line before a body is lost");
+    assert!(first.line == 1 && is_neighbour(first), "the line before a body changes: {first:?}");
+    // Elements of an array may be written over many lines, so that a bad one may take what is behind it along.
+    if !may_open_an_array(body) {
+        let last = reading.items.last().expect("there is a first one");
+        assert!(
+            last.line == lines && is_neighbour(last),
+            "the line behind a body is lost: {:?}",
+            reading.rejected
+        );
+    }
+}
+
+/// Whether a bracket stands where an object could.
+fn may_open_an_array(body: &[u8]) -> bool {
+    let is_between = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\r' | b',' | b']');
+    memchr::memchr_iter(b'[', body)
+        .any(|place| matches!(body[..place].iter().rfind(|byte| is_between(byte)), None | Some(b'\n' | b'}')))
+}
+
+/// Through the processor with nothing to wait for: every span leaves once, every record as an event or as a log.
+fn every_item_has_one_fate(reading: Reading, left: &[Vec<Forwarded>]) {
+    let documents = || left.iter().flatten().map(|forwarded| &forwarded.says);
+    let ids = |json: &Json| {
+        let id = |key| json.get(key).and_then(Json::text).map(str::to_owned);
+        id("traceId").zip(id("spanId"))
+    };
+    let all_spans: Vec<&Json> = documents().flat_map(spans).collect();
+    let all_records: Vec<&Json> = documents().flat_map(records).collect();
+    let known: HashSet<(String, String)> = all_spans.iter().filter_map(|span| ids(span)).collect();
+    let attached =
+        all_records.iter().filter(|record| ids(record).is_some_and(|ids| known.contains(&ids))).count();
+    let alone =
+        all_records.iter().filter(|record| ids(record).is_some_and(|ids| !known.contains(&ids))).count();
+    let events_before: usize = all_spans.iter().map(|span| span.list("events").len()).sum();
+
+    let config = match reading.items.len() % 3 {
+        0 => (Unmatched::ForwardLog, false),
+        1 => (Unmatched::ForwardLog, true),
+        _ => (Unmatched::CarrierSpan, false),
+    };
+    let (unmatched, keep_logs) = config;
+    let carriers = if unmatched == Unmatched::CarrierSpan { alone } else { 0 };
+    let out = process(reading.items, unmatched, keep_logs);
+    let out_spans: Vec<&Json> = out.iter().flat_map(|forwarded| spans(&forwarded.says)).collect();
+    assert_eq!(out_spans.len(), all_spans.len() + carriers, "spans");
+    let events: usize = out_spans.iter().map(|span| span.list("events").len()).sum();
+    assert_eq!(events, events_before + attached + carriers, "events");
+    let out_records: usize = out.iter().map(|forwarded| records(&forwarded.says).len()).sum();
+    let gone = if keep_logs { 0 } else { attached + carriers };
+    assert_eq!(out_records, all_records.len() - gone, "log records");
+}
+
+fn process(items: Vec<Item>, unmatched: Unmatched, keep_logs: bool) -> Vec<Forwarded> {
+    let config = SpanEventsConfig { wait: Duration::ZERO, max_held_bytes: u64::MAX, unmatched, keep_logs };
+    let mut processor = SpanEvents::new(&config, TELEMETRY.clone());
+    let ledger: Arc<dyn Ledger> = Arc::new(NoLedger);
+    let taken = Taken::new(RecordId(0), 0, ledger);
+    let work: Vec<Work> = items.into_iter().map(|item| Work::new(item, &taken)).collect();
+    taken.seal();
+    let mut out: Vec<Export> = Vec::new();
+    processor.accept(Instant::now(), work, &mut out);
+    assert_eq!(processor.held_spans(), 0, "a span waits although there is nothing to wait for");
+    let leave = |export: Export| {
+        assert_eq!(signal_of(export.request.json()), Some(export.signal));
+        let forwarded = check(export.signal, export.request.json());
+        let items = match export.signal {
+            Signal::Traces => spans(&forwarded.says).len(),
+            Signal::Logs => records(&forwarded.says).len(),
+            Signal::Metrics => super::forwarded::points(&forwarded.says),
+        };
+        assert_eq!(items, export.items as usize, "{} are miscounted", export.signal);
+        export.receipts.into_iter().for_each(|(receipt, fate)| receipt.settle(fate));
+        forwarded
+    };
+    out.into_iter().map(leave).collect()
+}

@@ -1,0 +1,92 @@
+//! The reader of lines and repair: what is accepted leaves as what it meant, and what is canonical is accepted.
+
+use bytes::Bytes;
+
+use super::forwarded::{Forwarded, check_reading, points, records, section_of, spans};
+use super::json::Json;
+use super::meant::{Meant, meant, section};
+use super::{forwarded, strict};
+use crate::config::FastlyConfig;
+use crate::otlp::json::Fault;
+use crate::otlp::{Line, LineReader, Signal};
+use crate::receiver::fastly::Fastly;
+use crate::receiver::{Item, Passage, Receiver};
+
+/// Longer lines are for tests of their own.
+const MAX_LINE_BYTES: usize = 1 << 16;
+
+/// An object, and anything behind it.
+pub fn line(input: &[u8]) {
+    let text = Bytes::copy_from_slice(input);
+    if std::str::from_utf8(&text).is_ok() && text.starts_with(b"{") {
+        match LineReader::default().read(&text) {
+            Ok(line) => accepted(&text, line),
+            Err(fault) => refused(&text, &fault),
+        }
+    }
+    let as_it_is = fastly(false).read(&text);
+    let left = check_reading(&text, &as_it_is);
+    let mended = fastly(true).read(&text);
+    let left_mended = check_reading(&text, &mended);
+    if as_it_is.rejected.is_empty() {
+        // There was nothing to mend.
+        assert!(mended.rejected.is_empty());
+        let say = |left: &Vec<Vec<Forwarded>>| -> Vec<Json> {
+            left.iter().flatten().map(|forwarded| forwarded.says.clone()).collect()
+        };
+        assert_eq!(say(&left), say(&left_mended), "repair changes a line that needs none");
+    }
+}
+
+/// A receiver that mends, or does not.
+pub(super) fn fastly(repair: bool) -> Fastly {
+    let config = FastlyConfig {
+        id: "fastly".to_owned(),
+        path: "/fastly".to_owned(),
+        service_ids: vec!["*".to_owned()],
+        auth: None,
+        repair,
+        rate_limit: None,
+    };
+    Fastly::new(&config, MAX_LINE_BYTES)
+}
+
+fn accepted(text: &Bytes, line: Line) {
+    let object = &text[..line.end];
+    let shown = String::from_utf8_lossy(object);
+    let says = Json::parse(object).unwrap_or_else(|| panic!("accepted, and no JSON: {shown}"));
+    let Meant { line: canonical, dropped } =
+        meant(&says).unwrap_or_else(|| panic!("accepted, and not OTLP: {shown}"));
+    assert_eq!(line.dropped.len(), dropped, "other spans are left out of {shown}");
+    if strict::read(&says).is_ok() {
+        assert_eq!(says, canonical, "what is canonical means itself");
+        assert!(line.repairs.is_empty(), "{:?} in a canonical line: {shown}", line.repairs);
+    }
+    let Line { traces, logs, metrics, repairs, .. } = line;
+    let item = Item { line: 1, traces, logs, metrics, repairs, passage: Passage::Joined };
+    let left = forwarded::check_item(&item);
+    for signal in Signal::ALL {
+        let count = match signal {
+            Signal::Traces => spans(&canonical).len(),
+            Signal::Logs => records(&canonical).len(),
+            Signal::Metrics => points(&canonical),
+        };
+        let left = left.iter().find(|forwarded| forwarded.signal == signal);
+        assert_eq!(left.is_some(), count > 0, "{count} of {signal} in {shown}");
+        if let Some(left) = left {
+            assert_eq!(left.says, section(&canonical, section_of(signal)), "{signal} of {shown}");
+        }
+    }
+}
+
+fn refused(text: &[u8], fault: &Fault) {
+    assert!(fault.at <= text.len() && !fault.reason.is_empty(), "{fault:?}");
+    let Some(says) = Json::parse(text) else { return };
+    let holds_something = spans(&says).len() + records(&says).len() + points(&says) > 0;
+    // Bounds are not about the form.
+    let is_bound = ["nested", "more than"].iter().any(|word| fault.reason.contains(word));
+    if holds_something && !is_bound {
+        let refusal = strict::read(&says).expect_err("a canonical line is refused");
+        assert!(!refusal.is_empty());
+    }
+}

@@ -1,0 +1,242 @@
+//! What a line that is JSON means, by the table in the README and on a tree: another way to the same result than edits of
+//! a text.
+//!
+//! In: a [`Json`] that the reader of lines has taken. Out: the same in canonical form, and how many spans had to be left
+//! out. Only what the reader takes is asked about: what it must refuse is not known here.
+
+use base64::Engine as _;
+use base64::alphabet::{STANDARD as STANDARD_ALPHABET, URL_SAFE};
+use base64::engine::general_purpose::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::json::Json;
+use super::messages::{Field, Kind, Spelling, field, number_of};
+
+/// What VCL writes for a variable that is not set.
+const NULL_WORD: &str = "(null)";
+
+type Members = Vec<(String, Json)>;
+
+/// A line in canonical form.
+#[derive(Debug)]
+pub(super) struct Meant {
+    pub(super) line: Json,
+    /// Spans without valid ids.
+    pub(super) dropped: usize,
+}
+
+/// What the line says. Nothing where a value stands for none.
+pub(super) fn meant(line: &Json) -> Option<Meant> {
+    let mut dropped = 0;
+    let line = message("Line", line, &mut dropped)?;
+    Some(Meant { line, dropped })
+}
+
+/// The part of a line that one signal's request has.
+pub(super) fn section(line: &Json, section: &str) -> Json {
+    let Json::Object(members) = line else { return line.clone() };
+    let belongs = |key: &str| field("Line", key).is_none_or(|(field, _)| field.name == section);
+    Json::Object(members.iter().filter(|(key, _)| belongs(key)).cloned().collect())
+}
+
+fn message(name: &str, json: &Json, dropped: &mut usize) -> Option<Json> {
+    let Json::Object(members) = json else { return None };
+    let mut out = Vec::new();
+    for (place, (key, value)) in members.iter().enumerate() {
+        let Some((field, spelling)) = field(name, key) else {
+            out.push((key.clone(), value.clone()));
+            continue;
+        };
+        if gives_way(name, members, place, field, spelling) || *value == Json::Null {
+            continue;
+        }
+        if let Some((name, value)) = member(name, field, value, dropped)? {
+            out.push((name.to_owned(), value));
+        }
+    }
+    let text =
+        |members: &Members, key| members.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+    if name == "Span" && text(&out, "spanId").is_some() && text(&out, "parentSpanId") == text(&out, "spanId")
+    {
+        out.retain(|(key, _)| key != "parentSpanId");
+    }
+    Some(Json::Object(out))
+}
+
+/// Whether another member of the object says the same: today's name counts more than an older one, and of equals the
+/// last.
+fn gives_way(name: &str, members: &Members, place: usize, wanted: &Field, spelling: Spelling) -> bool {
+    members.iter().enumerate().any(|(other_place, (key, _))| match field(name, key) {
+        Some((other, other_spelling)) if other.name == wanted.name && other_place != place => {
+            match (spelling, other_spelling) {
+                (Spelling::Old, Spelling::Right) => true,
+                (Spelling::Right, Spelling::Old) => false,
+                _ => other_place > place,
+            }
+        }
+        _ => false,
+    })
+}
+
+/// A member with its name, unless it stands for nothing. The outer nothing: it stands for no value at all.
+fn member(
+    owner: &str,
+    field: &'static Field,
+    json: &Json,
+    dropped: &mut usize,
+) -> Option<Option<(&'static str, Json)>> {
+    let value = match (field.is_list, field.kind, json) {
+        (true, Kind::Message("KeyValue"), Json::List(elements)) => Some(attributes(elements, dropped)?),
+        (true, Kind::Message(name), Json::List(elements)) => Some(messages(name, elements, dropped)?),
+        (true, _, Json::List(elements)) => Some(scalars(field, elements)?),
+        (true, _, _) => return None,
+        (false, Kind::Message(name), _) => Some(message(name, json, dropped)?),
+        // What is no integer is a double, in an attribute.
+        (false, Kind::Wide { .. }, Json::Number(digits))
+            if owner == "AnyValue" && integer(digits, field.kind).is_none() =>
+        {
+            return Some(Some(("doubleValue", json.clone())));
+        }
+        _ => scalar(field.kind, json)?,
+    };
+    Some(value.map(|value| (field.name, value)))
+}
+
+fn messages(name: &str, elements: &[Json], dropped: &mut usize) -> Option<Json> {
+    let mut out = Vec::new();
+    for element in elements {
+        if *element == Json::Null {
+            if name == "AnyValue" {
+                // Its place means something.
+                out.push(Json::Object(Vec::new()));
+            }
+            continue;
+        }
+        let element = message(name, element, dropped)?;
+        let is_identified = element.get("traceId").is_some() && element.get("spanId").is_some();
+        match name {
+            "Span" if !is_identified => *dropped += 1,
+            "Link" if !is_identified => {}
+            _ => out.push(element),
+        }
+    }
+    Some(Json::List(out))
+}
+
+/// Of two with one key the last stays.
+fn attributes(elements: &[Json], dropped: &mut usize) -> Option<Json> {
+    let Json::List(all) = messages("KeyValue", elements, dropped)? else { return None };
+    let key = |attribute: &Json| attribute.get("key").and_then(Json::text).unwrap_or_default().to_owned();
+    let keys: Vec<String> = all.iter().map(key).collect();
+    let is_last = |place: &usize| !keys[place + 1..].contains(&keys[*place]);
+    Some(Json::List((0..all.len()).filter(is_last).map(|place| all[place].clone()).collect()))
+}
+
+fn scalars(field: &Field, elements: &[Json]) -> Option<Json> {
+    let default =
+        if field.kind == Kind::String { Json::Text(String::new()) } else { Json::Number("0".to_owned()) };
+    let element = |json: &Json| match json {
+        Json::Null => Some(default.clone()),
+        json => Some(scalar(field.kind, json)?.unwrap_or_else(|| default.clone())),
+    };
+    Some(Json::List(elements.iter().map(element).collect::<Option<_>>()?))
+}
+
+fn scalar(kind: Kind, json: &Json) -> Option<Option<Json>> {
+    let stands_for_nothing = matches!(json, Json::Text(text) if text.is_empty() || text == NULL_WORD);
+    let value = match (kind, json) {
+        (Kind::String, Json::Text(_)) => json.clone(),
+        (Kind::String, Json::Number(digits)) => Json::Text(digits.clone()),
+        (Kind::String, Json::Bool(word)) => Json::Text(word.to_string()),
+        (Kind::TraceId, _) => return Some(id(json, 32)),
+        (Kind::SpanId | Kind::ParentSpanId, _) => return Some(id(json, 16)),
+        (Kind::Bytes, Json::Text(text)) => Json::Text(STANDARD.encode(base64(text)?)),
+        (Kind::Bytes, Json::Object(members)) => Json::Text(STANDARD.encode(numbered_bytes(members)?)),
+        _ if stands_for_nothing => return Some(None),
+        (Kind::Bool, Json::Bool(_)) => json.clone(),
+        (Kind::Bool, Json::Text(word)) => Json::Bool(word.parse().ok()?),
+        (Kind::Double, Json::Number(_) | Json::Text(_)) => json.clone(),
+        (Kind::Enum(names), Json::Text(text)) => match number_of(names, text) {
+            Some(number) => Json::Number(number.to_string()),
+            None => Json::Number(integer(text, kind)?.to_string()),
+        },
+        (Kind::Narrow { .. } | Kind::Enum(_), Json::Text(digits) | Json::Number(digits)) => {
+            let number = integer(digits, kind)?;
+            let keeps = matches!(json, Json::Number(_)) && is_plain(digits, number);
+            Json::Number(if keeps { digits.clone() } else { number.to_string() })
+        }
+        (Kind::Wide { .. }, Json::Text(digits)) => {
+            let number = integer(digits, kind)?;
+            Json::Text(if is_plain(digits, number) { digits.clone() } else { number.to_string() })
+        }
+        (Kind::Wide { .. }, Json::Number(digits)) => {
+            let number = integer(digits, kind)?;
+            let text = if is_plain(digits, number) { digits.clone() } else { number.to_string() };
+            // Receivers that read numbers as doubles round larger ones.
+            if number.unsigned_abs() > 1 << 53 { Json::Text(text) } else { Json::Number(text) }
+        }
+        _ => return None,
+    };
+    Some(Some(value))
+}
+
+fn id(json: &Json, digits: usize) -> Option<Json> {
+    let hex = json.text()?;
+    let is_valid = hex.len() == digits
+        && hex.bytes().all(|digit| digit.is_ascii_hexdigit())
+        && hex.bytes().any(|digit| digit != b'0');
+    is_valid.then(|| Json::Text(hex.to_ascii_lowercase()))
+}
+
+/// An integer in any decimal form, if it is in the range of its kind.
+fn integer(text: &str, kind: Kind) -> Option<i128> {
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
+    let exponent: i64 = exponent.strip_prefix('+').unwrap_or(exponent).parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = [whole, fraction].concat();
+    if whole.is_empty() || !all.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    // Where the point ends up, as an index into the digits without the zeros that lead and trail.
+    let significant = all.trim_start_matches('0');
+    let point = exponent.checked_add(whole.len() as i64)? - (all.len() - significant.len()) as i64;
+    let significant = significant.trim_end_matches('0');
+    let (least, most) = kind.range();
+    let number = match usize::try_from(point) {
+        _ if significant.is_empty() => 0,
+        Ok(point) if point >= significant.len() && point <= 20 => {
+            let zeros = point - significant.len();
+            format!("{significant}{}", "0".repeat(zeros)).parse().ok()?
+        }
+        _ => return None,
+    };
+    let number: i128 = if negative { -number } else { number };
+    (least..=most).contains(&number).then_some(number)
+}
+
+/// Written as integers are; a zero has no sign.
+fn is_plain(text: &str, number: i128) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.bytes().all(|digit| digit.is_ascii_digit()) && (number != 0 || digits.len() == text.len())
+}
+
+/// Either alphabet, with or without padding.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let tolerant = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    let decode = |alphabet| GeneralPurpose::new(alphabet, tolerant).decode(text).ok();
+    decode(&STANDARD_ALPHABET).or_else(|| decode(&URL_SAFE))
+}
+
+/// `{"0":104,"1":105}`
+fn numbered_bytes(members: &Members) -> Option<Vec<u8>> {
+    let byte = |(place, (key, value)): (usize, &(String, Json))| match value {
+        Json::Number(digits) if *key == place.to_string() => {
+            u8::try_from(integer(digits, Kind::Wide { signed: true })?).ok()
+        }
+        _ => None,
+    };
+    members.iter().enumerate().map(byte).collect()
+}

@@ -1,0 +1,101 @@
+//! OTLP requests, protobuf and JSON, of each signal: prost is who tells what a protobuf request says.
+//!
+//! The input: a byte that chooses the signal, then the body.
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
+
+use super::forwarded::{Forwarded, check_reading, section_of};
+use super::json::Json;
+use super::meant::{Meant, meant, section};
+use crate::config::{Encoding, OtlpConfig};
+use crate::otlp::protobuf::{DecodeError, decode, encode};
+use crate::otlp::{Signal, signal_of};
+use crate::receiver::otlp::Otlp;
+use crate::receiver::{Received, Receiver};
+
+const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// A signal and a body.
+pub fn protobuf(input: &[u8]) {
+    let Some((&choice, body)) = input.split_first() else { return };
+    let signal = Signal::ALL[usize::from(choice) % Signal::ALL.len()];
+    says_the_same(signal, body);
+    let body = Bytes::copy_from_slice(body);
+    let receiver = Otlp::new(&OtlpConfig::default(), signal, MAX_BODY_BYTES);
+    for encoding in [Encoding::Protobuf, Encoding::Json] {
+        let received = receiver.receive(&body, encoding);
+        let json = match encoding {
+            Encoding::Json => Some(body.to_vec()),
+            Encoding::Protobuf => decode(signal, &body, MAX_BODY_BYTES).ok(),
+        };
+        passes_on(signal, &receiver, &received, json.as_deref());
+    }
+}
+
+/// What prost makes of a request, in words: they tell -0.0 from 0.0, and NaN is NaN.
+fn by_prost(signal: Signal, body: &[u8]) -> Option<String> {
+    match signal {
+        Signal::Traces => ExportTraceServiceRequest::decode(body).ok().map(|it| format!("{it:?}")),
+        Signal::Logs => ExportLogsServiceRequest::decode(body).ok().map(|it| format!("{it:?}")),
+        Signal::Metrics => ExportMetricsServiceRequest::decode(body).ok().map(|it| format!("{it:?}")),
+    }
+}
+
+fn says_the_same(signal: Signal, body: &[u8]) {
+    let meant = by_prost(signal, body);
+    let json = match decode(signal, body, MAX_BODY_BYTES) {
+        Ok(json) => json,
+        Err(error) => {
+            let is_bound = matches!(
+                error,
+                DecodeError::TooDeep | DecodeError::TooManyPieces | DecodeError::TooLarge { .. }
+            );
+            return assert!(meant.is_none() || is_bound, "refused for {error}, and prost takes it");
+        }
+    };
+    let text = String::from_utf8_lossy(&json);
+    assert!(Json::parse(&json).is_some(), "decoded, and no JSON: {text}");
+    // Ids of another length go no further than the reader of JSON, which has words for them.
+    let Ok(back) = encode(signal, &json) else { return };
+    let again = decode(signal, &back, MAX_BODY_BYTES);
+    assert_eq!(again.as_deref().ok(), Some(&json[..]), "JSON and protobuf do not become each other");
+    // Indexes into the dictionary of profiles mean nothing in the other signals.
+    let is_foreign =
+        |meant: &String| meant.replace("key_strindex: 0", "").to_lowercase().contains("strindex");
+    if let Some(meant) = meant.filter(|meant| !is_foreign(meant)) {
+        assert_eq!(by_prost(signal, &back), Some(meant), "another request: {text}");
+    }
+}
+
+/// What the receiver makes of a request, of which `json` is the text.
+fn passes_on(signal: Signal, receiver: &Otlp, received: &Received, json: Option<&[u8]>) {
+    let Received { kept, reading } = received;
+    assert!(reading.items.len() <= 1, "a request is one item");
+    let left = check_reading(kept, reading);
+    let Some(says) = json.and_then(Json::parse) else {
+        return assert!(left.is_empty(), "what is no request is passed on");
+    };
+    if let Some([forwarded]) = left.first().map(Vec::as_slice) {
+        assert_eq!(forwarded.signal, signal);
+        let own = section(&says, section_of(signal));
+        let Meant { line, dropped } =
+            meant(&own).unwrap_or_else(|| panic!("passed on, and not OTLP: {own:?}"));
+        assert_eq!(reading.rejected.len(), dropped);
+        assert_eq!(forwarded.says, line);
+    } else {
+        assert!(left.is_empty(), "a request is of one signal: {left:?}");
+    }
+
+    // What the queue gives back after a restart.
+    if signal_of(kept) == Some(signal) {
+        let again = check_reading(kept, &receiver.read(kept));
+        let say = |left: &[Vec<Forwarded>]| -> Vec<Json> {
+            left.iter().flatten().map(|forwarded| forwarded.says.clone()).collect()
+        };
+        assert_eq!(say(&again), say(&left), "what is kept is read as something else");
+    }
+}

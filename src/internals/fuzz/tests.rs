@@ -1,0 +1,152 @@
+//! The targets without a fuzzer: every fixture, every finding of before, and mutations of both that are the same in every
+//! run.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+/// For each target. In an unoptimized build they take one or two seconds.
+const MUTATIONS: u64 = 2_000;
+
+/// For bodies, each of which is read many times.
+const FEW_MUTATIONS: u64 = 1_000;
+
+/// Numbers that look random, from a seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound.max(1) as u64).unwrap()
+    }
+
+    fn one_of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len())]
+    }
+
+    /// A part of the input: mostly a short one.
+    fn range(&mut self, input: &[u8]) -> std::ops::Range<usize> {
+        let longest = if self.below(4) == 0 { input.len() } else { 12 };
+        let start = self.below(input.len() + 1);
+        start..(start + self.below(longest + 1)).min(input.len())
+    }
+
+    /// The input with something else in one place.
+    fn changed(&mut self, input: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[String]) {
+        let range = self.range(input);
+        let with = match self.below(8) {
+            0 => Vec::new(),
+            1 => vec![self.next() as u8],
+            2 => input[range.clone()].iter().map(|byte| byte ^ 1 << self.below(8)).collect(),
+            3 => input[range.clone()].repeat(2),
+            4 => {
+                let other = self.one_of(seeds);
+                other[self.range(other)].to_vec()
+            }
+            5 => {
+                let other = self.range(input);
+                input[other].to_vec()
+            }
+            _ => self.one_of(words).as_bytes().to_vec(),
+        };
+        // Half of what is new stands beside the old, and half in its place.
+        let range = if self.below(2) == 0 { range.start..range.start } else { range };
+        input.splice(range, with);
+    }
+}
+
+/// Runs a target, and says with which input it failed.
+fn run(name: &str, target: Target, input: &[u8]) {
+    let outcome = std::panic::catch_unwind(|| target(input));
+    assert!(outcome.is_ok(), "{name} does not hold for {} (as above)", input.escape_ascii());
+}
+
+fn holds(name: &str, mutations: u64) {
+    let (_, target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();
+    let seeds = corpus::seeds(name);
+    assert!(!seeds.is_empty());
+    for seed in &seeds {
+        run(name, target, seed);
+    }
+    let words = corpus::words(name);
+    for number in 0..mutations {
+        let mut random = Random(number);
+        let mut input = random.one_of(&seeds).clone();
+        for _ in 0..=random.below(4) {
+            random.changed(&mut input, &seeds, &words);
+        }
+        input.truncate(corpus::MAX_BYTES);
+        run(name, target, &input);
+    }
+}
+
+#[test]
+fn whatever_is_in_a_body_its_lines_have_one_fate_each_and_leave_as_they_were_meant() {
+    holds("body", FEW_MUTATIONS);
+}
+
+#[test]
+fn whatever_is_in_a_line_it_leaves_as_it_was_meant() {
+    holds("line", MUTATIONS);
+}
+
+#[test]
+fn no_signature_passes_that_a_plain_check_refuses() {
+    holds("signature", MUTATIONS);
+}
+
+#[test]
+fn whatever_is_in_a_webhook_it_makes_one_span_or_none() {
+    holds("webhook", MUTATIONS);
+}
+
+#[test]
+fn an_otlp_request_is_passed_on_as_what_prost_reads_in_it() {
+    holds("protobuf", MUTATIONS);
+}
+
+#[test]
+fn no_damaged_record_is_read_as_another() {
+    holds("queue_record", MUTATIONS);
+}
+
+#[test]
+fn whatever_is_in_a_configuration_it_is_refused_or_printed_as_itself() {
+    holds("config", MUTATIONS);
+}
+
+#[test]
+fn every_target_has_a_binary_and_is_run() {
+    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    assert!(read("fuzz/run").contains(&format!("TARGETS=({})", names.join(" "))));
+    for name in names {
+        assert!(read(&format!("fuzz/fuzz_targets/{name}.rs")).contains(&format!("fuzz::{name}(data)")));
+        assert!(read("fuzz/Cargo.toml").contains(&format!("name = \"{name}\"")));
+        assert!(read("README.md").contains(&format!("`{name}`")));
+    }
+}
+
+#[test]
+#[ignore = "writes files: fuzz/run calls it"]
+fn writes_what_libfuzzer_starts_from() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (target, _) in TARGETS {
+        let folder = root.join(target);
+        fs::create_dir_all(&folder).unwrap();
+        for (number, seed) in corpus::seeds(target).iter().enumerate() {
+            fs::write(folder.join(format!("seed-{number:04}")), seed).unwrap();
+        }
+        let escaped = |word: &String| word.bytes().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+        let words = corpus::words(target);
+        let lines: String = words.iter().map(|word| format!("\"{}\"\n", escaped(word))).collect();
+        fs::write(root.join(format!("{target}.dict")), lines).unwrap();
+    }
+}
