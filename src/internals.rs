@@ -5,3 +5,5 @@
 
 pub mod bench;
 pub mod fuzz;
+#[cfg(test)]
+pub(crate) mod random;

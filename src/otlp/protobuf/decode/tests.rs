@@ -6,6 +6,7 @@ use prost::Message as _;
 
 use super::super::{FIXED32, FIXED64, LENGTH, VARINT, bytes, encode, tag, varint};
 use super::*;
+use crate::internals::random::Random;
 
 const NO_LIMIT: usize = usize::MAX;
 
@@ -49,21 +50,7 @@ fn rewritten_by_prost(signal: Signal, body: &[u8]) -> Vec<u8> {
 
 // --- random requests ---
 
-/// Numbers that look random, from a seed (SplitMix64).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
     fn number(&mut self) -> u64 {
         let any = self.next();
         [0, 1, 127, 128, any, any >> 40, u64::MAX, i64::MIN as u64, i64::MAX as u64, u64::from(u32::MAX)]
