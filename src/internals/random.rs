@@ -15,6 +15,6 @@ impl Random {
 
     /// Below a bound, or zero where there is nothing below it.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).unwrap()
+        usize::try_from(self.next() % bound.max(1) as u64).expect("it is below a usize")
     }
 }

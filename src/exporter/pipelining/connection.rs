@@ -53,6 +53,8 @@ struct Wire {
     proven: bool,
     /// Whether an answer has said that it is the last one. Its body may be still to come.
     last: bool,
+    /// Whether the other side takes nothing more. Answers that it gave before may still come.
+    deaf: bool,
     out: Slices,
     /// What was written may still lie in a buffer, of TLS.
     unflushed: bool,
@@ -105,7 +107,7 @@ where
         let mut leaving = false;
         loop {
             let is_idle = wire.is_idle();
-            if leaving && is_idle {
+            if is_idle && (leaving || wire.deaf) {
                 return End::Orderly;
             }
             let room = if leaving { 0 } else { wire.room() };
@@ -124,8 +126,8 @@ where
                     }
                 }
                 written = write(writer, &mut wire.out, &mut wire.unflushed), if wire.has_to_write() => {
-                    if let Err(error) = written {
-                        return wire.broken(error);
+                    if written.is_err() {
+                        wire.stop_writing();
                     }
                 }
                 count = jobs.recv_many(&mut taken, room), if room > 0 => {
@@ -191,6 +193,7 @@ impl Wire {
             max_unanswered,
             proven: false,
             last: false,
+            deaf: false,
             out: Bytes::new().into(),
             unflushed: false,
             input: BytesMut::new(),
@@ -203,7 +206,7 @@ impl Wire {
     /// How many requests may follow now. None while more than half of those that may are under way: with a request for
     /// each answer that comes, each would be a write of its own again.
     fn room(&self) -> usize {
-        if self.last || self.out.has_remaining() {
+        if self.deaf || self.out.has_remaining() {
             return 0;
         }
         let allowed = if self.proven { self.max_unanswered } else { 1 };
@@ -213,6 +216,12 @@ impl Wire {
 
     fn has_to_write(&self) -> bool {
         self.out.has_remaining() || self.unflushed
+    }
+
+    fn stop_writing(&mut self) {
+        self.deaf = true;
+        self.out = Bytes::new().into();
+        self.unflushed = false;
     }
 
     /// Whether all that was asked is answered.
@@ -262,8 +271,7 @@ impl Wire {
         self.proven |= persists;
         if !persists {
             self.last = true;
-            self.out = Bytes::new().into();
-            self.unflushed = false;
+            self.stop_writing();
         }
         let body = self.answers.body(&mut self.input);
         let answer = match &body {

@@ -1,10 +1,12 @@
 //! Against a server that says what the test wants, when it wants.
 
+use std::pin::Pin;
+use std::task::Waker;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -388,6 +390,72 @@ async fn a_status_counts_though_its_body_hangs_or_breaks_off() {
     peer.say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"part").await;
     drop(peer);
     assert_eq!(answered(broken).await.unwrap(), (200, None));
+}
+
+/// The other end of a connection that is reset: it takes two writes and fails the third, and only then can it be read what
+/// it had answered before.
+#[derive(Default)]
+struct Reset {
+    writes: usize,
+    reads: usize,
+    reader: Option<Waker>,
+}
+
+impl AsyncRead for Reset {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // One answer for the first request, which came alone, and one for the next.
+        if self.writes < [1, 3, 3][self.reads] {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.reads += 1;
+        match self.reads {
+            3 => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            _ => Poll::Ready(Ok(buffer.put_slice(OK.as_bytes()))),
+        }
+    }
+}
+
+impl AsyncWrite for Reset {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes += 1;
+        self.reader.take().into_iter().for_each(Waker::wake);
+        match self.writes {
+            1 => Poll::Ready(Ok(bytes.len())),
+            2 => Poll::Ready(Ok(bytes.len() - 1)),
+            _ => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_came_before_the_end_counts_though_writing_fails_first() {
+    let (jobs, coming) = mpsc::channel(8);
+    let send = |body: &'static str| {
+        let (reply, answer) = oneshot::channel();
+        let body = Bytes::from_static(body.as_bytes()).into();
+        assert!(jobs.try_send(Job { body, reply }).is_ok());
+        answer
+    };
+    let head = Head::new(&"http://h/v1/traces".parse().unwrap(), &http::HeaderMap::new());
+    let connection = tokio::spawn(Connection::new(Reset::default(), head, 8, coming).run());
+    assert_eq!(in_time(send("first")).await.unwrap().unwrap().status(), 200);
+    let (taken, lost) = (send("taken"), send("lost"));
+    assert_eq!(in_time(taken).await.unwrap().unwrap().status(), 200);
+    assert!(matches!(in_time(lost).await.unwrap(), Err(Failure::Io(_))));
+    in_time(connection).await.unwrap();
 }
 
 #[tokio::test]
