@@ -310,3 +310,37 @@ async fn what_the_queue_refused_is_nowhere_on_the_way() {
     browser.until(&format!("{SHOWN} === 0")).await;
     ends_well(browser, house).await;
 }
+
+#[tokio::test]
+async fn the_keyboard_stays_where_it_was_when_a_trace_changes() {
+    let house = House::open("").await;
+    let Some(browser) = look(&house, "the_keyboard_stays", DESK).await else { return };
+    house.batch(timed(TRACE, 1, "first", "")).await;
+    house.left_one().await;
+    let of_span = format!("[data-trace='{TRACE}'] [data-span='0000000000000001'] summary");
+    let of_trace = format!("[data-trace='{TRACE}'] button.link");
+    browser
+        .until(&format!("document.querySelector(\"{of_span}\")?.parentElement.innerText.includes('first')"))
+        .await;
+    for (id, place) in (2..).zip([&of_span, &of_trace]) {
+        let is_focused = format!("document.activeElement === document.querySelector(\"{place}\")");
+        browser.value(&format!("document.querySelector(\"{place}\").focus()")).await;
+        assert_eq!(browser.value(&is_focused).await, true);
+        // One that is drawn above it, and one that has it drawn anew.
+        house.batch(timed(OTHER, id, "elsewhere", "")).await;
+        house.batch(timed(TRACE, id, "second", "")).await;
+        house.left(2).await;
+        browser.until(&format!("document.querySelector(\"[data-span='{id:016x}']\") !== null")).await;
+        browser
+            .until(&format!(
+                "document.querySelectorAll(\"[data-trace='{TRACE}'] [data-span]\").length === {id}"
+            ))
+            .await;
+        assert_eq!(browser.value(&is_focused).await, true);
+    }
+    // And goes on from there.
+    browser.value(&format!("document.querySelector(\"{of_span}\").focus()")).await;
+    browser.press(&["\u{e007}"]).await;
+    browser.until(&format!("document.querySelector(\"{of_span}\").parentElement.open")).await;
+    ends_well(browser, house).await;
+}
