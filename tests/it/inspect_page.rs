@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::harness::browser::{Browser, DESK, PHONE, Screen};
-use crate::harness::{Answer, Ask, House, TRACE, eventually, log, request_of, span, span_with};
-use crate::inspect::{data, is_not_followed};
+use crate::harness::{Answer, Ask, Gate, House, TRACE, eventually, log, request_of, span, span_with};
+use crate::inspect::{data, is_not_followed, told};
 
 /// Another trace than [`TRACE`].
 const OTHER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -342,5 +342,109 @@ async fn the_keyboard_stays_where_it_was_when_a_trace_changes() {
     browser.value(&format!("document.querySelector(\"{of_span}\").focus()")).await;
     browser.press(&["\u{e007}"]).await;
     browser.until(&format!("document.querySelector(\"{of_span}\").parentElement.open")).await;
+    ends_well(browser, house).await;
+}
+
+/// The numbers of a card of what is on the way.
+async fn card(browser: &Browser, name: &str) -> String {
+    browser.text(&format!("[data-way={name}]")).await
+}
+
+#[tokio::test]
+async fn a_repaired_line_says_what_was_mended_and_what_to_change() {
+    let house = House::open("").await;
+    let Some(browser) = look(&house, "a_repaired_line", DESK).await else { return };
+    let good = timed(TRACE, 1, "GET /", "");
+    let null = timed(TRACE, 2, "no parent", "(null)").replace("\"(null)\"", "(null)");
+    let comma = timed(TRACE, 3, "comma", "").replace("}}]}]}", "}},]}]}");
+    let reply = house.ask(Ask::post("/fastly", request_of(&[good, null, comma]))).await;
+    assert_eq!(reply.status, 204, "{}", reply.text());
+    house.left(3).await;
+    let told = told(&house, |data| data["counts"]["fastly"]["items"]["repaired"] == 2).await;
+    let lines = &told["requests"][0]["request"]["lines"];
+    assert_eq!((&lines[0]["verdict"], &lines[1]["verdict"]), (&"accepted".into(), &"repaired".into()));
+    assert_eq!(lines[1]["repairs"][0]["what"], "read (null) as no value");
+
+    browser.until(&format!("{SHOWN} === 1")).await;
+    browser.click("#request-list summary").await;
+    browser.until("document.querySelectorAll('#request-list [data-verdict=repaired]').length === 2").await;
+    for (line, what, advice) in [
+        (0, "read (null) as no value", "leave the member out"),
+        (1, "removed a trailing comma", "remove the comma before"),
+    ] {
+        let text = format!("document.querySelectorAll('[data-verdict=repaired]')[{line}].innerText");
+        let text = browser.value(&text).await;
+        let text = text.as_str().unwrap();
+        assert!(text.contains("repaired") && text.contains(what) && text.contains(advice), "{text}");
+    }
+    assert!(browser.text("#request-list summary").await.contains("2 repaired"));
+    assert!(browser.text("[data-receiver=fastly]").await.contains("2 lines repaired"));
+    browser.value(&choose("#by-outcome", "repaired")).await;
+    browser.until(&format!("{SHOWN} === 1")).await;
+    ends_well(browser, house).await;
+}
+
+#[tokio::test]
+async fn the_cards_say_what_is_held_kept_leaving_and_what_the_downstream_answered() {
+    let house = House::open("processors.span_events.wait: 600s").await;
+    let Some(browser) = look(&house, "the_cards_say", DESK).await else { return };
+    browser.until("document.querySelector('[data-way=held]')?.innerText.includes('0 spans')").await;
+    assert!(card(&browser, "queue").await.contains("empty"));
+    house.batch(request_of(&[span(1, "one"), span(2, "two")])).await;
+    browser.until("document.querySelector('[data-way=held]').innerText.includes('2 spans')").await;
+    let told = told(&house, |data| data["held"]["spans"] == 2).await;
+    assert!(
+        told["held"]["bytes"].as_u64().unwrap() > 0 && told["queue"]["bytes"].as_u64().unwrap() > 0,
+        "{told:#}"
+    );
+    browser.until("document.querySelector('[data-way=queue]').innerText.includes('oldest')").await;
+    assert!(card(&browser, "queue").await.contains(" of 1.00 GiB"));
+    assert!(card(&browser, "out").await.contains("0 requests"));
+    browser.value(&choose("#by-outcome", "out:waiting")).await;
+    browser.until(&format!("{SHOWN} === 1")).await;
+    assert!(browser.text("#request-list summary").await.contains("held"));
+    browser.value(&choose("#by-outcome", "out:delivered")).await;
+    browser.until(&format!("{SHOWN} === 0")).await;
+    leaves_well(browser, &house).await;
+    assert_eq!(house.drained().await.len(), 2);
+
+    let (first, later) = (Gate::new(), Gate::new());
+    let answers = [
+        Answer::WaitAt(first.clone()),
+        Answer::status(503),
+        Answer::WaitAt(later.clone()),
+        Answer::status(400),
+    ];
+    let house = House::with_answers("exporters.otlp_http.max_in_flight: 1", answers).await;
+    let Some(browser) = look(&house, "the_cards_say", DESK).await else { return };
+    house.batch(span(1, "one")).await;
+    house.batch(span(2, "two")).await;
+    let ways = async |browser: &Browser, expected: [&str; 4]| {
+        let holds = expected.map(|word| format!("text.includes('{word}')")).join(" && ");
+        let text = "document.querySelector('[data-way=out]').innerText";
+        browser.until(&format!("(text => {holds})({text})")).await;
+    };
+    ways(&browser, ["2 requests", "1 sending", "1 queued", "0 retrying"]).await;
+    browser.value(&choose("#by-outcome", "out:waiting")).await;
+    browser.until(&format!("{SHOWN} === 2")).await;
+    browser.value(&choose("#by-outcome", "out:retrying")).await;
+    browser.until(&format!("{SHOWN} === 0")).await;
+
+    // The first is delivered, and the second is sent again.
+    first.open();
+    ways(&browser, ["1 request", "0 queued", "1 retrying", "1 attempt failed"]).await;
+    browser.until(&format!("{SHOWN} === 1")).await;
+    assert!(browser.text("#request-list > details:not([hidden]) summary").await.contains("retrying"));
+    assert!(card(&browser, "downstream").await.contains("503"), "{}", card(&browser, "downstream").await);
+    later.open();
+    browser.until(&format!("{SHOWN} === 0")).await;
+    browser.value(&choose("#by-outcome", "out:delivered")).await;
+    browser.until(&format!("{SHOWN} === 2")).await;
+    house.batch(span(3, "three")).await;
+    browser.value(&choose("#by-outcome", "out:rejected")).await;
+    browser.until(&format!("{SHOWN} === 1")).await;
+    ways(&browser, ["0 requests", "0 queued", "0 sending", "0 retrying"]).await;
+    assert!(card(&browser, "downstream").await.contains("400"));
+    house.left(4).await;
     ends_well(browser, house).await;
 }
