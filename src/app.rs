@@ -368,7 +368,7 @@ fn receivers(config: &Config) -> Vec<Instance> {
 
 /// What the inspector shows of the configuration.
 fn setting(config: &Config) -> Setting {
-    let Config { receivers, exporter, telemetry, .. } = config;
+    let Config { receivers, span_events, exporter, telemetry, .. } = config;
     let fastly = receivers.fastly.iter().map(|fastly| (&fastly.id, &fastly.path));
     let circleci = receivers.circleci.iter().map(|circleci| (&circleci.id, &circleci.path));
     let of_otlp = receivers.otlp.is_some().then(|| view::ReceiverSetting {
@@ -388,7 +388,7 @@ fn setting(config: &Config) -> Setting {
         true => view::Values::Shown,
         false => view::Values::Hidden,
     };
-    Setting { values, receivers, downstream: downstream.into() }
+    Setting { values, wait: span_events.wait, receivers, downstream: downstream.into() }
 }
 
 /// The answer to Fastly's challenge.

@@ -76,7 +76,8 @@ JSON document:
               repairs  what was mended, a list
               column   of what was rejected, in bytes from 1, else null
               reason   why it was rejected or ignored, else null
-              mistake  the mistake behind it in one word, where it can be told, else null
+              mistake  the mistake behind it in one word, where it can be told, else null; of several
+                       that were mended the first
               advice   what to change in the VCL or on the logging endpoint, a list
               A line that lost a part has an entry for the rest too.
   summary     accepted, repaired, rejected, ignored: entries in lines

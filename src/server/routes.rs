@@ -28,6 +28,8 @@ use crate::telemetry::traces::{OwnSpan, Traces};
 pub(super) const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
 const TRACEPARENT_PATH: &str = "/traceparent";
 const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or webhook to that of a receiver";
+const MAX_BODY_KEY: &str = "server.max_request_body_size";
+const LARGE_BODY: &str = "raise server.max_request_body_size, or lower the logging endpoint's request_max_bytes so that it sends less at once";
 /// Of a webhook. Its signature covers the body, so that anybody's has to be read before it can be refused. Real ones
 /// have a few kilobytes.
 pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
@@ -317,7 +319,8 @@ impl<I: Ingest> Routes<I> {
         reply.unwrap_or_else(|refused| {
             // The relay has told of this itself.
             if !matches!(refused, Refused::Unauthorized(_)) {
-                turned_away(&|| chain(&refused).to_string());
+                let reason = || chain(&refused).to_string();
+                self.doors.ingest.turned_away(Some(receiver), reason, refused.advice());
             }
             refused.reply(parts.version, dialect)
         })
@@ -378,10 +381,18 @@ impl Refused {
             | Self::Undecodable(InflateError::TooLarge { max_bytes })
                 if *max_bytes != WEBHOOK_MAX_BYTES =>
             {
-                Some("server.max_request_body_size")
+                Some(MAX_BODY_KEY)
             }
             Self::Unread(ReadError::TooSlow { .. }) => Some("server.body_timeout"),
             Self::TooLate => Some("server.request_timeout"),
+            _ => None,
+        }
+    }
+
+    /// What the operator can do about it, where there is one thing.
+    fn advice(&self) -> Option<&'static str> {
+        match self.key() {
+            Some(MAX_BODY_KEY) => Some(LARGE_BODY),
             _ => None,
         }
     }

@@ -52,6 +52,8 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Setting {
     pub(crate) values: Values,
+    /// How long the processor holds anything at most.
+    pub(crate) wait: Duration,
     pub(crate) receivers: Vec<view::ReceiverSetting>,
     /// Host and port that each signal goes to.
     pub(crate) downstream: Vec<Downstream>,
@@ -175,8 +177,12 @@ impl Watching<'_> {
     /// The processor let an export go.
     pub(crate) fn left(&self, departure: Departure<'_>) {
         let now = self.inspector.shared.elapsed_millis();
-        if !self.inspector.store().has_room_for_export(now) {
-            return;
+        {
+            let mut store = self.inspector.store();
+            if !store.has_room_for_export(now) {
+                store.leave_out(departure.records.iter().map(|record| record.0));
+                return;
+            }
         }
         let key = key(departure.records.first().copied(), departure.json);
         let view = summary::export(self.inspector.now_millis(), &departure, self.values());

@@ -1,9 +1,9 @@
-//! Ten set-ups that somebody got wrong. In each, `spanrelay check`, one line of the log and the inspector name the
-//! cause, so that a stranger finds it without reading any of our source.
+//! Set-ups that somebody got wrong, in front of the relay and behind it. In each, `spanrelay check`, one line of the log
+//! and the inspector name the cause, so that a stranger finds it without reading any of our source.
 
 use serde_json::Value;
 
-use crate::harness::{Ask, Child, Ended, House, TRACE, eventually, span_with, spanrelay};
+use crate::harness::{Answer, Ask, Child, Collector, Ended, House, TRACE, eventually, span_with, spanrelay};
 
 /// What is wrong, and what names it.
 struct Setup {
@@ -96,7 +96,17 @@ fn setups() -> Vec<Setup> {
             check: &["accepted"],
             log: &["nothing is at this path", "set the path in the URL"],
             inspector: &["POST /fastly/logs: no receiver has this path", "set the path in the URL"],
-            ..setup("a path that no receiver has", good, &[])
+            ..setup("a path that no receiver has", good.clone(), &[])
+        },
+        Setup {
+            check: &["accepted"],
+            log: &[
+                "request refused",
+                "the body is larger than 2097152 bytes",
+                "server.max_request_body_size",
+            ],
+            inspector: &["the body is larger than 2097152 bytes", "raise server.max_request_body_size"],
+            ..setup("more at once than the relay takes", vec![good; 10_000].join("\n"), &[])
         },
     ]
 }
@@ -108,9 +118,82 @@ fn configuration() -> String {
     )
 }
 
+/// A downstream that does not take what the relay sends, and what names the reason.
+struct Behind {
+    what: &'static str,
+    /// What it answers; nothing where nobody is there.
+    status: Option<u16>,
+    log: &'static [&'static str],
+    /// The inspector, in the attempts of the export.
+    inspector: &'static [&'static str],
+}
+
+const BEHIND: [Behind; 3] = [
+    Behind {
+        what: "no Collector at the endpoint",
+        status: None,
+        log: &[
+            "does not take data, retrying",
+            "connection refused by 127.0.0.1:9",
+            "is a Collector listening there?",
+        ],
+        inspector: &["retrying", "connection refused by 127.0.0.1:9", "is a Collector listening there?"],
+    },
+    Behind {
+        what: "a downstream that wants credentials and gets none",
+        status: Some(401),
+        log: &["does not fit the downstream", "401", "wants credentials", "set exporters.otlp_http.headers"],
+        inspector: &["rejected", "downstream answered 401"],
+    },
+    Behind {
+        what: "an endpoint that already has the path of the signal",
+        status: Some(404),
+        log: &[
+            "does not fit the downstream",
+            "404",
+            "does not know the path",
+            "check exporters.otlp_http.endpoint",
+        ],
+        inspector: &["rejected", "downstream answered 404"],
+    },
+];
+
 #[test]
-fn there_are_ten() {
-    assert_eq!(setups().len(), 10);
+fn there_are_fourteen() {
+    assert_eq!(setups().len() + BEHIND.len(), 14);
+}
+
+#[tokio::test]
+async fn the_log_and_the_inspector_name_the_cause_in_each_that_is_about_the_downstream() {
+    for Behind { what, status, log, inspector } in BEHIND {
+        let collector = match status {
+            Some(status) => Some(Collector::judging(move |_| Answer::status(status)).await),
+            None => None,
+        };
+        let endpoint = collector.as_ref().map_or("http://127.0.0.1:9".to_owned(), Collector::url);
+        let relay = Child::start(&House::configuration(&endpoint), &[]).await;
+        let data = async || {
+            let ask = Ask::get("/inspect/data?since=0").with("host", "localhost");
+            ask.to(relay.telemetry).await.json()
+        };
+        data().await;
+        let reply = relay.ask(Ask::post("/fastly", attribute("\"curl\""))).await;
+        assert_eq!(reply.status, 204, "{what}: what is behind the relay is not the sender's to mend");
+        eventually(&format!("the inspector names the cause of {what}"), async || {
+            let exports = data().await["exports"].to_string();
+            inspector.iter().all(|named| exports.contains(named)).then_some(())
+        })
+        .await;
+        eventually(&format!("the log names the cause of {what}"), async || {
+            relay.log().lines().any(|line| log.iter().all(|named| line.contains(named))).then_some(())
+        })
+        .await;
+        relay.kill().await;
+        if let Some(collector) = collector {
+            collector.take(1).await;
+            collector.finish();
+        }
+    }
 }
 
 #[tokio::test]
@@ -125,7 +208,7 @@ async fn check_names_the_cause_in_each_that_is_about_lines() {
 
 #[tokio::test]
 async fn the_log_and_the_inspector_name_the_cause_in_each() {
-    let relay = Child::start(&configuration(), &[]).await;
+    let relay = Child::start(&configuration(), &["--set", "server.max_request_body_size=2MiB"]).await;
     let data = async |since: u64| {
         let ask = Ask::get(&format!("/inspect/data?since={since}")).with("host", "localhost");
         ask.to(relay.telemetry).await.json()

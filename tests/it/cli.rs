@@ -161,3 +161,21 @@ async fn health_exits_with_0_while_the_relay_takes_data_and_with_1_and_the_reaso
     assert_eq!(unusable.code, Some(1));
     assert!(unusable.err.contains("telemetry.endpont"), "{}", unusable.err);
 }
+
+#[tokio::test]
+async fn check_takes_megabytes_of_one_trace_its_log_events_and_what_is_rejected() {
+    // So many that anything that looks at each line for each line would be at it for longer than the test waits.
+    const LINES: u64 = 30_000;
+    let (mut body, name) = (String::new(), "x".repeat(700));
+    for id in 1..=LINES {
+        body += &request_of(&[span(id, &name), log(id, "cache miss"), format!("no line {id}")]);
+    }
+    assert!(body.len() > 28 << 20, "{}", body.len());
+    for format in ["text", "json"] {
+        let checked =
+            Ended::with_input(&mut spanrelay(&["check", "--format", format]), body.as_bytes()).await;
+        assert_eq!(checked.code, Some(1), "{}", checked.err);
+        let says = [LINES.to_string(), format!("\"spans\":{LINES},\"span_events\":{LINES}")];
+        assert!(checked.out.contains(&says[usize::from(format == "json")]));
+    }
+}

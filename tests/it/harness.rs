@@ -8,6 +8,8 @@ mod client;
 
 mod collector;
 
+mod given;
+
 mod house;
 
 mod lines;

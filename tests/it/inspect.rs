@@ -30,6 +30,13 @@ fn states(data: &Value) -> Vec<&str> {
     data["exports"].as_array().unwrap().iter().map(|export| export["state"].as_str().unwrap()).collect()
 }
 
+/// Whether an export of the request was only counted.
+pub(crate) fn is_not_followed(data: &Value, request: &Value) -> bool {
+    let records = data["not_followed"]["records"].as_array().unwrap();
+    records.contains(&request["record"])
+        || request["record"].as_u64() < data["not_followed"]["before"].as_u64()
+}
+
 #[tokio::test]
 async fn keeps_nothing_while_nobody_looks() {
     let house = House::open("").await;
@@ -148,5 +155,6 @@ async fn a_flood_is_counted_and_not_kept() {
     assert!(request["lines"].as_array().unwrap().len() < 100);
     assert!(data["exports"].as_array().unwrap().len() < 3000);
     assert!(data["exports_left_out"].as_u64().unwrap() > 0, "{data:#}");
+    assert!(is_not_followed(&data, request), "{data:#}");
     house.close().await;
 }

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::harness::browser::{Browser, DESK, PHONE, Screen};
-use crate::harness::{Answer, Ask, House, TRACE, log, request_of, span, span_with};
+use crate::harness::{Answer, Ask, Gate, House, TRACE, eventually, log, request_of, span, span_with};
+use crate::inspect::{data, is_not_followed, told};
 
 /// Another trace than [`TRACE`].
 const OTHER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -25,6 +26,12 @@ async fn look(house: &House, test: &str, screen: Screen) -> Option<Browser> {
 
 /// Nothing went wrong in the page, and nobody but the relay was asked for anything.
 async fn ends_well(browser: Browser, house: House) {
+    leaves_well(browser, &house).await;
+    house.close().await;
+}
+
+/// As [`ends_well`], of a relay that still holds something.
+async fn leaves_well(browser: Browser, house: &House) {
     assert_eq!(browser.console().await, Vec::<String>::new());
     assert_eq!(browser.value("window.pwned === undefined").await, true);
     let own = format!("http://localhost:{}/inspect", house.relay.telemetry.port());
@@ -34,8 +41,18 @@ async fn ends_well(browser: Browser, house: House) {
         addresses.iter().filter(|address| !address.starts_with(&own) && *address != "data:,").collect();
     assert!(others.is_empty(), "{others:?}");
     browser.close().await;
-    house.close().await;
 }
+
+/// Chooses an option as a hand would; its value when there is such an option.
+fn choose(id: &str, value: &str) -> String {
+    format!(
+        "(() => {{ const s = document.querySelector('{id}'); s.value = '{value}'; \
+         s.dispatchEvent(new Event('input', {{ bubbles: true }})); return s.value; }})()"
+    )
+}
+
+/// How many requests the filters leave.
+const SHOWN: &str = "[...document.querySelectorAll('#request-list > details:not([hidden])')].length";
 
 fn timed(trace: &str, id: u64, name: &str, parent: &str) -> String {
     let parent = if parent.is_empty() { String::new() } else { format!(",\"parentSpanId\":\"{parent}\"") };
@@ -138,7 +155,7 @@ async fn hostile_strings_stay_text_also_when_values_are_shown() {
 async fn filters_leave_what_was_asked_for_and_pause_holds_the_page_still() {
     let house = House::open("").await;
     let Some(browser) = look(&house, "filters_and_pause", DESK).await else { return };
-    let shown = "[...document.querySelectorAll('#request-list > details:not([hidden])')].length";
+    let shown = SHOWN;
     let traces = "[...document.querySelectorAll('#trace-list > article')].map(t => t.dataset.trace)";
     house.batch(timed(TRACE, 1, "one", "")).await;
     house.batch(timed(OTHER, 2, "two", "")).await;
@@ -155,12 +172,6 @@ async fn filters_leave_what_was_asked_for_and_pause_holds_the_page_still() {
     browser.press(&["\u{e00c}"]).await;
     browser.until(&format!("{shown} === 4")).await;
 
-    let choose = |id: &str, value: &str| {
-        format!(
-            "(() => {{ const s = document.querySelector('{id}'); s.value = '{value}'; \
-             s.dispatchEvent(new Event('input', {{ bubbles: true }})); return s.value; }})()"
-        )
-    };
     for (id, value, expected) in [
         ("#by-receiver", "circleci", 1),
         ("#by-receiver", "fastly", 3),
@@ -222,4 +233,218 @@ async fn the_policy_stops_a_script_that_is_not_the_pages_own() {
     assert!(console.iter().any(|line| line.contains("Content Security Policy")), "{console:?}");
     browser.close().await;
     house.close().await;
+}
+
+#[tokio::test]
+async fn what_is_only_counted_is_not_followed_and_not_held() {
+    let collector = crate::harness::Collector::judging(|_| Answer::json(200, "{}")).await;
+    // They could be held for so long that their age says nothing, if there were room for them.
+    let setting = "processors.span_events.wait: 600s\nprocessors.span_events.max_held_bytes: 1B";
+    let house = House::before(collector, setting).await;
+    let Some(browser) = look(&house, "what_is_only_counted", DESK).await else { return };
+    // More than the page keeps up with in one second, until nothing of one request was shown on its way out.
+    let id = eventually("a request is not followed at all", async || {
+        for request in 0..2 {
+            let lines: Vec<String> = (1..=300).map(|id| span(300 * request + id, "flood")).collect();
+            house.batch(request_of(&lines)).await;
+        }
+        house.left(600).await;
+        let data = data(&house, 0).await;
+        let is_seen = |request: &serde_json::Value| {
+            let exports = data["exports"].as_array().unwrap();
+            exports.iter().any(|export| export["export"]["records"][0] == request["record"])
+        };
+        let requests = data["requests"].as_array().unwrap();
+        let unseen = requests.iter().find(|entry| !is_seen(&entry["request"]))?;
+        assert!(is_not_followed(&data, &unseen["request"]), "{data:#}");
+        Some(unseen["id"].clone())
+    })
+    .await;
+
+    let entry = format!("#request-list [data-id=\"{id}\"]");
+    browser
+        .until(&format!("document.querySelector('{entry} summary')?.innerText.includes('not followed')"))
+        .await;
+    browser.click(&format!("{entry} summary")).await;
+    let tags = format!("[...document.querySelectorAll('{entry} .item .tag')].map(t => t.textContent)");
+    browser.until(&format!("{tags}.length === 60 && {tags}.every(t => t === 'not followed')")).await;
+    browser.until("[...document.querySelectorAll('main .tag')].every(t => t.textContent !== 'held')").await;
+    assert_eq!(browser.value(&choose("#by-outcome", "out:waiting")).await, "out:waiting");
+    browser.until(&format!("{SHOWN} === 0")).await;
+    ends_well(browser, house).await;
+}
+
+#[tokio::test]
+async fn a_log_event_waits_for_its_span_and_not_when_it_was_dropped() {
+    let waiting = House::open("processors.span_events.wait: 600s").await;
+    let Some(browser) = look(&waiting, "a_log_event_waits", DESK).await else { return };
+    waiting.batch(log(1, "early")).await;
+    browser.until(&format!("{SHOWN} === 1")).await;
+    assert_eq!(browser.value(&choose("#by-outcome", "out:waiting")).await, "out:waiting");
+    browser.until(&format!("{SHOWN} === 1")).await;
+    assert!(browser.text("#request-list summary").await.contains("held"));
+    leaves_well(browser, &waiting).await;
+    assert_eq!(waiting.drained().await.len(), 1, "as a log");
+
+    let dropping = House::open("processors.span_events.unmatched: drop").await;
+    let Some(browser) = look(&dropping, "a_log_event_waits", DESK).await else { return };
+    dropping.batch(log(1, "late")).await;
+    browser.until("document.querySelector('#request-list').innerText.includes('not followed')").await;
+    browser.value(&choose("#by-outcome", "out:waiting")).await;
+    browser.until(&format!("{SHOWN} === 0")).await;
+    ends_well(browser, dropping).await;
+}
+
+#[tokio::test]
+async fn what_the_queue_refused_is_nowhere_on_the_way() {
+    let house = House::open("queue.max_size: 64KiB").await;
+    let Some(browser) = look(&house, "what_the_queue_refused", DESK).await else { return };
+    let large: Vec<String> = (1..=1000).map(|id| span(id, "large")).collect();
+    let reply = house.ask(Ask::post("/fastly", request_of(&large))).await;
+    assert!(reply.status >= 400, "{}", reply.status);
+    browser.until(&format!("{SHOWN} === 1")).await;
+    browser.click("#request-list summary").await;
+    browser.until("document.querySelectorAll('#request-list .item').length === 60").await;
+    assert_eq!(browser.value("document.querySelectorAll('#request-list .item .tag').length").await, 0);
+    browser.value(&choose("#by-outcome", "out:waiting")).await;
+    browser.until(&format!("{SHOWN} === 0")).await;
+    ends_well(browser, house).await;
+}
+
+#[tokio::test]
+async fn the_keyboard_stays_where_it_was_when_a_trace_changes() {
+    let house = House::open("").await;
+    let Some(browser) = look(&house, "the_keyboard_stays", DESK).await else { return };
+    house.batch(timed(TRACE, 1, "first", "")).await;
+    house.left_one().await;
+    let of_span = format!("[data-trace='{TRACE}'] [data-span='0000000000000001'] summary");
+    let of_trace = format!("[data-trace='{TRACE}'] button.link");
+    browser
+        .until(&format!("document.querySelector(\"{of_span}\")?.parentElement.innerText.includes('first')"))
+        .await;
+    for (id, place) in (2..).zip([&of_span, &of_trace]) {
+        let is_focused = format!("document.activeElement === document.querySelector(\"{place}\")");
+        browser.value(&format!("document.querySelector(\"{place}\").focus()")).await;
+        assert_eq!(browser.value(&is_focused).await, true);
+        // One that is drawn above it, and one that has it drawn anew.
+        house.batch(timed(OTHER, id, "elsewhere", "")).await;
+        house.batch(timed(TRACE, id, "second", "")).await;
+        house.left(2).await;
+        browser.until(&format!("document.querySelector(\"[data-span='{id:016x}']\") !== null")).await;
+        browser
+            .until(&format!(
+                "document.querySelectorAll(\"[data-trace='{TRACE}'] [data-span]\").length === {id}"
+            ))
+            .await;
+        assert_eq!(browser.value(&is_focused).await, true);
+    }
+    // And goes on from there.
+    browser.value(&format!("document.querySelector(\"{of_span}\").focus()")).await;
+    browser.press(&["\u{e007}"]).await;
+    browser.until(&format!("document.querySelector(\"{of_span}\").parentElement.open")).await;
+    ends_well(browser, house).await;
+}
+
+/// The numbers of a card of what is on the way.
+async fn card(browser: &Browser, name: &str) -> String {
+    browser.text(&format!("[data-way={name}]")).await
+}
+
+#[tokio::test]
+async fn a_repaired_line_says_what_was_mended_and_what_to_change() {
+    let house = House::open("").await;
+    let Some(browser) = look(&house, "a_repaired_line", DESK).await else { return };
+    let good = timed(TRACE, 1, "GET /", "");
+    let null = timed(TRACE, 2, "no parent", "(null)").replace("\"(null)\"", "(null)");
+    let comma = timed(TRACE, 3, "comma", "").replace("}}]}]}", "}},]}]}");
+    let reply = house.ask(Ask::post("/fastly", request_of(&[good, null, comma]))).await;
+    assert_eq!(reply.status, 204, "{}", reply.text());
+    house.left(3).await;
+    let told = told(&house, |data| data["counts"]["fastly"]["items"]["repaired"] == 2).await;
+    let lines = &told["requests"][0]["request"]["lines"];
+    assert_eq!((&lines[0]["verdict"], &lines[1]["verdict"]), (&"accepted".into(), &"repaired".into()));
+    assert_eq!(lines[1]["repairs"][0]["what"], "read (null) as no value");
+
+    browser.until(&format!("{SHOWN} === 1")).await;
+    browser.click("#request-list summary").await;
+    browser.until("document.querySelectorAll('#request-list [data-verdict=repaired]').length === 2").await;
+    for (line, what, advice) in [
+        (0, "read (null) as no value", "leave the member out"),
+        (1, "removed a trailing comma", "remove the comma before"),
+    ] {
+        let text = format!("document.querySelectorAll('[data-verdict=repaired]')[{line}].innerText");
+        let text = browser.value(&text).await;
+        let text = text.as_str().unwrap();
+        assert!(text.contains("repaired") && text.contains(what) && text.contains(advice), "{text}");
+    }
+    assert!(browser.text("#request-list summary").await.contains("2 repaired"));
+    assert!(browser.text("[data-receiver=fastly]").await.contains("2 lines repaired"));
+    browser.value(&choose("#by-outcome", "repaired")).await;
+    browser.until(&format!("{SHOWN} === 1")).await;
+    ends_well(browser, house).await;
+}
+
+#[tokio::test]
+async fn the_cards_say_what_is_held_kept_leaving_and_what_the_downstream_answered() {
+    let house = House::open("processors.span_events.wait: 600s").await;
+    let Some(browser) = look(&house, "the_cards_say", DESK).await else { return };
+    browser.until("document.querySelector('[data-way=held]')?.innerText.includes('0 spans')").await;
+    assert!(card(&browser, "queue").await.contains("empty"));
+    house.batch(request_of(&[span(1, "one"), span(2, "two")])).await;
+    browser.until("document.querySelector('[data-way=held]').innerText.includes('2 spans')").await;
+    let told = told(&house, |data| data["held"]["spans"] == 2).await;
+    assert!(
+        told["held"]["bytes"].as_u64().unwrap() > 0 && told["queue"]["bytes"].as_u64().unwrap() > 0,
+        "{told:#}"
+    );
+    browser.until("document.querySelector('[data-way=queue]').innerText.includes('oldest')").await;
+    assert!(card(&browser, "queue").await.contains(" of 1.00 GiB"));
+    assert!(card(&browser, "out").await.contains("0 requests"));
+    browser.value(&choose("#by-outcome", "out:waiting")).await;
+    browser.until(&format!("{SHOWN} === 1")).await;
+    assert!(browser.text("#request-list summary").await.contains("held"));
+    browser.value(&choose("#by-outcome", "out:delivered")).await;
+    browser.until(&format!("{SHOWN} === 0")).await;
+    leaves_well(browser, &house).await;
+    assert_eq!(house.drained().await.len(), 2);
+
+    let (first, later) = (Gate::new(), Gate::new());
+    let answers = [
+        Answer::WaitAt(first.clone()),
+        Answer::status(503),
+        Answer::WaitAt(later.clone()),
+        Answer::status(400),
+    ];
+    let house = House::with_answers("exporters.otlp_http.max_in_flight: 1", answers).await;
+    let Some(browser) = look(&house, "the_cards_say", DESK).await else { return };
+    house.batch(span(1, "one")).await;
+    house.batch(span(2, "two")).await;
+    let ways = async |browser: &Browser, expected: [&str; 4]| {
+        let holds = expected.map(|word| format!("text.includes('{word}')")).join(" && ");
+        let text = "document.querySelector('[data-way=out]').innerText";
+        browser.until(&format!("(text => {holds})({text})")).await;
+    };
+    ways(&browser, ["2 requests", "1 sending", "1 queued", "0 retrying"]).await;
+    browser.value(&choose("#by-outcome", "out:waiting")).await;
+    browser.until(&format!("{SHOWN} === 2")).await;
+    browser.value(&choose("#by-outcome", "out:retrying")).await;
+    browser.until(&format!("{SHOWN} === 0")).await;
+
+    // The first is delivered, and the second is sent again.
+    first.open();
+    ways(&browser, ["1 request", "0 queued", "1 retrying", "1 attempt failed"]).await;
+    browser.until(&format!("{SHOWN} === 1")).await;
+    assert!(browser.text("#request-list > details:not([hidden]) summary").await.contains("retrying"));
+    assert!(card(&browser, "downstream").await.contains("503"), "{}", card(&browser, "downstream").await);
+    later.open();
+    browser.until(&format!("{SHOWN} === 0")).await;
+    browser.value(&choose("#by-outcome", "out:delivered")).await;
+    browser.until(&format!("{SHOWN} === 2")).await;
+    house.batch(span(3, "three")).await;
+    browser.value(&choose("#by-outcome", "out:rejected")).await;
+    browser.until(&format!("{SHOWN} === 1")).await;
+    ways(&browser, ["0 requests", "0 queued", "0 sending", "0 retrying"]).await;
+    assert!(card(&browser, "downstream").await.contains("400"));
+    house.left(4).await;
+    ends_well(browser, house).await;
 }

@@ -462,6 +462,8 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
     inspector.add("inspector", shown);
     inspector.assert_without(&[&GIVEN[..], &GUESSED].concat());
 
+    ask_the_relay_that_runs(desk, &relay, &configuration, nobody, written);
+
     // A file that cannot be used, with secrets where they do not belong.
     for (_, text) in broken_configurations(desk) {
         fs::write(&configuration, text).unwrap();
@@ -471,6 +473,81 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
     }
     relay.end(written);
     fs::remove_file(configuration).unwrap();
+}
+
+/// The commands that speak to a relay, with what its configuration has for them: tokens, signatures, an address.
+fn ask_the_relay_that_runs(
+    desk: &Desk,
+    relay: &Relay,
+    configuration: &Path,
+    nobody: SocketAddr,
+    written: &mut Written,
+) {
+    let rejected = desk.path("queue").join("rejected.ndjson");
+    let (rejected, configuration) = (rejected.to_str().unwrap(), configuration.to_str().unwrap());
+    let replay = |configuration: &str, to: SocketAddr| {
+        let to = to.to_string();
+        spanrelay(&["replay", "--config", configuration, "--to", &to, rejected]).output().unwrap()
+    };
+    let says = |output: &Output, words: &str| {
+        assert!(
+            find(&[&output.stdout[..], &output.stderr].concat(), words.as_bytes()),
+            "{words}: {output:?}"
+        );
+    };
+    // What it sends is what the relay asks for: none of it is turned away.
+    let replayed = replay(configuration, relay.server);
+    says(&replayed, " rejected again, 0 not replayed");
+    assert!(!find(&replayed.stdout, b" 0 accepted"), "{replayed:?}");
+    written.output("replay", replayed);
+    let text = fs::read_to_string(configuration).unwrap();
+    let other = ["fastly-token-Kq7w", "hook-secret-Vn4t", "otlp-token-Mf3r"]
+        .iter()
+        .fold(text, |text, secret| text.replace(secret, "misplaced-secret-Rl0a"));
+    let other = desk.write("other.yaml", &other);
+    let turned_away = replay(other.to_str().unwrap(), relay.server);
+    for path in ["/fastly answered 401", "/circleci answered 401", "/v1/traces answered 401"] {
+        says(&turned_away, path);
+    }
+    written.output("replay with other secrets", turned_away);
+    let in_vain = replay(configuration, nobody);
+    says(&in_vain, "cannot connect");
+    written.output("replay to nobody", in_vain);
+
+    for (what, address, code) in [("health", relay.telemetry, 0), ("health of nobody", nobody, 1)] {
+        let endpoint = format!("telemetry.endpoint={address}");
+        let output =
+            spanrelay(&["--health", "--config", configuration, "--set", &endpoint]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{what}: {output:?}");
+        written.output(what, output);
+    }
+}
+
+/// The commands that ask for no configuration do not tell of what is in the environment. What `check` is given it
+/// shows, to whoever has it.
+fn look_at_a_body(desk: &Desk, written: &mut Written) {
+    let body = desk.write("body", &format!("{SPAN}\nconfided-body-Jx5c\n{{\"confided-body-Jx5c\":\n"));
+    let hook = desk.write("hook", &webhook("92e0554a-837f-4086-913b-0dc7665d2a84"));
+    let alone = |arguments: &[&str]| {
+        let mut command = spanrelay(arguments);
+        command
+            .env("CIRCLECI_HOOK_SECRET", "hook-secret-Vn4t")
+            .env("CIRCLECI_OTLP_X_KEY", "header-value-Xp8y");
+        command.env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=header-value-Xp8y").output().unwrap()
+    };
+    let mut checked = Written::default();
+    for format in ["text", "json"] {
+        for (file, code) in [(&body, 1), (&hook, 0), (&desk.path("nowhere"), 2)] {
+            let output = alone(&["check", "--format", format, file.to_str().unwrap()]);
+            assert_eq!(output.status.code(), Some(code), "{output:?}");
+            checked.output("check", output);
+        }
+    }
+    assert!(checked.holds("check", "confided-body-Jx5c"), "what is wrong is shown");
+    checked.assert_without(&[&GIVEN[..], &GUESSED].concat());
+    let demo = alone(&["demo"]);
+    assert!(demo.status.success(), "{demo:?}");
+    written.output("demo", demo);
 }
 
 /// Secrets in the wrong places, and files that are not what they should be.
@@ -542,6 +619,7 @@ fn nothing_that_the_program_writes_holds_a_secret() {
     for format in ["text", "json"] {
         lead_through_everything(&desk, format, &mut written);
     }
+    look_at_a_body(&desk, &mut written);
 
     let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
     let configuration = desk.write("relay.yaml", &desk.configuration(nobody, nobody, nobody));

@@ -103,7 +103,8 @@ impl<'a> LineEntry<'a> {
         match &finding.outcome {
             Outcome::Accepted => {}
             Outcome::Repaired(repairs) => {
-                entry.repairs = repairs.iter().map(|repair| repair.as_str()).collect()
+                entry.repairs = repairs.iter().map(|repair| repair.as_str()).collect();
+                entry.mistake = repairs.iter().find_map(|repair| repair.mistake()).map(Mistake::as_str);
             }
             Outcome::Rejected { column, reason, mistake } => {
                 entry.mistake = mistake.map(Mistake::as_str);

@@ -130,7 +130,7 @@ fn the_json_document_keeps_its_field_names() {
             json!({"line": 5, "outcome": "rejected", "repairs": [], "column": 4, "reason": "span id has 3 digits",
                    "mistake": null, "advice": []}),
             json!({"line": 6, "outcome": "repaired", "repairs": ["removed a trailing comma", "rewrote a \\xHH escape"],
-                   "column": null, "reason": null, "mistake": null,
+                   "column": null, "reason": null, "mistake": "trailing_comma",
                    "advice": [Repair::TrailingComma.advice(), Repair::HexEscape.advice()]}),
             json!({"line": 8, "outcome": "rejected", "repairs": [], "column": 13, "reason": "cut off inside a string",
                    "mistake": null, "advice": []}),

@@ -148,15 +148,23 @@ impl Mistake {
     /// What to change in the VCL or on the logging endpoint.
     pub(crate) fn advice(self) -> &'static str {
         match self {
-            Self::UnescapedQuote => UNESCAPED_QUOTE,
-            Self::CstrEscape => CSTR_ESCAPE,
-            Self::LooseBackslash => LOOSE_BACKSLASH,
-            Self::ControlCharacter => CONTROL_CHARACTER,
-            Self::NullWord => NULL_WORD,
+            Self::UnescapedQuote => "a quote inside a value ends it: write the value with json.escape()",
+            Self::CstrEscape => "\\xHH is not JSON: use json.escape() instead of cstr_escape()",
+            Self::LooseBackslash => {
+                "a backslash in a value begins an escape: write the value with json.escape()"
+            }
+            Self::ControlCharacter => {
+                "a tab or a line end stands in a value as it is: write the value with json.escape()"
+            }
+            Self::NullWord => {
+                "(null) is a header that is not set: leave the member out with if(), or give it a value of its own"
+            }
             Self::UnsetValue => {
                 "a variable without a value left nothing between the punctuation: give it one, as in if(x, x, \"0\")"
             }
-            Self::TrailingComma => TRAILING_COMMA,
+            Self::TrailingComma => {
+                "remove the comma before the closing bracket, or write it with the optional member"
+            }
             Self::MissingComma => "two members stand side by side: put a comma between them",
             Self::CutOff => {
                 "the line was cut off, as long log lines are: log less in it, or shorten values with substr()"
@@ -198,28 +206,23 @@ impl Mistake {
     }
 }
 
-const UNESCAPED_QUOTE: &str = "a quote inside a value ends it: write the value with json.escape()";
-const CSTR_ESCAPE: &str = "\\xHH is not JSON: use json.escape() instead of cstr_escape()";
-const LOOSE_BACKSLASH: &str = "a backslash in a value begins an escape: write the value with json.escape()";
-const CONTROL_CHARACTER: &str =
-    "a tab or a line end stands in a value as it is: write the value with json.escape()";
-const NULL_WORD: &str =
-    "(null) is a header that is not set: leave the member out with if(), or give it a value of its own";
-const TRAILING_COMMA: &str =
-    "remove the comma before the closing bracket, or write it with the optional member";
-
 // === impl Repair ===
 
 impl Repair {
     /// What to change in the VCL, so that nothing needs mending; nothing where it is not the VCL's doing.
     pub(crate) fn advice(self) -> Option<&'static str> {
+        self.mistake().map(Mistake::advice)
+    }
+
+    /// The mistake that was mended.
+    pub(crate) fn mistake(self) -> Option<Mistake> {
         match self {
-            Self::TrailingComma => Some(TRAILING_COMMA),
-            Self::ControlCharacter => Some(CONTROL_CHARACTER),
-            Self::HexEscape => Some(CSTR_ESCAPE),
-            Self::LooseBackslash => Some(LOOSE_BACKSLASH),
-            Self::NullWord => Some(NULL_WORD),
-            Self::UnescapedQuote => Some(UNESCAPED_QUOTE),
+            Self::TrailingComma => Some(Mistake::TrailingComma),
+            Self::ControlCharacter => Some(Mistake::ControlCharacter),
+            Self::HexEscape => Some(Mistake::CstrEscape),
+            Self::LooseBackslash => Some(Mistake::LooseBackslash),
+            Self::NullWord => Some(Mistake::NullWord),
+            Self::UnescapedQuote => Some(Mistake::UnescapedQuote),
             Self::InvalidUtf8
             | Self::LoneSurrogate
             | Self::BareNumberWord

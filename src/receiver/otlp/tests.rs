@@ -2,6 +2,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use proptest::prelude::*;
@@ -9,8 +10,8 @@ use prost::Message as _;
 
 use super::*;
 use crate::config::{AuthConfig, Secret};
-use crate::otlp::MAX_ITEMS;
 use crate::otlp::protobuf::encode;
+use crate::otlp::{MAX_ATTRIBUTES, MAX_ITEMS};
 
 const MAX_BODY_BYTES: usize = 1 << 20;
 const TRACE: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
@@ -256,6 +257,27 @@ proptest! {
                     let again = leaving(otlp(signal).read(&received.kept));
                     prop_assert_eq!(again, leaving(received.reading));
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_list_may_have_so_many_attributes_and_no_more_in_either_encoding() {
+    for (count, is_taken) in [(MAX_ATTRIBUTES, true), (MAX_ATTRIBUTES + 1, false)] {
+        let attribute = |n: usize| format!(r#"{{"key":"{n}","value":{{"intValue":"1"}}}}"#);
+        let attributes = (0..count).map(attribute).collect::<Vec<_>>().join(",");
+        let json = spans(&format!(r#"{{{TRACE},"name":"a","attributes":[{attributes}]}}"#));
+        let mut request = two_spans();
+        request.resource_spans[0].scope_spans[0].spans[0].attributes =
+            (0..count).map(|n| KeyValue { key: n.to_string(), ..KeyValue::default() }).collect();
+        for received in
+            [receive(Signal::Traces, &json), receive_protobuf(Signal::Traces, &request.encode_to_vec())]
+        {
+            if is_taken {
+                assert_eq!((received.reading.items.len(), received.reading.rejected.len()), (1, 0));
+            } else {
+                assert_eq!(only_reason(&received), "more than 1024 attributes in one list");
             }
         }
     }

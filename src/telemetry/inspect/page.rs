@@ -31,6 +31,8 @@ struct Data<'a> {
     process: u64,
     now_ms: u64,
     show_values: bool,
+    /// How long anything is held at most.
+    wait_ms: u64,
     receivers: &'a [ReceiverSetting],
     downstream: &'a [Downstream],
     held: Held,
@@ -90,6 +92,7 @@ pub(crate) fn data(metrics: &Metrics, query: Option<&str>) -> Vec<u8> {
         process: inspector.shared.began_unix_millis(),
         now_ms: inspector.now_millis(),
         show_values: setting.is_some_and(|setting| setting.values == Values::Shown),
+        wait_ms: setting.map_or(0, |setting| millis(setting.wait)),
         receivers: setting.map(|setting| setting.receivers.as_slice()).unwrap_or_default(),
         downstream: setting.map(|setting| setting.downstream.as_slice()).unwrap_or_default(),
         held: Held { spans: metrics.held_spans.get(), bytes: metrics.held_bytes.get() },

@@ -1,9 +1,10 @@
 //! What the page can still be shown: the last requests and exports, and counts since somebody began to look.
 //!
 //! Promises: at most [`MAX_REQUESTS`] and [`MAX_EXPORTS`], in [`MAX_BYTES`] each; at most so many per second in detail,
-//! so that looking at a busy relay does not slow it down. What is left out is counted.
+//! so that looking at a busy relay does not slow it down. What is left out is counted, and the page can tell whose
+//! exports it has not been shown.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -21,6 +22,8 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// In one second; the rest is counted only.
 const REQUESTS_PER_SECOND: u32 = 50;
 const EXPORTS_PER_SECOND: u32 = 200;
+/// Records with exports that were left out, by number; of older ones only how far they go.
+const MAX_NOT_FOLLOWED: usize = MAX_REQUESTS;
 /// Attempts of one export that are kept: the first ones and the last.
 const MAX_ATTEMPTS: usize = 12;
 
@@ -36,6 +39,7 @@ pub(super) struct Store {
     receivers: BTreeMap<String, ReceiverCounts>,
     requests_room: Room,
     exports_room: Room,
+    not_followed: NotFollowed,
     retries: u64,
     answers: [Option<Answer>; Signal::ALL.len()],
 }
@@ -61,6 +65,8 @@ struct KeptExport {
     change: u64,
     #[serde(skip)]
     key: ExportKey,
+    #[serde(skip)]
+    records: Vec<u64>,
     state: ExportState,
     attempts: Vec<KeptAttempt>,
     more_attempts: u64,
@@ -99,6 +105,14 @@ struct Room {
     left_out: u64,
 }
 
+/// Records with an export that the page is not shown: where that went is not known.
+#[derive(Default, Serialize)]
+pub(super) struct NotFollowed {
+    records: BTreeSet<u64>,
+    /// Every record before this one may be among them.
+    before: u64,
+}
+
 /// The part of the page's JSON that comes from here.
 #[derive(Serialize)]
 pub(super) struct News<'a> {
@@ -110,6 +124,7 @@ pub(super) struct News<'a> {
     retries: u64,
     requests_left_out: u64,
     exports_left_out: u64,
+    not_followed: &'a NotFollowed,
     on_the_way: OnTheWay,
     answers: Vec<&'a Answer>,
     requests: Vec<&'a KeptRequest>,
@@ -161,7 +176,13 @@ impl Store {
         }
     }
 
+    /// An export for which there was no room came out of these records.
+    pub(super) fn leave_out(&mut self, records: impl IntoIterator<Item = u64>) {
+        self.not_followed.add(records);
+    }
+
     pub(super) fn left(&mut self, key: ExportKey, export: &Export) {
+        let records = export.records.clone();
         let export = raw(export);
         let id = self.next_change();
         self.export_bytes += export.get().len();
@@ -169,6 +190,7 @@ impl Store {
             id,
             change: id,
             key,
+            records,
             state: ExportState::Queued,
             attempts: Vec::new(),
             more_attempts: 0,
@@ -177,6 +199,7 @@ impl Store {
         while self.exports.len() > MAX_EXPORTS || self.export_bytes > MAX_BYTES {
             let Some(oldest) = self.exports.pop_front() else { break };
             self.export_bytes -= oldest.export.get().len();
+            self.not_followed.add(oldest.records);
         }
     }
 
@@ -239,6 +262,7 @@ impl Store {
             retries: self.retries,
             requests_left_out: self.requests_room.left_out,
             exports_left_out: self.exports_room.left_out,
+            not_followed: &self.not_followed,
             on_the_way: self.on_the_way(),
             answers: self.answers.iter().flatten().collect(),
             requests,
@@ -285,6 +309,17 @@ impl Store {
 impl KeptExport {
     fn has_ended(&self) -> bool {
         matches!(self.state, ExportState::Delivered | ExportState::Rejected)
+    }
+}
+
+// === impl NotFollowed ===
+
+impl NotFollowed {
+    fn add(&mut self, records: impl IntoIterator<Item = u64>) {
+        self.records.extend(records.into_iter().filter(|record| *record >= self.before));
+        while self.records.len() > MAX_NOT_FOLLOWED {
+            self.before = self.records.pop_first().map_or(self.before, |first| first + 1);
+        }
     }
 }
 

@@ -1,4 +1,6 @@
 //! The real program as a process, where what counts is what a user of it sees: arguments, output, signals, exit code.
+//!
+//! When a relay has ended, or its test has, both its outputs are searched for the secrets that it was given.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -7,10 +9,12 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{ChildStderr, Command};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
+use super::given::Given;
 use super::{Ask, Reply, Samples, in_time};
 
 /// What a program left when it had ended.
@@ -25,6 +29,10 @@ pub(crate) struct Ended {
 pub(crate) struct Child {
     process: tokio::process::Child,
     log: Arc<Log>,
+    out: Arc<Mutex<Vec<u8>>>,
+    /// Of both outputs, to their ends.
+    readers: Vec<JoinHandle<()>>,
+    given: Mutex<Given>,
     pub(crate) address: SocketAddr,
     pub(crate) telemetry: SocketAddr,
     configuration: NamedTempFile,
@@ -84,7 +92,9 @@ impl Child {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(configuration.as_bytes()).unwrap();
         let command = spanrelay(&["run", "--config", file.path().to_str().unwrap()]);
-        Self::started(command, file, arguments).await
+        let mut given = Given::default();
+        given.in_configuration(configuration);
+        Self::started(command, file, arguments, given).await
     }
 
     /// Starts the relay without a file and with these variables, on free ports.
@@ -92,20 +102,42 @@ impl Child {
         let mut command = spanrelay(&["run"]);
         command.envs(environment.iter().copied());
         command.args(["--set", "server.endpoint=127.0.0.1:0", "--set", "telemetry.endpoint=127.0.0.1:0"]);
-        Self::started(command, NamedTempFile::new().unwrap(), arguments).await
+        let mut given = Given::default();
+        environment.iter().for_each(|(name, value)| given.in_variable(name, value));
+        Self::started(command, NamedTempFile::new().unwrap(), arguments, given).await
     }
 
-    async fn started(mut command: Command, file: NamedTempFile, arguments: &[&str]) -> Self {
+    async fn started(
+        mut command: Command,
+        file: NamedTempFile,
+        arguments: &[&str],
+        mut given: Given,
+    ) -> Self {
+        arguments.iter().for_each(|argument| given.in_setting(argument));
         let directory = TempDir::new().unwrap();
         let queue = format!("queue.directory={}", directory.path().display());
         command.args(["--set", "telemetry.logs.format=json", "--set", &queue]).args(arguments);
-        let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Log::default());
-        tokio::spawn(read(process.stderr.take().unwrap(), Arc::clone(&log)));
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (log, out) = (Arc::new(Log::default()), Arc::default());
+        let readers = vec![
+            tokio::spawn(read_log(process.stderr.take().unwrap(), Arc::clone(&log))),
+            tokio::spawn(read_out(process.stdout.take().unwrap(), Arc::clone(&out))),
+        ];
         let started = log.line("started").await;
         let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
         let (address, telemetry) = (address("server.address"), address("telemetry.address"));
-        Self { process, log, address, telemetry, configuration: file, _directory: directory }
+        let given = Mutex::new(given);
+        Self {
+            process,
+            log,
+            out,
+            readers,
+            given,
+            address,
+            telemetry,
+            configuration: file,
+            _directory: directory,
+        }
     }
 
     pub(crate) async fn ask(&self, ask: Ask) -> Reply {
@@ -124,6 +156,7 @@ impl Child {
 
     /// Writes another configuration over the one that it was started with.
     pub(crate) fn configure(&self, configuration: &str) {
+        self.given.lock().unwrap().in_configuration(configuration);
         std::fs::write(self.configuration.path(), configuration).unwrap();
     }
 
@@ -138,6 +171,7 @@ impl Child {
     /// `kill -9`: nothing of it runs any more.
     pub(crate) async fn kill(mut self) {
         in_time("the process is gone", self.process.kill()).await.unwrap();
+        self.read_to_its_end().await;
     }
 
     /// Sends it a signal, as `kill` does.
@@ -149,7 +183,35 @@ impl Child {
 
     /// Waits for its end; the exit code.
     pub(crate) async fn ended(&mut self) -> Option<i32> {
-        in_time("the process ends", self.process.wait()).await.unwrap().code()
+        let code = in_time("the process ends", self.process.wait()).await.unwrap().code();
+        self.read_to_its_end().await;
+        code
+    }
+
+    async fn read_to_its_end(&mut self) {
+        for reader in self.readers.drain(..) {
+            in_time("its outputs end with it", reader).await.unwrap();
+        }
+        self.tells_no_secret();
+    }
+
+    fn tells_no_secret(&self) {
+        let given = self.given.lock().unwrap();
+        let out = String::from_utf8_lossy(&self.out.lock().unwrap()).into_owned();
+        for (name, text) in [("log", self.log()), ("standard output", out)] {
+            if let Some(secret) = given.found_in(&text) {
+                panic!("the secret {secret} is in its {name}:\n{text}");
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    /// For a test that does not wait for its end: what has been read of it until now.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.tells_no_secret();
+        }
     }
 }
 
@@ -172,10 +234,36 @@ impl Log {
     }
 }
 
-async fn read(stderr: ChildStderr, log: Arc<Log>) {
+async fn read_log(stderr: impl AsyncRead + Unpin, log: Arc<Log>) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         log.lines.lock().unwrap().push(line);
         log.grew.notify_waiters();
+    }
+}
+
+async fn read_out(mut stdout: impl AsyncRead + Unpin, out: Arc<Mutex<Vec<u8>>>) {
+    let mut bytes = [0; 1024];
+    while let Ok(count @ 1..) = stdout.read(&mut bytes).await {
+        out.lock().unwrap().extend_from_slice(&bytes[..count]);
+    }
+}
+
+/// The log does say `started`: a relay whose secret that is fails its test, however the test ends.
+#[tokio::test]
+async fn a_relay_that_tells_a_secret_fails_its_test() {
+    let configuration = super::House::configuration("http://127.0.0.1:9").replace(super::SECRET, "started");
+    for is_awaited in [true, false] {
+        let configuration = configuration.clone();
+        let test = tokio::spawn(async move {
+            let mut child = Child::start(&configuration, &[]).await;
+            if is_awaited {
+                child.signal("TERM").await;
+                child.ended().await;
+            }
+        });
+        let failed = test.await.expect_err("it fails").into_panic();
+        let words = failed.downcast_ref::<String>().unwrap();
+        assert!(words.starts_with("the secret started is in its log"), "{words}");
     }
 }

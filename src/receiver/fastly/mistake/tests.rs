@@ -106,3 +106,16 @@ fn every_mistake_has_a_word_of_its_own_and_advice() {
         assert!(mistake.advice().len() > 20 && !mistake.advice().contains("  "), "{mistake:?}");
     }
 }
+
+#[test]
+fn what_was_mended_is_named_as_it_is_where_nothing_is_mended() {
+    let value = |value: &str| span(TRACE, &format!(r#"{{"key":"k","value":{value}}}"#));
+    for (line, repair) in [
+        (value(r#"{"stringValue":"caf\xC3\xA9"}"#), Repair::HexEscape),
+        (value(r#"{"stringValue":"C:\dir"}"#), Repair::LooseBackslash),
+        (value("{\"stringValue\":\"a\tb\"}"), Repair::ControlCharacter),
+    ] {
+        assert_eq!(repair.mistake(), behind(&line), "{line}");
+    }
+    assert_eq!(Repair::InvalidUtf8.mistake(), None, "the VCL cannot help it");
+}

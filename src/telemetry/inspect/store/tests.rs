@@ -116,3 +116,28 @@ fn a_second_has_room_for_so_many_and_the_rest_is_counted() {
     assert_eq!(store.requests_room.left_out, 200 - u64::from(REQUESTS_PER_SECOND));
     assert!(store.has_room_for_request(2_000), "the next second has room again");
 }
+
+#[test]
+fn whose_exports_were_left_out_is_known_within_a_bound() {
+    let mut store = Store::default();
+    store.leave_out([7, 3, 7]);
+    let told = |store: &Store| serde_json::to_value(store.news(u64::MAX).not_followed).unwrap();
+    assert_eq!(told(&store), serde_json::json!({"records": [3, 7], "before": 0}));
+
+    // The smallest go first, and it is told how far.
+    store.leave_out(100..100 + MAX_NOT_FOLLOWED as u64);
+    assert_eq!(store.not_followed.records.len(), MAX_NOT_FOLLOWED);
+    assert_eq!(told(&store)["before"], 8);
+    store.leave_out([5]);
+    assert_eq!(store.not_followed.records.first(), Some(&100));
+}
+
+#[test]
+fn an_export_that_is_forgotten_is_not_followed_any_more() {
+    let mut store = Store::default();
+    (0..MAX_EXPORTS as u64)
+        .for_each(|key| store.left(ExportKey(key), &Export { records: vec![key], ..export() }));
+    assert!(store.not_followed.records.is_empty());
+    store.left(ExportKey(0), &export());
+    assert_eq!(store.not_followed.records.first(), Some(&0));
+}
