@@ -2,26 +2,17 @@
 //! can make them fail, so that a line for each would let anyone fill a disk.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustls::AlertDescription::{BadCertificate, CertificateExpired, CertificateUnknown, UnknownCA};
 use tracing::{debug, warn};
 
+use crate::telemetry::LineLimit;
 use crate::telemetry::logging::chain;
-
-/// Between two lines.
-const REMINDER: Duration = Duration::from_secs(60);
 
 /// Handshakes that failed since the last line.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    last_line: Option<Instant>,
-    untold: u64,
-}
+pub(super) struct Complaints(LineLimit);
 
 // === impl Complaints ===
 
@@ -35,23 +26,10 @@ impl Complaints {
         };
         let advice = advice(cause);
         debug!(error = %cause, advice, "TLS handshake failed");
-        if let Some(failures) = self.0.lock().unwrap_or_else(PoisonError::into_inner).count(now) {
+        if let Some(left_out) = self.0.admit(now) {
+            let failures = left_out.and_this_one();
             warn!(failures, error = %cause, advice, "TLS handshakes fail, this is the last of them");
         }
-    }
-}
-
-// === impl State ===
-
-impl State {
-    /// How many there are to tell of, if it is time to.
-    fn count(&mut self, now: Instant) -> Option<u64> {
-        self.untold += 1;
-        if self.last_line.is_some_and(|last| now.saturating_duration_since(last) < REMINDER) {
-            return None;
-        }
-        self.last_line = Some(now);
-        Some(std::mem::take(&mut self.untold))
     }
 }
 
@@ -68,21 +46,5 @@ fn advice(error: &rustls::Error) -> &'static str {
             UnknownCA | BadCertificate | CertificateUnknown | CertificateExpired,
         ) => "the sender does not trust the certificate of server.tls.cert_file",
         _ => "",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_failure_is_told_at_once_and_the_others_once_a_minute() {
-        let mut state = State::default();
-        let start = Instant::now();
-        assert_eq!(state.count(start), Some(1));
-        assert_eq!(state.count(start), None);
-        assert_eq!(state.count(start + REMINDER / 2), None);
-        assert_eq!(state.count(start + REMINDER), Some(3));
-        assert_eq!(state.count(start + REMINDER), None);
     }
 }
