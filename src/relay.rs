@@ -13,8 +13,11 @@ mod rate_limit;
 
 mod seen;
 
+mod turned_away;
+
 mod watched;
 
+use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
@@ -34,6 +37,7 @@ use crate::queue::{OfferError, Offered, Origin, Queue, QueueState, Record, Store
 use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
+use crate::telemetry::inspect::view::RequestOutcome;
 use crate::telemetry::metrics::WebhookOutcome;
 use crate::telemetry::traces::OwnSpan;
 
@@ -121,7 +125,9 @@ impl Relay {
     /// Whether the sender may come in, by its headers alone.
     pub(crate) fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
-        receiver.admit(headers).inspect_err(|refusal| self.turned_away(&*receiver, *refusal))
+        receiver
+            .admit(headers)
+            .inspect_err(|refusal| turned_away::unauthorized(&self.metrics, &*receiver, *refusal))
     }
 
     /// Whether the receiver takes another request now. Asked of senders that were admitted.
@@ -140,7 +146,9 @@ impl Relay {
         wire: &[u8],
     ) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
-        receiver.verify(headers, wire).inspect_err(|refusal| self.turned_away(&*receiver, *refusal))
+        receiver
+            .verify(headers, wire)
+            .inspect_err(|refusal| turned_away::unauthorized(&self.metrics, &*receiver, *refusal))
     }
 
     /// Whether somebody looks at the inspector.
@@ -156,7 +164,9 @@ impl Relay {
         advice: Option<&'static str>,
     ) {
         let receiver = receiver.map(|receiver| self.receiver(receiver));
-        watched::turned_away(&self.metrics.inspector, receiver.as_deref(), reason, advice);
+        let outcome = RequestOutcome::TurnedAway;
+        let advice = advice.map(Cow::Borrowed);
+        watched::turned_away(&self.metrics.inspector, receiver.as_deref(), outcome, reason, advice);
     }
 
     /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
@@ -240,7 +250,7 @@ impl Relay {
                 offer.failed(refusal.kind(), &refusal.to_string());
                 account.refused(&reading.items);
                 account.webhook(WebhookOutcome::Refused);
-                warn!(receiver = account.receiver, reason = %refusal, "refused");
+                warn!(receiver = account.receiver, reason = refusal.to_string(), "refused");
                 self.refused(&refusal)
             }
             Ok(offered) => {
@@ -404,11 +414,6 @@ impl Relay {
 
     fn receiver(&self, index: ReceiverIndex) -> Arc<dyn Receiver> {
         Arc::clone(&self.registry()[index.0].receiver)
-    }
-
-    fn turned_away(&self, receiver: &dyn Receiver, refusal: Unauthorized) {
-        account::turned_away(&self.metrics, receiver, refusal);
-        watched::unauthorized(&self.metrics.inspector, receiver, refusal);
     }
 
     fn refused(&self, refusal: &OfferError) -> Answer {
