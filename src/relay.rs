@@ -36,10 +36,10 @@ use crate::processor::Work;
 use crate::queue::{OfferError, Offered, Origin, Queue, QueueState, Record, Stored, Taken};
 use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
-use crate::telemetry::Metrics;
 use crate::telemetry::inspect::view::RequestOutcome;
 use crate::telemetry::metrics::WebhookOutcome;
 use crate::telemetry::traces::OwnSpan;
+use crate::telemetry::{LineLimit, Metrics};
 
 /// Reading more than this takes so long (about 1 GB/s) that other requests would notice.
 const READ_IN_PLACE_BYTES: usize = 128 * 1024;
@@ -54,6 +54,8 @@ pub(crate) struct Relay {
     seen: Events,
     rejected: Arc<RejectedLines>,
     metrics: Metrics,
+    /// What the log is told of requests that are too many at a time.
+    overloads: LineLimit,
 }
 
 /// A configured receiver in the registry.
@@ -104,7 +106,8 @@ impl Relay {
         metrics: Metrics,
     ) -> Self {
         let receivers = RwLock::new(receivers.into());
-        Self { receivers, queue, work, seen: Events::default(), rejected, metrics }
+        let (seen, overloads) = (Events::default(), LineLimit::default());
+        Self { receivers, queue, work, seen, rejected, metrics, overloads }
     }
 
     /// The receiver that takes requests on this path.
@@ -134,8 +137,14 @@ impl Relay {
     pub(crate) fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
         let registry = self.registry();
         let Instance { rate_limit, receiver, .. } = &registry[receiver.0];
-        let taken = rate_limit.as_ref().map_or(Ok(()), |limit| limit.take(Instant::now()));
-        taken.inspect_err(|_| self.metrics.throttled(receiver.id()))
+        let Some(limit) = rate_limit else { return Ok(()) };
+        let taken = limit.take(Instant::now());
+        taken.inspect_err(|refusal| turned_away::throttled(&self.metrics, &**receiver, limit, *refusal))
+    }
+
+    /// A request came while as many as may be were in progress.
+    pub(crate) fn overloaded(&self, receiver: ReceiverIndex) {
+        turned_away::overloaded(&self.metrics, &*self.receiver(receiver), &self.overloads);
     }
 
     /// Whether the body as it came over the wire is authentic.

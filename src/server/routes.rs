@@ -62,6 +62,8 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     fn kind(&self, receiver: Self::Receiver) -> Kind;
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
     fn throttle(&self, receiver: Self::Receiver) -> Result<(), Throttled>;
+    /// A request came while as many as may be were in progress.
+    fn overloaded(&self, receiver: Self::Receiver);
     fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
     fn receive(
         &self,
@@ -71,7 +73,7 @@ pub(crate) trait Ingest: Send + Sync + 'static {
         span: &OwnSpan,
     ) -> impl Future<Output = Answer> + Send;
 
-    /// A request with data did not get as far as `admit`, or no further than `verify`: why, and what helps.
+    /// A request with data found no receiver, or what was wrong with it shows without one: why, and what helps.
     fn turned_away(
         &self,
         _receiver: Option<Self::Receiver>,
@@ -159,6 +161,10 @@ impl Ingest for Arc<Relay> {
 
     fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
         Relay::throttle(self, receiver)
+    }
+
+    fn overloaded(&self, receiver: ReceiverIndex) {
+        Relay::overloaded(self, receiver);
     }
 
     fn verify(&self, receiver: ReceiverIndex, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
@@ -306,18 +312,15 @@ impl<I: Ingest> Routes<I> {
         // Before any of the body is read. Not tower's ConcurrencyLimit below LoadShed: asked whether it is ready,
         // tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
         // that there is room for.
-        let turned_away = |reason: &dyn Fn() -> String| {
-            self.doors.ingest.turned_away(Some(receiver), reason, None);
-        };
         let Ok(_slot) = self.slots.try_acquire() else {
-            turned_away(&|| "as many requests as server.max_concurrent_requests are in progress".to_owned());
+            self.doors.ingest.overloaded(receiver);
             return reply::overloaded(dialect);
         };
         let reply = self.take(receiver, spoken, parts, body, span).await;
         reply.unwrap_or_else(|refused| {
-            // The relay has told of this itself.
-            if !matches!(refused, Refused::Unauthorized(_)) {
-                turned_away(&|| chain(&refused).to_string());
+            // Of these the relay has told itself.
+            if !matches!(refused, Refused::Unauthorized(_) | Refused::Throttled(_)) {
+                self.doors.ingest.turned_away(Some(receiver), || chain(&refused).to_string(), None);
             }
             refused.reply(parts.version, dialect)
         })
@@ -390,7 +393,8 @@ impl Refused {
         match self {
             // The relay has said who was turned away, and at which receiver.
             Self::Unauthorized(_) => {}
-            // It is counted, and a line for each would be one more thing that there are too many of.
+            // A line for each would be one more thing that there are too many of: the relay has counted it, and tells
+            // of it once a minute.
             Self::Throttled(_) => debug!(reason = chain(&self).to_string(), "request throttled"),
             // Senders seldom show their operators what they were told: what is lost here is in this log or nowhere.
             _ => warn!(key = self.key(), reason = chain(&self).to_string(), "request refused"),

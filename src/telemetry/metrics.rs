@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     log_events: IntCounterVec,
     webhooks: IntCounterVec,
     throttled: IntCounterVec,
+    overloaded: IntCounterVec,
     receiver_accepted: PerSignal<IntCounterVec>,
     receiver_refused: PerSignal<IntCounterVec>,
     exporter_sent: PerSignal<IntCounter>,
@@ -140,6 +141,11 @@ impl Metrics {
             throttled: counter_vec(
                 "spanrelay_throttled_requests_total",
                 "Requests that were told to come again later, by the receiver whose rate_limit they exceeded.",
+                &["receiver"],
+            ),
+            overloaded: counter_vec(
+                "spanrelay_overloaded_requests_total",
+                "Requests that were told to come again later, for as many as may be were in progress; by receiver.",
                 &["receiver"],
             ),
             webhooks: counter_vec(
@@ -243,6 +249,11 @@ impl Metrics {
     /// A request was turned away by the rate limit of its receiver.
     pub(crate) fn throttled(&self, receiver: &str) {
         self.throttled.with_label_values(&[receiver]).inc();
+    }
+
+    /// A request was turned away because as many as may be were in progress.
+    pub(crate) fn overloaded(&self, receiver: &str) {
+        self.overloaded.with_label_values(&[receiver]).inc();
     }
 
     pub(crate) fn accepted(&self, receiver: &str, signal: Signal, items: u32) {

@@ -67,3 +67,53 @@ async fn who_is_not_authorized_is_told_of_with_the_key_of_its_own_receiver() {
         assert!(request["advice"].as_str().unwrap().contains(key), "{request}");
     }
 }
+
+#[tokio::test]
+async fn of_requests_that_are_too_many_the_log_has_one_line_a_limit_with_its_key() {
+    let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Json);
+    let relay = relay();
+    let (www, circleci) = (ReceiverIndex(0), ReceiverIndex(1));
+    assert_eq!(relay.throttle(www), Ok(()));
+    for _ in 0..3 {
+        relay.throttle(www).expect_err("there is one token");
+        relay.overloaded(www);
+        relay.overloaded(circleci);
+    }
+    let text = captured.text();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = lines.iter().map(|line| (&line["message"], &line["receiver"], &line["key"])).collect();
+    let turned_away = Value::from("request turned away");
+    let (www, rate_limit) = (Value::from("fastly/www"), Value::from("receivers.fastly/www.rate_limit"));
+    let slots = Value::from("server.max_concurrent_requests");
+    assert_eq!(told, [(&turned_away, &www, &rate_limit), (&turned_away, &www, &slots)]);
+    for line in &lines {
+        assert!(line["advice"].as_str().unwrap().contains(line["key"].as_str().unwrap()), "{line}");
+    }
+
+    let text = String::from_utf8(relay.metrics.render()).unwrap();
+    for series in [
+        "spanrelay_throttled_requests_total{receiver=\"fastly/www\"} 3",
+        "spanrelay_throttled_requests_total{receiver=\"otlp\"} 0",
+        "spanrelay_overloaded_requests_total{receiver=\"fastly/www\"} 3",
+        "spanrelay_overloaded_requests_total{receiver=\"circleci/app\"} 3",
+    ] {
+        assert!(text.contains(series), "{series}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_inspector_says_which_limit_a_request_ran_into() {
+    let relay = relay();
+    let www = ReceiverIndex(0);
+    assert_eq!(relay.throttle(www), Ok(()));
+    relay.throttle(www).expect_err("there is one token");
+    let throttled = inspected(&relay);
+    assert!(throttled["advice"].as_str().unwrap().contains("receivers.fastly/www.rate_limit"), "{throttled}");
+    relay.overloaded(www);
+    let overloaded = inspected(&relay);
+    assert_eq!(overloaded["outcome"], "turned_away");
+    assert!(
+        overloaded["advice"].as_str().unwrap().contains("server.max_concurrent_requests"),
+        "{overloaded}"
+    );
+}

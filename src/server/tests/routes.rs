@@ -280,6 +280,7 @@ async fn at_the_limit_of_requests_the_next_is_shed_and_the_challenge_still_answe
     assert_eq!(first.read().await.status, 204);
     gate.open.notify_one();
     assert_eq!(house.ask(post("/fastly", "{}")).await.status, 204);
+    assert_eq!(*house.overloaded.lock().unwrap(), ["/fastly"], "the relay was told of it");
 }
 
 #[tokio::test]
