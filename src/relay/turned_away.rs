@@ -51,8 +51,9 @@ pub(super) fn throttled(metrics: &Metrics, receiver: &dyn Receiver, limit: &Rate
 /// As many requests as there may be are in progress.
 pub(super) fn overloaded(metrics: &Metrics, receiver: &dyn Receiver, lines: &LineLimit) {
     metrics.overloaded(receiver.id());
-    let advice =
-        format!("raise {OVERLOADED_KEY} if there is memory for it, or look for senders that are slow");
+    let advice = format!(
+        "raise {OVERLOADED_KEY} if there is memory for it, or look for senders that are slow; webhooks get half of it"
+    );
     too_many(metrics, receiver, lines, OVERLOADED_KEY, OVERLOADED.to_owned(), advice);
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tracing::{Span, debug, warn};
 
@@ -31,6 +31,9 @@ const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or web
 /// Of a webhook. Its signature covers the body, so that anybody's has to be read before it can be refused. Real ones
 /// have a few kilobytes.
 pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
+/// Of the places for requests that bring data, webhooks get one in so many: anybody can send them as slowly as
+/// `body_timeout` lets them, and batches with a token must still come in.
+const WEBHOOKS_ONE_IN: usize = 2;
 const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// The line for a workflow id and a job id, or nothing when they are not such ids.
@@ -90,6 +93,14 @@ pub(super) struct Routes<I> {
     request_timeout: Duration,
     /// Requests that bring data, at a time.
     slots: Semaphore,
+    /// Of them, webhooks.
+    webhook_slots: Semaphore,
+}
+
+/// A place among the requests in progress, for as long as it is held.
+struct Slot<'a> {
+    _any: SemaphorePermit<'a>,
+    _webhook: Option<SemaphorePermit<'a>>,
 }
 
 /// Why a request that brings data does not get as far as the relay's answer.
@@ -99,6 +110,8 @@ enum Refused {
     Unauthorized(#[from] Unauthorized),
     #[error(transparent)]
     Throttled(#[from] Throttled),
+    #[error("as many requests as may be are in progress")]
+    Overloaded,
     #[error(transparent)]
     UnknownMediaType(#[from] UnknownMediaType),
     #[error(transparent)]
@@ -211,11 +224,13 @@ impl<R> Route<R> {
 
 impl<I: Ingest> Routes<I> {
     pub(super) fn new(doors: Doors<I>, config: &ServerConfig) -> Self {
+        let slots = config.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
         Self {
             doors,
             limits: BodyLimits { max_bytes: config.max_request_body_size, timeout: config.body_timeout },
             request_timeout: config.request_timeout,
-            slots: Semaphore::new(config.max_concurrent_requests.min(Semaphore::MAX_PERMITS)),
+            slots: Semaphore::new(slots),
+            webhook_slots: Semaphore::new((slots / WEBHOOKS_ONE_IN).max(1)),
         }
     }
 
@@ -309,21 +324,25 @@ impl<I: Ingest> Routes<I> {
         }
         let spoken = Dialect::of(kind, &parts.headers);
         let dialect = spoken.unwrap_or(Dialect::Own);
-        // Before any of the body is read. Not tower's ConcurrencyLimit below LoadShed: asked whether it is ready,
-        // tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
-        // that there is room for.
-        let Ok(_slot) = self.slots.try_acquire() else {
-            self.doors.ingest.overloaded(receiver);
-            return reply::overloaded(dialect);
-        };
         let reply = self.take(receiver, spoken, parts, body, span).await;
         reply.unwrap_or_else(|refused| {
             // Of these the relay has told itself.
-            if !matches!(refused, Refused::Unauthorized(_) | Refused::Throttled(_)) {
+            if !matches!(refused, Refused::Unauthorized(_) | Refused::Throttled(_) | Refused::Overloaded) {
                 self.doors.ingest.turned_away(Some(receiver), || chain(&refused).to_string(), None);
             }
             refused.reply(parts.version, dialect)
         })
+    }
+
+    /// A place for a request, unless all are taken. Not tower's ConcurrencyLimit below LoadShed: asked whether it is
+    /// ready, tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
+    /// that there is room for.
+    fn slot(&self, kind: Kind) -> Option<Slot<'_>> {
+        let webhook = match kind {
+            Kind::CircleCi => Some(self.webhook_slots.try_acquire().ok()?),
+            Kind::Fastly | Kind::Otlp(_) => None,
+        };
+        Some(Slot { _any: self.slots.try_acquire().ok()?, _webhook: webhook })
     }
 
     fn limits_of(&self, kind: Kind) -> BodyLimits {
@@ -344,11 +363,16 @@ impl<I: Ingest> Routes<I> {
         span: &OwnSpan,
     ) -> Result<Reply, Refused> {
         let ingest = &self.doors.ingest;
+        let kind = ingest.kind(receiver);
+        // First: whom the headers turn away must not use up what is there for the others.
         ingest.admit(receiver, &parts.headers)?;
-        // Behind the header check: whom that turns away must not use up what is there for the others.
+        let _slot = self.slot(kind).ok_or_else(|| {
+            ingest.overloaded(receiver);
+            Refused::Overloaded
+        })?;
         ingest.throttle(receiver)?;
         let dialect = spoken?;
-        let limits = self.limits_of(ingest.kind(receiver));
+        let limits = self.limits_of(kind);
         let codings = body::codings(&parts.headers)?;
         let wire = body.read(limits).await?;
         Span::current().record("size_bytes", wire.len());
@@ -395,13 +419,16 @@ impl Refused {
             Self::Unauthorized(_) => {}
             // A line for each would be one more thing that there are too many of: the relay has counted it, and tells
             // of it once a minute.
-            Self::Throttled(_) => debug!(reason = chain(&self).to_string(), "request throttled"),
+            Self::Throttled(_) | Self::Overloaded => {
+                debug!(reason = chain(&self).to_string(), "request was one too many");
+            }
             // Senders seldom show their operators what they were told: what is lost here is in this log or nowhere.
             _ => warn!(key = self.key(), reason = chain(&self).to_string(), "request refused"),
         }
         match self {
             Self::Unauthorized(cause) => reply::unauthorized(cause, dialect),
             Self::Throttled(cause) => reply::throttled(cause, dialect),
+            Self::Overloaded => reply::overloaded(dialect),
             Self::UnknownMediaType(cause) => reply::unknown_media_type(cause),
             Self::UnknownCoding(cause) => reply::unknown_coding(cause, dialect),
             Self::Unread(cause) => reply::unread(cause, version, dialect),
