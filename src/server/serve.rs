@@ -41,6 +41,9 @@ use pulse::{Pulse, Silence, Watched};
 /// Open connections; more wait in the kernel's backlog. Far above `max_concurrent_requests`' default, so that a
 /// sender that is shed still gets its 503, and below the usual limits on open files of a service.
 const MAX_CONNECTIONS: usize = 8192;
+/// Between requests. Longer than the 60 s after which the usual load balancers close theirs: the side that sends should
+/// be the one that closes, else a request can cross with the end of its connection and be lost.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// After a failed accept. Out of file descriptors, the next try would fail at once and spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -49,6 +52,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Terms {
     /// From the first byte of a request, or the start of the connection, to the end of its headers.
     pub(crate) header_timeout: Duration,
+    /// Between requests.
+    pub(crate) idle_timeout: Duration,
     /// At a time; more wait in the kernel's backlog.
     pub(crate) max_connections: usize,
     /// Absent: plain HTTP.
@@ -71,7 +76,7 @@ where
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let Terms { header_timeout, max_connections, tls } = terms;
+    let Terms { header_timeout, idle_timeout, max_connections, tls } = terms;
     let protocol = protocol(header_timeout);
     let slots = Arc::new(Semaphore::new(max_connections));
     let connections = TaskTracker::new();
@@ -87,7 +92,7 @@ where
                 let talk = Talk {
                     protocol: protocol.clone(),
                     tls: tls.clone(),
-                    pulse: Arc::new(Pulse::new(header_timeout)),
+                    pulse: Arc::new(Pulse::new(header_timeout, idle_timeout)),
                     goodbye: shutdown.token.clone(),
                     drop_now: drop_all.clone(),
                 };
@@ -137,7 +142,7 @@ type Wire = Either<TcpStream, TlsStream<TcpStream>>;
 impl Terms {
     /// Without TLS.
     pub(crate) fn plain(header_timeout: Duration) -> Self {
-        Self { header_timeout, max_connections: MAX_CONNECTIONS, tls: None }
+        Self { header_timeout, idle_timeout: IDLE_TIMEOUT, max_connections: MAX_CONNECTIONS, tls: None }
     }
 }
 
