@@ -11,9 +11,10 @@ mod pulse;
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -32,6 +33,7 @@ use tower::{BoxError, Service, ServiceExt};
 use tracing::{debug, warn};
 
 use super::tls::Tls;
+use crate::telemetry::LineLimit;
 use crate::telemetry::logging::chain;
 
 use protocol::protocol;
@@ -81,6 +83,7 @@ where
     let slots = Arc::new(Semaphore::new(max_connections));
     let connections = TaskTracker::new();
     let drop_all = CancellationToken::new();
+    let mistaken = Arc::new(Mistaken { address: listener.local_addr().ok(), lines: LineLimit::default() });
 
     let accept = async || {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
@@ -95,6 +98,7 @@ where
                     pulse: Arc::new(Pulse::new(header_timeout, idle_timeout)),
                     goodbye: shutdown.token.clone(),
                     drop_now: drop_all.clone(),
+                    mistaken: Arc::clone(&mistaken),
                 };
                 let service = service.clone();
                 connections.spawn(async move {
@@ -132,6 +136,14 @@ struct Talk {
     pulse: Arc<Pulse>,
     goodbye: CancellationToken,
     drop_now: CancellationToken,
+    mistaken: Arc<Mistaken>,
+}
+
+/// Those who speak TLS to a port without it. For the log; one line a minute, for anyone can.
+struct Mistaken {
+    /// The port's own.
+    address: Option<SocketAddr>,
+    lines: LineLimit,
 }
 
 /// What a conversation is held over.
@@ -184,6 +196,9 @@ impl Talk {
                     if let Err(error) = ended {
                         debug!(error = %chain(error.as_ref()), "connection failed");
                     }
+                    if self.tls.is_none() && self.pulse.begins_with_tls() {
+                        self.mistaken.note();
+                    }
                     return;
                 }
                 () = self.drop_now.cancelled() => return,
@@ -222,6 +237,20 @@ impl Talk {
                 None
             }
         }
+    }
+}
+
+// === impl Mistaken ===
+
+impl Mistaken {
+    fn note(&self) {
+        let Some(left_out) = self.lines.admit(Instant::now()) else { return };
+        warn!(
+            address = self.address.map(tracing::field::display),
+            advice = "set server.tls, or have senders speak http:// here; the telemetry endpoint is always plain HTTP",
+            left_out = left_out.shown(),
+            "TLS was spoken to a port that is plain HTTP"
+        );
     }
 }
 

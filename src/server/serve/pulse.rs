@@ -19,6 +19,9 @@ use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
+/// The type of a TLS record that begins a handshake (RFC 8446, section 5.1). No request begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// One connection's state, shared by its socket and its requests.
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -57,14 +60,21 @@ struct State {
     waiting_for: Silence,
     since: Instant,
     multiplexed: bool,
+    /// Whether the first byte that came begins a TLS handshake; nothing before there was one.
+    begins_with_tls: Option<bool>,
 }
 
 // === impl Pulse ===
 
 impl Pulse {
     pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
-        let state =
-            State { requests: 0, waiting_for: Silence::Fresh, since: Instant::now(), multiplexed: false };
+        let state = State {
+            requests: 0,
+            waiting_for: Silence::Fresh,
+            since: Instant::now(),
+            multiplexed: false,
+            begins_with_tls: None,
+        };
         Self { header_timeout, idle_timeout, state: Mutex::new(state) }
     }
 
@@ -117,9 +127,15 @@ impl Pulse {
         (state.since + patience, kind)
     }
 
-    /// Bytes were read.
-    fn heard(&self) {
+    /// Whether the other side began a TLS handshake where HTTP was expected.
+    pub(super) fn begins_with_tls(&self) -> bool {
+        self.state().begins_with_tls == Some(true)
+    }
+
+    /// Bytes were read, and this is the first of them.
+    fn heard(&self, byte: u8) {
         let mut state = self.state();
+        state.begins_with_tls.get_or_insert(byte == TLS_HANDSHAKE);
         if state.requests == 0 && state.waiting_for == Silence::Idle && !state.multiplexed {
             state.waiting_for = Silence::Head;
             state.since = Instant::now();
@@ -171,8 +187,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            this.pulse.heard();
+        if let Some(byte) = buffer.filled().get(before) {
+            this.pulse.heard(*byte);
         }
         Poll::Ready(Ok(()))
     }
@@ -223,7 +239,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_asks_nothing_has_the_header_timeout() {
         let pulse = pulse();
-        pulse.heard();
+        pulse.heard(b'P');
         assert_eq!(silence(&pulse).await, (Silence::Fresh, HEADER_TIMEOUT));
     }
 
@@ -238,8 +254,8 @@ mod tests {
     async fn the_first_byte_of_a_next_head_starts_the_header_timeout() {
         let pulse = pulse();
         drop(pulse.begin(Version::HTTP_11));
-        pulse.heard();
-        pulse.heard();
+        pulse.heard(b'P');
+        pulse.heard(b'P');
         assert_eq!(silence(&pulse).await, (Silence::Head, HEADER_TIMEOUT));
     }
 
@@ -247,7 +263,7 @@ mod tests {
     async fn bytes_between_requests_of_h2_are_no_head() {
         let pulse = pulse();
         drop(pulse.begin(Version::HTTP_2));
-        pulse.heard();
+        pulse.heard(b'P');
         assert_eq!(silence(&pulse).await, (Silence::Idle, IDLE_TIMEOUT));
     }
 
