@@ -6,6 +6,8 @@
 
 mod announce;
 
+mod files;
+
 mod own_traces;
 
 mod reload;
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::announce::{Addresses, announce, host_of};
+pub(crate) use self::files::unusable_files;
 use self::own_traces::{OwnTraces, OwnTracesError};
 use self::reload::Reloads;
 use crate::config::{Config, OtlpConfig, RateLimitConfig};

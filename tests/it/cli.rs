@@ -69,6 +69,24 @@ async fn validate_exits_with_0_or_with_1_and_every_problem() {
 }
 
 #[tokio::test]
+async fn validate_also_reads_the_certificate_files_that_run_would_read() {
+    let missing = file(
+        b"receivers: { fastly: }
+server: { tls: { cert_file: /nowhere/cert.pem, key_file: /nowhere/key.pem } }
+exporters: { otlp_http: { endpoint: 'https://localhost:1', tls: { ca_file: /nowhere/ca.pem } } }
+",
+    );
+    let ended = run(&["validate", "--config", path(&missing)]).await;
+    assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""), "{}", ended.err);
+    for word in
+        ["server.tls.cert_file: /nowhere/cert.pem", "exporters.otlp_http", "tls.ca_file: /nowhere/ca.pem"]
+    {
+        assert!(ended.err.contains(word), "{word}: {}", ended.err);
+    }
+    assert_eq!(ended.err.lines().count(), 2, "{}", ended.err);
+}
+
+#[tokio::test]
 async fn what_validate_prints_is_complete_valid_and_without_secrets() {
     let mut command =
         spanrelay(&["validate", "--print", "--set", "receivers.fastly.auth={values: [canary]}"]);
