@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::announce::{Addresses, announce, host_of};
+use self::files::FilesDownstream;
 pub(crate) use self::files::unusable_files;
 use self::own_traces::{OwnTraces, OwnTracesError};
 use self::reload::Reloads;
@@ -67,6 +68,7 @@ pub struct App {
     queue: Queue,
     rejected: Arc<RejectedLines>,
     own_traces: Option<OwnTraces>,
+    files_downstream: FilesDownstream,
     metrics: Metrics,
 }
 
@@ -131,6 +133,8 @@ impl App {
         let metrics = Metrics::new();
         let rejected = Arc::new(RejectedLines::new(&config.queue.directory));
         let sink = Arc::new(KeepRejects(Arc::clone(&rejected)));
+        // Before they are used: what changes meanwhile has changed.
+        let files_downstream = FilesDownstream::read(&config);
         let exporter = Exporter::new(&config.exporter, metrics.clone(), sink, wall_clock)?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
@@ -139,7 +143,18 @@ impl App {
         let own_traces = OwnTraces::prepare(&config, bound).await?;
         // Last: what it finds damaged it sets aside, and that is not for a start that fails over something else.
         let queue = open_queue(&config, metrics.clone()).await?;
-        Ok(Self { config, front_door, telemetry, tls, exporter, queue, rejected, own_traces, metrics })
+        Ok(Self {
+            config,
+            front_door,
+            telemetry,
+            tls,
+            exporter,
+            queue,
+            rejected,
+            own_traces,
+            files_downstream,
+            metrics,
+        })
     }
 
     /// Where senders reach it.
@@ -181,8 +196,18 @@ impl App {
     }
 
     fn start(self) -> Running {
-        let Self { config, front_door, telemetry, tls, exporter, queue, rejected, own_traces, metrics } =
-            self;
+        let Self {
+            config,
+            front_door,
+            telemetry,
+            tls,
+            exporter,
+            queue,
+            rejected,
+            own_traces,
+            files_downstream,
+            metrics,
+        } = self;
         let stop = Stop::default();
         let own_traces = own_traces.map(|own_traces| own_traces.start(&metrics, stop.tracing.clone()));
         let (work, incoming) = unbounded::<Vec<Work>>();
@@ -215,7 +240,13 @@ impl App {
         let terms = Terms { tls, ..admin_terms.clone() };
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
-            reloads: Reloads { config, relay: Arc::clone(&relay), challenge, tls: reloaded_tls },
+            reloads: Reloads {
+                config,
+                relay: Arc::clone(&relay),
+                challenge,
+                tls: reloaded_tls,
+                files_downstream: Arc::new(files_downstream),
+            },
             relay,
             feeder,
             front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),

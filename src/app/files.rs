@@ -1,8 +1,13 @@
-//! The certificate files that a configuration names: can they be used?
+//! The certificate files that a configuration names: can they be used, and have they changed since the start?
 //!
-//! In: a configuration. Out: what a start would say of the files, without one.
+//! In: a configuration. Out: what a start would say of the files, without one; and the keys of those on the way out
+//! whose content is another one by now. Leaves to others: `server.tls`, whose files are read again while the relay runs.
 
-use crate::config::Config;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{Config, TlsClientConfig};
 use crate::exporter::{self, Aside};
 use crate::server::Tls;
 use crate::telemetry::logging::chain;
@@ -17,10 +22,61 @@ pub(crate) fn unusable_files(config: &Config) -> Vec<String> {
     problems
 }
 
+/// The files of connections that go out, as they were at the start.
+#[derive(Debug)]
+pub(super) struct FilesDownstream(Vec<File>);
+
+#[derive(Debug)]
+struct File {
+    key: String,
+    path: PathBuf,
+    /// Of its content; nothing where it could not be read.
+    digest: Option<[u8; 32]>,
+}
+
+// === impl FilesDownstream ===
+
+impl FilesDownstream {
+    /// Reads them all.
+    pub(super) fn read(config: &Config) -> Self {
+        let signals = &config.exporter.signals;
+        let sections = [
+            ("exporters.otlp_http", Some(&config.exporter.tls)),
+            ("exporters.otlp_http.traces", Some(&signals.traces.tls)),
+            ("exporters.otlp_http.logs", Some(&signals.logs.tls)),
+            ("exporters.otlp_http.metrics", Some(&signals.metrics.tls)),
+            ("telemetry.traces", config.telemetry.traces.as_ref().map(|traces| &traces.tls)),
+        ];
+        let named = sections.into_iter().filter_map(|(section, tls)| Some((section, tls?)));
+        Self(named.flat_map(|(section, tls)| files_of(section, tls)).collect())
+    }
+
+    /// The keys of those that hold something else now. Reads them all.
+    pub(super) fn changed(&self) -> Vec<&str> {
+        let changed = self.0.iter().filter(|file| digest(&file.path) != file.digest);
+        changed.map(|file| file.key.as_str()).collect()
+    }
+}
+
+fn files_of(section: &str, tls: &TlsClientConfig) -> Vec<File> {
+    let TlsClientConfig { ca_file, cert_file, key_file } = tls;
+    let files = [("ca_file", ca_file), ("cert_file", cert_file), ("key_file", key_file)];
+    let named = files.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?)));
+    named
+        .map(|(name, path)| File {
+            key: format!("{section}.tls.{name}"),
+            path: path.clone(),
+            digest: digest(path),
+        })
+        .collect()
+}
+
+fn digest(path: &Path) -> Option<[u8; 32]> {
+    std::fs::read(path).ok().map(|content| Sha256::digest(content).into())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::Environment;
     use crate::pem::tests::pki::{Authority, Validity};
@@ -73,5 +129,19 @@ telemetry:
         }
         install(directory.path());
         assert_eq!(unusable_files(&config), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_on_the_way_out_that_holds_something_else_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        install(directory.path());
+        let files = FilesDownstream::read(&config(directory.path()));
+        assert_eq!(files.changed(), [""; 0]);
+        std::fs::write(directory.path().join("logs.pem"), "another").unwrap();
+        std::fs::remove_file(directory.path().join("own.pem")).unwrap();
+        let changed = ["exporters.otlp_http.logs.tls.cert_file", "telemetry.traces.tls.ca_file"];
+        assert_eq!(files.changed(), changed);
+        install(directory.path());
+        assert!(files.changed().contains(&"exporters.otlp_http.tls.ca_file"), "another authority");
     }
 }
