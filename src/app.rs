@@ -6,11 +6,14 @@
 
 mod announce;
 
+mod files;
+
 mod own_traces;
 
 mod reload;
 
-use std::io;
+mod start_error;
+
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,21 +28,24 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::announce::{Addresses, announce, host_of};
-use self::own_traces::{OwnTraces, OwnTracesError};
+use self::files::FilesDownstream;
+pub(crate) use self::files::unusable_files;
+use self::own_traces::OwnTraces;
 use self::reload::Reloads;
+pub use self::start_error::StartError;
 use crate::config::{Config, OtlpConfig, RateLimitConfig};
-use crate::exporter::{Export, Exporter, ExporterError, RejectSink, RejectedExport};
+use crate::exporter::{Export, Exporter, RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::pipeline;
 use crate::processor::{SpanEvents, Work};
-use crate::queue::{OpenError, Queue};
+use crate::queue::Queue;
 use crate::receiver::Kind;
 use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
 use crate::receiver::otlp::Otlp;
 use crate::rejected::{RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
-use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, TlsError, serve, stack};
+use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, serve, stack};
 use crate::telemetry::inspect::{Setting, view};
 use crate::telemetry::traces::Traces;
 use crate::telemetry::{Admin, Metrics, Reach};
@@ -64,34 +70,8 @@ pub struct App {
     queue: Queue,
     rejected: Arc<RejectedLines>,
     own_traces: Option<OwnTraces>,
+    files_downstream: FilesDownstream,
     metrics: Metrics,
-}
-
-/// Why the relay could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("{key}: cannot listen on {address}{}", advice(.source))]
-    Listen {
-        /// The key of the configuration that names the address.
-        key: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The way to the downstream cannot be built.
-    #[error("{0}")]
-    Exporter(String),
-    /// The front door cannot offer TLS.
-    #[error("{0}")]
-    Tls(String),
-    /// The relay's own traces cannot leave as they are configured.
-    #[error("{0}")]
-    OwnTraces(String),
-    /// The queue cannot be opened.
-    #[error("{0}")]
-    Queue(String),
 }
 
 /// The parts between the doors, and how to stop them.
@@ -128,6 +108,8 @@ impl App {
         let metrics = Metrics::new();
         let rejected = Arc::new(RejectedLines::new(&config.queue.directory));
         let sink = Arc::new(KeepRejects(Arc::clone(&rejected)));
+        // Before they are used: what changes meanwhile has changed.
+        let files_downstream = FilesDownstream::read(&config);
         let exporter = Exporter::new(&config.exporter, metrics.clone(), sink, wall_clock)?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
@@ -136,7 +118,18 @@ impl App {
         let own_traces = OwnTraces::prepare(&config, bound).await?;
         // Last: what it finds damaged it sets aside, and that is not for a start that fails over something else.
         let queue = open_queue(&config, metrics.clone()).await?;
-        Ok(Self { config, front_door, telemetry, tls, exporter, queue, rejected, own_traces, metrics })
+        Ok(Self {
+            config,
+            front_door,
+            telemetry,
+            tls,
+            exporter,
+            queue,
+            rejected,
+            own_traces,
+            files_downstream,
+            metrics,
+        })
     }
 
     /// Where senders reach it.
@@ -178,8 +171,18 @@ impl App {
     }
 
     fn start(self) -> Running {
-        let Self { config, front_door, telemetry, tls, exporter, queue, rejected, own_traces, metrics } =
-            self;
+        let Self {
+            config,
+            front_door,
+            telemetry,
+            tls,
+            exporter,
+            queue,
+            rejected,
+            own_traces,
+            files_downstream,
+            metrics,
+        } = self;
         let stop = Stop::default();
         let own_traces = own_traces.map(|own_traces| own_traces.start(&metrics, stop.tracing.clone()));
         let (work, incoming) = unbounded::<Vec<Work>>();
@@ -212,7 +215,13 @@ impl App {
         let terms = Terms { tls, ..admin_terms.clone() };
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
-            reloads: Reloads { config, relay: Arc::clone(&relay), challenge, tls: reloaded_tls },
+            reloads: Reloads {
+                config,
+                relay: Arc::clone(&relay),
+                challenge,
+                tls: reloaded_tls,
+                files_downstream: Arc::new(files_downstream),
+            },
             relay,
             feeder,
             front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),
@@ -296,46 +305,6 @@ fn ended(part: &str, result: Result<Result<(), tokio::task::JoinError>, tokio::t
         Ok(Ok(())) => {}
         Ok(Err(_)) => warn!(part, "died"),
         Err(_) => warn!(part, "did not end within the drain time"),
-    }
-}
-
-// === impl StartError ===
-
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> Self {
-        Self::Queue(crate::telemetry::logging::chain(&error).to_string())
-    }
-}
-
-impl From<ExporterError> for StartError {
-    fn from(error: ExporterError) -> Self {
-        Self::Exporter(crate::telemetry::logging::chain(&error).to_string())
-    }
-}
-
-impl From<OwnTracesError> for StartError {
-    fn from(error: OwnTracesError) -> Self {
-        Self::OwnTraces(crate::telemetry::logging::chain(&error).to_string())
-    }
-}
-
-impl From<TlsError> for StartError {
-    fn from(error: TlsError) -> Self {
-        Self::Tls(crate::telemetry::logging::chain(&error).to_string())
-    }
-}
-
-/// What to do about an address that cannot be had, where the system's words do not say it.
-fn advice(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            " (another program, or another spanrelay, has this port; name a free one)"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            " (no interface of this machine has that address; 0.0.0.0 stands for all of them)"
-        }
-        io::ErrorKind::PermissionDenied => " (a port below 1024 needs a privilege; name a higher one)",
-        _ => "",
     }
 }
 
@@ -474,20 +443,5 @@ mod tests {
         assert!(line.contains(id), "{line}");
         stop.send(()).unwrap();
         running.await.unwrap();
-    }
-
-    #[test]
-    fn an_address_that_cannot_be_had_comes_with_its_key_and_advice() {
-        let cases = [
-            (io::ErrorKind::AddrInUse, "name a free one"),
-            (io::ErrorKind::AddrNotAvailable, "0.0.0.0"),
-            (io::ErrorKind::PermissionDenied, "below 1024"),
-        ];
-        for (kind, advice) in cases {
-            let (key, address) = ("server.endpoint", SocketAddr::from(([127, 0, 0, 1], 80)));
-            let said = StartError::Listen { key, address, source: kind.into() }.to_string();
-            assert!(said.starts_with("server.endpoint: cannot listen on 127.0.0.1:80 ("), "{said}");
-            assert!(said.contains(advice), "{said}");
-        }
     }
 }

@@ -26,6 +26,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::config::terminal::Terminal;
@@ -102,6 +103,10 @@ struct SourceArgs {
     set: Vec<String>,
 }
 
+/// What clap does not say of options that stand before a command.
+const BEHIND: &str =
+    "tip: put --config and --set behind the command, as in: spanrelay validate --set KEY=VALUE";
+
 /// The program: reads the arguments and runs the command that they name.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -110,6 +115,9 @@ pub fn main() -> ExitCode {
             // Help and version go to standard output and are no failure. A reader that has gone is none either.
             let code = if error.use_stderr() { USAGE } else { 0 };
             error.print().ok();
+            if error.kind() == ErrorKind::ArgumentConflict {
+                complain(BEHIND);
+            }
             return ExitCode::from(code);
         }
     };

@@ -58,6 +58,7 @@ pub use env::Environment;
 pub use load::{Loaded, Sources};
 pub use problem::ConfigError;
 pub(crate) use secret::Secret;
+pub(crate) use units::format_duration;
 
 use crate::otlp::Signal;
 

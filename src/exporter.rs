@@ -121,6 +121,11 @@ pub(crate) enum ExporterError {
     },
 }
 
+/// What is wrong with the files of `tls`, for whoever has no exporter to build.
+pub(crate) fn tls_problems(config: &ExporterConfig) -> Vec<ExporterError> {
+    client::tls_problems(&Signal::ALL.map(|signal| config.of(signal)))
+}
+
 /// Sends exports until there are no more.
 pub(crate) struct Exporter {
     config: ExporterConfig,

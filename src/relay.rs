@@ -13,8 +13,11 @@ mod rate_limit;
 
 mod seen;
 
+mod turned_away;
+
 mod watched;
 
+use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
@@ -33,9 +36,10 @@ use crate::processor::Work;
 use crate::queue::{OfferError, Offered, Origin, Queue, QueueState, Record, Stored, Taken};
 use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
-use crate::telemetry::Metrics;
+use crate::telemetry::inspect::view::RequestOutcome;
 use crate::telemetry::metrics::WebhookOutcome;
 use crate::telemetry::traces::OwnSpan;
+use crate::telemetry::{LineLimit, Metrics};
 
 /// Reading more than this takes so long (about 1 GB/s) that other requests would notice.
 const READ_IN_PLACE_BYTES: usize = 128 * 1024;
@@ -50,6 +54,8 @@ pub(crate) struct Relay {
     seen: Events,
     rejected: Arc<RejectedLines>,
     metrics: Metrics,
+    /// What the log is told of requests that are too many at a time.
+    overloads: LineLimit,
 }
 
 /// A configured receiver in the registry.
@@ -100,7 +106,8 @@ impl Relay {
         metrics: Metrics,
     ) -> Self {
         let receivers = RwLock::new(receivers.into());
-        Self { receivers, queue, work, seen: Events::default(), rejected, metrics }
+        let (seen, overloads) = (Events::default(), LineLimit::default());
+        Self { receivers, queue, work, seen, rejected, metrics, overloads }
     }
 
     /// The receiver that takes requests on this path.
@@ -121,15 +128,23 @@ impl Relay {
     /// Whether the sender may come in, by its headers alone.
     pub(crate) fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
-        receiver.admit(headers).inspect_err(|refusal| self.turned_away(&*receiver, *refusal))
+        receiver
+            .admit(headers)
+            .inspect_err(|refusal| turned_away::unauthorized(&self.metrics, &*receiver, *refusal))
     }
 
     /// Whether the receiver takes another request now. Asked of senders that were admitted.
     pub(crate) fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
         let registry = self.registry();
         let Instance { rate_limit, receiver, .. } = &registry[receiver.0];
-        let taken = rate_limit.as_ref().map_or(Ok(()), |limit| limit.take(Instant::now()));
-        taken.inspect_err(|_| self.metrics.throttled(receiver.id()))
+        let Some(limit) = rate_limit else { return Ok(()) };
+        let taken = limit.take(Instant::now());
+        taken.inspect_err(|refusal| turned_away::throttled(&self.metrics, &**receiver, limit, *refusal))
+    }
+
+    /// A request came while as many as may be were in progress.
+    pub(crate) fn overloaded(&self, receiver: ReceiverIndex) {
+        turned_away::overloaded(&self.metrics, &*self.receiver(receiver), &self.overloads);
     }
 
     /// Whether the body as it came over the wire is authentic.
@@ -140,7 +155,9 @@ impl Relay {
         wire: &[u8],
     ) -> Result<(), Unauthorized> {
         let receiver = self.receiver(receiver);
-        receiver.verify(headers, wire).inspect_err(|refusal| self.turned_away(&*receiver, *refusal))
+        receiver
+            .verify(headers, wire)
+            .inspect_err(|refusal| turned_away::unauthorized(&self.metrics, &*receiver, *refusal))
     }
 
     /// Whether somebody looks at the inspector.
@@ -156,7 +173,9 @@ impl Relay {
         advice: Option<&'static str>,
     ) {
         let receiver = receiver.map(|receiver| self.receiver(receiver));
-        watched::turned_away(&self.metrics.inspector, receiver.as_deref(), reason, advice);
+        let outcome = RequestOutcome::TurnedAway;
+        let advice = advice.map(Cow::Borrowed);
+        watched::turned_away(&self.metrics.inspector, receiver.as_deref(), outcome, reason, advice);
     }
 
     /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
@@ -240,7 +259,7 @@ impl Relay {
                 offer.failed(refusal.kind(), &refusal.to_string());
                 account.refused(&reading.items);
                 account.webhook(WebhookOutcome::Refused);
-                warn!(receiver = account.receiver, reason = %refusal, "refused");
+                warn!(receiver = account.receiver, reason = refusal.to_string(), "refused");
                 self.refused(&refusal)
             }
             Ok(offered) => {
@@ -404,11 +423,6 @@ impl Relay {
 
     fn receiver(&self, index: ReceiverIndex) -> Arc<dyn Receiver> {
         Arc::clone(&self.registry()[index.0].receiver)
-    }
-
-    fn turned_away(&self, receiver: &dyn Receiver, refusal: Unauthorized) {
-        account::turned_away(&self.metrics, receiver, refusal);
-        watched::unauthorized(&self.metrics.inspector, receiver, refusal);
     }
 
     fn refused(&self, refusal: &OfferError) -> Answer {

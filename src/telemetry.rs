@@ -3,10 +3,12 @@
 
 pub(crate) mod admin;
 pub(crate) mod inspect;
+pub(crate) mod line_limit;
 pub(crate) mod logging;
 pub(crate) mod metrics;
 pub(crate) mod traces;
 
 pub(crate) use admin::{Admin, Reach};
 pub(crate) use inspect::Inspector;
+pub(crate) use line_limit::LineLimit;
 pub(crate) use metrics::Metrics;

@@ -10,7 +10,7 @@ use http::uri::Scheme;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::config::{Config, OtlpConfig, Storage, Sync, TracesConfig};
+use crate::config::{Config, OtlpConfig, Storage, Sync, TracesConfig, format_duration};
 use crate::otlp::Signal;
 
 /// Where the relay really listens.
@@ -52,7 +52,7 @@ pub(super) fn announce(config: &Config, addresses: Addresses) {
     if let Some(otlp) = &receivers.otlp {
         info!(receiver = OtlpConfig::ID, path = "/v1/*", token = otlp.auth.is_some(), "receiver is on");
     }
-    info!(wait = ?span_events.wait, "span_events is on");
+    info!(wait = format_duration(span_events.wait), "span_events is on");
     match queue.storage {
         Storage::Disk => {
             let directory = queue.directory.display();
@@ -167,7 +167,8 @@ fn is_local(endpoint: &Uri) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Environment;
+    use crate::config::{Environment, LogFormat};
+    use crate::telemetry::logging::tests::Captured;
 
     fn keys(yaml: &str, server: &str, telemetry: &str) -> Vec<String> {
         let config = Config::from_yaml(yaml, &Environment::empty()).unwrap();
@@ -232,5 +233,16 @@ mod tests {
     fn of_an_address_downstream_only_the_host_is_told() {
         let endpoint = "https://user:secret@vendor.example:4318/v1/traces?key=secret".parse().unwrap();
         assert_eq!(host_of(&endpoint), "https://vendor.example:4318");
+    }
+
+    #[test]
+    fn durations_are_written_as_the_configuration_has_them() {
+        let (captured, _guard) = Captured::start(tracing::Level::INFO, LogFormat::Text);
+        let yaml = "receivers: { fastly: }\nprocessors: { span_events: { wait: 0s } }\n";
+        let config = Config::from_yaml(yaml, &Environment::empty()).unwrap();
+        let address: SocketAddr = LOCAL.parse().unwrap();
+        announce(&config, Addresses { server: address, telemetry: address });
+        let text = captured.text();
+        assert!(text.contains("span_events is on wait=\"0s\""), "{text}");
     }
 }

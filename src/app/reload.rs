@@ -2,12 +2,14 @@
 //!
 //! In: a whole configuration that is valid. Out: receivers with new secrets, tokens and service ids, and certificates
 //! that are in their files now. Promises: no connection is dropped and no request in progress is disturbed; a
-//! change that cannot be made without a restart is named in the log and not made.
+//! change that cannot be made without a restart is named in the log and not made, be it in the configuration or in the
+//! certificate files of connections that go out.
 
 use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::files::FilesDownstream;
 use super::{challenge_text, receivers};
 use crate::config::Config;
 use crate::config::reload::Reloaded;
@@ -20,6 +22,7 @@ pub(super) struct Reloads {
     pub(super) relay: Arc<Relay>,
     pub(super) challenge: Option<Challenge>,
     pub(super) tls: Option<Arc<Tls>>,
+    pub(super) files_downstream: Arc<FilesDownstream>,
 }
 
 // === impl Reloads ===
@@ -42,6 +45,18 @@ impl Reloads {
             // What comes of it is in the log.
             drop(tls.reload().await);
         }
+        self.warn_of_files_downstream().await;
         info!(receivers.changed = changed, "configuration reloaded");
+    }
+
+    /// Connections that go out keep the certificates of the start.
+    async fn warn_of_files_downstream(&self) {
+        let files = Arc::clone(&self.files_downstream);
+        // The files may be on a network, and must hold up nobody.
+        let looked = tokio::task::spawn_blocking(move || files.changed().join(", ")).await;
+        let keys = looked.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
+        if !keys.is_empty() {
+            warn!(keys, "these files hold something else by now, which needs a restart");
+        }
     }
 }

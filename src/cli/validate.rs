@@ -1,11 +1,13 @@
 //! `spanrelay validate`: the configuration, without running anything.
 //!
-//! Out: nothing wrong, and exit code 0; or every problem on standard error, one per line, and 1. With `--print` the
+//! Out: nothing wrong, and exit code 0; or every problem on standard error, one per line, and 1. Certificate files that
+//! it names are read too, as a start would. With `--print` the
 //! effective configuration on standard output, without secrets. Notes go to standard error and change nothing.
 
 use std::process::ExitCode;
 
 use super::SourceArgs;
+use crate::app::unusable_files;
 use crate::config::{Config, Loaded, Sources};
 
 /// Arguments of `spanrelay validate`.
@@ -26,6 +28,11 @@ pub(super) fn run(args: ValidateArgs) -> ExitCode {
         Ok(Loaded { config, notes }) => {
             for note in notes {
                 super::complain(format_args!("note: {note}"));
+            }
+            let unusable = unusable_files(&config);
+            if !unusable.is_empty() {
+                super::complain(unusable.join("\n"));
+                return ExitCode::FAILURE;
             }
             let text = if args.print { config.to_yaml() } else { "the configuration is valid\n".to_owned() };
             super::print(&text)

@@ -10,6 +10,7 @@ use super::yaml::{Node, Value};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../config/spanrelay.example.yaml");
+const README: &str = include_str!("../../README.md");
 
 fn environment() -> Environment {
     [
@@ -122,8 +123,8 @@ fn whole_example() -> String {
     EXAMPLE.lines().skip_while(|line| line.starts_with('#')).map(uncomment).collect()
 }
 
-#[test]
-fn the_example_holds_every_key_that_there_is() {
+/// Every key that the program knows, dotted from the root, and those that the example holds.
+fn known_and_present() -> (BTreeSet<String>, BTreeSet<String>) {
     let text = whole_example();
     let mut problems = Vec::new();
     let mut root = yaml::parse(&text, &mut problems).unwrap();
@@ -136,9 +137,48 @@ fn the_example_holds_every_key_that_there_is() {
 
     let mut present = BTreeSet::new();
     keys(&root, "", &mut present);
+    (known, present)
+}
+
+#[test]
+fn the_example_holds_every_key_that_there_is() {
+    let (known, present) = known_and_present();
     let missing: Vec<_> = known.difference(&present).collect();
     assert!(missing.is_empty(), "{missing:?}");
     assert!(known.len() > 60, "the walk found only {} keys", known.len());
+}
+
+/// What the README's tables of keys name, each key with the section that its table is about.
+fn keys_of_the_readme() -> (Vec<&'static str>, Vec<String>) {
+    let (mut sections, mut named) = (Vec::new(), Vec::new());
+    for line in README.lines() {
+        if !line.starts_with('|') {
+            sections.push("");
+        }
+        let Some(cell) = line.strip_prefix("| `").and_then(|row| row.split(" |").next()) else { continue };
+        let cell = cell.trim_end_matches('`');
+        if let (Some(section), true) = (cell.strip_suffix('.'), line.ends_with("| default | meaning |")) {
+            sections.push(section);
+        }
+        let section = *sections.last().expect("the README does not begin with a table");
+        named
+            .extend(cell.split("`, `").filter(|_| !section.is_empty()).map(|key| format!("{section}.{key}")));
+    }
+    (sections, named)
+}
+
+#[test]
+fn the_readme_names_every_key_in_the_table_of_its_section() {
+    let (known, _) = known_and_present();
+    let (sections, named) = keys_of_the_readme();
+    let is_below = |key: &str, above: &str| key.strip_prefix(above).is_some_and(|rest| rest.starts_with('.'));
+    let is_named = |key: &&String| {
+        sections.iter().any(|section| section == key || is_below(section, key))
+            || named.iter().any(|name| name == *key || is_below(key, name) || is_below(name, key))
+    };
+    let missing: Vec<_> = known.iter().filter(|key| !is_named(key)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(named.len() > 60, "only {} keys found", named.len());
 }
 
 fn keys(node: &Node, path: &str, found: &mut BTreeSet<String>) {

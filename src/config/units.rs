@@ -56,7 +56,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(*bytes)
 }
 
-pub(super) fn format_duration(duration: Duration) -> String {
+pub(crate) fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_nanos();
     let mut text = String::new();
     for (unit, nanoseconds) in NANOSECONDS.iter().filter(|(unit, _)| *unit != "µs") {

@@ -79,6 +79,23 @@ pub(super) fn clients(
     Ok([traces?, logs?, metrics?])
 }
 
+/// What keeps each of the clients from being built; signals with the same TLS have it in common.
+pub(super) fn tls_problems(exports: &[SignalExport<'_>; Signal::ALL.len()]) -> Vec<ExporterError> {
+    let mut seen: Vec<Option<&TlsClientConfig>> = Vec::new();
+    let mut problems = Vec::new();
+    for signal in Signal::ALL {
+        let tls = tls_of(&exports[signal as usize]);
+        if seen.contains(&tls) {
+            continue;
+        }
+        seen.push(tls);
+        if let Err(source) = tls_config(tls) {
+            problems.push(ExporterError::Tls { signal, source });
+        }
+    }
+    problems
+}
+
 /// What connects to one endpoint, for whoever keeps its connections itself.
 pub(super) fn connector(signal: Signal, export: &SignalExport<'_>) -> Result<Connector, ExporterError> {
     connector_to(tls_of(export), export.timeout).map_err(|source| ExporterError::Tls { signal, source })

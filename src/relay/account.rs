@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use crate::otlp::Signal;
 use crate::receiver::fastly::Mistake;
-use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Unauthorized, WebhookEvent};
+use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, WebhookEvent};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{LineOutcome, WebhookOutcome};
 
@@ -119,15 +119,6 @@ impl<'a> Account<'a> {
 /// Items that an earlier process had accepted are on their way again.
 pub(super) fn recovered(metrics: &Metrics, items: &[Item]) {
     Items::of(items).each(|signal, count| metrics.recovered(signal, count));
-}
-
-/// A sender was refused for what it showed of itself.
-pub(super) fn turned_away(metrics: &Metrics, receiver: &dyn Receiver, refusal: Unauthorized) {
-    if receiver.takes_webhooks() {
-        // What it claims to be is not to be believed.
-        metrics.webhook(WebhookEvent::Unknown, WebhookOutcome::Unauthorized);
-    }
-    warn!(receiver = receiver.id(), reason = %refusal, "unauthorized");
 }
 
 // === impl Items ===

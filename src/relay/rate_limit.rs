@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::RateLimitConfig;
+use crate::telemetry::LineLimit;
 
 /// One receiver's bucket, kept as the time at which it will be full again.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct RateLimit {
     /// In which an empty bucket fills.
     refill: Duration,
     full_at: Mutex<Option<Instant>>,
+    /// What the log is told of requests without a token.
+    pub(super) lines: LineLimit,
 }
 
 /// There is no token for this request.
@@ -33,7 +36,12 @@ impl RateLimit {
     pub(crate) fn new(config: RateLimitConfig) -> Self {
         let interval = Duration::from_secs_f64(config.requests_per_second.recip());
         let burst = u32::try_from(config.burst).unwrap_or(u32::MAX);
-        Self { interval, refill: interval.saturating_mul(burst), full_at: Mutex::default() }
+        Self {
+            interval,
+            refill: interval.saturating_mul(burst),
+            full_at: Mutex::default(),
+            lines: LineLimit::default(),
+        }
     }
 
     /// Takes a token, if there is one.

@@ -1,1 +1,2 @@
 mod otlp;
+mod turned_away;

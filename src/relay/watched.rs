@@ -3,13 +3,15 @@
 //! In: a body and its reading, before anything is done with it; then the answer. Out: one report, if somebody looks.
 //! Promises: nothing is copied when nobody does; at most [`MAX_LINES`] lines of a request are, rejected ones first.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::Answer;
 use crate::otlp::{Logs, Signal, Traces};
 use crate::queue::RecordId;
 use crate::receiver::fastly::Mistake;
-use crate::receiver::{Item, Reading, Receiver, Rejected, Repair, Unauthorized};
+use crate::receiver::{Item, Reading, Receiver, Rejected, Repair};
 use crate::telemetry::Inspector;
 use crate::telemetry::inspect::Watching;
 use crate::telemetry::inspect::view::{
@@ -97,33 +99,15 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// A sender was turned away for what it showed of itself.
-pub(super) fn unauthorized(inspector: &Inspector, receiver: &dyn Receiver, refusal: Unauthorized) {
-    let Some(watching) = inspector.watching() else { return };
-    let advice = if receiver.takes_webhooks() {
-        "the secret of the webhook and receivers.circleci.secrets must be the same, and nothing on the way may change the body"
-    } else {
-        "set the header and its value on the logging endpoint as receivers.fastly.auth has them"
-    };
-    report(
-        &watching,
-        &Request {
-            reason: Some(refusal.to_string()),
-            advice: Some(advice),
-            ..of_receiver(receiver, RequestOutcome::Unauthorized, 0)
-        },
-    );
-}
-
 /// A request did not get as far as its reading, or to any receiver at all.
 pub(super) fn turned_away(
     inspector: &Inspector,
     receiver: Option<&dyn Receiver>,
+    outcome: RequestOutcome,
     reason: String,
-    advice: Option<&'static str>,
+    advice: Option<Cow<'static, str>>,
 ) {
     let Some(watching) = inspector.watching() else { return };
-    let outcome = RequestOutcome::TurnedAway;
     let request = receiver.map_or_else(|| bare(outcome), |receiver| of_receiver(receiver, outcome, 0));
     report(&watching, &Request { reason: Some(reason), advice, ..request });
 }

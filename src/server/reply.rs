@@ -156,8 +156,14 @@ pub(super) fn too_late(dialect: Dialect) -> Reply {
 }
 
 /// Nothing is there.
-pub(crate) fn not_found() -> Reply {
+pub(super) fn not_found() -> Reply {
     refuse(StatusCode::NOT_FOUND, "no such route, or its receiver is not configured", Dialect::Own)
+}
+
+/// Nothing is there, on the telemetry endpoint.
+pub(crate) fn not_found_in_telemetry() -> Reply {
+    let reason = "no such route; what there is: /inspect, /metrics, /healthz, /readyz";
+    refuse(StatusCode::NOT_FOUND, reason, Dialect::Own)
 }
 
 /// Something is there, for other methods.

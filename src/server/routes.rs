@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tracing::{Span, debug, warn};
 
@@ -33,6 +33,9 @@ const LARGE_BODY: &str = "raise server.max_request_body_size, or lower the loggi
 /// Of a webhook. Its signature covers the body, so that anybody's has to be read before it can be refused. Real ones
 /// have a few kilobytes.
 pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
+/// Of the places for requests that bring data, webhooks get one in so many: anybody can send them as slowly as
+/// `body_timeout` lets them, and batches with a token must still come in.
+const WEBHOOKS_ONE_IN: usize = 2;
 const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// The line for a workflow id and a job id, or nothing when they are not such ids.
@@ -64,6 +67,8 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     fn kind(&self, receiver: Self::Receiver) -> Kind;
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
     fn throttle(&self, receiver: Self::Receiver) -> Result<(), Throttled>;
+    /// A request came while as many as may be were in progress.
+    fn overloaded(&self, receiver: Self::Receiver);
     fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
     fn receive(
         &self,
@@ -73,7 +78,7 @@ pub(crate) trait Ingest: Send + Sync + 'static {
         span: &OwnSpan,
     ) -> impl Future<Output = Answer> + Send;
 
-    /// A request with data did not get as far as `admit`, or no further than `verify`: why, and what helps.
+    /// A request with data found no receiver, or what was wrong with it shows without one: why, and what helps.
     fn turned_away(
         &self,
         _receiver: Option<Self::Receiver>,
@@ -90,6 +95,14 @@ pub(super) struct Routes<I> {
     request_timeout: Duration,
     /// Requests that bring data, at a time.
     slots: Semaphore,
+    /// Of them, webhooks.
+    webhook_slots: Semaphore,
+}
+
+/// A place among the requests in progress, for as long as it is held.
+struct Slot<'a> {
+    _any: SemaphorePermit<'a>,
+    _webhook: Option<SemaphorePermit<'a>>,
 }
 
 /// Why a request that brings data does not get as far as the relay's answer.
@@ -99,6 +112,8 @@ enum Refused {
     Unauthorized(#[from] Unauthorized),
     #[error(transparent)]
     Throttled(#[from] Throttled),
+    #[error("as many requests as may be are in progress")]
+    Overloaded,
     #[error(transparent)]
     UnknownMediaType(#[from] UnknownMediaType),
     #[error(transparent)]
@@ -163,6 +178,10 @@ impl Ingest for Arc<Relay> {
         Relay::throttle(self, receiver)
     }
 
+    fn overloaded(&self, receiver: ReceiverIndex) {
+        Relay::overloaded(self, receiver);
+    }
+
     fn verify(&self, receiver: ReceiverIndex, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
         Relay::verify(self, receiver, headers, wire)
     }
@@ -207,11 +226,13 @@ impl<R> Route<R> {
 
 impl<I: Ingest> Routes<I> {
     pub(super) fn new(doors: Doors<I>, config: &ServerConfig) -> Self {
+        let slots = config.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
         Self {
             doors,
             limits: BodyLimits { max_bytes: config.max_request_body_size, timeout: config.body_timeout },
             request_timeout: config.request_timeout,
-            slots: Semaphore::new(config.max_concurrent_requests.min(Semaphore::MAX_PERMITS)),
+            slots: Semaphore::new(slots),
+            webhook_slots: Semaphore::new((slots / WEBHOOKS_ONE_IN).max(1)),
         }
     }
 
@@ -305,25 +326,26 @@ impl<I: Ingest> Routes<I> {
         }
         let spoken = Dialect::of(kind, &parts.headers);
         let dialect = spoken.unwrap_or(Dialect::Own);
-        // Before any of the body is read. Not tower's ConcurrencyLimit below LoadShed: asked whether it is ready,
-        // tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
-        // that there is room for.
-        let turned_away = |reason: &dyn Fn() -> String| {
-            self.doors.ingest.turned_away(Some(receiver), reason, None);
-        };
-        let Ok(_slot) = self.slots.try_acquire() else {
-            turned_away(&|| "as many requests as server.max_concurrent_requests are in progress".to_owned());
-            return reply::overloaded(dialect);
-        };
         let reply = self.take(receiver, spoken, parts, body, span).await;
         reply.unwrap_or_else(|refused| {
-            // The relay has told of this itself.
-            if !matches!(refused, Refused::Unauthorized(_)) {
+            // Of these the relay has told itself.
+            if !matches!(refused, Refused::Unauthorized(_) | Refused::Throttled(_) | Refused::Overloaded) {
                 let reason = || chain(&refused).to_string();
                 self.doors.ingest.turned_away(Some(receiver), reason, refused.advice());
             }
             refused.reply(parts.version, dialect)
         })
+    }
+
+    /// A place for a request, unless all are taken. Not tower's ConcurrencyLimit below LoadShed: asked whether it is
+    /// ready, tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
+    /// that there is room for.
+    fn slot(&self, kind: Kind) -> Option<Slot<'_>> {
+        let webhook = match kind {
+            Kind::CircleCi => Some(self.webhook_slots.try_acquire().ok()?),
+            Kind::Fastly | Kind::Otlp(_) => None,
+        };
+        Some(Slot { _any: self.slots.try_acquire().ok()?, _webhook: webhook })
     }
 
     fn limits_of(&self, kind: Kind) -> BodyLimits {
@@ -344,11 +366,16 @@ impl<I: Ingest> Routes<I> {
         span: &OwnSpan,
     ) -> Result<Reply, Refused> {
         let ingest = &self.doors.ingest;
+        let kind = ingest.kind(receiver);
+        // First: whom the headers turn away must not use up what is there for the others.
         ingest.admit(receiver, &parts.headers)?;
-        // Behind the header check: whom that turns away must not use up what is there for the others.
+        let _slot = self.slot(kind).ok_or_else(|| {
+            ingest.overloaded(receiver);
+            Refused::Overloaded
+        })?;
         ingest.throttle(receiver)?;
         let dialect = spoken?;
-        let limits = self.limits_of(ingest.kind(receiver));
+        let limits = self.limits_of(kind);
         let codings = body::codings(&parts.headers)?;
         let wire = body.read(limits).await?;
         Span::current().record("size_bytes", wire.len());
@@ -401,14 +428,18 @@ impl Refused {
         match self {
             // The relay has said who was turned away, and at which receiver.
             Self::Unauthorized(_) => {}
-            // It is counted, and a line for each would be one more thing that there are too many of.
-            Self::Throttled(_) => debug!(reason = chain(&self).to_string(), "request throttled"),
+            // A line for each would be one more thing that there are too many of: the relay has counted it, and tells
+            // of it once a minute.
+            Self::Throttled(_) | Self::Overloaded => {
+                debug!(reason = chain(&self).to_string(), "request was one too many");
+            }
             // Senders seldom show their operators what they were told: what is lost here is in this log or nowhere.
             _ => warn!(key = self.key(), reason = chain(&self).to_string(), "request refused"),
         }
         match self {
             Self::Unauthorized(cause) => reply::unauthorized(cause, dialect),
             Self::Throttled(cause) => reply::throttled(cause, dialect),
+            Self::Overloaded => reply::overloaded(dialect),
             Self::UnknownMediaType(cause) => reply::unknown_media_type(cause),
             Self::UnknownCoding(cause) => reply::unknown_coding(cause, dialect),
             Self::Unread(cause) => reply::unread(cause, version, dialect),

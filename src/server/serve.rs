@@ -11,9 +11,10 @@ mod pulse;
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -32,6 +33,7 @@ use tower::{BoxError, Service, ServiceExt};
 use tracing::{debug, warn};
 
 use super::tls::Tls;
+use crate::telemetry::LineLimit;
 use crate::telemetry::logging::chain;
 
 use protocol::protocol;
@@ -41,6 +43,9 @@ use pulse::{Pulse, Silence, Watched};
 /// Open connections; more wait in the kernel's backlog. Far above `max_concurrent_requests`' default, so that a
 /// sender that is shed still gets its 503, and below the usual limits on open files of a service.
 const MAX_CONNECTIONS: usize = 8192;
+/// Between requests. Longer than the 60 s after which the usual load balancers close theirs: the side that sends should
+/// be the one that closes, else a request can cross with the end of its connection and be lost.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// After a failed accept. Out of file descriptors, the next try would fail at once and spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -49,6 +54,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Terms {
     /// From the first byte of a request, or the start of the connection, to the end of its headers.
     pub(crate) header_timeout: Duration,
+    /// Between requests.
+    pub(crate) idle_timeout: Duration,
     /// At a time; more wait in the kernel's backlog.
     pub(crate) max_connections: usize,
     /// Absent: plain HTTP.
@@ -71,11 +78,12 @@ where
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let Terms { header_timeout, max_connections, tls } = terms;
+    let Terms { header_timeout, idle_timeout, max_connections, tls } = terms;
     let protocol = protocol(header_timeout);
     let slots = Arc::new(Semaphore::new(max_connections));
     let connections = TaskTracker::new();
     let drop_all = CancellationToken::new();
+    let mistaken = Arc::new(Mistaken { address: listener.local_addr().ok(), lines: LineLimit::default() });
 
     let accept = async || {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
@@ -87,9 +95,10 @@ where
                 let talk = Talk {
                     protocol: protocol.clone(),
                     tls: tls.clone(),
-                    pulse: Arc::new(Pulse::new(header_timeout)),
+                    pulse: Arc::new(Pulse::new(header_timeout, idle_timeout)),
                     goodbye: shutdown.token.clone(),
                     drop_now: drop_all.clone(),
+                    mistaken: Arc::clone(&mistaken),
                 };
                 let service = service.clone();
                 connections.spawn(async move {
@@ -127,6 +136,14 @@ struct Talk {
     pulse: Arc<Pulse>,
     goodbye: CancellationToken,
     drop_now: CancellationToken,
+    mistaken: Arc<Mistaken>,
+}
+
+/// Those who speak TLS to a port without it. For the log; one line a minute, for anyone can.
+struct Mistaken {
+    /// The port's own.
+    address: Option<SocketAddr>,
+    lines: LineLimit,
 }
 
 /// What a conversation is held over.
@@ -137,7 +154,7 @@ type Wire = Either<TcpStream, TlsStream<TcpStream>>;
 impl Terms {
     /// Without TLS.
     pub(crate) fn plain(header_timeout: Duration) -> Self {
-        Self { header_timeout, max_connections: MAX_CONNECTIONS, tls: None }
+        Self { header_timeout, idle_timeout: IDLE_TIMEOUT, max_connections: MAX_CONNECTIONS, tls: None }
     }
 }
 
@@ -179,6 +196,9 @@ impl Talk {
                     if let Err(error) = ended {
                         debug!(error = %chain(error.as_ref()), "connection failed");
                     }
+                    if self.tls.is_none() && self.pulse.begins_with_tls() {
+                        self.mistaken.note();
+                    }
                     return;
                 }
                 () = self.drop_now.cancelled() => return,
@@ -217,6 +237,20 @@ impl Talk {
                 None
             }
         }
+    }
+}
+
+// === impl Mistaken ===
+
+impl Mistaken {
+    fn note(&self) {
+        let Some(left_out) = self.lines.admit(Instant::now()) else { return };
+        warn!(
+            address = self.address.map(tracing::field::display),
+            advice = "set server.tls, or have senders speak http:// here; the telemetry endpoint is always plain HTTP",
+            left_out = left_out.shown(),
+            "TLS was spoken to a port that is plain HTTP"
+        );
     }
 }
 

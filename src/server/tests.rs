@@ -44,6 +44,7 @@ struct Fake {
     tokens: AtomicUsize,
     answer: Box<dyn Fn() -> Answering + Send + Sync>,
     taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
+    overloaded: Arc<Mutex<Vec<&'static str>>>,
 }
 
 /// A running front door.
@@ -52,6 +53,8 @@ struct House {
     shutdown: CancellationToken,
     served: JoinHandle<()>,
     taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
+    /// Paths of those who were told that there are too many.
+    overloaded: Arc<Mutex<Vec<&'static str>>>,
 }
 
 /// A gate that requests wait at, and that tells when one has come.
@@ -81,6 +84,7 @@ impl Default for Fake {
             tokens: AtomicUsize::new(usize::MAX),
             answer: Box::new(|| Box::pin(async { Answer::Accepted })),
             taken: Arc::default(),
+            overloaded: Arc::default(),
         }
     }
 }
@@ -137,6 +141,10 @@ impl Ingest for Fake {
         taken.map(drop).map_err(|_| Throttled { retry_after_seconds: 7 })
     }
 
+    fn overloaded(&self, receiver: usize) {
+        self.overloaded.lock().unwrap().push(self.paths[receiver].0);
+    }
+
     fn verify(&self, _: usize, _: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
         if wire == b"forged" {
             return Err(Unauthorized("the signature is missing or wrong"));
@@ -191,11 +199,11 @@ impl House {
         let listener = TcpListener::bind(config.endpoint).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let taken = Arc::clone(&doors.ingest.taken);
+        let (taken, overloaded) = (Arc::clone(&doors.ingest.taken), Arc::clone(&doors.ingest.overloaded));
         let service = stack(doors, &config);
         let told = Shutdown { token: shutdown.clone(), grace };
         let served = tokio::spawn(serve(listener, service, terms, told));
-        Self { addr, shutdown, served, taken }
+        Self { addr, shutdown, served, taken, overloaded }
     }
 
     async fn client(&self) -> Client {

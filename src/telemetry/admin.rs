@@ -82,7 +82,7 @@ impl Admin {
             page::PATH | page::DATA_PATH if !page::is_own_name(request, self.reach) => reply::misdirected(),
             page::PATH => reply::page(page::HTML, page::policy()),
             page::DATA_PATH => reply::data(page::data(&self.metrics, request.uri().query())),
-            _ => reply::not_found(),
+            _ => reply::not_found_in_telemetry(),
         }
     }
 }
@@ -151,6 +151,10 @@ mod tests {
         assert!(response.starts_with("http/1.1 200 ") && response.ends_with("\r\n\r\n"), "{response}");
         let response = ask("POST /healthz", &READY).await;
         assert!(response.starts_with("http/1.1 405 ") && response.contains("\r\nallow: get, head\r\n"));
-        assert!(ask("GET /fastly", &READY).await.starts_with("http/1.1 404 "));
+        for path in ["GET /fastly", "GET /"] {
+            let response = ask(path, &READY).await;
+            assert!(response.starts_with("http/1.1 404 "), "{response}");
+            assert!(response.contains("/inspect, /metrics, /healthz, /readyz"), "{response}");
+        }
     }
 }

@@ -15,7 +15,7 @@ mod summary;
 
 mod excerpt;
 
-pub(super) mod page;
+pub(crate) mod page;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,6 +2,8 @@
 //! (contract section 8); label values come from enums and from the configuration, so that no input can make a
 //! new series.
 
+mod outcomes;
+
 mod zeroes;
 
 use std::sync::{Arc, OnceLock};
@@ -13,6 +15,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+pub(crate) use self::outcomes::{ExportOutcome, LineOutcome, LogEventOutcome, WebhookOutcome};
 use super::Inspector;
 use super::traces::{OwnSpanCounts, Traces};
 use crate::otlp::Signal;
@@ -48,6 +51,7 @@ pub(crate) struct Metrics {
     log_events: IntCounterVec,
     webhooks: IntCounterVec,
     throttled: IntCounterVec,
+    overloaded: IntCounterVec,
     receiver_accepted: PerSignal<IntCounterVec>,
     receiver_refused: PerSignal<IntCounterVec>,
     exporter_sent: PerSignal<IntCounter>,
@@ -75,43 +79,6 @@ pub(crate) struct Metrics {
 
 /// Asked whenever the metrics are.
 type QueueProbe = Box<dyn Fn() -> QueueState + Send + Sync>;
-
-/// What became of a line at the door. Every line has exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LineOutcome {
-    Accepted,
-    Repaired,
-    Rejected,
-}
-
-/// What became of a log record that names a span.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LogEventOutcome {
-    Attached,
-    Forwarded,
-    Carrier,
-    Dropped,
-}
-
-/// What became of a webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WebhookOutcome {
-    Accepted,
-    Duplicate,
-    Ignored,
-    Rejected,
-    Unauthorized,
-    Refused,
-}
-
-/// How one attempt to export ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ExportOutcome {
-    Sent,
-    Throttled,
-    Retryable,
-    Permanent,
-}
 
 #[derive(Clone)]
 struct PerSignal<T> {
@@ -174,6 +141,11 @@ impl Metrics {
             throttled: counter_vec(
                 "spanrelay_throttled_requests_total",
                 "Requests that were told to come again later, by the receiver whose rate_limit they exceeded.",
+                &["receiver"],
+            ),
+            overloaded: counter_vec(
+                "spanrelay_overloaded_requests_total",
+                "Requests that were told to come again later, for as many as may be were in progress; by receiver.",
                 &["receiver"],
             ),
             webhooks: counter_vec(
@@ -277,6 +249,11 @@ impl Metrics {
     /// A request was turned away by the rate limit of its receiver.
     pub(crate) fn throttled(&self, receiver: &str) {
         self.throttled.with_label_values(&[receiver]).inc();
+    }
+
+    /// A request was turned away because as many as may be were in progress.
+    pub(crate) fn overloaded(&self, receiver: &str) {
+        self.overloaded.with_label_values(&[receiver]).inc();
     }
 
     pub(crate) fn accepted(&self, receiver: &str, signal: Signal, items: u32) {
@@ -396,62 +373,6 @@ impl<T> PerSignal<T> {
             Signal::Traces => &self.traces,
             Signal::Logs => &self.logs,
             Signal::Metrics => &self.metrics,
-        }
-    }
-}
-
-// === impl LineOutcome ===
-
-impl LineOutcome {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Repaired => "repaired",
-            Self::Rejected => "rejected",
-        }
-    }
-}
-
-// === impl LogEventOutcome ===
-
-impl LogEventOutcome {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Attached => "attached",
-            Self::Forwarded => "forwarded",
-            Self::Carrier => "carrier",
-            Self::Dropped => "dropped",
-        }
-    }
-}
-
-// === impl WebhookOutcome ===
-
-impl WebhookOutcome {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Duplicate => "duplicate",
-            Self::Ignored => "ignored",
-            Self::Rejected => "rejected",
-            Self::Unauthorized => "unauthorized",
-            Self::Refused => "refused",
-        }
-    }
-}
-
-// === impl ExportOutcome ===
-
-impl ExportOutcome {
-    /// In the order of their declaration.
-    const ALL: [Self; 4] = [Self::Sent, Self::Throttled, Self::Retryable, Self::Permanent];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Sent => "sent",
-            Self::Throttled => "throttled",
-            Self::Retryable => "retryable",
-            Self::Permanent => "permanent",
         }
     }
 }

@@ -83,12 +83,8 @@ fn setups() -> Vec<Setup> {
         Setup {
             token: "wrong",
             check: &["accepted"],
-            log: &["unauthorized", "the token is wrong"],
-            inspector: &[
-                "unauthorized",
-                "the token is wrong",
-                "set the header and its value on the logging endpoint",
-            ],
+            log: &["unauthorized", "the token is wrong", "receivers.fastly.auth"],
+            inspector: &["unauthorized", "the token is wrong", "receivers.fastly.auth"],
             ..setup("a token that was changed on one side only", good.clone(), &[])
         },
         Setup {

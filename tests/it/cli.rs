@@ -35,6 +35,9 @@ async fn every_command_has_help_and_an_unknown_flag_exits_with_2() {
         assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{command}");
         assert!(ended.err.contains("--frobnicate"), "{command}: {}", ended.err);
     }
+    let ended = run(&["--set", "queue.storage=memory", "validate"]).await;
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("put --config and --set behind the command"), "{}", ended.err);
     let ended = run(&["--version"]).await;
     assert_eq!((ended.code, ended.out), (Some(0), format!("spanrelay {}\n", env!("CARGO_PKG_VERSION"))));
 }
@@ -66,6 +69,24 @@ async fn validate_exits_with_0_or_with_1_and_every_problem() {
         assert!(ended.err.contains(word), "{word}: {}", ended.err);
     }
     assert_eq!(ended.err.lines().count(), 3, "{}", ended.err);
+}
+
+#[tokio::test]
+async fn validate_also_reads_the_certificate_files_that_run_would_read() {
+    let missing = file(
+        b"receivers: { fastly: }
+server: { tls: { cert_file: /nowhere/cert.pem, key_file: /nowhere/key.pem } }
+exporters: { otlp_http: { endpoint: 'https://localhost:1', tls: { ca_file: /nowhere/ca.pem } } }
+",
+    );
+    let ended = run(&["validate", "--config", path(&missing)]).await;
+    assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""), "{}", ended.err);
+    for word in
+        ["server.tls.cert_file: /nowhere/cert.pem", "exporters.otlp_http", "tls.ca_file: /nowhere/ca.pem"]
+    {
+        assert!(ended.err.contains(word), "{word}: {}", ended.err);
+    }
+    assert_eq!(ended.err.lines().count(), 2, "{}", ended.err);
 }
 
 #[tokio::test]

@@ -84,3 +84,23 @@ async fn a_change_that_needs_a_restart_is_named_and_not_made() {
     reloaded(&relay, 1).await;
     assert_eq!(status(&relay, "new").await, 204, "the rest is reloaded all the same");
 }
+
+#[tokio::test]
+async fn certificates_of_the_exporter_that_changed_are_named_for_they_need_a_restart() {
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), "before").unwrap();
+    // A plain endpoint reads no file; it is named all the same, for it may become an https one.
+    let tls = format!("otlp_http:\n                tls: {{ ca_file: {} }}\n", ca.path().display());
+    let relay = Child::start(&configuration("old").replacen("otlp_http:\n", &tls, 1), &[]).await;
+    relay.signal("HUP").await;
+    reloaded(&relay, 1).await;
+    assert!(!relay.log().contains("needs a restart"), "{}", relay.log());
+
+    std::fs::write(ca.path(), "after").unwrap();
+    relay.signal("HUP").await;
+    let warned = relay.logged("these files hold something else by now, which needs a restart").await;
+    assert_eq!(
+        (&warned["level"], &warned["keys"]),
+        (&"WARN".into(), &"exporters.otlp_http.tls.ca_file".into())
+    );
+}

@@ -29,6 +29,14 @@ impl Pki {
     }
 
     fn with(validity: Validity, strangers: Strangers) -> Self {
+        Self::speaking(rustls::ALL_VERSIONS, validity, strangers)
+    }
+
+    fn speaking(
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        validity: Validity,
+        strangers: Strangers,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new(&directory.path().to_string_lossy());
         let server = authority.issue(&["localhost"], validity);
@@ -49,7 +57,7 @@ impl Pki {
             Strangers::SentAway => verifier,
         };
         let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_client_cert_verifier(verifier.build().unwrap())
             .with_single_cert(vec![server.cert.clone()], server.key())
@@ -86,6 +94,19 @@ async fn delivers_over_tls_with_a_private_authority_and_a_client_certificate() {
         (0..20).for_each(|_| rig.traces("a"));
         assert_eq!(drained(rig).await.sent_spans(), 20);
         assert_eq!(collector.bodies(), vec![spans("a"); 20]);
+    }
+}
+
+#[tokio::test]
+async fn delivers_to_a_downstream_that_speaks_but_one_version_of_tls() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let pki = Pki::speaking(&[version], Validity::Now, Strangers::SentAway);
+        let (collector, mut config) = pki.collector().await;
+        (config.tls.cert_file, config.tls.key_file) = (pki.file("cert.pem"), pki.file("key.pem"));
+        let rig = Rig::start(&config);
+        rig.traces("a");
+        assert_eq!(drained(rig).await.sent_spans(), 1, "{version:?}");
+        assert_eq!(collector.bodies(), [spans("a")]);
     }
 }
 

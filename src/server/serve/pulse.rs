@@ -5,7 +5,7 @@
 //! States of a connection:
 //! - *fresh*: nothing was asked yet. Ends after `header_timeout`, for HTTP/1 and h2 alike.
 //! - *busy*: requests are in progress, or unread bodies are drained. Both have bounds of their own.
-//! - *idle*: between requests. Ends after [`IDLE_TIMEOUT`].
+//! - *idle*: between requests. Ends after `idle_timeout`.
 //! - *head*: the first byte of the next request has come. Ends after `header_timeout`. HTTP/1 only: on h2 a ping
 //!   between requests is no request.
 
@@ -19,14 +19,14 @@ use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
-/// Longer than the 60 s after which the usual load balancers close theirs: the side that sends should be the one
-/// that closes, else a request can cross with the end of its connection and be lost.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// The type of a TLS record that begins a handshake (RFC 8446, section 5.1). No request begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// One connection's state, shared by its socket and its requests.
 #[derive(Debug)]
 pub(super) struct Pulse {
     header_timeout: Duration,
+    idle_timeout: Duration,
     state: Mutex<State>,
 }
 
@@ -60,15 +60,22 @@ struct State {
     waiting_for: Silence,
     since: Instant,
     multiplexed: bool,
+    /// Whether the first byte that came begins a TLS handshake; nothing before there was one.
+    begins_with_tls: Option<bool>,
 }
 
 // === impl Pulse ===
 
 impl Pulse {
-    pub(super) fn new(header_timeout: Duration) -> Self {
-        let state =
-            State { requests: 0, waiting_for: Silence::Fresh, since: Instant::now(), multiplexed: false };
-        Self { header_timeout, state: Mutex::new(state) }
+    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
+        let state = State {
+            requests: 0,
+            waiting_for: Silence::Fresh,
+            since: Instant::now(),
+            multiplexed: false,
+            begins_with_tls: None,
+        };
+        Self { header_timeout, idle_timeout, state: Mutex::new(state) }
     }
 
     /// A request head is complete.
@@ -111,18 +118,24 @@ impl Pulse {
         let state = self.state();
         let kind = state.waiting_for;
         if state.requests > 0 {
-            return (Instant::now() + IDLE_TIMEOUT, kind);
+            return (Instant::now() + self.idle_timeout, kind);
         }
         let patience = match kind {
             Silence::Fresh | Silence::Head => self.header_timeout,
-            Silence::Idle => IDLE_TIMEOUT,
+            Silence::Idle => self.idle_timeout,
         };
         (state.since + patience, kind)
     }
 
-    /// Bytes were read.
-    fn heard(&self) {
+    /// Whether the other side began a TLS handshake where HTTP was expected.
+    pub(super) fn begins_with_tls(&self) -> bool {
+        self.state().begins_with_tls == Some(true)
+    }
+
+    /// Bytes were read, and this is the first of them.
+    fn heard(&self, byte: u8) {
         let mut state = self.state();
+        state.begins_with_tls.get_or_insert(byte == TLS_HANDSHAKE);
         if state.requests == 0 && state.waiting_for == Silence::Idle && !state.multiplexed {
             state.waiting_for = Silence::Head;
             state.since = Instant::now();
@@ -174,8 +187,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            this.pulse.heard();
+        if let Some(byte) = buffer.filled().get(before) {
+            this.pulse.heard(*byte);
         }
         Poll::Ready(Ok(()))
     }
@@ -212,6 +225,11 @@ mod tests {
     use super::*;
 
     const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+    fn pulse() -> Arc<Pulse> {
+        Arc::new(Pulse::new(HEADER_TIMEOUT, IDLE_TIMEOUT))
+    }
 
     async fn silence(pulse: &Arc<Pulse>) -> (Silence, Duration) {
         let started = Instant::now();
@@ -220,38 +238,38 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_asks_nothing_has_the_header_timeout() {
-        let pulse = Arc::new(Pulse::new(HEADER_TIMEOUT));
-        pulse.heard();
+        let pulse = pulse();
+        pulse.heard(b'P');
         assert_eq!(silence(&pulse).await, (Silence::Fresh, HEADER_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
     async fn between_requests_a_connection_may_be_silent_for_longer() {
-        let pulse = Arc::new(Pulse::new(HEADER_TIMEOUT));
+        let pulse = pulse();
         drop(pulse.begin(Version::HTTP_11));
         assert_eq!(silence(&pulse).await, (Silence::Idle, IDLE_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_byte_of_a_next_head_starts_the_header_timeout() {
-        let pulse = Arc::new(Pulse::new(HEADER_TIMEOUT));
+        let pulse = pulse();
         drop(pulse.begin(Version::HTTP_11));
-        pulse.heard();
-        pulse.heard();
+        pulse.heard(b'P');
+        pulse.heard(b'P');
         assert_eq!(silence(&pulse).await, (Silence::Head, HEADER_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_between_requests_of_h2_are_no_head() {
-        let pulse = Arc::new(Pulse::new(HEADER_TIMEOUT));
+        let pulse = pulse();
         drop(pulse.begin(Version::HTTP_2));
-        pulse.heard();
+        pulse.heard(b'P');
         assert_eq!(silence(&pulse).await, (Silence::Idle, IDLE_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_busy_connection_is_never_silent() {
-        let pulse = Arc::new(Pulse::new(HEADER_TIMEOUT));
+        let pulse = pulse();
         let first = pulse.begin(Version::HTTP_11);
         let second = pulse.begin(Version::HTTP_11);
         drop(first);

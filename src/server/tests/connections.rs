@@ -6,6 +6,8 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::*;
+use crate::config::LogFormat;
+use crate::telemetry::logging::tests::Captured;
 
 const SHORT: Duration = Duration::from_millis(30);
 
@@ -133,4 +135,23 @@ async fn after_the_grace_time_busy_connections_are_dropped() {
     house.shutdown.cancel();
     house.served.await.unwrap();
     assert!(busy.closes().await);
+}
+
+#[tokio::test]
+async fn tls_to_a_port_without_it_is_told_once_with_the_key_that_would_help() {
+    let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Text);
+    let house = House::open(Fake::default(), config()).await;
+    for _ in 0..3 {
+        let mut client = house.client().await;
+        // A record with a handshake in it, and the version of all first records.
+        client.write(b"\x16\x03\x01\x00\x05hello").await;
+        client.ends().await;
+    }
+    let mut client = house.client().await;
+    client.write(b"\x17\x03\x01\x00\x05hello").await;
+    client.ends().await;
+    let text = captured.text();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("TLS was spoken") && text.contains("server.tls"), "{text}");
+    assert!(text.contains(&house.addr.to_string()), "{text}");
 }

@@ -16,12 +16,17 @@ use crate::server::serve::protocol::{
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+/// Of a ping that answers one.
+const ACK: u8 = 1;
 
 /// Error codes, RFC 9113 section 7.
+const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -54,15 +59,21 @@ impl Raw {
     /// The next frame of this kind.
     async fn read(&mut self, kind: u8) -> Frame {
         loop {
-            let mut head = [0; 9];
-            self.0.0.read_exact(&mut head).await.expect("a frame and not the end of the connection");
-            let [a, b, c, found, _, stream @ ..] = head;
-            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-            self.0.0.read_exact(&mut payload).await.unwrap();
-            if found == kind {
-                return Frame { kind, stream: u32::from_be_bytes(stream), payload };
+            let frame = self.next().await.expect("a frame and not the end of the connection");
+            if frame.kind == kind {
+                return frame;
             }
         }
+    }
+
+    /// The next frame, unless the connection ends.
+    async fn next(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.0.0.read_exact(&mut head).await.ok()?;
+        let [a, b, c, kind, _, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.0.0.read_exact(&mut payload).await.ok()?;
+        Some(Frame { kind, stream: u32::from_be_bytes(stream), payload })
     }
 
     /// With which error the other side ends the connection.
@@ -82,6 +93,11 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 fn open(stream: u32) -> Vec<u8> {
     // POST and http from the static table, `:path` and `:authority` written out (RFC 7541).
     frame(HEADERS, END_HEADERS, stream, b"\x83\x86\x04\x07/fastly\x01\x05relay")
+}
+
+/// A whole request.
+fn index(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, b"\x82\x86\x84\x01\x05relay")
 }
 
 /// One without a path, which is none.
@@ -205,4 +221,50 @@ async fn connections_beyond_the_limit_wait_until_another_ends() {
     gate.open.notify_one();
     gate.open.notify_one();
     assert_eq!(second.read().await.status, 204);
+}
+
+async fn impatient_house(header_timeout: Duration) -> House {
+    let terms = Terms { idle_timeout: Duration::from_millis(30), ..Terms::plain(header_timeout) };
+    House::on_terms(doors(Fake::default()), config(), terms, AGES).await
+}
+
+#[tokio::test]
+async fn a_connection_that_is_silent_between_requests_is_closed() {
+    let house = impatient_house(AGES).await;
+    let mut client = house.client().await;
+    for _ in 0..2 {
+        client.write(get("/")).await;
+        assert_eq!(client.read().await.status, 200);
+    }
+    assert!(client.closes().await);
+}
+
+#[tokio::test]
+async fn a_silent_h2_connection_is_told_goodbye_and_closed_when_it_has_heard_that() {
+    let house = impatient_house(AGES).await;
+    let mut raw = Raw::connect(&house).await;
+    raw.write(&index(1)).await;
+    assert_eq!(raw.read(HEADERS).await.stream, 1);
+    assert_eq!(raw.goodbye().await, NO_ERROR);
+    // Nothing is lost that was sent before the goodbye was heard: only behind the answer to a ping there is a last stream.
+    let ping = raw.read(PING).await;
+    raw.write(&[index(3), frame(PING, ACK, 0, &ping.payload)].concat()).await;
+    let (mut answered, mut last) = (0, Vec::new());
+    while let Some(frame) = raw.next().await {
+        match frame.kind {
+            HEADERS => answered = frame.stream,
+            GOAWAY => last = frame.payload[..4].to_vec(),
+            _ => {}
+        }
+    }
+    assert_eq!((answered, last), (3, 3u32.to_be_bytes().to_vec()));
+}
+
+#[tokio::test]
+async fn a_silent_h2_connection_that_hears_no_goodbye_is_closed_all_the_same() {
+    let house = impatient_house(Duration::from_secs(1)).await;
+    let mut raw = Raw::connect(&house).await;
+    raw.write(&index(1)).await;
+    assert_eq!(raw.goodbye().await, NO_ERROR);
+    raw.0.ends().await;
 }

@@ -280,6 +280,46 @@ async fn at_the_limit_of_requests_the_next_is_shed_and_the_challenge_still_answe
     assert_eq!(first.read().await.status, 204);
     gate.open.notify_one();
     assert_eq!(house.ask(post("/fastly", "{}")).await.status, 204);
+    assert_eq!(*house.overloaded.lock().unwrap(), ["/fastly"], "the relay was told of it");
+}
+
+/// A head whose body does not come. 100 Continue says that the request has its place.
+async fn hold_a_place(house: &House, path: &str) -> Client {
+    let mut client = house.client().await;
+    let head = "host: relay\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    client.write(format!("POST {path} HTTP/1.1\r\n{head}")).await;
+    assert_eq!(client.read_head().await.status, 100);
+    client
+}
+
+#[tokio::test]
+async fn slow_webhooks_that_nobody_signed_leave_half_of_the_places_to_batches() {
+    let house = House::open(Fake::default(), ServerConfig { max_concurrent_requests: 4, ..config() }).await;
+    let slow = [hold_a_place(&house, "/circleci").await, hold_a_place(&house, "/circleci").await];
+    assert_eq!(house.ask(post("/circleci", "{}")).await.status, 503);
+    let batch = hold_a_place(&house, "/fastly").await;
+    assert_eq!(house.ask(post("/fastly", "{}")).await.status, 204);
+    assert_eq!(*house.overloaded.lock().unwrap(), ["/circleci"]);
+
+    for mut client in slow.into_iter().chain([batch]) {
+        client.write("{\n\n\n}").await;
+        assert_eq!(client.read().await.status, 204);
+    }
+    assert_eq!(house.ask(post("/circleci", "{}")).await.status, 204);
+}
+
+#[tokio::test]
+async fn whom_the_headers_turn_away_takes_nobodys_place() {
+    let gate = Gate::default();
+    let fake = Fake { asks_authorization: true, ..Fake::waiting_at(&gate) };
+    let house = House::open(fake, ServerConfig { max_concurrent_requests: 1, ..config() }).await;
+    let mut first = house.client().await;
+    first.write(post_with("/fastly", "authorization: yes\r\n", b"{}")).await;
+    gate.entered.notified().await;
+    assert_eq!(house.ask(post("/fastly", "{}")).await.status, 401, "and not that there is no place");
+    assert!(house.overloaded.lock().unwrap().is_empty());
+    gate.open.notify_one();
+    assert_eq!(first.read().await.status, 204);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What the inspector's page is told, and by whom. The names of the fields are those that the page's script reads.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -60,7 +62,7 @@ pub(crate) struct Request {
     /// Why it was not taken.
     pub(crate) reason: Option<String>,
     /// What the operator can do about that.
-    pub(crate) advice: Option<&'static str>,
+    pub(crate) advice: Option<Cow<'static, str>>,
     pub(crate) size_bytes: usize,
     /// The queue's number for it.
     pub(crate) record: Option<u64>,

@@ -38,6 +38,8 @@ impl Metrics {
                     LINES.into_iter().for_each(|outcome| self.lines(receiver, outcome, 0));
                 }
             }
+            self.throttled.with_label_values(&[receiver]);
+            self.overloaded.with_label_values(&[receiver]);
             for signal in Signal::ALL {
                 self.receiver_accepted.of(signal).with_label_values(&[receiver, TRANSPORT]);
                 self.receiver_refused.of(signal).with_label_values(&[receiver, TRANSPORT]);
@@ -75,6 +77,8 @@ mod tests {
             "spanrelay_lines_total{outcome=\"rejected\",receiver=\"fastly/www\"} 0",
             "spanrelay_webhooks_total{event=\"ping\",outcome=\"unauthorized\"} 0",
             "otelcol_receiver_refused_spans{receiver=\"circleci\",transport=\"http\"} 0",
+            "spanrelay_throttled_requests_total{receiver=\"fastly/www\"} 0",
+            "spanrelay_overloaded_requests_total{receiver=\"circleci\"} 0",
             "spanrelay_log_events_total{outcome=\"attached\"} 0",
             "spanrelay_export_requests_total{outcome=\"retryable\",signal=\"logs\"} 0",
             "spanrelay_export_duration_seconds_count{signal=\"traces\"} 0",

@@ -1,0 +1,94 @@
+//! What can become of what is counted: the values of the label `outcome`.
+
+/// What became of a line at the door. Every line has exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LineOutcome {
+    Accepted,
+    Repaired,
+    Rejected,
+}
+
+/// What became of a log record that names a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogEventOutcome {
+    Attached,
+    Forwarded,
+    Carrier,
+    Dropped,
+}
+
+/// What became of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WebhookOutcome {
+    Accepted,
+    Duplicate,
+    Ignored,
+    Rejected,
+    Unauthorized,
+    Refused,
+}
+
+/// How one attempt to export ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExportOutcome {
+    Sent,
+    Throttled,
+    Retryable,
+    Permanent,
+}
+
+// === impl LineOutcome ===
+
+impl LineOutcome {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Repaired => "repaired",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+// === impl LogEventOutcome ===
+
+impl LogEventOutcome {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Forwarded => "forwarded",
+            Self::Carrier => "carrier",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+// === impl WebhookOutcome ===
+
+impl WebhookOutcome {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Ignored => "ignored",
+            Self::Rejected => "rejected",
+            Self::Unauthorized => "unauthorized",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+// === impl ExportOutcome ===
+
+impl ExportOutcome {
+    /// In the order of their declaration.
+    pub(super) const ALL: [Self; 4] = [Self::Sent, Self::Throttled, Self::Retryable, Self::Permanent];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Throttled => "throttled",
+            Self::Retryable => "retryable",
+            Self::Permanent => "permanent",
+        }
+    }
+}
