@@ -1,5 +1,5 @@
 //! OTLP protobuf to canonical OTLP/JSON, along the [`schema`](crate::otlp::schema): the mirror of
-//! [`encode`](super::encode_onto).
+//! [`encode_onto`](super::encode_onto).
 //!
 //! In: the bytes of an export request. Out: the same data as JSON, members in the order of the schema.
 //!
