@@ -413,10 +413,11 @@ impl AsyncRead for Reset {
             return Poll::Pending;
         }
         self.reads += 1;
-        match self.reads {
-            3 => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            _ => Poll::Ready(Ok(buffer.put_slice(OK.as_bytes()))),
+        if self.reads == 3 {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
+        buffer.put_slice(OK.as_bytes());
+        Poll::Ready(Ok(()))
     }
 }
 
