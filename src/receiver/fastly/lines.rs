@@ -5,7 +5,11 @@
 //! it, go on behind it. What cannot be read is rejected up to where the next object can start.
 
 pub(super) mod bounds;
+mod halves;
 mod place;
+
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -35,24 +39,10 @@ pub(super) enum Mending {
     Unambiguous,
 }
 
-/// Reads a decoded body.
+/// Reads a decoded body: a large one on two cores, if it can be read so.
 pub(super) fn read(body: &Bytes, settings: &Settings) -> Reading {
-    let mut splitter = Splitter {
-        body,
-        settings,
-        // Once for all lines; only in a body with a fault somewhere does every line have to be asked.
-        utf8: std::str::from_utf8(body).is_ok(),
-        at: if body.starts_with(BOM) { BOM.len() } else { 0 },
-        known_line_end: None,
-        bounds: Bounds::new(body.len(), settings.max_line_bytes),
-        place: Place::start(),
-        in_array: false,
-        continuations: 0,
-        lines: LineReader::default(),
-        reading: Reading::default(),
-    };
-    while splitter.next_object() {}
-    splitter.reading
+    let in_two = (body.len() >= halves::FROM_BYTES).then(|| halves::read(body, settings)).flatten();
+    in_two.unwrap_or_else(|| Splitter::read(body, settings).reading)
 }
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -83,7 +73,27 @@ struct Taken {
 
 // === impl Splitter ===
 
-impl Splitter<'_> {
+impl<'a> Splitter<'a> {
+    /// At the end of a body.
+    fn read(body: &'a Bytes, settings: &'a Settings) -> Self {
+        let mut splitter = Self {
+            body,
+            settings,
+            // Once for all lines; only in a body with a fault somewhere does every line have to be asked.
+            utf8: std::str::from_utf8(body).is_ok(),
+            at: if body.starts_with(BOM) { BOM.len() } else { 0 },
+            known_line_end: None,
+            bounds: Bounds::new(body.len(), settings.max_line_bytes),
+            place: Place::start(),
+            in_array: false,
+            continuations: 0,
+            lines: LineReader::default(),
+            reading: Reading::default(),
+        };
+        while splitter.next_object() {}
+        splitter
+    }
+
     /// Reads the next object, or rejects what stands in its place. False at the end of the body.
     fn next_object(&mut self) -> bool {
         match self.body.get(self.at) {

@@ -47,6 +47,19 @@ impl Bounds {
         self.items = self.items.saturating_sub(items);
     }
 
+    /// Whether two parts of a body were read as they would have been within the bounds of the whole.
+    pub(super) fn hold_for(&self, other: &Self, whole: &Self) -> bool {
+        self.lines + other.lines > MAX_LINES
+            && self.items + other.items > MAX_ITEMS
+            && self.allow_mending()
+            && other.allow_mending()
+            && self.spent_bytes() + other.spent_bytes() <= whole.mending_bytes
+    }
+
+    fn spent_bytes(&self) -> usize {
+        (2 * self.mending_bytes).saturating_sub(self.bytes)
+    }
+
     /// Why no more of the body is read, if so.
     pub(super) fn exceeded(&self) -> Option<String> {
         let reason = if self.lines == 0 {
