@@ -1,7 +1,7 @@
 //! The body of a request: encoded and compressed as the configuration says.
 //!
-//! In: the pieces of an OTLP/JSON request, wherever they lie. Out: the bytes that go over the wire. Done once for an export, however often
-//! it is sent.
+//! In: the pieces of an OTLP/JSON request, wherever they lie. Out: the bytes that go over the wire. Done once for an
+//! export, however often it is sent.
 
 use std::borrow::Cow;
 use std::io;

@@ -94,6 +94,12 @@ async fn taken(request: JoinHandle<Answered>) {
     assert_eq!((status, body.as_deref()), (200, Some("{}")));
 }
 
+async fn all_taken(requests: Vec<JoinHandle<Answered>>) {
+    for request in requests {
+        taken(request).await;
+    }
+}
+
 // === impl Peer ===
 
 impl Peer {
@@ -150,9 +156,7 @@ async fn requests_follow_each_other_once_an_answer_has_shown_that_they_may() {
     taken(sent.remove(0)).await;
     assert_eq!(peer.requests(3).await, ["b", "c", "d"]);
     peer.say(&OK.repeat(3)).await;
-    for request in sent {
-        taken(request).await;
-    }
+    all_taken(sent).await;
 }
 
 #[tokio::test]
@@ -189,9 +193,7 @@ async fn no_more_wait_on_a_connection_than_may_and_the_others_take_another_one()
     assert_eq!(second.requests(1).await, ["d"]);
     first.say(&OK.repeat(2)).await;
     second.say(OK).await;
-    for request in sent {
-        taken(request).await;
-    }
+    all_taken(sent).await;
 }
 
 #[tokio::test]
@@ -208,9 +210,7 @@ async fn while_more_than_half_of_those_that_may_wait_the_next_ones_gather() {
     peer.say(OK).await;
     assert_eq!(peer.requests(1).await, ["d"]);
     peer.say(&OK.repeat(3)).await;
-    for request in sent {
-        taken(request).await;
-    }
+    all_taken(sent).await;
 }
 
 #[tokio::test]
@@ -230,9 +230,7 @@ async fn what_is_behind_the_last_answer_of_a_connection_is_sent_again_at_once() 
         next.say(OK).await;
         came.sort_unstable();
         assert_eq!(came, ["b", "c"]);
-        for request in sent {
-            taken(request).await;
-        }
+        all_taken(sent).await;
     }
 }
 
@@ -248,9 +246,7 @@ async fn a_server_that_closes_after_each_answer_gets_every_request_once() {
     }
     came.sort_unstable();
     assert_eq!(came, ["a", "b", "c", "d"]);
-    for request in sent {
-        taken(request).await;
-    }
+    all_taken(sent).await;
 }
 
 #[tokio::test]

@@ -10,10 +10,9 @@
 use std::thread;
 
 use bytes::Bytes;
-use memchr::memmem;
 
 use super::bounds::Bounds;
-use super::{MAX_CONTINUATIONS, Settings, Splitter};
+use super::{MAX_CONTINUATIONS, Settings, Splitter, object_starts};
 use crate::receiver::Reading;
 
 /// Smaller bodies are read in a few milliseconds, of which a thread of its own would save little.
@@ -41,9 +40,7 @@ pub(super) fn read(body: &Bytes, settings: &Settings) -> Option<Reading> {
 /// Where the second half begins.
 fn middle(body: &[u8]) -> Option<usize> {
     let from = body.len() / 2;
-    memmem::find_iter(&body[from..], b"\n{\"resource")
-        .map(|newline| from + newline + 1)
-        .find(|start| matches!(body.get(start + 10), Some(b'S' | b'L' | b'M')))
+    object_starts(&body[from..]).map(|start| from + start).find(|start| body[..*start].ends_with(b"\n"))
 }
 
 fn joined(mut first: Reading, second: Reading, lines_before: u32) -> Reading {
