@@ -10,7 +10,7 @@ use super::yaml::{Node, Value};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../config/spanrelay.example.yaml");
-const README: &str = include_str!("../../README.md");
+const REFERENCE: &str = include_str!("../../docs/configuration.md");
 
 fn environment() -> Environment {
     [
@@ -148,10 +148,10 @@ fn the_example_holds_every_key_that_there_is() {
     assert!(known.len() > 60, "the walk found only {} keys", known.len());
 }
 
-/// What the README's tables of keys name, each key with the section that its table is about.
-fn keys_of_the_readme() -> (Vec<&'static str>, Vec<String>) {
+/// Keys that the tables of the reference name, each with the section of its table.
+fn keys_of_the_reference() -> (Vec<&'static str>, Vec<String>) {
     let (mut sections, mut named) = (Vec::new(), Vec::new());
-    for line in README.lines() {
+    for line in REFERENCE.lines() {
         if !line.starts_with('|') {
             sections.push("");
         }
@@ -160,7 +160,7 @@ fn keys_of_the_readme() -> (Vec<&'static str>, Vec<String>) {
         if let (Some(section), true) = (cell.strip_suffix('.'), line.ends_with("| default | meaning |")) {
             sections.push(section);
         }
-        let section = *sections.last().expect("the README does not begin with a table");
+        let section = *sections.last().expect("the reference does not begin with a table");
         named
             .extend(cell.split("`, `").filter(|_| !section.is_empty()).map(|key| format!("{section}.{key}")));
     }
@@ -168,9 +168,9 @@ fn keys_of_the_readme() -> (Vec<&'static str>, Vec<String>) {
 }
 
 #[test]
-fn the_readme_names_every_key_in_the_table_of_its_section() {
+fn the_reference_names_every_key_in_the_table_of_its_section() {
     let (known, _) = known_and_present();
-    let (sections, named) = keys_of_the_readme();
+    let (sections, named) = keys_of_the_reference();
     let is_below = |key: &str, above: &str| key.strip_prefix(above).is_some_and(|rest| rest.starts_with('.'));
     let is_named = |key: &&String| {
         sections.iter().any(|section| section == key || is_below(section, key))

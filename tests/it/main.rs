@@ -51,6 +51,8 @@ mod tls;
 
 mod deploy;
 
+mod docs;
+
 mod tidy;
 
 mod stack;

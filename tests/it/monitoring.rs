@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::harness::House;
 
 const DASHBOARD: &str = include_str!("../../config/grafana/spanrelay.json");
-const README: &str = include_str!("../../README.md");
+const LOGS: &str = include_str!("../../docs/logs.md");
+const METRICS: &str = include_str!("../../docs/metrics.md");
 const RULES: &str = include_str!("../../config/prometheus/spanrelay.rules.yml");
 const RULES_TEST: &str = include_str!("../../config/prometheus/spanrelay.rules.test.yml");
 
@@ -82,14 +83,13 @@ fn line_of(arguments: &[String]) -> (String, Vec<String>) {
 }
 
 #[test]
-fn the_readme_names_every_log_line_and_every_field_of_it() {
-    let logs = README.split_once("\n## Logs\n").unwrap().1.split_once("\n## ").unwrap().0;
+fn the_reference_names_every_log_message_and_every_field_of_it() {
     let lines = log_lines();
     assert!(lines.len() > 50, "only {} lines found", lines.len());
     let mut missing = BTreeSet::new();
     for (message, fields) in &lines {
         // The end of a long message may be left out.
-        let named = logs.split('`').any(|named| {
+        let named = LOGS.split('`').any(|named| {
             let begin = named.split('…').next().unwrap().trim();
             begin.len() > 3 && (message == begin || (named.contains('…') && message.starts_with(begin)))
         });
@@ -97,9 +97,21 @@ fn the_readme_names_every_log_line_and_every_field_of_it() {
         if !named && !message.is_empty() {
             missing.insert(message.clone());
         }
-        missing.extend(fields.iter().filter(|field| !logs.contains(&format!("`{field}`"))).cloned());
+        missing.extend(fields.iter().filter(|field| !LOGS.contains(&format!("`{field}`"))).cloned());
     }
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[tokio::test]
+async fn the_reference_names_every_metric() {
+    let named = |metric: &&String| {
+        let of_signal = ["_log_records", "_metric_points"].iter().find(|end| metric.ends_with(**end));
+        METRICS.contains(&format!("`{metric}`"))
+            || of_signal.is_some_and(|end| METRICS.contains(&format!("`…{end}`")))
+    };
+    let real = real_metrics().await;
+    let missing: Vec<_> = real.iter().filter(|metric| !named(metric)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 fn expressions(dashboard: &Value) -> Vec<&str> {
