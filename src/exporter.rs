@@ -63,6 +63,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
@@ -88,8 +89,18 @@ pub(crate) struct Export {
     pub(crate) request: ExportRequest,
     /// Spans, log records or metric points in it.
     pub(crate) items: u32,
-    /// What is settled, and how, once the downstream has taken it. When it never will, all of them are rejected.
-    pub(crate) receipts: Vec<(Receipt, Settled)>,
+    /// Receipts of the items, and of the log records that are events of them.
+    pub(crate) receipts: Vec<Carried>,
+}
+
+/// A receipt that travels with an export.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    pub(crate) receipt: Receipt,
+    /// The outcome once the downstream has accepted the export. When it never will, all receipts are rejected.
+    pub(crate) outcome: Settled,
+    /// Index of the item in the export that its first item leaves with. The others leave with those that follow.
+    pub(crate) at: u32,
 }
 
 /// An export that the downstream will never take.
@@ -135,23 +146,78 @@ pub(crate) struct Exporter {
     wall_clock: fn() -> SystemTime,
 }
 
+// === impl Carried ===
+
+impl Carried {
+    /// Receipts that cover the items of an export from the first on.
+    pub(crate) fn in_order(receipts: SmallVec<[Receipt; 1]>, outcome: Settled) -> SmallVec<[Self; 1]> {
+        let mut next = 0;
+        receipts
+            .into_iter()
+            .map(|receipt| {
+                let at = next;
+                next += receipt.items();
+                Self { receipt, outcome, at }
+            })
+            .collect()
+    }
+
+    /// The downstream has accepted the export.
+    pub(crate) fn settle(self) {
+        self.receipt.settle(self.outcome);
+    }
+
+    /// Keeps what leaves with the first `items` of the export and returns what leaves with the others.
+    fn split_at(mut self, items: u32) -> (Option<Self>, Option<Self>) {
+        match items.checked_sub(self.at) {
+            None | Some(0) => {
+                self.at -= items;
+                (None, Some(self))
+            }
+            Some(kept) if kept >= self.receipt.items() => (Some(self), None),
+            Some(kept) => {
+                let rest = Self { receipt: self.receipt.split_at(kept), outcome: self.outcome, at: 0 };
+                (Some(self), Some(rest))
+            }
+        }
+    }
+}
+
 // === impl Export ===
 
 impl Export {
+    /// Two exports: the first `items` of this one, and the others, each with the receipts that belong to it. The export
+    /// itself when one of the two would be empty.
+    pub(crate) fn split_at(self, items: u32) -> Result<[Self; 2], Self> {
+        let signal = self.signal;
+        let first = self.request.select(signal, |item| item < items);
+        let (Some(first), Some(second)) = (first, self.request.select(signal, |item| item >= items)) else {
+            return Err(self);
+        };
+        let (mut kept, mut rest) = (Vec::new(), Vec::new());
+        for carried in self.receipts {
+            let (one, other) = carried.split_at(items);
+            kept.extend(one);
+            rest.extend(other);
+        }
+        let second = Self { signal, request: second, items: self.items - items, receipts: rest };
+        Ok([Self { signal, request: first, items, receipts: kept }, second])
+    }
+
     /// What the inspector is told of it when it leaves the processor.
     pub(crate) fn departure(&self) -> Departure<'_> {
-        let records = self.receipts.iter().map(|(receipt, _)| receipt.record()).collect();
+        let records = self.receipts.iter().map(|carried| carried.receipt.record()).collect();
         Departure { signal: self.signal, items: self.items, json: self.request.json(), records }
     }
 
     /// The requests whose data is in it.
     fn causes(&self) -> impl Iterator<Item = Cause> {
-        self.receipts.iter().map(|(receipt, _)| receipt.cause())
+        self.receipts.iter().map(|carried| carried.receipt.cause())
     }
 
     /// What the inspector knows it by.
     fn identity(&self) -> (Option<RecordId>, &Bytes) {
-        (self.receipts.first().map(|(receipt, _)| receipt.record()), self.request.json())
+        (self.receipts.first().map(|carried| carried.receipt.record()), self.request.json())
     }
 }
 

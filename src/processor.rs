@@ -5,4 +5,7 @@
 
 mod span_events;
 
-pub(crate) use span_events::{SpanEvents, Work};
+mod work;
+
+pub(crate) use span_events::SpanEvents;
+pub(crate) use work::Work;

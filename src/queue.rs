@@ -22,6 +22,8 @@ mod disk;
 
 mod memory;
 
+mod progress;
+
 mod receipt;
 
 mod drain_rate;
@@ -34,11 +36,12 @@ use bytes::Bytes;
 use crate::config::{QueueConfig, Storage};
 use crate::telemetry::Metrics;
 
-pub(crate) use disk::{DiskQueue, OpenError, Origin, Stored};
+pub(crate) use disk::{DiskQueue, OpenError};
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use disk::{decode_record, encode_record};
 pub(crate) use memory::MemoryQueue;
-pub(crate) use receipt::{Ledger, Receipt, RecordId, Settled, Taken};
+pub(crate) use progress::{Progress, Tracker};
+pub(crate) use receipt::{Ledger, Part, Receipt, RecordId, Settled, Taken};
 
 /// What the sender said, to whom, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +49,26 @@ pub(crate) struct Record {
     /// The id of the receiver that took it.
     pub(crate) receiver: Arc<str>,
     pub(crate) received: SystemTime,
+    /// How the body was read; the queue stores it as it is.
+    pub(crate) reading: Bytes,
     /// The decoded body.
     pub(crate) body: Bytes,
+}
+
+/// A record that was read from disk.
+pub(crate) struct Stored {
+    pub(crate) record: Record,
+    /// The items of it that were resolved before.
+    pub(crate) progress: Progress,
+    pub(crate) taken: Taken,
+    pub(crate) origin: Origin,
+}
+
+/// The process that wrote a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    EarlierProcess,
+    ThisProcess,
 }
 
 /// A queue of either kind.

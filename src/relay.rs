@@ -250,7 +250,12 @@ impl Relay {
                 Some(claim)
             }
         };
-        let record = Record { receiver: Arc::from(self.receiver(index).id()), received, body: body.clone() };
+        let record = Record {
+            receiver: Arc::from(self.receiver(index).id()),
+            received,
+            reading: Bytes::new(),
+            body: body.clone(),
+        };
         let offer = self.metrics.traces.part_of(&span, "queue offer");
         let offered = self.queue.offer(record).await;
         offer.end();
@@ -341,7 +346,7 @@ impl Relay {
     /// memory. Runs until it is dropped.
     pub(crate) async fn feed(self: Arc<Self>) {
         loop {
-            let Stored { record, taken, origin } = self.queue.next_stored().await;
+            let Stored { record, progress, taken, origin } = self.queue.next_stored().await;
             let Some(index) = self.registry().iter().position(|one| one.receiver.id() == &*record.receiver)
             else {
                 warn!(
@@ -363,6 +368,7 @@ impl Relay {
             if origin == Origin::EarlierProcess {
                 account::recovered(&self.metrics, &reading.items);
             }
+            taken.resume(progress);
             self.hand_on(taken, reading.items);
         }
     }
@@ -374,7 +380,7 @@ impl Relay {
 
     /// Gives every document of the record its receipt and passes them to the processor.
     fn hand_on(&self, taken: Taken, items: Vec<Item>) {
-        let work: Vec<Work> = items.into_iter().map(|item| Work::new(item, &taken)).collect();
+        let work = Work::of(&taken, items);
         taken.seal();
         if self.work.send(work).is_err() {
             // The receipts were dropped unsettled: what a queue keeps it still has.

@@ -18,7 +18,7 @@ use super::losses::Losses;
 use super::outcome::Outcome;
 use super::response::{PartialSuccess, printable};
 use super::stack::{SendExports, WatchedBody};
-use super::{RejectSink, RejectedExport};
+use super::{Carried, RejectSink, RejectedExport};
 use crate::config::ExporterConfig;
 use crate::otlp::Signal;
 use crate::queue::Settled;
@@ -134,9 +134,7 @@ impl Books {
             self.metrics.send_failed(signal, count(rejected));
             self.losses.partial(signal, items, &partial);
         }
-        for (receipt, fate) in batch.exports().flat_map(|export| export.receipts) {
-            receipt.settle(fate);
-        }
+        batch.exports().flat_map(|export| export.receipts).for_each(Carried::settle);
     }
 
     fn rejected(&self, batch: Batch, reason: &str) {
@@ -146,8 +144,8 @@ impl Books {
             let rejected = RejectedExport { signal, items, json: export.request.json(), reason };
             self.losses.rejected(rejected);
             self.rejects.reject(rejected);
-            for (receipt, _) in export.receipts {
-                receipt.settle(Settled::Rejected);
+            for carried in export.receipts {
+                carried.receipt.settle(Settled::Rejected);
             }
         }
     }

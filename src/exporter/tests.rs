@@ -8,6 +8,7 @@ mod over_sockets;
 mod over_tls;
 
 use std::io::Read;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -168,7 +169,8 @@ impl Rig {
         let request = ExportRequest::parse(signal, Bytes::copy_from_slice(json.as_bytes())).unwrap();
         self.seen.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
         let taken = Taken::new(RecordId(0), bytes, Arc::clone(&self.seen) as Arc<dyn Ledger>);
-        let receipts = vec![(taken.receipt(signal, items), Settled::Delivered)];
+        let receipts = taken.part(signal, 0..items).into_receipts();
+        let receipts = Carried::in_order(receipts, Settled::Delivered).into_vec();
         taken.seal();
         self.exports.send(vec![Export { signal, request, items, receipts }]).unwrap();
     }
@@ -251,8 +253,8 @@ impl Seen {
 }
 
 impl Ledger for Seen {
-    fn settled(&self, signal: Signal, fate: Settled, items: u32) {
-        self.fates.send_modify(|fates| fates.push((signal, fate, items)));
+    fn settled(&self, _: RecordId, signal: Signal, items: Range<u32>, outcome: Settled) {
+        self.fates.send_modify(|fates| fates.push((signal, outcome, items.end - items.start)));
     }
 
     fn acknowledge(&self, _record: RecordId, bytes: u64) {

@@ -8,13 +8,14 @@ pub mod lines;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::config::{Encoding, FastlyConfig, OtlpConfig, SpanEventsConfig, Unmatched};
-use crate::exporter::Export;
+use crate::exporter::{Carried, Export};
 use crate::otlp::{LineReader, Signal, protobuf};
 use crate::processor::{SpanEvents, Work};
 use crate::queue::{Ledger, RecordId, Settled, Taken};
@@ -137,13 +138,13 @@ impl Processor {
     /// its receipts are settled.
     pub fn accept(&mut self, read: Read, then: Duration, mut leave: impl FnMut(&Bytes)) {
         let taken = Taken::new(RecordId(0), 0, Arc::clone(&self.ledger));
-        let request: Vec<Work> = read.0.items.into_iter().map(|item| Work::new(item, &taken)).collect();
+        let request = Work::of(&taken, read.0.items);
         taken.seal();
         self.processor.accept(self.now, request, &mut self.out);
         self.now += then;
         for export in self.out.drain(..) {
             leave(export.request.json());
-            export.receipts.into_iter().for_each(|(receipt, fate)| receipt.settle(fate));
+            export.receipts.into_iter().for_each(Carried::settle);
         }
     }
 
@@ -161,7 +162,7 @@ impl Processor {
 // === impl NoLedger ===
 
 impl Ledger for NoLedger {
-    fn settled(&self, _: Signal, _: Settled, _: u32) {}
+    fn settled(&self, _: RecordId, _: Signal, _: Range<u32>, _: Settled) {}
 
     fn acknowledge(&self, _: RecordId, _: u64) {}
 

@@ -7,6 +7,7 @@
 mod export_request;
 mod logs;
 mod request;
+mod select;
 mod traces;
 
 use std::borrow::Cow;

@@ -35,58 +35,26 @@ use std::time::{Duration, Instant};
 use self::arrivals::Position;
 use self::entry::{Entry, WaitingLogs, WaitingSpans};
 use self::hold::Hold;
-use self::log_exit::{LogExit, settle_nothing};
+use self::log_exit::LogExit;
+use super::Work;
 use crate::config::SpanEventsConfig;
-use crate::exporter::Export;
-use crate::otlp::{Logs, Metrics, Signal, Traces};
-use crate::queue::{Receipt, Settled, Taken};
-use crate::receiver::{Item, Passage};
+use crate::exporter::{Carried, Export};
+use crate::otlp::{ExportRequest, Logs, Metrics, Signal, Traces};
+use crate::queue::{Part, Settled};
+use crate::receiver::Passage;
 use crate::telemetry::metrics::{LogEventOutcome, Metrics as Telemetry};
 
 /// A longer `wait` is as good as this one, and an [`Instant`] cannot be any distance away.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// One accepted line, each of its documents with a receipt for exactly the items in it: spans, log records or
-/// metric points.
-#[derive(Debug, Default)]
-pub(crate) struct Work {
-    pub(crate) traces: Option<(Traces, Receipt)>,
-    pub(crate) logs: Option<(Logs, Receipt)>,
-    pub(crate) metrics: Option<(Metrics, Receipt)>,
-    pub(crate) passage: Passage,
-}
-
 /// Puts log events onto their spans.
 pub(crate) struct SpanEvents {
     wait: Duration,
     max_held_bytes: u64,
+    keep_logs: bool,
     hold: Hold,
     log_exit: LogExit,
     telemetry: Telemetry,
-}
-
-// === impl Work ===
-
-impl Work {
-    /// An item of a record, each of its documents with its receipt.
-    pub(crate) fn new(item: Item, record: &Taken) -> Self {
-        let receipt = |signal, items| record.receipt(signal, items);
-        Self {
-            traces: item.traces.map(|traces| {
-                let receipt = receipt(Signal::Traces, traces.span_count());
-                (traces, receipt)
-            }),
-            logs: item.logs.map(|logs| {
-                let receipt = receipt(Signal::Logs, logs.record_count());
-                (logs, receipt)
-            }),
-            metrics: item.metrics.map(|metrics| {
-                let receipt = receipt(Signal::Metrics, metrics.point_count());
-                (metrics, receipt)
-            }),
-            passage: item.passage,
-        }
-    }
 }
 
 // === impl SpanEvents ===
@@ -96,6 +64,7 @@ impl SpanEvents {
         Self {
             wait: config.wait.min(LONGEST_WAIT),
             max_held_bytes: config.max_held_bytes,
+            keep_logs: config.keep_logs,
             hold: Hold::new(),
             log_exit: LogExit::new(config, telemetry.clone()),
             telemetry,
@@ -111,24 +80,26 @@ impl SpanEvents {
         let mut logs = Vec::new();
         // All spans first: then no record waits for a span of its own request.
         for work in request {
-            out.extend(work.metrics.map(|(points, receipt)| export_metrics(points, receipt)));
+            out.extend(work.metrics.map(|(points, part)| export_metrics(points, part)));
             if work.passage == Passage::Straight {
-                out.extend(work.traces.map(|(traces, receipt)| export_traces(traces, receipt)));
-                out.extend(work.logs.and_then(|(records, receipt)| export_logs(records, receipt)));
+                out.extend(work.traces.map(|(traces, part)| export_traces(traces, part)));
+                out.extend(work.logs.and_then(|(records, part)| export_logs(records, part)));
                 continue;
             }
             match work.traces {
-                Some((traces, receipt)) if traces.span_count() == 0 => settle_nothing(receipt),
-                Some((traces, receipt)) => {
-                    let spans = WaitingSpans::new(traces, receipt, deadline);
+                Some((traces, part)) if traces.span_count() == 0 => part.close(),
+                Some((traces, part)) => {
+                    let spans = WaitingSpans::new(traces, part, deadline);
                     oversized.extend(self.accept_spans(spans, out));
                 }
                 None => {}
             }
             logs.extend(work.logs);
         }
-        for (records, receipt) in logs {
-            self.accept_logs(WaitingLogs::new(records, receipt, deadline), out);
+        for (records, part) in logs {
+            let mut logs = WaitingLogs::new(records, part, deadline);
+            logs.keep_logs = self.keep_logs;
+            self.accept_logs(logs, out);
         }
         // With a `wait` of zero this is where everything leaves again.
         self.release_due(now, out);
@@ -231,33 +202,27 @@ impl SpanEvents {
     }
 }
 
-fn export_traces(traces: Traces, receipt: Receipt) -> Export {
-    let items = traces.span_count();
-    Export {
-        signal: Signal::Traces,
-        request: traces.into_request(),
-        items,
-        receipts: vec![(receipt, Settled::Delivered)],
-    }
+fn export_traces(traces: Traces, part: Part) -> Export {
+    export(Signal::Traces, traces.into_request(), part)
 }
 
-fn export_logs(records: Logs, receipt: Receipt) -> Option<Export> {
-    let items = records.record_count();
+fn export_logs(records: Logs, part: Part) -> Option<Export> {
     let Some(request) = records.into_request(|_| true) else {
-        settle_nothing(receipt);
+        part.close();
         return None;
     };
-    Some(Export { signal: Signal::Logs, request, items, receipts: vec![(receipt, Settled::Delivered)] })
+    Some(export(Signal::Logs, request, part))
 }
 
-fn export_metrics(points: Metrics, receipt: Receipt) -> Export {
-    let items = points.point_count();
-    Export {
-        signal: Signal::Metrics,
-        request: points.into_request(),
-        items,
-        receipts: vec![(receipt, Settled::Delivered)],
-    }
+fn export_metrics(points: Metrics, part: Part) -> Export {
+    export(Signal::Metrics, points.into_request(), part)
+}
+
+/// A document that leaves as it is.
+fn export(signal: Signal, request: ExportRequest, part: Part) -> Export {
+    let items = part.items();
+    let receipts = Carried::in_order(part.into_receipts(), Settled::Delivered).into_vec();
+    Export { signal, request, items, receipts }
 }
 
 fn gauge(value: usize) -> i64 {

@@ -47,7 +47,7 @@ use self::reserve::Reserve;
 use self::shared::{Live, ReadFailure, Reservation, Shared, State};
 use self::store::StoreFile;
 use self::writer::{Command, Writer};
-use super::{OfferError, Offered, QueueState, Record, Taken};
+use super::{OfferError, Offered, QueueState, Record, Stored};
 use crate::config::QueueConfig;
 use crate::telemetry::Metrics;
 
@@ -69,20 +69,6 @@ pub(crate) struct DiskQueue {
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held as long as the queue: the lock goes with it.
     _lock: File,
-}
-
-/// A record that was read from disk.
-pub(crate) struct Stored {
-    pub(crate) record: Record,
-    pub(crate) taken: Taken,
-    pub(crate) origin: Origin,
-}
-
-/// Who wrote a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    EarlierProcess,
-    ThisProcess,
 }
 
 // === impl DiskQueue ===
@@ -184,8 +170,8 @@ impl DiskQueue {
             };
             let shared = Arc::clone(&self.shared);
             match spawn_blocking(move || shared.read(id)).await {
-                Ok(Ok(stored)) => {
-                    if let Some(stored) = self.shared.revive(id, &stored) {
+                Ok(Ok((stored, progress))) => {
+                    if let Some(stored) = self.shared.revive(id, &stored, progress) {
                         return stored;
                     }
                 }

@@ -1,6 +1,7 @@
 //! `queue.storage: memory`: a bound on bytes and nothing more. What is in it does not survive the process.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -86,8 +87,8 @@ impl Books {
 }
 
 impl Ledger for Books {
-    fn settled(&self, signal: Signal, fate: Settled, items: u32) {
-        self.metrics.settled(signal, fate, items);
+    fn settled(&self, _: RecordId, signal: Signal, items: Range<u32>, outcome: Settled) {
+        self.metrics.settled(signal, outcome, items.end - items.start);
     }
 
     fn acknowledge(&self, record: RecordId, bytes: u64) {
@@ -118,7 +119,12 @@ mod tests {
     use super::*;
 
     fn record(bytes: usize) -> Record {
-        Record { receiver: Arc::from("fastly"), received: UNIX_EPOCH, body: Bytes::from(vec![0; bytes]) }
+        Record {
+            receiver: Arc::from("fastly"),
+            received: UNIX_EPOCH,
+            reading: Bytes::new(),
+            body: Bytes::from(vec![0; bytes]),
+        }
     }
 
     fn queue() -> MemoryQueue {
@@ -144,15 +150,15 @@ mod tests {
     fn a_record_stays_until_its_last_receipt_is_settled() {
         let queue = queue();
         let taken = queue.offer(&record(10)).unwrap();
-        let mut one = taken.receipt(Signal::Logs, 3);
-        let other = taken.receipt(Signal::Traces, 1);
+        let [mut one, other] = [(Signal::Logs, 3), (Signal::Traces, 1)]
+            .map(|(signal, items)| taken.part(signal, 0..items).into_receipts().remove(0));
         taken.seal();
-        let part = one.split_off(2);
-        assert_eq!((one.items(), part.items()), (1, 2));
+        let rest = one.split_at(1);
+        assert_eq!((one.items(), rest.items()), (1, 2));
         one.settle(Settled::Delivered);
         other.settle(Settled::Delivered);
         assert_eq!(queue.state().kept_bytes, 10);
-        part.settle(Settled::Attached);
+        rest.settle(Settled::Attached);
         assert_eq!(queue.state().kept_bytes, 0);
     }
 
@@ -160,10 +166,10 @@ mod tests {
     fn a_record_whose_last_receipt_is_dropped_takes_no_more_room() {
         let queue = queue();
         let taken = queue.offer(&record(10)).unwrap();
-        let receipt = taken.receipt(Signal::Traces, 1);
+        let part = taken.part(Signal::Traces, 0..1);
         taken.seal();
         assert_eq!(queue.state().kept_bytes, 10);
-        drop(receipt);
+        drop(part);
         assert_eq!(queue.state().kept_bytes, 0);
     }
 }

@@ -1,72 +1,114 @@
-//! Receipts: who still owes what to which record.
+//! Receipts: which items of which record are still unresolved.
 //!
-//! A record is acknowledged when all of its receipts are settled. One that is dropped without being settled, because
-//! its task died or the process is stopping, never acknowledges: what a queue on disk keeps it then still has.
+//! A record is acknowledged when all of its receipts are settled. A receipt that is dropped without being settled, because
+//! its task died or the process is stopping, never acknowledges: a queue on disk still has what it kept.
+//!
+//! Items have *ordinals*: the spans, log records and data points of a record are counted, each signal for itself, in the
+//! order of the body. A [`Part`] covers the items of one document. It gives out [`Receipt`]s, each for a contiguous range
+//! of ordinals, as the outcomes of its items part.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use smallvec::SmallVec;
+
+use super::progress::{Progress, Tracker};
 use crate::otlp::Signal;
 use crate::telemetry::traces::Cause;
 
-/// What became of a part of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The outcome of an item, worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Settled {
-    /// The downstream took it.
-    Delivered,
-    /// A log event that left as an event of a span.
-    Attached,
-    /// The downstream will never take it.
+    /// The downstream will never accept it.
     Rejected,
     /// The configuration says to drop it.
     Dropped,
+    /// The downstream accepted it.
+    Delivered,
+    /// A log event that was delivered as an event of a span.
+    Attached,
 }
 
-/// A record that the queue has taken.
+/// A record that the queue has.
 pub(crate) struct Taken {
     record: Arc<Pending>,
 }
 
-/// The duty to settle one part of a record: so many items of one signal. Dropping it unsettled leaves the record
-/// in the queue.
+/// The items of one document of a record. Dropping it leaves the record in the queue.
+#[must_use = "a part that is not closed keeps its record in the queue"]
+pub(crate) struct Part {
+    record: Arc<Pending>,
+    signal: Signal,
+    ordinals: Ordinals,
+}
+
+/// The duty to settle a contiguous range of items. Dropping it unsettled leaves the record in the queue.
 #[must_use = "a receipt that is not settled keeps its record in the queue"]
 pub(crate) struct Receipt {
     record: Arc<Pending>,
     signal: Signal,
+    /// The ordinal of the first item.
+    first: u32,
     items: u32,
 }
 
-/// What a queue does when the last part of one of its records is settled, and with each part before.
+/// The owner of records, which learns of every outcome.
 pub(crate) trait Ledger: Send + Sync {
-    /// `items` of a record have met their fate.
-    fn settled(&self, signal: Signal, fate: Settled, items: u32);
+    /// Items of a record are resolved. Each item is reported once.
+    fn settled(&self, record: RecordId, signal: Signal, items: Range<u32>, outcome: Settled);
 
-    /// Nothing of the record is left to do.
+    /// Items of a record were settled, and there are others that were not. A queue that outlives the process stores the
+    /// progress.
+    fn progressed(&self, _record: RecordId, _progress: &Arc<Tracker>) {}
+
+    /// All items of the record are resolved.
     fn acknowledge(&self, record: RecordId, bytes: u64);
 
     /// Nobody is left who could settle the rest of the record.
     fn release(&self, record: RecordId, bytes: u64);
 }
 
-/// The place of a record in its queue; later records have larger ones.
+/// The number of a record in its queue; later records have larger ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RecordId(pub(crate) u64);
+
+/// The ordinals of a document's items, in the order of the document.
+#[derive(Debug)]
+enum Ordinals {
+    Run {
+        first: u32,
+        items: u32,
+    },
+    /// Some of the document's items were resolved before.
+    Scattered(Box<[u32]>),
+}
 
 struct Pending {
     id: RecordId,
     bytes: u64,
-    /// Receipts that were given out and not settled, and one for [`Taken`] itself.
+    /// Parts and receipts that were given out and not settled, and one for [`Taken`] itself.
     open: AtomicUsize,
     cause: Cause,
+    tracker: Arc<Tracker>,
     ledger: Arc<dyn Ledger>,
+}
+
+// === impl Settled ===
+
+impl Settled {
+    /// The outcome of an item that was exported twice, as a span event and as a log: one success is enough.
+    pub(crate) fn better(self, other: Self) -> Self {
+        self.max(other)
+    }
 }
 
 // === impl Taken ===
 
 impl Taken {
     pub(crate) fn new(id: RecordId, bytes: u64, ledger: Arc<dyn Ledger>) -> Self {
-        let open = AtomicUsize::new(1);
-        Self { record: Arc::new(Pending { id, bytes, open, cause: Cause::Unknown, ledger }) }
+        let (open, tracker) = (AtomicUsize::new(1), Arc::default());
+        Self { record: Arc::new(Pending { id, bytes, open, cause: Cause::Unknown, tracker, ledger }) }
     }
 
     /// The queue's number for this record.
@@ -74,29 +116,116 @@ impl Taken {
         self.record.id
     }
 
-    /// For own traces: which request brought it. To be said before the first receipt is given out.
+    /// Names the request that brought it, for self-tracing. To be called before the first part is given out.
     pub(crate) fn caused_by(&mut self, cause: Cause) {
         if let Some(record) = Arc::get_mut(&mut self.record) {
             record.cause = cause;
         }
     }
 
-    /// A receipt for some items of this record.
-    pub(crate) fn receipt(&self, signal: Signal, items: u32) -> Receipt {
-        self.record.open.fetch_add(1, Ordering::Relaxed);
-        Receipt { record: Arc::clone(&self.record), signal, items }
+    /// Starts from earlier progress: resolved items are in no part. To be called before the first part is given out.
+    pub(crate) fn resume(&self, progress: Progress) {
+        self.record.tracker.resume(progress);
     }
 
-    /// No more receipts will be asked for. A record without any is acknowledged at once.
+    /// A part for those of the items that are not resolved.
+    pub(crate) fn part(&self, signal: Signal, items: Range<u32>) -> Part {
+        let open = self.record.tracker.open(signal, items.clone());
+        let ordinals = match &open[..] {
+            [] => Ordinals::Run { first: items.start, items: 0 },
+            [run] => Ordinals::Run { first: run.start, items: run.end - run.start },
+            _ => Ordinals::Scattered(open.into_iter().flatten().collect()),
+        };
+        Part { record: self.record.open_one(), signal, ordinals }
+    }
+
+    /// No more parts will be asked for. A record without any is acknowledged at once.
     pub(crate) fn seal(self) {
         self.record.close_one();
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    pub(crate) fn items(&self) -> u32 {
+        match &self.ordinals {
+            Ordinals::Run { items, .. } => *items,
+            Ordinals::Scattered(ordinals) => u32::try_from(ordinals.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether the item with this ordinal belongs to it.
+    pub(crate) fn contains(&self, ordinal: u32) -> bool {
+        match &self.ordinals {
+            Ordinals::Run { first, items } => ordinal.checked_sub(*first).is_some_and(|index| index < *items),
+            Ordinals::Scattered(ordinals) => ordinals.binary_search(&ordinal).is_ok(),
+        }
+    }
+
+    /// A receipt for one item, by its index in the document.
+    pub(crate) fn receipt(&self, index: usize) -> Receipt {
+        self.run(self.ordinal(index), 1)
+    }
+
+    /// Receipts for some items, by their indexes in the document, which ascend: one for each run of ordinals.
+    pub(crate) fn receipts(&self, indexes: impl Iterator<Item = usize>) -> SmallVec<[Receipt; 1]> {
+        let mut receipts = SmallVec::<[Receipt; 1]>::new();
+        for ordinal in indexes.map(|index| self.ordinal(index)) {
+            match receipts.last_mut() {
+                Some(last) if last.first + last.items == ordinal => last.items += 1,
+                _ => receipts.push(self.run(ordinal, 1)),
+            }
+        }
+        receipts
+    }
+
+    /// Receipts for all items.
+    pub(crate) fn into_receipts(self) -> SmallVec<[Receipt; 1]> {
+        match self.ordinals {
+            Ordinals::Run { first, items } => {
+                SmallVec::from_buf([Receipt { record: self.record, signal: self.signal, first, items }])
+            }
+            Ordinals::Scattered(_) => {
+                let receipts = self.receipts(0..self.items() as usize);
+                self.close();
+                receipts
+            }
+        }
+    }
+
+    /// Announces that two receipts will be given out for an item: it is resolved when both are settled.
+    pub(crate) fn share(&self, index: usize) {
+        self.record.tracker.share(self.signal, self.ordinal(index));
+    }
+
+    /// No more receipts will be asked for.
+    pub(crate) fn close(self) {
+        self.record.close_one();
+    }
+
+    fn ordinal(&self, index: usize) -> u32 {
+        match &self.ordinals {
+            Ordinals::Run { first, .. } => first + u32::try_from(index).unwrap_or(u32::MAX),
+            Ordinals::Scattered(ordinals) => ordinals[index],
+        }
+    }
+
+    fn run(&self, first: u32, items: u32) -> Receipt {
+        Receipt { record: self.record.open_one(), signal: self.signal, first, items }
+    }
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Part({} {} of record {})", self.items(), self.signal, self.record.id.0)
     }
 }
 
 // === impl Receipt ===
 
 impl Receipt {
-    /// Whose items they are.
+    /// The signal of its items.
     #[cfg(test)]
     pub(crate) fn signal(&self) -> Signal {
         self.signal
@@ -107,7 +236,7 @@ impl Receipt {
         self.record.id
     }
 
-    /// Which request brought it.
+    /// The request that brought it.
     pub(crate) fn cause(&self) -> Cause {
         self.record.cause
     }
@@ -116,33 +245,55 @@ impl Receipt {
         self.items
     }
 
-    /// Takes `items` off this receipt into one of their own.
-    pub(crate) fn split_off(&mut self, items: u32) -> Self {
-        self.items = self.items.saturating_sub(items);
-        self.record.open.fetch_add(1, Ordering::Relaxed);
-        Self { record: Arc::clone(&self.record), signal: self.signal, items }
+    /// Keeps the first `items` and returns a receipt for the others.
+    pub(crate) fn split_at(&mut self, items: u32) -> Self {
+        let kept = items.min(self.items);
+        let rest = Self {
+            record: self.record.open_one(),
+            signal: self.signal,
+            first: self.first + kept,
+            items: self.items - kept,
+        };
+        self.items = kept;
+        rest
     }
 
-    /// The items have met their fate.
-    pub(crate) fn settle(self, fate: Settled) {
-        self.record.ledger.settled(self.signal, fate, self.items);
-        self.record.close_one();
+    /// Reports the outcome of its items.
+    pub(crate) fn settle(self, outcome: Settled) {
+        let Self { record, signal, first, items } = self;
+        for (range, outcome) in record.tracker.settle(signal, first..first + items, outcome) {
+            record.ledger.settled(record.id, signal, range, outcome);
+        }
+        if !record.close_one() {
+            record.ledger.progressed(record.id, &record.tracker);
+        }
     }
 }
 
 impl std::fmt::Debug for Receipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Receipt({} {} of record {})", self.items, self.signal, self.record.id.0)
+        let Self { signal, first, items, .. } = self;
+        write!(f, "Receipt({items} {signal} from {first} of record {})", self.record.id.0)
     }
 }
 
 // === impl Pending ===
 
 impl Pending {
-    fn close_one(&self) {
-        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+    fn open_one(self: &Arc<Self>) -> Arc<Self> {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Arc::clone(self)
+    }
+
+    /// Returns whether it was the last.
+    fn close_one(&self) -> bool {
+        let last = self.open.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last {
+            // Before the record is gone from the queue: nothing of it may be stored after that.
+            self.tracker.close();
             self.ledger.acknowledge(self.id, self.bytes);
         }
+        last
     }
 }
 

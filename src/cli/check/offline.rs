@@ -1,5 +1,6 @@
 //! The way of the data without its ends: from bytes through receiver and processor to requests, in one call.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,10 +69,10 @@ fn attach(items: Vec<Item>) -> Vec<Outgoing> {
         keep_logs: false,
     };
     let nothing_kept = Taken::new(RecordId(0), 0, Arc::new(NoLedger));
-    let request = items.into_iter().map(|item| Work::new(item, &nothing_kept));
+    let request = Work::of(&nothing_kept, items);
     let mut exports = Vec::new();
     let mut processor = SpanEvents::new(&config, Metrics::new());
-    processor.accept(Instant::now(), request.collect(), &mut exports);
+    processor.accept(Instant::now(), request, &mut exports);
     processor.flush(&mut exports);
     exports
         .into_iter()
@@ -103,7 +104,7 @@ impl Offline {
 // === impl NoLedger ===
 
 impl Ledger for NoLedger {
-    fn settled(&self, _: Signal, _: Settled, _: u32) {}
+    fn settled(&self, _: RecordId, _: Signal, _: Range<u32>, _: Settled) {}
 
     fn acknowledge(&self, _: RecordId, _: u64) {}
 

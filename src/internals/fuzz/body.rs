@@ -10,7 +10,7 @@ use super::forwarded::{Forwarded, check, check_reading, records, spans};
 use super::json::Json;
 use super::line::fastly;
 use crate::config::{SpanEventsConfig, Unmatched};
-use crate::exporter::Export;
+use crate::exporter::{Carried, Export};
 use crate::internals::bench::NoLedger;
 use crate::otlp::{Signal, signal_of};
 use crate::processor::{SpanEvents, Work};
@@ -130,7 +130,7 @@ fn process(items: Vec<Item>, unmatched: Unmatched, keep_logs: bool) -> Vec<Forwa
     let mut processor = SpanEvents::new(&config, TELEMETRY.clone());
     let ledger: Arc<dyn Ledger> = Arc::new(NoLedger);
     let taken = Taken::new(RecordId(0), 0, ledger);
-    let work: Vec<Work> = items.into_iter().map(|item| Work::new(item, &taken)).collect();
+    let work = Work::of(&taken, items);
     taken.seal();
     let mut out: Vec<Export> = Vec::new();
     processor.accept(Instant::now(), work, &mut out);
@@ -144,7 +144,7 @@ fn process(items: Vec<Item>, unmatched: Unmatched, keep_logs: bool) -> Vec<Forwa
             Signal::Metrics => super::forwarded::points(&forwarded.says),
         };
         assert_eq!(items, export.items as usize, "{} are miscounted", export.signal);
-        export.receipts.into_iter().for_each(|(receipt, fate)| receipt.settle(fate));
+        export.receipts.into_iter().for_each(Carried::settle);
         forwarded
     };
     out.into_iter().map(leave).collect()

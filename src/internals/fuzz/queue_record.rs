@@ -34,6 +34,7 @@ fn made_of(input: &[u8]) -> Option<Record> {
     Some(Record {
         receiver: Arc::from(std::str::from_utf8(id).ok()?),
         received: UNIX_EPOCH + Duration::from_nanos(u64::from_le_bytes(*nanoseconds)),
+        reading: Bytes::new(),
         body: Bytes::copy_from_slice(body),
     })
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 /// A complete OTLP/JSON export request of one signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExportRequest {
-    json: Bytes,
+    pub(super) json: Bytes,
     /// Of its one list, without the brackets.
-    elements: Range<usize>,
+    pub(super) elements: Range<usize>,
 }
 
 // === impl ExportRequest ===

@@ -1,8 +1,8 @@
 //! The spans, or the log records, of one line while they wait for each other.
 //!
 //! In: a document and its receipt. Out: for spans their export request, for logs what [`LogExit`] makes of them.
-//! Promises: a record that becomes an event takes its part of the receipt along to the span, so it is settled with
-//! that span and nowhere else.
+//! Promises: a record that becomes an event takes a receipt along to the span, so it is settled with that span; with
+//! `keep_logs` it is resolved when its log is settled too.
 //! Leaves to others: who meets whom ([`Hold`]), and when an entry leaves.
 //!
 //! [`Hold`]: super::hold::Hold
@@ -14,12 +14,12 @@ use smallvec::SmallVec;
 
 use super::arrivals::Arrivals;
 use super::index::{KEY_BYTES, Key};
-use crate::exporter::Export;
+use crate::exporter::{Carried, Export};
 use crate::otlp::{Logs, Signal, SpanEvent, Traces};
-use crate::queue::{Receipt, Settled};
+use crate::queue::{Part, Receipt, Settled};
 
 /// What an attached event costs beside its text, in bytes; both lists that it is in double when they grow.
-const EVENT_BYTES: usize = 2 * (size_of::<SpanEvent>() + size_of::<(Receipt, Settled)>());
+const EVENT_BYTES: usize = 2 * (size_of::<SpanEvent>() + size_of::<Carried>());
 
 /// What waits.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) struct WaitingSpans {
     pub(super) deadline: Instant,
     traces: Traces,
     /// Of the spans, then of every event that was attached.
-    receipts: SmallVec<[(Receipt, Settled); 1]>,
+    receipts: SmallVec<[Carried; 1]>,
     bytes: usize,
 }
 
@@ -43,12 +43,14 @@ pub(super) struct WaitingSpans {
 pub(super) struct WaitingLogs {
     pub(super) deadline: Instant,
     pub(super) logs: Logs,
-    /// Of all records that were not attached.
-    pub(super) receipt: Receipt,
+    /// Of all records; those that were attached have receipts already.
+    pub(super) part: Part,
     /// One for every record.
     pub(super) fates: SmallVec<[Fate; 8]>,
     /// Records whose fate is [`Fate::Waits`].
     pub(super) waiting: u32,
+    /// Records that are attached are exported as logs too.
+    pub(super) keep_logs: bool,
     bytes: usize,
 }
 
@@ -85,9 +87,14 @@ impl Entry {
 // === impl WaitingSpans ===
 
 impl WaitingSpans {
-    pub(super) fn new(traces: Traces, receipt: Receipt, deadline: Instant) -> Self {
+    pub(super) fn new(traces: Traces, part: Part, deadline: Instant) -> Self {
         let bytes = size_of::<Self>() + traces.held_bytes();
-        Self { deadline, traces, receipts: SmallVec::from_buf([(receipt, Settled::Delivered)]), bytes }
+        Self {
+            deadline,
+            traces,
+            receipts: Carried::in_order(part.into_receipts(), Settled::Delivered),
+            bytes,
+        }
     }
 
     pub(super) fn keys(&self) -> impl ExactSizeIterator<Item = Key> + '_ {
@@ -113,7 +120,8 @@ impl WaitingSpans {
         let bytes = EVENT_BYTES + event.json.len();
         self.bytes += bytes;
         self.traces.attach(span, event);
-        self.receipts.push((receipt, Settled::Attached));
+        let at = u32::try_from(span).unwrap_or(u32::MAX);
+        self.receipts.push(Carried { receipt, outcome: Settled::Attached, at });
         bytes
     }
 
@@ -131,14 +139,14 @@ impl WaitingSpans {
 // === impl WaitingLogs ===
 
 impl WaitingLogs {
-    pub(super) fn new(logs: Logs, receipt: Receipt, deadline: Instant) -> Self {
+    pub(super) fn new(logs: Logs, part: Part, deadline: Instant) -> Self {
         let fates: SmallVec<[Fate; 8]> =
             logs.records().map(|key| if key.is_some() { Fate::Waits } else { Fate::NamesNoSpan }).collect();
         let waiting = fates.iter().filter(|&&fate| fate == Fate::Waits).count();
         let spilled = if fates.spilled() { fates.capacity() * size_of::<Fate>() } else { 0 };
         let bytes = size_of::<Self>() + logs.held_bytes() + spilled;
         let waiting = u32::try_from(waiting).expect("a line has fewer than 2^32 records");
-        Self { deadline, logs, receipt, fates, waiting, bytes }
+        Self { deadline, logs, part, keep_logs: false, fates, waiting, bytes }
     }
 
     /// The records that wait, and what they wait for.
@@ -174,6 +182,9 @@ impl WaitingLogs {
         debug_assert_eq!(self.fates[record], Fate::Waits, "a record becomes one event");
         self.fates[record] = Fate::Attached;
         self.waiting -= 1;
-        (self.logs.event(record), self.receipt.split_off(1))
+        if self.keep_logs {
+            self.part.share(record);
+        }
+        (self.logs.event(record), self.part.receipt(record))
     }
 }

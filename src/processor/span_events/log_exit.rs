@@ -2,12 +2,12 @@
 //!
 //! In: logs of which every record was attached, names no span, or has waited long enough. Out: at most one request
 //! for `/v1/logs` and one for `/v1/traces`.
-//! Promises: every record that was not attached is in exactly one request, or is settled as dropped. The receipt
-//! goes with the requests, so no record counts before it is delivered.
+//! Promises: every record that was not attached is in exactly one request, or is settled as dropped. The receipts
+//! go with the requests, so no record counts before it is delivered.
 
 use super::entry::{Fate, WaitingLogs};
 use crate::config::{SpanEventsConfig, Unmatched};
-use crate::exporter::Export;
+use crate::exporter::{Carried, Export};
 use crate::otlp::Signal;
 use crate::queue::{Receipt, Settled};
 use crate::telemetry::metrics::{LogEventOutcome, Metrics};
@@ -27,9 +27,9 @@ impl LogExit {
     }
 
     /// Sends what is left of the logs on their way.
-    pub(super) fn release(&self, mut logs: WaitingLogs, out: &mut Vec<Export>) {
-        let outcome = self.settle_unmatched(&mut logs, out);
-        let WaitingLogs { logs: document, fates, receipt, .. } = logs;
+    pub(super) fn release(&self, logs: WaitingLogs, out: &mut Vec<Export>) {
+        let outcome = self.settle_unmatched(&logs, out);
+        let WaitingLogs { logs: document, fates, part, .. } = logs;
         let leaves_as_log = |record: usize| match fates.get(record) {
             None | Some(Fate::NamesNoSpan) => true,
             Some(Fate::Attached) => self.keep_logs,
@@ -40,52 +40,52 @@ impl LogExit {
                 Some(LogEventOutcome::Attached | LogEventOutcome::Dropped) | None => false,
             },
         };
-        let items = (0..fates.len()).filter(|&record| leaves_as_log(record)).count();
-        match document.into_request(leaves_as_log) {
-            // With `keep_logs` the receipt may be one of no items: each record counts once, with its span, but is
-            // not done before its log has been delivered too.
-            Some(request) => out.push(Export {
-                signal: Signal::Logs,
-                request,
-                items: u32::try_from(items).unwrap_or(u32::MAX),
-                receipts: vec![(receipt, Settled::Delivered)],
-            }),
-            None => settle_nothing(receipt),
-        }
+        let receipts = part.receipts((0..fates.len()).filter(|&record| leaves_as_log(record)));
+        let items = receipts.iter().map(Receipt::items).sum();
+        part.close();
+        out.extend(document.into_request(leaves_as_log).map(|request| Export {
+            signal: Signal::Logs,
+            request,
+            items,
+            receipts: Carried::in_order(receipts, Settled::Delivered).into_vec(),
+        }));
     }
 
     /// Decides about the records whose span did not come, if there are any.
-    fn settle_unmatched(&self, logs: &mut WaitingLogs, out: &mut Vec<Export>) -> Option<LogEventOutcome> {
+    fn settle_unmatched(&self, logs: &WaitingLogs, out: &mut Vec<Export>) -> Option<LogEventOutcome> {
         if logs.waiting == 0 {
             return None;
         }
+        let unmatched = |record: usize| logs.fates.get(record) == Some(&Fate::Waits);
+        let records = || (0..logs.fates.len()).filter(|&record| unmatched(record));
         let outcome = match self.unmatched {
             Unmatched::ForwardLog => LogEventOutcome::Forwarded,
             Unmatched::CarrierSpan => {
-                let unmatched = |record: usize| logs.fates.get(record) == Some(&Fate::Waits);
                 let carriers = logs.logs.carrier_spans(unmatched);
                 let outcome =
                     if carriers.is_some() { LogEventOutcome::Carrier } else { LogEventOutcome::Forwarded };
-                out.extend(carriers.map(|request| Export {
-                    signal: Signal::Traces,
-                    request,
-                    items: logs.waiting,
-                    receipts: vec![(logs.receipt.split_off(logs.waiting), Settled::Delivered)],
+                out.extend(carriers.map(|request| {
+                    if self.keep_logs {
+                        records().for_each(|record| logs.part.share(record));
+                    }
+                    let receipts = Carried::in_order(logs.part.receipts(records()), Settled::Delivered);
+                    Export {
+                        signal: Signal::Traces,
+                        request,
+                        items: logs.waiting,
+                        receipts: receipts.into_vec(),
+                    }
                 }));
                 outcome
             }
             Unmatched::Drop => {
-                logs.receipt.split_off(logs.waiting).settle(Settled::Dropped);
+                for receipt in logs.part.receipts(records()) {
+                    receipt.settle(Settled::Dropped);
+                }
                 LogEventOutcome::Dropped
             }
         };
         self.metrics.log_events(outcome, logs.waiting);
         Some(outcome)
     }
-}
-
-/// Closes a receipt on which no item is left: all of them have gone elsewhere.
-pub(super) fn settle_nothing(receipt: Receipt) {
-    debug_assert_eq!(receipt.items(), 0, "items without a request");
-    receipt.settle(Settled::Dropped);
 }

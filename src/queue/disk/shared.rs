@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
@@ -14,12 +15,14 @@ use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use super::backlog::Backlog;
+use super::record;
 use super::store::{Store, StoreError};
 use super::writer::Command;
-use super::{Origin, Stored, record};
 use crate::otlp::Signal;
 use crate::queue::drain_rate::DrainRate;
-use crate::queue::{Ledger, OfferError, Offered, RecordId, Settled, Taken};
+use crate::queue::{
+    Ledger, OfferError, Offered, Origin, Progress, RecordId, Settled, Stored, Taken, Tracker,
+};
 use crate::telemetry::Metrics;
 
 /// What the front door, the feeder and the writer share.
@@ -195,11 +198,12 @@ impl Shared {
         Some(id)
     }
 
-    pub(super) fn read(&self, id: RecordId) -> Result<Vec<u8>, ReadFailure> {
+    /// The stored record and its stored progress.
+    pub(super) fn read(&self, id: RecordId) -> Result<(Vec<u8>, Progress), ReadFailure> {
         let store = self.read_store();
         let store = store.as_ref().ok_or(ReadFailure::Unavailable)?;
         match store.get(id.0) {
-            Ok(Some(stored)) => Ok(stored),
+            Ok(Some((stored, progress))) => Ok((stored, decode_progress(id, &progress))),
             Ok(None) => Err(ReadFailure::Missing),
             Err(error) => {
                 warn!(record = id.0, reason = %StoreError::from(error), "a record could not be read");
@@ -208,7 +212,12 @@ impl Shared {
         }
     }
 
-    pub(super) fn revive(self: &Arc<Self>, id: RecordId, stored: &[u8]) -> Option<Stored> {
+    pub(super) fn revive(
+        self: &Arc<Self>,
+        id: RecordId,
+        stored: &[u8],
+        progress: Progress,
+    ) -> Option<Stored> {
         match record::decode(stored) {
             Ok(record) => {
                 let live = Live {
@@ -223,7 +232,7 @@ impl Shared {
                     true => Origin::EarlierProcess,
                     false => Origin::ThisProcess,
                 };
-                Some(Stored { record, taken, origin })
+                Some(Stored { record, progress, taken, origin })
             }
             Err(error) => {
                 self.give_up(id, Some(stored), &crate::telemetry::logging::chain(&error).to_string());
@@ -251,9 +260,30 @@ impl Shared {
     }
 }
 
+/// Progress that cannot be read costs duplicates, not data.
+fn decode_progress(id: RecordId, bytes: &[u8]) -> Progress {
+    if bytes.is_empty() {
+        return Progress::default();
+    }
+    Progress::decode(bytes).unwrap_or_else(|| {
+        warn!(
+            record = id.0,
+            "progress of a record is unreadable; what was delivered of it is delivered again"
+        );
+        Progress::default()
+    })
+}
+
 impl Ledger for Shared {
-    fn settled(&self, signal: Signal, fate: Settled, items: u32) {
-        self.metrics.settled(signal, fate, items);
+    fn settled(&self, _: RecordId, signal: Signal, items: Range<u32>, outcome: Settled) {
+        self.metrics.settled(signal, outcome, items.end - items.start);
+    }
+
+    fn progressed(&self, record: RecordId, progress: &Arc<Tracker>) {
+        if progress.claim() {
+            // After `close` the writer is gone, and the items are delivered again.
+            drop(self.commands.send(Command::Progress(record, Arc::clone(progress))));
+        }
     }
 
     fn acknowledge(&self, record: RecordId, bytes: u64) {

@@ -29,6 +29,8 @@ use super::file::QueueFile;
 use crate::config::Sync;
 
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
+/// The progress of records that are partly resolved.
+const PROGRESS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("progress");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const VERSION_KEY: &str = "version";
 /// Of what is in the tables. Whoever changes their meaning counts it up.
@@ -137,6 +139,7 @@ impl Store {
         let transaction = self.db.begin_write()?;
         transaction.open_table(META)?.insert(VERSION_KEY, VERSION)?;
         transaction.open_table(RECORDS)?;
+        transaction.open_table(PROGRESS)?;
         Ok(transaction.commit()?)
     }
 
@@ -144,6 +147,7 @@ impl Store {
     pub(super) fn commit(
         &self,
         records: &[(u64, Vec<u8>)],
+        progress: &[(u64, Vec<u8>)],
         done: &[u64],
         commit: Commit,
     ) -> Result<(), redb::Error> {
@@ -154,19 +158,31 @@ impl Store {
         })?;
         {
             let mut table = transaction.open_table(RECORDS)?;
+            let mut of_records = transaction.open_table(PROGRESS)?;
             for (id, stored) in records {
                 table.insert(id, stored.as_slice())?;
             }
+            for (id, stored) in progress {
+                of_records.insert(id, stored.as_slice())?;
+            }
             for id in done {
                 table.remove(id)?;
+                of_records.remove(id)?;
             }
         }
         Ok(transaction.commit()?)
     }
 
-    pub(super) fn get(&self, id: u64) -> Result<Option<Vec<u8>>, redb::Error> {
-        let table = self.db.begin_read()?.open_table(RECORDS)?;
-        Ok(table.get(id)?.map(|stored| stored.value().to_vec()))
+    /// A stored record and its stored progress, which is empty when there is none.
+    pub(super) fn get(&self, id: u64) -> Result<Option<(Vec<u8>, Vec<u8>)>, redb::Error> {
+        let transaction = self.db.begin_read()?;
+        let progress = match transaction.open_table(PROGRESS) {
+            Ok(table) => table.get(id)?.map(|stored| stored.value().to_vec()).unwrap_or_default(),
+            Err(redb::TableError::TableDoesNotExist(_)) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let table = transaction.open_table(RECORDS)?;
+        Ok(table.get(id)?.map(|stored| (stored.value().to_vec(), progress)))
     }
 
     /// Reads through all of it.

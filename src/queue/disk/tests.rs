@@ -15,6 +15,7 @@ use super::file::Faults;
 use super::*;
 use crate::config::{Storage, Sync};
 use crate::otlp::Signal;
+use crate::queue::Taken;
 
 const PLENTY: u64 = 1 << 30;
 
@@ -140,6 +141,7 @@ fn record(body: &str) -> Record {
     Record {
         receiver: Arc::from("fastly"),
         received: UNIX_EPOCH + Duration::from_secs(1),
+        reading: Bytes::new(),
         body: Bytes::copy_from_slice(body.as_bytes()),
     }
 }
@@ -236,9 +238,9 @@ fn a_directory_has_one_owner() {
 fn a_receipt_that_is_dropped_leaves_its_record_for_the_next_start() {
     let mut bench = Bench::new();
     let taken = bench.live("a");
-    let receipt = taken.receipt(Signal::Traces, 1);
+    let part = taken.part(Signal::Traces, 0..1);
     taken.seal();
-    drop(receipt);
+    drop(part);
     assert_eq!(bench.queue().shared.lock().live_bytes, 0);
     assert!(bench.queue().state().kept_bytes > 0);
     bench.reopen();
@@ -584,7 +586,7 @@ proptest! {
                         let shared = Arc::clone(&bench.queue().shared);
                         match shared.read(id) {
                             Ok(stored) => {
-                                let Stored { record, taken, .. } = shared.revive(id, &stored).unwrap();
+                                let Stored { record, taken, .. } = shared.revive(id, &stored.0, stored.1).unwrap();
                                 let body = String::from_utf8(record.body.to_vec()).unwrap();
                                 let slot = model.open.get_mut(&body);
                                 prop_assert!(slot.is_some(), "{} was not waiting", body);

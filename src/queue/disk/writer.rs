@@ -4,6 +4,7 @@
 //! Promises: a record is confirmed only by a commit that succeeded; after a failed one the store is opened anew before
 //! anything else is tried, since nobody knows what of it is on disk; while that fails, senders are told so at once.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::Shared;
 use super::reserve::{self, Reserve};
 use super::store::{Commit, Store, StoreError, StoreFile};
 use crate::config::Sync;
-use crate::queue::RecordId;
+use crate::queue::{RecordId, Tracker};
 
 /// How long what is done may wait to be noted, when nothing is written anyway. It only means that more could be
 /// delivered twice.
@@ -42,6 +43,8 @@ pub(super) enum Command {
     Put { stored: Vec<u8>, reply: Reply },
     /// The record is settled.
     Done(RecordId),
+    /// Items of the record are settled.
+    Progress(RecordId, Arc<Tracker>),
     /// Note what is settled and end.
     Close,
 }
@@ -58,6 +61,8 @@ pub(super) struct Writer {
     schedule: Schedule,
     /// Settled, and not yet noted.
     done: Vec<u64>,
+    /// Partly settled, and not yet noted.
+    progress: BTreeMap<u64, Arc<Tracker>>,
 }
 
 /// When something is to be done without being asked.
@@ -93,7 +98,16 @@ impl Writer {
         next_id: u64,
     ) -> Self {
         let schedule = Schedule { compact: Some(Instant::now() + IDLE), ..Schedule::default() };
-        Self { file, shared, commands, reserve, next_id, schedule, done: Vec::new() }
+        Self {
+            file,
+            shared,
+            commands,
+            reserve,
+            next_id,
+            schedule,
+            done: Vec::new(),
+            progress: BTreeMap::new(),
+        }
     }
 
     /// Runs until it is told to close, or nobody is left who could. Should it panic, as redb does over some kinds of
@@ -153,10 +167,18 @@ impl Writer {
             }
             Command::Done(id) => {
                 self.done.push(id.0);
-                self.schedule.note.get_or_insert_with(|| Instant::now() + NOTE_DELAY);
+                self.note_soon();
+            }
+            Command::Progress(id, progress) => {
+                self.progress.insert(id.0, progress);
+                self.note_soon();
             }
             Command::Close => group.closing = true,
         }
+    }
+
+    fn note_soon(&mut self) {
+        self.schedule.note.get_or_insert_with(|| Instant::now() + NOTE_DELAY);
     }
 
     /// One commit, if there is anything to commit, and the replies.
@@ -178,7 +200,10 @@ impl Writer {
             _ => Commit::Durable,
         };
         let result = match &*self.shared.read_store() {
-            Some(store) => store.commit(&group.records, &self.done, commit).map_err(StoreError::from),
+            Some(store) => {
+                let progress = self.progress();
+                store.commit(&group.records, &progress, &self.done, commit).map_err(StoreError::from)
+            }
             None => {
                 // To be opened anew, and that notes what is settled. What stayed due until then would spin.
                 self.schedule.note = None;
@@ -187,8 +212,7 @@ impl Writer {
         };
         match result {
             Ok(()) => {
-                self.done.clear();
-                self.schedule.note = None;
+                self.noted();
                 self.schedule.sync = match commit {
                     Commit::Durable => None,
                     Commit::Visible => self.schedule.sync.or(Some(Instant::now() + SYNC_INTERVAL)),
@@ -241,9 +265,8 @@ impl Writer {
         if self.shared.read_store().is_none() {
             let store = self.file.open()?;
             self.done.extend(self.strangers(&store)?);
-            store.commit(&[], &self.done, Commit::Durable)?;
-            self.done.clear();
-            self.schedule.note = None;
+            store.commit(&[], &self.progress(), &self.done, Commit::Durable)?;
+            self.noted();
             self.shared.replace_store(Some(store));
         } else if !self.done.is_empty() {
             self.note_done()?;
@@ -273,11 +296,23 @@ impl Writer {
 
     fn note_done(&mut self) -> Result<(), StoreError> {
         if let Some(store) = &*self.shared.read_store() {
-            store.commit(&[], &self.done, Commit::Durable)?;
+            store.commit(&[], &self.progress(), &self.done, Commit::Durable)?;
         }
-        self.done.clear();
-        self.schedule.note = None;
+        self.noted();
         Ok(())
+    }
+
+    /// The progress of records that are not acknowledged, as it is now.
+    fn progress(&self) -> Vec<(u64, Vec<u8>)> {
+        let progress = self.progress.iter();
+        progress.filter_map(|(id, tracker)| tracker.encode().map(|bytes| (*id, bytes))).collect()
+    }
+
+    /// All that is settled is in the store.
+    fn noted(&mut self) {
+        self.done.clear();
+        self.progress.clear();
+        self.schedule.note = None;
     }
 
     /// Records in the store that were never confirmed: a commit that was reported as failed had reached the disk. Their

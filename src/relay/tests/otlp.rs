@@ -6,11 +6,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::*;
 use crate::config::{OtlpConfig, SpanEventsConfig};
-use crate::exporter::Export;
+use crate::exporter::{Carried, Export};
 use crate::otlp::Signal;
 use crate::otlp::protobuf::encode;
 use crate::processor::SpanEvents;
-use crate::queue::{MemoryQueue, Settled};
+use crate::queue::MemoryQueue;
 use crate::receiver::otlp::Otlp;
 
 const IDS: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
@@ -103,7 +103,7 @@ async fn one_request_of_any_signal_and_encoding_leaves_as_one_and_at_once() {
                 (export.signal, export.items, &export.request.json()[..]),
                 (signal, items, json.as_bytes())
             );
-            export.receipts.into_iter().for_each(|(receipt, _)| receipt.settle(Settled::Delivered));
+            export.receipts.into_iter().for_each(Carried::settle);
             assert_eq!(bench.relay.queue_state().kept_bytes, 0);
         }
         assert_eq!(bench.metric(name), 2 * items);

@@ -1,18 +1,20 @@
 //! Lines in short hand, and what leaves as text that a test can be read by.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::super::{SpanEvents, Work};
+use super::super::SpanEvents;
 use crate::config::{SpanEventsConfig, Unmatched};
-use crate::exporter::Export;
+use crate::exporter::{Carried, Export};
 use crate::otlp::{Logs, Metrics, Signal, Traces};
+use crate::processor::Work;
 use crate::queue::{Ledger, RecordId, Settled, Taken};
-use crate::receiver::Passage;
+use crate::receiver::{Item, Passage};
 use crate::telemetry::metrics::Metrics as Telemetry;
 
 /// Trace and span by a number each: `(1, 2)` is span 0202020202020202 of trace 0101…
@@ -109,6 +111,17 @@ impl Line {
         Some(Logs::from_canonical(text).expect("it is canonical"))
     }
 
+    fn item(self) -> Item {
+        Item {
+            line: 1,
+            traces: self.traces(),
+            logs: self.logs(),
+            metrics: self.metrics(),
+            repairs: Vec::new(),
+            passage: self.passage,
+        }
+    }
+
     fn metrics(&self) -> Option<Metrics> {
         let text = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": "requests",
             "sum": {"dataPoints": [{"asInt": "1"}]}}]}]}]});
@@ -148,15 +161,7 @@ impl Bench {
     /// One request arrives. Answers with what leaves by that.
     pub(super) fn accept(&mut self, seconds: u64, lines: impl IntoIterator<Item = Line>) -> Vec<String> {
         let taken = self.take();
-        let request = lines
-            .into_iter()
-            .map(|line| Work {
-                traces: line.traces().map(|it| (it, taken.receipt(Signal::Traces, line.spans.len() as u32))),
-                logs: line.logs().map(|it| (it, taken.receipt(Signal::Logs, line.records.len() as u32))),
-                metrics: line.metrics().map(|it| (it, taken.receipt(Signal::Metrics, 1))),
-                passage: line.passage,
-            })
-            .collect();
+        let request = Work::of(&taken, lines.into_iter().map(Line::item).collect());
         taken.seal();
         let now = self.at(seconds);
         self.run(|processor, out| processor.accept(now, request, out))
@@ -184,9 +189,7 @@ impl Bench {
 
     /// The downstream takes everything that has left.
     pub(super) fn deliver(&mut self) {
-        for (receipt, fate) in self.sent.drain(..).flat_map(|export| export.receipts) {
-            receipt.settle(fate);
-        }
+        self.sent.drain(..).flat_map(|export| export.receipts).for_each(Carried::settle);
     }
 
     /// Items that were settled in this way.
@@ -213,8 +216,9 @@ impl Bench {
 }
 
 impl Ledger for Queue {
-    fn settled(&self, signal: Signal, fate: Settled, items: u32) {
-        *self.settled.lock().unwrap().entry((signal, word(fate))).or_default() += items;
+    fn settled(&self, _: RecordId, signal: Signal, items: Range<u32>, outcome: Settled) {
+        let mut settled = self.settled.lock().unwrap();
+        *settled.entry((signal, word(outcome))).or_default() += items.end - items.start;
     }
 
     fn acknowledge(&self, _record: RecordId, _bytes: u64) {

@@ -14,11 +14,11 @@ fn cost(line: &Line) -> usize {
     let bench = Bench::new(&config());
     let taken = bench.take();
     let spans = line.traces().map(|traces| {
-        WaitingSpans::new(traces, taken.receipt(Signal::Traces, 1), bench.at(0)).bytes_to_hold()
+        WaitingSpans::new(traces, taken.part(Signal::Traces, 0..1), bench.at(0)).bytes_to_hold()
     });
     let logs = line
         .logs()
-        .map(|logs| WaitingLogs::new(logs, taken.receipt(Signal::Logs, 1), bench.at(0)).bytes_to_hold());
+        .map(|logs| WaitingLogs::new(logs, taken.part(Signal::Logs, 0..1), bench.at(0)).bytes_to_hold());
     spans.unwrap_or(0) + logs.unwrap_or(0)
 }
 

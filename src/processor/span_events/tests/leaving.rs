@@ -123,7 +123,10 @@ fn a_record_is_settled_with_the_request_that_carries_it_and_not_before() {
         .iter()
         .map(|export| {
             let receipts = export.receipts.iter();
-            (describe(export), receipts.map(|(it, fate)| (it.signal(), *fate, it.items())).collect())
+            (
+                describe(export),
+                receipts.map(|it| (it.receipt.signal(), it.outcome, it.receipt.items())).collect(),
+            )
         })
         .collect();
     let stray = (Signal::Logs, Settled::Delivered, 1);

@@ -1,0 +1,383 @@
+//! Progress within a record: the items of it that are resolved.
+//!
+//! In: ranges of item ordinals, in any order. Out: [`Progress`], a compact value that the queue stores beside the record,
+//! so that a record that is read again leaves out what was resolved before.
+//! Promises: an item is resolved once, however many receipts it has; encoding and decoding are linear in the number of
+//! runs; bytes that are not an encoding decode to nothing.
+//!
+//! The encoding, all numbers as LEB128:
+//!
+//! | what | bytes |
+//! |---|---|
+//! | [`VERSION`] | 1 |
+//! | fingerprint of the reading that the ordinals belong to, little-endian | 8 |
+//! | for traces, logs, metrics: the number of runs | 1 to 5 |
+//! | for each run: items since the end of the run before, then items in it | 2 to 10 |
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
+
+use smallvec::{SmallVec, smallvec};
+
+use super::Settled;
+use crate::otlp::Signal;
+
+const VERSION: u8 = 1;
+
+/// A set of ordinals, as runs that neither overlap nor touch: first ordinal to the one after the last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Runs(BTreeMap<u32, u32>);
+
+/// The resolved items of a record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Fingerprint of the reading that gave the items their ordinals.
+    pub(crate) reading: u64,
+    resolved: [Runs; Signal::ALL.len()],
+}
+
+/// The progress of a record whose receipts are in circulation, shared by them and the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Tracker(Mutex<Tracked>);
+
+/// Ranges of items and their outcomes.
+pub(crate) type Outcomes = SmallVec<[(Range<u32>, Settled); 1]>;
+
+#[derive(Debug, Default)]
+struct Tracked {
+    progress: Progress,
+    /// Items with two receipts, and the outcome of the first that was settled.
+    shared: BTreeMap<(Signal, u32), Option<Settled>>,
+    /// The queue knows that there is something to store.
+    claimed: bool,
+    /// The record is acknowledged: its progress means nothing any more.
+    closed: bool,
+}
+
+// === impl Runs ===
+
+impl Runs {
+    /// Adds a range, which may overlap what is there.
+    pub(crate) fn insert(&mut self, range: Range<u32>) {
+        if range.is_empty() {
+            return;
+        }
+        let Range { mut start, mut end } = range;
+        if let Some((&before, &before_end)) = self.0.range(..=start).next_back()
+            && before_end >= start
+        {
+            start = before;
+            end = end.max(before_end);
+        }
+        while let Some((&next, &next_end)) = self.0.range(start + 1..=end).next() {
+            end = end.max(next_end);
+            self.0.remove(&next);
+        }
+        self.0.insert(start, end);
+    }
+
+    /// The ranges that are within `range` and not in the set, in order.
+    pub(crate) fn gaps(&self, range: Range<u32>) -> impl Iterator<Item = Range<u32>> + '_ {
+        let before = self.0.range(..=range.start).next_back().map(|(_, &end)| end);
+        let mut from = before.map_or(range.start, |end| end.max(range.start));
+        let mut runs = self.0.range(range.start..range.end);
+        std::iter::from_fn(move || {
+            while from < range.end {
+                let gap = match runs.next() {
+                    Some((&start, &end)) => {
+                        let gap = from..start;
+                        from = from.max(end);
+                        gap
+                    }
+                    None => std::mem::replace(&mut from, range.end)..range.end,
+                };
+                if !gap.is_empty() {
+                    return Some(gap);
+                }
+            }
+            None
+        })
+    }
+
+    pub(crate) fn contains(&self, ordinal: u32) -> bool {
+        self.0.range(..=ordinal).next_back().is_some_and(|(_, &end)| ordinal < end)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Appends the encoding.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        push_number(out, u32::try_from(self.0.len()).unwrap_or(u32::MAX));
+        let mut last = 0;
+        for (&start, &end) in &self.0 {
+            push_number(out, start - last);
+            push_number(out, end - start);
+            last = end;
+        }
+    }
+
+    /// Reads an encoding from the front of `bytes`.
+    pub(crate) fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        let count = take_number(bytes)?;
+        let mut runs = BTreeMap::new();
+        let mut last = 0_u32;
+        for index in 0..count {
+            let gap = take_number(bytes)?;
+            let items = take_number(bytes)?;
+            if items == 0 || (gap == 0 && index > 0) {
+                return None;
+            }
+            let start = last.checked_add(gap)?;
+            last = start.checked_add(items)?;
+            runs.insert(start, last);
+        }
+        Some(Self(runs))
+    }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// No progress under this reading.
+    pub(crate) fn new(reading: u64) -> Self {
+        Self { reading, ..Self::default() }
+    }
+
+    /// Resolves items of one signal.
+    pub(crate) fn insert(&mut self, signal: Signal, items: Range<u32>) {
+        self.resolved[signal as usize].insert(items);
+    }
+
+    /// The items in the range that are not resolved, as ranges in order.
+    pub(crate) fn open(&self, signal: Signal, items: Range<u32>) -> impl Iterator<Item = Range<u32>> + '_ {
+        self.resolved[signal as usize].gaps(items)
+    }
+
+    /// Whether nothing is resolved.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.resolved.iter().all(Runs::is_empty)
+    }
+
+    /// The stored form.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&self.reading.to_le_bytes());
+        self.resolved.iter().for_each(|runs| runs.encode(&mut out));
+        out
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; nothing when it is something else.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&version, rest) = bytes.split_first()?;
+        let (reading, mut rest) = rest.split_first_chunk()?;
+        let mut progress = Self::new(u64::from_le_bytes(*reading));
+        for runs in &mut progress.resolved {
+            *runs = Runs::decode(&mut rest)?;
+        }
+        (version == VERSION && rest.is_empty()).then_some(progress)
+    }
+}
+
+// === impl Tracker ===
+
+impl Tracker {
+    /// Starts from earlier progress.
+    pub(crate) fn resume(&self, progress: Progress) {
+        self.lock().progress = progress;
+    }
+
+    /// The items in the range that are not resolved, as ranges in order.
+    pub(crate) fn open(&self, signal: Signal, items: Range<u32>) -> SmallVec<[Range<u32>; 1]> {
+        self.lock().progress.open(signal, items).collect()
+    }
+
+    /// Gives an item a second receipt: it is resolved when both are settled.
+    pub(crate) fn share(&self, signal: Signal, item: u32) {
+        self.lock().shared.insert((signal, item), None);
+    }
+
+    /// Settles items and returns those that are resolved by that, with their outcomes.
+    pub(crate) fn settle(&self, signal: Signal, items: Range<u32>, outcome: Settled) -> Outcomes {
+        let mut tracked = self.lock();
+        if tracked.shared.is_empty() {
+            tracked.progress.insert(signal, items.clone());
+            return smallvec![(items, outcome)];
+        }
+        let mut outcomes = Outcomes::new();
+        for item in items {
+            let Some(outcome) = tracked.settle_one(signal, item, outcome) else { continue };
+            tracked.progress.insert(signal, item..item + 1);
+            match outcomes.last_mut() {
+                Some((range, same)) if range.end == item && *same == outcome => range.end += 1,
+                _ => outcomes.push((item..item + 1, outcome)),
+            }
+        }
+        outcomes
+    }
+
+    /// Whether the caller is the one to have the progress stored: true once until it has been [encoded](Self::encode).
+    pub(crate) fn claim(&self) -> bool {
+        let mut tracked = self.lock();
+        !tracked.closed && !std::mem::replace(&mut tracked.claimed, true)
+    }
+
+    /// The progress as it is to be stored; nothing when the record is acknowledged.
+    pub(crate) fn encode(&self) -> Option<Vec<u8>> {
+        let mut tracked = self.lock();
+        tracked.claimed = false;
+        (!tracked.closed).then(|| tracked.progress.encode())
+    }
+
+    /// The record is acknowledged.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tracked> {
+        self.0.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+// === impl Tracked ===
+
+impl Tracked {
+    /// The outcome of the item if it has one now.
+    fn settle_one(&mut self, signal: Signal, item: u32, outcome: Settled) -> Option<Settled> {
+        match self.shared.get_mut(&(signal, item)) {
+            None => Some(outcome),
+            Some(first @ None) => {
+                *first = Some(outcome);
+                None
+            }
+            Some(Some(first)) => {
+                let outcome = first.better(outcome);
+                self.shared.remove(&(signal, item));
+                Some(outcome)
+            }
+        }
+    }
+}
+
+fn push_number(out: &mut Vec<u8>, mut number: u32) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn take_number(bytes: &mut &[u8]) -> Option<u32> {
+    let mut number = 0_u64;
+    for shift in [0, 7, 14, 21, 28] {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return u32::try_from(number).ok();
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Ranges of items, each of one signal.
+    fn ranges() -> impl Strategy<Value = Vec<(usize, Range<u32>)>> {
+        let range = (0_u32..60, 0_u32..12).prop_map(|(start, items)| start..start + items);
+        proptest::collection::vec((0..Signal::ALL.len(), range), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn progress_is_the_set_of_what_was_inserted(ranges in ranges(), asked in (0_u32..70, 0_u32..30)) {
+            let mut progress = Progress::new(7);
+            let mut model = [const { BTreeSet::new() }; 3];
+            for (signal, range) in ranges {
+                progress.insert(Signal::ALL[signal], range.clone());
+                model[signal].extend(range);
+            }
+            let asked = asked.0..asked.0 + asked.1;
+            for signal in Signal::ALL {
+                let model = &model[signal as usize];
+                let open: Vec<u32> = progress.open(signal, asked.clone()).flatten().collect();
+                let expected: Vec<u32> = asked.clone().filter(|item| !model.contains(item)).collect();
+                prop_assert_eq!(open, expected);
+                for item in 0..80 {
+                    prop_assert_eq!(progress.resolved[signal as usize].contains(item), model.contains(&item));
+                }
+            }
+            prop_assert_eq!(progress.is_empty(), model.iter().all(BTreeSet::is_empty));
+            prop_assert_eq!(Progress::decode(&progress.encode()), Some(progress));
+        }
+
+        #[test]
+        fn runs_that_touch_are_one(order in Just((0_u32..50).collect::<Vec<_>>()).prop_shuffle()) {
+            let mut runs = Runs::default();
+            order.into_iter().for_each(|item| runs.insert(item..item + 1));
+            prop_assert_eq!(runs.0, BTreeMap::from([(0, 50)]));
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_to_what_encodes_to_them_or_to_nothing(bytes: Vec<u8>) {
+            if let Some(progress) = Progress::decode(&bytes) {
+                prop_assert!(progress.encode().len() <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn an_item_with_two_receipts_is_resolved_by_the_second(order in Just(vec![0_u32, 0, 1, 2, 2, 3]).prop_shuffle()) {
+            let tracker = Tracker::default();
+            tracker.share(Signal::Logs, 0);
+            tracker.share(Signal::Logs, 2);
+            let mut left = BTreeMap::from([(0, 2), (1, 1), (2, 2), (3, 1)]);
+            for item in order {
+                let resolved = tracker.settle(Signal::Logs, item..item + 1, Settled::Delivered);
+                let more = left.get_mut(&item).unwrap();
+                *more -= 1;
+                prop_assert_eq!(resolved.is_empty(), *more > 0);
+            }
+            prop_assert!(tracker.open(Signal::Logs, 0..4).is_empty());
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_noticed() {
+        let mut progress = Progress::new(u64::MAX);
+        progress.insert(Signal::Traces, 3..500);
+        progress.insert(Signal::Metrics, 70_000..u32::MAX);
+        let bytes = progress.encode();
+        for end in 0..bytes.len() {
+            assert_eq!(Progress::decode(&bytes[..end]), None);
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_refused_as_an_event_and_delivered_as_a_log_is_delivered() {
+        for (one, other, outcome) in [
+            (Settled::Rejected, Settled::Delivered, Settled::Delivered),
+            (Settled::Attached, Settled::Delivered, Settled::Attached),
+            (Settled::Attached, Settled::Rejected, Settled::Attached),
+            (Settled::Rejected, Settled::Rejected, Settled::Rejected),
+        ] {
+            assert_eq!((one.better(other), other.better(one)), (outcome, outcome));
+        }
+    }
+
+    #[test]
+    fn progress_is_claimed_once_until_it_is_encoded_and_never_after_the_end() {
+        let tracker = Tracker::default();
+        assert!(tracker.claim() && !tracker.claim());
+        assert!(tracker.encode().is_some() && tracker.claim());
+        tracker.close();
+        assert_eq!(tracker.encode(), None);
+        assert!(!tracker.claim());
+    }
+}
