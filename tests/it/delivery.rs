@@ -7,10 +7,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceResponse,
 };
 use prost::Message;
-use tokio::net::TcpListener;
 
 use super::harness::{
-    Answer, Collector, Gate, House, Recorded, TRACE, log, names, otlp, request_of, span, span_with,
+    Answer, Collector, Gate, House, Recorded, Reserved, TRACE, log, names, otlp, request_of, span, span_with,
 };
 
 const BATCH: &str = "exporters.otlp_http.delivery: batch";
@@ -240,9 +239,8 @@ async fn an_attempt_without_an_answer_is_cut_off_and_made_again() {
 
 #[tokio::test]
 async fn waits_for_a_collector_that_is_not_there_yet() {
-    let place = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = place.local_addr().unwrap();
-    drop(place);
+    let reserved = Reserved::on_loopback();
+    let address = reserved.address;
     let relay = super::harness::Relay::start(&House::configuration(&format!("http://{address}")), "").await;
     super::harness::Ask::post("/fastly", span(1, "patient")).to(relay.address).await;
     super::harness::eventually("the first attempt has failed", async || {

@@ -24,9 +24,10 @@ mod sender;
 
 pub(crate) mod text;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-pub(crate) use child::{Child, Ended, spanrelay};
+pub(crate) use child::{Child, Ended, process_id, signal_named, spanrelay};
 pub(crate) use client::{Ask, Connection, Reply, sign};
 pub(crate) use collector::{Answer, Collector, Gate, Recorded};
 pub(crate) use house::{House, SECRET};
@@ -36,7 +37,7 @@ pub(crate) use relay::Relay;
 pub(crate) use sender::Sender;
 
 /// Far beyond what any test takes; only so that a defect fails instead of hanging.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Between two looks at something that can only be asked, not awaited.
 const GLANCE: Duration = Duration::from_millis(2);
@@ -64,4 +65,57 @@ pub(crate) async fn in_time<T>(what: &str, coming: impl Future<Output = T>) -> T
         Ok(came) => came,
         Err(_) => panic!("waited in vain: {what}"),
     }
+}
+
+/// Says that a test is skipped for a program that is not installed. That is a failure where `required`, an environment
+/// variable, is set.
+pub(crate) fn skipped(test: &str, program: &str, required: &str) {
+    assert!(std::env::var_os(required).is_none(), "{program} is not installed");
+    // Not the macro, whose output is captured when a test passes.
+    writeln!(std::io::stderr(), "skipped: {test} ({program} is not installed)").unwrap();
+}
+
+/// An address of this test's own that nobody listens at: connections are refused, and no other socket gets the port.
+pub(crate) struct Reserved {
+    pub(crate) address: std::net::SocketAddr,
+    _bound: tokio::net::TcpSocket,
+}
+
+impl Reserved {
+    /// `address` may have the port 0.
+    pub(crate) fn at(address: std::net::SocketAddr) -> Self {
+        use tokio::net::TcpSocket;
+        let bound = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+        // The address can be bound again, as long as only one socket listens.
+        bound.set_reuseaddr(true).unwrap();
+        bound.bind(address).unwrap();
+        Self { address: bound.local_addr().unwrap(), _bound: bound }
+    }
+
+    pub(crate) fn on_loopback() -> Self {
+        Self::at(([127, 0, 0, 1], 0).into())
+    }
+}
+
+/// Waits until nobody listens there. A process that is being started holds every listener of this one for a moment, until
+/// it has become the other program.
+pub(crate) async fn nobody_listens_at(address: std::net::SocketAddr) {
+    eventually(&format!("nobody listens at {address}"), async || {
+        tokio::net::TcpStream::connect(address).await.err().map(drop)
+    })
+    .await;
+}
+
+/// Binds an address that was used before, as soon as it is free: see [`nobody_listens_at`].
+pub(crate) async fn listen_again(address: std::net::SocketAddr) -> tokio::net::TcpListener {
+    let bound = async {
+        loop {
+            // With SO_REUSEADDR, which tokio sets: a socket that is bound and does not listen is no obstacle.
+            match tokio::net::TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::time::sleep(GLANCE).await,
+            }
+        }
+    };
+    in_time(&format!("{address} is free"), bound).await
 }

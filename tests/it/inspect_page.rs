@@ -16,12 +16,11 @@ const HOSTILE: [&str; 4] = [
     "${window.pwned=1}{{constructor.constructor('window.pwned=1')()}}",
 ];
 
-/// The page of this house, live.
-async fn look(house: &House, test: &str, screen: Screen) -> Option<Browser> {
-    let browser = Browser::open(test, screen).await?;
+/// Opens the page of this house and waits until it is live. The browser comes first in every test: where there is none,
+/// nothing is left unfinished.
+async fn look(browser: &Browser, house: &House) {
     browser.go_to(&format!("http://localhost:{}/inspect", house.relay.telemetry.port())).await;
     browser.until("document.querySelector('#state').dataset.state === 'live'").await;
-    Some(browser)
 }
 
 /// Nothing went wrong in the page, and nobody but the relay was asked for anything.
@@ -65,8 +64,9 @@ fn timed(trace: &str, id: u64, name: &str, parent: &str) -> String {
 
 #[tokio::test]
 async fn the_page_shows_what_was_sent_where_it_went_and_what_was_answered() {
+    let Some(browser) = Browser::open("the_page_shows_what_was_sent", DESK).await else { return };
     let house = House::open("").await;
-    let Some(browser) = look(&house, "the_page_shows_what_was_sent", DESK).await else { return };
+    look(&browser, &house).await;
     let good = timed(TRACE, 1, "GET /checkout", "");
     let child = timed(TRACE, 2, "fetch backend", "0000000000000001");
     let bad = good.replace("jo@example.org", "cut off h").split_at(250).0.to_owned();
@@ -119,9 +119,10 @@ async fn hostile_strings_stay_text_also_when_values_are_shown() {
         true => Answer::json(400, &json!({"message": HOSTILE[0]}).to_string()),
         false => Answer::json(200, "{}"),
     };
+    let Some(browser) = Browser::open("hostile_strings_stay_text", DESK).await else { return };
     let collector = crate::harness::Collector::judging(refuse).await;
     let house = House::before(collector, "telemetry.inspect.show_values: true").await;
-    let Some(browser) = look(&house, "hostile_strings_stay_text", DESK).await else { return };
+    look(&browser, &house).await;
     let mut lines = Vec::new();
     for (id, hostile) in HOSTILE.iter().enumerate() {
         let text = serde_json::Value::from(*hostile);
@@ -153,8 +154,9 @@ async fn hostile_strings_stay_text_also_when_values_are_shown() {
 
 #[tokio::test]
 async fn filters_leave_what_was_asked_for_and_pause_holds_the_page_still() {
+    let Some(browser) = Browser::open("filters_and_pause", DESK).await else { return };
     let house = House::open("").await;
-    let Some(browser) = look(&house, "filters_and_pause", DESK).await else { return };
+    look(&browser, &house).await;
     let shown = SHOWN;
     let traces = "[...document.querySelectorAll('#trace-list > article')].map(t => t.dataset.trace)";
     house.batch(timed(TRACE, 1, "one", "")).await;
@@ -202,8 +204,9 @@ async fn filters_leave_what_was_asked_for_and_pause_holds_the_page_still() {
 
 #[tokio::test]
 async fn fits_a_phone_and_follows_the_colour_scheme() {
+    let Some(browser) = Browser::open("fits_a_phone", PHONE).await else { return };
     let house = House::open("telemetry.inspect.show_values: true").await;
-    let Some(browser) = look(&house, "fits_a_phone", PHONE).await else { return };
+    look(&browser, &house).await;
     let long = "unbroken".repeat(14);
     house.batch(timed(TRACE, 1, &long, "").replace("jo@example.org", &"x".repeat(900))).await;
     house.left_one().await;
@@ -224,8 +227,9 @@ async fn fits_a_phone_and_follows_the_colour_scheme() {
 
 #[tokio::test]
 async fn the_policy_stops_a_script_that_is_not_the_pages_own() {
+    let Some(browser) = Browser::open("the_policy_stops_a_script", DESK).await else { return };
     let house = House::open("").await;
-    let Some(browser) = look(&house, "the_policy_stops_a_script", DESK).await else { return };
+    look(&browser, &house).await;
     let plant = "(() => { const s = document.createElement('script'); s.textContent = 'window.planted = 1'; \
                  document.body.append(s); return window.planted === undefined; })()";
     assert_eq!(browser.value(plant).await, true);
@@ -237,11 +241,12 @@ async fn the_policy_stops_a_script_that_is_not_the_pages_own() {
 
 #[tokio::test]
 async fn what_is_only_counted_is_not_followed_and_not_held() {
+    let Some(browser) = Browser::open("what_is_only_counted", DESK).await else { return };
     let collector = crate::harness::Collector::judging(|_| Answer::json(200, "{}")).await;
     // They could be held for so long that their age says nothing, if there were room for them.
     let setting = "processors.span_events.wait: 600s\nprocessors.span_events.max_held_bytes: 1B";
     let house = House::before(collector, setting).await;
-    let Some(browser) = look(&house, "what_is_only_counted", DESK).await else { return };
+    look(&browser, &house).await;
     // More than the page keeps up with in one second, until nothing of one request was shown on its way out.
     let id = eventually("a request is not followed at all", async || {
         for request in 0..2 {
@@ -276,8 +281,9 @@ async fn what_is_only_counted_is_not_followed_and_not_held() {
 
 #[tokio::test]
 async fn a_log_event_waits_for_its_span_and_not_when_it_was_dropped() {
+    let Some(browser) = Browser::open("a_log_event_waits", DESK).await else { return };
     let waiting = House::open("processors.span_events.wait: 600s").await;
-    let Some(browser) = look(&waiting, "a_log_event_waits", DESK).await else { return };
+    look(&browser, &waiting).await;
     waiting.batch(log(1, "early")).await;
     browser.until(&format!("{SHOWN} === 1")).await;
     assert_eq!(browser.value(&choose("#by-outcome", "out:waiting")).await, "out:waiting");
@@ -286,8 +292,9 @@ async fn a_log_event_waits_for_its_span_and_not_when_it_was_dropped() {
     leaves_well(browser, &waiting).await;
     assert_eq!(waiting.drained().await.len(), 1, "as a log");
 
+    let Some(browser) = Browser::open("a_log_event_waits", DESK).await else { return };
     let dropping = House::open("processors.span_events.unmatched: drop").await;
-    let Some(browser) = look(&dropping, "a_log_event_waits", DESK).await else { return };
+    look(&browser, &dropping).await;
     dropping.batch(log(1, "late")).await;
     browser.until("document.querySelector('#request-list').innerText.includes('not followed')").await;
     browser.value(&choose("#by-outcome", "out:waiting")).await;
@@ -297,8 +304,9 @@ async fn a_log_event_waits_for_its_span_and_not_when_it_was_dropped() {
 
 #[tokio::test]
 async fn what_the_queue_refused_is_nowhere_on_the_way() {
+    let Some(browser) = Browser::open("what_the_queue_refused", DESK).await else { return };
     let house = House::open("queue.max_size: 64KiB").await;
-    let Some(browser) = look(&house, "what_the_queue_refused", DESK).await else { return };
+    look(&browser, &house).await;
     let large: Vec<String> = (1..=1000).map(|id| span(id, "large")).collect();
     let reply = house.ask(Ask::post("/fastly", request_of(&large))).await;
     assert!(reply.status >= 400, "{}", reply.status);
@@ -313,8 +321,9 @@ async fn what_the_queue_refused_is_nowhere_on_the_way() {
 
 #[tokio::test]
 async fn the_keyboard_stays_where_it_was_when_a_trace_changes() {
+    let Some(browser) = Browser::open("the_keyboard_stays", DESK).await else { return };
     let house = House::open("").await;
-    let Some(browser) = look(&house, "the_keyboard_stays", DESK).await else { return };
+    look(&browser, &house).await;
     house.batch(timed(TRACE, 1, "first", "")).await;
     house.left_one().await;
     let of_span = format!("[data-trace='{TRACE}'] [data-span='0000000000000001'] summary");
@@ -352,8 +361,9 @@ async fn card(browser: &Browser, name: &str) -> String {
 
 #[tokio::test]
 async fn a_repaired_line_says_what_was_mended_and_what_to_change() {
+    let Some(browser) = Browser::open("a_repaired_line", DESK).await else { return };
     let house = House::open("").await;
-    let Some(browser) = look(&house, "a_repaired_line", DESK).await else { return };
+    look(&browser, &house).await;
     let good = timed(TRACE, 1, "GET /", "");
     let null = timed(TRACE, 2, "no parent", "(null)").replace("\"(null)\"", "(null)");
     let comma = timed(TRACE, 3, "comma", "").replace("}}]}]}", "}},]}]}");
@@ -386,8 +396,9 @@ async fn a_repaired_line_says_what_was_mended_and_what_to_change() {
 
 #[tokio::test]
 async fn the_cards_say_what_is_held_kept_leaving_and_what_the_downstream_answered() {
+    let Some(browser) = Browser::open("the_cards_say", DESK).await else { return };
     let house = House::open("processors.span_events.wait: 600s").await;
-    let Some(browser) = look(&house, "the_cards_say", DESK).await else { return };
+    look(&browser, &house).await;
     browser.until("document.querySelector('[data-way=held]')?.innerText.includes('0 spans')").await;
     assert!(card(&browser, "queue").await.contains("empty"));
     house.batch(request_of(&[span(1, "one"), span(2, "two")])).await;
@@ -415,8 +426,9 @@ async fn the_cards_say_what_is_held_kept_leaving_and_what_the_downstream_answere
         Answer::WaitAt(later.clone()),
         Answer::status(400),
     ];
+    let Some(browser) = Browser::open("the_cards_say", DESK).await else { return };
     let house = House::with_answers("exporters.otlp_http.max_in_flight: 1", answers).await;
-    let Some(browser) = look(&house, "the_cards_say", DESK).await else { return };
+    look(&browser, &house).await;
     house.batch(span(1, "one")).await;
     house.batch(span(2, "two")).await;
     let ways = async |browser: &Browser, expected: [&str; 4]| {

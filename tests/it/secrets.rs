@@ -21,6 +21,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tempfile::TempDir;
 
+use crate::harness::{process_id, signal_named};
+
 /// What the operator gives the program in its configuration or environment.
 const GIVEN: [&str; 13] = [
     "fastly-token-Kq7w",
@@ -306,8 +308,8 @@ impl Relay {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        let id = process_id(self.process.id());
+        rustix::process::kill_process(id, signal_named(name)).unwrap();
     }
 
     /// Drains it and does not wait for what cannot be delivered.

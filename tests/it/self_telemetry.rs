@@ -1,7 +1,6 @@
 //! The relay's own traces, as they reach an endpoint of their own: what is in them, what never is, and that nothing waits for them.
 
 use std::fs;
-use std::net::TcpListener;
 
 use http::HeaderMap;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -13,8 +12,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use tempfile::TempDir;
 
 use crate::harness::{
-    Answer, Ask, Child, Collector, Ended, Gate, House, Recorded, Relay, Reply, TRACE, names, request_of,
-    span, spanrelay,
+    Answer, Ask, Child, Collector, Ended, Gate, House, Recorded, Relay, Reply, Reserved, TRACE, names,
+    request_of, span, spanrelay,
 };
 
 const SERVER: i32 = 2;
@@ -107,11 +106,6 @@ fn hex(bytes: &[u8]) -> String {
 /// The trace that a request became, by the id that its sender was told.
 fn trace_of(reply: &Reply) -> String {
     reply.header("x-request-id").unwrap().replace('-', "")
-}
-
-/// A port that nobody listens on.
-fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
@@ -347,7 +341,8 @@ async fn what_is_not_sampled_leaves_no_span_at_all() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_not_there_or_never_answers_costs_nothing_but_the_spans() {
-    let dead = format!("http://127.0.0.1:{}/v1/traces", closed_port());
+    let reserved = Reserved::on_loopback();
+    let dead = format!("http://{}/v1/traces", reserved.address);
     let gate = Gate::new();
     let hanging = Collector::judging({
         let gate = gate.clone();
@@ -378,7 +373,8 @@ async fn an_endpoint_that_is_not_there_or_never_answers_costs_nothing_but_the_sp
 
 #[tokio::test]
 async fn own_traces_never_go_to_the_relay_itself() {
-    let port = closed_port();
+    // Nothing is bound: each of these is refused before.
+    let port = Reserved::on_loopback().address.port();
     for (server, telemetry, endpoint) in [
         (format!("127.0.0.1:{port}"), "127.0.0.1:0".to_owned(), format!("http://localhost:{port}/v1/traces")),
         (format!("0.0.0.0:{port}"), "127.0.0.1:0".to_owned(), format!("https://[::1]:{port}/v1/traces")),

@@ -17,11 +17,11 @@ use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::harness::{Recorded, in_time, names};
+use crate::harness::{Recorded, Reserved, in_time, listen_again, names};
 
 /// Whatever holds this word is refused for good.
 pub(super) const POISON: &str = "poison";
@@ -65,9 +65,7 @@ pub(super) struct Delivery {
 
 /// A collector on an address that stays its own while nobody listens there.
 pub(super) struct Downstream {
-    address: SocketAddr,
-    /// Bound and not listening: connections are refused, and nobody else gets the port.
-    _place: TcpSocket,
+    reserved: Reserved,
     listening: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
 }
@@ -93,14 +91,10 @@ impl Downstream {
     }
 
     pub(super) async fn start_at(address: SocketAddr, mood: Mood) -> Self {
-        let place = socket(address);
-        place.bind(address).unwrap();
-        let address = place.local_addr().unwrap();
         let shared =
             Shared { mood: watch::Sender::new(Mood::Down), books: Mutex::default(), changed: Notify::new() };
         let downstream = Self {
-            address,
-            _place: place,
+            reserved: Reserved::at(address),
             listening: tokio::sync::Mutex::default(),
             shared: Arc::new(shared),
         };
@@ -109,11 +103,11 @@ impl Downstream {
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        self.reserved.address
     }
 
     pub(super) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.reserved.address)
     }
 
     /// From now on. Answers that hang break off.
@@ -127,9 +121,8 @@ impl Downstream {
                 task.await.unwrap_err();
             }
         } else if listening.is_none() {
-            let socket = socket(self.address);
-            socket.bind(self.address).unwrap();
-            *listening = Some(tokio::spawn(accept(socket.listen(1024).unwrap(), Arc::clone(&self.shared))));
+            let listener = listen_again(self.reserved.address).await;
+            *listening = Some(tokio::spawn(accept(listener, Arc::clone(&self.shared))));
         }
     }
 
@@ -156,13 +149,6 @@ impl Downstream {
         };
         in_time(&format!("{requests} requests come downstream"), enough).await;
     }
-}
-
-/// On which the same address can be bound twice, as long as only one listens.
-fn socket(address: SocketAddr) -> TcpSocket {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket
 }
 
 // === impl Shared ===

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -52,6 +53,20 @@ pub(crate) fn spanrelay(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("SPANRELAY_BINARY").unwrap_or_else(built));
     command.args(arguments).env_clear().kill_on_drop(true).stdin(Stdio::null());
     command
+}
+
+/// A process as the system calls have it.
+pub(crate) fn process_id(id: u32) -> Pid {
+    Pid::from_raw(id.try_into().unwrap()).expect("a process has an id")
+}
+
+pub(crate) fn signal_named(name: &str) -> Signal {
+    match name {
+        "TERM" => Signal::TERM,
+        "INT" => Signal::INT,
+        "HUP" => Signal::HUP,
+        other => panic!("no test sends {other}"),
+    }
 }
 
 // === impl Ended ===
@@ -176,9 +191,8 @@ impl Child {
 
     /// Sends it a signal, as `kill` does.
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.process.id().expect("it has not ended").to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status().await.unwrap();
-        assert!(sent.success());
+        let id = self.process.id().expect("it has not ended");
+        rustix::process::kill_process(process_id(id), signal_named(name)).unwrap();
     }
 
     /// Waits for its end; the exit code.

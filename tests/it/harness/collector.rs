@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 
-use super::in_time;
+use super::{in_time, listen_again};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -106,7 +106,7 @@ impl Collector {
 
     /// On an address that was chosen before.
     pub(crate) async fn at(address: SocketAddr) -> Self {
-        Self::on(TcpListener::bind(address).await.unwrap(), Books::default())
+        Self::on(listen_again(address).await, Books::default())
     }
 
     fn on(listener: TcpListener, books: Books) -> Self {
