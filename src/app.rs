@@ -47,7 +47,6 @@ use crate::rejected::{RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
 use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, serve, stack};
 use crate::telemetry::inspect::{Setting, view};
-use crate::telemetry::traces::Traces;
 use crate::telemetry::{Admin, Metrics, Reach};
 
 /// From the signal to stop to the end of the process.
@@ -206,13 +205,13 @@ impl App {
             move || relay.ready()
         });
         let feeder = tokio::spawn(Arc::clone(&relay).feed());
-        let doors = doors(&config, Arc::clone(&relay), metrics.traces.clone());
+        let doors = doors(&config, Arc::clone(&relay), &metrics);
         let (challenge, reloaded_tls) = (doors.challenge.clone(), tls.clone());
         let service = stack(doors, &config.server);
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
         let admin_terms = Terms::plain(config.server.header_timeout);
-        let terms = Terms { tls, ..admin_terms.clone() };
+        let terms = Terms { tls, metrics: Some(metrics.clone()), ..admin_terms.clone() };
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
             reloads: Reloads {
@@ -366,13 +365,13 @@ fn challenge_text(config: &Config) -> Bytes {
     fastly::challenge(service_ids.map(String::as_str)).into()
 }
 
-fn doors(config: &Config, relay: Arc<Relay>, traces: Traces) -> Doors<Arc<Relay>> {
+fn doors(config: &Config, relay: Arc<Relay>, metrics: &Metrics) -> Doors<Arc<Relay>> {
     let receivers = &config.receivers;
     Doors {
         ingest: relay,
         challenge: (!receivers.fastly.is_empty()).then(|| Challenge::new(challenge_text(config))),
         traceparent: (!receivers.circleci.is_empty()).then_some(circleci::traceparent),
-        traces,
+        metrics: metrics.clone(),
     }
 }
 
@@ -439,7 +438,7 @@ mod tests {
         client.read_to_string(&mut response).await.unwrap();
         let id = response.lines().find_map(|line| line.strip_prefix("x-request-id: ")).expect("an id");
         let text = captured.text();
-        let line = text.lines().find(|line| line.contains("input rejected")).expect("a line about it");
+        let line = text.lines().find(|line| line.contains("rejected input lines")).expect("a line about it");
         assert!(line.contains(id), "{line}");
         stop.send(()).unwrap();
         running.await.unwrap();

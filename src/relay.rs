@@ -9,15 +9,14 @@
 
 mod account;
 
+mod declined;
+
 mod rate_limit;
 
 mod seen;
 
-mod turned_away;
-
 mod watched;
 
-use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
@@ -28,6 +27,8 @@ use tokio::task::spawn_blocking;
 use tracing::{Instrument, warn};
 
 use self::account::Account;
+use self::declined::Limits;
+pub(crate) use self::declined::{Cause, Declined};
 pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
 use self::watched::Watched;
@@ -36,10 +37,9 @@ use crate::processor::Work;
 use crate::queue::{OfferError, Offered, Origin, Queue, QueueState, Record, Stored, Taken};
 use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
-use crate::telemetry::inspect::view::RequestOutcome;
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
 use crate::telemetry::traces::OwnSpan;
-use crate::telemetry::{LineLimit, Metrics};
 
 /// Reading more than this takes so long (about 1 GB/s) that other requests would notice.
 const READ_IN_PLACE_BYTES: usize = 128 * 1024;
@@ -54,8 +54,8 @@ pub(crate) struct Relay {
     seen: Events,
     rejected: Arc<RejectedLines>,
     metrics: Metrics,
-    /// What the log is told of requests that are too many at a time.
-    overloads: LineLimit,
+    /// Limits of the log lines about requests that were not accepted.
+    limits: Limits,
 }
 
 /// A configured receiver in the registry.
@@ -105,9 +105,9 @@ impl Relay {
         work: UnboundedSender<Vec<Work>>,
         metrics: Metrics,
     ) -> Self {
+        let limits = Limits::new(receivers.iter().map(|instance| instance.receiver.id()));
         let receivers = RwLock::new(receivers.into());
-        let (seen, overloads) = (Events::default(), LineLimit::default());
-        Self { receivers, queue, work, seen, rejected, metrics, overloads }
+        Self { receivers, queue, work, seen: Events::default(), rejected, metrics, limits }
     }
 
     /// The receiver that takes requests on this path.
@@ -125,57 +125,35 @@ impl Relay {
         self.registry()[receiver.0].kind
     }
 
-    /// Whether the sender may come in, by its headers alone.
-    pub(crate) fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        let receiver = self.receiver(receiver);
-        receiver
-            .admit(headers)
-            .inspect_err(|refusal| turned_away::unauthorized(&self.metrics, &*receiver, *refusal))
+    /// Checks by its headers alone whether a request may send data.
+    pub(crate) fn admit(&self, index: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        let receiver = self.receiver(index);
+        receiver.admit(headers).inspect_err(|refusal| self.unauthorized(index, &*receiver, *refusal))
     }
 
-    /// Whether the receiver takes another request now. Asked of senders that were admitted.
-    pub(crate) fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
+    /// Checks the receiver's rate limit for a request that was admitted.
+    pub(crate) fn throttle(&self, index: ReceiverIndex) -> Result<(), Throttled> {
         let registry = self.registry();
-        let Instance { rate_limit, receiver, .. } = &registry[receiver.0];
+        let Instance { rate_limit, receiver, .. } = &registry[index.0];
         let Some(limit) = rate_limit else { return Ok(()) };
         let taken = limit.take(Instant::now());
-        taken.inspect_err(|refusal| turned_away::throttled(&self.metrics, &**receiver, limit, *refusal))
+        taken.inspect_err(|refusal| self.throttled(index, &**receiver, *refusal))
     }
 
-    /// A request came while as many as may be were in progress.
-    pub(crate) fn overloaded(&self, receiver: ReceiverIndex) {
-        turned_away::overloaded(&self.metrics, &*self.receiver(receiver), &self.overloads);
-    }
-
-    /// Whether the body as it came over the wire is authentic.
+    /// Verifies the signature of a body over the bytes that came over the wire.
     pub(crate) fn verify(
         &self,
-        receiver: ReceiverIndex,
+        index: ReceiverIndex,
         headers: &HeaderMap,
         wire: &[u8],
     ) -> Result<(), Unauthorized> {
-        let receiver = self.receiver(receiver);
-        receiver
-            .verify(headers, wire)
-            .inspect_err(|refusal| turned_away::unauthorized(&self.metrics, &*receiver, *refusal))
+        let receiver = self.receiver(index);
+        receiver.verify(headers, wire).inspect_err(|refusal| self.unauthorized(index, &*receiver, *refusal))
     }
 
-    /// Whether somebody looks at the inspector.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.metrics.inspector.watching().is_some()
-    }
-
-    /// A request was turned away before its reading, or found no receiver at all; only the inspector is told.
-    pub(crate) fn turned_away_at_the_door(
-        &self,
-        receiver: Option<ReceiverIndex>,
-        reason: String,
-        advice: Option<&'static str>,
-    ) {
-        let receiver = receiver.map(|receiver| self.receiver(receiver));
-        let outcome = RequestOutcome::TurnedAway;
-        let advice = advice.map(Cow::Borrowed);
-        watched::turned_away(&self.metrics.inspector, receiver.as_deref(), outcome, reason, advice);
+    /// The configured name of a receiver, which labels its metrics.
+    pub(crate) fn receiver_id(&self, index: ReceiverIndex) -> String {
+        self.receiver(index).id().to_owned()
     }
 
     /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
@@ -207,7 +185,8 @@ impl Relay {
         let Received { kept: body, reading } =
             self.in_place_or_aside(index, body, move |receiver, body| receiver.receive(body, encoding)).await;
         let receiver = self.receiver(index);
-        let account = Account::new(&self.metrics, &*receiver, &reading, size_bytes);
+        let admit_line = |cause| self.limits.admit(Some(index), cause);
+        let account = Account::new(&self.metrics, &admit_line, &*receiver, &reading, size_bytes);
         let mut watched = Watched::begin(&self.metrics.inspector, &*receiver, &body, &reading);
         span.text("spanrelay.receiver", receiver.id());
         span.number("spanrelay.lines.rejected", reading.rejected.len());
@@ -264,7 +243,7 @@ impl Relay {
                 offer.failed(refusal.kind(), &refusal.to_string());
                 account.refused(&reading.items);
                 account.webhook(WebhookOutcome::Refused);
-                warn!(receiver = account.receiver, reason = refusal.to_string(), "refused");
+                self.log_declined(Some(index), Some(account.receiver), &Declined::by_the_queue(&refusal));
                 self.refused(&refusal)
             }
             Ok(offered) => {

@@ -1,4 +1,4 @@
-//! The front door: sockets become requests, requests become answers.
+//! The front port: sockets become requests, requests become responses.
 //!
 //! In: a bound listener, a [`Doors`] and the `server` configuration. Out: calls of the relay, one per request body.
 //! Promises: every request gets exactly one answer within the configured times; every body is bounded as sent and
@@ -13,7 +13,11 @@ mod tls;
 
 mod routes;
 
+mod head;
+
 mod body;
+
+mod refused;
 
 mod dialect;
 

@@ -1,18 +1,24 @@
-//! What is counted and logged of a request: once, at its end, on every path.
+//! Counts and logs a request: once, at its end, on every path.
 
 use std::collections::HashSet;
 
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
+use super::Cause;
 use crate::otlp::Signal;
 use crate::receiver::fastly::Mistake;
 use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, WebhookEvent};
 use crate::telemetry::Metrics;
+use crate::telemetry::line_limit::Suppressed;
 use crate::telemetry::metrics::{LineOutcome, WebhookOutcome};
+
+/// Whether a warning of this cause may be written now, as the limits of the request's receiver say.
+pub(super) type AdmitLine<'a> = &'a (dyn Fn(Cause) -> Option<Suppressed> + Sync + 'a);
 
 /// The books of one request.
 pub(super) struct Account<'a> {
     metrics: &'a Metrics,
+    admit_line: AdmitLine<'a>,
     source: &'a dyn Receiver,
     pub(super) receiver: &'a str,
     size_bytes: usize,
@@ -34,12 +40,14 @@ struct Items {
 impl<'a> Account<'a> {
     pub(super) fn new(
         metrics: &'a Metrics,
+        admit_line: AdmitLine<'a>,
         source: &'a dyn Receiver,
         reading: &Reading,
         size_bytes: usize,
     ) -> Self {
         Self {
             metrics,
+            admit_line,
             source,
             receiver: source.id(),
             size_bytes,
@@ -77,14 +85,18 @@ impl<'a> Account<'a> {
         let (lines, rejected) = (reading.items.len(), reading.rejected.len());
         let Items { spans, log_records, metric_points } = items;
         let (receiver, size_bytes) = (self.receiver, self.size_bytes);
-        info!(receiver, lines, spans, log_records, metric_points, rejected, size_bytes, "accepted");
+        debug!(receiver, lines, spans, log_records, metric_points, rejected, size_bytes, "accepted");
         if let Some(first) = reading.rejected.first() {
             self.log_rejected(first, rejected);
         }
     }
 
     pub(super) fn log_ignored(&self, reason: Ignored) {
-        warn!(receiver = self.receiver, reason = reason.as_str(), "webhook ignored");
+        let (receiver, reason) = (self.receiver, reason.as_str());
+        match (self.admit_line)(Cause::IgnoredWebhook) {
+            Some(suppressed) => warn!(receiver, reason, suppressed = suppressed.shown(), "webhook ignored"),
+            None => debug!(receiver, reason, "webhook ignored"),
+        }
     }
 
     fn lines(&self, items: &[Item], rejected: &[Rejected]) {
@@ -105,14 +117,23 @@ impl<'a> Account<'a> {
         self.metrics.lines(self.receiver, LineOutcome::Rejected, lost + self.unread_lines);
     }
 
-    /// The first of them stands for all: a batch of ten thousand bad lines is one line in the log.
+    /// Logs the first of them: a batch of ten thousand bad lines is one line in the log.
     fn log_rejected(&self, first: &Rejected, rejected: usize) {
-        let Rejected { line, column, reason, .. } = first;
-        let advice = self.source.mistake(first).map(Mistake::advice);
-        warn!(
-            receiver = self.receiver,
-            rejected, line, column, reason, advice, "input rejected, the first of it is named"
-        );
+        let receiver = self.receiver;
+        let Rejected { line: first_line, column: first_column, reason, .. } = first;
+        let remedy = self.source.mistake(first).map(Mistake::advice);
+        match (self.admit_line)(Cause::RejectedInput) {
+            Some(suppressed) => {
+                let suppressed = suppressed.shown();
+                warn!(
+                    receiver,
+                    rejected, first_line, first_column, reason, remedy, suppressed, "rejected input lines"
+                );
+            }
+            None => {
+                debug!(receiver, rejected, first_line, first_column, reason, remedy, "rejected input lines");
+            }
+        }
     }
 }
 

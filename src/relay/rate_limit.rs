@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::RateLimitConfig;
-use crate::telemetry::LineLimit;
 
 /// One receiver's bucket, kept as the time at which it will be full again.
 #[derive(Debug)]
@@ -18,13 +17,11 @@ pub(crate) struct RateLimit {
     /// In which an empty bucket fills.
     refill: Duration,
     full_at: Mutex<Option<Instant>>,
-    /// What the log is told of requests without a token.
-    pub(super) lines: LineLimit,
 }
 
 /// There is no token for this request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more requests than this receiver takes, come again in {retry_after_seconds} s")]
+#[error("rate limit of this receiver exceeded; retry in {retry_after_seconds} s")]
 pub(crate) struct Throttled {
     /// When there will be one; at least 1.
     pub(crate) retry_after_seconds: u64,
@@ -36,12 +33,7 @@ impl RateLimit {
     pub(crate) fn new(config: RateLimitConfig) -> Self {
         let interval = Duration::from_secs_f64(config.requests_per_second.recip());
         let burst = u32::try_from(config.burst).unwrap_or(u32::MAX);
-        Self {
-            interval,
-            refill: interval.saturating_mul(burst),
-            full_at: Mutex::default(),
-            lines: LineLimit::default(),
-        }
+        Self { interval, refill: interval.saturating_mul(burst), full_at: Mutex::default() }
     }
 
     /// Takes a token, if there is one.

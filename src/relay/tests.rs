@@ -1,2 +1,2 @@
+mod declined;
 mod otlp;
-mod turned_away;

@@ -4,7 +4,7 @@
 use http::{Request, StatusCode, Version};
 use tower_http::request_id::RequestId;
 
-use super::routes::{CHALLENGE_PATH, Route};
+use super::routes::{CHALLENGE_PATH, Route, without_trailing_slash};
 use super::stack::method_name;
 use crate::telemetry::traces::{OwnSpan, Traces};
 
@@ -25,7 +25,7 @@ pub(super) fn begin<R: Copy, B>(
         "other" => "_OTHER",
         known => known,
     };
-    let path = request.uri().path();
+    let path = without_trailing_slash(request.uri().path());
     let (template, path) = match route {
         Route::Index => (Some("/"), Some("/")),
         Route::Challenge => (Some(CHALLENGE_PATH), Some(CHALLENGE_PATH)),

@@ -1,4 +1,4 @@
-//! What senders are told: the one table from cause to status.
+//! The one table from cause to status.
 //!
 //! In: a cause, and the [`Dialect`] of the sender. Out: a response, bodies included. Every error body has a reason that
 //! the sender can act on: as `reason` in JSON, or for OTLP as the message of a `google.rpc.Status`. None repeats input
@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::body::ReadError;
 use super::body::inflate::{InflateError, UnknownCoding};
 use super::dialect::{Dialect, Otlp, UnknownMediaType};
+use super::head::{LengthRequired, MalformedHead};
 use crate::receiver::{Rejected, Unauthorized};
 use crate::relay::{Answer, Throttled};
 
@@ -112,6 +113,24 @@ pub(super) fn throttled(cause: Throttled, dialect: Dialect) -> Reply {
     later(StatusCode::TOO_MANY_REQUESTS, &cause.to_string(), cause.retry_after_seconds, dialect)
 }
 
+/// The head of the request is ambiguous.
+pub(super) fn malformed_head(cause: MalformedHead, version: Version, dialect: Dialect) -> Reply {
+    closing(refuse(StatusCode::BAD_REQUEST, &cause.to_string(), dialect), version)
+}
+
+/// The status of the response that hyper writes by itself when it cannot parse a request, if it writes one.
+pub(super) fn status_of_unparsed(error: &hyper::Error) -> Option<StatusCode> {
+    if error.is_parse_too_large() {
+        return Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    }
+    error.is_parse().then_some(StatusCode::BAD_REQUEST)
+}
+
+/// HTTP/1 does not say where the body ends: what follows the head may be one, so the connection ends with the response.
+pub(super) fn length_required(cause: LengthRequired, version: Version, dialect: Dialect) -> Reply {
+    closing(refuse(StatusCode::LENGTH_REQUIRED, &cause.to_string(), dialect), version)
+}
+
 /// The body is encoded in an unknown way.
 pub(super) fn unknown_coding(cause: UnknownCoding, dialect: Dialect) -> Reply {
     refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, &cause.to_string(), dialect)
@@ -128,12 +147,9 @@ pub(super) fn unread(cause: ReadError, version: Version, dialect: Dialect) -> Re
         ReadError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         ReadError::TooSlow { .. } | ReadError::CutShort => StatusCode::REQUEST_TIMEOUT,
     };
-    let mut reply = refuse(status, &cause.to_string(), dialect);
-    // The rest of such a body may still come; h2 has streams for that and forbids the header.
-    if status == StatusCode::REQUEST_TIMEOUT && version < Version::HTTP_2 {
-        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    reply
+    let reply = refuse(status, &cause.to_string(), dialect);
+    // The rest of such a body may still come.
+    if status == StatusCode::REQUEST_TIMEOUT { closing(reply, version) } else { reply }
 }
 
 /// The body could not be decoded.
@@ -147,7 +163,7 @@ pub(super) fn undecodable(cause: &InflateError, dialect: Dialect) -> Reply {
 
 /// As many requests are in progress as there may be.
 pub(super) fn overloaded(dialect: Dialect) -> Reply {
-    unavailable("too many requests are in progress, come again later", RETRY_AFTER_SECONDS, dialect)
+    unavailable("too many concurrent requests; retry later", RETRY_AFTER_SECONDS, dialect)
 }
 
 /// The answer took longer than a sender waits.
@@ -157,18 +173,22 @@ pub(super) fn too_late(dialect: Dialect) -> Reply {
 
 /// Nothing is there.
 pub(super) fn not_found() -> Reply {
-    refuse(StatusCode::NOT_FOUND, "no such route, or its receiver is not configured", Dialect::Own)
+    refuse(
+        StatusCode::NOT_FOUND,
+        "no receiver at this path; see the paths in the receivers' configuration",
+        Dialect::Own,
+    )
 }
 
 /// Nothing is there, on the telemetry endpoint.
 pub(crate) fn not_found_in_telemetry() -> Reply {
-    let reason = "no such route; what there is: /inspect, /metrics, /healthz, /readyz";
+    let reason = "not found; available: /inspect, /metrics, /healthz, /readyz";
     refuse(StatusCode::NOT_FOUND, reason, Dialect::Own)
 }
 
 /// Something is there, for other methods.
 pub(crate) fn method_not_allowed(allowed: &'static str) -> Reply {
-    let reason = "this route takes other methods, see the Allow header";
+    let reason = "method not allowed; the Allow header lists those that are";
     let mut reply = refuse(StatusCode::METHOD_NOT_ALLOWED, reason, Dialect::Own);
     reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     reply
@@ -259,6 +279,14 @@ pub(super) fn inert<B: Body>(response: Response<B>) -> Response<Either<Full<Byte
     let mut response = response.map(|_| Either::Left(Full::default()));
     response.headers_mut().remove(CONTENT_TYPE);
     response
+}
+
+/// The last response on an HTTP/1 connection. HTTP/2 has streams and forbids the header.
+fn closing(mut reply: Reply, version: Version) -> Reply {
+    if version < Version::HTTP_2 {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
 }
 
 fn unavailable(reason: &str, retry_after_seconds: u64, dialect: Dialect) -> Reply {

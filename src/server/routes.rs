@@ -10,26 +10,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Version};
+use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
-use tracing::{Span, debug, warn};
+use tracing::Span;
 
-use super::body::inflate::{InflateError, UnknownCoding};
-use super::body::{self, BodyLimits, Inbound, ReadError};
+use super::body::{self, BodyLimits, Inbound};
 use super::dialect::{Dialect, UnknownMediaType};
+use super::head::{self, MalformedHead};
+use super::refused::Refused;
 use super::reply::{self, Reply};
 use crate::config::{Encoding, ServerConfig};
 use crate::receiver::{Kind, Unauthorized};
-use crate::relay::{Answer, ReceiverIndex, Relay, Throttled};
-use crate::telemetry::logging::chain;
+use crate::relay::{Answer, Cause, Declined, ReceiverIndex, Relay, Throttled};
+use crate::telemetry::Metrics;
 use crate::telemetry::traces::{OwnSpan, Traces};
 
 pub(super) const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
 const TRACEPARENT_PATH: &str = "/traceparent";
 const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or webhook to that of a receiver";
-const MAX_BODY_KEY: &str = "server.max_request_body_size";
-const LARGE_BODY: &str = "raise server.max_request_body_size, or lower the logging endpoint's request_max_bytes so that it sends less at once";
 /// Of a webhook. Its signature covers the body, so that anybody's has to be read before it can be refused. Real ones
 /// have a few kilobytes.
 pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
@@ -42,15 +41,15 @@ const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 pub(crate) type Traceparent = fn(&str, &str) -> Option<String>;
 
 /// What stands behind the routes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Doors<I> {
     pub(crate) ingest: I,
     /// The answer to Fastly's challenge; nothing where no fastly receiver is configured.
     pub(crate) challenge: Option<Challenge>,
     /// Nothing where no circleci receiver is configured.
     pub(crate) traceparent: Option<Traceparent>,
-    /// Told of every request.
-    pub(crate) traces: Traces,
+    /// Counts every response, and has the relay's own traces.
+    pub(crate) metrics: Metrics,
 }
 
 /// The answer to Fastly's challenge, which a reload may replace. Clones share it.
@@ -67,8 +66,8 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     fn kind(&self, receiver: Self::Receiver) -> Kind;
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
     fn throttle(&self, receiver: Self::Receiver) -> Result<(), Throttled>;
-    /// A request came while as many as may be were in progress.
-    fn overloaded(&self, receiver: Self::Receiver);
+    /// The configured name of a receiver.
+    fn receiver_id(&self, receiver: Self::Receiver) -> String;
     fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
     fn receive(
         &self,
@@ -78,14 +77,8 @@ pub(crate) trait Ingest: Send + Sync + 'static {
         span: &OwnSpan,
     ) -> impl Future<Output = Answer> + Send;
 
-    /// A request with data found no receiver, or what was wrong with it shows without one: why, and what helps.
-    fn turned_away(
-        &self,
-        _receiver: Option<Self::Receiver>,
-        _reason: impl FnOnce() -> String,
-        _advice: Option<&'static str>,
-    ) {
-    }
+    /// Reports a request that found no receiver, or ended before its receiver read it.
+    fn declined(&self, receiver: Option<Self::Receiver>, declined: Declined);
 }
 
 /// The routes, and what their requests share.
@@ -103,27 +96,6 @@ pub(super) struct Routes<I> {
 struct Slot<'a> {
     _any: SemaphorePermit<'a>,
     _webhook: Option<SemaphorePermit<'a>>,
-}
-
-/// Why a request that brings data does not get as far as the relay's answer.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error(transparent)]
-    Unauthorized(#[from] Unauthorized),
-    #[error(transparent)]
-    Throttled(#[from] Throttled),
-    #[error("as many requests as may be are in progress")]
-    Overloaded,
-    #[error(transparent)]
-    UnknownMediaType(#[from] UnknownMediaType),
-    #[error(transparent)]
-    UnknownCoding(#[from] UnknownCoding),
-    #[error(transparent)]
-    Unread(#[from] ReadError),
-    #[error(transparent)]
-    Undecodable(#[from] InflateError),
-    #[error("the relay did not answer in time")]
-    TooLate,
 }
 
 /// Where a path leads. Its name is what logs show instead of the path, which is the sender's to choose.
@@ -178,8 +150,8 @@ impl Ingest for Arc<Relay> {
         Relay::throttle(self, receiver)
     }
 
-    fn overloaded(&self, receiver: ReceiverIndex) {
-        Relay::overloaded(self, receiver);
+    fn receiver_id(&self, receiver: ReceiverIndex) -> String {
+        Relay::receiver_id(self, receiver)
     }
 
     fn verify(&self, receiver: ReceiverIndex, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
@@ -196,15 +168,8 @@ impl Ingest for Arc<Relay> {
         Relay::receive(self, receiver, encoding, body, span)
     }
 
-    fn turned_away(
-        &self,
-        receiver: Option<ReceiverIndex>,
-        reason: impl FnOnce() -> String,
-        advice: Option<&'static str>,
-    ) {
-        if Relay::is_watched(self) {
-            Relay::turned_away_at_the_door(self, receiver, reason(), advice);
-        }
+    fn declined(&self, receiver: Option<ReceiverIndex>, declined: Declined) {
+        Relay::declined(self, receiver, declined);
     }
 }
 
@@ -236,8 +201,16 @@ impl<I: Ingest> Routes<I> {
         }
     }
 
-    /// Where a request leads, whether or not its method is one of those that it may have there.
+    /// Where a request leads, whether or not its method is one of those that it may have there. A trailing slash is
+    /// tolerated; a path that is configured with one is looked for as it is first.
     pub(super) fn route(&self, method: &Method, path: &str, headers: &HeaderMap) -> Route<I::Receiver> {
+        match (self.route_to(method, path, headers), without_trailing_slash(path)) {
+            (Route::Unknown, shorter) if shorter != path => self.route_to(method, shorter, headers),
+            (route, _) => route,
+        }
+    }
+
+    fn route_to(&self, method: &Method, path: &str, headers: &HeaderMap) -> Route<I::Receiver> {
         let receiver = |receiver| Route::Receiver(receiver, self.doors.ingest.kind(receiver));
         match path {
             "/" if *method == Method::POST => self.receiver_at_root(headers).map_or(Route::Index, receiver),
@@ -262,7 +235,16 @@ impl<I: Ingest> Routes<I> {
 
     /// Where own traces go.
     pub(super) fn traces(&self) -> &Traces {
-        &self.doors.traces
+        &self.doors.metrics.traces
+    }
+
+    /// Counts a response.
+    pub(super) fn count(&self, route: Route<I::Receiver>, status: StatusCode) {
+        let receiver = match route {
+            Route::Receiver(receiver, _) => Some(self.doors.ingest.receiver_id(receiver)),
+            _ => None,
+        };
+        self.doors.metrics.request(receiver.as_deref(), status);
     }
 
     /// The reply to a request, whose own span is `span`.
@@ -273,6 +255,9 @@ impl<I: Ingest> Routes<I> {
         span: &OwnSpan,
     ) -> Reply {
         let (parts, body) = request.into_parts();
+        if let Err(malformed) = head::check_host(parts.version, &parts.headers) {
+            return self.malformed(route, &parts, malformed);
+        }
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
         match route {
             Route::Index if reads => reply::text(INDEX),
@@ -289,12 +274,33 @@ impl<I: Ingest> Routes<I> {
         }
     }
 
-    /// Nothing is there. Whoever sends data to it has the wrong path in a logging endpoint or a webhook.
+    fn malformed(&self, route: Route<I::Receiver>, parts: &Parts, malformed: MalformedHead) -> Reply {
+        let (receiver, dialect) = match route {
+            Route::Receiver(receiver, kind) => (Some(receiver), Dialect::of(kind, &parts.headers).ok()),
+            _ => (None, None),
+        };
+        let declined = Declined {
+            cause: Cause::MalformedHead,
+            reason: malformed.to_string(),
+            request: None,
+            key: None,
+            remedy: None,
+        };
+        self.doors.ingest.declined(receiver, declined);
+        reply::malformed_head(malformed, parts.version, dialect.unwrap_or(Dialect::Own))
+    }
+
+    /// Nothing is there. A client that sends data to it has the wrong path in a logging endpoint or a webhook.
     fn not_found(&self, parts: &Parts) -> Reply {
         if matches!(parts.method, Method::POST | Method::PUT) {
-            let reason = || format!("{} {}: no receiver has this path", parts.method, parts.uri.path());
-            self.doors.ingest.turned_away(None, reason, Some(WRONG_PATH));
-            warn!(advice = WRONG_PATH, "nothing is at this path");
+            let declined = Declined {
+                cause: Cause::UnknownPath,
+                reason: "no receiver has this path".to_owned(),
+                request: Some(format!("{} {}", parts.method, parts.uri.path())),
+                key: None,
+                remedy: Some(WRONG_PATH.into()),
+            };
+            self.doors.ingest.declined(None, declined);
         }
         reply::not_found()
     }
@@ -304,7 +310,8 @@ impl<I: Ingest> Routes<I> {
         if !matches!(parts.method, Method::GET | Method::HEAD) {
             return reply::method_not_allowed("GET, HEAD");
         }
-        let ids = parts.uri.path().strip_prefix(TRACEPARENT_PATH).and_then(|rest| rest.strip_prefix('/'));
+        let path = without_trailing_slash(parts.uri.path());
+        let ids = path.strip_prefix(TRACEPARENT_PATH).and_then(|rest| rest.strip_prefix('/'));
         let line =
             ids.and_then(|ids| ids.split_once('/')).and_then(|(workflow, job)| traceparent(workflow, job));
         line.map_or_else(reply::not_a_traceparent, reply::text)
@@ -328,10 +335,8 @@ impl<I: Ingest> Routes<I> {
         let dialect = spoken.unwrap_or(Dialect::Own);
         let reply = self.take(receiver, spoken, parts, body, span).await;
         reply.unwrap_or_else(|refused| {
-            // Of these the relay has told itself.
-            if !matches!(refused, Refused::Unauthorized(_) | Refused::Throttled(_) | Refused::Overloaded) {
-                let reason = || chain(&refused).to_string();
-                self.doors.ingest.turned_away(Some(receiver), reason, refused.advice());
+            if let Some(declined) = refused.declined() {
+                self.doors.ingest.declined(Some(receiver), declined);
             }
             refused.reply(parts.version, dialect)
         })
@@ -367,12 +372,10 @@ impl<I: Ingest> Routes<I> {
     ) -> Result<Reply, Refused> {
         let ingest = &self.doors.ingest;
         let kind = ingest.kind(receiver);
-        // First: whom the headers turn away must not use up what is there for the others.
+        // First: what the headers rule out must not use up the slots of others.
         ingest.admit(receiver, &parts.headers)?;
-        let _slot = self.slot(kind).ok_or_else(|| {
-            ingest.overloaded(receiver);
-            Refused::Overloaded
-        })?;
+        head::check_length(parts)?;
+        let _slot = self.slot(kind).ok_or(Refused::Overloaded)?;
         ingest.throttle(receiver)?;
         let dialect = spoken?;
         let limits = self.limits_of(kind);
@@ -392,59 +395,15 @@ impl<I: Ingest> Routes<I> {
     }
 }
 
+/// The root and what ends with several slashes stay as they are.
+pub(super) fn without_trailing_slash(path: &str) -> &str {
+    match path.strip_suffix('/') {
+        Some(shorter) if !shorter.is_empty() && !shorter.ends_with('/') => shorter,
+        _ => path,
+    }
+}
+
 /// Any path on which a shell might wait for its line, well-formed or not.
 fn is_traceparent(path: &str) -> bool {
     path.strip_prefix(TRACEPARENT_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-// === impl Refused ===
-
-impl Refused {
-    /// The key of the configuration that a request of this kind ran into.
-    fn key(&self) -> Option<&'static str> {
-        match self {
-            // That of webhooks is not in the configuration.
-            Self::Unread(ReadError::TooLarge { max_bytes })
-            | Self::Undecodable(InflateError::TooLarge { max_bytes })
-                if *max_bytes != WEBHOOK_MAX_BYTES =>
-            {
-                Some(MAX_BODY_KEY)
-            }
-            Self::Unread(ReadError::TooSlow { .. }) => Some("server.body_timeout"),
-            Self::TooLate => Some("server.request_timeout"),
-            _ => None,
-        }
-    }
-
-    /// What the operator can do about it, where there is one thing.
-    fn advice(&self) -> Option<&'static str> {
-        match self.key() {
-            Some(MAX_BODY_KEY) => Some(LARGE_BODY),
-            _ => None,
-        }
-    }
-
-    fn reply(self, version: Version, dialect: Dialect) -> Reply {
-        match self {
-            // The relay has said who was turned away, and at which receiver.
-            Self::Unauthorized(_) => {}
-            // A line for each would be one more thing that there are too many of: the relay has counted it, and tells
-            // of it once a minute.
-            Self::Throttled(_) | Self::Overloaded => {
-                debug!(reason = chain(&self).to_string(), "request was one too many");
-            }
-            // Senders seldom show their operators what they were told: what is lost here is in this log or nowhere.
-            _ => warn!(key = self.key(), reason = chain(&self).to_string(), "request refused"),
-        }
-        match self {
-            Self::Unauthorized(cause) => reply::unauthorized(cause, dialect),
-            Self::Throttled(cause) => reply::throttled(cause, dialect),
-            Self::Overloaded => reply::overloaded(dialect),
-            Self::UnknownMediaType(cause) => reply::unknown_media_type(cause),
-            Self::UnknownCoding(cause) => reply::unknown_coding(cause, dialect),
-            Self::Unread(cause) => reply::unread(cause, version, dialect),
-            Self::Undecodable(cause) => reply::undecodable(&cause, dialect),
-            Self::TooLate => reply::too_late(dialect),
-        }
-    }
 }

@@ -32,9 +32,10 @@ use tokio_util::task::TaskTracker;
 use tower::{BoxError, Service, ServiceExt};
 use tracing::{debug, warn};
 
+use super::reply;
 use super::tls::Tls;
-use crate::telemetry::LineLimit;
 use crate::telemetry::logging::chain;
+use crate::telemetry::{LineLimit, Metrics};
 
 use protocol::protocol;
 pub(crate) use pulse::Busy;
@@ -60,6 +61,8 @@ pub(crate) struct Terms {
     pub(crate) max_connections: usize,
     /// Absent: plain HTTP.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// Counts the responses to what is no HTTP request, which no service sees. Absent: they are not counted.
+    pub(crate) metrics: Option<Metrics>,
 }
 
 /// How a server is told to stop.
@@ -78,12 +81,13 @@ where
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let Terms { header_timeout, idle_timeout, max_connections, tls } = terms;
+    let Terms { header_timeout, idle_timeout, max_connections, tls, metrics } = terms;
     let protocol = protocol(header_timeout);
     let slots = Arc::new(Semaphore::new(max_connections));
     let connections = TaskTracker::new();
     let drop_all = CancellationToken::new();
     let mistaken = Arc::new(Mistaken { address: listener.local_addr().ok(), lines: LineLimit::default() });
+    let accept_failures = LineLimit::default();
 
     let accept = async || {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
@@ -99,6 +103,7 @@ where
                     goodbye: shutdown.token.clone(),
                     drop_now: drop_all.clone(),
                     mistaken: Arc::clone(&mistaken),
+                    metrics: metrics.clone(),
                 };
                 let service = service.clone();
                 connections.spawn(async move {
@@ -111,7 +116,10 @@ where
                 debug!(error = %chain(&error), "connection was lost before it was accepted");
             }
             Err(error) => {
-                warn!(error = %chain(&error), "could not accept a connection");
+                if let Some(suppressed) = accept_failures.admit(Instant::now()) {
+                    let suppressed = suppressed.shown();
+                    warn!(error = %chain(&error), suppressed, "could not accept a connection");
+                }
                 shutdown.token.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
             }
         }
@@ -137,6 +145,7 @@ struct Talk {
     goodbye: CancellationToken,
     drop_now: CancellationToken,
     mistaken: Arc<Mistaken>,
+    metrics: Option<Metrics>,
 }
 
 /// Those who speak TLS to a port without it. For the log; one line a minute, for anyone can.
@@ -154,7 +163,13 @@ type Wire = Either<TcpStream, TlsStream<TcpStream>>;
 impl Terms {
     /// Without TLS.
     pub(crate) fn plain(header_timeout: Duration) -> Self {
-        Self { header_timeout, idle_timeout: IDLE_TIMEOUT, max_connections: MAX_CONNECTIONS, tls: None }
+        Self {
+            header_timeout,
+            idle_timeout: IDLE_TIMEOUT,
+            max_connections: MAX_CONNECTIONS,
+            tls: None,
+            metrics: None,
+        }
     }
 }
 
@@ -195,6 +210,7 @@ impl Talk {
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         debug!(error = %chain(error.as_ref()), "connection failed");
+                        self.count(error.downcast_ref());
                     }
                     if self.tls.is_none() && self.pulse.begins_with_tls() {
                         self.mistaken.note();
@@ -223,6 +239,13 @@ impl Talk {
 }
 
 impl Talk {
+    /// Counts the response that hyper has written to what it could not parse.
+    fn count(&self, error: Option<&hyper::Error>) {
+        if let (Some(metrics), Some(status)) = (&self.metrics, error.and_then(reply::status_of_unparsed)) {
+            metrics.request(None, status);
+        }
+    }
+
     /// The handshake, where there is one. Its time is part of the time for the first request.
     async fn secure(&self, tcp: TcpStream) -> Option<Wire> {
         let Some(tls) = &self.tls else { return Some(Either::Left(tcp)) };
@@ -244,12 +267,12 @@ impl Talk {
 
 impl Mistaken {
     fn note(&self) {
-        let Some(left_out) = self.lines.admit(Instant::now()) else { return };
+        let Some(suppressed) = self.lines.admit(Instant::now()) else { return };
         warn!(
             address = self.address.map(tracing::field::display),
-            advice = "set server.tls, or have senders speak http:// here; the telemetry endpoint is always plain HTTP",
-            left_out = left_out.shown(),
-            "TLS was spoken to a port that is plain HTTP"
+            remedy = "set server.tls, or have clients use http:// here; the telemetry endpoint is always plain HTTP",
+            suppressed = suppressed.shown(),
+            "TLS handshake on a plain HTTP port"
         );
     }
 }

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response};
@@ -24,6 +24,7 @@ use super::own_span;
 use super::reply::{self, Reply};
 use super::routes::{Doors, Ingest, Route, Routes};
 use crate::config::ServerConfig;
+use crate::telemetry::LineLimit;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -40,7 +41,8 @@ pub(crate) fn stack<I: Ingest>(
 + Send
 + 'static {
     let routes = Arc::new(Routes::new(doors, config));
-    let named = Arc::clone(&routes);
+    let (named, counting) = (Arc::clone(&routes), Arc::clone(&routes));
+    let panics = Arc::new(LineLimit::default());
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     ServiceBuilder::new()
         // Logs and statistics name the route; the path is the sender's to choose.
@@ -59,10 +61,10 @@ pub(crate) fn stack<I: Ingest>(
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         // Above all that can turn a request away: whoever drops the body unread has it drained.
         .map_request(Inbound::wrap)
-        // Around the panic layer: HEAD and a shell get no body from its answer either.
-        .layer(layer_fn(without_unwanted_body::<_, _, I::Receiver>))
+        // Around the panic layer: its responses are counted, and HEAD and a shell get no body from them either.
+        .layer(layer_fn(move |inner| finished(Arc::clone(&counting), inner)))
         // A defect costs one request.
-        .layer(CatchPanicLayer::custom(panicked))
+        .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| panicked(&panics)))
         .service(service_fn(move |request: Request<Inbound>| {
             let routes = Arc::clone(&routes);
             async move {
@@ -119,8 +121,9 @@ pub(super) fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// HEAD gets no body, and a shell none that is not a success.
-fn without_unwanted_body<S, B, R>(
+/// Counts every response. HEAD gets no body, and a shell none that is not a success.
+fn finished<S, B, I: Ingest>(
+    routes: Arc<Routes<I>>,
     inner: S,
 ) -> impl Service<
     Request<Inbound>,
@@ -134,13 +137,14 @@ where
     S: Service<Request<Inbound>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
-    R: Copy + Send + Sync + 'static,
 {
     service_fn(move |request: Request<Inbound>| {
-        let (method, route) = (request.method().clone(), route_of::<R, _>(&request));
+        let (method, route) = (request.method().clone(), route_of::<I::Receiver, _>(&request));
+        let routes = Arc::clone(&routes);
         let answer = inner.clone().oneshot(request);
         async move {
             let response = answer.await?;
+            routes.count(route, response.status());
             let response = match route {
                 Route::Traceparent => reply::inert(response),
                 _ => response.map(Either::Right),
@@ -150,8 +154,10 @@ where
     })
 }
 
-fn panicked(_payload: Box<dyn Any + Send>) -> Reply {
-    // The payload may hold a piece of the input. Where it happened has been said by the panic hook.
-    error!("a request was lost to a defect");
+fn panicked(lines: &LineLimit) -> Reply {
+    // The payload may hold a piece of the input. The panic hook has logged where it happened.
+    if let Some(suppressed) = lines.admit(Instant::now()) {
+        error!(suppressed = suppressed.shown(), "handler panicked");
+    }
     reply::panicked()
 }

@@ -26,8 +26,9 @@ use super::routes::Ingest;
 use super::{Challenge, Doors, Shutdown, Terms, serve, stack};
 use crate::config::{Encoding, ServerConfig};
 use crate::receiver::{Kind, Unauthorized};
-use crate::relay::{Answer, Throttled};
-use crate::telemetry::traces::{OwnSpan, Traces};
+use crate::relay::{Answer, Cause, Declined, Throttled};
+use crate::telemetry::Metrics;
+use crate::telemetry::traces::OwnSpan;
 
 const MIB: usize = 1024 * 1024;
 /// Longer than any test: a test that waits so long hangs, and fails by that.
@@ -44,7 +45,7 @@ struct Fake {
     tokens: AtomicUsize,
     answer: Box<dyn Fn() -> Answering + Send + Sync>,
     taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
-    overloaded: Arc<Mutex<Vec<&'static str>>>,
+    declined: Arc<Mutex<Vec<Declined>>>,
 }
 
 /// A running front door.
@@ -53,8 +54,9 @@ struct House {
     shutdown: CancellationToken,
     served: JoinHandle<()>,
     taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
-    /// Paths of those who were told that there are too many.
-    overloaded: Arc<Mutex<Vec<&'static str>>>,
+    /// What was reported to the relay.
+    declined: Arc<Mutex<Vec<Declined>>>,
+    metrics: Metrics,
 }
 
 /// A gate that requests wait at, and that tells when one has come.
@@ -84,7 +86,7 @@ impl Default for Fake {
             tokens: AtomicUsize::new(usize::MAX),
             answer: Box::new(|| Box::pin(async { Answer::Accepted })),
             taken: Arc::default(),
-            overloaded: Arc::default(),
+            declined: Arc::default(),
         }
     }
 }
@@ -141,8 +143,12 @@ impl Ingest for Fake {
         taken.map(drop).map_err(|_| Throttled { retry_after_seconds: 7 })
     }
 
-    fn overloaded(&self, receiver: usize) {
-        self.overloaded.lock().unwrap().push(self.paths[receiver].0);
+    fn receiver_id(&self, receiver: usize) -> String {
+        self.paths[receiver].0.trim_start_matches('/').to_owned()
+    }
+
+    fn declined(&self, _: Option<usize>, declined: Declined) {
+        self.declined.lock().unwrap().push(declined);
     }
 
     fn verify(&self, _: usize, _: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
@@ -181,7 +187,7 @@ fn doors(ingest: Fake) -> Doors<Fake> {
         ingest,
         challenge: Some(Challenge::new(Bytes::from_static(b"*\n"))),
         traceparent: Some(traceparent),
-        traces: Traces::default(),
+        metrics: Metrics::new(),
     }
 }
 
@@ -199,11 +205,13 @@ impl House {
         let listener = TcpListener::bind(config.endpoint).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let (taken, overloaded) = (Arc::clone(&doors.ingest.taken), Arc::clone(&doors.ingest.overloaded));
+        let (taken, declined) = (Arc::clone(&doors.ingest.taken), Arc::clone(&doors.ingest.declined));
+        let metrics = doors.metrics.clone();
+        let terms = Terms { metrics: Some(metrics.clone()), ..terms };
         let service = stack(doors, &config);
         let told = Shutdown { token: shutdown.clone(), grace };
         let served = tokio::spawn(serve(listener, service, terms, told));
-        Self { addr, shutdown, served, taken, overloaded }
+        Self { addr, shutdown, served, taken, declined, metrics }
     }
 
     async fn client(&self) -> Client {
@@ -215,6 +223,18 @@ impl House {
         let mut client = self.client().await;
         client.write(request).await;
         client.read().await
+    }
+
+    /// The causes of what was declined since this was asked last.
+    fn causes(&self) -> Vec<Cause> {
+        self.declined.lock().unwrap().drain(..).map(|declined| declined.cause).collect()
+    }
+
+    /// How often a response was counted: `code`, `receiver`.
+    fn counted(&self, code: u16, receiver: &str) -> Option<u64> {
+        let text = String::from_utf8(self.metrics.render()).unwrap();
+        let series = format!("spanrelay_requests_total{{code=\"{code}\",receiver=\"{receiver}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok())
     }
 
     fn taken(&self) -> Vec<(&'static str, Bytes)> {

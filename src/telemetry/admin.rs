@@ -1,6 +1,6 @@
 //! The telemetry endpoint: is the process alive, can it take data, what has it counted.
 //!
-//! In: requests on an address that is not public. Out: `/healthz`, `/readyz`, `/metrics`, `/inspect`.
+//! In: requests on an address that is not public. Out: `/` and `/healthz`, `/readyz`, `/metrics`, `/inspect`.
 //! Leaves to others: the connections (`server::serve`) and the statuses (`server::reply`), which it shares with the
 //! front door.
 
@@ -68,12 +68,13 @@ impl Admin {
 
     fn reply<B>(&self, request: &Request<B>) -> Reply {
         let (method, path) = (request.method(), request.uri().path());
-        let known = matches!(path, "/healthz" | "/readyz" | "/metrics" | page::PATH | page::DATA_PATH);
+        let known = matches!(path, "/" | "/healthz" | "/readyz" | "/metrics" | page::PATH | page::DATA_PATH);
         if known && !matches!(*method, Method::GET | Method::HEAD) {
             return reply::method_not_allowed("GET, HEAD");
         }
         match path {
-            "/healthz" => reply::text("ok\n"),
+            // The root is where the Collector's health check answers.
+            "/" | "/healthz" => reply::text("ok\n"),
             "/readyz" => match (self.ready)() {
                 Ok(()) => reply::text("ready\n"),
                 Err(reason) => reply::not_ready(&reason),
@@ -126,7 +127,9 @@ mod tests {
     #[tokio::test]
     async fn is_healthy_whether_or_not_it_can_take_data() {
         for ready in [&READY, &NOT_READY] {
-            assert!(ask("GET /healthz", ready).await.starts_with("http/1.1 200 "));
+            for path in ["GET /healthz", "GET /", "HEAD /"] {
+                assert!(ask(path, ready).await.starts_with("http/1.1 200 "), "{path}");
+            }
         }
     }
 
@@ -151,7 +154,7 @@ mod tests {
         assert!(response.starts_with("http/1.1 200 ") && response.ends_with("\r\n\r\n"), "{response}");
         let response = ask("POST /healthz", &READY).await;
         assert!(response.starts_with("http/1.1 405 ") && response.contains("\r\nallow: get, head\r\n"));
-        for path in ["GET /fastly", "GET /"] {
+        for path in ["GET /fastly", "GET /health"] {
             let response = ask(path, &READY).await;
             assert!(response.starts_with("http/1.1 404 "), "{response}");
             assert!(response.contains("/inspect, /metrics, /healthz, /readyz"), "{response}");

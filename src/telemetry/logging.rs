@@ -7,6 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io::IsTerminal;
 use std::panic::{self, PanicHookInfo};
+use std::time::Instant;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber, error};
@@ -15,6 +16,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, fmt as lines};
 
+use super::LineLimit;
 use crate::config::{LogFormat, LogsConfig};
 
 /// Crates below this one whose `info` is about their insides.
@@ -104,18 +106,21 @@ fn filter(level: Level) -> Targets {
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
+    // Input that makes something panic comes again.
+    static LINES: LineLimit = LineLimit::new(10);
+    let Some(suppressed) = LINES.admit(Instant::now()) else { return };
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("not shown");
-    error!(location, message, "panicked");
+    error!(location, message, suppressed = suppressed.shown(), "panicked");
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, OnceLock};
 
     use tracing::subscriber::{DefaultGuard, set_default};
-    use tracing::{debug, info, trace, warn};
+    use tracing::{Dispatch, debug, info, trace, warn};
 
     use super::*;
 
@@ -125,6 +130,10 @@ pub(crate) mod tests {
 
     impl Captured {
         pub(crate) fn start(level: Level, format: LogFormat) -> (Self, DefaultGuard) {
+            // With one dispatcher alone, tracing asks that of whichever thread comes to a line first, and remembers for all
+            // threads that nobody wants the line if that thread has none. With two it asks both.
+            static SECOND: OnceLock<Dispatch> = OnceLock::new();
+            SECOND.get_or_init(|| Dispatch::new(Registry::default().with(LevelFilter::OFF)));
             let captured = Self::default();
             let writer = captured.clone();
             let config = LogsConfig { level, format };

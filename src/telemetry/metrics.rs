@@ -9,6 +9,7 @@ mod zeroes;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -26,6 +27,8 @@ use crate::receiver::WebhookEvent;
 const EXPORTER: &str = "otlp_http";
 /// The `transport` label of the Collector's receiver metrics.
 const TRANSPORT: &str = "http";
+/// The `receiver` label of requests that reached no receiver. No receiver has this name: theirs begin with their kind.
+const NO_RECEIVER: &str = "none";
 /// Seconds; from a loopback answer to the longest sensible time-out.
 const EXPORT_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -47,6 +50,7 @@ pub(crate) struct Metrics {
     pub(crate) inspector: Inspector,
     /// Goes along likewise.
     pub(crate) traces: Traces,
+    requests: IntCounterVec,
     lines: IntCounterVec,
     log_events: IntCounterVec,
     webhooks: IntCounterVec,
@@ -124,10 +128,17 @@ impl Metrics {
             &["signal", "fate"],
         );
 
+        build_info(&registry);
+
         Self {
             started: Instant::now(),
             inspector: Inspector::new(),
             traces: Traces::default(),
+            requests: counter_vec(
+                "spanrelay_requests_total",
+                "Responses on server.endpoint, by receiver (none: the request reached none) and status code.",
+                &["receiver", "code"],
+            ),
             lines: counter_vec(
                 "spanrelay_lines_total",
                 "Lines of Fastly bodies, and OTLP requests, by what became of them at the door.",
@@ -140,12 +151,12 @@ impl Metrics {
             ),
             throttled: counter_vec(
                 "spanrelay_throttled_requests_total",
-                "Requests that were told to come again later, by the receiver whose rate_limit they exceeded.",
+                "Requests rejected with 429 because they exceeded the rate_limit of their receiver.",
                 &["receiver"],
             ),
             overloaded: counter_vec(
                 "spanrelay_overloaded_requests_total",
-                "Requests that were told to come again later, for as many as may be were in progress; by receiver.",
+                "Requests rejected with 503 because max_concurrent_requests was reached, by receiver.",
                 &["receiver"],
             ),
             webhooks: counter_vec(
@@ -156,27 +167,27 @@ impl Metrics {
             receiver_accepted: PerSignal::new(|signal| {
                 counter_vec(
                     &format!("otelcol_receiver_accepted_{}", items_of(signal)),
-                    "Items that were taken in.",
+                    "Items accepted.",
                     &["receiver", "transport"],
                 )
             }),
             receiver_refused: PerSignal::new(|signal| {
                 counter_vec(
                     &format!("otelcol_receiver_refused_{}", items_of(signal)),
-                    "Items that the queue could not take; the sender was told to come back.",
+                    "Items refused because the queue was full or could not write.",
                     &["receiver", "transport"],
                 )
             }),
             exporter_sent: PerSignal::new(|signal| {
                 counter(
                     &format!("otelcol_exporter_sent_{}", items_of(signal)),
-                    "Items that the downstream took.",
+                    "Items exported successfully.",
                 )
             }),
             exporter_send_failed: PerSignal::new(|signal| {
                 counter(
                     &format!("otelcol_exporter_send_failed_{}", items_of(signal)),
-                    "Items that the downstream will never take.",
+                    "Items that the downstream rejected for good.",
                 )
             }),
             // Counted once for each event: found once, here.
@@ -195,8 +206,8 @@ impl Metrics {
                     &["signal"],
                 ),
             ),
-            held_spans: gauge("spanrelay_held_spans", "Spans that wait for their log events."),
-            held_bytes: gauge("spanrelay_held_bytes", "Memory that waiting spans and log events take."),
+            held_spans: gauge("spanrelay_held_spans", "Spans held for their log events."),
+            held_bytes: gauge("spanrelay_held_bytes", "Memory of held spans and log events, in bytes."),
             settled: PerSignal::new(|signal| {
                 FATES.map(|(_, fate)| settled.with_label_values(&[signal.as_str(), fate]))
             }),
@@ -216,13 +227,10 @@ impl Metrics {
                 &["outcome"],
             ),
             queue_probe: Arc::default(),
-            queue_size: exporter_gauge(
-                "otelcol_exporter_queue_size",
-                "What the kept records take, in bytes.",
-            ),
+            queue_size: exporter_gauge("otelcol_exporter_queue_size", "Size of the queue, in bytes."),
             queue_capacity: exporter_gauge(
                 "otelcol_exporter_queue_capacity",
-                "What they may take, in bytes.",
+                "Capacity of the queue, in bytes.",
             ),
             queue_oldest_seconds: seconds(
                 "spanrelay_queue_oldest_seconds",
@@ -232,6 +240,11 @@ impl Metrics {
             memory_rss: gauge("otelcol_process_memory_rss", "Resident memory of the process, in bytes."),
             registry,
         }
+    }
+
+    /// Counts a response on the front port. `code` is one of this program's own.
+    pub(crate) fn request(&self, receiver: Option<&str>, code: StatusCode) {
+        self.requests.with_label_values(&[receiver.unwrap_or(NO_RECEIVER), code.as_str()]).inc();
     }
 
     pub(crate) fn lines(&self, receiver: &str, outcome: LineOutcome, count: usize) {
@@ -246,12 +259,12 @@ impl Metrics {
         self.webhooks.with_label_values(&[event.as_str(), outcome.as_str()]).inc();
     }
 
-    /// A request was turned away by the rate limit of its receiver.
+    /// Counts a request beyond the rate limit of its receiver.
     pub(crate) fn throttled(&self, receiver: &str) {
         self.throttled.with_label_values(&[receiver]).inc();
     }
 
-    /// A request was turned away because as many as may be were in progress.
+    /// Counts a request that was shed.
     pub(crate) fn overloaded(&self, receiver: &str) {
         self.overloaded.with_label_values(&[receiver]).inc();
     }
@@ -336,6 +349,13 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("writing to memory cannot fail");
         text
     }
+}
+
+/// A constant 1 whose labels tell which program this is.
+fn build_info(registry: &Registry) {
+    let opts = Opts::new("spanrelay_build_info", "Build information; the value is always 1.");
+    let info = IntGauge::with_opts(opts.const_label("version", env!("CARGO_PKG_VERSION")));
+    register(registry, info).set(1);
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {

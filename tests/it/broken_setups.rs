@@ -90,14 +90,14 @@ fn setups() -> Vec<Setup> {
         Setup {
             path: "/fastly/logs",
             check: &["accepted"],
-            log: &["nothing is at this path", "set the path in the URL"],
+            log: &["no receiver has this path", "set the path in the URL"],
             inspector: &["POST /fastly/logs: no receiver has this path", "set the path in the URL"],
             ..setup("a path that no receiver has", good.clone(), &[])
         },
         Setup {
             check: &["accepted"],
             log: &[
-                "request refused",
+                "request rejected",
                 "the body is larger than 2097152 bytes",
                 "server.max_request_body_size",
             ],

@@ -40,6 +40,16 @@ async fn a_large_body_on_h2_gets_its_413_and_head_gets_no_body() {
         (http::StatusCode::PAYLOAD_TOO_LARGE, None)
     );
 
+    // A body of no stated length has its end in a frame of HTTP/2's own.
+    let request = Request::post("http://relay/fastly").body(Full::default()).unwrap();
+    assert_eq!(client.send_request(request).await.unwrap().status(), 204);
+    let request = Request::post("http://relay/fastly").header("host", "a").header("host", "b");
+    let response = client.send_request(request.body(Full::default()).unwrap()).await.unwrap();
+    assert_eq!(
+        (response.status(), response.headers().get("connection")),
+        (http::StatusCode::BAD_REQUEST, None)
+    );
+
     let request = Request::head("http://relay/").body(Full::default()).unwrap();
     let mut response = client.send_request(request).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -152,6 +162,6 @@ async fn tls_to_a_port_without_it_is_told_once_with_the_key_that_would_help() {
     client.ends().await;
     let text = captured.text();
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.contains("TLS was spoken") && text.contains("server.tls"), "{text}");
+    assert!(text.contains("TLS handshake on a plain HTTP port") && text.contains("server.tls"), "{text}");
     assert!(text.contains(&house.addr.to_string()), "{text}");
 }

@@ -114,7 +114,8 @@ async fn every_refusal_before_the_relay_is_a_status_too() {
         (PROTOBUF.to_owned(), &b"12345"[..], 401, 16),
         (allowed.clone(), b"12345", 413, 3),
         (format!("{allowed}content-encoding: br\r\n"), b"1", 415, 3),
-        (format!("{allowed}content-encoding: gzip\r\n"), b"1", 400, 3),
+        (format!("{allowed}content-encoding: zstd\r\n"), b"1", 400, 3),
+        (format!("{allowed}host: second\r\n"), b"1", 400, 3),
     ] {
         let seen = house.ask(post_with("/v1/traces", &headers, body)).await;
         let told: Status = protobuf_of(&seen);

@@ -53,7 +53,110 @@ async fn batches_come_by_post_and_put_and_webhooks_by_post() {
 async fn an_empty_body_is_accepted() {
     let house = House::open(Fake::default(), config()).await;
     assert_eq!(house.ask(post("/fastly", "")).await.status, 204);
-    assert_eq!(house.ask("POST /fastly HTTP/1.1\r\nhost: relay\r\n\r\n").await.status, 204);
+    let chunked = "POST /fastly HTTP/1.1\r\nhost: relay\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(house.ask(chunked).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_body_of_no_stated_length_is_a_411_that_ends_the_connection() {
+    let fake = Fake { asks_authorization: true, ..Fake::default() };
+    let house = House::open(fake, config()).await;
+    for (method, path) in [("POST", "/fastly"), ("PUT", "/fastly"), ("POST", "/"), ("POST", "/circleci")] {
+        let mut client = house.client().await;
+        // What follows is no second request.
+        let body = "POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: 0\r\n\r\n";
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: relay\r\nauthorization: yes\r\n\r\n{body}");
+        client.write(head).await;
+        let seen = client.read().await;
+        assert_eq!((seen.status, seen.header("connection")), (411, Some("close")), "{method} {path}");
+        assert!(seen.reason().contains("Content-Length: 0"), "{seen:?}");
+        assert!(client.closes().await);
+    }
+    assert_eq!(house.causes(), [Cause::LengthRequired; 4]);
+    // Who may not send data is told that first, and what takes no data needs no length.
+    assert_eq!(house.ask("POST /fastly HTTP/1.1\r\nhost: relay\r\n\r\n").await.status, 401);
+    assert_eq!(house.ask("POST /none HTTP/1.1\r\nhost: relay\r\n\r\n").await.status, 404);
+    assert!(house.taken().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_name_one_host_is_a_400_on_every_route() {
+    let house = House::open(Fake::default(), config()).await;
+    for hosts in ["", "host: relay\r\nhost: relay\r\n", "host: relay\r\nhost: other\r\n", "host: a, b\r\n"] {
+        for request in ["POST /fastly", "POST /none", "GET /", "GET http://relay/"] {
+            let seen = house.ask(format!("{request} HTTP/1.1\r\n{hosts}content-length: 0\r\n\r\n")).await;
+            assert_eq!((seen.status, seen.header("connection")), (400, Some("close")), "{request} {hosts}");
+            assert!(seen.reason().contains("Host"), "{seen:?}");
+        }
+        let seen = house.ask(format!("GET /traceparent/w/abc HTTP/1.1\r\n{hosts}\r\n")).await;
+        assert_eq!((seen.status, seen.body.as_str()), (400, ""), "{hosts}");
+    }
+    assert!(house.causes().iter().all(|cause| *cause == Cause::MalformedHead));
+    assert_eq!((house.counted(400, "fastly"), house.counted(400, "none")), (Some(4), Some(16)));
+    assert!(house.taken().is_empty());
+
+    assert_eq!(house.ask("GET / HTTP/1.0\r\n\r\n").await.status, 200);
+    // RFC 9112, section 3.2.2: the host of the target is the one that counts.
+    assert_eq!(house.ask("GET http://other/ HTTP/1.1\r\nhost: relay\r\n\r\n").await.status, 200);
+}
+
+#[tokio::test]
+async fn lengths_that_contradict_each_other_are_a_400() {
+    let house = House::open(Fake::default(), config()).await;
+    for lengths in [
+        "content-length: 2\r\ncontent-length: 3\r\n",
+        "content-length: 2, 2\r\n",
+        "content-length: +2\r\n",
+        "content-length: 2 2\r\n",
+        "transfer-encoding: gzip\r\n",
+        "transfer-encoding: chunked, identity\r\n",
+    ] {
+        let seen = house.ask(format!("POST /fastly HTTP/1.1\r\nhost: relay\r\n{lengths}\r\n{{}}")).await;
+        assert_eq!(seen.status, 400, "{lengths}");
+    }
+    assert!(house.taken().is_empty());
+    assert_eq!(house.counted(400, "none"), Some(6), "hyper answers these, and they are counted");
+}
+
+#[tokio::test]
+async fn every_response_is_counted_by_receiver_and_code() {
+    let fake = Fake { asks_authorization: true, tokens: AtomicUsize::new(3), ..Fake::default() };
+    let house = House::open(fake, ServerConfig { max_request_body_size: 4, ..config() }).await;
+    let authorized = "authorization: yes\r\n";
+    for (request, code, receiver) in [
+        (get("/").into_bytes(), 200, "none"),
+        (get(CHALLENGE).into_bytes(), 200, "none"),
+        (get("/traceparent/w/abc").into_bytes(), 200, "none"),
+        (get("/traceparent/x/abc").into_bytes(), 400, "none"),
+        (get("/none").into_bytes(), 404, "none"),
+        (post("/none", "{}").into_bytes(), 404, "none"),
+        (request("DELETE", "/", "").into_bytes(), 405, "none"),
+        (get("/fastly").into_bytes(), 405, "fastly"),
+        (post("/fastly", "{}").into_bytes(), 401, "fastly"),
+        (post_with("/fastly", authorized, b"{}"), 204, "fastly"),
+        (post_with("/", authorized, b"{}"), 204, "fastly"),
+        (post_with("/www", authorized, b"large"), 413, "www"),
+        (post_with("/www", authorized, b"{}"), 429, "www"),
+        (b"\x00 no HTTP\r\n\r\n".to_vec(), 400, "none"),
+    ] {
+        let before = house.counted(code, receiver).unwrap_or_default();
+        assert_eq!(house.ask(request).await.status, code);
+        assert_eq!(house.counted(code, receiver), Some(before + 1), "{code} {receiver}");
+    }
+}
+
+#[tokio::test]
+async fn a_trailing_slash_is_tolerated_on_every_route() {
+    let fake = Fake { paths: vec![("/fastly", Kind::Fastly), ("/slash/", Kind::Fastly)], ..Fake::default() };
+    let house = House::open(fake, config()).await;
+    assert_eq!(house.ask(get(&format!("{CHALLENGE}/"))).await.status, 200);
+    assert_eq!(house.ask(get("/traceparent/w/abc/")).await.body, "export TRACEPARENT=abc\n");
+    for path in ["/fastly", "/fastly/", "/fastly/?query", "/slash/"] {
+        assert_eq!(house.ask(post(path, "{}")).await.status, 204, "{path}");
+    }
+    for path in ["/fastly//", "//", "//fastly", "/slash", "/slash//"] {
+        assert_eq!(house.ask(post(path, "{}")).await.status, 404, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -133,7 +236,7 @@ async fn wrong_methods_are_told_the_right_ones() {
 #[tokio::test]
 async fn anything_else_is_not_found() {
     let house = House::open(Fake::default(), config()).await;
-    for path in ["/none", "/fastly/", "/fastlyx", "/v1/traces", "/traceparents", "//"] {
+    for path in ["/none", "/fastly//", "/fastlyx", "/v1/traces", "/traceparents", "//"] {
         let seen = house.ask(post(path, "{}")).await;
         assert_eq!(seen.status, 404, "{path}");
         assert!(!seen.reason().is_empty());
@@ -165,7 +268,7 @@ async fn requests_beyond_the_rate_limit_are_told_when_to_come_again_before_their
         .await;
     let seen = client.read().await;
     assert_eq!((seen.status, seen.header("retry-after")), (429, Some("7")));
-    assert_eq!(seen.reason(), "more requests than this receiver takes, come again in 7 s");
+    assert_eq!(seen.reason(), "rate limit of this receiver exceeded; retry in 7 s");
     // What is asked without a body is never limited.
     for path in [CHALLENGE, "/", "/traceparent/w/abc"] {
         assert_eq!(house.ask(get(path)).await.status, 200);
@@ -175,7 +278,7 @@ async fn requests_beyond_the_rate_limit_are_told_when_to_come_again_before_their
 #[tokio::test]
 async fn a_body_that_does_not_verify_is_turned_away_before_it_is_decoded() {
     let house = House::open(Fake::default(), config()).await;
-    let seen = house.ask(post_with("/circleci", "content-encoding: gzip\r\n", b"forged")).await;
+    let seen = house.ask(post_with("/circleci", "content-encoding: zstd\r\n", b"forged")).await;
     assert_eq!((seen.status, seen.reason().as_str()), (401, "the signature is missing or wrong"));
     assert!(house.taken().is_empty());
 }
@@ -257,6 +360,7 @@ async fn a_panic_shows_a_shell_nothing() {
     let house = House::with_doors(broken, config(), AGES).await;
     let seen = house.ask(get("/traceparent/w/abc")).await;
     assert_eq!((seen.status, seen.header("content-length")), (500, Some("0")));
+    assert_eq!(house.counted(500, "none"), Some(1));
 }
 
 #[tokio::test]
@@ -280,7 +384,7 @@ async fn at_the_limit_of_requests_the_next_is_shed_and_the_challenge_still_answe
     assert_eq!(first.read().await.status, 204);
     gate.open.notify_one();
     assert_eq!(house.ask(post("/fastly", "{}")).await.status, 204);
-    assert_eq!(*house.overloaded.lock().unwrap(), ["/fastly"], "the relay was told of it");
+    assert_eq!(house.causes(), [Cause::Overloaded]);
 }
 
 /// A head whose body does not come. 100 Continue says that the request has its place.
@@ -299,7 +403,8 @@ async fn slow_webhooks_that_nobody_signed_leave_half_of_the_places_to_batches() 
     assert_eq!(house.ask(post("/circleci", "{}")).await.status, 503);
     let batch = hold_a_place(&house, "/fastly").await;
     assert_eq!(house.ask(post("/fastly", "{}")).await.status, 204);
-    assert_eq!(*house.overloaded.lock().unwrap(), ["/circleci"]);
+    assert_eq!(house.causes(), [Cause::Overloaded]);
+    assert_eq!(house.counted(503, "circleci"), Some(1));
 
     for mut client in slow.into_iter().chain([batch]) {
         client.write("{\n\n\n}").await;
@@ -317,7 +422,7 @@ async fn whom_the_headers_turn_away_takes_nobodys_place() {
     first.write(post_with("/fastly", "authorization: yes\r\n", b"{}")).await;
     gate.entered.notified().await;
     assert_eq!(house.ask(post("/fastly", "{}")).await.status, 401, "and not that there is no place");
-    assert!(house.overloaded.lock().unwrap().is_empty());
+    assert!(house.causes().is_empty());
     gate.open.notify_one();
     assert_eq!(first.read().await.status, 204);
 }
@@ -357,21 +462,27 @@ async fn the_log_tells_a_request_by_its_route_and_nothing_that_the_sender_wrote(
 }
 
 #[tokio::test]
-async fn the_log_says_why_a_body_was_refused_and_which_key_decides_about_it() {
-    let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Json);
+async fn a_body_that_is_not_read_is_reported_with_its_cause_and_the_key_that_decides() {
     let small = ServerConfig { max_request_body_size: 4, ..config() };
     let house = House::open(Fake::default(), small).await;
-    house.ask(post("/fastly", "secret")).await;
-    house.ask(post_with("/fastly", "content-encoding: gzip\r\n", b"{}")).await;
-    let text = captured.text();
-    assert!(!text.contains("secret"), "{text}");
-    let lines: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 2, "{text}");
+    house.ask(post("/fastly", "large")).await;
+    house.ask(post_with("/fastly", "content-encoding: zstd\r\n", b"{}")).await;
+    house.ask(post_with("/fastly", "content-encoding: secret\r\n", b"{}")).await;
+    house.ask(post("/secret", "{}")).await;
+    let declined = house.declined.lock().unwrap().clone();
+    let told: Vec<_> = declined.iter().map(|declined| (declined.cause, declined.key.as_deref())).collect();
     assert_eq!(
-        (&lines[0]["key"], &lines[0]["reason"]),
-        (&"server.max_request_body_size".into(), &"the body is larger than 4 bytes".into())
+        told,
+        [
+            (Cause::TooLarge, Some("server.max_request_body_size")),
+            (Cause::CorruptEncoding, None),
+            (Cause::UnknownEncoding, None),
+            (Cause::UnknownPath, None),
+        ]
     );
-    assert!(lines[1]["key"].is_null(), "{text}");
-    assert!(lines[1]["reason"].as_str().unwrap().starts_with("the body is not valid gzip"), "{text}");
+    assert_eq!(declined[0].reason, "the body is larger than 4 bytes");
+    assert!(declined[1].reason.starts_with("the body is not valid zstd"), "{declined:?}");
+    assert!(declined.iter().all(|declined| !declined.reason.contains("secret")), "{declined:?}");
+    // For the inspector only.
+    assert_eq!(declined[3].request.as_deref(), Some("POST /secret"));
 }

@@ -33,15 +33,15 @@ impl Complaints {
     pub(super) fn note(&self, error: &io::Error, now: Instant) {
         let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
             // Went away before it said anything, as health checks of load balancers do.
-            debug!(error = %chain(error), "connection was lost during the TLS handshake");
+            debug!(error = %chain(error), "connection lost during the TLS handshake");
             return;
         };
         let cause = Cause::of(error);
-        let advice = cause.advice();
-        debug!(%error, advice, "TLS handshake failed");
-        if let Some(left_out) = self.0[cause as usize].admit(now) {
-            let failures = left_out.and_this_one();
-            warn!(failures, %error, advice, "TLS handshakes fail, this is the last of them");
+        let remedy = cause.remedy();
+        debug!(%error, remedy, "TLS handshake failed");
+        if let Some(suppressed) = self.0[cause as usize].admit(now) {
+            let failures = suppressed.and_this_one();
+            warn!(failures, last_error = %error, remedy, "TLS handshakes failing");
         }
     }
 }
@@ -63,7 +63,7 @@ impl Cause {
         }
     }
 
-    fn advice(self) -> Option<&'static str> {
+    fn remedy(self) -> Option<&'static str> {
         match self {
             Self::NoTls => Some("does the sender speak plain HTTP to this port?"),
             Self::NoCertificate => {

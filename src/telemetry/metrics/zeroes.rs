@@ -1,7 +1,7 @@
 //! Series before their first count: a rate or an alert over a series that is not there yet sees nothing of its first
 //! step from none to one.
 
-use super::{LineOutcome, LogEventOutcome, Metrics, TRANSPORT, WebhookOutcome};
+use super::{LineOutcome, LogEventOutcome, Metrics, NO_RECEIVER, TRANSPORT, WebhookOutcome};
 use crate::otlp::Signal;
 use crate::receiver::{Kind, WebhookEvent};
 
@@ -23,6 +23,13 @@ const WEBHOOKS: [WebhookOutcome; 6] = [
     WebhookOutcome::Refused,
 ];
 
+/// The usual statuses of requests that reached a receiver.
+const RECEIVER_CODES: [&str; 11] =
+    ["200", "202", "204", "400", "401", "405", "408", "413", "415", "500", "503"];
+
+/// Those of all other requests.
+const OTHER_CODES: [&str; 5] = ["200", "400", "404", "405", "500"];
+
 const EVENTS: [WebhookEvent; 4] =
     [WebhookEvent::WorkflowCompleted, WebhookEvent::JobCompleted, WebhookEvent::Ping, WebhookEvent::Unknown];
 
@@ -38,12 +45,18 @@ impl Metrics {
                     LINES.into_iter().for_each(|outcome| self.lines(receiver, outcome, 0));
                 }
             }
+            for code in RECEIVER_CODES {
+                self.requests.with_label_values(&[receiver, code]);
+            }
             self.throttled.with_label_values(&[receiver]);
             self.overloaded.with_label_values(&[receiver]);
             for signal in Signal::ALL {
                 self.receiver_accepted.of(signal).with_label_values(&[receiver, TRANSPORT]);
                 self.receiver_refused.of(signal).with_label_values(&[receiver, TRANSPORT]);
             }
+        }
+        for code in OTHER_CODES {
+            self.requests.with_label_values(&[NO_RECEIVER, code]);
         }
         LOG_EVENTS.into_iter().for_each(|outcome| self.log_events(outcome, 0));
         for what in ["file", "record"] {
@@ -74,6 +87,8 @@ mod tests {
         metrics.expect([("fastly/www", Kind::Fastly), ("circleci", Kind::CircleCi)]);
         let text = String::from_utf8(metrics.render()).unwrap();
         for series in [
+            "spanrelay_requests_total{code=\"401\",receiver=\"fastly/www\"} 0",
+            "spanrelay_requests_total{code=\"404\",receiver=\"none\"} 0",
             "spanrelay_lines_total{outcome=\"rejected\",receiver=\"fastly/www\"} 0",
             "spanrelay_webhooks_total{event=\"ping\",outcome=\"unauthorized\"} 0",
             "otelcol_receiver_refused_spans{receiver=\"circleci\",transport=\"http\"} 0",

@@ -1,0 +1,157 @@
+//! What the operator sees of requests whose data was not accepted.
+
+use serde_json::Value;
+
+use super::super::*;
+use crate::config::{Config, Environment, LogFormat};
+use crate::otlp::Signal;
+use crate::queue::MemoryQueue;
+use crate::receiver::circleci::CircleCi;
+use crate::receiver::fastly::Fastly;
+use crate::receiver::otlp::Otlp;
+use crate::telemetry::inspect::page;
+use crate::telemetry::logging::tests::Captured;
+
+const RECEIVERS: &str = "
+    receivers:
+      fastly/www: { auth: { values: [token] }, rate_limit: { requests_per_second: 0.001, burst: 1 } }
+      circleci/app: { secrets: [secret] }
+      otlp: { auth: { values: [token] } }
+";
+
+/// A relay that somebody looks at.
+fn relay() -> Relay {
+    let config = Config::from_yaml(RECEIVERS, &Environment::empty()).unwrap();
+    let (fastly, circleci) = (&config.receivers.fastly[0], &config.receivers.circleci[0]);
+    let otlp = config.receivers.otlp.as_ref().unwrap();
+    let limit = fastly.rate_limit.map(|limit| Arc::new(RateLimit::new(limit)));
+    let instance = |kind, receiver, rate_limit| Instance { kind, receiver, rate_limit };
+    let receivers = vec![
+        instance(Kind::Fastly, Arc::new(Fastly::new(fastly, 1 << 20)) as Arc<dyn Receiver>, limit),
+        instance(Kind::CircleCi, Arc::new(CircleCi::new(circleci)), None),
+        instance(Kind::Otlp(Signal::Logs), Arc::new(Otlp::new(otlp, Signal::Logs, 1 << 20)), None),
+    ];
+    let metrics = Metrics::new();
+    metrics.expect(receivers.iter().map(|instance| (instance.receiver.id(), instance.kind)));
+    page::data(&metrics, None);
+    let queue = Queue::Memory(MemoryQueue::new(1 << 20, metrics.clone()));
+    let rejected = Arc::new(RejectedLines::new(std::path::Path::new("nothing-is-written")));
+    #[expect(clippy::disallowed_methods, reason = "nothing is sent")]
+    let (work, _) = tokio::sync::mpsc::unbounded_channel();
+    Relay::new(receivers, queue, rejected, work, metrics)
+}
+
+/// The last request, as the inspector has it.
+fn inspected(relay: &Relay) -> Value {
+    let data: Value = serde_json::from_slice(&page::data(&relay.metrics, None)).unwrap();
+    data["requests"].as_array().unwrap().last().expect("a request")["request"].clone()
+}
+
+fn lines(captured: &Captured) -> Vec<Value> {
+    captured.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn declined(cause: Cause) -> Declined {
+    Declined { cause, reason: "a reason".to_owned(), request: None, key: None, remedy: None }
+}
+
+#[tokio::test]
+async fn an_unauthorized_request_is_reported_with_the_key_of_its_own_receiver() {
+    let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Json);
+    let relay = relay();
+    for (path, reason, key) in [
+        ("/fastly/www", "the header with the token is missing", "receivers.fastly/www.auth"),
+        ("/v1/logs", "the header with the token is missing", "receivers.otlp.auth"),
+        ("/circleci/app", "the circleci-signature header is missing", "receivers.circleci/app.secrets"),
+    ] {
+        let (receiver, nothing) = (relay.receiver_at(path).unwrap(), HeaderMap::new());
+        let refused = relay.admit(receiver, &nothing).and_then(|()| relay.verify(receiver, &nothing, b"{}"));
+        assert!(refused.is_err(), "{path}");
+        let line = lines(&captured).pop().unwrap();
+        assert_eq!((&line["cause"], &line["reason"]), (&"unauthorized".into(), &reason.into()));
+        assert!(line["remedy"].as_str().unwrap().contains(key), "{line}");
+        let request = inspected(&relay);
+        assert_eq!((&request["outcome"], &request["reason"]), (&"unauthorized".into(), &reason.into()));
+        assert!(request["advice"].as_str().unwrap().contains(key), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_there_twice_is_not_accepted() {
+    let relay = relay();
+    let mut headers = HeaderMap::new();
+    for (token, accepted) in [("token", true), ("token", false), ("wrong", false)] {
+        headers.append("authorization", token.parse().unwrap());
+        assert_eq!(relay.admit(ReceiverIndex(0), &headers).is_ok(), accepted, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_cause_of_every_receiver_has_one_line_a_minute_of_its_own() {
+    let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Json);
+    let relay = relay();
+    let (www, circleci) = (Some(ReceiverIndex(0)), Some(ReceiverIndex(1)));
+    let causes = [Cause::UnknownPath, Cause::Overloaded, Cause::TooLarge, Cause::CutShort, Cause::QueueFull];
+    for _ in 0..50 {
+        for receiver in [www, circleci, None] {
+            causes.into_iter().for_each(|cause| relay.declined(receiver, declined(cause)));
+        }
+    }
+    let lines = lines(&captured);
+    assert_eq!(lines.len(), 3 * causes.len(), "{lines:#?}");
+    for receiver in ["fastly/www", "circleci/app"] {
+        let of_it: Vec<_> = lines.iter().filter(|line| line["receiver"] == receiver).collect();
+        let told: Vec<_> = of_it.iter().map(|line| line["cause"].as_str().unwrap()).collect();
+        assert_eq!(told, ["unknown_path", "overloaded", "too_large", "cut_short", "queue_full"]);
+    }
+    let text = String::from_utf8(relay.metrics.render()).unwrap();
+    for receiver in ["fastly/www", "circleci/app"] {
+        let series = format!("spanrelay_overloaded_requests_total{{receiver=\"{receiver}\"}} 50");
+        assert!(text.contains(&series), "{series}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn at_debug_the_log_has_every_request_that_was_not_accepted() {
+    let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
+    let relay = relay();
+    for _ in 0..3 {
+        relay.declined(None, declined(Cause::UnknownPath));
+    }
+    let levels: Vec<_> = lines(&captured).iter().map(|line| line["level"].clone()).collect();
+    assert_eq!(levels, ["WARN", "DEBUG", "DEBUG"]);
+}
+
+#[tokio::test]
+async fn the_rate_limit_is_logged_counted_and_shown_with_its_key() {
+    let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Json);
+    let relay = relay();
+    let www = ReceiverIndex(0);
+    assert_eq!(relay.throttle(www), Ok(()));
+    for _ in 0..3 {
+        relay.throttle(www).expect_err("there is one token");
+    }
+    let key = "receivers.fastly/www.rate_limit";
+    let lines = lines(&captured);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert_eq!((&lines[0]["cause"], &lines[0]["key"]), (&"throttled".into(), &key.into()));
+    assert!(lines[0]["remedy"].as_str().unwrap().contains(key), "{lines:#?}");
+    assert!(inspected(&relay)["advice"].as_str().unwrap().contains(key));
+    let text = String::from_utf8(relay.metrics.render()).unwrap();
+    for series in [
+        "spanrelay_throttled_requests_total{receiver=\"fastly/www\"} 3",
+        "spanrelay_throttled_requests_total{receiver=\"otlp\"} 0",
+    ] {
+        assert!(text.contains(series), "{series}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_chose_is_shown_by_the_inspector_and_not_logged() {
+    let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
+    let relay = relay();
+    let request = Some("POST /their/path".to_owned());
+    relay.declined(None, Declined { request, ..declined(Cause::UnknownPath) });
+    assert_eq!(inspected(&relay)["reason"], "POST /their/path: a reason");
+    assert!(!captured.text().contains("their"), "{}", captured.text());
+}

@@ -1,0 +1,111 @@
+//! The reasons for which a request with data does not reach its receiver.
+//!
+//! In: what was wrong. Out: what the relay reports of it, and the response.
+
+use http::Version;
+
+use super::body::ReadError;
+use super::body::inflate::{InflateError, UnknownCoding};
+use super::dialect::{Dialect, UnknownMediaType};
+use super::head::LengthRequired;
+use super::reply::{self, Reply};
+use super::routes::WEBHOOK_MAX_BYTES;
+use crate::receiver::Unauthorized;
+use crate::relay::{Cause, Declined, Throttled};
+use crate::telemetry::logging::chain;
+
+const MAX_BODY_KEY: &str = "server.max_request_body_size";
+const LARGE_BODY: &str = "raise server.max_request_body_size, or lower the logging endpoint's request_max_bytes so that it sends less at once";
+const OVERLOADED_KEY: &str = "server.max_concurrent_requests";
+const OVERLOADED: &str = "raise server.max_concurrent_requests if there is memory for it, or look for slow senders; webhooks get half of it";
+
+/// Why a request with data ended before the relay's answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error(transparent)]
+    Unauthorized(#[from] Unauthorized),
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
+    #[error("too many concurrent requests")]
+    Overloaded,
+    #[error(transparent)]
+    LengthRequired(#[from] LengthRequired),
+    #[error(transparent)]
+    UnknownMediaType(#[from] UnknownMediaType),
+    #[error(transparent)]
+    UnknownCoding(#[from] UnknownCoding),
+    #[error(transparent)]
+    Unread(#[from] ReadError),
+    #[error(transparent)]
+    Undecodable(#[from] InflateError),
+    #[error("the relay did not answer in time")]
+    TooLate,
+}
+
+// === impl Refused ===
+
+impl Refused {
+    /// Describes it for the log and the inspector. Returns nothing for what the relay has decided and reported itself.
+    pub(super) fn declined(&self) -> Option<Declined> {
+        let (key, remedy) = match self.key() {
+            Some(OVERLOADED_KEY) => (Some(OVERLOADED_KEY), Some(OVERLOADED)),
+            Some(MAX_BODY_KEY) => (Some(MAX_BODY_KEY), Some(LARGE_BODY)),
+            key => (key, None),
+        };
+        Some(Declined {
+            cause: self.cause()?,
+            reason: chain(self).to_string(),
+            request: None,
+            key: key.map(Into::into),
+            remedy: remedy.map(Into::into),
+        })
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        Some(match self {
+            Self::Unauthorized(_) | Self::Throttled(_) => return None,
+            Self::Overloaded => Cause::Overloaded,
+            Self::LengthRequired(_) => Cause::LengthRequired,
+            Self::UnknownMediaType(_) => Cause::UnknownMediaType,
+            Self::UnknownCoding(_) => Cause::UnknownEncoding,
+            Self::Unread(ReadError::TooLarge { .. }) | Self::Undecodable(InflateError::TooLarge { .. }) => {
+                Cause::TooLarge
+            }
+            Self::Unread(ReadError::TooSlow { .. }) => Cause::TooSlow,
+            Self::Unread(ReadError::CutShort) => Cause::CutShort,
+            Self::Undecodable(InflateError::Corrupt { .. }) => Cause::CorruptEncoding,
+            Self::TooLate => Cause::TimedOut,
+        })
+    }
+
+    /// Returns the configuration key that a request of this kind ran into.
+    fn key(&self) -> Option<&'static str> {
+        match self {
+            // That of webhooks is not in the configuration.
+            Self::Unread(ReadError::TooLarge { max_bytes })
+            | Self::Undecodable(InflateError::TooLarge { max_bytes })
+                if *max_bytes != WEBHOOK_MAX_BYTES =>
+            {
+                Some(MAX_BODY_KEY)
+            }
+            Self::Overloaded => Some(OVERLOADED_KEY),
+            Self::Unread(ReadError::TooSlow { .. }) => Some("server.body_timeout"),
+            Self::TooLate => Some("server.request_timeout"),
+            _ => None,
+        }
+    }
+
+    pub(super) fn reply(self, version: Version, dialect: Dialect) -> Reply {
+        match self {
+            Self::Unauthorized(cause) => reply::unauthorized(cause, dialect),
+            Self::Throttled(cause) => reply::throttled(cause, dialect),
+            Self::Overloaded => reply::overloaded(dialect),
+            Self::LengthRequired(cause) => reply::length_required(cause, version, dialect),
+            Self::UnknownMediaType(cause) => reply::unknown_media_type(cause),
+            Self::UnknownCoding(cause) => reply::unknown_coding(cause, dialect),
+            Self::Unread(cause) => reply::unread(cause, version, dialect),
+            Self::Undecodable(cause) => reply::undecodable(&cause, dialect),
+            Self::TooLate => reply::too_late(dialect),
+        }
+    }
+}
