@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-use super::harness::{Answer, Ask, Gate, House, names, request_of, span};
+use super::harness::{Answer, Ask, Child, Collector, Gate, House, names, request_of, span};
 
 const CHALLENGE: &str = "/.well-known/fastly/logging/challenge";
 
@@ -61,7 +61,7 @@ async fn anything_else_is_not_found_and_says_so_in_json() {
     for (method, path) in [
         ("GET", "/none"),
         ("POST", "/none"),
-        ("POST", "/fastly/"),
+        ("POST", "/fastly//"),
         ("POST", "//fastly"),
         ("POST", "/v1/profiles"),
         ("GET", "/metrics"),
@@ -164,6 +164,8 @@ fn encodings(plain: &[u8]) -> Vec<(Option<&'static str>, Vec<u8>)> {
     let mut framed = snap::write::FrameEncoder::new(Vec::new());
     framed.write_all(plain).unwrap();
     let framed = framed.into_inner().unwrap();
+    let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    lz4.write_all(plain).unwrap();
     let block = snap::raw::Encoder::new().compress_vec(plain).unwrap();
     vec![
         (Some("gzip"), gzip.clone()),
@@ -174,6 +176,7 @@ fn encodings(plain: &[u8]) -> Vec<(Option<&'static str>, Vec<u8>)> {
         (Some("snappy"), framed.clone()),
         (None, framed),
         (Some("snappy"), block),
+        (Some("lz4"), lz4.finish().unwrap()),
         (Some("identity"), plain.to_vec()),
     ]
 }
@@ -199,6 +202,25 @@ async fn a_batch_may_be_compressed_and_need_not_say_how() {
 }
 
 #[tokio::test]
+async fn a_plain_body_that_is_announced_as_gzip_is_read_as_it_is_by_every_receiver() {
+    let house = House::open("receivers.otlp: {}").await;
+    let line = span(1, "plain");
+    for path in ["/fastly", "/v1/traces"] {
+        let ask = Ask::post(path, line.clone()).with("content-encoding", "gzip");
+        let reply = house.ask(ask.with("content-type", "application/json")).await;
+        assert!(matches!(reply.status, 200 | 204), "{path}: {}", reply.text());
+        assert_eq!(names(&house.left_one().await), ["plain"]);
+    }
+    let ping =
+        r#"{"type":"ping","id":"92e0554a-837f-4086-913b-0dc7665d2a84","happened_at":"2022-09-19T15:59:36Z"}"#;
+    assert_eq!(house.ask(Ask::webhook(ping).with("content-encoding", "gzip")).await.status, 204);
+    assert_eq!(names(&house.left_one().await), ["ping"]);
+    let neither = Ask::post("/fastly", &b"\xff\xfe\x00 neither"[..]).with("content-encoding", "gzip");
+    assert_eq!(house.ask(neither).await.status, 400);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn corrupt_compression_is_400_and_unknown_compression_415() {
     let house = House::open("").await;
     for (coding, mut body) in encodings(span(1, "corrupt").as_bytes()) {
@@ -210,7 +232,7 @@ async fn corrupt_compression_is_400_and_unknown_compression_415() {
         assert_eq!(reply.status, 400, "{coding:?}: {}", reply.text());
         reply.reason();
     }
-    for coding in ["br", "lz4", "gzip, br"] {
+    for coding in ["br", "compress", "gzip, br"] {
         let reply = house.ask(Ask::post("/fastly", "x").with("content-encoding", coding)).await;
         assert_eq!(reply.status, 415, "{coding}");
         reply.reason();
@@ -362,14 +384,14 @@ async fn no_answer_repeats_what_was_sent() {
 #[tokio::test]
 async fn telemetry_answers_health_readiness_and_metrics_and_nothing_else() {
     let house = House::open("").await;
-    for path in ["/healthz", "/readyz", "/metrics"] {
+    for path in ["/", "/healthz", "/readyz", "/metrics"] {
         assert_eq!(house.relay.telemetry(path).await.status, 200, "{path}");
         let post = Ask::post(path, "").to(house.relay.telemetry).await;
         assert_eq!((post.status, post.header("allow")), (405, Some("GET, HEAD")), "{path}");
     }
     let metrics = house.relay.telemetry("/metrics").await;
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
-    for path in ["/fastly", "/", CHALLENGE] {
+    for path in ["/fastly", "/health", CHALLENGE] {
         assert_eq!(house.relay.telemetry(path).await.status, 404, "{path}");
     }
     house.close().await;
@@ -418,6 +440,8 @@ async fn every_metric_of_the_table_is_there_once_something_has_happened() {
         "otelcol_exporter_queue_capacity",
         "otelcol_process_uptime",
         "otelcol_process_memory_rss",
+        "spanrelay_build_info",
+        "spanrelay_requests_total",
         "spanrelay_lines_total",
         "spanrelay_log_events_total",
         "spanrelay_webhooks_total",
@@ -431,6 +455,61 @@ async fn every_metric_of_the_table_is_there_once_something_has_happened() {
     }
     assert_eq!(samples.sum("otelcol_exporter_queue_capacity", &[]), 1024.0);
     house.close().await;
+}
+
+#[tokio::test]
+async fn every_response_is_counted_once() {
+    let house = House::open("receivers.fastly.auth: {values: [\"Bearer x\"]}").await;
+    let authorized = |body: String| Ask::post("/fastly", body).with("authorization", "Bearer x");
+    let mut expected = 0.0;
+    for (ask, code, receiver) in [
+        (Ask::post("/fastly", "{}"), 401, "fastly"),
+        (authorized(span(1, "a")), 204, "fastly"),
+        (authorized(request_of(&[span(2, "b"), "no line".to_owned()])), 200, "fastly"),
+        (authorized("no line".to_owned()), 400, "fastly"),
+        (authorized(String::new()).with("content-encoding", "br"), 415, "fastly"),
+        (Ask::webhook(r#"{"type":"other","id":"1"}"#), 202, "circleci"),
+        (Ask::post("/circleci", "{}"), 401, "circleci"),
+        (Ask::post("/none", "{}"), 404, "none"),
+        (Ask::get("/fastly"), 405, "fastly"),
+        (Ask::get("/"), 200, "none"),
+    ] {
+        assert_eq!(house.ask(ask).await.status, code);
+        expected += 1.0;
+        let labels = [("receiver", receiver), ("code", &code.to_string())];
+        assert_eq!(house.metric("spanrelay_requests_total", &labels).await, 1.0, "{labels:?}");
+        assert_eq!(house.metric("spanrelay_requests_total", &[]).await, expected);
+    }
+    house.left(2).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_rejected_requests_is_a_few_lines_of_the_log_and_accepted_ones_are_none() {
+    let collector = Collector::start([]).await;
+    let configuration = House::configuration(&collector.url());
+    let relay =
+        Child::start(&configuration, &["--set", "receivers.fastly.auth={values: [long-token]}"]).await;
+    let quiet = relay.log().lines().count();
+    let authorized = |body: String| Ask::post("/fastly", body).with("authorization", "long-token");
+    for n in 0..50 {
+        assert_eq!(relay.ask(Ask::post("/fastly", "{}")).await.status, 401);
+        assert_eq!(relay.ask(Ask::post("/circleci", "{}")).await.status, 401);
+        assert_eq!(relay.ask(Ask::post("/none", "{}")).await.status, 404);
+        assert_eq!(relay.ask(Ask::get("/none")).await.status, 404);
+        assert_eq!(relay.ask(authorized("no line".to_owned())).await.status, 400);
+        assert_eq!(relay.ask(authorized(span(n + 1, "a"))).await.status, 204);
+    }
+    collector.take(50).await;
+    collector.finish();
+    relay.logged("rejected input lines").await;
+    let log = relay.log();
+    let lines: Vec<&str> = log.lines().skip(quiet).collect();
+    let of = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(of("\"request rejected\""), 3, "{log}");
+    assert_eq!((of("unauthorized"), of("unknown_path")), (2, 1), "{log}");
+    assert_eq!((of("\"rejected input lines\""), lines.len()), (10, 13), "{log}");
+    relay.kill().await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+const LZ4_MAGIC: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// The stream identifier chunk that framed snappy begins with.
 const SNAPPY_FRAMED_MAGIC: &[u8] = b"\xff\x06\x00\x00sNaPpY";
@@ -34,7 +35,7 @@ pub(in crate::server) struct Codings(Vec<Coding>);
 /// The body is encoded in a way that is not known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(in crate::server) enum UnknownCoding {
-    #[error("unknown content-encoding; known are gzip, deflate, zstd, snappy and identity")]
+    #[error("unknown content-encoding; known are gzip, deflate, zlib, zstd, snappy, lz4 and identity")]
     Name,
     #[error("more than {MAX_CODINGS} content-encodings on one body")]
     TooMany,
@@ -58,6 +59,8 @@ enum Coding {
     Gzip,
     /// With or without the zlib wrapping: senders disagree on what the name means (RFC 9110, section 8.4.1.2).
     Deflate,
+    /// Frames of its own format.
+    Lz4,
     Zstd,
     /// Framed or a raw block: senders disagree here too.
     Snappy,
@@ -103,6 +106,9 @@ impl Codings {
     pub(super) fn undo(&self, wire: &Bytes, max_bytes: u64) -> Result<Bytes, InflateError> {
         let mut body = wire.clone();
         for coding in self.0.iter().rev() {
+            if *coding == Coding::Gzip && !may_be_gzip(&body) {
+                continue;
+            }
             let mut inflated = coding.undo(&body, max_bytes).map_err(|failure| match failure {
                 Failure::TooLarge => InflateError::TooLarge { max_bytes },
                 Failure::Corrupt(source) => InflateError::Corrupt { coding: coding.as_str(), source },
@@ -121,10 +127,12 @@ impl Codings {
 
 impl Coding {
     fn named(name: &[u8]) -> Option<Self> {
-        const NAMES: [(&[u8], Coding); 6] = [
+        const NAMES: [(&[u8], Coding); 8] = [
             (b"gzip", Coding::Gzip),
             (b"x-gzip", Coding::Gzip),
             (b"deflate", Coding::Deflate),
+            (b"zlib", Coding::Deflate),
+            (b"lz4", Coding::Lz4),
             (b"zstd", Coding::Zstd),
             (b"snappy", Coding::Snappy),
             (b"x-snappy-framed", Coding::SnappyFramed),
@@ -145,6 +153,7 @@ impl Coding {
         match self {
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
+            Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
             Self::Snappy => "snappy",
             Self::SnappyFramed => "x-snappy-framed",
@@ -156,6 +165,7 @@ impl Coding {
             // A gzip body is any number of members; a decoder of one would end in silence after the first.
             Self::Gzip => read_bounded(MultiGzDecoder::new(encoded), max_bytes),
             Self::Deflate => deflate(encoded, max_bytes),
+            Self::Lz4 => lz4(encoded, max_bytes),
             Self::Zstd => zstd(encoded, max_bytes),
             Self::Snappy if !encoded.starts_with(SNAPPY_FRAMED_MAGIC) => snappy_block(encoded, max_bytes),
             Self::Snappy | Self::SnappyFramed => snappy_framed(encoded, max_bytes),
@@ -169,6 +179,16 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Corrupt(error)
     }
+}
+
+/// Some senders, and some proxies that decompress, leave the header on a body that is not compressed. No text, and no
+/// message of OTLP, begins with this byte.
+fn may_be_gzip(body: &[u8]) -> bool {
+    body.first().is_none_or(|first| GZIP_MAGIC.starts_with(&[*first]))
+}
+
+fn corrupt(what: &'static str) -> Failure {
+    Failure::Corrupt(io::Error::new(io::ErrorKind::InvalidData, what))
 }
 
 /// All that a decoder gives, in a buffer that grows with it and never beyond one byte more than allowed.
@@ -199,7 +219,7 @@ fn zstd(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
 fn snappy_framed(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
     // Without it an empty or foreign stream would be an empty body.
     if !encoded.starts_with(SNAPPY_FRAMED_MAGIC) {
-        return Err(Failure::Corrupt(io::Error::new(io::ErrorKind::InvalidData, "no stream identifier")));
+        return Err(corrupt("no stream identifier"));
     }
     read_bounded(snap::read::FrameDecoder::new(encoded), max_bytes)
 }
@@ -213,10 +233,49 @@ fn snappy_block(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
     Ok(snap::raw::Decoder::new().decompress_vec(encoded).map_err(io::Error::from)?)
 }
 
+/// Any number of frames. The decoder takes the end of the input for the end of a frame, so that each is measured first.
+fn lz4(mut encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    let mut inflated = Vec::new();
+    while !encoded.is_empty() {
+        let Some(frame) = lz4_frame_len(encoded).and_then(|len| encoded.split_at_checked(len)) else {
+            return Err(corrupt("no whole frame"));
+        };
+        let part =
+            read_bounded(lz4_flex::frame::FrameDecoder::new(frame.0), max_bytes - inflated.len() as u64)?;
+        if inflated.is_empty() {
+            inflated = part
+        } else {
+            inflated.extend_from_slice(&part)
+        }
+        encoded = frame.1;
+    }
+    Ok(inflated)
+}
+
+/// Returns the length of the frame that this begins with, by its header and the sizes of its blocks (LZ4 frame format
+/// 1.6). Nothing when it begins with something else or is cut short.
+fn lz4_frame_len(encoded: &[u8]) -> Option<usize> {
+    const MAGIC_AND_DESCRIPTOR: usize = 4 + 3;
+    const CHECKSUM: usize = 4;
+    let flags = *encoded.strip_prefix(LZ4_MAGIC)?.first()?;
+    let has = |bit: u8| usize::from(flags >> bit & 1);
+    let (block_checksum, content_size, content_checksum, dictionary) = (has(4), has(3), has(2), has(0));
+    let mut at = MAGIC_AND_DESCRIPTOR + 8 * content_size + 4 * dictionary;
+    loop {
+        let size = u32::from_le_bytes(*encoded.get(at..)?.first_chunk()?);
+        at += size_of::<u32>();
+        if size == 0 {
+            let end = at + CHECKSUM * content_checksum;
+            return (end <= encoded.len()).then_some(end);
+        }
+        // The highest bit says that the block is stored as it is.
+        at += usize::try_from(size & 0x7fff_ffff).ok()? + CHECKSUM * block_checksum;
+    }
+}
+
 /// flate2's readers of zlib and raw streams take the end of the input for the end of the stream; so this asks for
 /// the stream's own end.
 fn deflate(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
-    let corrupt = |what| Failure::Corrupt(io::Error::new(io::ErrorKind::InvalidData, what));
     let full = max_bytes.saturating_add(1);
     let mut stream = Decompress::new(has_zlib_header(encoded));
     let mut inflated = Vec::new();

@@ -1,6 +1,6 @@
 //! Bodies that are slow, cut, too large or encoded.
 
-use super::encoders::{gzip, snappy_block, snappy_framed, zlib, zstd};
+use super::encoders::{gzip, lz4, snappy_block, snappy_framed, zlib, zstd};
 use super::*;
 use crate::server::routes::WEBHOOK_MAX_BYTES;
 
@@ -154,7 +154,11 @@ async fn encoded_bodies_are_taken_as_what_they_hold() {
             ("content-encoding: snappy\r\n", snappy_block(&plain)),
             ("content-encoding: snappy\r\n", snappy_framed(&plain)),
             ("content-encoding: gzip, zstd\r\n", zstd(&gzip(&plain))),
+            ("content-encoding: LZ4\r\n", lz4(&plain)),
+            ("content-encoding: zlib\r\n", zlib(&plain)),
             ("content-encoding: identity\r\n", plain.clone()),
+            ("content-encoding: gzip\r\n", plain.clone()),
+            ("content-encoding: gzip\r\ncontent-encoding: zstd\r\n", zstd(&gzip(&plain))),
             ("", gzip(&plain)),
             ("", zstd(&plain)),
             ("", snappy_framed(&plain)),
@@ -176,6 +180,7 @@ async fn a_body_that_inflates_over_the_limit_is_a_413() {
         ("deflate", zlib(&zeros)),
         ("zstd", zstd(&zeros)),
         ("snappy", snappy_block(&zeros)),
+        ("lz4", lz4(&zeros)),
     ];
     for (coding, wire) in table {
         let headers = format!("content-encoding: {coding}\r\n");

@@ -43,3 +43,23 @@ pub(in crate::server) fn snappy_framed(plain: &[u8]) -> Vec<u8> {
 pub(in crate::server) fn snappy_block(plain: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(plain).unwrap()
 }
+
+pub(in crate::server) fn lz4(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// With everything that a frame may have, in blocks that refer to each other.
+pub(in crate::server) fn lz4_checked(plain: &[u8]) -> Vec<u8> {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    let info = FrameInfo::new()
+        .block_mode(BlockMode::Linked)
+        .block_size(BlockSize::Max64KB)
+        .block_checksums(true)
+        .content_checksum(true)
+        .content_size(Some(plain.len() as u64));
+    let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}

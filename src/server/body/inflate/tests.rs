@@ -2,19 +2,24 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
-use crate::server::tests::encoders::{gzip, raw_deflate, snappy_block, snappy_framed, zlib, zstd};
+use crate::server::tests::encoders::{
+    gzip, lz4, lz4_checked, raw_deflate, snappy_block, snappy_framed, zlib, zstd,
+};
 
 const PLENTY: u64 = 1024 * 1024;
 
 type Encode = fn(&[u8]) -> Vec<u8>;
 
 /// Each coding as a header names it, and who makes it.
-const CODINGS: [(&str, Encode); 9] = [
+const CODINGS: [(&str, Encode); 12] = [
     ("gzip", gzip),
     ("x-gzip", gzip),
     ("GZip", gzip),
     ("deflate", zlib),
     ("deflate", raw_deflate),
+    ("zlib", zlib),
+    ("lz4", lz4),
+    ("LZ4", lz4_checked),
     ("zstd", zstd),
     ("snappy", snappy_framed),
     ("snappy", snappy_block),
@@ -72,13 +77,33 @@ fn recognises_what_has_a_magic_number_without_the_header() {
 fn takes_the_header_at_its_word() {
     let wire = Bytes::from(zstd(&gzip(&sample())));
     assert_eq!(undo("zstd", wire, PLENTY).unwrap(), gzip(&sample()));
-    assert!(matches!(undo("gzip", sample(), PLENTY), Err(InflateError::Corrupt { coding: "gzip", .. })));
+    assert!(matches!(
+        undo("deflate", sample(), PLENTY),
+        Err(InflateError::Corrupt { coding: "deflate", .. })
+    ));
 }
 
 #[test]
-fn reads_all_members_of_a_gzip_body_and_all_frames_of_a_zstd_body() {
+fn a_plain_body_that_is_announced_as_gzip_is_read_as_it_is() {
+    for plain in
+        [sample(), b"[]".to_vec(), b"\xef\xbb\xbf{}".to_vec(), b"<134>1 - {}".to_vec(), vec![0x0a, 0x00]]
+    {
+        for name in ["gzip", "GZIP", "identity, x-gzip"] {
+            assert_eq!(undo(name, plain.clone(), PLENTY).unwrap(), plain, "{name}");
+        }
+        assert_eq!(undo("gzip, zstd", zstd(&plain), PLENTY).unwrap(), plain);
+    }
+    assert!(matches!(undo("gzip", b"\x1f".to_vec(), PLENTY), Err(InflateError::Corrupt { .. })));
+    assert!(matches!(undo("gzip", b"\x1f\x8b no".to_vec(), PLENTY), Err(InflateError::Corrupt { .. })));
+}
+
+#[test]
+fn reads_all_members_of_a_gzip_body_and_all_frames_of_others() {
     let members = [gzip(b"one "), gzip(b"two "), gzip(b"three")].concat();
     assert_eq!(undo("gzip", members, PLENTY).unwrap(), "one two three");
+
+    let members = [lz4(b"one "), lz4_checked(b"two "), lz4(b"three")].concat();
+    assert_eq!(undo("lz4", members, PLENTY).unwrap(), "one two three");
 
     let skippable = b"\x53\x2a\x4d\x18\x03\x00\x00\x00abc".to_vec();
     let frames = [skippable.clone(), zstd(b"one "), skippable.clone(), zstd(b"two"), skippable].concat();
@@ -184,8 +209,8 @@ fn a_damaged_checksum_is_corrupt() {
 
 #[test]
 fn an_error_names_the_coding_and_repeats_nothing_of_the_body() {
-    let error = undo("gzip", "secret words", PLENTY).unwrap_err();
-    assert_eq!(error.to_string(), "the body is not valid gzip: corrupt or cut short");
+    let error = undo("zstd", "secret words", PLENTY).unwrap_err();
+    assert_eq!(error.to_string(), "the body is not valid zstd: corrupt or cut short");
 }
 
 proptest! {
