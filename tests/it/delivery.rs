@@ -230,7 +230,7 @@ async fn a_partial_success_is_delivered_and_its_rejected_count_is_in_the_metrics
 async fn an_attempt_without_an_answer_is_cut_off_and_made_again() {
     let gate = Gate::new();
     let house =
-        House::with_answers("exporters.otlp_http.timeout: 50ms", [Answer::WaitAt(gate.clone())]).await;
+        House::with_answers("exporters.otlp_http.timeout: 500ms", [Answer::WaitAt(gate.clone())]).await;
     house.batch(span(1, "a")).await;
     house.left(2).await;
     house.close().await;

@@ -53,7 +53,7 @@ async fn a_redirect_is_not_followed_and_loses_nothing() {
 
 #[tokio::test]
 async fn an_answer_that_never_ends_counts_by_its_status() {
-    let mut home = Home::new(Mood::HangsInItsAnswer, "exporters.otlp_http.timeout: 50ms").await;
+    let mut home = Home::new(Mood::HangsInItsAnswer, "exporters.otlp_http.timeout: 500ms").await;
     let relay = home.start().await;
     batch(&relay, span(1, "taken")).await;
     let samples = at_rest(&relay).await;
