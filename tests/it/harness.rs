@@ -72,7 +72,8 @@ pub(crate) async fn in_time<T>(what: &str, coming: impl Future<Output = T>) -> T
 pub(crate) fn skipped(test: &str, program: &str, required: &str) {
     assert!(std::env::var_os(required).is_none(), "{program} is not installed");
     // Not the macro, whose output is captured when a test passes.
-    writeln!(std::io::stderr(), "skipped: {test} ({program} is not installed)").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "skipped: {test} ({program} is not installed)").unwrap();
 }
 
 /// An address of this test's own that nobody listens at: connections are refused, and no other socket gets the port.
