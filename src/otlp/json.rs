@@ -120,18 +120,16 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The fault of not finding what must be here.
+    /// The fault of something else being here than `expected`, which begins with that word.
     #[cold]
-    pub(crate) fn unexpected(&self, reason: &'static str) -> Fault {
-        if self.at >= self.bytes.len() {
-            Fault {
-                at: self.bytes.len(),
-                kind: FaultKind::Truncated,
-                reason: "the line ends too early".into(),
-            }
-        } else {
-            Fault::syntax(self.at, reason)
-        }
+    pub(crate) fn unexpected(&self, expected: &'static str) -> Fault {
+        if self.at >= self.bytes.len() { self.truncated(expected) } else { Fault::syntax(self.at, expected) }
+    }
+
+    #[cold]
+    fn truncated(&self, expected: &'static str) -> Fault {
+        let reason = format!("the line ends too early, {expected}").into();
+        Fault { at: self.bytes.len(), kind: FaultKind::Truncated, reason }
     }
 
     /// Goes one container deeper; every success is paired with a [`leave`](Self::leave).
@@ -152,7 +150,7 @@ impl<'a> Cursor<'a> {
     /// Reads a string literal.
     #[inline]
     pub(crate) fn string(&mut self) -> Result<Text, Fault> {
-        self.expect(b'"', "expected a string in double quotes")?;
+        self.expect(b'"', "expected '\"' at the start of a string")?;
         let start = self.at;
         self.at += plain_prefix(&self.bytes[start..]);
         if self.peek() == Some(b'"') {
@@ -178,7 +176,8 @@ impl<'a> Cursor<'a> {
                     escaped = true;
                     self.escape()?;
                 }
-                _ => return Err(self.unexpected("control character inside a string")),
+                None => return Err(self.truncated("expected '\"' at the end of a string")),
+                Some(_) => return Err(Fault::syntax(self.at, "control character inside a string")),
             }
             self.at += plain_prefix(&self.bytes[self.at..]);
         }
@@ -221,18 +220,15 @@ impl<'a> Cursor<'a> {
                     _ => Ok(()),
                 }
             }
-            None => Err(self.unexpected("")),
+            None => Err(self.truncated("expected the rest of an escape")),
             Some(_) => Err(Fault::syntax(start, "backslash that begins no JSON escape")),
         }
     }
 
     /// The four digits of a `\u` escape; the cursor stands on the `u`.
     fn code_unit(&mut self, escape_start: usize) -> Result<u16, Fault> {
-        let digits = self.bytes.get(self.at + 1..self.at + 5).ok_or_else(|| Fault {
-            at: self.bytes.len(),
-            kind: FaultKind::Truncated,
-            reason: "the line ends too early".into(),
-        })?;
+        let digits = self.bytes.get(self.at + 1..self.at + 5);
+        let digits = digits.ok_or_else(|| self.truncated("expected the rest of an escape"))?;
         let unit = super::decode_hex::<2>(digits)
             .ok_or_else(|| Fault::syntax(escape_start, "\\u escape without four hexadecimal digits"))?;
         self.at += 5;
@@ -269,7 +265,7 @@ impl<'a> Cursor<'a> {
 
     fn some_digits(&mut self) -> Result<(), Fault> {
         if !matches!(self.peek(), Some(b'0'..=b'9')) {
-            return Err(self.unexpected("number that is not complete"));
+            return Err(self.unexpected("expected a digit"));
         }
         self.skip_digits();
         Ok(())
@@ -290,7 +286,7 @@ impl<'a> Cursor<'a> {
             Ok(())
         } else if word.as_bytes().starts_with(rest) {
             self.at = self.bytes.len();
-            Err(self.unexpected(""))
+            Err(self.unexpected("expected the rest of a word"))
         } else {
             Err(Fault::syntax(self.at, "expected a value"))
         }
@@ -315,7 +311,7 @@ impl<'a> Cursor<'a> {
         &mut self,
         mut member: impl FnMut(&mut Self, usize, Text) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        self.expect(b'{', "expected an object")?;
+        self.expect(b'{', "expected '{' at the start of an object")?;
         self.enter()?;
         self.skip_whitespace();
         if self.peek() == Some(b'}') {
@@ -339,7 +335,7 @@ impl<'a> Cursor<'a> {
         &mut self,
         mut element: impl FnMut(&mut Self, usize) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        self.expect(b'[', "expected an array")?;
+        self.expect(b'[', "expected '[' at the start of an array")?;
         self.enter()?;
         self.skip_whitespace();
         if self.peek() == Some(b']') {
@@ -361,7 +357,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn key(&mut self) -> Result<Text, Fault> {
         if self.peek() != Some(b'"') {
-            return Err(self.unexpected("expected a key in double quotes"));
+            return Err(self.unexpected("expected '\"' at the start of a key"));
         }
         let key = self.string()?;
         self.skip_whitespace();

@@ -81,7 +81,32 @@ pub(crate) enum Role {
     Span,
     Link,
     LogRecord,
+    Status,
     Point,
+}
+
+// === impl Message ===
+
+impl Message {
+    /// Returns whether a field of this message holds text for people, in which any character may occur.
+    pub(crate) fn is_free_text(&self, field: &Field) -> bool {
+        matches!(
+            (self.role, field.name),
+            (Role::AnyValue, "stringValue")
+                | (Role::Span, "name")
+                | (Role::LogRecord, "eventName")
+                | (Role::Status, "message")
+        )
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// Returns whether a field of this kind is a list.
+    pub(crate) fn is_list(self) -> bool {
+        matches!(self, Self::Messages(_) | Self::Strings | Self::Doubles | Self::Ints(_))
+    }
 }
 
 // === impl Int ===
@@ -197,7 +222,7 @@ static LINK: Message = with_role(
 );
 
 static STATUS: Message =
-    message(&[field("message", 2, Kind::String), field("code", 3, Kind::Enum(STATUS_CODES))]);
+    with_role(Role::Status, &[field("message", 2, Kind::String), field("code", 3, Kind::Enum(STATUS_CODES))]);
 
 const SPAN_KINDS: &[(&str, i32)] = &[
     ("SPAN_KIND_UNSPECIFIED", 0),

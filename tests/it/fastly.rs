@@ -127,7 +127,7 @@ async fn a_batch_with_bad_lines_gets_a_report_and_its_good_lines_are_taken() {
         reply.json(),
         json!({"accepted": 2, "rejected": 3, "errors": [
             {"line": 2, "column": 1, "reason": "not a JSON object"},
-            {"line": 3, "column": 61, "reason": "the line ends too early"},
+            {"line": 3, "column": 61, "reason": "the line ends too early, expected '\"' at the end of a string"},
             {"line": 5, "column": 1, "reason": "neither resourceSpans nor resourceLogs nor resourceMetrics"},
         ]})
     );

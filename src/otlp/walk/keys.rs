@@ -5,8 +5,8 @@ use super::super::json::Text;
 use super::super::schema::{Field, LINE, Message};
 
 /// How a key was written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spelling {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
     Current,
     /// As an earlier version of OTLP called the field, or in snake case.
     Outdated,
@@ -17,9 +17,14 @@ pub(crate) fn signal_of_key(bytes: &[u8], key: Text) -> Option<Signal> {
     find(&LINE, bytes, key, 0).map(|(index, _)| Signal::ALL[index])
 }
 
+/// Returns the field of a message that a key names in any of its spellings.
+pub(crate) fn field_named(message: &'static Message, bytes: &[u8], key: Text) -> Option<&'static Field> {
+    find(message, bytes, key, 0).map(|(index, _)| &message.fields[index])
+}
+
 /// Finds the field that a key names. Fields mostly come in the order of the table, so it is searched from `next` on.
 #[inline]
-pub(super) fn find(
+pub(crate) fn find(
     message: &'static Message,
     bytes: &[u8],
     key: Text,

@@ -17,7 +17,7 @@ use memchr::memmem;
 use self::bounds::Bounds;
 use self::place::Place;
 use super::super::{Item, Passage, Reading, Rejected, Repair};
-use super::repair::{Mended, mend};
+use super::repair::mend;
 use crate::otlp::json::{Cursor, Fault, FaultKind};
 use crate::otlp::{Line, LineReader};
 
@@ -165,11 +165,14 @@ impl<'a> Splitter<'a> {
         }
         let mended = mend(&text);
         self.bounds.went_over(mended.as_ref().map_or_else(|gone_over| *gone_over, |mended| mended.consumed));
-        let Ok(Mended { text, consumed, repairs }) = mended else { return Err(fault) };
-        match self.lines.read(&Bytes::from(text)) {
+        let Ok(mut mended) = mended else { return Err(fault) };
+        match self.lines.read(&Bytes::from(std::mem::take(&mut mended.text))) {
             // With quotes guessed, everything else has to be as expected.
-            Ok(line) if line.has_strangers && repairs.contains(&Repair::UnescapedQuote) => Err(fault),
-            Ok(line) => Ok(Taken { line, repairs, bytes: consumed }),
+            Ok(line) if line.has_strangers && mended.repairs.contains(&Repair::UnescapedQuote) => Err(fault),
+            Ok(mut line) => {
+                mended.restore(&text, &mut line.dropped);
+                Ok(Taken { line, bytes: mended.consumed, repairs: mended.repairs })
+            }
             Err(_) => Err(fault),
         }
     }

@@ -43,13 +43,13 @@ pub(crate) fn mistake(rejected: &Rejected) -> Option<Mistake> {
     let at = (rejected.column.max(1) as usize - 1).min(input.len());
     let (before, after) = input.split_at(at);
     Some(match rejected.reason.as_str() {
-        "the line ends too early" => Mistake::CutOff,
+        reason if reason.starts_with("the line ends too early") => Mistake::CutOff,
         "trailing comma" => Mistake::TrailingComma,
         "control character inside a string" => Mistake::ControlCharacter,
-        "expected a value" | "number that is not complete" if after.starts_with(b"(null)") => {
-            Mistake::NullWord
+        reason if after.starts_with(b"(null)") && is_about_a_value(reason) => Mistake::NullWord,
+        reason if matches!(after.first(), Some(b',' | b'}' | b']')) && is_about_a_value(reason) => {
+            Mistake::UnsetValue
         }
-        "expected a value" if matches!(after.first(), Some(b',' | b'}' | b']')) => Mistake::UnsetValue,
         "backslash that begins no JSON escape" | "\\u escape without four hexadecimal digits" => {
             backslash(after)
         }
@@ -67,6 +67,10 @@ pub(crate) fn mistake(rejected: &Rejected) -> Option<Mistake> {
         reason if reason.starts_with("longer than max_line_size") => Mistake::TooLong,
         _ => return None,
     })
+}
+
+fn is_about_a_value(reason: &str) -> bool {
+    reason.starts_with("expected a value") || reason == "expected a digit"
 }
 
 fn backslash(after: &[u8]) -> Mistake {
@@ -227,7 +231,9 @@ impl Repair {
             | Self::LoneSurrogate
             | Self::BareNumberWord
             | Self::ValueType
-            | Self::InvalidLink => None,
+            | Self::InvalidLink
+            | Self::InvalidId
+            | Self::RepeatedKey => None,
         }
     }
 }

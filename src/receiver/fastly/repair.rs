@@ -1,37 +1,62 @@
-//! Mends a line that is not JSON, where only one reading makes sense.
+//! Repairs one unit that is not JSON, where only one reading makes sense.
 //!
-//! In: a line that the strict reader could not read. Out: JSON text, to be read strictly again, or nothing.
-//! Promises: one pass, no guessing. A quote inside a string ends the string where what follows fits the grammar
-//! there, and belongs to the text where it does not; keys are never guessed at. What was cut off stays cut off.
+//! In: the bytes of one unit that the strict reader rejected. Out: JSON text for the strict reader, or nothing.
+//!
+//! Promises:
+//! - One pass over the unit; nothing beyond it is looked at, and what was cut off stays cut off.
+//! - A quote belongs to a value only in free text ([`Message::is_free_text`]). Every other string ends at its first quote.
+//! - A quote in free text ends the text where what follows continues the message: closing brackets, then a comma and a
+//!   known field, an element, or the end of the unit. Such a text never holds a field name of the enclosing messages next
+//!   to a quote, so that a forgotten comma, quote or brace cannot move a field into a text.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::super::Repair;
 use crate::otlp::decode_hex;
-use crate::otlp::json::MAX_DEPTH;
+use crate::otlp::json::{MAX_DEPTH, Text};
+use crate::otlp::{DroppedSpan, Field, Kind, LINE, Message, field_named};
 
-/// What memory is asked for before anything was read: the object may be the first of very many in its line.
+/// Memory requested before anything was read: the unit may be one of many.
 const USUAL_BYTES: usize = 8 * 1024;
 
-/// A mended line.
+/// Most lines are nested no deeper, and have no more places where the repaired text moves away from the input.
+const USUAL_DEPTH: usize = 16;
+
+/// Longest text between quotes that can be the key of an unknown field.
+const MAX_KEY_BYTES: usize = 64;
+
+/// A repaired unit.
 #[derive(Debug)]
 pub(super) struct Mended {
     pub(super) text: Vec<u8>,
-    /// How much of the input the object took.
+    /// Length of the unit in the input.
     pub(super) consumed: usize,
-    /// What was done, each once.
+    /// Kinds of repairs, each once.
     pub(super) repairs: Vec<Repair>,
+    /// Offsets in `text` and in the input from which on both run in parallel.
+    origins: Vec<(usize, usize)>,
 }
 
-/// Mends the object at the start of `input`. When its meaning is in doubt: how much of the input that took to see.
+/// Repairs the object at the start of `input`. The error is the number of bytes that were read until its meaning was in
+/// doubt.
 pub(super) fn mend(input: &[u8]) -> Result<Mended, usize> {
     let mut mender = Mender {
         input,
         at: 0,
         out: Vec::with_capacity(input.len().min(USUAL_BYTES) + 16),
-        open: Vec::new(),
+        open: Vec::with_capacity(USUAL_DEPTH),
+        field: None,
         repairs: Vec::new(),
+        origins: Vec::with_capacity(USUAL_DEPTH),
     };
     match mender.run() {
-        Some(()) => Ok(Mended { text: mender.out, consumed: mender.at, repairs: mender.repairs }),
+        Some(()) => Ok(Mended {
+            text: mender.out,
+            consumed: mender.at,
+            repairs: mender.repairs,
+            origins: mender.origins,
+        }),
         None => Err(mender.at),
     }
 }
@@ -42,7 +67,15 @@ enum Container {
     Array,
 }
 
-/// What the grammar asks for next.
+/// An object or array that is open.
+#[derive(Clone, Copy)]
+struct Level {
+    container: Container,
+    /// The message that the object is, or the elements of the array are; nothing in unknown fields.
+    message: Option<&'static Message>,
+}
+
+/// What the grammar requires next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Value,
@@ -55,18 +88,55 @@ enum Expect {
     Separator,
 }
 
+/// The role of a quote inside free text.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Key,
-    Value,
+enum Quote {
+    EndsText,
+    BelongsToText,
+    /// Both readings make some sense.
+    Unclear,
+}
+
+/// The name between two quotes, if a colon follows them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    None,
+    Known,
+    Unknown,
 }
 
 struct Mender<'a> {
     input: &'a [u8],
     at: usize,
     out: Vec<u8>,
-    open: Vec<Container>,
+    open: Vec<Level>,
+    /// The field whose key was read last.
+    field: Option<&'static Field>,
     repairs: Vec<Repair>,
+    origins: Vec<(usize, usize)>,
+}
+
+// === impl Mended ===
+
+impl Mended {
+    /// Moves the positions of spans that were rejected in the repaired text back to the input.
+    pub(super) fn restore(&self, input: &Bytes, dropped: &mut [DroppedSpan]) {
+        for span in dropped {
+            span.at = self.origin(span.at);
+            span.range = self.origin(span.range.start)..self.origin(span.range.end);
+            span.text = input.slice(span.range.clone());
+        }
+    }
+
+    /// The offset in the input of what stands at `at` in the repaired text.
+    pub(super) fn origin(&self, at: usize) -> usize {
+        let next = self.origins.partition_point(|(out, _)| *out <= at);
+        let end = self.origins.get(next).map_or(self.consumed, |(_, input)| *input);
+        match next.checked_sub(1).map(|last| self.origins[last]) {
+            Some((out, input)) => (input + (at - out)).min(end),
+            None => 0,
+        }
+    }
 }
 
 // === impl Mender ===
@@ -83,22 +153,20 @@ impl Mender<'_> {
                 self.at += 1;
                 continue;
             }
+            self.align();
             expect = match expect {
                 Expect::Value | Expect::ValueOrEnd => match byte {
                     b']' => self.close(Container::Array, expect == Expect::Value)?,
                     _ => self.value(byte)?,
                 },
                 Expect::Key | Expect::KeyOrEnd => match byte {
-                    b'"' => {
-                        self.string(Place::Key)?;
-                        Expect::Colon
-                    }
+                    b'"' => self.key()?,
                     b'}' => self.close(Container::Object, expect == Expect::Key)?,
                     _ => return None,
                 },
                 Expect::Colon if byte == b':' => self.copy(Expect::Value),
                 Expect::Separator => match byte {
-                    b',' if self.open.last() == Some(&Container::Object) => self.copy(Expect::Key),
+                    b',' if self.container() == Some(Container::Object) => self.copy(Expect::Key),
                     b',' => self.copy(Expect::Value),
                     b'}' => self.close(Container::Object, false)?,
                     b']' => self.close(Container::Array, false)?,
@@ -112,18 +180,47 @@ impl Mender<'_> {
         }
     }
 
+    /// Notes that the next byte of the output comes from the cursor's position.
+    fn align(&mut self) {
+        let (out, input) = (self.out.len(), self.at);
+        // A comma that was taken back leaves a note of what never came.
+        while self.origins.last().is_some_and(|(noted, _)| *noted > out) {
+            self.origins.pop();
+        }
+        let parallel = self.origins.last().is_some_and(|(o, i)| out - o == input - i);
+        if !parallel {
+            self.origins.push((out, input));
+        }
+    }
+
+    fn container(&self) -> Option<Container> {
+        self.open.last().map(|level| level.container)
+    }
+
+    fn key(&mut self) -> Option<Expect> {
+        let start = self.out.len() + 1;
+        self.string()?;
+        let end = self.out.len() - 1;
+        let escaped = memchr::memchr(b'\\', &self.out[start..end]).is_some();
+        let message = self.open.last().and_then(|level| level.message);
+        self.field =
+            message.and_then(|message| field_named(message, &self.out, Text { start, end, escaped }));
+        Some(Expect::Colon)
+    }
+
     fn value(&mut self, byte: u8) -> Option<Expect> {
         match byte {
             b'{' => return self.enter(Container::Object, Expect::KeyOrEnd),
             b'[' => return self.enter(Container::Array, Expect::ValueOrEnd),
-            b'"' => self.string(Place::Value)?,
+            b'"' if self.is_free_text() => self.free_text()?,
+            b'"' => self.string()?,
             b'(' => self.word("(null)", "null", Repair::NullWord)?,
             b'N' => self.word("NaN", "\"NaN\"", Repair::BareNumberWord)?,
             b'I' => self.word("Infinity", "\"Infinity\"", Repair::BareNumberWord)?,
             b'-' if self.input[self.at..].starts_with(b"-Inf") => {
                 self.word("-Infinity", "\"-Infinity\"", Repair::BareNumberWord)?;
             }
-            // Words and numbers as they are: the strict reader will see to them.
+            // Words and numbers are copied for the strict reader to check.
             b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
                 let rest = &self.input[self.at..];
                 let length = rest
@@ -138,11 +235,28 @@ impl Mender<'_> {
         Some(Expect::Separator)
     }
 
+    fn is_free_text(&self) -> bool {
+        match (self.open.last(), self.field) {
+            (Some(Level { container: Container::Object, message: Some(message) }), Some(field)) => {
+                message.is_free_text(field)
+            }
+            _ => false,
+        }
+    }
+
     fn enter(&mut self, container: Container, then: Expect) -> Option<Expect> {
         if self.open.len() >= MAX_DEPTH as usize {
             return None;
         }
-        self.open.push(container);
+        let message = match (self.open.last(), container, self.field.map(|field| field.kind)) {
+            (None, Container::Object, _) => Some(&LINE),
+            (Some(Level { container: Container::Array, message }), Container::Object, _) => *message,
+            (Some(Level { container: Container::Array, .. }), ..) => None,
+            (Some(_), Container::Object, Some(Kind::Message(message))) => Some(message),
+            (Some(_), Container::Array, Some(Kind::Messages(message))) => Some(message),
+            _ => None,
+        };
+        self.open.push(Level { container, message });
         Some(self.copy(then))
     }
 
@@ -152,14 +266,15 @@ impl Mender<'_> {
         then
     }
 
-    fn close(&mut self, container: Container, behind_comma: bool) -> Option<Expect> {
-        if self.open.pop() != Some(container) {
+    fn close(&mut self, container: Container, after_comma: bool) -> Option<Expect> {
+        if self.open.pop()?.container != container {
             return None;
         }
-        if behind_comma {
+        if after_comma {
             // White space outside of strings is not copied, so that the comma is the last byte.
             debug_assert_eq!(self.out.last(), Some(&b','));
             self.out.pop();
+            self.align();
             self.note(Repair::TrailingComma);
         }
         Some(self.copy(Expect::Separator))
@@ -175,54 +290,149 @@ impl Mender<'_> {
         Some(())
     }
 
-    /// Copies a string; the cursor stands on its opening quote.
-    fn string(&mut self, place: Place) -> Option<()> {
-        self.out.push(b'"');
-        self.at += 1;
+    /// Copies a string that ends at its first quote; the cursor stands on the opening quote.
+    fn string(&mut self) -> Option<()> {
+        self.copy_quote();
+        while self.copy_up_to_quote()? != b'"' {}
+        self.copy_quote();
+        Some(())
+    }
+
+    /// Copies a string in which quotes may have been left unescaped.
+    fn free_text(&mut self) -> Option<()> {
+        self.copy_quote();
+        let start = self.at;
+        let mut inner_quotes = 0_u32;
         loop {
-            match *self.input.get(self.at)? {
-                b'"' if self.ends_string(place) => {
-                    self.at += 1;
-                    self.out.push(b'"');
-                    return Some(());
-                }
-                b'"' if place == Place::Key => return None,
-                b'"' => {
+            if self.copy_up_to_quote()? != b'"' {
+                continue;
+            }
+            match self.quote(self.at + 1) {
+                Quote::EndsText => break,
+                Quote::Unclear => return None,
+                Quote::BelongsToText => {
+                    inner_quotes += 1;
                     self.at += 1;
                     self.out.extend_from_slice(b"\\\"");
                     self.note(Repair::UnescapedQuote);
                 }
-                b'\\' => self.escape()?,
-                byte @ 0..=0x1f => {
-                    self.at += 1;
-                    self.escaped(char::from(byte));
-                    self.note(Repair::ControlCharacter);
-                }
-                _ => self.plain(),
             }
+        }
+        if inner_quotes > 0 && !self.is_text(start, inner_quotes) {
+            return None;
+        }
+        self.copy_quote();
+        Some(())
+    }
+
+    fn copy_quote(&mut self) {
+        self.align();
+        self.out.push(b'"');
+        self.at += 1;
+    }
+
+    /// Copies the next part of a string, and returns the byte that follows it. A quote is not copied.
+    fn copy_up_to_quote(&mut self) -> Option<u8> {
+        self.align();
+        match *self.input.get(self.at)? {
+            b'"' => {}
+            b'\\' => self.escape()?,
+            byte @ 0..=0x1f => {
+                self.at += 1;
+                self.escaped(char::from(byte));
+                self.note(Repair::ControlCharacter);
+            }
+            _ => self.plain(),
+        }
+        self.input.get(self.at).copied()
+    }
+
+    /// The role of a quote before `at`, by what follows it.
+    fn quote(&self, mut at: usize) -> Quote {
+        let mut depth = self.open.len();
+        let mut after_comma = false;
+        while let Some(Level { container, message }) = depth.checked_sub(1).map(|top| self.open[top]) {
+            at = self.skip_blanks(at);
+            match (self.input.get(at), container) {
+                (Some(b'}'), Container::Object) | (Some(b']'), Container::Array) => {
+                    depth -= 1;
+                    after_comma = false;
+                }
+                (Some(b','), _) if !after_comma => after_comma = true,
+                (Some(b'{'), Container::Array) if after_comma => return Quote::EndsText,
+                (Some(b'"'), Container::Object) => {
+                    return match self.key_at(at, message) {
+                        Key::Known if after_comma => Quote::EndsText,
+                        Key::None => Quote::BelongsToText,
+                        // A comma is missing, or the key is none.
+                        Key::Known | Key::Unknown => Quote::Unclear,
+                    };
+                }
+                (Some(_), _) => return Quote::BelongsToText,
+                (None, _) => return Quote::Unclear,
+            }
+            at += 1;
+        }
+        Quote::EndsText
+    }
+
+    /// The key whose opening quote is at `at`.
+    fn key_at(&self, at: usize, message: Option<&'static Message>) -> Key {
+        let start = at + 1;
+        let window = &self.input[start..self.input.len().min(start + MAX_KEY_BYTES + 1)];
+        let Some(length) = window.iter().position(|&byte| byte == b'"') else { return Key::None };
+        let end = start + length;
+        if self.input.get(self.skip_blanks(end + 1)) != Some(&b':') {
+            return Key::None;
+        }
+        let key = Text { start, end, escaped: false };
+        match message.and_then(|message| field_named(message, self.input, key)) {
+            Some(_) => Key::Known,
+            None => Key::Unknown,
         }
     }
 
-    /// Whether the quote here ends the string: what follows must fit the grammar.
-    fn ends_string(&self, place: Place) -> bool {
-        let (next, rest) = first_of(&self.input[self.at + 1..]);
-        let (second, _) = first_of(rest);
-        let closes = |byte: Option<u8>| matches!(byte, None | Some(b',' | b'}' | b']' | b'{' | b'\n'));
-        match (place, next, self.open.last()) {
-            (Place::Key, Some(b':'), _) => {
-                matches!(
-                    second,
-                    Some(b'"' | b'{' | b'[' | b'(' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b'N' | b'I')
-                )
-            }
-            (Place::Value, Some(b','), Some(Container::Object)) => matches!(second, Some(b'"' | b'}')),
-            (Place::Value, Some(b','), Some(Container::Array)) => {
-                matches!(second, Some(b'"' | b'{' | b'[' | b']' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'))
-            }
-            (Place::Value, Some(b'}'), Some(Container::Object)) => closes(second),
-            (Place::Value, Some(b']'), Some(Container::Array)) => closes(second),
-            _ => false,
+    fn skip_blanks(&self, at: usize) -> usize {
+        let rest = self.input.get(at..).unwrap_or_default();
+        at + rest.iter().take_while(|&&byte| byte <= b' ').count()
+    }
+
+    /// Returns whether the input from `start` to the cursor, with this many unescaped quotes, can only be one text.
+    fn is_text(&self, start: usize, inner_quotes: u32) -> bool {
+        let text = &self.input[start..self.at];
+        // Quotes of a text come in pairs: one more next to its own quote is that one doubled.
+        if !inner_quotes.is_multiple_of(2) && (text.starts_with(b"\"") || text.ends_with(b"\"")) {
+            return false;
         }
+        let mut messages: SmallVec<[&'static Message; 16]> = SmallVec::new();
+        for message in self.open.iter().filter_map(|level| level.message) {
+            if !messages.iter().any(|known| std::ptr::eq(*known, message)) {
+                messages.push(message);
+            }
+        }
+        let names_field = |start: usize, end: usize| {
+            let word = Text { start, end, escaped: false };
+            start < end && messages.iter().any(|message| field_named(message, text, word).is_some())
+        };
+        let is_word = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte == b'_';
+        memchr::memchr_iter(b'"', text).all(|quote| {
+            let before = text[..quote].strip_suffix(b"\\").unwrap_or(&text[..quote]);
+            let word_before = before.iter().rev().take_while(is_word).count();
+            let word_after = text[quote + 1..].iter().take_while(is_word).count();
+            !names_field(before.len() - word_before, before.len())
+                && !names_field(quote + 1, quote + 1 + word_after)
+                && !self.is_member(start, start + quote)
+        })
+    }
+
+    /// Returns whether the quote at `at` opens the key of an unknown field, after something that a value ends with.
+    fn is_member(&self, text_start: usize, at: usize) -> bool {
+        if self.key_at(at, None) == Key::None {
+            return false;
+        }
+        let before =
+            self.input[text_start..at].iter().rposition(|byte| !matches!(byte, 0..=b' ' | b'{' | b'['));
+        before.is_some_and(|last| matches!(self.input[text_start + last], b'"' | b',' | b':' | b'}' | b']'))
     }
 
     /// Copies bytes that are neither quote, backslash nor control character, invalid UTF-8 replaced.
@@ -249,6 +459,11 @@ impl Mender<'_> {
             }
             b'u' => self.unicode_escape(),
             b'x' if self.hex_byte(self.at).is_some() => self.hex_escapes(),
+            b'v' => {
+                self.at += 2;
+                self.escaped('\u{b}');
+                self.note(Repair::HexEscape);
+            }
             b'\'' => {
                 self.out.push(b'\'');
                 self.at += 2;
@@ -322,10 +537,5 @@ impl Mender<'_> {
     }
 }
 
-/// The first byte that is neither white space nor a control character, and what follows it.
-fn first_of(text: &[u8]) -> (Option<u8>, &[u8]) {
-    match text.iter().position(|&byte| byte > b' ') {
-        Some(place) => (Some(text[place]), &text[place + 1..]),
-        None => (None, &[]),
-    }
-}
+#[cfg(test)]
+mod tests;

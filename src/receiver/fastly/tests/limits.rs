@@ -3,7 +3,7 @@
 
 use super::super::lines::bounds::MAX_LINES;
 use super::*;
-use crate::otlp::{MAX_ATTRIBUTES, MAX_DEPTH, MAX_ITEMS};
+use crate::otlp::{MAX_DEPTH, MAX_ITEMS};
 
 const MIB: usize = 1024 * 1024;
 
@@ -84,27 +84,26 @@ fn strings_without_an_end_cost_their_body_its_repairs_and_not_its_good_lines() {
     let mendable = span("mended").replace("}]}", ",}]}");
     let open = vec![r#"{"resourceSpans":[{"a":"b"#; 20_000].join("},");
     let reading = read_long_lines(format!("[{mendable},{open}}},{mendable},{}]", span("good")));
-    assert_eq!(names(reading), named(&[(1, "mended"), (1, "good")]));
+    assert_eq!(names(reading), named(&[(1, "mended"), (1, "mended"), (1, "good")]));
 }
 
 #[test]
-fn a_line_may_have_so_many_attributes_in_one_list_and_no_more() {
-    let attributes = |count: usize| {
-        let one = |n: usize| format!(r#"{{"key":"{n}","value":{{"intValue":"1"}}}}"#);
-        with_attributes(&(0..count).map(one).collect::<Vec<_>>().join(","))
-    };
-    let (most, more) = (attributes(MAX_ATTRIBUTES), attributes(MAX_ATTRIBUTES + 1));
-    let reading = read_long_lines(format!("{most}\n{more}\n{}\n", span("b")));
-    assert_eq!(rejections(&reading).len(), 1);
-    assert_eq!(reading.rejected[0].line, 2);
-    assert_eq!(reading.rejected[0].reason, "more than 1024 attributes in one list");
-    assert_eq!(names(reading), named(&[(1, "a"), (3, "b")]));
-}
-
-#[test]
-fn attributes_that_come_again_and_again_count_each_time() {
-    let again = vec![r#"{"key":"a","value":{"int_value":1}}"#; MAX_ATTRIBUTES + 1].join(",");
-    assert_eq!(read_long_lines(with_attributes(&again)).rejected.len(), 1);
+fn any_number_of_attributes_costs_no_more_than_their_bytes() {
+    const COUNT: usize = 20_000;
+    let list = |one: fn(usize) -> String| with_attributes(&(0..COUNT).map(one).collect::<Vec<_>>().join(","));
+    let lines = [
+        list(|n| format!(r#"{{"key":"{n}","value":{{"intValue":"1"}}}}"#)),
+        // The same key again and again, each time with something to be edited; and one whose hash is no secret.
+        list(|_| r#"{"key":"a","value":{"int_value":1}}"#.to_owned()),
+        list(|n| format!(r#"{{"key":"\u0061{}","value":{{"int_value":1}}}}"#, n % 2)),
+    ];
+    let reading = read_long_lines(lines.join("\n"));
+    assert_eq!((reading.items.len(), reading.rejected.len()), (3, 0));
+    let counts = reading.items.into_iter().map(|item| {
+        let json: Value = serde_json::from_slice(&item.traces.unwrap().into_json()).unwrap();
+        json["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"].as_array().unwrap().len()
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [COUNT, 1, 2]);
 }
 
 #[test]
