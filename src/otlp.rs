@@ -9,6 +9,8 @@ mod splice;
 
 mod walk;
 
+mod twins;
+
 mod document;
 
 pub(crate) mod protobuf;
@@ -18,14 +20,14 @@ mod members;
 mod number;
 
 pub(crate) use document::{
-    ExportRequest, Line, LineReader, Logs, Metrics, Request, SpanEvent, Traces, read_request, signal_of,
+    DroppedSpan, ExportRequest, Line, LineReader, Logs, Metrics, Request, SpanEvent, Traces, read_request,
+    section_of, signal_of,
 };
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 #[cfg(test)]
 pub(crate) use json::MAX_DEPTH;
-#[cfg(test)]
-pub(crate) use walk::MAX_ATTRIBUTES;
-pub(crate) use walk::MAX_ITEMS;
+pub(crate) use schema::{Field, Kind, LINE, Message};
+pub(crate) use walk::{MAX_ITEMS, field_named};
 
 use std::fmt;
 

@@ -62,7 +62,7 @@ pub fn encode_protobuf(json: &[u8]) -> Option<Vec<u8>> {
 
 /// A protobuf request for `/v1/traces` as JSON.
 pub fn decode_protobuf(request: &[u8]) -> Option<Vec<u8>> {
-    protobuf::decode(Signal::Traces, request, MAX_BODY_BYTES).ok()
+    protobuf::decode(Signal::Traces, request, MAX_BODY_BYTES).ok().map(|it| it.json)
 }
 
 // === impl Receivers ===

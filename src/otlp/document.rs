@@ -18,17 +18,14 @@ use bytes::Bytes;
 use super::Signal;
 use super::json::{Cursor, Fault};
 use super::splice::{Edits, Removals};
+use super::twins::merge;
 use super::walk::{AttributeKey, Dropped, Stop, Walk, walk};
 use crate::receiver::Repair;
 
 pub(crate) use export_request::ExportRequest;
 pub(crate) use logs::Logs;
-pub(crate) use request::{Request, read_request, signal_of};
+pub(crate) use request::{Request, read_request, section_of, signal_of};
 pub(crate) use traces::Traces;
-
-/// How often a line is read anew because a key stood in it twice. Every reading costs the whole line, so that a
-/// hostile one must not ask for more.
-const MAX_READINGS: usize = 32;
 
 /// Reads lines, one after another. What it needs in passing for one serves the next.
 #[derive(Debug, Default)]
@@ -51,12 +48,14 @@ pub(crate) struct Line {
     pub(crate) end: usize,
 }
 
-/// A span that was taken out of its line.
+/// A span that was rejected, unlike its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DroppedSpan {
-    /// Where in the line; near it, when a key that stood twice was taken out before.
+    /// Offset of the fault in the text that was read.
     pub(crate) at: usize,
     pub(crate) reason: Cow<'static, str>,
+    /// Range of the span in the text that was read.
+    pub(crate) range: Range<usize>,
     pub(crate) text: Bytes,
 }
 
@@ -72,7 +71,7 @@ pub(crate) struct Metrics {
 /// A log event in the shape of a span event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SpanEvent {
-    /// Unix nanoseconds; zero when the log record had no time at all.
+    /// Unix nanoseconds; zero when neither the log record has a time nor its arrival is known.
     pub(crate) time_unix_nano: u64,
     /// The JSON object that goes into the span's `events`.
     pub(crate) json: Bytes,
@@ -81,6 +80,17 @@ pub(crate) struct SpanEvent {
 /// Reads the object that begins at the start of `text`; what follows it is left alone. The text must be UTF-8.
 pub(crate) fn read_line(text: &Bytes) -> Result<Line, Fault> {
     LineReader::default().read(text)
+}
+
+/// A text that was walked.
+struct Walked {
+    /// The object, with every key in it once.
+    text: Bytes,
+    walk: Walk,
+    /// Spans that were rejected; their positions are those of the text that was given.
+    dropped: Vec<DroppedSpan>,
+    /// One past the end of the object in the text that was given.
+    end: usize,
 }
 
 fn holds_nothing(walk: &Walk) -> bool {
@@ -92,26 +102,28 @@ fn holds_nothing(walk: &Walk) -> bool {
 impl LineReader {
     /// As [`read_line`] does.
     pub(crate) fn read(&mut self, text: &Bytes) -> Result<Line, Fault> {
-        let (text, walk, end) = read(text, &mut self.keys)?;
+        let walked = read(text, &mut self.keys)?;
+        let walk = &walked.walk;
         if walk.sections == [false; 3] {
             return Err(Fault::shape(0, "neither resourceSpans nor resourceLogs nor resourceMetrics"));
         }
-        if let (true, true, Some(at)) = (holds_nothing(&walk), walk.dropped.is_empty(), walk.hollow) {
+        if let (true, true, Some(at)) = (holds_nothing(walk), walked.dropped.is_empty(), walk.hollow) {
             return Err(Fault::shape(at, "no scopeSpans, scopeLogs or scopeMetrics with anything in them"));
         }
-        Line::new(text, walk, end)
+        Line::new(walked)
     }
 }
 
 // === impl Line ===
 
 impl Line {
-    fn new(text: Bytes, walk: Walk, end: usize) -> Result<Self, Fault> {
+    fn new(walked: Walked) -> Result<Self, Fault> {
+        let Walked { text, walk, dropped, end } = walked;
         let nothing = holds_nothing(&walk);
         let [spans, records, points] = walk.section_lists;
         let mut line = Self {
             repairs: walk.repairs,
-            dropped: walk.dropped.into_iter().map(|dropped| DroppedSpan::new(dropped, &text)).collect(),
+            dropped,
             has_strangers: walk.strangers > 0,
             end,
             ..Self::default()
@@ -155,11 +167,22 @@ impl Line {
     }
 }
 
+// === impl Walked ===
+
+impl Walked {
+    fn new(text: Bytes, given: &Bytes, mut walk: Walk) -> Self {
+        let dropped = std::mem::take(&mut walk.dropped);
+        let dropped = dropped.into_iter().map(|dropped| DroppedSpan::new(dropped, given)).collect();
+        Self { text, end: walk.end, walk, dropped }
+    }
+}
+
 // === impl DroppedSpan ===
 
 impl DroppedSpan {
     fn new(dropped: Dropped, text: &Bytes) -> Self {
-        Self { at: dropped.at, reason: dropped.reason, text: text.slice(dropped.range) }
+        let Dropped { at, reason, range } = dropped;
+        Self { at, reason, text: text.slice(range.clone()), range }
     }
 }
 
@@ -189,40 +212,41 @@ impl Metrics {
     }
 }
 
-/// Walks the text, without whatever it cannot be read with. Returns the text that was read and where the object
-/// ends in the text that was given.
-fn read(given: &Bytes, keys: &mut Vec<AttributeKey>) -> Result<(Bytes, Walk, usize), Fault> {
-    let mut mended: Option<Bytes> = None;
-    for _ in 0..MAX_READINGS {
-        let text = mended.as_ref().unwrap_or(given);
-        match walk(text, 0, keys) {
-            Ok(walk) => {
-                let end = if mended.is_none() { walk.end } else { end_of_object(given)? };
-                let text = text.slice(..walk.end);
-                return Ok((text, walk, end));
-            }
-            Err(Stop::Fault(fault)) => return Err(fault),
-            Err(Stop::Without(range)) => {
-                let mut edits = Edits::default();
-                edits.delete(range);
-                mended = Some(edits.apply(text));
-            }
-        }
+/// Walks the object at the start of a text. Only where a key stands twice in it, another text is walked.
+fn read(given: &Bytes, keys: &mut Vec<AttributeKey>) -> Result<Walked, Fault> {
+    let walk = match walk(given, 0, keys) {
+        Ok(walk) => walk,
+        Err(Stop::Fault(fault)) => return Err(fault),
+        Err(Stop::Twins) => return read_merged(given, keys),
+    };
+    Ok(Walked::new(given.slice(..walk.end), given, walk))
+}
+
+#[cold]
+fn read_merged(given: &Bytes, keys: &mut Vec<AttributeKey>) -> Result<Walked, Fault> {
+    let merged = merge(given)?;
+    let mut walk = walk(&merged.text, 0, keys).map_err(|stop| match stop {
+        Stop::Fault(fault) => Fault { at: merged.origin(fault.at), ..fault },
+        Stop::Twins => Fault::shape(0, "a key stands twice in one object"),
+    })?;
+    for dropped in &mut walk.dropped {
+        dropped.at = merged.origin(dropped.at);
+        dropped.range = merged.origin_of(&dropped.range);
     }
-    Err(Fault::shape(0, "too many keys that stand twice in one object"))
+    walk.hollow = walk.hollow.map(|at| merged.origin(at));
+    if merged.dropped_scalars {
+        walk.repairs.push(Repair::RepeatedKey);
+    }
+    let mut walked = Walked::new(merged.text.clone(), given, walk);
+    walked.end = merged.consumed;
+    Ok(walked)
 }
 
 /// The text with its edits made, and what is in it now. It needs no further edits.
 fn canonical(text: &Bytes, edits: Edits) -> Result<(Bytes, Walk), Fault> {
-    let (text, walk, _) = read(&edits.apply(text), &mut Vec::new())?;
+    let Walked { text, walk, .. } = read(&edits.apply(text), &mut Vec::new())?;
     debug_assert!(walk.edits.is_empty(), "reading what was written asks for edits: {:?}", walk.edits);
     Ok((text, walk))
-}
-
-fn end_of_object(text: &[u8]) -> Result<usize, Fault> {
-    let mut cursor = Cursor::new(text, 0);
-    cursor.skip_value()?;
-    Ok(cursor.at)
 }
 
 type TopLevel = Vec<(Option<Signal>, Range<usize>)>;

@@ -1,4 +1,4 @@
-//! Members of an object by their places, for taking one out.
+//! Members of an object by their places.
 
 use std::ops::Range;
 
@@ -13,14 +13,4 @@ pub(crate) fn member_ranges(bytes: &[u8], open: usize) -> Result<Vec<(Text, Rang
         Ok(())
     })?;
     Ok(members)
-}
-
-/// What to delete so that one member is gone, its comma included.
-pub(crate) fn without_member(members: &[(Text, Range<usize>)], place: usize) -> Range<usize> {
-    let (_, member) = &members[place];
-    match (members.get(place + 1), place.checked_sub(1)) {
-        (Some((_, following)), _) => member.start..following.start,
-        (None, Some(before)) => members[before].1.end..member.end,
-        (None, None) => member.clone(),
-    }
 }

@@ -18,7 +18,7 @@ use super::{Signal, decode_hex};
 
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use decode::DecodeError;
-pub(crate) use decode::decode;
+pub(crate) use decode::{Decoded, decode};
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;

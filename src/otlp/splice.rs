@@ -67,12 +67,11 @@ impl Edits {
         self.0.truncate(len);
     }
 
-    /// Forgets those of the edits after the first `len` that lie in `range`.
-    pub(crate) fn forget_inside(&mut self, len: usize, range: Range<usize>) {
+    /// Forgets those of the edits after the first `len` whose range is `unwanted`.
+    pub(crate) fn forget(&mut self, len: usize, unwanted: impl Fn(&Range<usize>) -> bool) {
         let mut kept = len;
         for index in len..self.0.len() {
-            let edit = &self.0[index].range;
-            if edit.start < range.start || edit.end > range.end {
+            if !unwanted(&self.0[index].range) {
                 self.0.swap(kept, index);
                 kept += 1;
             }
@@ -80,9 +79,9 @@ impl Edits {
         self.0.truncate(kept);
     }
 
-    /// Whether any of the edits after the first `len` changes something in `range`.
-    pub(crate) fn touch(&self, len: usize, range: &Range<usize>) -> bool {
-        self.0[len..].iter().any(|edit| edit.range.start < range.end && edit.range.end > range.start)
+    /// The ranges of the text that change.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.0.iter().map(|edit| &edit.range)
     }
 
     /// Memory that the edits take, in bytes.

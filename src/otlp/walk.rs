@@ -15,21 +15,27 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-#[cfg(test)]
-pub(crate) use self::attributes::MAX_ATTRIBUTES;
 pub(crate) use self::attributes::{AttributeKey, text_attribute};
 use self::ids::Identity;
-pub(crate) use self::keys::signal_of_key;
-use self::keys::{Spelling, find};
+use self::keys::Spelling;
+pub(crate) use self::keys::{field_named, find, signal_of_key};
 use super::json::{Cursor, Fault, Text};
-use super::members::{member_ranges, without_member};
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
 use super::{SpanId, TraceId};
 use crate::receiver::Repair;
 
-/// Spans and log records of one request. A note is kept of each, though three bytes are enough for one.
+/// Items of one text, however short they are. A note is kept of each, which takes more memory than `{}` does.
 pub(crate) const MAX_ITEMS: usize = 1_000_000;
+
+/// A text may have more items where they are at least this long, which items with anything in them are.
+const LEAST_ITEM_BYTES: usize = 8;
+
+/// Reasons for text that is no JSON value, by what the schema expects.
+const VALUE: &str = "expected a value";
+const VALUE_IN_BRACES: &str = "expected a value that begins with '{'";
+const VALUE_IN_BRACKETS: &str = "expected a value that begins with '['";
+const VALUE_IN_QUOTES: &str = "expected a value that begins with '\"'";
 
 /// What is in a line, by place.
 #[derive(Debug, Default)]
@@ -102,8 +108,8 @@ pub(crate) struct Dropped {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     Fault(Fault),
-    /// This much has to go before the line can be read: an earlier twin of a key, a span that is its own parent.
-    Without(Range<usize>),
+    /// A key stands twice in an object, or under its old and its new name.
+    Twins,
 }
 
 /// What happens to a member or an element that was just read.
@@ -123,8 +129,15 @@ struct Walker<'a> {
     attribute_key: Option<Text>,
     /// Ids of the span, link or log record that is being read.
     identity: Identity,
+    /// The parent of the span that is being read goes.
+    no_parent: bool,
     events: Option<EventsSite>,
     lists: u32,
+}
+
+/// The number of items or attributes that a text may have, which no text exceeds that means something by them.
+fn max_items(bytes: &[u8]) -> usize {
+    MAX_ITEMS + bytes.len() / LEAST_ITEM_BYTES
 }
 
 /// Walks the object that starts at `start`; what follows it is left alone. `keys` is room to work in, and serves many
@@ -164,6 +177,7 @@ impl<'a> Walker<'a> {
             keys,
             attribute_key: None,
             identity: Identity::default(),
+            no_parent: false,
             events: None,
             lists: 0,
         }
@@ -171,7 +185,7 @@ impl<'a> Walker<'a> {
 
     fn message(&mut self, message: &'static Message) -> Result<(), Stop> {
         let open = self.cursor.at;
-        self.cursor.expect(b'{', "expected an object")?;
+        self.cursor.expect(b'{', "expected '{' at the start of an object")?;
         self.cursor.enter()?;
         self.cursor.skip_whitespace();
         if self.cursor.peek() == Some(b'}') {
@@ -195,7 +209,7 @@ impl<'a> Walker<'a> {
                 }
                 Some((index, spelling)) => {
                     if seen & 1 << index != 0 {
-                        return Err(self.without_twin(message, open, index));
+                        return Err(Stop::Twins);
                     }
                     seen |= 1 << index;
                     next = index + 1;
@@ -288,7 +302,7 @@ impl<'a> Walker<'a> {
 
     /// Reads a list of messages and returns how many of them stay.
     fn list(&mut self, message: &'static Message) -> Result<u32, Stop> {
-        self.cursor.expect(b'[', "expected an array")?;
+        self.cursor.expect(b'[', "expected '[' at the start of an array")?;
         self.cursor.enter()?;
         self.cursor.skip_whitespace();
         if self.cursor.peek() == Some(b']') {
@@ -336,11 +350,16 @@ impl<'a> Walker<'a> {
                 self.found.edits.replace(start..self.cursor.at, "{}");
                 return Ok(true);
             }
-            _ => return Err(self.wrong_type("a list element must be an object").into()),
+            _ => {
+                return Err(self
+                    .wrong_type("a list element must be an object: expected '{'", VALUE_IN_BRACES)
+                    .into());
+            }
         }
         let found = &self.found;
-        if found.spans.len() + found.records.len() + found.dropped.len() >= MAX_ITEMS {
-            return Err(Fault::shape(start, format!("more than {MAX_ITEMS} spans and log records")).into());
+        let items = found.spans.len() + found.records.len() + found.dropped.len();
+        if items >= max_items(self.cursor.bytes()) {
+            return Err(Fault::shape(start, format!("more than {items} spans and log records")).into());
         }
         match message.role {
             Role::Span => self.span(message),
@@ -356,12 +375,12 @@ impl<'a> Walker<'a> {
 
     /// The fault of a value that has another type than its field.
     #[cold]
-    fn wrong_type(&self, reason: impl Into<Cow<'static, str>>) -> Fault {
+    fn wrong_type(&self, reason: impl Into<Cow<'static, str>>, expected: &'static str) -> Fault {
         match self.cursor.peek() {
             Some(b'{' | b'[' | b'"' | b't' | b'f' | b'-' | b'0'..=b'9') => {
                 Fault::shape(self.cursor.at, reason)
             }
-            _ => self.cursor.unexpected("expected a value"),
+            _ => self.cursor.unexpected(expected),
         }
     }
 
@@ -370,27 +389,8 @@ impl<'a> Walker<'a> {
         if self.cursor.peek() == Some(opening) {
             return Ok(());
         }
-        Err(self.wrong_type(format!("{} must be {wanted}", field.name)))
-    }
-
-    /// A key stands twice in the object that opens at `open`: which of the two has to go. The old name gives way
-    /// to the new one, and of two equal ones the first gives way to the last.
-    #[cold]
-    fn without_twin(&self, message: &'static Message, open: usize, index: usize) -> Stop {
-        match member_ranges(self.cursor.bytes(), open) {
-            Err(fault) => Stop::Fault(fault),
-            Ok(members) => {
-                let spelling = |key: Text| match find(message, self.cursor.bytes(), key, 0) {
-                    Some((found, spelling)) if found == index => Some(spelling),
-                    _ => None,
-                };
-                let place = members
-                    .iter()
-                    .position(|(key, _)| spelling(*key) == Some(Spelling::Outdated))
-                    .or_else(|| members.iter().position(|(key, _)| spelling(*key).is_some()))
-                    .expect("a twin was seen in this object");
-                Stop::Without(without_member(&members, place))
-            }
-        }
+        let expected = if opening == b'{' { VALUE_IN_BRACES } else { VALUE_IN_BRACKETS };
+        let reason = format!("{} must be {wanted}: expected '{}'", field.name, char::from(opening));
+        Err(self.wrong_type(reason, expected))
     }
 }

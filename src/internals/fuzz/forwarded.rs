@@ -52,7 +52,7 @@ pub(super) fn check(signal: Signal, json: &Bytes) -> Forwarded {
     let read = otlp::reencoded(&path, &encoded);
     assert!(read == otlp::encoded(&path, &fields), "protobuf says something else than {text}");
     let decoded =
-        protobuf::decode(signal, &encoded, NO_LIMIT).unwrap_or_else(|error| panic!("{error}: {text}"));
+        protobuf::decode(signal, &encoded, NO_LIMIT).unwrap_or_else(|error| panic!("{error}: {text}")).json;
     let again = protobuf::encode(signal, &decoded).unwrap_or_else(|fault| panic!("{fault:?}: {text}"));
     assert!(read == otlp::reencoded(&path, &again), "JSON made of protobuf says something else than {text}");
     Forwarded { signal, json: json.clone(), says }

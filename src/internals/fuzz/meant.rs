@@ -43,13 +43,15 @@ fn message(name: &str, json: &Json, dropped: &mut usize) -> Option<Json> {
     let Json::Object(members) = json else { return None };
     let mut out = Vec::new();
     for (place, (key, value)) in members.iter().enumerate() {
-        let Some((field, spelling)) = field(name, key) else {
+        let Some((field, _)) = field(name, key) else {
             out.push((key.clone(), value.clone()));
             continue;
         };
-        if gives_way(name, members, place, field, spelling) || *value == Json::Null {
+        let chosen = chosen(name, members, field);
+        if chosen.last() != Some(&place) || *value == Json::Null {
             continue;
         }
+        let value = &one_of_many(field, &chosen.iter().map(|&place| &members[place].1).collect::<Vec<_>>())?;
         if let Some((name, value)) = member(name, field, value, dropped)? {
             out.push((name.to_owned(), value));
         }
@@ -63,19 +65,49 @@ fn message(name: &str, json: &Json, dropped: &mut usize) -> Option<Json> {
     Some(Json::Object(out))
 }
 
-/// Whether another member of the object says the same: today's name counts more than an older one, and of equals the
-/// last.
-fn gives_way(name: &str, members: &Members, place: usize, wanted: &Field, spelling: Spelling) -> bool {
-    members.iter().enumerate().any(|(other_place, (key, _))| match field(name, key) {
-        Some((other, other_spelling)) if other.name == wanted.name && other_place != place => {
-            match (spelling, other_spelling) {
-                (Spelling::Old, Spelling::Right) => true,
-                (Spelling::Right, Spelling::Old) => false,
-                _ => other_place > place,
-            }
-        }
+/// The members that say something for a field: those with today's name if any of them holds anything, else those with an
+/// older name; nulls and empty lists only where there is nothing else.
+fn chosen(name: &str, members: &Members, wanted: &Field) -> Vec<usize> {
+    let is_composed = wanted.is_list || matches!(wanted.kind, Kind::Message(_));
+    let holds_nothing = |value: &Json| if is_composed { is_hollow(value) } else { *value == Json::Null };
+    let all: Vec<(usize, Spelling, bool)> = members
+        .iter()
+        .enumerate()
+        .filter_map(|(place, (key, value))| {
+            let (field, spelling) = field(name, key)?;
+            (field.name == wanted.name).then(|| (place, spelling, !holds_nothing(value)))
+        })
+        .collect();
+    let that = |right: bool, full: bool| -> Vec<usize> {
+        let counts = |(_, spelling, is_full): &&(usize, Spelling, bool)| {
+            (*spelling == Spelling::Right || !right) && (*is_full || !full)
+        };
+        all.iter().filter(counts).map(|(place, ..)| *place).collect()
+    };
+    let choices = [that(true, true), that(false, true), that(true, false), that(false, false)];
+    choices.into_iter().find(|choice| !choice.is_empty()).unwrap_or_default()
+}
+
+/// What repeated values are together: lists are joined, of scalars the last counts. Different messages mean nothing.
+fn one_of_many(field: &Field, values: &[&Json]) -> Option<Json> {
+    let last = values.last()?;
+    if field.is_list && values.len() > 1 {
+        let elements =
+            |json: &&Json| if let Json::List(elements) = json { Some(elements.clone()) } else { None };
+        return Some(Json::List(values.iter().map(elements).collect::<Option<Vec<_>>>()?.concat()));
+    }
+    let differ = values.iter().any(|value| value != last);
+    (!differ || !matches!(field.kind, Kind::Message(_))).then(|| (*last).clone())
+}
+
+/// Whether a value holds nothing.
+pub(super) fn is_hollow(value: &Json) -> bool {
+    match value {
+        Json::Null => true,
+        Json::List(elements) => elements.iter().all(is_hollow),
+        Json::Object(members) => members.is_empty(),
         _ => false,
-    })
+    }
 }
 
 /// A member with its name, unless it stands for nothing. The outer nothing: it stands for no value at all.
@@ -95,7 +127,13 @@ fn member(
         (false, Kind::Wide { .. }, Json::Number(digits))
             if owner == "AnyValue" && integer(digits, field.kind).is_none() =>
         {
-            return Some(Some(("doubleValue", json.clone())));
+            // Unless it would lose digits.
+            let is_whole = digits.trim_start_matches('-').bytes().all(|digit| digit.is_ascii_digit());
+            let double: f64 = digits.parse().ok()?;
+            return Some(Some(match is_whole && format!("{double:.0}") != *digits {
+                true => ("stringValue", Json::Text(digits.clone())),
+                false => ("doubleValue", json.clone()),
+            }));
         }
         _ => scalar(field.kind, json)?,
     };
@@ -151,7 +189,19 @@ fn scalar(kind: Kind, json: &Json) -> Option<Option<Json>> {
         (Kind::TraceId, _) => return Some(id(json, 32)),
         (Kind::SpanId | Kind::ParentSpanId, _) => return Some(id(json, 16)),
         (Kind::Bytes, Json::Text(text)) => Json::Text(STANDARD.encode(base64(text)?)),
-        (Kind::Bytes, Json::Object(members)) => Json::Text(STANDARD.encode(numbered_bytes(members)?)),
+        (Kind::Bytes, Json::Object(members)) => {
+            let buffer = match (json.get("type"), json.get("data")) {
+                (Some(Json::Text(kind)), Some(Json::List(bytes)))
+                    if kind == "Buffer" && members.len() == 2 =>
+                {
+                    Some(bytes)
+                }
+                _ => None,
+            };
+            let bytes = buffer.map_or_else(|| numbered_bytes(members), |bytes| listed_bytes(bytes))?;
+            Json::Text(STANDARD.encode(bytes))
+        }
+        (Kind::Bytes, Json::List(bytes)) => Json::Text(STANDARD.encode(listed_bytes(bytes)?)),
         _ if stands_for_nothing => return Some(None),
         (Kind::Bool, Json::Bool(_)) => json.clone(),
         (Kind::Bool, Json::Text(word)) => Json::Bool(word.parse().ok()?),
@@ -228,6 +278,15 @@ fn base64(text: &str) -> Option<Vec<u8>> {
         .with_decode_allow_trailing_bits(true);
     let decode = |alphabet| GeneralPurpose::new(alphabet, tolerant).decode(text).ok();
     decode(&STANDARD_ALPHABET).or_else(|| decode(&URL_SAFE))
+}
+
+/// `[104,105]`
+fn listed_bytes(elements: &[Json]) -> Option<Vec<u8>> {
+    let byte = |json: &Json| match json {
+        Json::Number(digits) => u8::try_from(integer(digits, Kind::Wide { signed: true })?).ok(),
+        _ => None,
+    };
+    elements.iter().map(byte).collect()
 }
 
 /// `{"0":104,"1":105}`

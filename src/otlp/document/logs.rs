@@ -24,6 +24,8 @@ pub(crate) struct Logs {
     /// Where its list is, brackets included.
     list: Range<usize>,
     records: Few<RecordSite>,
+    /// Unix nanoseconds; the time of records that have none. Zero: not known.
+    arrival: u64,
 }
 
 /// The members of a log record that an event is made of, as they stand in the text.
@@ -31,6 +33,7 @@ pub(crate) struct Logs {
 struct Record<'a> {
     time: u64,
     observed: u64,
+    arrival: u64,
     event_name: Option<&'a str>,
     body: Option<&'a str>,
     severity_number: Option<&'a str>,
@@ -44,7 +47,12 @@ struct Record<'a> {
 
 impl Logs {
     pub(super) fn new(text: Bytes, list: Range<usize>, records: Few<RecordSite>) -> Self {
-        Self { text, list, records }
+        Self { text, list, records, arrival: 0 }
+    }
+
+    /// Sets the time of arrival, in Unix nanoseconds: the time of events whose log records have none.
+    pub(crate) fn set_arrival(&mut self, arrival: u64) {
+        self.arrival = arrival;
     }
 
     /// Reads an export request that the program wrote itself.
@@ -187,7 +195,7 @@ impl Logs {
     }
 
     fn record(&self, range: &Range<usize>) -> Record<'_> {
-        let mut record = Record::default();
+        let mut record = Record { arrival: self.arrival, ..Record::default() };
         let mut cursor = Cursor::new(&self.text, range.start);
         // The text was read before, so that it cannot fail now.
         let read = cursor.object(|cursor, _, key| {
@@ -222,7 +230,7 @@ impl Logs {
 
 impl Record<'_> {
     fn event_time(&self) -> u64 {
-        if self.time != 0 { self.time } else { self.observed }
+        [self.time, self.observed].into_iter().find(|time| *time != 0).unwrap_or(self.arrival)
     }
 
     /// The body as a string literal, when it is a string and not an empty one.
@@ -297,10 +305,12 @@ impl Record<'_> {
 
     /// Whether the body is there only in form: `{}` or an empty string.
     fn is_empty_body(&self) -> bool {
-        self.body.is_some_and(|body| {
-            let compact: String = body.split_ascii_whitespace().collect();
-            matches!(compact.as_str(), "{}" | "{\"stringValue\":\"\"}")
-        })
+        let Some(body) = self.body else { return false };
+        match member_ranges(body.as_bytes(), 0).as_deref() {
+            Ok([]) => true,
+            Ok([(key, _)]) => key.raw(body.as_bytes()) == b"stringValue" && self.string_body().is_none(),
+            _ => false,
+        }
     }
 }
 

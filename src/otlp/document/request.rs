@@ -1,40 +1,64 @@
 //! One whole body as the export request of one signal.
 //!
-//! In: a body, and the signal of the path that it came to. Out: a [`Request`]. It is a line in which only one of the
-//! sections means something, and which may hold nothing: empty requests are valid, and so are members that nobody
-//! knows, whatever is in them.
+//! In: a body, and the signal of the path that it came to. Out: a [`Request`]. It is a line in which one of the sections
+//! counts, and which may hold nothing: empty requests are valid.
+//!
+//! Promises:
+//! - Invalid UTF-8 and halves of surrogate pairs are replaced by U+FFFD anywhere in the body, in keys and unknown fields,
+//!   too: a Collector accepts both.
+//! - What belongs to another signal, and a body that holds no request at all, is reported.
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::super::Signal;
 use super::super::json::{Cursor, Fault};
 use super::super::members::member_ranges;
+use super::super::schema::LINE;
 use super::super::splice::{Edits, Removals};
+use super::super::twins::is_hollow;
 use super::super::walk::{Walk, signal_of_key};
-use super::{Line, read};
+use super::{DroppedSpan, Line, Walked, read};
+use crate::otlp::decode_hex;
+use crate::receiver::Repair;
 
 /// What an export request holds.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) line: Line,
-    /// The body, without what belongs to other signals.
+    /// The body, repaired, without what belongs to other signals.
     pub(crate) text: Bytes,
+    /// Whether it has members, but no section of its own signal.
+    pub(crate) is_foreign: bool,
+}
+
+/// The members of a request that its own signal has nothing to do with.
+struct Foreign {
+    /// The request without them.
+    own: Bytes,
+    removed: Vec<Range<usize>>,
+    rejected: Vec<DroppedSpan>,
 }
 
 /// Reads a body that holds one request of this signal and nothing else.
 pub(crate) fn read_request(signal: Signal, body: &Bytes) -> Result<Request, Fault> {
-    if let Err(error) = std::str::from_utf8(body) {
-        return Err(Fault::shape(error.valid_up_to(), "invalid UTF-8"));
+    let (text, repairs) = repaired(body);
+    let start = whitespace(&text);
+    let in_body = |at: usize| origin(body, start + at);
+    let mut request = read_object(signal, &text.slice(start..))
+        .map_err(|fault| Fault { at: in_body(fault.at), ..fault })?;
+    for span in &mut request.line.dropped {
+        span.at = in_body(span.at);
+        span.range = in_body(span.range.start)..in_body(span.range.end);
+        span.text = body.slice(span.range.clone());
     }
-    let start = whitespace(body);
-    let request = read_object(signal, &body.slice(start..)).map_err(|mut fault| {
-        fault.at += start;
-        fault
-    })?;
-    Ok(match request.text.len() == body.len() - start {
-        true => Request { text: body.clone(), ..request },
-        false => request,
-    })
+    request.line.repairs.extend(repairs);
+    if request.text.len() == text.len() - start {
+        request.text = text;
+    }
+    Ok(request)
 }
 
 /// The signal of a request, by the key of its section; nothing when it has none.
@@ -43,58 +67,107 @@ pub(crate) fn signal_of(body: &Bytes) -> Option<Signal> {
     members.into_iter().find_map(|(key, _)| signal_of_key(body, key))
 }
 
+/// The name of the section of a signal's requests.
+pub(crate) fn section_of(signal: Signal) -> &'static str {
+    LINE.fields[signal as usize].name
+}
+
+/// The text with U+FFFD for what is no text.
+fn repaired(body: &Bytes) -> (Bytes, Vec<Repair>) {
+    let mut repairs = Vec::new();
+    let text = match String::from_utf8_lossy(body) {
+        Cow::Borrowed(_) => body.clone(),
+        Cow::Owned(text) => {
+            repairs.push(Repair::InvalidUtf8);
+            text.into()
+        }
+    };
+    match without_lone_surrogates(&text) {
+        None => (text, repairs),
+        Some(text) => {
+            repairs.push(Repair::LoneSurrogate);
+            (text.into(), repairs)
+        }
+    }
+}
+
+/// The text with `\ufffd` in the place of escapes that are half of a surrogate pair; nothing when there are none.
+fn without_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        decode_hex::<2>(digits).map(u16::from_be_bytes)
+    };
+    let mut repaired: Option<Vec<u8>> = None;
+    let mut from = 0;
+    while let Some(at) = memchr::memchr(b'\\', text.get(from..)?).map(|offset| from + offset) {
+        from = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => at + 12,
+            (Some(0xd800..=0xdfff), _) => {
+                repaired.get_or_insert_with(|| text.to_vec())[at..at + 6].copy_from_slice(b"\\ufffd");
+                at + 6
+            }
+            _ => at + 2,
+        };
+    }
+    repaired
+}
+
+/// The offset in the body of what stands at `at` once invalid UTF-8 is replaced.
+fn origin(body: &[u8], at: usize) -> usize {
+    let (mut text, mut input) = (0, 0);
+    for chunk in body.utf8_chunks() {
+        let valid = chunk.valid().len();
+        if at <= text + valid || chunk.invalid().is_empty() {
+            return input + (at - text).min(valid);
+        }
+        text += valid + '\u{fffd}'.len_utf8();
+        input += valid + chunk.invalid().len();
+    }
+    input
+}
+
 /// Reads the object that begins at the start of the text, and may be followed by white space only.
 fn read_object(signal: Signal, given: &Bytes) -> Result<Request, Fault> {
     let outcome = read(given, &mut Vec::new());
-    let plain =
-        outcome.as_ref().is_ok_and(|(text, walk, end)| text.len() == *end && !has_others(walk, signal));
-    let (given, (text, walk, end)) = match plain {
-        true => (given.clone(), outcome?),
-        // What belongs to other signals may be why it cannot be read.
-        false => match own_members(signal, given)? {
-            Some(own) => {
-                let outcome = read(&own, &mut Vec::new())?;
-                (own, outcome)
-            }
-            None => (given.clone(), outcome?),
-        },
+    let is_plain = outcome
+        .as_ref()
+        .is_ok_and(|walked| walked.walk.sections[signal as usize] && !has_others(&walked.walk, signal));
+    if is_plain {
+        let walked = outcome?;
+        ends_at(given, walked.end)?;
+        return Ok(Request { line: Line::new(walked)?, text: given.clone(), is_foreign: false });
+    }
+    // What belongs to other signals may be why it cannot be read.
+    let Ok(members) = member_ranges(given, 0) else {
+        return Err(outcome.map_or_else(|fault| fault, |_| Fault::shape(0, "no JSON object")));
     };
-    let rest = end + whitespace(&given[end..]);
-    if rest < given.len() {
+    let has_own = members.iter().any(|(key, _)| signal_of_key(given, *key) == Some(signal));
+    let is_foreign = !members.is_empty() && !has_own;
+    let Foreign { own, removed, rejected } = Foreign::find(signal, given)?;
+    let in_given =
+        |at: usize| removed.iter().fold(at, |at, gone| if gone.start <= at { at + gone.len() } else { at });
+    let mut walked: Walked =
+        read(&own, &mut Vec::new()).map_err(|fault| Fault { at: in_given(fault.at), ..fault })?;
+    for span in &mut walked.dropped {
+        span.at = in_given(span.at);
+        span.range = in_given(span.range.start)..in_given(span.range.end - 1) + 1;
+    }
+    walked.dropped.extend(rejected);
+    ends_at(given, in_given(walked.end))?;
+    Ok(Request { line: Line::new(walked)?, text: own, is_foreign })
+}
+
+/// Checks that only white space follows the request.
+fn ends_at(text: &[u8], end: usize) -> Result<(), Fault> {
+    let rest = end + whitespace(&text[end..]);
+    if rest < text.len() {
         return Err(Fault::shape(rest, "text behind the end of the request"));
     }
-    Ok(Request { line: Line::new(text, walk, end)?, text: given })
+    Ok(())
 }
 
 fn has_others(walk: &Walk, signal: Signal) -> bool {
     Signal::ALL.iter().any(|other| *other != signal && walk.sections[*other as usize])
-}
-
-/// The text without the sections of other signals; nothing when it has none of them. Of two sections of its own the
-/// reader would take one, and whoever wrote both would not learn that the other is lost.
-fn own_members(signal: Signal, text: &Bytes) -> Result<Option<Bytes>, Fault> {
-    let Ok(members) = member_ranges(text, 0) else { return Ok(None) };
-    let mut edits = Edits::default();
-    let mut removals = Removals::default();
-    let mut own = 0;
-    let mut others = 0;
-    for (key, range) in members {
-        match signal_of_key(text, key) {
-            Some(section) if section != signal => {
-                others += 1;
-                removals.remove(range);
-                continue;
-            }
-            Some(_) => own += 1,
-            None => {}
-        }
-        if own > 1 {
-            return Err(Fault::shape(range.start, "a second list of resources in one request"));
-        }
-        removals.keep(range, &mut edits);
-    }
-    removals.finish(&mut edits);
-    Ok((others > 0).then(|| edits.apply(text)))
 }
 
 /// How many bytes of JSON's white space the text begins with.
@@ -102,4 +175,37 @@ fn whitespace(text: &[u8]) -> usize {
     let mut cursor = Cursor::new(text, 0);
     cursor.skip_whitespace();
     cursor.at
+}
+
+// === impl Foreign ===
+
+impl Foreign {
+    fn find(signal: Signal, text: &Bytes) -> Result<Self, Fault> {
+        let mut edits = Edits::default();
+        let mut removals = Removals::default();
+        let mut rejected = Vec::new();
+        for (key, range) in member_ranges(text, 0)? {
+            match signal_of_key(text, key) {
+                Some(section) if section != signal => {
+                    let value = text[key.end + 1..range.end].trim_ascii_start();
+                    if !is_hollow(value.strip_prefix(b":").unwrap_or(value)) {
+                        rejected.push(DroppedSpan {
+                            at: range.start,
+                            reason: format!(
+                                "{section} in a request for {signal}: send them to /v1/{section}"
+                            )
+                            .into(),
+                            text: text.slice(range.clone()),
+                            range: range.clone(),
+                        });
+                    }
+                    removals.remove(range);
+                }
+                _ => removals.keep(range, &mut edits),
+            }
+        }
+        removals.finish(&mut edits);
+        let removed = edits.ranges().cloned().collect();
+        Ok(Self { own: edits.apply(text), removed, rejected })
+    }
 }

@@ -169,6 +169,18 @@ fn an_integer_attribute_that_is_none_becomes_a_double() {
     assert_eq!(attribute(r#"{"intValue":1.5}"#), json!({"doubleValue": 1.5}));
     assert_eq!(attribute(r#"{"intValue":1e+21}"#), json!({"doubleValue": 1e21}));
     assert_eq!(attribute(r#"{"intValue":2.0}"#), json!({"intValue": 2}));
+    assert_eq!(
+        attribute(r#"{"intValue":18446744073709551616}"#),
+        json!({"doubleValue": 18446744073709551616_f64})
+    );
+    for digits in
+        ["18446744073709551617", "-9223372036854775809", "123456789012345678901234567890123456789012345"]
+    {
+        let value = format!(r#"{{"intValue":{digits}}}"#);
+        assert_eq!(attribute(&value), json!({"stringValue": digits}));
+        let attribute = format!(r#""attributes":[{{"key":"k","value":{value}}}]"#);
+        assert_eq!(line(&span_line(&attribute)).unwrap().repairs, [Repair::ValueType]);
+    }
 }
 
 #[test]
@@ -191,7 +203,12 @@ fn row_9_bytes_leave_in_the_standard_alphabet_with_padding() {
     ] {
         assert_eq!(attribute(value), json!({"bytesValue": "+/8="}), "{value}");
     }
-    assert_eq!(attribute(r#"{"bytesValue":{"0":104,"1":105}}"#), json!({"bytesValue": "aGk="}));
+    for value in [r#"{"0":104,"1":105}"#, "[104,105]", r#"{"type":"Buffer","data":[104,105]}"#] {
+        assert_eq!(attribute(&format!(r#"{{"bytesValue":{value}}}"#)), json!({"bytesValue": "aGk="}));
+    }
+    for value in ["[256]", "[\"a\"]", r#"{"data":[1]}"#, r#"{"type":"Buffer"}"#, r#"{"1":1}"#] {
+        span_fault(&format!(r#""attributes":[{{"key":"k","value":{{"bytesValue":{value}}}}}]"#));
+    }
     assert_eq!(span_fault(r#""attributes":[{"key":"k","value":{"bytesValue":"?"}}]"#).kind, FaultKind::Shape);
 }
 
@@ -293,8 +310,9 @@ fn any_number_of_spans_may_be_their_own_parents() {
 fn row_11_of_two_equal_keys_the_last_stays() {
     assert_eq!(span(r#""name":"a","kind":null,"name":"b","name":"c""#), json!({"name": "c"}));
     assert_eq!(attribute(r#"{"stringValue":"a","stringValue":"b"}"#), json!({"stringValue": "b"}));
-    let hostile = span_line(&vec![r#""name":"a""#; 1000].join(","));
-    assert_eq!(line(&hostile).unwrap_err().kind, FaultKind::Shape);
+    let repeated = |members: &str| line(&span_line(members)).unwrap().repairs;
+    assert_eq!(repeated(r#""name":"a","name":"b""#), [Repair::RepeatedKey]);
+    assert_eq!(repeated(r#""name":"a","name":null,"name":"a","attributes":[],"attributes":[]"#), []);
 }
 
 #[test]
@@ -592,6 +610,60 @@ fn only_the_records_that_are_kept_leave_as_logs() {
     assert_eq!(kept(&[1]), Some(1));
     assert_eq!(kept(&[0, 2]), Some(2));
     assert_eq!(kept(&[0, 1, 2]), Some(3));
+}
+
+#[test]
+fn an_event_without_a_time_gets_the_time_of_its_arrival() {
+    let mut logs = log(&format!(
+        r#"{{{IDS}}},{{{IDS},"observedTimeUnixNano":"5"}},{{{IDS},"timeUnixNano":"0","observedTimeUnixNano":0}}"#
+    ));
+    logs.set_arrival(7);
+    let times = [0, 1, 2].map(|record| {
+        let event = logs.event(record);
+        let json: Value = serde_json::from_slice(&event.json).unwrap();
+        (event.time_unix_nano, json["timeUnixNano"].as_str().unwrap().to_owned())
+    });
+    assert_eq!(times, [(7, "7".to_owned()), (5, "5".to_owned()), (7, "7".to_owned())]);
+    let carriers: Value =
+        serde_json::from_slice(logs.carrier_spans(|record| record == 0).unwrap().json()).unwrap();
+    assert_eq!(carriers["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["startTimeUnixNano"], "7");
+}
+
+#[test]
+fn a_body_of_white_space_is_a_body() {
+    let logs = log(&format!(
+        r#"{{{IDS},"eventName":"e","body":{{"stringValue":" \t "}}}},{{{IDS},"body":{{"stringValue":" "}}}},{{{IDS},"eventName":"e","body":{{ "stringValue" : "" }}}}"#
+    ));
+    let event = |record: usize| serde_json::from_slice::<Value>(&logs.event(record).json).unwrap();
+    assert_eq!(
+        event(0),
+        json!({"name": "e", "attributes": [{"key": "log.body", "value": {"stringValue": " \t "}}]})
+    );
+    assert_eq!(event(1), json!({"name": " "}));
+    assert_eq!(event(2), json!({"name": "e"}));
+}
+
+#[test]
+fn a_log_record_loses_bad_ids_with_a_note_and_nothing_else() {
+    for (ids, repairs) in [
+        (
+            r#""traceId":"0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9","spanId":"b7ad6b7169203331""#,
+            &[Repair::InvalidId][..],
+        ),
+        (r#""traceId":"00000000000000000000000000000000""#, &[Repair::InvalidId]),
+        (r#""spanId":17"#, &[Repair::InvalidId]),
+        (r#""traceId":"(null)""#, &[Repair::NullWord]),
+        (r#""traceId":"","spanId":null"#, &[]),
+    ] {
+        let text =
+            format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{{ids},"eventName":"e"}}]}}]}}]}}"#);
+        let line = line(&text).unwrap();
+        assert_eq!(line.repairs, repairs, "{ids}");
+        let logs = line.logs.unwrap();
+        assert_eq!(logs.ids(0), None);
+        let json: Value = serde_json::from_slice(&logs.into_json(|_| true).unwrap()).unwrap();
+        assert_eq!(json["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]["eventName"], "e");
+    }
 }
 
 #[test]

@@ -6,12 +6,15 @@
 //! Promises:
 //! - Whatever the schema knows is there: fields that are present with a default value, empty lists and messages,
 //!   unknown numbers of enums, numbers of 64 bits and doubles to their last bit. Only which NaN it was is lost.
+//! - Invalid UTF-8 in strings is replaced by U+FFFD, as Collectors do not validate either.
 //! - What the schema does not know is left out. A known field in another wire type than its own is refused: leaving
 //!   it out would lose it in silence.
 //! - What protobuf says about a field that comes more than once holds: lists go on, messages are merged, of scalars and
 //!   of the members of a `oneof` the last one counts.
 //! - No bytes make it panic. What it writes is bounded by `max_json_bytes` and nested no deeper than the reader of
 //!   JSON goes.
+
+use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -35,8 +38,6 @@ pub(crate) enum DecodeError {
     Wire(#[from] WireFault),
     #[error("not OTLP: {0} has another wire type than its own")]
     WireType(&'static str),
-    #[error("not OTLP: {0} is not UTF-8")]
-    NotUtf8(&'static str),
     #[error("nested too deep: more than {MAX_DEPTH} levels in JSON")]
     TooDeep,
     #[error("messages are split into pieces that come to more than the request itself")]
@@ -52,6 +53,16 @@ struct Site {
     last: usize,
 }
 
+/// A request as JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decoded {
+    pub(crate) json: Vec<u8>,
+    /// Whether invalid UTF-8 was replaced by U+FFFD.
+    pub(crate) is_repaired: bool,
+    /// Whether there are fields, and none is the list that a request is there for.
+    pub(crate) is_foreign: bool,
+}
+
 /// JSON as it grows.
 struct Writer {
     json: Vec<u8>,
@@ -60,10 +71,11 @@ struct Writer {
     depth: u32,
     /// What may still be copied to put messages together that come in pieces.
     pieces_bytes: usize,
+    is_repaired: bool,
 }
 
 /// Decodes an export request of one signal.
-pub(crate) fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Result<Vec<u8>, DecodeError> {
+pub(crate) fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Result<Decoded, DecodeError> {
     let section = &LINE.fields[signal as usize];
     let Kind::Messages(resource) = section.kind else { unreachable!("a request is a list of messages") };
     let mut writer = Writer {
@@ -71,7 +83,9 @@ pub(crate) fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Resu
         max_json_bytes,
         depth: 0,
         pieces_bytes: body.len().max(PIECES_BYTES),
+        is_repaired: false,
     };
+    let mut is_foreign = !body.is_empty();
     writer.open(b'{')?;
     writer.key(section.name);
     writer.open(b'[')?;
@@ -79,14 +93,17 @@ pub(crate) fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Resu
     while let Some((number, wire)) = fields.read()? {
         // Every request has its one list as field 1.
         match (number, wire) {
-            (1, Wire::Length(bytes)) => writer.element(|writer| writer.message(resource, bytes))?,
+            (1, Wire::Length(bytes)) => {
+                is_foreign = false;
+                writer.element(|writer| writer.message(resource, bytes))?;
+            }
             (1, _) => return Err(DecodeError::WireType(section.name)),
             _ => {}
         }
     }
     writer.close(b']');
     writer.close(b'}');
-    Ok(writer.json)
+    Ok(Decoded { json: writer.json, is_repaired: writer.is_repaired, is_foreign })
 }
 
 /// Finds the fields of a message, each at its place in the schema.
@@ -270,9 +287,10 @@ impl Writer {
                 return self.message(message, bytes);
             }
             (Kind::String | Kind::Strings, Wire::Length(bytes)) => {
-                let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8(field.name))?;
+                let text = String::from_utf8_lossy(bytes);
+                self.is_repaired |= matches!(text, Cow::Owned(_));
                 self.fits(text.len())?;
-                serde_json::to_writer(&mut self.json, text).expect("a string can be written to memory");
+                serde_json::to_writer(&mut self.json, &text).expect("a string can be written to memory");
             }
             (Kind::TraceId | Kind::SpanId | Kind::ParentSpanId, Wire::Length(bytes)) => {
                 self.fits(2 * bytes.len())?;

@@ -6,11 +6,7 @@ use std::ops::Range;
 use super::super::json::{Fault, Text, plain_text_end};
 use super::super::schema::Message;
 use super::super::splice::Removals;
-use super::{Stop, Walker};
-
-/// Attributes of one list; eight times what SDKs allow by default. Whoever may write into a line may add some, and
-/// each costs everyone behind the relay more than it costs here.
-pub(crate) const MAX_ATTRIBUTES: usize = 1024;
+use super::{Stop, VALUE_IN_BRACES, Walker, max_items};
 
 /// From here on keys are looked up by hash; below, comparing them one by one is faster.
 const FEW: usize = 40;
@@ -68,12 +64,10 @@ impl Walker<'_> {
             } else if let Some(twin) = self.twin_of(&attribute, base, &mut seen) {
                 self.keys[twin].stays = Stays::No;
                 gone += 1;
-                let element = self.keys[twin].element.clone();
-                self.found.edits.forget_inside(checkpoint, element);
             }
             self.keys.push(attribute);
-            if self.keys.len() - base > MAX_ATTRIBUTES {
-                let reason = format!("more than {MAX_ATTRIBUTES} attributes in one list");
+            if self.keys.len() - base > max_items(self.cursor.bytes()) {
+                let reason = format!("more than {} attributes in one list", self.keys.len() - base - 1);
                 return Err(Fault::shape(start, reason).into());
             }
             if self.cursor.closes(b']', "expected ',' or ']' after a value")? {
@@ -83,6 +77,11 @@ impl Walker<'_> {
         self.cursor.leave();
         let count = self.keys.len() - base;
         if gone > 0 {
+            let elements = &self.keys[base..];
+            self.found.edits.forget(checkpoint, |edit| {
+                let next = elements.partition_point(|attribute| attribute.element.start <= edit.start);
+                next.checked_sub(1).is_some_and(|place| elements[place].stays == Stays::No)
+            });
             let mut removals = Removals::default();
             for attribute in &self.keys[base..] {
                 match attribute.stays {
@@ -115,7 +114,7 @@ impl Walker<'_> {
                 self.cursor.word("null")?;
                 Ok(Stays::No)
             }
-            _ => Err(self.wrong_type("an attribute must be an object").into()),
+            _ => Err(self.wrong_type("an attribute must be an object: expected '{'", VALUE_IN_BRACES).into()),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use super::super::json::Text;
-use super::super::members::{member_ranges, without_member};
 use super::super::schema::{Message, Role};
 use super::super::{SpanId, TraceId};
 use super::{Dropped, EventsSite, Fate, RecordSite, SpanSite, Stop, Walker};
@@ -28,11 +27,16 @@ impl Walker<'_> {
     pub(super) fn span(&mut self, message: &'static Message) -> Result<bool, Stop> {
         let open = self.cursor.at;
         let checkpoint = self.found.edits.len();
-        self.identity = Identity::default();
-        self.events = None;
-        self.message(message)?;
+        let mut identity = self.span_message(message)?;
+        if identity.parent_span_id.is_some() && identity.parent_span_id == identity.span_id {
+            // A span that is its own parent is a root: once more, without the parent.
+            self.cursor.at = open;
+            self.found.edits.truncate(checkpoint);
+            self.no_parent = true;
+            identity = self.span_message(message)?;
+            self.no_parent = false;
+        }
         let close = self.cursor.at - 1;
-        let identity = std::mem::take(&mut self.identity);
         let (Some(trace_id), Some(span_id)) = (identity.trace_id, identity.span_id) else {
             let (at, reason) = identity.invalid.unwrap_or((open, "span without traceId and spanId"));
             self.found.dropped.push(Dropped {
@@ -42,12 +46,16 @@ impl Walker<'_> {
             });
             return Ok(false);
         };
-        if identity.parent_span_id == Some(span_id) {
-            self.remove_parent(open, checkpoint)?;
-        }
         let events = self.events.take().unwrap_or(EventsSite::Absent { at: close });
         self.found.spans.push(SpanSite { trace_id, span_id, events });
         Ok(true)
+    }
+
+    fn span_message(&mut self, message: &'static Message) -> Result<Identity, Stop> {
+        self.identity = Identity::default();
+        self.events = None;
+        self.message(message)?;
+        Ok(std::mem::take(&mut self.identity))
     }
 
     pub(super) fn link(&mut self, message: &'static Message) -> Result<bool, Stop> {
@@ -83,7 +91,7 @@ impl Walker<'_> {
             self.identity.invalid.get_or_insert((at, "traceId is not 32 hexadecimal digits, or all zero"));
         }
         self.identity.trace_id = id;
-        Ok(fate_of(id.is_some(), role))
+        Ok(self.fate_of(id.is_some(), role, at))
     }
 
     pub(super) fn span_id(&mut self, role: Role) -> Result<Fate, Stop> {
@@ -93,14 +101,14 @@ impl Walker<'_> {
             self.identity.invalid.get_or_insert((at, "spanId is not 16 hexadecimal digits, or all zero"));
         }
         self.identity.span_id = id;
-        Ok(fate_of(id.is_some(), role))
+        Ok(self.fate_of(id.is_some(), role, at))
     }
 
     pub(super) fn parent_span_id(&mut self) -> Result<Fate, Stop> {
         let start = self.cursor.at;
         self.identity.parent_span_id = self.span_id_value()?;
         if self.identity.parent_span_id.is_some() {
-            return Ok(Fate::Keep);
+            return Ok(if self.no_parent { Fate::Remove } else { Fate::Keep });
         }
         // `"(null)"` in its quotes
         if self.cursor.bytes()[start..self.cursor.at].get(1..7) == Some(NULL_WORD) {
@@ -134,37 +142,23 @@ impl Walker<'_> {
         }
     }
 
-    /// A span that is its own parent is a root.
-    #[cold]
-    fn remove_parent(&mut self, open: usize, checkpoint: usize) -> Result<(), Stop> {
-        let bytes = self.cursor.bytes();
-        let members = member_ranges(bytes, open)?;
-        let place = members
-            .iter()
-            .position(|(key, _)| matches!(&*key.unescaped(bytes), b"parentSpanId" | b"parent_span_id"))
-            .expect("the parent was read in this span");
-        let deletion = without_member(&members, place);
-        self.found.edits.forget_inside(checkpoint, members[place].1.clone());
-        if self.found.edits.touch(checkpoint, &deletion) {
-            // Another member beside it goes as well, with a comma that both would take along.
-            return Err(Stop::Without(deletion));
+    /// A span or a link without a valid id goes as a whole; elsewhere only the id goes.
+    fn fate_of(&mut self, is_valid: bool, role: Role, at: usize) -> Fate {
+        if is_valid || matches!(role, Role::Span | Role::Link) {
+            return Fate::Keep;
         }
-        self.found.edits.delete(deletion);
-        Ok(())
+        match &self.cursor.bytes()[at..self.cursor.at] {
+            // No id, in the words of protobuf.
+            b"\"\"" => {}
+            b"\"(null)\"" => self.note(Repair::NullWord),
+            _ => self.note(Repair::InvalidId),
+        }
+        Fate::Remove
     }
 
     pub(super) fn note(&mut self, repair: Repair) {
         if !self.found.repairs.contains(&repair) {
             self.found.repairs.push(repair);
         }
-    }
-}
-
-/// A span or a link without a valid id goes as a whole; elsewhere only the id goes.
-fn fate_of(valid: impl Into<bool>, role: Role) -> Fate {
-    match role {
-        _ if valid.into() => Fate::Keep,
-        Role::Span | Role::Link => Fate::Keep,
-        _ => Fate::Remove,
     }
 }

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::json::{Fault, Text};
+use super::super::json::{Cursor, Fault, Text};
 use super::super::number::{integer, is_plain_integer};
 use super::super::protobuf::base64_bytes;
 use super::super::schema::{Field, Int, Kind, Role};
 use super::ids::NULL_WORD;
-use super::{Fate, Stop, Walker};
+use super::{Fate, Stop, VALUE, VALUE_IN_BRACKETS, VALUE_IN_QUOTES, Walker};
 use crate::receiver::Repair;
 
 /// Beyond this a double skips integers (2^53), and receivers that read numbers as doubles round them.
@@ -49,7 +49,11 @@ impl Walker<'_> {
             Some(b'-' | b'0'..=b'9') => drop(self.cursor.number()?),
             Some(b't') => self.cursor.word("true")?,
             Some(b'f') => self.cursor.word("false")?,
-            _ => return Err(self.wrong_type(format!("{} must be a string", field.name)).into()),
+            _ => {
+                return Err(self
+                    .wrong_type(format!("{} must be a string", field.name), VALUE_IN_QUOTES)
+                    .into());
+            }
         }
         let end = self.cursor.at;
         self.found.edits.quote(start..end);
@@ -64,6 +68,12 @@ impl Walker<'_> {
             let (_, end) = self.cursor.number()?;
             let literal = &self.cursor.bytes()[start..end];
             if !in_range(integer(literal), int) {
+                if is_plain_integer(literal) && !is_exact_double(literal) {
+                    // As a number it would lose digits.
+                    self.found.edits.quote(start..end);
+                    self.note(Repair::ValueType);
+                    return Ok(Fate::Rename("stringValue"));
+                }
                 if !is_finite(literal) {
                     return Err(not_an_integer(start, field, int).into());
                 }
@@ -107,7 +117,7 @@ impl Walker<'_> {
                     self.found.edits.replace(start..end, value.to_string());
                 }
             }
-            _ => return Err(self.wrong_type(format!("{} must be an integer", field.name)).into()),
+            _ => return Err(self.wrong_type(format!("{} must be an integer", field.name), VALUE).into()),
         }
         Ok(Fate::Keep)
     }
@@ -151,7 +161,7 @@ impl Walker<'_> {
                     self.found.edits.replace(text.start..text.end, literal);
                 }
             }
-            _ => return Err(self.wrong_type(format!("{} must be a number", field.name)).into()),
+            _ => return Err(self.wrong_type(format!("{} must be a number", field.name), VALUE).into()),
         }
         Ok(Fate::Keep)
     }
@@ -175,7 +185,7 @@ impl Walker<'_> {
                 }
                 self.note(Repair::ValueType);
             }
-            _ => return Err(self.wrong_type(format!("{} must be true or false", field.name)).into()),
+            _ => return Err(self.wrong_type(format!("{} must be true or false", field.name), VALUE).into()),
         }
         Ok(Fate::Keep)
     }
@@ -195,38 +205,64 @@ impl Walker<'_> {
                     self.found.edits.replace(text.start..text.end, canonical);
                 }
             }
-            Some(b'{') => {
-                let bytes = self.numbered_bytes(field)?;
+            Some(b'{' | b'[') => {
+                let bytes = self.listed_bytes(field)?;
                 let literal = format!("\"{}\"", STANDARD.encode(bytes));
                 self.found.edits.replace(start..self.cursor.at, literal);
                 self.note(Repair::ValueType);
             }
-            _ => return Err(self.wrong_type(format!("{} must be Base64 in a string", field.name)).into()),
+            _ => {
+                return Err(self
+                    .wrong_type(format!("{} must be Base64 in a string", field.name), VALUE)
+                    .into());
+            }
         }
         Ok(Fate::Keep)
     }
 
-    /// `{"0":104,"1":105}`
-    fn numbered_bytes(&mut self, field: &'static Field) -> Result<Vec<u8>, Fault> {
+    /// Bytes in the ways in which JavaScript prints them: `{"0":104,"1":105}`, `{"type":"Buffer","data":[104,105]}` and
+    /// `[104,105]`.
+    fn listed_bytes(&mut self, field: &'static Field) -> Result<Vec<u8>, Fault> {
+        let open = self.cursor.at;
+        let wrong = |at| Fault::shape(at, format!("{} is neither Base64 nor a list of bytes", field.name));
         let mut bytes = Vec::new();
-        self.cursor.object(|cursor, start, key| {
-            let wrong =
-                || Fault::shape(start, format!("{} is neither Base64 nor a list of bytes", field.name));
-            if key.raw(cursor.bytes()) != bytes.len().to_string().as_bytes() {
-                return Err(wrong());
-            }
+        let byte = |cursor: &mut Cursor<'_>| {
             let (from, to) = cursor.number()?;
             let byte = integer(&cursor.bytes()[from..to]).and_then(|value| u8::try_from(value).ok());
-            bytes.push(byte.ok_or_else(wrong)?);
+            byte.ok_or_else(|| wrong(from))
+        };
+        if self.cursor.peek() == Some(b'[') {
+            self.cursor.array(|cursor, _| byte(cursor).map(|byte| bytes.push(byte)))?;
+            return Ok(bytes);
+        }
+        let (mut is_buffer, mut has_data, mut numbered) = (false, false, 0_usize);
+        self.cursor.object(|cursor, start, key| {
+            match key.raw(cursor.bytes()) {
+                b"type" if !is_buffer => {
+                    is_buffer = cursor.string()?.raw(cursor.bytes()) == b"Buffer";
+                }
+                b"data" if !has_data => {
+                    has_data = true;
+                    cursor.array(|cursor, _| byte(cursor).map(|byte| bytes.push(byte)))?;
+                }
+                number if number == numbered.to_string().as_bytes() => {
+                    numbered += 1;
+                    bytes.push(byte(cursor)?);
+                }
+                _ => return Err(wrong(start)),
+            }
             Ok(())
         })?;
-        Ok(bytes)
+        // One form or another, not a mix.
+        if is_buffer != has_data || (has_data && numbered > 0) { Err(wrong(open)) } else { Ok(bytes) }
     }
 
     /// A list of scalars of one kind.
     fn scalars(&mut self, field: &'static Field) -> Result<Fate, Stop> {
         if self.cursor.peek() != Some(b'[') {
-            return Err(self.wrong_type(format!("{} must be an array", field.name)).into());
+            return Err(self
+                .wrong_type(format!("{} must be an array", field.name), VALUE_IN_BRACKETS)
+                .into());
         }
         self.cursor.at += 1;
         self.cursor.skip_whitespace();
@@ -288,6 +324,12 @@ fn is_double(literal: &[u8]) -> bool {
             std::str::from_utf8(literal).is_ok_and(|text| text.parse::<f64>().is_ok_and(|it| it.is_finite()))
         }
     }
+}
+
+/// Returns whether a double has all digits of an integer.
+fn is_exact_double(literal: &[u8]) -> bool {
+    std::str::from_utf8(literal)
+        .is_ok_and(|text| text.parse::<f64>().is_ok_and(|double| format!("{double:.0}") == text))
 }
 
 /// Whether a number of JSON is one of a double. Nearly all of them are too short to be anything else.

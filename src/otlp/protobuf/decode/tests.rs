@@ -11,7 +11,7 @@ use crate::internals::random::Random;
 const NO_LIMIT: usize = usize::MAX;
 
 fn json(signal: Signal, body: &[u8]) -> Result<String, DecodeError> {
-    decode(signal, body, NO_LIMIT).map(|json| String::from_utf8(json).unwrap())
+    decode(signal, body, NO_LIMIT).map(|it| String::from_utf8(it.json).unwrap())
 }
 
 /// A message with one field that holds `content`.
@@ -176,7 +176,7 @@ proptest! {
     fn nothing_is_lost_on_the_way_to_json_and_back(signal in any_signal(), seed: u64) {
         let body = Random(seed).request(signal);
         for body in [rewritten_by_prost(signal, &body), body] {
-            let json = decode(signal, &body, NO_LIMIT).unwrap();
+            let json = decode(signal, &body, NO_LIMIT).unwrap().json;
             let back = encode(signal, &json).unwrap();
             let meant = by_prost(signal, &body);
             prop_assert!(meant.is_some());
@@ -186,8 +186,8 @@ proptest! {
 
     #[test]
     fn json_and_protobuf_become_each_other_without_end(signal in any_signal(), seed: u64) {
-        let json = decode(signal, &Random(seed).request(signal), NO_LIMIT).unwrap();
-        let again = decode(signal, &encode(signal, &json).unwrap(), NO_LIMIT).unwrap();
+        let json = decode(signal, &Random(seed).request(signal), NO_LIMIT).unwrap().json;
+        let again = decode(signal, &encode(signal, &json).unwrap(), NO_LIMIT).unwrap().json;
         prop_assert_eq!(String::from_utf8(again), String::from_utf8(json));
     }
 
@@ -210,7 +210,7 @@ proptest! {
             // Indexes into the dictionary of profiles mean nothing in the other signals.
             prop_assume!(!meant.replace("key_strindex: 0", "").to_lowercase().contains("strindex"));
             // Ids of another length go no further than the reader of JSON, which has words for them.
-            if let Ok(back) = encode(signal, &json.unwrap()) {
+            if let Ok(back) = encode(signal, &json.unwrap().json) {
                 prop_assert_eq!(by_prost(signal, &back), Some(meant));
             }
         }
@@ -219,11 +219,11 @@ proptest! {
     #[test]
     fn what_is_written_is_bounded(signal in any_signal(), seed: u64, max_json_bytes in 0_usize..2000) {
         let body = Random(seed).request(signal);
-        let json = decode(signal, &body, NO_LIMIT).unwrap();
+        let json = decode(signal, &body, NO_LIMIT).unwrap().json;
         // No field grows by more than its name does against its number.
         prop_assert!(json.len() <= 15 * body.len() + 64, "{} from {}", json.len(), body.len());
         match decode(signal, &body, max_json_bytes) {
-            Ok(json) => prop_assert!(json.len() <= max_json_bytes + 15 * body.len()),
+            Ok(Decoded { json, .. }) => prop_assert!(json.len() <= max_json_bytes + 15 * body.len()),
             Err(error) => {
                 prop_assert_eq!(error, DecodeError::TooLarge { max_json_bytes });
                 prop_assert!(json.len() > max_json_bytes);
@@ -311,7 +311,10 @@ fn what_is_no_request_is_refused_with_a_reason() {
     ] {
         assert_eq!(json(Signal::Traces, body), Err(error), "{body:?}");
     }
-    assert_eq!(json(Signal::Traces, &span(&field(5, b"\xff"))), Err(DecodeError::NotUtf8("name")));
+    let repaired = decode(Signal::Traces, &span(&field(5, b"a\xff\xe2\x82b")), NO_LIMIT).unwrap();
+    assert!(
+        repaired.is_repaired && String::from_utf8(repaired.json).unwrap().contains("\"a\u{fffd}\u{fffd}b\"")
+    );
     assert_eq!(json(Signal::Traces, &span(b"\x28\x01")), Err(DecodeError::WireType("name")));
     assert_eq!(
         json(Signal::Traces, &span(&field(7, b"12345678"))),

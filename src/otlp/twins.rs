@@ -1,0 +1,254 @@
+//! Gives every known key of an object one place, where it stands more than once or under its old and its new name.
+//!
+//! In: the text of one object that a walk stopped at for such a key. Out: the same object with each known key once.
+//!
+//! Promises:
+//! - Lists with one key are joined, in the order of the text: that is what receivers of OTLP do with them.
+//! - Of scalars the last one stays, as in every JSON reader; when they differ, [`Merged::dropped_scalars`] says so.
+//! - A new name goes before an old one, unless only the old one holds anything. `null` gives way to any value.
+//! - Of messages one stays if they are equal. Different ones are a fault: either would be lost.
+//! - Linear in the text: every byte is read once and written at most once.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::json::{Cursor, Fault};
+use super::schema::{Field, Kind, LINE, Message};
+use super::splice::{Edits, Removals};
+use super::walk::find;
+
+/// A text without repeated keys.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub(super) text: Bytes,
+    /// Length of the object in the input.
+    pub(super) consumed: usize,
+    /// Whether a scalar was dropped for another one that differs from it.
+    pub(super) dropped_scalars: bool,
+    /// Offsets in `text` and in the input from which on both run in parallel.
+    origins: Vec<(usize, usize)>,
+}
+
+/// A change of the text; positions are those of the input.
+#[derive(Debug)]
+enum Change {
+    Delete(Range<usize>),
+    /// Puts elements of other lists before those of the list that begins at `at`.
+    Join {
+        at: usize,
+        elements: Vec<Range<usize>>,
+    },
+}
+
+/// A member of an object.
+#[derive(Debug)]
+struct Member {
+    /// The index of the field, if it is known.
+    field: Option<usize>,
+    /// Whether the key is today's name of the field.
+    is_current: bool,
+    range: Range<usize>,
+    value: Range<usize>,
+}
+
+#[derive(Debug)]
+struct Merger<'a> {
+    bytes: &'a [u8],
+    changes: Vec<Change>,
+    dropped_scalars: bool,
+    out: Vec<u8>,
+    origins: Vec<(usize, usize)>,
+}
+
+/// Merges repeated keys of the line at the start of `bytes`.
+pub(super) fn merge(bytes: &[u8]) -> Result<Merged, Fault> {
+    let mut merger = Merger {
+        bytes,
+        changes: Vec::new(),
+        dropped_scalars: false,
+        out: Vec::with_capacity(bytes.len()),
+        origins: Vec::new(),
+    };
+    let mut cursor = Cursor::new(bytes, 0);
+    merger.message(&mut cursor, &LINE)?;
+    let consumed = cursor.at;
+    merger.changes.sort_by_key(Change::start);
+    merger.write(0..consumed);
+    let Merger { dropped_scalars, out, origins, .. } = merger;
+    Ok(Merged { text: out.into(), consumed, dropped_scalars, origins })
+}
+
+/// Returns whether a value holds nothing: `null`, or brackets with nothing in them.
+pub(super) fn is_hollow(value: &[u8]) -> bool {
+    value.split(|byte| b"[]{}, \t\r\n".contains(byte)).all(|word| word.is_empty() || word == b"null")
+}
+
+// === impl Merged ===
+
+impl Merged {
+    /// The offset in the input of what stands at `at` in the text.
+    pub(super) fn origin(&self, at: usize) -> usize {
+        let next = self.origins.partition_point(|(out, _)| *out <= at);
+        next.checked_sub(1).map_or(at, |last| {
+            let (out, input) = self.origins[last];
+            input + (at - out)
+        })
+    }
+
+    /// The range in the input of an object in the text.
+    pub(super) fn origin_of(&self, range: &Range<usize>) -> Range<usize> {
+        self.origin(range.start)..self.origin(range.end.saturating_sub(1)) + 1
+    }
+}
+
+// === impl Change ===
+
+impl Change {
+    fn start(&self) -> usize {
+        match self {
+            Self::Delete(range) => range.start,
+            Self::Join { at, .. } => *at,
+        }
+    }
+}
+
+// === impl Merger ===
+
+impl Merger<'_> {
+    /// Reads a message and notes what has to change in it.
+    fn message(&mut self, cursor: &mut Cursor<'_>, message: &'static Message) -> Result<(), Fault> {
+        let mut members: SmallVec<[Member; 16]> = SmallVec::new();
+        let mut seen = 0_u32;
+        let mut repeated = 0_u32;
+        cursor.object(|cursor, start, key| {
+            let field = find(message, cursor.bytes(), key, 0).map(|(index, _)| index);
+            let value = cursor.at;
+            self.value(cursor, field.map(|index| &message.fields[index]))?;
+            let mut is_current = false;
+            if let Some(index) = field {
+                repeated |= seen & 1 << index;
+                seen |= 1 << index;
+                is_current = *key.unescaped(cursor.bytes()) == *message.fields[index].name.as_bytes();
+            }
+            members.push(Member { field, is_current, range: start..cursor.at, value: value..cursor.at });
+            Ok(())
+        })?;
+        if repeated == 0 {
+            return Ok(());
+        }
+        let mut stays: SmallVec<[bool; 16]> = SmallVec::from_elem(true, members.len());
+        for (index, field) in
+            message.fields.iter().enumerate().filter(|(index, _)| repeated & 1 << index != 0)
+        {
+            let chosen = self.choose(field, index, &members);
+            for (member, stays) in members.iter().zip(&mut stays) {
+                *stays &= member.field != Some(index);
+            }
+            stays[self.merge(field, &members, &chosen)?] = true;
+        }
+        let mut deletions = Edits::default();
+        let mut removals = Removals::default();
+        for (member, stays) in members.into_iter().zip(stays) {
+            match stays {
+                true => removals.keep(member.range, &mut deletions),
+                false => removals.remove(member.range),
+            }
+        }
+        removals.finish(&mut deletions);
+        self.changes.extend(deletions.ranges().map(|range| Change::Delete(range.clone())));
+        Ok(())
+    }
+
+    fn value(&mut self, cursor: &mut Cursor<'_>, field: Option<&'static Field>) -> Result<(), Fault> {
+        match (field.map(|field| field.kind), cursor.peek()) {
+            (Some(Kind::Message(message)), Some(b'{')) => self.message(cursor, message),
+            (Some(Kind::Messages(message)), Some(b'[')) => cursor.array(|cursor, _| match cursor.peek() {
+                Some(b'{') => self.message(cursor, message),
+                _ => cursor.skip_value(),
+            }),
+            _ => cursor.skip_value(),
+        }
+    }
+
+    /// The members with this field that count, in the order of the text.
+    fn choose(&self, field: &Field, index: usize, members: &[Member]) -> SmallVec<[usize; 4]> {
+        let is_scalar = !matches!(field.kind, Kind::Message(_)) && !field.kind.is_list();
+        let members_that = |current_only: bool, full_only: bool| -> SmallVec<[usize; 4]> {
+            let counts = |member: &Member| {
+                let value = &self.bytes[member.value.clone()];
+                let is_empty = if is_scalar { value == b"null" } else { is_hollow(value) };
+                member.field == Some(index)
+                    && (member.is_current || !current_only)
+                    && (!is_empty || !full_only)
+            };
+            (0..members.len()).filter(|&place| counts(&members[place])).collect()
+        };
+        let choices = [(true, true), (false, true), (true, false), (false, false)];
+        let mut chosen = choices.into_iter().map(|(current, full)| members_that(current, full));
+        chosen.find(|chosen| !chosen.is_empty()).unwrap_or_default()
+    }
+
+    /// Merges members with one field, and returns the one that stands for all of them.
+    fn merge(&mut self, field: &Field, members: &[Member], chosen: &[usize]) -> Result<usize, Fault> {
+        let (&last, others) = chosen.split_last().expect("a repeated key has members");
+        let value = |place: usize| members[place].value.clone();
+        let differs = |&&place: &&usize| self.bytes[value(place)] != self.bytes[value(last)];
+        if field.kind.is_list() && !others.is_empty() {
+            if let Some(&place) = chosen.iter().find(|&&place| self.bytes[value(place).start] != b'[') {
+                return Err(Fault::shape(value(place).start, format!("{} must be an array", field.name)));
+            }
+            let elements = others.iter().map(|&place| value(place).start + 1..value(place).end - 1);
+            let elements =
+                elements.filter(|range| !self.bytes[range.clone()].trim_ascii().is_empty()).collect();
+            self.changes.push(Change::Join { at: value(last).start + 1, elements });
+        } else if let Some(&place) = others.iter().find(differs) {
+            if matches!(field.kind, Kind::Message(_)) {
+                let reason = format!("{} stands twice in one object, with different content", field.name);
+                return Err(Fault::shape(members[place].range.start, reason));
+            }
+            self.dropped_scalars = true;
+        }
+        Ok(last)
+    }
+
+    /// Writes a range of the input with its changes.
+    fn write(&mut self, range: Range<usize>) {
+        let mut from = range.start;
+        let from_start = |changes: &[Change], start: usize| changes.partition_point(|it| it.start() < start);
+        let mut next = from_start(&self.changes, from);
+        while let Some(change) = self.changes.get_mut(next).filter(|it| it.start() < range.end) {
+            let at = change.start();
+            match change {
+                Change::Delete(gone) => {
+                    let end = gone.end;
+                    self.copy(from..at);
+                    from = end;
+                    next = from_start(&self.changes, from);
+                }
+                Change::Join { elements, .. } => {
+                    let elements = std::mem::take(elements);
+                    self.copy(from..at);
+                    for list in elements {
+                        self.write(list);
+                        self.out.push(b',');
+                    }
+                    from = at;
+                    next += 1;
+                }
+            }
+        }
+        self.copy(from..range.end);
+    }
+
+    fn copy(&mut self, range: Range<usize>) {
+        if !range.is_empty() {
+            self.origins.push((self.out.len(), range.start));
+            self.out.extend_from_slice(&self.bytes[range]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

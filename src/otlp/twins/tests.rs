@@ -1,0 +1,103 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::otlp::document::read_line;
+
+const IDS: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
+
+fn merged(text: &str) -> Value {
+    let merged = merge(text.as_bytes()).unwrap_or_else(|fault| panic!("{fault:?} in {text}"));
+    assert_eq!(merged.consumed, text.len());
+    serde_json::from_slice(&merged.text).unwrap_or_else(|error| panic!("{error} of {text}"))
+}
+
+#[test]
+fn lists_with_one_key_are_joined_at_every_level() {
+    let text = r#"{"resourceSpans":[{"schemaUrl":"1"}, {"schemaUrl":"2","scopeSpans":[{"spans":[{"name":"a","links":[1]}],"x":1,"spans":[]}],"scopeSpans":[{"spans":[{"name":"b"}],"spans":[{"name":"c","events":[1],"events":[2,3]}],"spans":[{"name":"d"}]}]}],"y":2,"resourceSpans":[{"schemaUrl":"3"}]}"#;
+    assert_eq!(
+        merged(text),
+        json!({"y": 2, "resourceSpans": [{"schemaUrl": "1"}, {"schemaUrl": "2", "scopeSpans": [
+            {"spans": [{"name": "a", "links": [1]}], "x": 1},
+            {"spans": [{"name": "b"}, {"name": "c", "events": [1, 2, 3]}, {"name": "d"}]},
+        ]}, {"schemaUrl": "3"}]})
+    );
+}
+
+#[test]
+fn an_old_name_counts_where_the_new_one_holds_nothing() {
+    for empty in ["null", "[]", "[ ]", "[null]", "[{}]"] {
+        for (old, new) in [
+            ("instrumentationLibrarySpans", "scopeSpans"),
+            ("scope_spans", "scopeSpans"),
+            ("instrumentationLibrarySpans", "scope\\u0053pans"),
+        ] {
+            let full = format!(r#""{old}":[{{"spans":[{{}}]}}]"#);
+            for resource in [format!(r#"{full},"{new}":{empty}"#), format!(r#""{new}":{empty} , {full}"#)] {
+                let text = format!(r#"{{"resourceSpans":[{{{resource}}}]}}"#);
+                assert!(
+                    merge(text.as_bytes()).unwrap().text.ends_with(format!("{full}}}]}}").as_bytes()),
+                    "{text}"
+                );
+            }
+        }
+    }
+    let text = r#"{"resourceLogs":[{"scopeLogs":[{"scope":{},"instrumentationLibrary":{"name":"n"},"logs":[{}],"logRecords":[{},{}]}]}]}"#;
+    assert_eq!(
+        merged(text),
+        json!({"resourceLogs": [{"scopeLogs": [{"instrumentationLibrary": {"name": "n"}, "logRecords": [{}, {}]}]}]})
+    );
+}
+
+#[test]
+fn of_scalars_the_last_stays_and_null_gives_way() {
+    let span =
+        |members: &str| format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{members}}}]}}]}}]}}"#);
+    for (members, left, dropped) in [
+        (r#""name":"a","kind":1,"name":"b""#, r#""kind":1,"name":"b""#, true),
+        (r#""name":"a","kind":1,"name":null"#, r#""name":"a","kind":1"#, false),
+        (r#""name":"a","kind":1,"name":"a""#, r#""kind":1,"name":"a""#, false),
+        (r#""name":null,"name":null"#, r#""name":null"#, false),
+    ] {
+        let merged = merge(span(members).as_bytes()).unwrap();
+        assert_eq!((merged.text, merged.dropped_scalars), (span(left).into(), dropped), "{members}");
+    }
+}
+
+#[test]
+fn messages_that_differ_are_a_fault_at_the_place_of_one_that_would_be_lost() {
+    let text = r#"{"resourceSpans":[{"resource":{"attributes":[1]},"resource":{"attributes":[2]}}]}"#;
+    let fault = merge(text.as_bytes()).unwrap_err();
+    assert_eq!(
+        (fault.at, &*fault.reason),
+        (19, "resource stands twice in one object, with different content")
+    );
+    let text = text.replace('2', "1");
+    assert_eq!(merged(&text), json!({"resourceSpans": [{"resource": {"attributes": [1]}}]}));
+}
+
+#[test]
+fn a_position_in_the_merged_text_is_traced_back_to_the_input() {
+    let good = format!("{{{IDS}}}");
+    let bad = r#"{"traceId":"x", "spanId":"y", "name":"a", "name":"b"}"#;
+    let text = format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{bad},{good}], "spans":[{good}] , "spans":[{bad}]}}]}}] }}"#
+    );
+    let line = read_line(&Bytes::from(text.clone())).unwrap();
+    assert_eq!(line.end, text.len());
+    let traces = line.traces.unwrap();
+    assert_eq!(traces.spans().len(), 2);
+    let places: Vec<usize> = text.match_indices(bad).map(|(place, _)| place).collect();
+    let dropped: Vec<(usize, &[u8])> = line.dropped.iter().map(|span| (span.at, &span.text[..])).collect();
+    assert_eq!(dropped, [(places[0] + 11, bad.as_bytes()), (places[1] + 11, bad.as_bytes())]);
+}
+
+#[test]
+fn any_number_of_repeated_keys_costs_no_more_than_their_text() {
+    let spans = vec![format!(r#""spans":[{{{IDS}}}]"#); 20_000].join(",");
+    let line =
+        read_line(&Bytes::from(format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{{spans}}}]}}]}}"#))).unwrap();
+    assert_eq!(line.traces.unwrap().spans().len(), 20_000);
+    let names = vec![r#""name":"a""#; 20_000].join(",");
+    let text = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{IDS},{names}}}]}}]}}]}}"#);
+    assert_eq!(read_line(&Bytes::from(text)).unwrap().traces.unwrap().spans().len(), 1);
+}
