@@ -12,6 +12,8 @@ pub(crate) mod otlp;
 
 mod token;
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -87,6 +89,9 @@ pub(crate) struct Reading {
     /// Lines that were not read one by one because the body held too many: the last of `rejected` stands for them
     /// and counts as one more.
     pub(crate) unread_lines: usize,
+    /// The whole body is a valid request without anything in it that its receiver is there for. It is the one entry of
+    /// `rejected`, and the sender gets a warning.
+    pub(crate) is_foreign: bool,
     /// The sender's own id of the event, where redelivery of the same event is known by it.
     pub(crate) event_id: Option<String>,
     /// Authentic, but nothing that this relay turns into telemetry.
@@ -168,6 +173,22 @@ pub(crate) enum Repair {
     ValueType,
     /// A span link without valid ids, which Collectors refuse the whole request for.
     InvalidLink,
+    /// A trace or span id of a log record or an exemplar that is none.
+    InvalidId,
+    /// A key that stands twice in one object, with different values.
+    RepeatedKey,
+}
+
+// === impl Item ===
+
+impl Item {
+    /// Sets the time of arrival, which log events without a time of their own get.
+    pub(crate) fn set_arrival(&mut self, received: SystemTime) {
+        if let Some(logs) = &mut self.logs {
+            let arrival = received.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            logs.set_arrival(u64::try_from(arrival.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
 }
 
 // === impl Kind ===
@@ -218,6 +239,8 @@ impl Repair {
             Self::BareNumberWord => "quoted NaN or Infinity",
             Self::ValueType => "gave a value the type of its field",
             Self::InvalidLink => "removed a span link without valid ids",
+            Self::InvalidId => "removed an id that is not hexadecimal, of the wrong length or all zero",
+            Self::RepeatedKey => "kept the last value of a key that stands twice",
         }
     }
 }

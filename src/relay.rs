@@ -216,6 +216,7 @@ impl Relay {
             account.rejected(&reading.rejected);
             return match reading.rejected.is_empty() {
                 true => Answer::Accepted,
+                false if reading.is_foreign => Answer::Partial { accepted: 0, rejected: reading.rejected },
                 false => Answer::Unusable { rejected: reading.rejected },
             };
         }
@@ -259,7 +260,7 @@ impl Relay {
                 watched.taken(offered.record());
                 if let Offered::Live(mut taken) = offered {
                     taken.caused_by(span.cause());
-                    self.hand_on(taken, reading.items);
+                    self.hand_on(taken, received, reading.items);
                 }
                 match reading.rejected.is_empty() {
                     true => Answer::Accepted,
@@ -348,7 +349,7 @@ impl Relay {
                 account::recovered(&self.metrics, &reading.items);
             }
             taken.resume(progress);
-            self.hand_on(taken, reading.items);
+            self.hand_on(taken, record.received, reading.items);
         }
     }
 
@@ -358,7 +359,8 @@ impl Relay {
     }
 
     /// Gives every document of the record its receipt and passes them to the processor.
-    fn hand_on(&self, taken: Taken, items: Vec<Item>) {
+    fn hand_on(&self, taken: Taken, received: SystemTime, mut items: Vec<Item>) {
+        items.iter_mut().for_each(|item| item.set_arrival(received));
         let work = Work::of(&taken, items);
         taken.seal();
         if self.work.send(work).is_err() {

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::token::Token;
-use super::{Item, Passage, Reading, Received, Receiver, Rejected, Unauthorized};
+use super::{Item, Passage, Reading, Received, Receiver, Rejected, Repair, Unauthorized};
 use crate::config::{Encoding, OtlpConfig};
-use crate::otlp::protobuf::decode;
-use crate::otlp::{Line, Request, Signal, read_request, signal_of};
+use crate::otlp::protobuf::{Decoded, decode};
+use crate::otlp::{Line, Request, Signal, read_request, section_of, signal_of};
 
 /// How many times as large as the largest body the JSON of a protobuf request may be. Real ones grow to the two- to
 /// fivefold.
@@ -76,7 +76,18 @@ impl Receiver for Otlp {
         match encoding {
             Encoding::Json => read(self.signal, body),
             Encoding::Protobuf => match decode(self.signal, body, self.max_json_bytes) {
-                Ok(json) => read(self.signal, &json.into()),
+                Ok(Decoded { is_foreign: true, .. }) => foreign(self.signal, body),
+                Ok(Decoded { json, is_repaired, .. }) => {
+                    let mut received = read(self.signal, &json.into());
+                    if is_repaired {
+                        received
+                            .reading
+                            .items
+                            .iter_mut()
+                            .for_each(|item| item.repairs.push(Repair::InvalidUtf8));
+                    }
+                    received
+                }
                 Err(error) => rejected(body, 0, error.to_string()),
             },
         }
@@ -85,7 +96,8 @@ impl Receiver for Otlp {
 
 fn read(signal: Signal, body: &Bytes) -> Received {
     match read_request(signal, body) {
-        Ok(Request { line, text }) => Received { kept: text, reading: reading(line) },
+        Ok(Request { is_foreign: true, .. }) => foreign(signal, body),
+        Ok(Request { line, text, .. }) => Received { kept: text, reading: reading(line) },
         Err(fault) => rejected(body, fault.at, fault.reason.into_owned()),
     }
 }
@@ -99,6 +111,15 @@ fn reading(line: Line) -> Reading {
         _ => vec![Item { line: REQUEST, traces, logs, metrics, repairs, passage: Passage::Straight }],
     };
     Reading { items, rejected, ..Reading::default() }
+}
+
+/// The body could be read, and holds nothing for this signal. An OTLP receiver accepts unknown fields, so that this is a
+/// warning to the sender, and no failure.
+fn foreign(signal: Signal, body: &Bytes) -> Received {
+    let section = section_of(signal);
+    let mut received = rejected(body, 0, format!("no {section} in a request for {signal}"));
+    received.reading.is_foreign = true;
+    received
 }
 
 /// Nothing of the body goes on.

@@ -69,6 +69,10 @@ pub(super) fn answer(answer: Answer, dialect: Dialect) -> Reply {
         (Answer::Partial { accepted, rejected }, Dialect::Own) => {
             json(StatusCode::OK, &Report::new(accepted, &rejected, None))
         }
+        (Answer::Partial { accepted: 0, rejected }, Dialect::Otlp(otlp)) => {
+            // A warning: no item of the signal was rejected, because there is none.
+            in_otlp(StatusCode::OK, otlp, otlp.partial_success(0, first_of(&rejected, otlp)))
+        }
         (Answer::Partial { rejected, .. }, Dialect::Otlp(otlp)) => {
             let message =
                 format!("{} {} were rejected: {}", rejected.len(), otlp.items(), first_of(&rejected, otlp));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -61,7 +61,9 @@ fn read(source: Source, body: &Bytes) -> Reading {
 }
 
 /// What the processor makes of the items, as one request that waits for nothing after it.
-fn attach(items: Vec<Item>) -> Vec<Outgoing> {
+fn attach(mut items: Vec<Item>) -> Vec<Outgoing> {
+    let arrival = now();
+    items.iter_mut().for_each(|item| item.set_arrival(arrival));
     let config = SpanEventsConfig {
         wait: Duration::ZERO,
         max_held_bytes: u64::MAX,
@@ -78,6 +80,12 @@ fn attach(items: Vec<Item>) -> Vec<Outgoing> {
         .into_iter()
         .map(|export| Outgoing { signal: export.signal, json: export.request.into_json() })
         .collect()
+}
+
+/// The time of arrival of what is read here.
+#[expect(clippy::disallowed_methods, reason = "no relay says when it arrived")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 // === impl Offline ===

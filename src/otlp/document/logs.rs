@@ -50,6 +50,10 @@ impl Logs {
         Self { text, list, records, arrival: 0 }
     }
 
+    pub(super) fn arrival(&self) -> u64 {
+        self.arrival
+    }
+
     /// Sets the time of arrival, in Unix nanoseconds: the time of events whose log records have none.
     pub(crate) fn set_arrival(&mut self, arrival: u64) {
         self.arrival = arrival;

@@ -115,8 +115,11 @@ impl Traces {
 impl Logs {
     /// The log records for which `keep` is true; nothing when there is none.
     pub(crate) fn select(self, keep: &dyn Fn(u32) -> bool) -> Option<Self> {
+        let arrival = self.arrival();
         let request = self.into_request(|_| true)?;
-        read_line(&selected(&request, Signal::Logs, keep)?).ok()?.logs
+        let mut logs = read_line(&selected(&request, Signal::Logs, keep)?).ok()?.logs?;
+        logs.set_arrival(arrival);
+        Some(logs)
     }
 }
 
