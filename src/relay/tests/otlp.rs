@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::*;
-use crate::config::{OtlpConfig, SpanEventsConfig};
+use crate::config::{FastlyConfig, OtlpConfig, SpanEventsConfig};
 use crate::exporter::{Carried, Export};
 use crate::otlp::Signal;
 use crate::otlp::protobuf::encode;
 use crate::processor::SpanEvents;
 use crate::queue::MemoryQueue;
+use crate::receiver::fastly::Fastly;
 use crate::receiver::otlp::Otlp;
 
 const IDS: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
@@ -21,7 +22,7 @@ struct Bench {
     work: UnboundedReceiver<Vec<Work>>,
     processor: SpanEvents,
     metrics: Metrics,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 fn traces() -> String {
@@ -43,23 +44,33 @@ impl Bench {
     #[expect(clippy::disallowed_methods, reason = "nobody else sends here")]
     fn new(queue_bytes: u64) -> Self {
         let metrics = Metrics::new();
-        let receivers = Signal::ALL.map(|signal| Instance {
+        let mut receivers = Vec::from(Signal::ALL.map(|signal| Instance {
             kind: Kind::Otlp(signal),
             receiver: Arc::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
             rate_limit: None,
-        });
+        }));
+        let fastly = FastlyConfig {
+            id: "fastly".to_owned(),
+            path: "/fastly".to_owned(),
+            service_ids: vec!["*".to_owned()],
+            auth: None,
+            repair: true,
+            rate_limit: None,
+        };
+        let receiver = Arc::new(Fastly::new(&fastly, 1 << 20));
+        receivers.push(Instance { kind: Kind::Fastly, receiver, rate_limit: None });
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
         let queue = Queue::Memory(MemoryQueue::new(queue_bytes, metrics.clone()));
         let directory = tempfile::tempdir().unwrap();
         let rejected = Arc::new(RejectedLines::new(directory.path()));
-        let relay = Arc::new(Relay::new(receivers.into(), queue, rejected, sender, metrics.clone()));
+        let relay = Arc::new(Relay::new(receivers, queue, rejected, sender, metrics.clone()));
         let config = SpanEventsConfig { wait: Duration::from_secs(10), ..SpanEventsConfig::default() };
         Self {
             relay,
             work,
             processor: SpanEvents::new(&config, metrics.clone()),
             metrics,
-            _directory: directory,
+            directory: directory,
         }
     }
 
@@ -138,6 +149,44 @@ async fn a_span_without_ids_makes_a_partial_success_and_a_request_of_such_spans_
     let answer = bench.post(Signal::Traces, Encoding::Json, traces().replace(IDS, r#""spanId":"""#)).await;
     assert!(matches!(&answer, Answer::Unusable { rejected } if rejected.len() == 1), "{answer:?}");
     assert!(bench.leaving().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_of_another_signal_is_a_warning_counted_and_kept() {
+    let mut bench = Bench::new(1 << 20);
+    let answer = bench.post(Signal::Traces, Encoding::Json, logs()).await;
+    assert!(
+        matches!(&answer, Answer::Partial { accepted: 0, rejected } if rejected.len() == 1),
+        "{answer:?}"
+    );
+    assert!(bench.leaving().is_empty());
+    let metrics = String::from_utf8(bench.metrics.render()).unwrap();
+    assert!(metrics.contains("spanrelay_lines_total{outcome=\"rejected\",receiver=\"otlp\"} 1"), "{metrics}");
+    let kept = std::fs::read_to_string(bench.directory.path().join("rejected.ndjson")).unwrap();
+    assert!(kept.contains("no resourceSpans in a request for traces"), "{kept}");
+}
+
+#[tokio::test]
+async fn an_event_without_a_time_gets_the_time_at_which_its_record_was_received() {
+    let mut bench = Bench::new(1 << 20);
+    let both = traces().replace("]}]}]}", &format!("]}}]}}],{}", &logs()[1..]));
+    let fastly = bench.relay.receiver_at("/fastly").expect("fastly is configured");
+    let before = unix_nanos(now());
+    let answer = bench.relay.receive(fastly, Encoding::Json, both.into(), &OwnSpan::Off).await;
+    assert_eq!(answer, Answer::Accepted);
+    let mut out = Vec::new();
+    let work = bench.work.try_recv().unwrap();
+    bench.processor.accept(Instant::now(), work, &mut out);
+    bench.processor.flush(&mut out);
+    let request = out.iter().find(|export| export.signal == Signal::Traces).expect("the span leaves");
+    let json: serde_json::Value = serde_json::from_slice(request.request.json()).unwrap();
+    let event = &json["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["events"][0];
+    let time: u128 = event["timeUnixNano"].as_str().expect("it has a time").parse().unwrap();
+    assert!((before..=unix_nanos(now())).contains(&time), "{event}");
+}
+
+fn unix_nanos(time: SystemTime) -> u128 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()
 }
 
 #[tokio::test]

@@ -82,6 +82,18 @@ async fn a_partial_success_says_how_many_and_why() {
 }
 
 #[tokio::test]
+async fn a_request_with_nothing_for_its_signal_gets_a_warning() {
+    let house = house(|| Answer::Partial { accepted: 0, rejected: vec![rejected("no spans")] }).await;
+    let seen = house.ask(post_with("/v1/traces", JSON, b"{\"x\":1}")).await;
+    let expected =
+        json!({ "partialSuccess": { "rejectedSpans": "0", "errorMessage": "no spans (at byte 7)" } });
+    assert_eq!((seen.status, json_of(&seen)), (200, expected));
+    let seen = house.ask(post_with("/v1/traces", PROTOBUF, b"x")).await;
+    let partial = protobuf_of::<ExportTraceServiceResponse>(&seen).partial_success.unwrap();
+    assert_eq!((partial.rejected_spans, partial.error_message.as_str()), (0, "no spans"));
+}
+
+#[tokio::test]
 async fn bad_data_is_a_400_with_a_status_of_the_requests_own_type() {
     let house = house(|| Answer::Unusable { rejected: vec![rejected("not a \"request\"")] }).await;
     let seen = house.ask(post_with("/v1/traces", JSON, b"[")).await;
