@@ -27,7 +27,8 @@ pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 #[cfg(test)]
 pub(crate) use json::MAX_DEPTH;
 pub(crate) use schema::{Field, Kind, LINE, Message};
-pub(crate) use walk::{MAX_ITEMS, field_named};
+pub(crate) use splice::Origins;
+pub(crate) use walk::{MAX_ITEMS, field_named, is_free_text};
 
 use std::fmt;
 

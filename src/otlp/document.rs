@@ -226,14 +226,14 @@ fn read(given: &Bytes, keys: &mut Vec<AttributeKey>) -> Result<Walked, Fault> {
 fn read_merged(given: &Bytes, keys: &mut Vec<AttributeKey>) -> Result<Walked, Fault> {
     let merged = merge(given)?;
     let mut walk = walk(&merged.text, 0, keys).map_err(|stop| match stop {
-        Stop::Fault(fault) => Fault { at: merged.origin(fault.at), ..fault },
+        Stop::Fault(fault) => Fault { at: merged.origins.of(fault.at), ..fault },
         Stop::Twins => Fault::shape(0, "a key stands twice in one object"),
     })?;
     for dropped in &mut walk.dropped {
-        dropped.at = merged.origin(dropped.at);
-        dropped.range = merged.origin_of(&dropped.range);
+        dropped.at = merged.origins.of(dropped.at);
+        dropped.range = merged.origins.of_range(&dropped.range);
     }
-    walk.hollow = walk.hollow.map(|at| merged.origin(at));
+    walk.hollow = walk.hollow.map(|at| merged.origins.of(at));
     if merged.dropped_scalars {
         walk.repairs.push(Repair::RepeatedKey);
     }

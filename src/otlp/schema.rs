@@ -85,30 +85,6 @@ pub(crate) enum Role {
     Point,
 }
 
-// === impl Message ===
-
-impl Message {
-    /// Returns whether a field of this message holds text for people, in which any character may occur.
-    pub(crate) fn is_free_text(&self, field: &Field) -> bool {
-        matches!(
-            (self.role, field.name),
-            (Role::AnyValue, "stringValue")
-                | (Role::Span, "name")
-                | (Role::LogRecord, "eventName")
-                | (Role::Status, "message")
-        )
-    }
-}
-
-// === impl Kind ===
-
-impl Kind {
-    /// Returns whether a field of this kind is a list.
-    pub(crate) fn is_list(self) -> bool {
-        matches!(self, Self::Messages(_) | Self::Strings | Self::Doubles | Self::Ints(_))
-    }
-}
-
 // === impl Int ===
 
 impl Int {

@@ -23,6 +23,10 @@ enum With {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Edits(Vec<Edit>);
 
+/// The way back from a text to the input that it was made of.
+#[derive(Debug, Default)]
+pub(crate) struct Origins(Vec<(usize, usize)>);
+
 /// Which children of a container go, in the order of the text, as deletions that take the commas along.
 ///
 /// Children that stay and children that go come in runs. A run that is followed by one that stays is deleted up to
@@ -129,6 +133,34 @@ impl Edits {
         }
         out.extend_from_slice(&text[from..]);
         out.into()
+    }
+}
+
+// === impl Origins ===
+
+impl Origins {
+    /// Notes that the text runs in parallel with the input from these offsets on. Offsets in the text do not decrease.
+    pub(crate) fn note(&mut self, text: usize, input: usize) {
+        while self.0.last().is_some_and(|(noted, _)| *noted > text) {
+            self.0.pop();
+        }
+        if self.0.last().is_none_or(|(from_text, from_input)| text - from_text + from_input != input) {
+            self.0.push((text, input));
+        }
+    }
+
+    /// Returns the offset in the input of what stands at `at` in the text.
+    pub(crate) fn of(&self, at: usize) -> usize {
+        let next = self.0.partition_point(|(text, _)| *text <= at);
+        next.checked_sub(1).map_or(at, |last| {
+            let (text, input) = self.0[last];
+            input + (at - text)
+        })
+    }
+
+    /// Returns the range in the input of a value in the text.
+    pub(crate) fn of_range(&self, range: &Range<usize>) -> Range<usize> {
+        self.of(range.start)..self.of(range.end.saturating_sub(1)) + 1
     }
 }
 

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use super::json::{Cursor, Fault};
 use super::schema::{Field, Kind, LINE, Message};
-use super::splice::{Edits, Removals};
+use super::splice::{Edits, Origins, Removals};
 use super::walk::find;
 
 /// A text without repeated keys.
@@ -27,8 +27,7 @@ pub(super) struct Merged {
     pub(super) consumed: usize,
     /// Whether a scalar was dropped for another one that differs from it.
     pub(super) dropped_scalars: bool,
-    /// Offsets in `text` and in the input from which on both run in parallel.
-    origins: Vec<(usize, usize)>,
+    pub(super) origins: Origins,
 }
 
 /// A change of the text; positions are those of the input.
@@ -59,7 +58,7 @@ struct Merger<'a> {
     changes: Vec<Change>,
     dropped_scalars: bool,
     out: Vec<u8>,
-    origins: Vec<(usize, usize)>,
+    origins: Origins,
 }
 
 /// Merges repeated keys of the line at the start of `bytes`.
@@ -69,7 +68,7 @@ pub(super) fn merge(bytes: &[u8]) -> Result<Merged, Fault> {
         changes: Vec::new(),
         dropped_scalars: false,
         out: Vec::with_capacity(bytes.len()),
-        origins: Vec::new(),
+        origins: Origins::default(),
     };
     let mut cursor = Cursor::new(bytes, 0);
     merger.message(&mut cursor, &LINE)?;
@@ -85,22 +84,8 @@ pub(super) fn is_hollow(value: &[u8]) -> bool {
     value.split(|byte| b"[]{}, \t\r\n".contains(byte)).all(|word| word.is_empty() || word == b"null")
 }
 
-// === impl Merged ===
-
-impl Merged {
-    /// The offset in the input of what stands at `at` in the text.
-    pub(super) fn origin(&self, at: usize) -> usize {
-        let next = self.origins.partition_point(|(out, _)| *out <= at);
-        next.checked_sub(1).map_or(at, |last| {
-            let (out, input) = self.origins[last];
-            input + (at - out)
-        })
-    }
-
-    /// The range in the input of an object in the text.
-    pub(super) fn origin_of(&self, range: &Range<usize>) -> Range<usize> {
-        self.origin(range.start)..self.origin(range.end.saturating_sub(1)) + 1
-    }
+fn is_list(kind: Kind) -> bool {
+    matches!(kind, Kind::Messages(_) | Kind::Strings | Kind::Doubles | Kind::Ints(_))
 }
 
 // === impl Change ===
@@ -174,14 +159,14 @@ impl Merger<'_> {
 
     /// The members with this field that count, in the order of the text.
     fn choose(&self, field: &Field, index: usize, members: &[Member]) -> SmallVec<[usize; 4]> {
-        let is_scalar = !matches!(field.kind, Kind::Message(_)) && !field.kind.is_list();
+        let is_scalar = !matches!(field.kind, Kind::Message(_)) && !is_list(field.kind);
         let members_that = |current_only: bool, full_only: bool| -> SmallVec<[usize; 4]> {
             let counts = |member: &Member| {
                 let value = &self.bytes[member.value.clone()];
-                let is_empty = if is_scalar { value == b"null" } else { is_hollow(value) };
+                let holds_nothing = || if is_scalar { value == b"null" } else { is_hollow(value) };
                 member.field == Some(index)
                     && (member.is_current || !current_only)
-                    && (!is_empty || !full_only)
+                    && !(full_only && holds_nothing())
             };
             (0..members.len()).filter(|&place| counts(&members[place])).collect()
         };
@@ -195,7 +180,7 @@ impl Merger<'_> {
         let (&last, others) = chosen.split_last().expect("a repeated key has members");
         let value = |place: usize| members[place].value.clone();
         let differs = |&&place: &&usize| self.bytes[value(place)] != self.bytes[value(last)];
-        if field.kind.is_list() && !others.is_empty() {
+        if is_list(field.kind) && !others.is_empty() {
             if let Some(&place) = chosen.iter().find(|&&place| self.bytes[value(place).start] != b'[') {
                 return Err(Fault::shape(value(place).start, format!("{} must be an array", field.name)));
             }
@@ -244,7 +229,7 @@ impl Merger<'_> {
 
     fn copy(&mut self, range: Range<usize>) {
         if !range.is_empty() {
-            self.origins.push((self.out.len(), range.start));
+            self.origins.note(self.out.len(), range.start);
             self.out.extend_from_slice(&self.bytes[range]);
         }
     }

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 pub(crate) use self::attributes::{AttributeKey, text_attribute};
 use self::ids::Identity;
 use self::keys::Spelling;
-pub(crate) use self::keys::{field_named, find, signal_of_key};
+pub(crate) use self::keys::{field_named, find, is_free_text, signal_of_key};
 use super::json::{Cursor, Fault, Text};
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
@@ -225,6 +225,8 @@ impl<'a> Walker<'a> {
                         }
                         Fate::Rename(name) => {
                             members += 1;
+                            // It may have had an outdated name.
+                            self.found.edits.forget(checkpoint, |range| *range == (key.start..key.end));
                             self.found.edits.replace(key.start..key.end, name);
                             removals.keep(start..self.cursor.at, &mut self.found.edits);
                         }

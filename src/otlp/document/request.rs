@@ -8,16 +8,13 @@
 //!   too: a Collector accepts both.
 //! - What belongs to another signal, and a body that holds no request at all, is reported.
 
-use std::borrow::Cow;
-use std::ops::Range;
-
 use bytes::Bytes;
 
 use super::super::Signal;
 use super::super::json::{Cursor, Fault};
 use super::super::members::member_ranges;
 use super::super::schema::LINE;
-use super::super::splice::{Edits, Removals};
+use super::super::splice::{Edits, Origins, Removals};
 use super::super::twins::is_hollow;
 use super::super::walk::{Walk, signal_of_key};
 use super::{DroppedSpan, Line, Walked, read};
@@ -34,24 +31,30 @@ pub(crate) struct Request {
     pub(crate) is_foreign: bool,
 }
 
+/// A body that is text.
+struct Repaired {
+    text: Bytes,
+    repairs: Vec<Repair>,
+    origins: Origins,
+}
+
 /// The members of a request that its own signal has nothing to do with.
 struct Foreign {
     /// The request without them.
     own: Bytes,
-    removed: Vec<Range<usize>>,
+    origins: Origins,
     rejected: Vec<DroppedSpan>,
 }
 
 /// Reads a body that holds one request of this signal and nothing else.
 pub(crate) fn read_request(signal: Signal, body: &Bytes) -> Result<Request, Fault> {
-    let (text, repairs) = repaired(body);
+    let Repaired { text, repairs, origins } = repaired(body);
     let start = whitespace(&text);
-    let in_body = |at: usize| origin(body, start + at);
     let mut request = read_object(signal, &text.slice(start..))
-        .map_err(|fault| Fault { at: in_body(fault.at), ..fault })?;
+        .map_err(|fault| Fault { at: origins.of(start + fault.at), ..fault })?;
     for span in &mut request.line.dropped {
-        span.at = in_body(span.at);
-        span.range = in_body(span.range.start)..in_body(span.range.end);
+        span.at = origins.of(start + span.at);
+        span.range = origins.of_range(&(start + span.range.start..start + span.range.end));
         span.text = body.slice(span.range.clone());
     }
     request.line.repairs.extend(repairs);
@@ -72,23 +75,28 @@ pub(crate) fn section_of(signal: Signal) -> &'static str {
     LINE.fields[signal as usize].name
 }
 
-/// The text with U+FFFD for what is no text.
-fn repaired(body: &Bytes) -> (Bytes, Vec<Repair>) {
-    let mut repairs = Vec::new();
-    let text = match String::from_utf8_lossy(body) {
-        Cow::Borrowed(_) => body.clone(),
-        Cow::Owned(text) => {
-            repairs.push(Repair::InvalidUtf8);
-            text.into()
+/// Replaces what is no text by U+FFFD.
+fn repaired(body: &Bytes) -> Repaired {
+    let mut repaired = Repaired { text: body.clone(), repairs: Vec::new(), origins: Origins::default() };
+    if std::str::from_utf8(body).is_err() {
+        let mut text = Vec::with_capacity(body.len());
+        let mut at = 0;
+        for chunk in body.utf8_chunks() {
+            repaired.origins.note(text.len(), at);
+            text.extend_from_slice(chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                text.extend_from_slice("\u{fffd}".as_bytes());
+            }
+            at += chunk.valid().len() + chunk.invalid().len();
         }
-    };
-    match without_lone_surrogates(&text) {
-        None => (text, repairs),
-        Some(text) => {
-            repairs.push(Repair::LoneSurrogate);
-            (text.into(), repairs)
-        }
+        repaired.text = text.into();
+        repaired.repairs.push(Repair::InvalidUtf8);
     }
+    if let Some(text) = without_lone_surrogates(&repaired.text) {
+        repaired.text = text.into();
+        repaired.repairs.push(Repair::LoneSurrogate);
+    }
+    repaired
 }
 
 /// The text with `\ufffd` in the place of escapes that are half of a surrogate pair; nothing when there are none.
@@ -112,20 +120,6 @@ fn without_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
     repaired
 }
 
-/// The offset in the body of what stands at `at` once invalid UTF-8 is replaced.
-fn origin(body: &[u8], at: usize) -> usize {
-    let (mut text, mut input) = (0, 0);
-    for chunk in body.utf8_chunks() {
-        let valid = chunk.valid().len();
-        if at <= text + valid || chunk.invalid().is_empty() {
-            return input + (at - text).min(valid);
-        }
-        text += valid + '\u{fffd}'.len_utf8();
-        input += valid + chunk.invalid().len();
-    }
-    input
-}
-
 /// Reads the object that begins at the start of the text, and may be followed by white space only.
 fn read_object(signal: Signal, given: &Bytes) -> Result<Request, Fault> {
     let outcome = read(given, &mut Vec::new());
@@ -143,17 +137,15 @@ fn read_object(signal: Signal, given: &Bytes) -> Result<Request, Fault> {
     };
     let has_own = members.iter().any(|(key, _)| signal_of_key(given, *key) == Some(signal));
     let is_foreign = !members.is_empty() && !has_own;
-    let Foreign { own, removed, rejected } = Foreign::find(signal, given)?;
-    let in_given =
-        |at: usize| removed.iter().fold(at, |at, gone| if gone.start <= at { at + gone.len() } else { at });
+    let Foreign { own, origins, rejected } = Foreign::find(signal, given)?;
     let mut walked: Walked =
-        read(&own, &mut Vec::new()).map_err(|fault| Fault { at: in_given(fault.at), ..fault })?;
+        read(&own, &mut Vec::new()).map_err(|fault| Fault { at: origins.of(fault.at), ..fault })?;
     for span in &mut walked.dropped {
-        span.at = in_given(span.at);
-        span.range = in_given(span.range.start)..in_given(span.range.end - 1) + 1;
+        span.at = origins.of(span.at);
+        span.range = origins.of_range(&span.range);
     }
     walked.dropped.extend(rejected);
-    ends_at(given, in_given(walked.end))?;
+    ends_at(given, origins.of(walked.end))?;
     Ok(Request { line: Line::new(walked)?, text: own, is_foreign })
 }
 
@@ -205,7 +197,12 @@ impl Foreign {
             }
         }
         removals.finish(&mut edits);
-        let removed = edits.ranges().cloned().collect();
-        Ok(Self { own: edits.apply(text), removed, rejected })
+        let mut origins = Origins::default();
+        let mut gone = 0;
+        for range in edits.ranges() {
+            origins.note(range.start - gone, range.end);
+            gone += range.len();
+        }
+        Ok(Self { own: edits.apply(text), origins, rejected })
     }
 }

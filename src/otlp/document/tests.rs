@@ -169,6 +169,8 @@ fn an_integer_attribute_that_is_none_becomes_a_double() {
     assert_eq!(attribute(r#"{"intValue":1.5}"#), json!({"doubleValue": 1.5}));
     assert_eq!(attribute(r#"{"intValue":1e+21}"#), json!({"doubleValue": 1e21}));
     assert_eq!(attribute(r#"{"intValue":2.0}"#), json!({"intValue": 2}));
+    assert_eq!(attribute(r#"{"int_value":1.5}"#), json!({"doubleValue": 1.5}));
+    assert_eq!(attribute(r#"{"int\u0056alue":1e+21}"#), json!({"doubleValue": 1e21}));
     assert_eq!(
         attribute(r#"{"intValue":18446744073709551616}"#),
         json!({"doubleValue": 18446744073709551616_f64})

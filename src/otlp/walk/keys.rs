@@ -2,7 +2,7 @@
 
 use super::super::Signal;
 use super::super::json::Text;
-use super::super::schema::{Field, LINE, Message};
+use super::super::schema::{Field, LINE, Message, Role};
 
 /// How a key was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,17 @@ pub(crate) fn signal_of_key(bytes: &[u8], key: Text) -> Option<Signal> {
 /// Returns the field of a message that a key names in any of its spellings.
 pub(crate) fn field_named(message: &'static Message, bytes: &[u8], key: Text) -> Option<&'static Field> {
     find(message, bytes, key, 0).map(|(index, _)| &message.fields[index])
+}
+
+/// Returns whether a field holds text for people, in which any character may occur.
+pub(crate) fn is_free_text(message: &Message, field: &Field) -> bool {
+    matches!(
+        (message.role, field.name),
+        (Role::AnyValue, "stringValue")
+            | (Role::Span, "name")
+            | (Role::LogRecord, "eventName")
+            | (Role::Status, "message")
+    )
 }
 
 /// Finds the field that a key names. Fields mostly come in the order of the table, so it is searched from `next` on.

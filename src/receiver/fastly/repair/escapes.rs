@@ -1,0 +1,104 @@
+//! What stands inside of strings: plain text, escapes of JSON, and those of other languages.
+
+use super::Mender;
+use crate::otlp::decode_hex;
+use crate::receiver::Repair;
+
+// === impl Mender ===
+
+impl Mender<'_> {
+    /// Copies bytes that are neither quote, backslash nor control character, invalid UTF-8 replaced.
+    pub(super) fn plain(&mut self) {
+        let rest = &self.input[self.at..];
+        let length =
+            rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(rest.len());
+        for chunk in rest[..length].utf8_chunks() {
+            self.out.extend_from_slice(chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                self.out.extend_from_slice("\u{fffd}".as_bytes());
+                self.note(Repair::InvalidUtf8);
+            }
+        }
+        self.at += length;
+    }
+
+    /// Copies an escape; the cursor stands on the backslash.
+    pub(super) fn escape(&mut self) -> Option<()> {
+        match *self.input.get(self.at + 1)? {
+            escape @ (b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.out.extend_from_slice(&[b'\\', escape]);
+                self.at += 2;
+            }
+            b'u' => self.unicode_escape(),
+            b'x' if self.hex_byte(self.at).is_some() => self.hex_escapes(),
+            b'v' => {
+                self.at += 2;
+                self.escaped('\u{b}');
+                self.note(Repair::HexEscape);
+            }
+            b'\'' => {
+                self.out.push(b'\'');
+                self.at += 2;
+                self.note(Repair::HexEscape);
+            }
+            _ => self.loose_backslash(),
+        }
+        Some(())
+    }
+
+    fn unicode_escape(&mut self) {
+        let unit = |at: usize| {
+            let digits = self.input.get(at..at + 6)?.strip_prefix(b"\\u")?;
+            decode_hex::<2>(digits).map(u16::from_be_bytes)
+        };
+        let length = match (unit(self.at), unit(self.at + 6)) {
+            (None, _) => return self.loose_backslash(),
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                self.at += 6;
+                self.out.extend_from_slice("\u{fffd}".as_bytes());
+                return self.note(Repair::LoneSurrogate);
+            }
+            (Some(_), _) => 6,
+        };
+        self.out.extend_from_slice(&self.input[self.at..self.at + length]);
+        self.at += length;
+    }
+
+    /// The byte of the `\xHH` at `at`.
+    fn hex_byte(&self, at: usize) -> Option<u8> {
+        let digits = self.input.get(at..at + 4)?.strip_prefix(b"\\x")?;
+        decode_hex::<1>(digits).map(|[byte]| byte)
+    }
+
+    /// A run of `\xHH`: together they are UTF-8, as VCL's `cstr_escape` writes it.
+    fn hex_escapes(&mut self) {
+        let mut bytes = Vec::new();
+        while let Some(byte) = self.hex_byte(self.at) {
+            bytes.push(byte);
+            self.at += 4;
+        }
+        self.note(Repair::HexEscape);
+        for character in String::from_utf8_lossy(&bytes).chars() {
+            self.escaped(character);
+        }
+    }
+
+    /// A backslash that begins no escape stands for itself.
+    fn loose_backslash(&mut self) {
+        self.out.extend_from_slice(b"\\\\");
+        self.at += 1;
+        self.note(Repair::LooseBackslash);
+    }
+
+    pub(super) fn escaped(&mut self, character: char) {
+        match character {
+            '"' | '\\' => self.out.extend_from_slice(&[b'\\', character as u8]),
+            '\n' => self.out.extend_from_slice(b"\\n"),
+            '\r' => self.out.extend_from_slice(b"\\r"),
+            '\t' => self.out.extend_from_slice(b"\\t"),
+            '\0'..='\u{1f}' => self.out.extend_from_slice(format!("\\u{:04x}", character as u32).as_bytes()),
+            _ => self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
