@@ -223,6 +223,8 @@ pub(crate) struct ExporterConfig {
     /// Requests on one connection that wait for an answer; more than one is HTTP/1.1 pipelining.
     pub(crate) max_pipelined: usize,
     pub(crate) retry_on_failure: RetryConfig,
+    /// Statuses that condemn the data; any other 4xx or 5xx keeps it in the queue.
+    pub(crate) permanent_status_codes: Vec<u16>,
     pub(crate) tls: TlsClientConfig,
 }
 

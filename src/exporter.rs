@@ -11,8 +11,9 @@
 //! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took; what is
 //!    lost goes to the log ([`losses`])
 //! 2. [`retry`]: sends again, with growing pauses, what the downstream did not take for no fault of the data
-//! 3. [`attempt`]: waits for one of the places on the wire, which are as many as the downstream takes well
-//!    ([`concurrency`]), measures one attempt and makes an [`outcome`] of its answer ([`response`]) or [`fault`]
+//! 3. [`attempt`]: waits until the [`destination`] admits it and for a slot on the wire, of which there are as many as the
+//!    downstream handles well ([`concurrency`]), measures the attempt and makes an [`outcome`] of its response
+//!    ([`response`]) or [`fault`]; one that the destination is at fault for ([`remedy`], [`tls_port`]) is repeated
 //! 4. the timeout of one attempt
 //! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), or behind others on one ([`pipelining`])
 //!
@@ -45,6 +46,12 @@ mod aside;
 mod retry;
 
 mod attempt;
+
+mod destination;
+
+mod remedy;
+
+mod tls_port;
 
 mod concurrency;
 

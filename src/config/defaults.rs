@@ -24,6 +24,9 @@ pub(super) const MAX_IN_FLIGHT: usize = 32;
 /// `exporters.otlp_http.max_pipelined` where nothing is said: no pipelining.
 pub(super) const MAX_PIPELINED: usize = 1;
 
+/// `exporters.otlp_http.permanent_status_codes` where nothing is said.
+pub(super) const PERMANENT_STATUS_CODES: [u16; 3] = [400, 413, 422];
+
 /// `telemetry.traces.sampling_ratio` where nothing is said.
 pub(super) const SAMPLING_RATIO: f64 = 1.0;
 

@@ -201,6 +201,12 @@ impl<'a> Field<'a> {
         self.within(count, |count| (1..=MAX_COUNT).contains(count), &format!("from 1 to {MAX_COUNT}"))
     }
 
+    /// The status of an HTTP error.
+    pub(super) fn error_status(&self) -> Option<u16> {
+        let code = self.parsed("an HTTP status code", |text| text.parse().ok());
+        self.within(code, |code| (400..=599).contains(code), "from 400 to 599")
+    }
+
     pub(super) fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
         let number = self.parsed("a number", |text| text.parse().ok());
         let rule = format!("from {} to {}", range.start(), range.end());

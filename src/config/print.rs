@@ -148,6 +148,7 @@ impl Printer {
             p.value("randomization_factor", retry.randomization_factor);
             p.value("max_elapsed_time", format_duration(retry.max_elapsed_time));
         });
+        self.value("permanent_status_codes", format_args!("{:?}", exporter.permanent_status_codes));
         self.tls(&exporter.tls);
         let (headers, own) = (&exporter.signal_headers, &exporter.signals);
         self.signal("traces", &headers.traces, &own.traces);

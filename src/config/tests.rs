@@ -93,6 +93,7 @@ fn a_receiver_without_a_value_is_on_and_everything_else_has_its_default() {
     assert_eq!(retry.max_interval, Duration::from_secs(30));
     assert!((retry.multiplier, retry.randomization_factor) == (1.5, 0.5));
     assert_eq!(retry.max_elapsed_time, Duration::ZERO);
+    assert_eq!(exporter.permanent_status_codes, [400, 413, 422]);
     assert_eq!(exporter.tls, TlsClientConfig::default());
     assert_eq!(telemetry.endpoint, SocketAddr::from((Ipv4Addr::LOCALHOST, 13133)));
     assert_eq!(telemetry.logs.level, tracing::Level::INFO);
@@ -257,6 +258,15 @@ fn a_problem_says_what_is_allowed() {
         ("exporters: {otlp_http: {retry_on_failure: {randomization_factor: .nan}}}", "is not a number"),
         ("exporters: {otlp_http: {retry_on_failure: {randomization_factor: 1.1}}}", "must be from 0 to 1"),
         ("exporters: {otlp_http: {retry_on_failure: {max_interval: 1ms}}}", "at least initial_interval"),
+        ("exporters: {otlp_http: {permanent_status_codes: 400}}", "write it in [ ]"),
+        ("exporters: {otlp_http: {permanent_status_codes: [200]}}", "must be from 400 to 599"),
+        ("exporters: {otlp_http: {permanent_status_codes: [600]}}", "must be from 400 to 599"),
+        ("exporters: {otlp_http: {permanent_status_codes: [bad]}}", "is not an HTTP status code"),
+        ("exporters: {otlp_http: {permanent_status_codes: [400, 503]}}", "503 cannot be permanent"),
+        (
+            "exporters: {otlp_http: {permanent_status_codes: [429]}}",
+            "defines 429, 502, 503 and 504 as retryable",
+        ),
         ("exporters: {otlp_http: {endpoint: \"collector:4318\"}}", "has no scheme; write http://"),
         ("exporters: {otlp_http: {endpoint: \"http://h/?a=b\"}}", "has a query"),
         ("exporters: {otlp_http: {tls: {cert_file: a}}}", "belong together"),

@@ -10,11 +10,10 @@ use tower::{Service, ServiceExt};
 
 use super::client::TlsError;
 use super::otlp_http::{Post, host_and_port};
-use super::outcome::meaning_of;
+use super::outcome::{Meaning, meaning_of};
 use super::{ExporterError, fault, response};
 use crate::config::{Compression, Encoding, SignalExport, TracesConfig};
 use crate::otlp::Signal;
-use crate::telemetry::metrics::ExportOutcome;
 use crate::telemetry::traces::{Deliver, USER_AGENT_OF_OWN, Undelivered};
 
 /// Posts to `telemetry.traces.endpoint`.
@@ -87,10 +86,10 @@ impl Deliver for Aside {
             Some(message) => format!("{} answered {}: {message}", self.endpoint, head.status.as_u16()),
             None => format!("{} answered {}", self.endpoint, head.status.as_u16()),
         };
-        match meaning_of(head.status) {
-            ExportOutcome::Sent => Ok(()),
-            ExportOutcome::Throttled | ExportOutcome::Retryable => Err(Undelivered::ForNow(reason())),
-            ExportOutcome::Permanent => Err(Undelivered::ForGood(reason())),
+        match meaning_of(head.status, &[]) {
+            Meaning::Sent => Ok(()),
+            Meaning::Throttled | Meaning::Retryable => Err(Undelivered::ForNow(reason())),
+            Meaning::Blocked | Meaning::Permanent => Err(Undelivered::ForGood(reason())),
         }
     }
 

@@ -1,8 +1,10 @@
-//! One attempt: given its place on the wire, measured, its answer read and judged.
+//! One attempt after another until one says something about the data: cleared by the destination, given a slot on the
+//! wire, measured, its response read and judged.
 //!
-//! In: a body. Out: an [`Outcome`], never an error: what the stack below fails with is an outcome too. Promises: a
-//! status that came is what counts, whatever becomes of its body. A 200 whose body hangs or breaks off was taken;
-//! sending it again would make it twice.
+//! In: a body. Out: an [`Outcome`], never an error: what the stack below fails with is an outcome too. Promises: an attempt
+//! that the destination is at fault for is repeated, as [`destination`](super::destination) permits, until another outcome
+//! comes; a status that came is what counts, whatever becomes of its body. A 200 whose body hangs or breaks off was
+//! delivered; sending it again would deliver it twice.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,24 +13,26 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
-use http::{Response, StatusCode, header};
+use http::uri::Scheme;
+use http::{HeaderMap, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
 
-use super::concurrency::Concurrency;
-use super::fault;
+use super::concurrency::{Concurrency, Place};
+use super::destination::Destination;
+use super::fault::{self, Fault, Unanswered};
 use super::otlp_http::host_and_port;
 use super::outage::Outage;
-use super::outcome::{Outcome, hints, meaning_of};
-use super::response;
+use super::outcome::{Meaning, Outcome, meaning_of};
+use super::remedy::{self, Remedies};
 use super::retry::retry_after;
 use super::slices::Slices;
 use super::stack::WatchedBody;
-use crate::config::SignalExport;
+use super::{response, tls_port};
+use crate::config::{ExporterConfig, SignalExport};
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::ExportOutcome;
 use crate::telemetry::traces::{Attempts, OwnSpan};
 
 /// The middleware.
@@ -39,12 +43,16 @@ pub(super) struct Attempt<S> {
     concurrency: Arc<Concurrency>,
 }
 
-/// Makes outcomes of a signal's answers, and counts them.
+/// Makes outcomes of a signal's responses, and counts them.
 pub(super) struct Judge {
     signal: Signal,
     timeout: Duration,
+    address: Uri,
     /// Host and port.
     endpoint: String,
+    permanent: Vec<u16>,
+    remedies: Remedies,
+    destination: Arc<Destination>,
     outage: Outage,
     metrics: Metrics,
     /// For `Retry-After` as a date.
@@ -59,9 +67,33 @@ impl<S> Attempt<S> {
     }
 }
 
+impl<S, B> Attempt<S>
+where
+    S: Service<Slices, Response = Response<B>, Error = BoxError> + Clone,
+    B: Body<Data = Bytes> + Unpin,
+{
+    async fn once(&mut self, request: &WatchedBody, place: Place) -> Outcome {
+        let WatchedBody { body, watch, attempts } = request;
+        let judge = &*self.judge;
+        let began = place.began();
+        let span = judge.span(attempts, body.remaining());
+        let outcome = match self.inner.call(body.clone()).await {
+            Ok(response) => judge.answered(response, began, &span).await,
+            Err(error) => judge.unanswered(error, &span).await,
+        };
+        let (took, meaning) = (began.elapsed(), outcome.meaning());
+        place.ended(meaning, took);
+        judge.metrics.export_attempt(judge.signal, meaning.label(), took);
+        judge.outage.note(&outcome);
+        Judge::ended(&span, &outcome);
+        watch.attempt(judge.signal, || outcome.as_attempt(took));
+        outcome
+    }
+}
+
 impl<S, B> Service<WatchedBody> for Attempt<S>
 where
-    S: Service<Slices, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
+    S: Service<Slices, Response = Response<B>, Error = BoxError> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
@@ -75,25 +107,22 @@ where
     }
 
     fn call(&mut self, request: WatchedBody) -> Self::Future {
-        let WatchedBody { body, watch, attempts } = request;
-        let judge = Arc::clone(&self.judge);
-        let place = Arc::clone(&self.concurrency).place();
-        let mut inner = self.inner.clone();
+        let mut attempt = self.clone();
         Box::pin(async move {
-            let place = place.await;
-            let began = place.began();
-            let span = judge.span(&attempts, body.remaining());
-            let outcome = match inner.call(body).await {
-                Ok(response) => judge.answered(response, began, &span).await,
-                Err(error) => judge.unanswered(&*error, &span),
-            };
-            let took = began.elapsed();
-            place.ended(outcome.label(), took);
-            judge.metrics.export_attempt(judge.signal, outcome.label(), took);
-            judge.outage.note(&outcome);
-            Judge::ended(&span, &outcome);
-            watch.attempt(judge.signal, || outcome.as_attempt(took));
-            Ok(outcome)
+            let destination = Arc::clone(&attempt.judge.destination);
+            loop {
+                let clearance = destination.clearance().await;
+                let place = Arc::clone(&attempt.concurrency).place().await;
+                if !destination.admits(&clearance) {
+                    // It was blocked while this export waited for its slot.
+                    continue;
+                }
+                let outcome = attempt.once(&request, place).await;
+                destination.ended(clearance, &outcome);
+                if outcome.meaning() != Meaning::Blocked {
+                    return Ok(outcome);
+                }
+            }
         })
     }
 }
@@ -103,13 +132,26 @@ where
 impl Judge {
     pub(super) fn new(
         signal: Signal,
-        export: &SignalExport<'_>,
+        config: &ExporterConfig,
         metrics: Metrics,
         wall_clock: fn() -> SystemTime,
     ) -> Self {
+        let export: SignalExport<'_> = config.of(signal);
         let endpoint = host_and_port(export.endpoint);
-        let outage = Outage::new(signal, endpoint.clone(), hints(signal, export));
-        Self { signal, timeout: export.timeout, endpoint, outage, metrics, wall_clock }
+        let probe_interval = config.retry_on_failure.max_interval;
+        let destination = Destination::new(signal, endpoint.clone(), probe_interval, metrics.clone());
+        Self {
+            signal,
+            timeout: export.timeout,
+            address: export.endpoint.clone(),
+            outage: Outage::new(signal, endpoint.clone()),
+            endpoint,
+            permanent: config.permanent_status_codes.clone(),
+            remedies: Remedies::new(signal, &export),
+            destination: Arc::new(destination),
+            metrics,
+            wall_clock,
+        }
     }
 
     /// Of one attempt.
@@ -117,25 +159,39 @@ impl Judge {
         self.timeout
     }
 
+    pub(super) fn destination(&self) -> Arc<Destination> {
+        Arc::clone(&self.destination)
+    }
+
     async fn answered<B>(&self, response: Response<B>, began: Instant, span: &OwnSpan) -> Outcome
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let (head, body) = response.into_parts();
-        span.number("http.response.status_code", head.status.as_u16());
+        let status = head.status;
+        span.number("http.response.status_code", status.as_u16());
         let left = self.timeout.saturating_sub(began.elapsed());
         let body =
             tokio::time::timeout(left, response::read_body(body)).await.ok().flatten().unwrap_or_default();
 
-        if meaning_of(head.status) == ExportOutcome::Sent {
-            let partial = response::partial_success(&head.headers, &body);
-            return Outcome::of_response(head.status, String::new(), None, partial);
+        let meaning = meaning_of(status, &self.permanent);
+        if meaning == Meaning::Sent {
+            return Outcome::Sent { partial: response::partial_success(&head.headers, &body) };
         }
-        self.outage.refused(head.status);
-        let reason = refusal(head.status, &head.headers, &body);
-        span.failed(head.status.as_str(), &reason);
-        let retry_after = retry_after(&head.headers, (self.wall_clock)());
-        Outcome::of_response(head.status, reason, retry_after, None)
+        let reason = refusal(status, &head.headers, &body);
+        span.failed(status.as_str(), &reason);
+        let retry_after = || retry_after(&head.headers, (self.wall_clock)());
+        match meaning {
+            Meaning::Permanent if closes(&head) && self.is_at_tls_port().await => {
+                Outcome::Blocked { reason, status: Some(status), remedy: remedy::TLS_PORT.to_owned() }
+            }
+            Meaning::Permanent => Outcome::Permanent { reason },
+            Meaning::Throttled => Outcome::Throttled { reason, retry_after: retry_after() },
+            Meaning::Blocked => {
+                Outcome::Blocked { reason, status: Some(status), remedy: self.remedies.of(status) }
+            }
+            Meaning::Sent | Meaning::Retryable => Outcome::Retryable { reason, retry_after: retry_after() },
+        }
     }
 
     /// Without the path of the address, which may be a secret of the vendor's.
@@ -156,28 +212,43 @@ impl Judge {
     }
 
     fn ended(span: &OwnSpan, outcome: &Outcome) {
-        span.text("spanrelay.outcome", outcome.label().as_str());
+        span.text("spanrelay.outcome", outcome.meaning().label().as_str());
         span.end();
     }
 
-    /// No status came: nothing is known about the data, so it is sent again.
-    fn unanswered(&self, error: &(dyn std::error::Error + 'static), span: &OwnSpan) -> Outcome {
-        let reason = fault::describe(&self.endpoint, self.timeout, error);
+    /// No status came: nothing is known about the data.
+    async fn unanswered(&self, error: BoxError, span: &OwnSpan) -> Outcome {
+        let Unanswered { fault, reason, advice } = fault::examine(&self.endpoint, self.timeout, &*error);
+        drop(error);
         span.failed("no_answer", &reason);
-        Outcome::Retryable { reason, retry_after: None }
+        let remedy = match fault {
+            Fault::Tls if advice.is_empty() => remedy::TLS,
+            Fault::Tls | Fault::NotHttp => advice,
+            Fault::Closed if self.is_at_tls_port().await => remedy::TLS_PORT,
+            Fault::Closed | Fault::Timeout | Fault::Refused | Fault::Unreachable => {
+                let reason = if advice.is_empty() { reason } else { format!("{reason}: {advice}") };
+                return Outcome::Retryable { reason, retry_after: None };
+            }
+        };
+        Outcome::Blocked { reason, status: None, remedy: remedy.to_owned() }
+    }
+
+    /// Plain HTTP is sent to a port that speaks TLS.
+    async fn is_at_tls_port(&self) -> bool {
+        self.address.scheme() == Some(&Scheme::HTTP) && tls_port::speaks_tls(&self.address).await
     }
 }
 
+/// Reports whether the connection ends with this response, as it does at a TLS port that got plain HTTP.
+fn closes(head: &http::response::Parts) -> bool {
+    let connection = head.headers.get_all(header::CONNECTION);
+    let is_close = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
+    head.version < Version::HTTP_11 || connection.iter().any(is_close)
+}
+
 /// `downstream answered 400: <its message>`
-fn refusal(status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -> String {
+fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     let code = status.as_u16();
-    if status.is_redirection() {
-        let location = if headers.contains_key(header::LOCATION) { "with" } else { "without" };
-        return format!(
-            "downstream answered {code} {location} a location: redirects are not followed, set the endpoint to \
-             its final address"
-        );
-    }
     match response::error_message(headers, body) {
         Some(message) => format!("downstream answered {code}: {message}"),
         None => format!("downstream answered {code}"),

@@ -144,7 +144,7 @@ fn connector_to(tls: Option<&TlsClientConfig>, connect_timeout: Duration) -> Res
 }
 
 /// Without TLS in use no file and no system store is touched: a container without roots can still speak http.
-fn tls_config(config: Option<&TlsClientConfig>) -> Result<ClientConfig, TlsError> {
+pub(super) fn tls_config(config: Option<&TlsClientConfig>) -> Result<ClientConfig, TlsError> {
     // named here, so that it does not matter who installed what for the process
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)

@@ -7,7 +7,7 @@
 //! The rule is the one of TCP, additive increase and multiplicative decrease, with what Vector adds to it for HTTP:
 //! latency counts too. The [`Level`] of a signal is decided anew at the end of a window of one round trip:
 //!
-//! - an attempt was refused for now (429, 502, 503, 504), or had no answer: half as many
+//! - an attempt was refused for now (429, 5xx), or had no answer: half as many
 //! - the places were all taken, and latency is well over what it is when they are not: three quarters
 //! - the places were all taken: one more; twice as many until the first time that there were too many
 //! - they were all taken before anything is known of the latency: down to [`FIRST_LIMIT`], to learn it
@@ -22,9 +22,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::outcome::Meaning;
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::ExportOutcome;
 
 /// Few enough that the latency is the downstream's own, and enough that one request which hangs does not hold up all.
 /// Not the level at the very start: of a downstream that has answered nothing yet, nothing is known that would speak
@@ -133,7 +133,7 @@ impl Concurrency {
         Place { concurrency: self, began: Instant::now(), own: Some(own), _wire: wire }
     }
 
-    fn ended(&self, began: Instant, took: Duration, outcome: ExportOutcome) {
+    fn ended(&self, began: Instant, took: Duration, outcome: Meaning) {
         let mut book = self.book();
         let before = book.level.limit;
         book.level.ended(began, took, outcome);
@@ -162,7 +162,7 @@ impl Place {
     }
 
     /// The attempt that it was taken for has ended, after so long.
-    pub(super) fn ended(self, outcome: ExportOutcome, took: Duration) {
+    pub(super) fn ended(self, outcome: Meaning, took: Duration) {
         self.concurrency.ended(self.began, took, outcome);
     }
 }
@@ -204,17 +204,19 @@ impl Level {
     }
 
     /// An attempt has ended.
-    fn ended(&mut self, began: Instant, took: Duration, outcome: ExportOutcome) {
+    fn ended(&mut self, began: Instant, took: Duration, outcome: Meaning) {
         if began < self.window.began {
             return;
         }
         match outcome {
-            // An answer that refuses the data for good is the answer of a downstream that works.
-            ExportOutcome::Sent | ExportOutcome::Permanent => {
+            // Nothing is known about the load of a destination that accepts nothing.
+            Meaning::Blocked => return,
+            // A response that condemns the data is the response of a downstream that works.
+            Meaning::Sent | Meaning::Permanent => {
                 self.window.answered += 1;
                 self.window.latency_sum += took.as_secs_f64();
             }
-            ExportOutcome::Throttled | ExportOutcome::Retryable => self.window.refused = true,
+            Meaning::Throttled | Meaning::Retryable => self.window.refused = true,
         }
         let now = began + took;
         let round_trip = self.usual.map_or(0.0, |usual| usual.mean);

@@ -1,4 +1,4 @@
-//! Why no answer came: the error of an attempt becomes a sentence that an operator can act on.
+//! Why an attempt has no response: the error becomes a typed [`Fault`], and a sentence that an operator can act on.
 //!
 //! In: whatever the HTTP client failed with. Out: one line that names host and port, and nothing that could be
 //! secret: no header, no body, no user information.
@@ -13,60 +13,124 @@ use tower::timeout::error::Elapsed;
 use super::pipelining::Failure;
 use super::response::printable;
 
-/// How hyper puts it that a server said something before it was asked, as HTTP/2 servers do. It has no other way to
-/// tell.
-const SPOKE_FIRST: &str = "unexpected message from connection";
+/// Kinds of failure, by what they say about the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// No response in time.
+    Timeout,
+    /// TLS could not be agreed on, or the certificate is not trusted.
+    Tls,
+    /// The other side speaks something else than HTTP/1.1.
+    NotHttp,
+    /// The connection ended without a response.
+    Closed,
+    /// Nobody listens.
+    Refused,
+    Unreachable,
+}
 
-/// What went wrong with `endpoint` (host and port), and what to look at.
+/// An attempt without a response.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) fault: Fault,
+    /// The failure in one line.
+    pub(super) reason: String,
+    /// Empty when nothing is known to look at.
+    pub(super) advice: &'static str,
+}
+
+/// Describes what went wrong with `endpoint` (host and port), and what to look at.
 pub(super) fn describe(endpoint: &str, timeout: Duration, error: &(dyn Error + 'static)) -> String {
-    if find::<Elapsed>(error).is_some() {
-        return format!("no answer from {endpoint} within {timeout:?}");
-    }
-    if let Some(error) = find::<rustls::Error>(error) {
-        return format!("TLS with {endpoint} failed: {}{}", printable(&error.to_string()), tls_advice(error));
-    }
-    if let Some(error) = find::<hyper::Error>(error) {
-        if error.is_incomplete_message() {
-            return closed_without_an_answer(endpoint);
+    let Unanswered { reason, advice, .. } = examine(endpoint, timeout, error);
+    if advice.is_empty() { reason } else { format!("{reason}: {advice}") }
+}
+
+/// Finds out what went wrong with `endpoint` (host and port).
+pub(super) fn examine(endpoint: &str, timeout: Duration, error: &(dyn Error + 'static)) -> Unanswered {
+    let fault = fault_of(error);
+    let (reason, advice) = match fault {
+        Fault::Timeout => (format!("no answer from {endpoint} within {timeout:?}"), ""),
+        Fault::Tls => {
+            let cause = find::<rustls::Error>(error);
+            let text = cause.map_or_else(|| chain(error), ToString::to_string);
+            (format!("TLS with {endpoint} failed: {}", printable(&text)), cause.map_or("", tls_advice))
         }
-        if error.is_parse() || chain(error).contains(SPOKE_FIRST) {
-            return not_http(endpoint);
+        Fault::NotHttp => (
+            format!("{endpoint} does not answer in HTTP/1.1"),
+            "is this its OTLP/HTTP port (usually 4318), not the one for gRPC (4317) or for TLS?",
+        ),
+        Fault::Closed if io_kind(error).is_none() => {
+            (format!("{endpoint} closed the connection without an answer"), "")
+        }
+        Fault::Refused => (format!("connection refused by {endpoint}"), "is a Collector listening there?"),
+        Fault::Closed | Fault::Unreachable => {
+            (format!("cannot reach {endpoint}: {}", printable(&chain(error))), "")
+        }
+    };
+    Unanswered { fault, reason, advice }
+}
+
+fn fault_of(error: &(dyn Error + 'static)) -> Fault {
+    if find::<Elapsed>(error).is_some() {
+        return Fault::Timeout;
+    }
+    if find::<rustls::Error>(error).is_some() {
+        return Fault::Tls;
+    }
+    if let Some(error) = find::<hyper::Error>(error).map(innermost) {
+        if error.is_incomplete_message() {
+            return Fault::Closed;
+        }
+        if error.is_parse() || spoke_first(error) {
+            return Fault::NotHttp;
         }
     }
     match find::<Failure>(error) {
-        Some(Failure::Closed) => return closed_without_an_answer(endpoint),
-        Some(Failure::Strange) => return not_http(endpoint),
+        Some(Failure::Closed) => return Fault::Closed,
+        Some(Failure::Strange) => return Fault::NotHttp,
         _ => {}
     }
-    match find::<io::Error>(error).map(io::Error::kind) {
-        Some(io::ErrorKind::ConnectionRefused) => {
-            format!("connection refused by {endpoint}: is a Collector listening there?")
-        }
-        _ => format!("cannot reach {endpoint}: {}", printable(&chain(error))),
+    match io_kind(error) {
+        Some(io::ErrorKind::ConnectionRefused) => Fault::Refused,
+        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Fault::Closed,
+        _ => Fault::Unreachable,
     }
 }
 
-fn closed_without_an_answer(endpoint: &str) -> String {
-    format!("{endpoint} closed the connection without an answer")
+/// A request that was canceled because its connection failed has the failure as its cause.
+fn innermost(mut error: &hyper::Error) -> &hyper::Error {
+    while let Some(cause) = error.source().and_then(<dyn Error>::downcast_ref) {
+        error = cause;
+    }
+    error
 }
 
-fn not_http(endpoint: &str) -> String {
-    format!(
-        "{endpoint} does not answer in HTTP/1.1: is this its OTLP/HTTP port (usually 4318), not the one for gRPC \
-         (4317) or for TLS?"
-    )
+/// Reports whether a server sent something before it was asked, as HTTP/2 servers do. hyper has no name for that error:
+/// it is the one of a connection that is none of the others and has no cause.
+fn spoke_first(error: &hyper::Error) -> bool {
+    let is_other = error.is_user()
+        || error.is_canceled()
+        || error.is_closed()
+        || error.is_body_write_aborted()
+        || error.is_shutdown()
+        || error.is_timeout();
+    !is_other && error.source().is_none()
+}
+
+fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    find::<io::Error>(error).map(io::Error::kind)
 }
 
 fn tls_advice(error: &rustls::Error) -> &'static str {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            ": if its certificate has an authority of its own, name that in tls.ca_file"
+            "if its certificate has an authority of its own, name that in tls.ca_file"
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            ": it asks for a client certificate, set tls.cert_file and tls.key_file"
+            "it asks for a client certificate, set tls.cert_file and tls.key_file"
         }
         rustls::Error::InvalidMessage(_) => {
-            ": does it speak TLS on this port, or should the endpoint be http://?"
+            "does it speak TLS on this port, or should the endpoint be http://?"
         }
         _ => "",
     }

@@ -118,8 +118,8 @@ impl Books {
                 watch.ended(ExportEnd::Rejected);
                 self.rejected(batch, &reason);
             }
-            // the retry layer ends no export with these; if it ever does, the receipts stay with the queue
-            Outcome::Throttled { .. } | Outcome::Retryable { .. } => {}
+            // the layers below end no export with these; if they ever do, the receipts stay with the queue
+            Outcome::Throttled { .. } | Outcome::Retryable { .. } | Outcome::Blocked { .. } => {}
         }
         None
     }

@@ -1,42 +1,29 @@
-//! What the log says about a downstream that does not take data. Never once per attempt.
+//! The log lines about a downstream that fails. Never once per attempt.
 //!
-//! In: how attempts end. Out: lines. An outage is told when it begins, once a minute while it lasts and when it is
-//! over. A refusal that is the configuration's fault is told with what to mend, once, and again after an hour for a
-//! log that was rotated meanwhile.
+//! In: how attempts end. Out: a line when an outage begins, one a minute while it lasts, and one when it is over. Leaves to
+//! others: a destination that is at fault ([`destination`](super::destination)).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::outcome::Outcome;
 use crate::otlp::Signal;
 
-/// Between two lines about the same endpoint, also when it fails and recovers every second.
+/// Time between two lines about the same endpoint, also when it fails and recovers every second.
 const REMINDER: Duration = Duration::from_secs(60);
-
-/// Between two lines about the same fault of the configuration.
-const HINT_REMINDER: Duration = Duration::from_secs(3600);
 
 /// The state of one signal's endpoint.
 pub(super) struct Outage {
     signal: Signal,
     /// Host and port.
     endpoint: String,
-    /// Whether there is anything to end, so that success costs no lock.
+    /// Present so that a success costs no lock.
     failing: AtomicBool,
     streak: Mutex<Streak>,
-    hints: Vec<Hint>,
-}
-
-/// What is to be mended when this status comes.
-struct Hint {
-    status: StatusCode,
-    text: String,
-    last_line: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -58,32 +45,17 @@ enum Line {
 // === impl Outage ===
 
 impl Outage {
-    pub(super) fn new(
-        signal: Signal,
-        endpoint: String,
-        hints: impl IntoIterator<Item = (StatusCode, String)>,
-    ) -> Self {
-        let hints =
-            hints.into_iter().map(|(status, text)| Hint { status, text, last_line: Mutex::default() });
-        let hints = hints.collect();
-        Self { signal, endpoint, failing: AtomicBool::new(false), streak: Mutex::default(), hints }
+    pub(super) fn new(signal: Signal, endpoint: String) -> Self {
+        Self { signal, endpoint, failing: AtomicBool::new(false), streak: Mutex::default() }
     }
 
-    /// An attempt has ended. An answer that refuses the data for good shows a downstream that works.
+    /// Notes the end of an attempt. A response that condemns the data shows a downstream that works; one that judges the
+    /// destination says nothing about an outage.
     pub(super) fn note(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Throttled { reason, .. } | Outcome::Retryable { reason, .. } => self.failed(reason),
             Outcome::Sent { .. } | Outcome::Permanent { .. } | Outcome::GivenUp { .. } => self.answered(),
-        }
-    }
-
-    /// A refusal came with this status.
-    pub(super) fn refused(&self, status: StatusCode) {
-        let hint = self.hints.iter().find(|hint| hint.status == status);
-        if let Some(hint) = hint.filter(|hint| hint.is_due(Instant::now())) {
-            let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
-            let (status, mend) = (status.as_u16(), hint.text.as_str());
-            error!(signal, endpoint, status, mend, "the configuration does not fit the downstream");
+            Outcome::Blocked { .. } => {}
         }
     }
 
@@ -93,10 +65,7 @@ impl Outage {
         if let Some(Line::Failing { attempts, since }) = line {
             let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
             let failing_seconds = since.as_secs();
-            warn!(
-                signal,
-                endpoint, reason, attempts, failing_seconds, "downstream does not take data, retrying"
-            );
+            warn!(signal, endpoint, reason, attempts, failing_seconds, "export failed, retrying");
         }
     }
 
@@ -107,25 +76,12 @@ impl Outage {
         self.failing.store(false, Ordering::Release);
         if let Some(Line::Back { after }) = self.with_streak(|streak| streak.end(Instant::now())) {
             let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
-            info!(signal, endpoint, "downstream is back after {:.1} s", after.as_secs_f64());
+            info!(signal, endpoint, failed_seconds = after.as_secs(), "export recovered");
         }
     }
 
     fn with_streak<T>(&self, with: impl FnOnce(&mut Streak) -> T) -> T {
         with(&mut self.streak.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-// === impl Hint ===
-
-impl Hint {
-    fn is_due(&self, now: Instant) -> bool {
-        let mut last_line = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last_line.is_none_or(|last| now.duration_since(last) >= HINT_REMINDER);
-        if due {
-            *last_line = Some(now);
-        }
-        due
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! In: how an attempt ended. Out: a pause, or the end. Pauses grow from `initial_interval` to `max_interval` by
 //! `multiplier`, each varied at random by `randomization_factor`, so that exports which failed together do not come
-//! back together. `Retry-After` is a lower bound. Data is never given up for its age unless `max_elapsed_time` says so.
+//! back together. `Retry-After` is a lower bound. Data is never given up for its age unless `max_elapsed_time` says so,
+//! and never for the time in which the destination was blocked.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
@@ -12,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use tower::retry::Policy;
 use tower::util::rng::{HasherRng, Rng};
 
+use super::destination::Destination;
 use super::outcome::Outcome;
 use super::stack::WatchedBody;
 use crate::config::RetryConfig;
@@ -27,6 +30,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 #[derive(Clone)]
 pub(super) struct Backoff {
     config: RetryConfig,
+    destination: Arc<Destination>,
     streak: Option<Streak>,
 }
 
@@ -54,8 +58,8 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 // === impl Backoff ===
 
 impl Backoff {
-    pub(super) fn new(config: RetryConfig) -> Self {
-        Self { config, streak: None }
+    pub(super) fn new(config: RetryConfig, destination: Arc<Destination>) -> Self {
+        Self { config, destination, streak: None }
     }
 
     /// The pause before the next attempt, or nothing when it would end after `max_elapsed_time`.
@@ -69,7 +73,9 @@ impl Backoff {
         streak.interval = grown(streak.interval, &self.config);
 
         let limit = self.config.max_elapsed_time;
-        (limit.is_zero() || streak.began.elapsed().saturating_add(pause) <= limit).then_some(pause)
+        // Time in which the destination was at fault counts against no export.
+        let elapsed = streak.began.max(self.destination.opened()).elapsed();
+        (limit.is_zero() || elapsed.saturating_add(pause) <= limit).then_some(pause)
     }
 }
 
@@ -122,6 +128,8 @@ fn grown(interval: Duration, config: &RetryConfig) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::otlp::Signal;
+    use crate::telemetry::Metrics;
 
     const NOW_UNIX_SECONDS: u64 = 1_445_412_480; // Wed, 21 Oct 2015 07:28:00 GMT
 
@@ -133,6 +141,12 @@ mod tests {
             randomization_factor: 0.5,
             max_elapsed_time: Duration::ZERO,
         }
+    }
+
+    fn backoff(config: RetryConfig) -> Backoff {
+        let destination =
+            Destination::new(Signal::Traces, String::new(), config.max_interval, Metrics::new());
+        Backoff::new(config, Arc::new(destination))
     }
 
     fn asked(value: &str) -> Option<Duration> {
@@ -166,7 +180,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pauses_grow_up_to_the_maximum_and_stay_within_the_jitter() {
-        let mut backoff = Backoff::new(config());
+        let mut backoff = backoff(config());
         for base in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
             let pause = backoff.pause(None).unwrap().as_secs_f64();
             assert!((base * 0.5..=base * 1.5).contains(&pause), "{pause} around {base}");
@@ -175,7 +189,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn exports_that_failed_together_do_not_come_back_together() {
-        let policy = Backoff::new(config());
+        let policy = backoff(config());
         let mut pauses: Vec<_> = (0..32).map(|_| policy.clone().pause(None).unwrap()).collect();
         pauses.sort_unstable();
         pauses.dedup();
@@ -184,7 +198,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn retry_after_is_a_lower_bound_and_no_upper_one() {
-        let mut backoff = Backoff::new(config());
+        let mut backoff = backoff(config());
         assert_eq!(backoff.pause(Some(Duration::from_secs(60))), Some(Duration::from_secs(60)));
         let pause = backoff.pause(Some(Duration::from_millis(1))).unwrap();
         assert!(pause >= Duration::from_secs(1), "{pause:?}");
@@ -192,8 +206,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn never_gives_up_for_age_unless_told() {
-        let mut forever = Backoff::new(config());
-        let mut limited = Backoff::new(RetryConfig { max_elapsed_time: Duration::from_secs(60), ..config() });
+        let mut forever = backoff(config());
+        let mut limited = backoff(RetryConfig { max_elapsed_time: Duration::from_secs(60), ..config() });
         assert!(forever.pause(None).is_some());
         assert!(limited.pause(None).is_some());
         tokio::time::advance(Duration::from_secs(60)).await;
@@ -204,7 +218,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn senseless_settings_neither_panic_nor_hammer() {
-        let mut backoff = Backoff::new(RetryConfig {
+        let mut backoff = backoff(RetryConfig {
             initial_interval: Duration::ZERO,
             max_interval: Duration::MAX,
             multiplier: f64::INFINITY,

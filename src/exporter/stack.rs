@@ -63,7 +63,7 @@ where
 {
     let concurrency = Concurrency::for_all_signals(config.max_in_flight, metrics);
     Signal::ALL.map(|signal| {
-        let judge = Judge::new(signal, &config.of(signal), metrics.clone(), wall_clock);
+        let judge = Judge::new(signal, config, metrics.clone(), wall_clock);
         let post = posts[signal as usize].clone();
         stack(post, judge, config.retry_on_failure.clone(), Arc::clone(&concurrency[signal as usize]))
     })
@@ -82,7 +82,7 @@ where
 
     ServiceBuilder::new()
         // above all that can fail: sends again until an attempt ends for good
-        .retry(Backoff::new(retry))
+        .retry(Backoff::new(retry, judge.destination()))
         // below retry: an export that pauses between attempts takes no place on the wire from another; above the
         // timeout, whose error is an outcome too, and so waiting for a place is no part of an attempt's time
         .layer_fn(move |inner| Attempt::new(inner, Arc::clone(&judge), Arc::clone(&concurrency)))

@@ -1,6 +1,7 @@
 //! The exporter as a whole. Without sockets and in virtual time where waiting matters; against a recording collector
 //! on a loopback port where bytes and connections matter.
 
+mod at_fault;
 mod collector;
 mod in_protobuf;
 mod in_virtual_time;
@@ -61,6 +62,7 @@ pub(super) fn config_for(base: &str) -> ExporterConfig {
             randomization_factor: 0.5,
             max_elapsed_time: Duration::ZERO,
         },
+        permanent_status_codes: vec![400, 413, 422],
         tls: TlsClientConfig::default(),
     }
 }
@@ -193,6 +195,16 @@ impl Rig {
         tokio::time::timeout(PATIENCE, &mut self.running).await.expect("the exporter stops").unwrap();
     }
 
+    /// Waits until the destination of the traces is at fault.
+    async fn blocked(&self) {
+        let blocked = async {
+            while !Ended::new(&self.seen, &self.metrics).blocked(Signal::Traces) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, blocked).await.expect("it is blocked");
+    }
+
     /// Waits until so many receipts are settled.
     async fn settled(&self, count: usize) {
         let mut fates = self.seen.fates.subscribe();
@@ -236,6 +248,11 @@ impl Ended {
 
     fn failed_spans(&self) -> u64 {
         self.metric(r#"otelcol_exporter_send_failed_spans{exporter="otlp_http"}"#).unwrap()
+    }
+
+    fn blocked(&self, signal: Signal) -> bool {
+        let labels = format!(r#"spanrelay_exporter_blocked{{signal="{signal}"}}"#);
+        self.metric(&labels) == Some(1)
     }
 
     fn attempts(&self, outcome: &str) -> u64 {

@@ -64,6 +64,7 @@ pub(crate) struct Metrics {
     export_requests: PerSignal<[IntCounter; ExportOutcome::ALL.len()]>,
     export_duration: PerSignal<Histogram>,
     concurrency_limit: IntGaugeVec,
+    exporter_blocked: IntGaugeVec,
     /// Spans that wait for their log events.
     pub(crate) held_spans: IntGauge,
     /// Memory that waiting spans and log events take, in bytes.
@@ -206,6 +207,16 @@ impl Metrics {
                     &["signal"],
                 ),
             ),
+            exporter_blocked: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "spanrelay_exporter_blocked",
+                        "1 while the destination is at fault and its data stays in the queue, else 0.",
+                    ),
+                    &["signal"],
+                ),
+            ),
             held_spans: gauge("spanrelay_held_spans", "Spans held for their log events."),
             held_bytes: gauge("spanrelay_held_bytes", "Memory of held spans and log events, in bytes."),
             settled: PerSignal::new(|signal| {
@@ -327,6 +338,11 @@ impl Metrics {
     pub(crate) fn concurrency_limit(&self, signal: Signal, limit: usize) {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.concurrency_limit.with_label_values(&[signal.as_str()]).set(limit);
+    }
+
+    /// The destination of a signal is at fault, or no longer.
+    pub(crate) fn exporter_blocked(&self, signal: Signal, is_blocked: bool) {
+        self.exporter_blocked.with_label_values(&[signal.as_str()]).set(i64::from(is_blocked));
     }
 
     /// How full the queue is, when somebody said whom to ask.

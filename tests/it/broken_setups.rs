@@ -129,7 +129,7 @@ const BEHIND: [Behind; 3] = [
         what: "no Collector at the endpoint",
         status: None,
         log: &[
-            "does not take data, retrying",
+            "export failed, retrying",
             "connection refused by 127.0.0.1:9",
             "is a Collector listening there?",
         ],
@@ -138,19 +138,24 @@ const BEHIND: [Behind; 3] = [
     Behind {
         what: "a downstream that wants credentials and gets none",
         status: Some(401),
-        log: &["does not fit the downstream", "401", "wants credentials", "set exporters.otlp_http.headers"],
-        inspector: &["rejected", "downstream answered 401"],
+        log: &[
+            "export blocked by downstream response",
+            "401",
+            "wants credentials",
+            "set exporters.otlp_http.headers",
+        ],
+        inspector: &["retrying", "downstream answered 401", "set exporters.otlp_http.headers"],
     },
     Behind {
         what: "an endpoint that already has the path of the signal",
         status: Some(404),
         log: &[
-            "does not fit the downstream",
+            "export blocked by downstream response",
             "404",
             "does not know the path",
             "check exporters.otlp_http.endpoint",
         ],
-        inspector: &["rejected", "downstream answered 404"],
+        inspector: &["retrying", "downstream answered 404", "check exporters.otlp_http.endpoint"],
     },
 ];
 
@@ -187,6 +192,8 @@ async fn the_log_and_the_inspector_name_the_cause_in_each_that_is_about_the_down
         relay.kill().await;
         if let Some(collector) = collector {
             collector.take(1).await;
+            // It stays in the queue, and is sent again and again.
+            collector.take_rest();
             collector.finish();
         }
     }

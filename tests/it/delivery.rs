@@ -154,9 +154,10 @@ async fn what_is_worth_trying_again_is_tried_until_it_is_delivered() {
 }
 
 #[tokio::test]
-async fn any_other_error_is_permanent_and_is_never_sent_again() {
-    for status in [400, 401, 403, 404, 405, 408, 413, 415, 422, 500, 501, 505] {
-        let house = House::with_answers("", [Answer::status(status)]).await;
+async fn only_permanent_status_codes_condemn_the_data_which_is_never_sent_again() {
+    let more = "exporters.otlp_http.permanent_status_codes: [404, 501]";
+    for (status, settings) in [(400, ""), (413, ""), (422, ""), (404, more), (501, more)] {
+        let house = House::with_answers(settings, [Answer::status(status)]).await;
         house.batch(span(1, "a")).await;
         house.left_one().await;
         let samples = house.at_rest().await;
@@ -166,6 +167,29 @@ async fn any_other_error_is_permanent_and_is_never_sent_again() {
         let kept = house.relay.rejected();
         assert_eq!((kept.len(), &kept[0]["input"]), (1, &span(1, "a").into()), "{status}");
         assert!(kept[0]["reason"].as_str().unwrap().contains(&status.to_string()), "{kept:?}");
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn any_other_error_keeps_the_data_until_it_is_delivered() {
+    let none = "exporters.otlp_http.permanent_status_codes: []";
+    let destination =
+        [301, 307, 401, 403, 404, 405, 407, 408, 415, 418, 451].map(|status| (status, "", "blocked"));
+    let retried = [500, 501, 505, 599].map(|status| (status, "", "retryable"));
+    let with_none = [400, 413, 422].map(|status| (status, none, "blocked"));
+    for (status, settings, outcome) in destination.into_iter().chain(retried).chain(with_none) {
+        let answers = [Answer::status(status), Answer::status(status), Answer::json(200, "{}")];
+        let house = House::with_answers(settings, answers).await;
+        house.batch(span(1, "a")).await;
+        let left = house.left(3).await;
+        assert!(left.iter().all(|request| request.text() == span(1, "a")), "{status}");
+        let samples = house.at_rest().await;
+        let attempts = samples.sum("spanrelay_export_requests_total", &[("outcome", outcome)]);
+        assert_eq!(attempts, 2.0, "{status}");
+        assert_eq!(samples.sum("otelcol_exporter_sent_spans", &[]), 1.0, "{status}");
+        assert_eq!(samples.sum("spanrelay_exporter_blocked", &[]), 0.0, "{status}");
+        assert!(house.relay.rejected().is_empty(), "{status}");
         house.close().await;
     }
 }

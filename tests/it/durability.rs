@@ -29,6 +29,8 @@ mod starts;
 
 mod drains;
 
+mod faults;
+
 mod successors;
 
 mod replays;

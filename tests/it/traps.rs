@@ -118,7 +118,7 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     ("trap_37", "proto-fixtures/fastly/logs-named-in-every-way", ""),
     // Downstream
     ("trap_38", "tests/it/delivery.rs", "what_is_worth_trying_again_is_tried_until_it_is_delivered"),
-    ("trap_38", "tests/it/delivery.rs", "any_other_error_is_permanent_and_is_never_sent_again"),
+    ("trap_38", "tests/it/delivery.rs", "any_other_error_keeps_the_data_until_it_is_delivered"),
     ("trap_38", "tests/it/delivery.rs", "retry_after_is_a_lower_bound_in_seconds_and_as_a_date"),
     (
         "trap_38",
@@ -211,7 +211,7 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
         "src/exporter/tests/in_virtual_time.rs",
         "an_earlier_throttling_is_not_forgotten_nor_delivered_twice",
     ),
-    ("d23", "tests/it/delivery.rs", "any_other_error_is_permanent_and_is_never_sent_again"),
+    ("d23", "tests/it/delivery.rs", "any_other_error_keeps_the_data_until_it_is_delivered"),
     ("d23", "proto-fixtures/fastly/vcl-edge", ""),
     ("d24", "tests/it/fastly.rs", "method_and_content_type_are_the_senders_choice"),
     (

@@ -59,6 +59,7 @@ exporters:
     max_in_flight: 1
     max_pipelined: 2
     retry_on_failure: { initial_interval: 2s, max_interval: 1h, multiplier: 1, randomization_factor: 0.1, max_elapsed_time: 5m }
+    permanent_status_codes: [400, 501]
     tls: { ca_file: "a b" }
     traces: { timeout: 1s, compression: gzip, encoding: json, headers: { x-b: hunter2 }, tls: { cert_file: c, key_file: k } }
     metrics: { headers: { x-c: hunter2 } }

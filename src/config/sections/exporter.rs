@@ -22,6 +22,12 @@ const OWN_HEADERS: [HeaderName; 8] =
 /// The port of OTLP/gRPC, which the relay does not speak.
 pub(super) const GRPC_PORT: u16 = 4317;
 
+/// Statuses that OTLP/HTTP defines as retryable.
+const ALWAYS_RETRIED: [u16; 4] = [429, 502, 503, 504];
+
+/// Statuses that judge the address, the credentials or the format, whatever the data.
+const OF_THE_DESTINATION: [u16; 6] = [401, 403, 404, 405, 407, 415];
+
 /// A request is no longer one attempt of many when the factor is beyond this.
 const MAX_MULTIPLIER: f64 = 100.0;
 
@@ -46,6 +52,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ExporterConfig> {
         section.note("max_pipelined has no effect with delivery: batch, whose requests are few");
     }
     let retry_on_failure = retry(section.section("retry_on_failure"));
+    let permanent_status_codes = permanent_status_codes(&mut section);
     let tls = tls(section.section("tls"));
     let (traces_headers, traces_override) = signal_override(section.section("traces"));
     let (logs_headers, logs_override) = signal_override(section.section("logs"));
@@ -80,6 +87,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ExporterConfig> {
         max_in_flight,
         max_pipelined,
         retry_on_failure,
+        permanent_status_codes,
         tls,
     })
 }
@@ -160,6 +168,27 @@ fn retry(mut section: Section<'_>) -> RetryConfig {
     }
     section.finish();
     retry
+}
+
+fn permanent_status_codes(section: &mut Section<'_>) -> Vec<u16> {
+    let mut codes = defaults::PERMANENT_STATUS_CODES.to_vec();
+    section.set("permanent_status_codes", &mut codes, |field| field.list(permanent_status_code));
+    for code in codes.iter().filter(|code| OF_THE_DESTINATION.contains(code)) {
+        section.note(format!(
+            "permanent_status_codes has {code}, so a wrong endpoint or credential will reject data instead of \
+             keeping it in the queue"
+        ));
+    }
+    codes
+}
+
+fn permanent_status_code(field: &Field<'_>) -> Option<u16> {
+    let code = field.error_status()?;
+    if ALWAYS_RETRIED.contains(&code) {
+        field.problem(format!("{code} cannot be permanent: OTLP defines 429, 502, 503 and 504 as retryable"));
+        return None;
+    }
+    Some(code)
 }
 
 pub(super) fn tls(mut section: Section<'_>) -> TlsClientConfig {

@@ -24,7 +24,7 @@ impl Concurrency {
 }
 
 /// How an attempt ends, and after how long, by how many are on the wire.
-type Answer = fn(usize) -> (ExportOutcome, Duration);
+type Answer = fn(usize) -> (Meaning, Duration);
 
 /// A downstream that is never short of requests.
 struct Downstream {
@@ -74,26 +74,26 @@ impl Downstream {
     }
 }
 
-fn well(_: usize) -> (ExportOutcome, Duration) {
-    (ExportOutcome::Sent, Duration::from_millis(50))
+fn well(_: usize) -> (Meaning, Duration) {
+    (Meaning::Sent, Duration::from_millis(50))
 }
 
-fn slowly(_: usize) -> (ExportOutcome, Duration) {
-    (ExportOutcome::Sent, SECOND)
+fn slowly(_: usize) -> (Meaning, Duration) {
+    (Meaning::Sent, SECOND)
 }
 
-fn no_more(_: usize) -> (ExportOutcome, Duration) {
-    (ExportOutcome::Throttled, Duration::from_millis(5))
+fn no_more(_: usize) -> (Meaning, Duration) {
+    (Meaning::Throttled, Duration::from_millis(5))
 }
 
 /// Works on eight at a time; the others wait.
-fn eight_at_a_time(on_the_wire: usize) -> (ExportOutcome, Duration) {
+fn eight_at_a_time(on_the_wire: usize) -> (Meaning, Duration) {
     let rounds = u32::try_from(on_the_wire).unwrap() as f64 / 8.0;
-    (ExportOutcome::Sent, Duration::from_millis(50).mul_f64(rounds.max(1.0)))
+    (Meaning::Sent, Duration::from_millis(50).mul_f64(rounds.max(1.0)))
 }
 
 /// Refuses the ninth.
-fn eight_and_no_more(on_the_wire: usize) -> (ExportOutcome, Duration) {
+fn eight_and_no_more(on_the_wire: usize) -> (Meaning, Duration) {
     if on_the_wire > 8 { no_more(on_the_wire) } else { well(on_the_wire) }
 }
 
@@ -106,7 +106,7 @@ async fn a_downstream_that_takes_everything_gets_max_in_flight_within_a_second()
 
 #[tokio::test(start_paused = true)]
 async fn a_downstream_that_has_not_answered_yet_is_not_spared() {
-    let downstream = Downstream::start(&traces(32), |_| (ExportOutcome::Sent, 10 * SECOND));
+    let downstream = Downstream::start(&traces(32), |_| (Meaning::Sent, 10 * SECOND));
     assert_eq!(downstream.limits_during(9 * SECOND).await, 32..=32);
     assert_eq!(downstream.on_the_wire.load(Ordering::Relaxed), 32);
 }
@@ -132,7 +132,7 @@ async fn stays_near_the_capacity_of_a_downstream_that_refuses_what_is_too_much()
 async fn one_place_is_left_while_everything_is_refused_and_all_come_back_afterwards() {
     let downstream = Downstream::start(&traces(32), well);
     downstream.limits_during(SECOND).await;
-    for refusal in [no_more, |_| (ExportOutcome::Retryable, 10 * SECOND)] {
+    for refusal in [no_more, |_| (Meaning::Retryable, 10 * SECOND)] {
         downstream.becomes(refusal);
         downstream.limits_during(100 * SECOND).await;
         assert_eq!(downstream.limits_during(10 * SECOND).await, 1..=1);
@@ -166,18 +166,18 @@ async fn many_refusals_at_once_halve_once() {
         places.push(Arc::clone(&concurrency).place().await);
     }
     tokio::time::sleep(SECOND).await;
-    places.into_iter().for_each(|place| place.ended(ExportOutcome::Retryable, SECOND));
+    places.into_iter().for_each(|place| place.ended(Meaning::Retryable, SECOND));
     assert_eq!(concurrency.limit(), 16);
 }
 
 #[tokio::test(start_paused = true)]
 async fn grows_only_when_the_places_were_all_taken() {
     let concurrency = traces(32);
-    Arc::clone(&concurrency).place().await.ended(ExportOutcome::Throttled, SECOND);
+    Arc::clone(&concurrency).place().await.ended(Meaning::Throttled, SECOND);
     for _ in 0..100 {
         let places = [Arc::clone(&concurrency).place().await, Arc::clone(&concurrency).place().await];
         tokio::time::sleep(SECOND).await;
-        places.into_iter().for_each(|place| place.ended(ExportOutcome::Sent, SECOND));
+        places.into_iter().for_each(|place| place.ended(Meaning::Sent, SECOND));
     }
     assert_eq!(concurrency.limit(), 16);
 }
@@ -199,7 +199,7 @@ async fn places_are_given_in_the_order_of_asking() {
     let mut second = Box::pin(Arc::clone(&concurrency).place());
     let mut third = Box::pin(Arc::clone(&concurrency).place());
     assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
-    first.ended(ExportOutcome::Throttled, Duration::ZERO);
+    first.ended(Meaning::Throttled, Duration::ZERO);
     assert!((&mut third).now_or_never().is_none(), "it is the second one's turn");
     drop(second.now_or_never().expect("a place is free"));
     assert!(third.now_or_never().is_some(), "given back, though nothing is known of how it ended");
@@ -221,7 +221,7 @@ proptest! {
                     1 if !places.is_empty() => {
                         let place: Place = places.swap_remove(which % places.len());
                         let took = place.began().elapsed();
-                        let outcome = if which % 3 == 0 { ExportOutcome::Throttled } else { ExportOutcome::Sent };
+                        let outcome = if which % 3 == 0 { Meaning::Throttled } else { Meaning::Sent };
                         place.ended(outcome, took);
                     }
                     2 => tokio::time::advance(Duration::from_millis(millis)).await,

@@ -57,6 +57,8 @@ both_ways! {
     waits_for_a_collector_that_starts_later
     says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on
     a_collector_that_restarts_between_exports_costs_no_data
+    plain_http_to_a_tls_port_keeps_the_data_until_it_is_fixed
+    a_400_of_a_plain_port_that_closes_condemns_the_data
 }
 
 async fn every_export_is_one_post_with_exactly_its_bytes(way: Way) {
@@ -325,6 +327,71 @@ async fn a_collector_that_restarts_between_exports_costs_no_data(way: Way) {
         rig.settled(n + 1).await;
     }
     assert_eq!(drained(rig).await.sent_spans(), 20);
+}
+
+/// A port that answers plain HTTP with something else than a response to an export.
+#[derive(Debug, Clone, Copy)]
+enum OddPort {
+    /// TLS: a 400 in plain HTTP, as Go and nginx send it.
+    TlsWith400,
+    /// TLS: an alert.
+    TlsWithAlert,
+    /// TLS: the end of the connection.
+    TlsThatCloses,
+    /// Plain HTTP: a 400 and the end of the connection.
+    PlainWith400,
+}
+
+impl OddPort {
+    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+    const REFUSAL: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nthis is not how it is done\n";
+
+    fn answer(self, is_handshake: bool) -> &'static [u8] {
+        match (self, is_handshake) {
+            (Self::PlainWith400, _) | (Self::TlsWith400, false) => Self::REFUSAL,
+            (_, true) | (Self::TlsWithAlert, false) => &Self::ALERT,
+            (Self::TlsThatCloses, false) => b"",
+        }
+    }
+
+    async fn listen(self, listener: TcpListener) {
+        loop {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            if tcp.read(&mut request).await.is_ok_and(|read| read > 0) {
+                let _gone = tcp.write_all(self.answer(request[0] == 22)).await;
+            }
+        }
+    }
+}
+
+async fn plain_http_to_a_tls_port_keeps_the_data_until_it_is_fixed(way: Way) {
+    for port in [OddPort::TlsWith400, OddPort::TlsWithAlert, OddPort::TlsThatCloses] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listening = tokio::spawn(port.listen(listener));
+        let rig = Rig::start(&way.config_for(&format!("http://{address}")));
+        rig.traces("a");
+        rig.traces("b");
+        rig.blocked().await;
+        listening.abort();
+        listening.await.unwrap_err();
+        let collector = Collector::on(TcpListener::bind(address).await.unwrap(), None, |_, _| Answer::ok());
+        let ended = drained(rig).await;
+        assert_eq!((ended.sent_spans(), ended.rejects.len()), (2, 0), "{port:?}");
+        assert_eq!(span_names(&collector.bodies()), ["a", "b"]);
+    }
+}
+
+async fn a_400_of_a_plain_port_that_closes_condemns_the_data(way: Way) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let listening = tokio::spawn(OddPort::PlainWith400.listen(listener));
+    let rig = Rig::start(&way.config_for(&format!("http://{address}")));
+    rig.traces("a");
+    let ended = drained(rig).await;
+    assert_eq!(ended.rejects.len(), 1);
+    listening.abort();
 }
 
 /// The names of all spans in these requests, in the order of the names.

@@ -139,6 +139,32 @@ async fn says_what_is_wrong_with_the_tls_of_a_downstream() {
 }
 
 #[tokio::test]
+async fn a_certificate_or_a_port_that_tls_fails_on_is_the_fault_of_the_destination() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let (collector, config) = pki.collector().await;
+    let mut untrusted = config.clone();
+    untrusted.tls.ca_file = other.file("ca.pem");
+    let of_yesterday = Pki::with(Validity::Over, Strangers::Served);
+    let (_expired, expired) = of_yesterday.collector().await;
+    let strict = Pki::with(Validity::Now, Strangers::SentAway);
+    let (_strict, without_certificate) = strict.collector().await;
+    let plain = Collector::start(|_, _| Answer::ok()).await;
+    let mut to_plain = config;
+    to_plain.traces_endpoint = format!("https://localhost:{}/", plain.address.port()).parse().unwrap();
+    let mut to_tls = config_for(&format!("http://{}", collector.address));
+    to_tls.tls = TlsClientConfig::default();
+    for config in [untrusted, expired, without_certificate, to_plain, to_tls] {
+        let mut rig = Rig::start(&config);
+        rig.traces("a");
+        rig.blocked().await;
+        rig.stopped().await;
+        assert_eq!(rig.seen.kept_bytes(), spans("a").len() as u64);
+        assert!(rig.seen.rejects.lock().unwrap().is_empty());
+    }
+    assert!(collector.requests().is_empty() && plain.requests().is_empty());
+}
+
+#[tokio::test]
 async fn tls_files_that_cannot_work_fail_the_start_and_name_their_key() {
     let pki = Pki::new();
     let mut config = config_for("https://localhost:4318");

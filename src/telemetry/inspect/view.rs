@@ -231,7 +231,7 @@ pub(crate) enum ExportEnd {
 /// One attempt to send.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Attempt {
-    /// `sent`, `throttled`, `retryable`, `permanent`.
+    /// `sent`, `throttled`, `retryable`, `blocked`, `permanent`.
     pub(crate) outcome: &'static str,
     pub(crate) is_final: bool,
     /// What the downstream said.

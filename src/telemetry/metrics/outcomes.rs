@@ -34,6 +34,7 @@ pub(crate) enum ExportOutcome {
     Sent,
     Throttled,
     Retryable,
+    Blocked,
     Permanent,
 }
 
@@ -81,13 +82,15 @@ impl WebhookOutcome {
 
 impl ExportOutcome {
     /// In the order of their declaration.
-    pub(super) const ALL: [Self; 4] = [Self::Sent, Self::Throttled, Self::Retryable, Self::Permanent];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Sent, Self::Throttled, Self::Retryable, Self::Blocked, Self::Permanent];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Sent => "sent",
             Self::Throttled => "throttled",
             Self::Retryable => "retryable",
+            Self::Blocked => "blocked",
             Self::Permanent => "permanent",
         }
     }

@@ -17,6 +17,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -42,6 +43,10 @@ pub(super) enum Mood {
     Throttles,
     /// 503
     Overloaded,
+    /// Answers every request with this status.
+    Status(u16),
+    /// Speaks TLS, and answers plain HTTP with a 400.
+    SpeaksTls,
     /// Reads the request and says nothing.
     Hangs,
     /// Reads the request and ends the connection.
@@ -81,6 +86,8 @@ struct Books {
     taken: Vec<Delivery>,
     /// Requests that came, whatever became of them.
     seen: usize,
+    /// What was in those that [`Mood::Status`] answered, and how many came in [`Mood::SpeaksTls`].
+    refused: Vec<Vec<String>>,
 }
 
 // === impl Downstream ===
@@ -136,6 +143,25 @@ impl Downstream {
         self.taken().into_iter().flat_map(|delivery| delivery.names).collect()
     }
 
+    /// The names in each request that was answered with a [`Mood::Status`], or none for one that came to a TLS port.
+    pub(super) fn refused(&self) -> Vec<Vec<String>> {
+        self.shared.books().refused.clone()
+    }
+
+    /// Waits until so many requests have been refused.
+    pub(super) async fn has_refused(&self, requests: usize) {
+        let enough = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                if self.shared.books().refused.len() >= requests {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        in_time(&format!("{requests} requests are refused"), enough).await;
+    }
+
     /// Waits until so many requests have come, whatever became of them.
     pub(super) async fn has_seen(&self, requests: usize) {
         let enough = async {
@@ -166,6 +192,12 @@ impl Shared {
         let body = request.text();
         match mood {
             Mood::Down | Mood::Closes => Err(io::Error::other("closed")),
+            Mood::Status(code) => {
+                self.refuse(names(&request));
+                Ok(status(code, None))
+            }
+            // A connection from before: a TLS port has none that is plain.
+            Mood::SpeaksTls => Err(io::Error::other("closed")),
             Mood::Throttles => Ok(status(429, Some("1"))),
             Mood::Overloaded => Ok(status(503, None)),
             Mood::Hangs => self.hang_in(mood).await,
@@ -185,6 +217,11 @@ impl Shared {
     fn take(&self, request: &Recorded) {
         let process = request.headers.get(PROCESS).map_or("", |value| value.to_str().unwrap()).to_owned();
         self.books().taken.push(Delivery { process, names: names(request) });
+    }
+
+    fn refuse(&self, names: Vec<String>) {
+        self.books().refused.push(names);
+        self.changed.notify_waiters();
     }
 
     async fn hang_in<T>(&self, mood: Mood) -> Result<T, io::Error> {
@@ -221,6 +258,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 /// Until the connection ends, or the collector goes down; what it has begun to answer it answers.
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    if *shared.mood.borrow() == Mood::SpeaksTls {
+        return speak_tls(stream, &shared).await;
+    }
     let mut mood = shared.mood.subscribe();
     let down = async {
         mood.wait_for(|mood| *mood == Mood::Down).await.ok();
@@ -234,6 +274,21 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
             conversation.as_mut().graceful_shutdown();
             conversation.await.ok();
         }
+    }
+}
+
+/// An alert for a handshake, and for plain HTTP what a port for TLS has for it.
+async fn speak_tls(mut stream: TcpStream, shared: &Shared) {
+    let mut beginning = [0; 1024];
+    let Ok(1..) = stream.read(&mut beginning).await else { return };
+    let is_handshake = beginning[0] == 22;
+    let answer: &[u8] = match is_handshake {
+        true => &[21, 3, 3, 0, 2, 2, 40],
+        false => b"HTTP/1.0 400 Bad Request\r\n\r\nplain HTTP was sent to a port for TLS\n",
+    };
+    let written = stream.write_all(answer).await;
+    if written.is_ok() && !is_handshake {
+        shared.refuse(Vec::new());
     }
 }
 
