@@ -196,6 +196,9 @@ impl Export {
     /// Two exports: the first `items` of this one, and the others, each with the receipts that belong to it. The export
     /// itself when one of the two would be empty.
     pub(crate) fn split_at(self, items: u32) -> Result<[Self; 2], Self> {
+        if items == 0 || items >= self.items {
+            return Err(self);
+        }
         let signal = self.signal;
         let first = self.request.select(signal, |item| item < items);
         let (Some(first), Some(second)) = (first, self.request.select(signal, |item| item >= items)) else {

@@ -1,4 +1,4 @@
-//! Exports of one signal become one request, and a request that was refused becomes two.
+//! Exports of one signal become one request, and a request whose data was condemned becomes two.
 //!
 //! In: [`Export`]s as they arrive, and the time. Out: [`Batch`]es within the limits. Promises: nothing is read again,
 //! and nothing is copied but what is short; a merged body is the elements of the exports' lists, one after another, byte
@@ -80,11 +80,14 @@ impl Batch {
         iter::once(self.first).chain(self.others)
     }
 
-    /// The two halves, or the batch itself when it is one event.
+    /// Two halves, by exports and then by the items of the last one; or the batch itself when it is a single item.
     pub(super) fn split(mut self) -> Result<[Self; 2], Self> {
         let mut second = self.others.split_off(self.others.len() / 2).into_iter();
         match second.next() {
-            None => Err(self),
+            None => {
+                let half = self.first.items / 2;
+                self.first.split_at(half).map(|halves| halves.map(Self::single)).map_err(Self::single)
+            }
             Some(first) => Ok([self, Self { first, others: second.collect() }]),
         }
     }

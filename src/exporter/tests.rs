@@ -7,6 +7,7 @@ mod in_protobuf;
 mod in_virtual_time;
 mod over_sockets;
 mod over_tls;
+mod splitting;
 
 use std::io::Read;
 use std::ops::Range;
@@ -175,6 +176,25 @@ impl Rig {
         let receipts = Carried::in_order(receipts, Settled::Delivered).into_vec();
         taken.seal();
         self.exports.send(vec![Export { signal, request, items, receipts }]).unwrap();
+    }
+
+    /// Sends spans to which log records of their record were attached, each to the span with this index.
+    fn spans_with_logs(&self, json: &str, items: u32, spans_of_logs: &[u32]) {
+        let bytes = json.len() as u64;
+        let request = ExportRequest::parse(Signal::Traces, Bytes::copy_from_slice(json.as_bytes())).unwrap();
+        self.seen.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let taken = Taken::new(RecordId(0), bytes, Arc::clone(&self.seen) as Arc<dyn Ledger>);
+        let spans = taken.part(Signal::Traces, 0..items).into_receipts();
+        let logs = taken.part(Signal::Logs, 0..u32::try_from(spans_of_logs.len()).unwrap());
+        let attached = spans_of_logs.iter().enumerate().map(|(record, &at)| Carried {
+            receipt: logs.receipt(record),
+            outcome: Settled::Attached,
+            at,
+        });
+        let receipts = Carried::in_order(spans, Settled::Delivered).into_iter().chain(attached).collect();
+        logs.close();
+        taken.seal();
+        self.exports.send(vec![Export { signal: Signal::Traces, request, items, receipts }]).unwrap();
     }
 
     fn traces(&self, name: &str) {

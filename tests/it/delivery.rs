@@ -391,6 +391,55 @@ async fn a_batch_that_is_refused_is_split_until_the_bad_event_is_alone() {
 }
 
 #[tokio::test]
+async fn a_unit_whose_data_is_condemned_is_split_until_the_bad_item_is_alone_and_logs_follow_their_span() {
+    for settings in
+        ["", BATCH, "exporters.otlp_http.compression: gzip", "exporters.otlp_http.max_pipelined: 4"]
+    {
+        let bad = |request: &Recorded| {
+            let body = if request.headers.contains_key("content-encoding") {
+                inflated(request)
+            } else {
+                request.body.to_vec()
+            };
+            String::from_utf8(body).unwrap().contains("bad")
+        };
+        let collector =
+            Collector::judging(
+                move |request| {
+                    if bad(request) { Answer::status(400) } else { Answer::json(200, "{}") }
+                },
+            )
+            .await;
+        let house = House::before(collector, settings).await;
+        let spans: Vec<String> = (1..=16)
+            .map(|id| {
+                let name = if id == 11 { "bad" } else { "good" };
+                format!(r#"{{"traceId":"{TRACE}","spanId":"{id:016x}","name":"{name}"}}"#)
+            })
+            .collect();
+        let unit = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, spans.join(","));
+        house.batch(request_of(&[unit, log(3, "of a good one"), log(11, "of the other")])).await;
+        let samples = house.at_rest().await;
+        let settled = |signal, fate| {
+            samples.sum("spanrelay_settled_items_total", &[("signal", signal), ("fate", fate)])
+        };
+        assert_eq!(
+            (settled("traces", "delivered"), settled("traces", "rejected")),
+            (15.0, 1.0),
+            "{settings}"
+        );
+        assert_eq!((settled("logs", "attached"), settled("logs", "rejected")), (1.0, 1.0), "{settings}");
+        assert_eq!(samples.sum("otelcol_exporter_send_failed_spans", &[]), 1.0);
+        let requests = house.collector.take_rest();
+        assert_eq!(requests.len(), 9, "{settings}");
+        let [kept] = &house.relay.rejected()[..] else { panic!("one entry") };
+        let kept = kept["input"].as_str().unwrap();
+        assert!(kept.contains("bad") && kept.contains("of the other") && !kept.contains("good"), "{kept}");
+        house.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_batch_that_is_throttled_comes_again_as_it_is() {
     let settings = format!("{BATCH}\nexporters.otlp_http.batch: {{max_events: 3, timeout: 1h}}");
     let house = House::with_answers(&settings, [Answer::status(429), Answer::json(200, "{}")]).await;
