@@ -1,23 +1,23 @@
-//! The way out: export requests become POSTs, and receipts are settled by what the downstream answers.
+//! Exports data downstream: export requests become POSTs, and receipts are settled by the responses.
 //!
 //! In: [`Export`]s. Out: one OTLP/HTTP request for each, or merged ones with `delivery: batch`.
 //! Promises: every export ends once, delivered or rejected, unless the process stops first; then its receipts stay
-//! unsettled and the queue still has it. At most `max_in_flight` requests are on the wire, and fewer when the
-//! downstream does not take so many well.
+//! unsettled and the queue still has it. Data is rejected for the responses in `permanent_status_codes` only, and item by
+//! item. At most `max_in_flight` requests are on the wire, and fewer when the downstream does not handle so many well.
 //!
-//! The way of an export: [`delivery`] takes it from the channel and, with `delivery: batch`, merges it with others
+//! The way of an export: [`delivery`] receives it from the channel and, with `delivery: batch`, merges it with others
 //! ([`batch`]) without copying them ([`slices`]). Then the tower [`stack`] of its signal, outermost first:
 //!
-//! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took; what is
-//!    lost goes to the log ([`losses`])
-//! 2. [`retry`]: sends again, with growing pauses, what the downstream did not take for no fault of the data
+//! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took; a request
+//!    whose data was condemned becomes two; rejected data is logged ([`losses`])
+//! 2. [`retry`]: sends again, with growing pauses, what was not accepted through no fault of the data
 //! 3. [`attempt`]: waits until the [`destination`] admits it and for a slot on the wire, of which there are as many as the
 //!    downstream handles well ([`concurrency`]), measures the attempt and makes an [`outcome`] of its response
 //!    ([`response`]) or [`fault`]; one that the destination is at fault for ([`remedy`], [`tls_port`]) is repeated
 //! 4. the timeout of one attempt
-//! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), or behind others on one ([`pipelining`])
+//! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), or after others on one ([`pipelining`])
 //!
-//! The relay's own traces leave beside all of this ([`aside`]): below them is only the POST.
+//! Self-traces are exported separately ([`aside`]): below them is only the POST.
 
 mod delivery;
 

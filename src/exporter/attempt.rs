@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use http::uri::Scheme;
-use http::{HeaderMap, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, Response, StatusCode, Version, header};
 use http_body::Body;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
@@ -26,10 +26,11 @@ use super::otlp_http::host_and_port;
 use super::outage::Outage;
 use super::outcome::{Meaning, Outcome, meaning_of};
 use super::remedy::{self, Remedies};
+use super::response;
 use super::retry::retry_after;
 use super::slices::Slices;
 use super::stack::WatchedBody;
-use super::{response, tls_port};
+use super::tls_port::PlainPort;
 use crate::config::{ExporterConfig, SignalExport};
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
@@ -47,7 +48,8 @@ pub(super) struct Attempt<S> {
 pub(super) struct Judge {
     signal: Signal,
     timeout: Duration,
-    address: Uri,
+    /// Present where plain HTTP is sent.
+    port: Option<PlainPort>,
     /// Host and port.
     endpoint: String,
     permanent: Vec<u16>,
@@ -143,7 +145,8 @@ impl Judge {
         Self {
             signal,
             timeout: export.timeout,
-            address: export.endpoint.clone(),
+            port: (export.endpoint.scheme() == Some(&Scheme::HTTP))
+                .then(|| PlainPort::new(export.endpoint.clone())),
             outage: Outage::new(signal, endpoint.clone()),
             endpoint,
             permanent: config.permanent_status_codes.clone(),
@@ -176,14 +179,15 @@ impl Judge {
 
         let meaning = meaning_of(status, &self.permanent);
         if meaning == Meaning::Sent {
+            self.port.iter().for_each(PlainPort::answered);
             return Outcome::Sent { partial: response::partial_success(&head.headers, &body) };
         }
         let reason = refusal(status, &head.headers, &body);
         span.failed(status.as_str(), &reason);
         let retry_after = || retry_after(&head.headers, (self.wall_clock)());
         match meaning {
-            Meaning::Permanent if closes(&head) && self.is_at_tls_port().await => {
-                Outcome::Blocked { reason, status: Some(status), remedy: remedy::TLS_PORT.to_owned() }
+            Meaning::Permanent if self.port.is_some() && closes(&head) => {
+                self.doubtful(status, reason, began).await
             }
             Meaning::Permanent => Outcome::Permanent { reason },
             Meaning::Throttled => Outcome::Throttled { reason, retry_after: retry_after() },
@@ -233,9 +237,25 @@ impl Judge {
         Outcome::Blocked { reason, status: None, remedy: remedy.to_owned() }
     }
 
+    /// The outcome of a response that condemns the data, if it is not from a TLS port that could not read the request.
+    async fn doubtful(&self, status: StatusCode, reason: String, began: Instant) -> Outcome {
+        if self.is_at_tls_port().await {
+            let remedy = remedy::TLS_PORT.to_owned();
+            return Outcome::Blocked { reason, status: Some(status), remedy };
+        }
+        if self.port.as_ref().is_some_and(|port| port.was_plain(began)) {
+            return Outcome::Permanent { reason };
+        }
+        // The port may have been one for TLS until a moment ago.
+        Outcome::Retryable { reason, retry_after: None }
+    }
+
     /// Plain HTTP is sent to a port that speaks TLS.
     async fn is_at_tls_port(&self) -> bool {
-        self.address.scheme() == Some(&Scheme::HTTP) && tls_port::speaks_tls(&self.address).await
+        match &self.port {
+            Some(port) => port.speaks_tls().await,
+            None => false,
+        }
     }
 }
 

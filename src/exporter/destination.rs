@@ -114,7 +114,7 @@ impl Destination {
             Outcome::Blocked { reason, status, remedy } => {
                 let status = status.map(|status| status.as_u16());
                 let cause = Cause { status, reason: reason.clone(), remedy: remedy.clone() };
-                self.blocked(cause, self.admits(&clearance), clearance.probe.is_some());
+                self.blocked(cause, clearance.epoch, clearance.probe.is_some());
             }
             _ if clearance.probe.is_some() => self.open(),
             _ => {}
@@ -153,8 +153,8 @@ impl Destination {
         state.block.as_ref().map(|block| (state.epoch, block.next_probe, block.next_line))
     }
 
-    /// A response judged the destination. `is_current`: the attempt began in this epoch.
-    fn blocked(&self, cause: Cause, is_current: bool, is_probe: bool) {
+    /// Blocks the destination if it still is in the epoch in which the attempt began.
+    fn blocked(&self, cause: Cause, epoch: u64, is_probe: bool) {
         let now = Instant::now();
         let next_probe = now + self.probe_interval;
         self.state.send_if_modified(|state| match &mut state.block {
@@ -166,14 +166,15 @@ impl Destination {
                 }
                 false
             }
-            None if is_current => {
+            None if state.epoch == epoch => {
+                // Within the lock, so that the gauge changes in the order of the states.
+                self.metrics.exporter_blocked(self.signal, true);
                 state.epoch += 1;
                 state.block = Some(Block { since: now, next_probe, next_line: now, attempts: 1, cause });
                 true
             }
             None => false,
         });
-        self.metrics.exporter_blocked(self.signal, self.open_epoch().is_none());
         self.remind();
     }
 
@@ -206,11 +207,11 @@ impl Destination {
         let now = Instant::now();
         let mut ended = None;
         self.state.send_modify(|state| {
+            self.metrics.exporter_blocked(self.signal, false);
             state.epoch += 1;
             state.opened = now;
             ended = state.block.take();
         });
-        self.metrics.exporter_blocked(self.signal, false);
         let Some(block) = ended else { return };
         let (signal, endpoint, attempts) = (self.signal.as_str(), &self.endpoint, block.attempts);
         let blocked_seconds = now.duration_since(block.since).as_secs();

@@ -279,7 +279,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 
 /// An alert for a handshake, and for plain HTTP what a port for TLS has for it.
 async fn speak_tls(mut stream: TcpStream, shared: &Shared) {
-    let mut beginning = [0; 1024];
+    let mut beginning = [0; 16 * 1024];
     let Ok(1..) = stream.read(&mut beginning).await else { return };
     let is_handshake = beginning[0] == 22;
     let answer: &[u8] = match is_handshake {
