@@ -86,9 +86,6 @@ pub(crate) struct Reading {
     pub(crate) items: Vec<Item>,
     /// What does not, in the order of the body.
     pub(crate) rejected: Vec<Rejected>,
-    /// Lines that were not read one by one because the body held too many: the last of `rejected` stands for them
-    /// and counts as one more.
-    pub(crate) unread_lines: usize,
     /// The whole body is a valid request without anything in it that its receiver is there for. It is the one entry of
     /// `rejected`, and the sender gets a warning.
     pub(crate) is_foreign: bool,
@@ -123,9 +120,19 @@ pub(crate) enum Passage {
     Straight,
 }
 
-/// A line, or one span or log record of a line, that cannot go on.
+/// The extent of a rejection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// A whole unit, or a piece of the body that is none. Every unit is accepted, or rejected by one entry of this scope.
+    Unit,
+    /// One span or log record of a unit that has an entry or an item of its own.
+    Item,
+}
+
+/// A unit, or one span or log record of a unit, that is not relayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rejected {
+    pub(crate) scope: Scope,
     /// 1 is the first line of the body.
     pub(crate) line: u32,
     /// In bytes; 1 is the first byte of the line.
@@ -188,6 +195,15 @@ impl Item {
             let arrival = received.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             logs.set_arrival(u64::try_from(arrival.as_nanos()).unwrap_or(u64::MAX));
         }
+    }
+}
+
+// === impl Rejected ===
+
+impl Rejected {
+    /// Number of units among some rejections.
+    pub(crate) fn units(rejected: &[Self]) -> usize {
+        rejected.iter().filter(|rejected| rejected.scope == Scope::Unit).count()
     }
 }
 

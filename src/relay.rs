@@ -189,7 +189,7 @@ impl Relay {
         let account = Account::new(&self.metrics, &admit_line, &*receiver, &reading, size_bytes);
         let mut watched = Watched::begin(&self.metrics.inspector, &*receiver, &body, &reading);
         span.text("spanrelay.receiver", receiver.id());
-        span.number("spanrelay.lines.rejected", reading.rejected.len());
+        span.number("spanrelay.lines.rejected", Rejected::units(&reading.rejected));
         let arrival = Arrival { index, received, body, span };
         let answer = self.settle(arrival, reading, &account, &mut watched).await;
         watched.answered(&answer);

@@ -79,8 +79,9 @@ JSON document:
               mistake  the mistake behind it in one word, where it can be told, else null; of several
                        that were mended the first
               advice   what to change in the VCL or on the logging endpoint, a list
-              A line that lost a part has an entry for the rest too.
-  summary     accepted, repaired, rejected, ignored: entries in lines
+              A unit that lost a span or log record has an entry for the rest too.
+  summary     accepted, repaired, rejected, ignored: units, each counted once
+              rejected_items: spans and log records rejected beside others of their unit
               spans, span_events, log_records: what would leave
               requests: { traces, logs, metrics }
   requests[]  signal   traces, logs or metrics

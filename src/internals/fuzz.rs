@@ -9,6 +9,8 @@
 
 mod body;
 
+mod framing;
+
 mod line;
 
 mod signature;
@@ -44,6 +46,7 @@ mod tests;
 
 pub use self::body::body;
 pub use self::config::config;
+pub use self::framing::framing;
 pub use self::line::line;
 pub use self::protobuf::protobuf;
 pub use self::queue_record::queue_record;
@@ -54,8 +57,9 @@ pub use self::webhook::webhook;
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is that of its binary and its folders too.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("body", body),
+    ("framing", framing),
     ("line", line),
     ("signature", signature),
     ("webhook", webhook),

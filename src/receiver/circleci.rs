@@ -29,7 +29,7 @@ use http::HeaderMap;
 pub(crate) use signature::sign;
 pub(crate) use traceparent::traceparent;
 
-use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Unauthorized, WebhookEvent};
+use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Scope, Unauthorized, WebhookEvent};
 use crate::config::CircleCiConfig;
 use crate::otlp::Traces;
 use signature::Verifier;
@@ -119,7 +119,7 @@ fn item(traces: Traces) -> Item {
 
 fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {
     let Malformed { line, column, reason } = malformed;
-    vec![Rejected { line, column, reason, input: body.clone() }]
+    vec![Rejected { scope: Scope::Unit, line, column, reason, input: body.clone() }]
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Fastly real-time log streaming: batches of lines that are OTLP/JSON, or nearly.
 //!
-//! In: headers and a decoded body. Out: an [`Item`](super::Item) for every line that can go on, a
-//! [`Rejected`] for every other one.
-//! Promises: one bad line never costs another; a line that is canonical already is not copied.
-//! Leaves to others: what a line means ([`crate::otlp::LineReader`]).
+//! In: headers and a decoded body. Out: an [`Item`](super::Item) for every unit that is accepted, a [`Rejected`] for
+//! everything else.
+//! Promises: one bad unit never costs another; a unit that is canonical already is not copied.
+//! Leaves to others: the meaning of a unit ([`crate::otlp::LineReader`]).
 
 mod challenge;
-mod lines;
+mod framing;
 mod mistake;
+mod reading;
 mod repair;
 
 use bytes::Bytes;
@@ -18,6 +19,8 @@ use super::{Reading, Receiver, Rejected, Unauthorized};
 use crate::config::FastlyConfig;
 
 pub(crate) use challenge::challenge;
+#[cfg(any(test, feature = "internals"))]
+pub(crate) use framing::frames;
 pub(crate) use mistake::{Mistake, mistake};
 
 /// One `receivers.fastly` of the configuration.
@@ -25,22 +28,19 @@ pub(crate) struct Fastly {
     id: String,
     path: String,
     token: Token,
-    lines: lines::Settings,
+    settings: reading::Settings,
 }
 
 // === impl Fastly ===
 
 impl Fastly {
-    /// `max_line_bytes` bounds one line, or one object where several stand in a line.
+    /// `max_line_bytes` bounds one unit.
     pub(crate) fn new(config: &FastlyConfig, max_line_bytes: usize) -> Self {
         Self {
             id: config.id.clone(),
             path: config.path.clone(),
             token: Token::new(config.auth.as_ref()),
-            lines: lines::Settings {
-                repair: if config.repair { lines::Mending::Unambiguous } else { lines::Mending::Off },
-                max_line_bytes,
-            },
+            settings: reading::Settings { repair: config.repair, max_line_bytes },
         }
     }
 }
@@ -67,7 +67,7 @@ impl Receiver for Fastly {
     }
 
     fn read(&self, body: &Bytes) -> Reading {
-        lines::read(body, &self.lines)
+        reading::read(body, &self.settings)
     }
 }
 

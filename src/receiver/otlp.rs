@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::token::Token;
-use super::{Item, Passage, Reading, Received, Receiver, Rejected, Repair, Unauthorized};
+use super::{Item, Passage, Reading, Received, Receiver, Rejected, Repair, Scope, Unauthorized};
 use crate::config::{Encoding, OtlpConfig};
 use crate::otlp::protobuf::{Decoded, decode};
 use crate::otlp::{Line, Request, Signal, read_request, section_of, signal_of};
@@ -104,12 +104,20 @@ fn read(signal: Signal, body: &Bytes) -> Received {
 
 fn reading(line: Line) -> Reading {
     let Line { traces, logs, metrics, repairs, dropped, .. } = line;
-    let rejected =
-        dropped.into_iter().map(|span| rejection(span.at, span.reason.into_owned(), span.text)).collect();
+    let mut rejected: Vec<Rejected> = dropped
+        .into_iter()
+        .map(|span| Rejected {
+            scope: Scope::Item,
+            ..rejection(span.at, span.reason.into_owned(), span.text)
+        })
+        .collect();
     let items = match (&traces, &logs, &metrics) {
         (None, None, None) => Vec::new(),
         _ => vec![Item { line: REQUEST, traces, logs, metrics, repairs, passage: Passage::Straight }],
     };
+    if let (true, Some(first)) = (items.is_empty(), rejected.first_mut()) {
+        first.scope = Scope::Unit;
+    }
     Reading { items, rejected, ..Reading::default() }
 }
 
@@ -130,7 +138,7 @@ fn rejected(body: &Bytes, at: usize, reason: String) -> Received {
 
 fn rejection(at: usize, reason: String, input: Bytes) -> Rejected {
     let column = u32::try_from(at + 1).unwrap_or(u32::MAX);
-    Rejected { line: REQUEST, column, reason, input }
+    Rejected { scope: Scope::Unit, line: REQUEST, column, reason, input }
 }
 
 #[cfg(test)]

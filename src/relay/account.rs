@@ -1,7 +1,5 @@
 //! Counts and logs a request: once, at its end, on every path.
 
-use std::collections::HashSet;
-
 use tracing::{debug, warn};
 
 use super::Cause;
@@ -24,7 +22,6 @@ pub(super) struct Account<'a> {
     size_bytes: usize,
     /// Webhooks are counted as such; everything else as lines.
     event: Option<WebhookEvent>,
-    unread_lines: usize,
 }
 
 /// Items by signal.
@@ -45,15 +42,7 @@ impl<'a> Account<'a> {
         reading: &Reading,
         size_bytes: usize,
     ) -> Self {
-        Self {
-            metrics,
-            admit_line,
-            source,
-            receiver: source.id(),
-            size_bytes,
-            event: reading.event,
-            unread_lines: reading.unread_lines,
-        }
+        Self { metrics, admit_line, source, receiver: source.id(), size_bytes, event: reading.event }
     }
 
     pub(super) fn webhook(&self, outcome: WebhookOutcome) {
@@ -104,17 +93,9 @@ impl<'a> Account<'a> {
             return;
         }
         let repaired = items.iter().filter(|item| !item.repairs.is_empty()).count();
-        let lost = match rejected {
-            [] => 0,
-            // A line that lost a span and kept another is an accepted line.
-            _ => {
-                let kept: HashSet<u32> = items.iter().map(|item| item.line).collect();
-                rejected.iter().filter(|rejected| !kept.contains(&rejected.line)).count()
-            }
-        };
         self.metrics.lines(self.receiver, LineOutcome::Accepted, items.len() - repaired);
         self.metrics.lines(self.receiver, LineOutcome::Repaired, repaired);
-        self.metrics.lines(self.receiver, LineOutcome::Rejected, lost + self.unread_lines);
+        self.metrics.lines(self.receiver, LineOutcome::Rejected, Rejected::units(rejected));
     }
 
     /// Logs the first of them: a batch of ten thousand bad lines is one line in the log.

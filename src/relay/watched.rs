@@ -144,7 +144,7 @@ fn counts(reading: &Reading) -> Counts {
     let mut counts = Counts {
         accepted: reading.items.len() as u64 - repaired,
         repaired,
-        rejected: reading.rejected.len() as u64,
+        rejected: Rejected::units(&reading.rejected) as u64,
         ..Counts::default()
     };
     for item in &reading.items {
@@ -219,8 +219,8 @@ fn line_of<'a>(body: &'a Bytes, part: &'a Rejected) -> &'a [u8] {
     // The rejected bytes are a slice of the body, unless something was mended before.
     let offset = (part.input.as_ptr() as usize).checked_sub(body.as_ptr() as usize);
     let Some(offset) = offset.filter(|offset| *offset <= body.len()) else { return &part.input };
-    let start = memchr::memrchr(b'\n', &body[..offset]).map_or(0, |newline| newline + 1);
+    let start = memchr::memrchr2(b'\n', b'\r', &body[..offset]).map_or(0, |newline| newline + 1);
     let line = &body[start..];
-    let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
+    let end = memchr::memchr2(b'\n', b'\r', line).unwrap_or(line.len());
     &line[..end]
 }

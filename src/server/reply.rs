@@ -354,6 +354,6 @@ impl<'a> Report<'a> {
             column: error.column,
             reason: &error.reason,
         });
-        Self { accepted, rejected: rejected.len(), errors: errors.collect(), reason }
+        Self { accepted, rejected: Rejected::units(rejected), errors: errors.collect(), reason }
     }
 }

@@ -219,7 +219,8 @@ async fn the_log_and_the_inspector_name_the_cause_in_each() {
     let mut cursor = data(0).await["cursor"].as_u64().unwrap();
     for Setup { what, path, token, body, log, inspector, .. } in setups() {
         let reply = Ask::post(path, body).with("authorization", token).to(relay.address).await;
-        assert!(reply.status >= 400, "{what}: {}", reply.status);
+        // 200 is a report: text before an object costs only itself.
+        assert!(reply.status == 200 || reply.status >= 400, "{what}: {}", reply.status);
 
         let told: Value = data(cursor).await;
         cursor = told["cursor"].as_u64().unwrap();

@@ -33,6 +33,7 @@ struct Summary {
     accepted: usize,
     repaired: usize,
     rejected: usize,
+    rejected_items: usize,
     ignored: usize,
     spans: usize,
     span_events: usize,
@@ -71,6 +72,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
             accepted: totals.accepted,
             repaired: totals.repaired,
             rejected: totals.rejected,
+            rejected_items: totals.rejected_items,
             ignored: totals.ignored,
             spans: report.traces.span_count(),
             span_events: report.traces.event_count(),
@@ -106,7 +108,7 @@ impl<'a> LineEntry<'a> {
                 entry.repairs = repairs.iter().map(|repair| repair.as_str()).collect();
                 entry.mistake = repairs.iter().find_map(|repair| repair.mistake()).map(Mistake::as_str);
             }
-            Outcome::Rejected { column, reason, mistake } => {
+            Outcome::Rejected { column, reason, mistake, .. } => {
                 entry.mistake = mistake.map(Mistake::as_str);
                 entry.column = Some(*column);
                 entry.reason = Some(reason);

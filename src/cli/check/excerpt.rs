@@ -31,13 +31,12 @@ impl<'a> Lines<'a> {
             return None;
         }
         while self.number < number {
-            let end = memchr::memchr(b'\n', self.rest)?;
-            self.rest = self.rest.get(end + 1..)?;
+            let end = line_end(self.rest)?;
+            let length = if self.rest.get(end..)?.starts_with(b"\r\n") { 2 } else { 1 };
+            self.rest = self.rest.get(end + length..)?;
             self.number += 1;
         }
-        let end = memchr::memchr(b'\n', self.rest).unwrap_or(self.rest.len());
-        let line = self.rest.get(..end)?;
-        Some(line.strip_suffix(b"\r").unwrap_or(line))
+        self.rest.get(..line_end(self.rest).unwrap_or(self.rest.len()))
     }
 }
 
@@ -87,6 +86,11 @@ impl Excerpt {
         }
         Self { text, caret }
     }
+}
+
+/// A line ends with LF, CRLF or a lone CR.
+fn line_end(text: &[u8]) -> Option<usize> {
+    memchr::memchr2(b'\n', b'\r', text)
 }
 
 /// The bytes as pieces that are shown whole or not at all. Bytes that are not UTF-8 become `\xHH`.
@@ -140,8 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_found_by_number_with_either_end() {
-        let body = Bytes::from_static(b"one\r\n\nthree\nfour");
+    fn lines_are_found_by_number_with_any_end() {
+        let body = Bytes::from_static(b"one\r\n\nthree\rfour");
         let mut lines = Lines::new(&body);
         assert_eq!(lines.seek(1), Some(&b"one"[..]));
         assert_eq!(lines.seek(1), Some(&b"one"[..]));

@@ -8,7 +8,7 @@ use super::offline::Offline;
 use crate::cli::waterfall::Traces;
 use crate::otlp::Signal;
 use crate::receiver::fastly::Mistake;
-use crate::receiver::{Ignored, Repair};
+use crate::receiver::{Ignored, Repair, Scope};
 
 /// Traces that are kept for drawing.
 pub(super) const MAX_TRACES: usize = 20;
@@ -42,6 +42,7 @@ pub(crate) enum Outcome {
     Repaired(Vec<Repair>),
     /// The column counts bytes; 1 is the first of the line.
     Rejected {
+        scope: Scope,
         column: u32,
         reason: String,
         /// What is behind it, where that can be told.
@@ -70,6 +71,8 @@ pub(super) struct Totals {
     pub(super) accepted: usize,
     pub(super) repaired: usize,
     pub(super) rejected: usize,
+    /// Spans and log records of units that are counted by themselves.
+    pub(super) rejected_items: usize,
     pub(super) ignored: usize,
     pub(super) log_records: usize,
     pub(super) trace_requests: usize,
@@ -102,7 +105,7 @@ impl Report {
     }
 
     pub(super) fn all_accepted(&self) -> bool {
-        self.totals.rejected == 0 && self.totals.ignored == 0
+        self.totals.rejected == 0 && self.totals.rejected_items == 0 && self.totals.ignored == 0
     }
 
     fn add(&mut self, request: &Outgoing) {
@@ -158,7 +161,8 @@ impl Totals {
         let counter = match outcome {
             Outcome::Accepted => &mut self.accepted,
             Outcome::Repaired(_) => &mut self.repaired,
-            Outcome::Rejected { .. } => &mut self.rejected,
+            Outcome::Rejected { scope: Scope::Item, .. } => &mut self.rejected_items,
+            Outcome::Rejected { scope: Scope::Unit, .. } => &mut self.rejected,
             Outcome::Ignored(_) => &mut self.ignored,
         };
         *counter += 1;

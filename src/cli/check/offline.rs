@@ -101,7 +101,12 @@ impl Offline {
         });
         let rejected = rejected.into_iter().map(|part| Finding {
             line: part.line,
-            outcome: Outcome::Rejected { column: part.column, mistake: behind(&part), reason: part.reason },
+            outcome: Outcome::Rejected {
+                scope: part.scope,
+                column: part.column,
+                mistake: behind(&part),
+                reason: part.reason,
+            },
         });
         let ignored = ignored.map(|why| Finding { line: 1, outcome: Outcome::Ignored(why) });
         let findings = accepted.chain(rejected).chain(ignored).collect();

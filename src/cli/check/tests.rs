@@ -9,7 +9,7 @@ use super::offline::{Offline, relay_offline};
 use super::{CheckArgs, Format, Source, check, document, text};
 use crate::config::terminal::{Charset, Colour, Terminal};
 use crate::otlp::Signal;
-use crate::receiver::{Ignored, Item, Passage, Reading, Rejected, Repair};
+use crate::receiver::{Ignored, Item, Passage, Reading, Rejected, Repair, Scope};
 
 fn terminal(columns: usize) -> Terminal {
     Terminal { columns, colour: Colour::None, charset: Charset::Unicode }
@@ -27,7 +27,7 @@ fn item(line: u32, repairs: &[Repair]) -> Item {
 }
 
 fn rejected(line: u32, column: u32, reason: &str) -> Rejected {
-    Rejected { line, column, reason: reason.to_owned(), input: Bytes::new() }
+    Rejected { scope: Scope::Unit, line, column, reason: reason.to_owned(), input: Bytes::new() }
 }
 
 fn outgoing(signal: Signal, json: &str) -> Outgoing {
@@ -61,7 +61,10 @@ fn mixed() -> Report {
             item(5, &[]),
             item(6, &[Repair::TrailingComma, Repair::HexEscape]),
         ],
-        rejected: vec![rejected(5, 4, "span id has 3 digits"), rejected(8, 13, "cut off inside a string")],
+        rejected: vec![
+            Rejected { scope: Scope::Item, ..rejected(5, 4, "span id has 3 digits") },
+            rejected(8, 13, "cut off inside a string"),
+        ],
         ..Reading::default()
     };
     let span = json!({"resourceSpans": [{"scopeSpans": [{"spans": [{
@@ -110,7 +113,7 @@ log record late: span b7ad6b7169203331 is not in this input, leaves as a log
 log record start: names no span, leaves as a log
 log record log: names no span, leaves as a log
 
-fastly: 4 accepted, 1 repaired, 2 rejected
+fastly: 4 accepted, 1 repaired, 1 rejected, 1 item rejected
 1 request to /v1/traces (1 span with 1 event)
 1 request to /v1/logs (3 log records)
 1 request to /v1/metrics
@@ -138,7 +141,7 @@ fn the_json_document_keeps_its_field_names() {
     );
     assert_eq!(
         document["summary"],
-        json!({"accepted": 4, "repaired": 1, "rejected": 2, "ignored": 0, "spans": 1, "span_events": 1,
+        json!({"accepted": 4, "repaired": 1, "rejected": 1, "rejected_items": 1, "ignored": 0, "spans": 1, "span_events": 1,
                "log_records": 3, "requests": {"traces": 1, "logs": 1, "metrics": 1}})
     );
     assert_eq!(document["requests"][0]["signal"], "traces");

@@ -114,10 +114,12 @@ fn write_logs(report: &Report, terminal: &Terminal, out: &mut impl Write) -> io:
 
 fn write_summary(report: &Report, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
     let totals = &report.totals;
+    let item_word = if totals.rejected_items == 1 { "item rejected" } else { "items rejected" };
     let outcomes = [
         (totals.accepted, "accepted", Paint::Good),
         (totals.repaired, "repaired", Paint::Good),
         (totals.rejected, "rejected", Paint::Error),
+        (totals.rejected_items, item_word, Paint::Error),
         (totals.ignored, "ignored", Paint::Event),
     ];
     let mut line = Line::new().with(Paint::Title, report.source.as_str()).with(Paint::Plain, ": ");

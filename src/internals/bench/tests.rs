@@ -111,7 +111,8 @@ fn a_line_that_is_mended_allocates_for_its_copy_and_notes_of_what_was_done() {
     let (body, receivers) = (batch(lines::broken), Receivers::new());
     let read = receivers.fastly(&body);
     assert_eq!((read.repaired() as u64, read.rejected()), (LINES, 0));
-    assert_eq!(reading(&body), 7);
+    let allocations = reading(&body);
+    assert!(allocations <= 12, "{allocations}");
 }
 
 #[test]

@@ -59,6 +59,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
     let mut seeds = match target {
         "body" => [bodies("fastly"), vec![ODD.join("\n").into_bytes(), texts(ODD).join(&b',')]].concat(),
+        "framing" => [lines(), recipes()].concat(),
         "line" => lines(),
         "signature" => texts(SIGNATURES),
         "webhook" => bodies("circleci"),
@@ -118,7 +119,7 @@ pub fn words(target: &str) -> Vec<String> {
         "é",
     ];
     match target {
-        "body" | "line" => {
+        "body" | "framing" | "line" => {
             [texts(JSON), messages::keys().iter().map(|key| format!("\"{key}\":")).collect()].concat()
         }
         "webhook" => [
@@ -210,6 +211,11 @@ fn bodies(receiver: &str) -> Vec<Vec<u8>> {
         files.iter().filter(is_request).filter_map(|path| fs::read(path).ok()).collect();
     assert!(bodies.len() > 10, "the fixtures of {receiver} are not where they were");
     bodies
+}
+
+/// Choices for bodies of every kind of piece.
+fn recipes() -> Vec<Vec<u8>> {
+    (0..32_u8).map(|seed| (0..=255_u8).map(|choice| choice.wrapping_mul(2 * seed + 7)).collect()).collect()
 }
 
 fn lines() -> Vec<Vec<u8>> {

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::body::count_lines;
 use super::json::Json;
 use super::{otlp, strict};
 use crate::otlp::{ExportRequest, LineReader, Logs, Signal, protobuf};
@@ -101,7 +102,7 @@ pub(super) fn check_item(item: &Item) -> Vec<Forwarded> {
 
 /// Checks what a receiver made of a body.
 pub(super) fn check_reading(body: &[u8], reading: &Reading) -> Vec<Vec<Forwarded>> {
-    let lines = memchr::memchr_iter(b'\n', body).count() + 1;
+    let lines = count_lines(body);
     let is_line = |line: u32| (1..=lines).contains(&(line as usize));
     for rejected in &reading.rejected {
         assert!(is_line(rejected.line) && rejected.column > 0, "{rejected:?} is nowhere in {lines} lines");

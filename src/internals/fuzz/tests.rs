@@ -80,6 +80,11 @@ fn whatever_is_in_a_body_its_lines_have_one_fate_each_and_leave_as_they_were_mea
 }
 
 #[test]
+fn every_unit_of_a_body_is_framed_once_and_everything_else_is_counted() {
+    holds("framing", FEW_MUTATIONS / 4);
+}
+
+#[test]
 fn whatever_is_in_a_line_it_leaves_as_it_was_meant() {
     holds("line", MUTATIONS);
 }

@@ -185,6 +185,7 @@ fn a_rejection_says_where_and_why_and_repeats_nothing_of_the_input() {
     let body = Bytes::from_static(b"{\"type\":\"ping\",\n\"s3cret\":s3cret}");
     let reading = receiver().read(&body);
     let expected = Rejected {
+        scope: Scope::Unit,
         line: 2,
         column: 10,
         reason: "the body is not JSON: expected value".to_owned(),

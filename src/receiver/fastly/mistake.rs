@@ -54,6 +54,7 @@ pub(crate) fn mistake(rejected: &Rejected) -> Option<Mistake> {
             backslash(after)
         }
         "not a JSON object" => no_object(input),
+        "not a JSON object, but text before one on its line" => Mistake::LinePrefix,
         "text behind the end of the object" => match input.first() {
             Some(b'}' | b']') => Mistake::ExtraBracket,
             _ => Mistake::TextBehind,

@@ -413,7 +413,7 @@ proptest! {
         for rejected in &reading.rejected {
             prop_assert!(rejected.column >= 1);
         }
-        let written = body.split(|byte| *byte == b'\n').filter(|line| line.iter().any(|byte| !b" \t\r".contains(byte))).count();
+        let written = body.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| line.iter().any(|byte| !b" \t\r".contains(byte))).count();
         prop_assert!(lines.len() <= written, "{} of {}", lines.len(), written);
     }
 }

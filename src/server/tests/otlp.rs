@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::otlp::Signal;
-use crate::receiver::Rejected;
+use crate::receiver::{Rejected, Scope};
 
 const JSON: &str = "content-type: application/json\r\n";
 const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
@@ -32,7 +32,7 @@ async fn house(answer: impl Fn() -> Answer + Send + Sync + 'static) -> House {
 }
 
 fn rejected(reason: &str) -> Rejected {
-    Rejected { line: 1, column: 7, reason: reason.to_owned(), input: Bytes::new() }
+    Rejected { scope: Scope::Unit, line: 1, column: 7, reason: reason.to_owned(), input: Bytes::new() }
 }
 
 fn json_of(seen: &Seen) -> Value {

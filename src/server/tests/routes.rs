@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::LogFormat;
-use crate::receiver::{Ignored, Rejected};
+use crate::receiver::{Ignored, Rejected, Scope};
 use crate::telemetry::logging::tests::Captured;
 
 const CHALLENGE: &str = "/.well-known/fastly/logging/challenge";
@@ -284,7 +284,13 @@ async fn a_body_that_does_not_verify_is_turned_away_before_it_is_decoded() {
 }
 
 fn rejected(lines: u32) -> Vec<Rejected> {
-    let one = |line| Rejected { line, column: 812, reason: "cut off".into(), input: Bytes::from("echo") };
+    let one = |line| Rejected {
+        scope: Scope::Unit,
+        line,
+        column: 812,
+        reason: "cut off".into(),
+        input: Bytes::from("echo"),
+    };
     (1..=lines).map(one).collect()
 }
 

@@ -1,0 +1,457 @@
+//! Framing of Fastly bodies, judged by a naive framer that was written from the rules alone.
+//!
+//! It parses every candidate with serde_json, from every brace, and is quadratic. What it knows of JSON and OTLP is
+//! serde_json's grammar and six names of keys.
+//!
+//! The input is judged twice: as it is, where every complete object must be a frame of its own; and as a recipe for a body of
+//! good units and junk, where every unit must be accepted once, unaltered, and everything else be rejected as often as the
+//! naive framer says.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+
+use super::line::fastly;
+use crate::receiver::fastly::frames;
+use crate::receiver::{Reading, Receiver, Rejected};
+
+/// Longer inputs are judged in part: the naive framer takes the square of their length.
+const MAX_RAW_BYTES: usize = 1024;
+
+/// Pieces of one body.
+const MAX_PIECES: usize = 24;
+
+const KEYS: [&str; 6] = [
+    "resourceSpans",
+    "resourceLogs",
+    "resourceMetrics",
+    "resource_spans",
+    "resource_logs",
+    "resource_metrics",
+];
+
+/// Any bytes, and the body that they are a recipe for.
+pub fn framing(input: &[u8]) {
+    judge_frames(&input[..input.len().min(MAX_RAW_BYTES)]);
+    judge_recipe(input);
+}
+
+/// A part of a body as the naive framer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    range: Range<usize>,
+    is_unit: bool,
+}
+
+/// Every complete object is a frame, and frames neither overlap nor leave anything out.
+fn judge_frames(body: &[u8]) {
+    let found = frames(body, |text| value_at(text).filter(|value| value.is_unit).map(|value| value.end));
+    let shown = body.escape_ascii();
+    let mut end = 0;
+    for frame in &found {
+        assert!(
+            frame.start >= end && frame.end > frame.start,
+            "frames overlap or are empty in {shown}: {found:?}"
+        );
+        let between = &body[end..frame.start];
+        assert!(is_separator(between), "{} is in no frame of {shown}", between.escape_ascii());
+        end = frame.end;
+    }
+    assert!(is_separator(&body[end..]), "the end is in no frame of {shown}");
+    for unit in naive(body).into_iter().filter(|part| part.is_unit) {
+        let is_frame =
+            found.iter().any(|frame| frame.end == unit.range.end && frame.start <= unit.range.start);
+        assert!(is_frame, "{} is no frame of {shown}: {found:?}", body[unit.range].escape_ascii());
+    }
+}
+
+fn is_separator(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let is_separator = |character| " \t\r\n,[]\u{feff}".contains(character);
+    // The prefix of an array whose first object is on the next line is in no frame.
+    text.lines().flat_map(|line| line.split('\r')).all(|line| {
+        let line = line.trim_matches(is_separator);
+        line.is_empty() || line.starts_with('<') || line.starts_with(|first: char| first.is_ascii_digit())
+    })
+}
+
+fn judge_recipe(input: &[u8]) {
+    let (body, units) = Recipe::new(input).body();
+    let parts = naive(&body);
+    let shown = body.escape_ascii();
+    let good: Vec<&[u8]> =
+        parts.iter().filter(|part| part.is_unit).map(|part| &body[part.range.clone()]).collect();
+    assert_eq!(good.len(), units.len(), "the recipe and the naive framer differ about {shown}");
+    assert!(good.iter().zip(&units).all(|(one, other)| *one == other.as_slice()), "other units in {shown}");
+    judge_reading(&body, &parts);
+}
+
+/// What the receiver makes of a body is what the naive framer says.
+fn judge_reading(body: &[u8], parts: &[Part]) {
+    let shown = body.escape_ascii();
+    let Reading { items, rejected, .. } = fastly(true).read(&Bytes::copy_from_slice(body));
+    let line_of = |at: usize| 1 + lines(body).iter().take_while(|line| line.end < at).count();
+    let accepted: Vec<(usize, Bytes)> = items
+        .into_iter()
+        .map(|item| {
+            assert!(item.repairs.is_empty(), "{:?} in {shown}", item.repairs);
+            (item.line as usize, item.traces.expect("all units hold spans").into_json())
+        })
+        .collect();
+    let (good, bad): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.is_unit);
+    let good: Vec<(usize, Bytes)> = good
+        .into_iter()
+        .map(|part| (line_of(part.range.start), Bytes::copy_from_slice(&body[part.range.clone()])))
+        .collect();
+    assert!(accepted == good, "accepted of {shown}: {accepted:?} and not {good:?}");
+    let kept: Vec<String> = rejected.iter().map(|entry| entry.input.escape_ascii().to_string()).collect();
+    assert_eq!(Rejected::units(&rejected), bad.len(), "rejected of {shown}: {kept:?} and not {bad:?}");
+}
+
+// The naive framer.
+
+struct Found {
+    end: usize,
+    is_unit: bool,
+    is_object: bool,
+}
+
+/// The JSON value at the start of a text.
+fn value_at(text: &[u8]) -> Option<Found> {
+    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    let end = values.byte_offset();
+    let is_object = text.starts_with(b"{");
+    let is_unit = is_object && {
+        let keys: std::collections::HashMap<String, IgnoredAny> =
+            serde_json::from_slice(&text[..end]).unwrap_or_default();
+        KEYS.iter().any(|key| keys.contains_key(*key))
+    };
+    Some(Found { end, is_unit, is_object })
+}
+
+/// Lines without their ends.
+fn lines(body: &[u8]) -> Vec<Range<usize>> {
+    let mut lines = Vec::new();
+    let mut start = 0;
+    let mut at = 0;
+    while at < body.len() {
+        let is_end = body[at] == b'\n' || body[at] == b'\r';
+        if is_end {
+            lines.push(start..at);
+            at += usize::from(body[at..].starts_with(b"\r\n"));
+            start = at + 1;
+        }
+        at += 1;
+    }
+    lines.push(start..body.len());
+    lines
+}
+
+/// Splits a body by the rules.
+fn naive(body: &[u8]) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let skipped = if body.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    let blanks = body[skipped..].iter().take_while(|byte| b" \t\r\n".contains(byte)).count();
+    let text = &body[skipped + blanks..];
+    if text.starts_with(b"[") && serde_json::from_slice::<IgnoredAny>(text).is_ok() {
+        elements(body, skipped + blanks, &mut parts);
+        return parts;
+    }
+    let lines = lines(body);
+    let mut at = 0;
+    for number in 0..lines.len() {
+        let line = &lines[number];
+        if at <= line.start {
+            at = line.start;
+            at += if body[at..].starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        }
+        while at < line.end {
+            at = part(body, &lines[number..], at, &mut parts);
+        }
+    }
+    parts
+}
+
+/// Takes the part at `at` of the first line, and returns where it ends.
+fn part(body: &[u8], lines: &[Range<usize>], at: usize, parts: &mut Vec<Part>) -> usize {
+    let line = &lines[0];
+    let rest = &body[at..line.end];
+    if b" \t,]".contains(&rest[0]) {
+        return at + 1;
+    }
+    let start = at + prefix(rest);
+    let value = value_at(&body[start..line.end]).filter(|value| value.is_object);
+    if let Some(value) = value {
+        parts.push(Part { range: start..start + value.end, is_unit: value.is_unit });
+        return start + value.end;
+    }
+    if body[start] == b'[' && separates(&body[start..line.end]) && !is_joined_list(body, lines, start) {
+        return start + 1;
+    }
+    if let Some(next) = next_unit(body, start, line.end) {
+        parts.push(Part { range: at..next, is_unit: false });
+        return next;
+    }
+    if let Some(value) = joined(body, lines, start) {
+        parts.push(Part { range: start..value.end, is_unit: value.is_unit });
+        return value.end;
+    }
+    let mut braces = (start + 1..line.end).filter(|next| body[*next] == b'{');
+    let is_unit = |next: &usize| joined(body, lines, *next).is_some_and(|value| value.is_unit);
+    let end = braces.find(is_unit).unwrap_or(line.end);
+    parts.push(Part { range: at..end, is_unit: false });
+    end
+}
+
+/// Elements of an array, of arrays that start with an object too.
+fn elements(body: &[u8], open: usize, parts: &mut Vec<Part>) {
+    let mut at = open + 1;
+    loop {
+        match body[at] {
+            b']' => return,
+            b' ' | b'\t' | b'\r' | b'\n' | b',' => at += 1,
+            b'[' if separates(&body[at..]) => {
+                elements(body, at, parts);
+                at += value_at(&body[at..]).expect("it is JSON").end;
+            }
+            _ => {
+                let value = value_at(&body[at..]).expect("it is JSON");
+                parts.push(Part { range: at..at + value.end, is_unit: value.is_unit });
+                at += value.end;
+            }
+        }
+    }
+}
+
+/// Returns whether brackets are followed by an object or nothing.
+fn separates(text: &[u8]) -> bool {
+    let next = text.iter().find(|byte| !b" \t\r\n,[]".contains(byte));
+    next.is_none_or(|byte| *byte == b'{')
+}
+
+fn is_joined_list(body: &[u8], lines: &[Range<usize>], start: usize) -> bool {
+    let is_at_end = body[start..lines[0].end].iter().all(|byte| b" \t\r\n,[]".contains(byte));
+    is_at_end && joined(body, lines, start).is_some()
+}
+
+/// The value of several lines at `start`, if none of its lines has a unit.
+fn joined(body: &[u8], lines: &[Range<usize>], start: usize) -> Option<Found> {
+    let mut value = value_at(&body[start..])?;
+    value.end += start;
+    let has_object = memchr::memchr(b'{', &body[start..value.end]).is_some();
+    if !(value.is_object || body[start] == b'[' && !has_object) || value.end <= lines[0].end {
+        return None;
+    }
+    let alone = lines.iter().take_while(|line| line.start < value.end).all(|line| {
+        let (from, to) = (line.start.max(start), line.end.min(value.end));
+        first_unit(body, from, to).is_none()
+    });
+    alone.then_some(value)
+}
+
+fn next_unit(body: &[u8], start: usize, end: usize) -> Option<usize> {
+    first_unit(body, start + 1, end)
+}
+
+/// The first unit that starts and ends between two offsets of a line.
+fn first_unit(body: &[u8], start: usize, end: usize) -> Option<usize> {
+    (start..end).find(|at| body[*at] == b'{' && value_at(&body[*at..end]).is_some_and(|value| value.is_unit))
+}
+
+/// Length of a syslog header.
+fn prefix(line: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(&line[..line.len().min(16)]).into_owned();
+    let text = match text.split_once(' ') {
+        Some((count, rest)) if !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()) => rest,
+        _ => &text,
+    };
+    let priority = text.strip_prefix('<').and_then(|text| text.split_once('>')).map(|(priority, _)| priority);
+    let is_priority =
+        |text: &str| (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let object = line.iter().position(|byte| *byte == b'{');
+    match object {
+        Some(object) if priority.is_some_and(is_priority) => object,
+        _ => 0,
+    }
+}
+
+// Recipes.
+
+/// Choices that the bytes of an input make.
+struct Recipe<'a> {
+    choices: std::slice::Iter<'a, u8>,
+    /// Number of the next unit, so that each is another one.
+    unit: u64,
+}
+
+const CLASSIC: &str = "<134>2026-03-05T09:14:07Z cache-osl6528 edge-otel[41203]: ";
+const LOGPLEX: &str = "370 <134>1 2026-03-05T09:14:07+00:00 edge vcl otel - - ";
+const LOGGLY: &str = "<134>1 2026-03-05T09:14:07Z - - - - [0f0e0d0c@41058 tag=\"edge\"] ";
+
+const JUNK: [&str; 14] = [
+    "plain text",
+    "[2026-03-05 09:14:07] cache warmed",
+    "[1,2,3]",
+    "{\"message\":\"other JSON\"}",
+    "{\"a\":[",
+    "{\"resourceSpans\":[{\"scopeSpans\":[",
+    "[{\"x\"",
+    "17",
+    "\"text\"",
+    "\\",
+    "{\"a\" \"b\"",
+    "<134>no object",
+    "GET / \"quoted\" {",
+    "\u{c}",
+];
+
+impl<'a> Recipe<'a> {
+    fn new(input: &'a [u8]) -> Self {
+        Self { choices: input.iter(), unit: 0 }
+    }
+
+    fn next(&mut self, below: usize) -> usize {
+        self.choices.next().map_or(0, |choice| *choice as usize % below)
+    }
+
+    /// A body, and its units in order.
+    fn body(mut self) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let (mut body, mut units) = (Vec::new(), Vec::new());
+        let mut pieces = 0;
+        while self.choices.len() > 0 && pieces < MAX_PIECES {
+            self.piece(&mut body, &mut units);
+            let end = ["\n", "\n", "\r\n", "\r", "\n\n", ",\n"][self.next(6)];
+            body.extend_from_slice(end.as_bytes());
+            pieces += 1;
+        }
+        (body, units)
+    }
+
+    fn piece(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
+        match self.next(12) {
+            0 | 1 => {
+                let before = ["", "", " ", "\u{feff}", CLASSIC, LOGPLEX, LOGGLY, "\t"][self.next(8)];
+                body.extend_from_slice(before.as_bytes());
+                self.unit(body, units);
+            }
+            2 => self.several(body, units),
+            3 => self.pretty(body, units),
+            4 => self.array(body, units),
+            5 => self.pretty_array(body, units),
+            6 => self.frames(body, units),
+            7 => self.cut(body),
+            8 => {
+                // A cut line before a unit that follows at once.
+                self.cut(body);
+                let between = ["", " ", ", ", LOGPLEX][self.next(4)];
+                body.extend_from_slice(between.as_bytes());
+                self.unit(body, units);
+            }
+            9 => {
+                self.unit(body, units);
+                body.extend_from_slice(b" xx ");
+                self.unit(body, units);
+                body.extend_from_slice(["", " [x", "}", " y"][self.next(4)].as_bytes());
+            }
+            10 => body
+                .extend_from_slice(b"{\n  \"timestamp\": \"t\",\n  \"tags\": [\n    1,\n    \"x\"\n  ]\n}"),
+            _ => body.extend_from_slice(JUNK[self.next(JUNK.len())].as_bytes()),
+        }
+    }
+
+    fn text(&mut self) -> String {
+        self.unit += 1;
+        let number = self.unit;
+        let names =
+            ["GET /", "a {b}", "[x] \\\"q\\\" \\\\", "{\\\"resourceSpans\\\":[]}", "é ☃", "}]}", "a, b", ""];
+        let name = names[self.next(names.len())];
+        let span =
+            format!("{{\"traceId\":\"{number:032x}\",\"spanId\":\"{number:016x}\",\"name\":\"{name}\"}}");
+        let scopes = format!("[{{\"scopeSpans\":[{{\"spans\":[{span}]}}]}}]");
+        match self.next(4) {
+            0 => format!("{{ \"resourceSpans\":{scopes}}}"),
+            1 => format!("{{\"x\":{number},\"resourceSpans\":{scopes}}}"),
+            _ => format!("{{\"resourceSpans\":{scopes}}}"),
+        }
+    }
+
+    fn unit(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
+        let text = self.text();
+        body.extend_from_slice(text.as_bytes());
+        units.push(text.into_bytes());
+    }
+
+    /// Several units on one line.
+    fn several(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
+        for _ in 0..=self.next(3) {
+            self.unit(body, units);
+            body.extend_from_slice(["", " ", ",", " , "][self.next(4)].as_bytes());
+        }
+    }
+
+    fn pretty_text(&mut self) -> String {
+        let value: serde_json::Value = serde_json::from_str(&self.text()).expect("units are JSON");
+        let text = serde_json::to_string_pretty(&value).expect("it is JSON");
+        text.replace('\n', ["\n", "\r\n", "\r"][self.next(3)])
+    }
+
+    fn pretty(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
+        let text = self.pretty_text();
+        body.extend_from_slice(text.as_bytes());
+        units.push(text.into_bytes());
+    }
+
+    /// An array on one line, with elements that are none.
+    fn array(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
+        body.extend_from_slice(["", CLASSIC, " "][self.next(3)].as_bytes());
+        body.push(b'[');
+        for _ in 0..=self.next(3) {
+            self.unit(body, units);
+            body.extend_from_slice([",", ", ", ",{\"a\":1},", ",{\"a\":\"GET,"][self.next(4)].as_bytes());
+        }
+        self.unit(body, units);
+        body.extend_from_slice(["]", "", " ]"][self.next(3)].as_bytes());
+    }
+
+    fn pretty_array(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
+        let separator = ["\n", "\r\n", "\r"][self.next(3)];
+        body.extend_from_slice(b"[");
+        body.extend_from_slice(separator.as_bytes());
+        for _ in 0..=self.next(3) {
+            let bad = ["", "5,", "{\"a\":1},", "{\"resourceSpans\":[{\"a\":\"GET"][self.next(4)];
+            if !bad.is_empty() {
+                body.extend_from_slice(bad.as_bytes());
+                body.extend_from_slice(separator.as_bytes());
+            }
+            match self.next(2) {
+                0 => self.unit(body, units),
+                _ => self.pretty(body, units),
+            }
+            body.extend_from_slice(b",");
+            body.extend_from_slice(separator.as_bytes());
+        }
+        self.unit(body, units);
+        body.extend_from_slice(separator.as_bytes());
+        body.extend_from_slice(b"]");
+    }
+
+    /// Octet-counted frames without line ends.
+    fn frames(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
+        for _ in 0..=self.next(3) {
+            body.extend_from_slice(LOGPLEX.as_bytes());
+            self.unit(body, units);
+        }
+    }
+
+    /// A unit that was cut off.
+    fn cut(&mut self, body: &mut Vec<u8>) {
+        let text = self.text();
+        let end = 1 + (self.next(256) * (text.len() - 1)) / 256;
+        let end = (1..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(1);
+        let before = ["", CLASSIC, LOGPLEX, "\u{feff}"][self.next(4)];
+        body.extend_from_slice(before.as_bytes());
+        body.extend_from_slice(&text.as_bytes()[..end]);
+    }
+}

@@ -1,0 +1,152 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::internals::fuzz;
+
+const UNIT: &str = r#"{"resourceSpans":[]}"#;
+
+/// Frames of a body in which only [`UNIT`] can be read.
+fn framed(body: &str) -> Vec<&str> {
+    let read = |text: &[u8]| text.starts_with(UNIT.as_bytes()).then_some(UNIT.len());
+    frames(body.as_bytes(), read).into_iter().map(|range| body.get(range).expect("frames of ASCII")).collect()
+}
+
+/// Bytes that framing looks at, which are at most a few times those of the body, and the number of frames.
+fn visited(body: &[u8]) -> (usize, usize) {
+    let mut frames = Frames::new(body);
+    let (mut read, mut count) = (0, 0);
+    while let Some(mut frame) = frames.next() {
+        if frame.shape == Shape::Untried {
+            read += frame.end - frame.start;
+            frame = frames.inspect(&frame);
+        }
+        read += frame.end - frame.start;
+        count += 1;
+    }
+    (read + frames.scanned_bytes(), count)
+}
+
+#[test]
+fn hostile_bodies_are_framed_in_linear_time() {
+    const LENGTH: usize = 1 << 16;
+    for piece in [
+        "{",
+        "[",
+        "\"",
+        "\\",
+        "{\"",
+        "[{",
+        "[\n",
+        "{\n",
+        "{}\n",
+        "[1,",
+        "{\"a\":",
+        "{\"a\":[{\"resourceSpans\":[]},",
+        "[{\"resourceSpans\":[]}[1,",
+        "{\"resourceSpans\":[\n",
+        "{\"resourceSpans\":\"GET\n{\"resourceSpans\":[{\"a\":\"",
+        "{\"resourceSpans\" 1 {\n}\n",
+        "{\"a\":1}",
+        "{\"a\" \"b\"}",
+        "\"{\"resourceSpans\":[]}",
+        "12 <134>{",
+        "<134>[\n",
+        "5,[",
+        "]{\"resourceSpans\":[{}",
+        "{\"resourceSpans\":[1,}",
+    ] {
+        for end in ["", "}", "]", "\"}]"] {
+            let body = [piece.repeat(LENGTH / piece.len()).as_bytes(), end.as_bytes()].concat();
+            let (bytes, frames) = visited(&body);
+            assert!(bytes <= 12 * body.len(), "{bytes} for {} times {piece:?}, {frames} frames", body.len());
+        }
+    }
+}
+
+#[test]
+fn a_line_that_begins_with_a_bracket_is_no_array_for_that() {
+    for text in ["[1,2,3]", "[2026-01-01] hello", "[warn] slow", "[x"] {
+        assert_eq!(framed(&format!("{text}\n{UNIT}\n{text}\n{UNIT}")), [text, UNIT, text, UNIT], "{text}");
+    }
+    assert_eq!(framed(&format!("{UNIT} [x\n{UNIT}\n")), [UNIT, "[x", UNIT]);
+}
+
+#[test]
+fn elements_of_an_array_are_units_whatever_they_are() {
+    assert_eq!(framed("[1,2,\"a,b\"]"), ["1", "2", "\"a,b\""]);
+    assert_eq!(framed(&format!("[{UNIT},5,[1,2],[{UNIT}],null]\n")), [UNIT, "5", "[1,2]", UNIT, "null"]);
+    assert_eq!(framed(&format!("[\n5, 6,\n{UNIT}\n]\n")), ["5", "6", UNIT]);
+    assert_eq!(framed(&format!("text\n[{UNIT},5,6]\n")), ["text", UNIT, "5", "6"]);
+}
+
+#[test]
+fn a_cut_string_costs_only_itself_whatever_the_next_object_begins_with() {
+    let cut = r#"{"resourceSpans":[{"name":"GET"#;
+    for object in
+        [UNIT, r#"{ "resourceSpans":[]}"#, r#"{"x":1,"resourceSpans":[]}"#, r#"{"resource_logs":[]}"#]
+    {
+        for before in ["", " ", "<134>x: ", "\t"] {
+            let body = format!("{cut}\n{before}{object}\n{cut}{object}{object}");
+            assert_eq!(
+                framed(&body),
+                [cut, (before.to_owned() + object).trim(), cut, object, object],
+                "{body}"
+            );
+        }
+    }
+    assert_eq!(framed(&format!("{cut}\n\u{feff}{UNIT}")), [cut, UNIT]);
+}
+
+#[test]
+fn lines_are_joined_to_one_balanced_value_only() {
+    let pretty = "{\n \"resourceSpans\": [\n ]\n}";
+    let other = "{\n \"a\": [\n  1\n ]\n}";
+    assert_eq!(
+        framed(&format!("{other}\n{pretty}\n{pretty}{pretty}\r{UNIT}")),
+        [other, pretty, pretty, pretty, UNIT]
+    );
+    assert_eq!(framed(&format!("[\n{pretty},\n{other},\nx\n{pretty}\n]\n")), [pretty, other, "x", pretty]);
+    // Not across a line that is complete.
+    assert_eq!(framed(&format!("{{\"a\":[\n{UNIT},\n{UNIT}\n]}}")), ["{\"a\":[", UNIT, UNIT, "]}"]);
+    assert_eq!(framed(&format!("{{\"a\":[\n1,\n{UNIT}]}}")), ["{\"a\":[", "1,", UNIT, "]}"]);
+    // Nor where the brackets match by chance.
+    assert_eq!(framed(&format!("{{\"x\":{{\"y\":\n{pretty}\n}}")), ["{\"x\":{\"y\":", pretty, "}"]);
+}
+
+#[test]
+fn a_value_of_several_lines_that_is_no_json_is_one_frame_if_it_has_a_resource_key() {
+    let missing_comma = "{\n \"resourceSpans\": [\n {\n \"a\": 1\n \"b\": 2 } ]\n}";
+    assert_eq!(framed(&format!("{missing_comma}\n{UNIT}")), [missing_comma, UNIT]);
+}
+
+#[test]
+fn what_other_json_holds_belongs_to_it() {
+    let other = format!("{{\"batch\":[{UNIT}]}}");
+    assert_eq!(framed(&format!("{other}\n{UNIT}{other} {UNIT}")), [&other, UNIT, &other, UNIT]);
+}
+
+#[test]
+fn octet_counted_frames_need_no_line_ends() {
+    let frame = format!("20 <134>1 - host app - - {UNIT}");
+    assert_eq!(framed(&frame.repeat(3)), [&frame, &frame, &frame]);
+}
+
+#[test]
+fn lines_end_in_lf_crlf_or_cr() {
+    let body = format!("a\rb\r\nc\n\r\n{UNIT}\r");
+    let mut frames = Frames::new(body.as_bytes());
+    let mut lines = Vec::new();
+    while let Some(frame) = frames.next() {
+        lines.push(frame.line.number);
+    }
+    assert_eq!(lines, [1, 2, 3, 5]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn any_body_is_framed_as_the_naive_framer_says(recipe in proptest::collection::vec(any::<u8>(), 0..96)) {
+        fuzz::framing(&recipe);
+    }
+}

@@ -1,0 +1,192 @@
+//! Reads the units of a body, and repairs those that need it.
+//!
+//! In: a body. Out: a [`Reading`]: an item for every accepted unit, and a rejected entry for everything else.
+//! Promises: every unit is accepted or rejected, once; a unit that is canonical is not copied; lines, columns and kept bytes
+//! are those of the body, whatever was repaired.
+//! Leaves to others: where units are ([`super::framing`]), repairing one ([`super::repair`]), and its meaning
+//! ([`LineReader`]).
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::mem;
+
+use bytes::Bytes;
+
+use super::super::{Item, Passage, Reading, Rejected, Repair, Scope};
+use super::framing::{Frame, Frames, LineStart, Shape};
+use super::repair::mend;
+use crate::otlp::json::{Fault, FaultKind};
+use crate::otlp::{Line, LineReader};
+
+/// Settings of a receiver that concern reading.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) repair: bool,
+    /// Maximum length of one unit.
+    pub(super) max_line_bytes: usize,
+}
+
+/// Reads a decoded body.
+pub(super) fn read(body: &Bytes, settings: &Settings) -> Reading {
+    let mut frames = Frames::new(body);
+    let mut reader = Reader {
+        body,
+        settings,
+        is_utf8: std::str::from_utf8(body).is_ok(),
+        lines: LineReader::default(),
+        reading: Reading::default(),
+    };
+    while let Some(frame) = frames.next() {
+        reader.frame(&mut frames, frame);
+    }
+    reader.reading
+}
+
+struct Reader<'a> {
+    body: &'a Bytes,
+    settings: &'a Settings,
+    /// Checked once for the whole body; only when it fails is every unit checked.
+    is_utf8: bool,
+    lines: LineReader,
+    reading: Reading,
+}
+
+/// A unit that was read.
+struct Unit {
+    line: Line,
+    /// Its length in the body.
+    length: usize,
+    repairs: Vec<Repair>,
+}
+
+// === impl Reader ===
+
+impl Reader<'_> {
+    fn frame(&mut self, frames: &mut Frames<'_>, mut frame: Frame) {
+        if frame.shape == Shape::Untried {
+            if let Ok(line) = self.read_strictly(frame.start, self.limit(&frame)) {
+                let length = line.end;
+                frames.resume(frame.start + length);
+                return self.accept(&frame, Unit { line, length, repairs: Vec::new() });
+            }
+            frame = frames.inspect(&frame);
+        }
+        match frame.shape {
+            Shape::Text => self.reject(&frame, &Fault::shape(0, "not a JSON object")),
+            Shape::Leading => {
+                self.reject(&frame, &Fault::shape(0, "not a JSON object, but text before one on its line"));
+            }
+            Shape::Trailing => self.reject(&frame, &Fault::shape(0, "text behind the end of the object")),
+            Shape::Untried | Shape::Balanced | Shape::Open => match self.unit(&frame) {
+                Ok(unit) => {
+                    frames.resume(frame.start + unit.length);
+                    self.accept(&frame, unit);
+                }
+                Err(fault) => self.reject(&frame, &fault),
+            },
+        }
+    }
+
+    /// End of what may be read of a frame.
+    fn limit(&self, frame: &Frame) -> usize {
+        frame.end.min(frame.start.saturating_add(self.settings.max_line_bytes))
+    }
+
+    /// Reads the unit of a frame, and repairs it if need be.
+    fn unit(&mut self, frame: &Frame) -> Result<Unit, Fault> {
+        let limit = self.limit(frame);
+        if frame.shape == Shape::Balanced && limit < frame.end {
+            return Err(self.too_long(limit - frame.start));
+        }
+        let fault = match self.read_strictly(frame.start, limit) {
+            Ok(line) => return Ok(Unit { length: line.end, line, repairs: Vec::new() }),
+            Err(fault) => fault,
+        };
+        let unit =
+            if fault.is_syntax() && self.settings.repair { self.repair(frame.start, limit) } else { None };
+        unit.ok_or(match fault.kind {
+            FaultKind::Truncated if limit < frame.end => self.too_long(limit - frame.start),
+            _ => fault,
+        })
+    }
+
+    fn read_strictly(&mut self, start: usize, limit: usize) -> Result<Line, Fault> {
+        let text = self.body.slice(start..limit);
+        let line = self.lines.read(&text)?;
+        if self.is_utf8 {
+            return Ok(line);
+        }
+        match std::str::from_utf8(&text[..line.end]) {
+            Ok(_) => Ok(line),
+            Err(error) => {
+                let (at, kind) = (error.valid_up_to(), FaultKind::Syntax);
+                Err(Fault { at, kind, reason: "invalid UTF-8".into() })
+            }
+        }
+    }
+
+    fn repair(&mut self, start: usize, limit: usize) -> Option<Unit> {
+        let input = self.body.slice(start..limit);
+        let mut mended = mend(&input).ok()?;
+        let mut line = self.lines.read(&Bytes::from(mem::take(&mut mended.text))).ok()?;
+        // With quotes guessed, everything else has to be as expected.
+        if line.has_strangers && mended.repairs.contains(&Repair::UnescapedQuote) {
+            return None;
+        }
+        mended.restore(&input, &mut line.dropped);
+        Some(Unit { line, length: mended.consumed, repairs: mended.repairs })
+    }
+
+    fn too_long(&self, at: usize) -> Fault {
+        Fault::shape(at, format!("longer than max_line_size ({} bytes)", self.settings.max_line_bytes))
+    }
+
+    fn accept(&mut self, frame: &Frame, unit: Unit) {
+        let Unit { line, mut repairs, .. } = unit;
+        let Line { traces, logs, metrics, repairs: found, dropped, .. } = line;
+        repairs.extend(found);
+        repairs.sort_unstable();
+        repairs.dedup();
+        let is_empty = traces.is_none() && logs.is_none() && metrics.is_none();
+        // A unit of which nothing is left is rejected, by its first span.
+        let mut scope = if is_empty { Scope::Unit } else { Scope::Item };
+        let is_accepted = !is_empty || dropped.is_empty();
+        let mut line = frame.line;
+        let mut from = frame.from;
+        for span in dropped {
+            // In the order of the text, which is gone over once for all of them.
+            let at = (frame.start + span.at).max(from);
+            line = line.advance(self.body, from, at);
+            from = at;
+            self.note(scope, line, at, span.reason, span.text);
+            scope = Scope::Item;
+        }
+        if is_accepted {
+            let line = frame.line.number;
+            self.reading.items.push(Item { line, traces, logs, metrics, repairs, passage: Passage::Joined });
+        }
+    }
+
+    /// Rejects a frame. The position of the fault is relative to the start of its value.
+    fn reject(&mut self, frame: &Frame, fault: &Fault) {
+        let kept = without_blanks_behind(&self.body[frame.from..frame.end]);
+        let kept = without_blanks_behind(kept.strip_suffix(b",").unwrap_or(kept));
+        let input = self.body.slice(frame.from..frame.from + kept.len());
+        let at = (frame.start + fault.at).min(self.body.len());
+        let line = frame.line.advance(self.body, frame.from, at);
+        self.note(Scope::Unit, line, at, fault.reason.clone(), input);
+    }
+
+    fn note(&mut self, scope: Scope, line: LineStart, at: usize, reason: Cow<'static, str>, input: Bytes) {
+        let (line, column) = (line.number, line.column(at));
+        self.reading.rejected.push(Rejected { scope, line, column, reason: reason.into_owned(), input });
+    }
+}
+
+/// Removes white space of JSON from the end. Other characters that look like it are kept: a line may consist of them.
+fn without_blanks_behind(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    &text[..end.map_or(0, |last| last + 1)]
+}

@@ -1,0 +1,134 @@
+use serde_json::Value;
+
+use super::*;
+
+const SETTINGS: Settings = Settings { repair: true, max_line_bytes: 4096 };
+
+fn read_all(body: &str) -> Reading {
+    read(&Bytes::copy_from_slice(body.as_bytes()), &SETTINGS)
+}
+
+fn span(name: &str, span_id: &str) -> String {
+    format!(r#"{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"{span_id}","name":"{name}"}}"#)
+}
+
+fn unit(spans: &[String]) -> String {
+    format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, spans.join(","))
+}
+
+fn good(name: &str) -> String {
+    unit(&[span(name, "b7ad6b7169203331")])
+}
+
+fn pretty(unit: &str) -> String {
+    serde_json::to_string_pretty(&serde_json::from_str::<Value>(unit).unwrap()).unwrap()
+}
+
+fn names(reading: &Reading) -> Vec<String> {
+    let json = |item: &Item| item.traces.clone().unwrap().into_json();
+    let value = |item: &Item| serde_json::from_slice::<Value>(&json(item)).unwrap();
+    let name = |value: Value| value["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["name"].to_string();
+    reading.items.iter().map(|item| name(value(item))).collect()
+}
+
+/// Line, column and kept bytes of each rejection.
+fn rejections(reading: &Reading) -> Vec<(u32, u32, &[u8])> {
+    reading.rejected.iter().map(|entry| (entry.line, entry.column, &entry.input[..])).collect()
+}
+
+#[test]
+fn positions_and_kept_bytes_are_those_of_the_input_after_a_repair() {
+    let bad = span("b", "12").replace("\"b\"", "\"\t\\x41\"");
+    let line = unit(&[span("a\tb", "b7ad6b7169203331"), bad.clone()]);
+    let reading = read_all(&format!("\n{line}\n"));
+    let column = line.find("\"12\"").unwrap() + 1;
+    assert_eq!(rejections(&reading), [(2, u32::try_from(column).unwrap(), bad.as_bytes())]);
+    assert_eq!(reading.items.len(), 1);
+}
+
+#[test]
+fn a_unit_is_counted_once_however_many_of_its_spans_are_rejected() {
+    let (bad, fine) = (span("x", "12"), span("a", "b7ad6b7169203331"));
+    for (spans, items, units, entries) in [
+        (vec![fine.clone(), bad.clone(), bad.clone()], 1, 0, 2),
+        (vec![bad.clone(), bad.clone()], 0, 1, 2),
+        (vec![fine], 1, 0, 0),
+    ] {
+        let reading = read_all(&format!("{}\n{}", unit(&spans), unit(&spans)));
+        let counted = (reading.items.len(), Rejected::units(&reading.rejected), reading.rejected.len());
+        assert_eq!(counted, (2 * items, 2 * units, 2 * entries), "{spans:?}");
+    }
+}
+
+#[test]
+fn a_bad_element_of_an_array_costs_only_itself() {
+    let broken = good("x").replacen(':', " ", 1);
+    let cut = &good("x")[..100];
+    for bad in ["5", r#"{"a":1}"#, &broken, cut, r#"{"resourceSpans":{}}"#, &pretty(r#"{"a":[1,{}]}"#)] {
+        for (open, close) in [("[", "]"), ("[\n", "\n]"), ("[", "")] {
+            let body = format!("{open}{},\n{bad},\n{}{close}\n", pretty(&good("a")), pretty(&good("b")));
+            let reading = read_all(&body);
+            assert_eq!(names(&reading), ["\"a\"", "\"b\""], "{body}");
+            assert_eq!(reading.rejected.len(), 1, "{body}: {:?}", reading.rejected);
+            assert_eq!(reading.rejected[0].input, bad, "{body}");
+        }
+    }
+}
+
+#[test]
+fn repair_sees_one_unit() {
+    let cut = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"GET"#;
+    for (before, between) in
+        [("<134>x: ", "\n"), ("", "\n"), ("", ""), ("", ", "), ("[", "\n["), ("\u{feff}", "\n")]
+    {
+        let reading = read_all(&format!("{before}{cut}{between}{before}{}\n{}", good("a"), good("b")));
+        assert_eq!(names(&reading), ["\"a\"", "\"b\""], "{before:?} {between:?}");
+        assert_eq!(reading.rejected.len(), 1, "{before:?} {between:?}: {:?}", reading.rejected);
+        assert!(reading.items.iter().all(|item| item.repairs.is_empty()));
+    }
+}
+
+#[test]
+fn a_printed_object_is_repaired_or_rejected_as_a_whole() {
+    let printed = pretty(&good("a"));
+    let reading = read_all(&printed.replace("\"a\"", "\"say \"hi\"\"").replace("]\n", "],\n"));
+    assert_eq!(names(&reading), [r#""say \"hi\"""#]);
+    let broken = printed.replacen("\"a\",\n", "1\n", 1);
+    let reading = read_all(&format!("{broken}\n{}", good("b")));
+    assert_eq!((names(&reading), reading.rejected.len()), (vec!["\"b\"".to_owned()], 1));
+    assert_eq!(reading.rejected[0].input, broken);
+    assert!(reading.rejected[0].line > 1, "{:?}", reading.rejected);
+}
+
+#[test]
+fn other_json_over_several_lines_is_rejected_once_and_can_be_sent_again() {
+    let other = pretty(r#"{"timestamp":"t","client":{"tags":["x","y"]}}"#);
+    let reading = read_all(&format!("{}\n{other}\r\n{}", good("a"), good("b")));
+    assert_eq!(rejections(&reading), [(2, 1, other.as_bytes())]);
+    assert!(reading.rejected[0].reason.starts_with("neither resourceSpans"), "{:?}", reading.rejected);
+    let again = read(&reading.rejected[0].input, &SETTINGS);
+    assert_eq!(again.rejected[0].input, reading.rejected[0].input);
+}
+
+#[test]
+fn a_unit_that_is_too_long_is_rejected_once_over_one_line_or_several() {
+    let long = good(&"x".repeat(5000));
+    for long in [pretty(&long), long.clone(), long + "cut"] {
+        let reading = read_all(&format!("{}\n{long}\n[{}]", good("a"), good("b")));
+        assert_eq!(names(&reading), ["\"a\"", "\"b\""]);
+        assert!(
+            reading.rejected[0].reason.starts_with("longer than max_line_size"),
+            "{:?}",
+            reading.rejected
+        );
+    }
+}
+
+#[test]
+fn bodies_of_many_megabytes_are_read_to_their_end() {
+    let piece = format!("{}\n[x\n{}\r{{\"a\":[\n{}\n", good("a"), pretty(&good("b")), good("c"));
+    let count = (9 << 20) / piece.len();
+    let reading = read_all(&piece.repeat(count));
+    assert_eq!((reading.items.len(), reading.rejected.len()), (3 * count, 2 * count));
+    assert_eq!(reading.items.last().unwrap().line as usize, count * piece.matches(['\n', '\r']).count());
+}
