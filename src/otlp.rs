@@ -28,7 +28,7 @@ pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 pub(crate) use json::MAX_DEPTH;
 pub(crate) use schema::{Field, Kind, LINE, Message};
 pub(crate) use splice::Origins;
-pub(crate) use walk::{MAX_ITEMS, field_named, is_free_text};
+pub(crate) use walk::{field_named, is_free_text};
 
 use std::fmt;
 
