@@ -15,7 +15,7 @@ pub(crate) mod protobuf;
 
 mod ids;
 mod members;
-mod number;
+pub(crate) mod number;
 
 pub(crate) use document::{
     ExportRequest, Line, LineReader, Logs, Metrics, Request, SpanEvent, Traces, read_request, signal_of,

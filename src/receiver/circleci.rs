@@ -4,10 +4,13 @@
 //! why the event was ignored.
 //! Promises: the signature is checked over the bytes as they came, before anything is parsed; the same event always
 //! makes the same span; whatever an authentic event lacks, or has in an unexpected shape, is left out and never fails
-//! the event, unless it is the ids that the span is made of.
+//! the event, unless it is the ids that the span is made of; bytes that are no text or no JSON are repaired where their
+//! meaning is clear.
 //! Leaves to others: knowing redelivered events by their id (relay), what each outcome is answered with (server).
 
 mod signature;
+
+mod repair;
 
 mod webhook;
 
@@ -29,9 +32,10 @@ use http::HeaderMap;
 pub(crate) use signature::sign;
 pub(crate) use traceparent::traceparent;
 
-use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Unauthorized, WebhookEvent};
+use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Repair, Unauthorized, WebhookEvent};
 use crate::config::CircleCiConfig;
 use crate::otlp::Traces;
+use repair::repair;
 use signature::Verifier;
 use webhook::{Malformed, Webhook};
 
@@ -80,7 +84,8 @@ impl Receiver for CircleCi {
 
     /// Goes by the event type in the body: the header that repeats it is outside the signature.
     fn read(&self, body: &Bytes) -> Reading {
-        let webhook = match Webhook::read(body) {
+        let repaired = repair(body);
+        let webhook = match Webhook::read(&repaired) {
             Ok(webhook) => webhook,
             Err(malformed) => {
                 let event = Some(WebhookEvent::Unknown);
@@ -99,22 +104,16 @@ impl Receiver for CircleCi {
             return Reading { ignored: Some(Ignored::NoId), ..reading };
         };
         match Traces::from_canonical(request) {
-            Some(traces) => Reading { items: vec![item(traces)], ..reading },
+            Some(traces) => Reading { items: vec![item(traces, repaired.repairs)], ..reading },
             // Only a body beyond every limit gets here; its bytes are kept rather than the process harmed.
             None => Reading { rejected: rejected(Malformed::too_large(), body), ..reading },
         }
     }
 }
 
-fn item(traces: Traces) -> Item {
-    Item {
-        line: 1,
-        traces: Some(traces),
-        logs: None,
-        metrics: None,
-        repairs: Vec::new(),
-        passage: Passage::Joined,
-    }
+/// No log record is attached to a webhook's span, so nothing is gained by holding it.
+fn item(traces: Traces, repairs: Vec<Repair>) -> Item {
+    Item { line: 1, traces: Some(traces), logs: None, metrics: None, repairs, passage: Passage::Straight }
 }
 
 fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {
