@@ -33,7 +33,7 @@ pub(crate) use self::files::unusable_files;
 use self::own_traces::OwnTraces;
 use self::reload::Reloads;
 pub use self::start_error::StartError;
-use crate::config::{Config, OtlpConfig, RateLimitConfig};
+use crate::config::{Config, OtlpConfig, QueueConfig, RateLimitConfig};
 use crate::exporter::{Export, Exporter, RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::pipeline;
@@ -43,7 +43,7 @@ use crate::receiver::Kind;
 use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
 use crate::receiver::otlp::Otlp;
-use crate::rejected::{RejectedLines, Rejection};
+use crate::rejected::{DOWNSTREAM, RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
 use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, serve, stack};
 use crate::telemetry::inspect::{Setting, view};
@@ -105,7 +105,8 @@ impl App {
     /// What keeps it from starting, with the key of the configuration.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
-        let rejected = Arc::new(RejectedLines::new(&config.queue.directory));
+        let QueueConfig { directory, rejected_max_size, .. } = &config.queue;
+        let rejected = Arc::new(RejectedLines::new(directory, *rejected_max_size, metrics.clone()));
         let sink = Arc::new(KeepRejects(Arc::clone(&rejected)));
         // Before they are used: what changes meanwhile has changed.
         let files_downstream = FilesDownstream::read(&config);
@@ -247,7 +248,7 @@ struct KeepRejects(Arc<RejectedLines>);
 impl RejectSink for KeepRejects {
     fn reject(&self, export: RejectedExport<'_>) {
         let rejection =
-            Rejection { receiver: "otlp_http", place: None, reason: export.reason, input: export.json };
+            Rejection { receiver: DOWNSTREAM, place: None, reason: export.reason, input: export.json };
         // An append without a sync: tens of microseconds on a task that has just waited for an answer.
         self.0.write(wall_clock(), [rejection]);
     }

@@ -183,6 +183,8 @@ pub(crate) struct QueueConfig {
     /// In bytes.
     pub(crate) max_size: u64,
     pub(crate) sync: Sync,
+    /// In bytes, of the rejected-lines file.
+    pub(crate) rejected_max_size: u64,
 }
 
 /// `queue.storage`

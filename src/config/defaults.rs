@@ -95,6 +95,7 @@ impl Default for QueueConfig {
             directory: PathBuf::from("spanrelay-data"),
             max_size: GIB,
             sync: Sync::Always,
+            rejected_max_size: GIB,
         }
     }
 }

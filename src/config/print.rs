@@ -122,6 +122,7 @@ impl Printer {
         self.quoted("directory", queue.directory.display());
         self.value("max_size", format_size(queue.max_size));
         self.value("sync", name_of(&Sync::NAMES, &queue.sync));
+        self.value("rejected_max_size", format_size(queue.rejected_max_size));
     }
 
     fn exporter(&mut self, exporter: &ExporterConfig) {

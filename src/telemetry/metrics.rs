@@ -75,6 +75,8 @@ pub(crate) struct Metrics {
     queue_capacity: IntGauge,
     queue_oldest_seconds: Gauge,
     queue_damaged: IntCounterVec,
+    /// Rejected input that was not kept.
+    pub(crate) rejected_discarded: IntCounter,
     own_spans: IntCounterVec,
     queue_probe: Arc<OnceLock<QueueProbe>>,
     uptime: Gauge,
@@ -220,6 +222,13 @@ impl Metrics {
                 "spanrelay_queue_damaged_total",
                 "Queue files and records in them that could not be read and were set aside.",
                 &["what"],
+            ),
+            rejected_discarded: register(
+                &registry,
+                IntCounter::new(
+                    "spanrelay_rejected_discarded_total",
+                    "Rejected entries that were not kept: the rejected-lines file was full, or the disk refused them.",
+                ),
             ),
             own_spans: counter_vec(
                 "spanrelay_own_spans_total",

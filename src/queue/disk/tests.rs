@@ -42,6 +42,7 @@ impl Bench {
             directory: directory.path().join("queue"),
             max_size: PLENTY,
             sync: Sync::Always,
+            rejected_max_size: PLENTY,
         };
         change(&mut config);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
