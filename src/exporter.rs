@@ -16,7 +16,8 @@
 //! 4. the timeout of one attempt
 //! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), or behind others on one ([`pipelining`])
 //!
-//! The relay's own traces leave beside all of this ([`aside`]): below them is only the POST.
+//! The relay's own traces leave beside all of this ([`aside`]): below them is only the POST. So do the refused exports that
+//! `spanrelay replay` sends again ([`resend`]).
 
 mod delivery;
 
@@ -41,6 +42,8 @@ mod client;
 mod pipelining;
 
 mod aside;
+
+mod resend;
 
 mod retry;
 
@@ -80,6 +83,7 @@ use client::TlsError;
 use delivery::Delivery;
 use observe::Observe;
 use otlp_http::Posts;
+pub(crate) use resend::{Resender, Resent};
 use stack::SendExports;
 
 /// One request that is to leave.
