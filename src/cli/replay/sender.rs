@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ::http::{Method, StatusCode};
 use serde_json::Value;
@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::super::http::{Client, HttpError, Reply};
 use super::plan::{Post, Resubmission, plan};
 use super::report::End;
+use crate::app::wall_clock;
 use crate::config::Config;
 use crate::exporter::{ExporterError, Resender, Resent};
 use crate::rejected::Entry;
@@ -133,11 +134,6 @@ fn rejected_part(body: &Value) -> Option<String> {
 
 fn text(value: &Value) -> Option<&str> {
     value.as_str().filter(|text| !text.is_empty())
-}
-
-#[expect(clippy::disallowed_methods, reason = "for a Retry-After that is a date")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }
 
 #[cfg(test)]
