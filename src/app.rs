@@ -37,7 +37,7 @@ use crate::config::{Config, OtlpConfig, QueueConfig, RateLimitConfig};
 use crate::exporter::{Export, Exporter, RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::pipeline;
-use crate::processor::{SpanEvents, Work};
+use crate::processor::{Settling, SpanEvents, Work};
 use crate::queue::Queue;
 use crate::receiver::Kind;
 use crate::receiver::circleci::{self, CircleCi};
@@ -213,6 +213,7 @@ impl App {
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
         let admin_terms = Terms::plain(config.server.header_timeout);
         let terms = Terms { tls, metrics: Some(metrics.clone()), ..admin_terms.clone() };
+        let settling = Settling::new(config.queue.storage, metrics.clone());
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
             reloads: Reloads {
@@ -226,6 +227,7 @@ impl App {
             feeder,
             front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),
             pipeline: tokio::spawn(pipeline::run(
+                settling,
                 processor,
                 incoming,
                 exports,
@@ -394,7 +396,7 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, S
     clippy::disallowed_methods,
     reason = "the one wall clock of the way out, for Retry-After with a date"
 )]
-fn wall_clock() -> SystemTime {
+pub(crate) fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 

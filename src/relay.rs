@@ -18,7 +18,7 @@ mod seen;
 mod watched;
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -35,7 +35,7 @@ use self::watched::Watched;
 use crate::config::Encoding;
 use crate::processor::Work;
 use crate::queue::{OfferError, Offered, Origin, Queue, QueueState, Record, Stored, Taken};
-use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
+use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected, Supersede, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
@@ -51,7 +51,7 @@ pub(crate) struct Relay {
     queue: Queue,
     /// Needs no bound of its own: every message holds receipts of records that count against the queue's.
     work: UnboundedSender<Vec<Work>>,
-    seen: Events,
+    seen: Arc<Events>,
     rejected: Arc<RejectedLines>,
     metrics: Metrics,
     /// Limits of the log lines about requests that were not accepted.
@@ -107,7 +107,7 @@ impl Relay {
     ) -> Self {
         let limits = Limits::new(receivers.iter().map(|instance| instance.receiver.id()));
         let receivers = RwLock::new(receivers.into());
-        Self { receivers, queue, work, seen: Events::default(), rejected, metrics, limits }
+        Self { receivers, queue, work, seen: Arc::default(), rejected, metrics, limits }
     }
 
     /// The receiver that takes requests on this path.
@@ -259,7 +259,7 @@ impl Relay {
                 watched.taken(offered.record());
                 if let Offered::Live(mut taken) = offered {
                     taken.caused_by(span.cause());
-                    self.hand_on(taken, reading.items);
+                    self.hand_on(index, taken, reading.event_id.as_deref(), reading.items, reading.supersede);
                 }
                 match reading.rejected.is_empty() {
                     true => Answer::Accepted,
@@ -336,7 +336,7 @@ impl Relay {
             };
             let index = ReceiverIndex(index);
             let body = record.body.clone();
-            let reading = self.in_place_or_aside(index, body, |receiver, body| receiver.read(body)).await;
+            let mut reading = self.in_place_or_aside(index, body, |receiver, body| receiver.read(body)).await;
             if let Some(id) = &reading.event_id {
                 self.seen.insert(index.0, id);
             }
@@ -348,7 +348,10 @@ impl Relay {
                 account::recovered(&self.metrics, &reading.items);
             }
             taken.resume(progress);
-            self.hand_on(taken, reading.items);
+            if let Some(supersede) = &mut reading.supersede {
+                supersede.hold = hold_after_reading_again(supersede.hold, record.received, origin);
+            }
+            self.hand_on(index, taken, reading.event_id.as_deref(), reading.items, reading.supersede);
         }
     }
 
@@ -358,8 +361,20 @@ impl Relay {
     }
 
     /// Gives every document of the record its receipt and passes them to the processor.
-    fn hand_on(&self, taken: Taken, items: Vec<Item>) {
-        let work = Work::of(&taken, items);
+    fn hand_on(
+        &self,
+        index: ReceiverIndex,
+        mut taken: Taken,
+        event_id: Option<&str>,
+        items: Vec<Item>,
+        supersede: Option<Supersede>,
+    ) {
+        if let Some(id) = event_id.map(str::to_owned) {
+            let seen = Arc::clone(&self.seen);
+            taken.on_rejected(move || seen.forget(index.0, &id));
+        }
+        let mut work = Work::of(&taken, items);
+        work.iter_mut().for_each(|work| work.supersede.clone_from(&supersede));
         taken.seal();
         if self.work.send(work).is_err() {
             // The receipts were dropped unsettled: what a queue keeps it still has.
@@ -423,6 +438,21 @@ impl Relay {
             reason: reason.to_owned(),
             retry_after_seconds: self.queue.retry_after_seconds(),
         }
+    }
+}
+
+/// The rest of the time that an event is held, counted from its arrival.
+///
+/// Events that an earlier process held together may all be due by now. They are read one after another, so each is held
+/// for a moment in which the others find it.
+fn hold_after_reading_again(hold: Duration, received: SystemTime, origin: Origin) -> Duration {
+    const MOMENT: Duration = Duration::from_secs(5);
+    // A clock that was set back counts as no time.
+    let age = now().duration_since(received).unwrap_or_default();
+    let rest = hold.saturating_sub(age);
+    match origin {
+        Origin::EarlierProcess => rest.max(MOMENT.min(hold)),
+        Origin::ThisProcess => rest,
     }
 }
 

@@ -24,6 +24,9 @@ pub(super) const MAX_IN_FLIGHT: usize = 32;
 /// `exporters.otlp_http.max_pipelined` where nothing is said: no pipelining.
 pub(super) const MAX_PIPELINED: usize = 1;
 
+/// `receivers.circleci.cancel_settle` where nothing is said: in a report, jobs ended less than 40 s after one another.
+const CANCEL_SETTLE: Duration = Duration::from_secs(60);
+
 /// `telemetry.traces.sampling_ratio` where nothing is said.
 pub(super) const SAMPLING_RATIO: f64 = 1.0;
 
@@ -71,6 +74,7 @@ impl CircleCiConfig {
             secrets: Vec::new(),
             allow_unsigned: false,
             service_name: "circleci".to_owned(),
+            cancel_settle: CANCEL_SETTLE,
             rate_limit: None,
         }
     }

@@ -99,6 +99,7 @@ impl Printer {
         self.list("secrets", circleci.secrets.iter().map(|_| REDACTED));
         self.value("allow_unsigned", circleci.allow_unsigned);
         self.quoted("service_name", &circleci.service_name);
+        self.value("cancel_settle", format_duration(circleci.cancel_settle));
         self.rate_limit(circleci.rate_limit);
     }
 

@@ -6,7 +6,8 @@
 //! makes the same span; whatever an authentic event lacks, or has in an unexpected shape, is left out and never fails
 //! the event, unless it is the ids that the span is made of; bytes that are no text or no JSON are repaired where their
 //! meaning is clear.
-//! Leaves to others: knowing redelivered events by their id (relay), what each outcome is answered with (server).
+//! Leaves to others: knowing redelivered events by their id (relay), holding the events of cancelled workflows
+//! (processor), what each outcome is answered with (server).
 
 mod signature;
 
@@ -26,6 +27,10 @@ mod export;
 
 mod traceparent;
 
+mod supersede;
+
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -44,6 +49,7 @@ pub(crate) struct CircleCi {
     id: String,
     path: String,
     service_name: String,
+    cancel_settle: Duration,
     verifier: Verifier,
 }
 
@@ -55,6 +61,7 @@ impl CircleCi {
             id: config.id.clone(),
             path: config.path.clone(),
             service_name: config.service_name.clone(),
+            cancel_settle: config.cancel_settle,
             verifier: Verifier::new(config),
         }
     }
@@ -103,8 +110,9 @@ impl Receiver for CircleCi {
         let Some(request) = spans::export_request(&webhook, &self.service_name) else {
             return Reading { ignored: Some(Ignored::NoId), ..reading };
         };
+        let supersede = supersede::supersede(&webhook, &self.id, self.cancel_settle);
         match Traces::from_canonical(request) {
-            Some(traces) => Reading { items: vec![item(traces, repaired.repairs)], ..reading },
+            Some(traces) => Reading { items: vec![item(traces, repaired.repairs)], supersede, ..reading },
             // Only a body beyond every limit gets here; its bytes are kept rather than the process harmed.
             None => Reading { rejected: rejected(Malformed::too_large(), body), ..reading },
         }

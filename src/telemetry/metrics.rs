@@ -34,11 +34,12 @@ const EXPORT_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// Every fate, and its label.
-const FATES: [(Settled, &str); 4] = [
+const FATES: [(Settled, &str); 5] = [
     (Settled::Delivered, "delivered"),
     (Settled::Attached, "attached"),
     (Settled::Rejected, "rejected"),
     (Settled::Dropped, "dropped"),
+    (Settled::Superseded, "superseded"),
 ];
 
 /// The live metrics. Clones count into the same series.

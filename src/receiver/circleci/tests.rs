@@ -46,6 +46,7 @@ fn receiver() -> CircleCi {
         secrets: vec![Secret::new("fixture-secret")],
         allow_unsigned: false,
         service_name: "circleci".to_owned(),
+        cancel_settle: std::time::Duration::from_secs(60),
         rate_limit: None,
     })
 }
