@@ -173,27 +173,27 @@ impl RejectedLines {
         let directory = &self.directory;
         let discarded_total = self.metrics.rejected_discarded.get();
         if *no_room > 0
-            && let Some(left_out) = self.full.admit(Instant::now())
+            && let Some(suppressed) = self.full.admit(Instant::now())
         {
             error!(
                 ?directory,
                 max_size_bytes = self.max_size_bytes,
                 discarded = no_room,
                 discarded_total,
-                left_out = left_out.shown(),
+                suppressed = suppressed.shown(),
                 remedy = "move rejected.ndjson away, or raise queue.rejected_max_size",
                 "rejected-lines file full"
             );
         }
         if let Some(error) = error
-            && let Some(left_out) = self.failed.admit(Instant::now())
+            && let Some(suppressed) = self.failed.admit(Instant::now())
         {
             error!(
                 ?directory,
                 %error,
                 discarded = failed,
                 discarded_total,
-                left_out = left_out.shown(),
+                suppressed = suppressed.shown(),
                 "rejected input could not be kept"
             );
         }

@@ -20,7 +20,7 @@ use crate::rejected::Entry;
 
 /// Attempts for one entry.
 const MAX_ATTEMPTS: usize = 10;
-/// Longest pause between two attempts.
+/// Longest pause between two attempts. An entry that would have to wait longer is not sent.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Sends entries to the relay and to the downstream.
@@ -66,8 +66,10 @@ impl Sender {
             attempts += 1;
             match attempt {
                 Attempt::Done(end) => return end,
-                Attempt::Later { reason, .. } if attempts == MAX_ATTEMPTS => return End::NotSent(reason),
-                Attempt::Later { pause, .. } => tokio::time::sleep(pause.min(MAX_PAUSE)).await,
+                Attempt::Later { pause, .. } if attempts < MAX_ATTEMPTS && pause <= MAX_PAUSE => {
+                    tokio::time::sleep(pause).await;
+                }
+                Attempt::Later { reason, .. } => return End::NotSent(reason),
             }
         }
     }
