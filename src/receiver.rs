@@ -208,6 +208,22 @@ impl Kind {
     }
 }
 
+// === impl Supersede ===
+
+impl Supersede {
+    /// Counts the hold from the arrival, which is this long ago.
+    ///
+    /// Events that an earlier process held together may all be due by now. They are read one after another, so each is
+    /// held for a moment in which the others find it.
+    pub(crate) fn arrived(&mut self, age: Duration, in_earlier_process: bool) {
+        const MOMENT: Duration = Duration::from_secs(5);
+        let least = if in_earlier_process { MOMENT.min(self.hold) } else { Duration::ZERO };
+        self.hold = self.hold.saturating_sub(age).max(least);
+    }
+}
+
+// === impl WebhookEvent ===
+
 impl WebhookEvent {
     pub(crate) fn as_str(self) -> &'static str {
         match self {

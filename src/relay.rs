@@ -18,7 +18,7 @@ mod seen;
 mod watched;
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -349,7 +349,9 @@ impl Relay {
             }
             taken.resume(progress);
             if let Some(supersede) = &mut reading.supersede {
-                supersede.hold = hold_after_reading_again(supersede.hold, record.received, origin);
+                // A clock that was set back counts as no time.
+                let age = now().duration_since(record.received).unwrap_or_default();
+                supersede.arrived(age, origin == Origin::EarlierProcess);
             }
             self.hand_on(index, taken, reading.event_id.as_deref(), reading.items, reading.supersede);
         }
@@ -438,21 +440,6 @@ impl Relay {
             reason: reason.to_owned(),
             retry_after_seconds: self.queue.retry_after_seconds(),
         }
-    }
-}
-
-/// The rest of the time that an event is held, counted from its arrival.
-///
-/// Events that an earlier process held together may all be due by now. They are read one after another, so each is held
-/// for a moment in which the others find it.
-fn hold_after_reading_again(hold: Duration, received: SystemTime, origin: Origin) -> Duration {
-    const MOMENT: Duration = Duration::from_secs(5);
-    // A clock that was set back counts as no time.
-    let age = now().duration_since(received).unwrap_or_default();
-    let rest = hold.saturating_sub(age);
-    match origin {
-        Origin::EarlierProcess => rest.max(MOMENT.min(hold)),
-        Origin::ThisProcess => rest,
     }
 }
 

@@ -17,9 +17,9 @@ mod sender;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader, Read, Take};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use futures_util::StreamExt;
@@ -55,7 +55,7 @@ pub(super) struct ReplayArgs {
 
 /// Runs the command and returns the exit code of the process.
 pub(super) fn run(args: ReplayArgs) -> ExitCode {
-    let entries = match File::open(&args.file) {
+    let entries = match open(&args.file) {
         Ok(file) => Entries::new(BufReader::new(file)),
         Err(error) => {
             super::complain(format_args!("spanrelay: cannot read {}: {error}", args.file.display()));
@@ -81,8 +81,16 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
     if report.is_complete() { code } else { ExitCode::FAILURE }
 }
 
+/// Opens the file as it is now: the relay may append what it rejects again to the same file.
+fn open(path: &Path) -> io::Result<Take<File>> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let limit = if metadata.is_file() { metadata.len() } else { u64::MAX };
+    Ok(file.take(limit))
+}
+
 fn replay_on_a_runtime(
-    entries: Entries<BufReader<File>>,
+    entries: Entries<BufReader<Take<File>>>,
     config: Config,
     address: SocketAddr,
 ) -> Result<Report, Box<dyn std::error::Error>> {
@@ -94,7 +102,7 @@ fn replay_on_a_runtime(
 }
 
 /// Sends the entries, several at a time, until there are no more or an interrupt comes.
-async fn replay(mut entries: Entries<BufReader<File>>, sender: &Sender) -> Report {
+async fn replay(mut entries: Entries<BufReader<Take<File>>>, sender: &Sender) -> Report {
     let mut report = Report::default();
     let mut under_way = BTreeSet::new();
     let mut sending = FuturesUnordered::new();
