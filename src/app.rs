@@ -33,17 +33,17 @@ pub(crate) use self::files::unusable_files;
 use self::own_traces::OwnTraces;
 use self::reload::Reloads;
 pub use self::start_error::StartError;
-use crate::config::{Config, OtlpConfig, RateLimitConfig};
+use crate::config::{Config, OtlpConfig, QueueConfig, RateLimitConfig};
 use crate::exporter::{Export, Exporter, RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::pipeline;
-use crate::processor::{SpanEvents, Work};
+use crate::processor::{Settling, SpanEvents, Work};
 use crate::queue::Queue;
 use crate::receiver::Kind;
 use crate::receiver::circleci::{self, CircleCi};
 use crate::receiver::fastly::{self, Fastly};
 use crate::receiver::otlp::Otlp;
-use crate::rejected::{RejectedLines, Rejection};
+use crate::rejected::{DOWNSTREAM, RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
 use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, serve, stack};
 use crate::telemetry::inspect::{Setting, view};
@@ -105,7 +105,8 @@ impl App {
     /// What keeps it from starting, with the key of the configuration.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
-        let rejected = Arc::new(RejectedLines::new(&config.queue.directory));
+        let QueueConfig { directory, rejected_max_size, .. } = &config.queue;
+        let rejected = Arc::new(RejectedLines::new(directory, *rejected_max_size, metrics.clone()));
         let sink = Arc::new(KeepRejects(Arc::clone(&rejected)));
         // Before they are used: what changes meanwhile has changed.
         let files_downstream = FilesDownstream::read(&config);
@@ -212,6 +213,7 @@ impl App {
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
         let admin_terms = Terms::plain(config.server.header_timeout);
         let terms = Terms { tls, metrics: Some(metrics.clone()), ..admin_terms.clone() };
+        let settling = Settling::new(config.queue.storage, metrics.clone());
         let processor = SpanEvents::new(&config.span_events, metrics);
         Running {
             reloads: Reloads {
@@ -225,6 +227,7 @@ impl App {
             feeder,
             front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),
             pipeline: tokio::spawn(pipeline::run(
+                settling,
                 processor,
                 incoming,
                 exports,
@@ -247,7 +250,7 @@ struct KeepRejects(Arc<RejectedLines>);
 impl RejectSink for KeepRejects {
     fn reject(&self, export: RejectedExport<'_>) {
         let rejection =
-            Rejection { receiver: "otlp_http", place: None, reason: export.reason, input: export.json };
+            Rejection { receiver: DOWNSTREAM, place: None, reason: export.reason, input: export.json };
         // An append without a sync: tens of microseconds on a task that has just waited for an answer.
         self.0.write(wall_clock(), [rejection]);
     }
@@ -393,7 +396,7 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, S
     clippy::disallowed_methods,
     reason = "the one wall clock of the way out, for Retry-After with a date"
 )]
-fn wall_clock() -> SystemTime {
+pub(crate) fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 

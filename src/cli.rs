@@ -85,7 +85,7 @@ enum Command {
     Check(CheckArgs),
     /// Print the line that makes a CircleCI job's own spans children of its span
     Traceparent(TraceparentArgs),
-    /// Put the lines of a rejected-lines file through the running relay again
+    /// Resubmit rejected input: to the relay what it rejected, to the downstream what that refused
     #[command(after_long_help = CONFIGURATION_HELP)]
     Replay(ReplayArgs),
     /// Show what the relay does: post sample logs and webhooks through it, and draw the traces

@@ -146,6 +146,8 @@ pub(crate) struct CircleCiConfig {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) allow_unsigned: bool,
     pub(crate) service_name: String,
+    /// How long the event of a cancelled workflow is held for a later one. Zero: not at all.
+    pub(crate) cancel_settle: Duration,
     pub(crate) rate_limit: Option<RateLimitConfig>,
 }
 
@@ -183,6 +185,8 @@ pub(crate) struct QueueConfig {
     /// In bytes.
     pub(crate) max_size: u64,
     pub(crate) sync: Sync,
+    /// In bytes, of the rejected-lines file.
+    pub(crate) rejected_max_size: u64,
 }
 
 /// `queue.storage`

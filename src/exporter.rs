@@ -17,7 +17,8 @@
 //! 4. the timeout of one attempt
 //! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), or after others on one ([`pipelining`])
 //!
-//! Self-traces are exported separately ([`aside`]): below them is only the POST.
+//! Self-traces are exported separately ([`aside`]): below them is only the POST. So are the refused exports that
+//! `spanrelay replay` sends again ([`resend`]).
 
 mod delivery;
 
@@ -42,6 +43,8 @@ mod client;
 mod pipelining;
 
 mod aside;
+
+mod resend;
 
 mod retry;
 
@@ -87,6 +90,7 @@ use client::TlsError;
 use delivery::Delivery;
 use observe::Observe;
 use otlp_http::Posts;
+pub(crate) use resend::{Resender, Resent};
 use stack::SendExports;
 
 /// One request that is to leave.

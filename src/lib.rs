@@ -39,7 +39,7 @@
 //! |---|---|---|
 //! | [`receiver`], [`otlp`] | each other's values, their configuration, bytes | tasks, sockets, the clock, queue, exporter |
 //! | [`queue`] | its configuration, bytes, signals, metrics, what own traces know a request by | HTTP, receivers, exporter |
-//! | [`rejected`] | bytes | everything else |
+//! | [`rejected`] | bytes, metrics | everything else |
 //! | [`processor`] | documents, receipts, the exporter's request value | tasks, the clock (it is told the time), sockets |
 //! | [`pipeline`] | processor, the exporter's request value | everything else |
 //! | [`relay`] | receiver, queue, rejected, the processor's input value | sockets, status codes, exporter |
@@ -48,7 +48,7 @@
 //! | [`telemetry`] | the enums that become labels; the server's connections, for its own endpoint | the rest; `app` gives own traces their way out |
 //! | [`config`] | signals | everything that it configures |
 //! | [`app`] | everything | |
-//! | [`cli`] | app, config; for `check` and `demo` also receivers and processor | |
+//! | [`cli`] | app, config; for `check` and `demo` also receivers and processor, for `replay` also receivers, exporter and rejected | |
 //! | `internals` | everything; nobody else may use it, and no release has it | |
 //!
 //! What is decided in one place only: status codes to senders in `server::reply`, the meaning of a downstream's in

@@ -17,7 +17,7 @@ pub(crate) mod protobuf;
 
 mod ids;
 mod members;
-mod number;
+pub(crate) mod number;
 
 pub(crate) use document::{
     DroppedSpan, ExportRequest, Line, LineReader, Logs, Metrics, Request, SpanEvent, Traces, read_request,
@@ -28,6 +28,8 @@ pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 pub(crate) use json::MAX_DEPTH;
 pub(crate) use schema::{Field, Kind, LINE, Message};
 pub(crate) use splice::Origins;
+#[cfg(test)]
+pub(crate) use walk::MAX_ITEMS;
 pub(crate) use walk::{field_named, is_free_text};
 
 use std::fmt;

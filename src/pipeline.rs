@@ -1,7 +1,7 @@
-//! Drives the processor: hands it what was taken, wakes it when something has waited long enough, passes on what
-//! it lets go of.
+//! Drives the processors: passes on what was accepted, wakes them when something was held long enough, and sends what
+//! they let go of to the exporter.
 //!
-//! The processor itself knows neither tasks nor clocks. Both channels need no bound of their own: what is in them
+//! Processors know neither tasks nor clocks. Both channels need no bound of their own: what is in them
 //! holds receipts, and their records count against the queue's bound.
 
 use std::time::Instant;
@@ -10,12 +10,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
 use crate::exporter::Export;
-use crate::processor::{SpanEvents, Work};
+use crate::processor::{Settling, SpanEvents, Work};
 use crate::telemetry::Inspector;
 
-/// Runs until `drain` says that no more work will come; then everything that is held leaves, and the channel to
-/// the exporter closes.
+/// Runs until `drain` says that no more work will come; then held work is exported or stays in the queue, and the
+/// channel to the exporter closes.
 pub(crate) async fn run(
+    mut settling: Settling,
     mut processor: SpanEvents,
     mut work: UnboundedReceiver<Vec<Work>>,
     exports: UnboundedSender<Vec<Export>>,
@@ -24,13 +25,20 @@ pub(crate) async fn run(
 ) {
     let mut out = Vec::new();
     loop {
-        let due = processor.next_deadline();
+        let due = [settling.next_deadline(), processor.next_deadline()].into_iter().flatten().min();
         tokio::select! {
             request = work.recv() => match request {
-                Some(request) => processor.accept(Instant::now(), request, &mut out),
+                Some(request) => {
+                    let now = Instant::now();
+                    processor.accept(now, settling.accept(now, request), &mut out);
+                }
                 None => break,
             },
-            () = sleep_until(due) => processor.expire(Instant::now(), &mut out),
+            () = sleep_until(due) => {
+                let now = Instant::now();
+                processor.expire(now, &mut out);
+                processor.accept(now, settling.expire(now), &mut out);
+            }
             // What is in the channel already still comes out of it.
             () = drain.cancelled(), if !work.is_closed() => work.close(),
         }
@@ -40,6 +48,7 @@ pub(crate) async fn run(
             return;
         }
     }
+    processor.accept(Instant::now(), settling.drain(), &mut out);
     processor.flush(&mut out);
     send(&mut out, &exports, &inspector);
 }
@@ -66,7 +75,7 @@ async fn sleep_until(due: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SpanEventsConfig;
+    use crate::config::{SpanEventsConfig, Storage};
     use crate::telemetry::{Inspector, Metrics};
 
     #[tokio::test]
@@ -74,9 +83,16 @@ mod tests {
     async fn ends_when_nothing_can_leave_any_more() {
         let (work, incoming) = tokio::sync::mpsc::unbounded_channel();
         let (exports, outgoing) = tokio::sync::mpsc::unbounded_channel();
+        let settling = Settling::new(Storage::Memory, Metrics::new());
         let processor = SpanEvents::new(&SpanEventsConfig::default(), Metrics::new());
-        let running =
-            tokio::spawn(run(processor, incoming, exports, Inspector::new(), CancellationToken::new()));
+        let running = tokio::spawn(run(
+            settling,
+            processor,
+            incoming,
+            exports,
+            Inspector::new(),
+            CancellationToken::new(),
+        ));
         drop(outgoing);
         work.send(Vec::new()).expect("it runs");
         running.await.expect("it does not panic");

@@ -12,14 +12,14 @@ pub(crate) mod otlp;
 
 mod token;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
 
 use self::fastly::Mistake;
 use crate::config::Encoding;
-use crate::otlp::{Logs, Metrics, Signal, Traces};
+use crate::otlp::{Logs, Metrics, Signal, TraceId, Traces};
 
 /// One configured source.
 pub(crate) trait Receiver: Send + Sync {
@@ -91,6 +91,8 @@ pub(crate) struct Reading {
     pub(crate) is_foreign: bool,
     /// The sender's own id of the event, where redelivery of the same event is known by it.
     pub(crate) event_id: Option<String>,
+    /// How the event replaces, and is replaced by, others that make the same span.
+    pub(crate) supersede: Option<Supersede>,
     /// Authentic, but nothing that this relay turns into telemetry.
     pub(crate) ignored: Option<Ignored>,
     /// The kind of webhook, for receivers of webhooks.
@@ -108,6 +110,27 @@ pub(crate) struct Item {
     /// What was mended to make it valid; empty for a line that was valid as it came.
     pub(crate) repairs: Vec<Repair>,
     pub(crate) passage: Passage,
+}
+
+/// How an event replaces others that make the same span.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Supersede {
+    pub(crate) event: WebhookEvent,
+    pub(crate) key: SupersedeKey,
+    /// Of two events with the same key, the one with the higher rank stays; of equal ones, the one that came later.
+    pub(crate) rank: (u64, u64),
+    /// How long it is held after its arrival.
+    pub(crate) hold: Duration,
+    /// Whether it is held when no other event with its key is.
+    pub(crate) begins_hold: bool,
+}
+
+/// Names the span that several events make.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SupersedeKey {
+    /// The id of the receiver.
+    pub(crate) receiver: String,
+    pub(crate) trace_id: TraceId,
 }
 
 /// Whether spans and log records wait for each other on their way.
@@ -219,6 +242,22 @@ impl Kind {
         }
     }
 }
+
+// === impl Supersede ===
+
+impl Supersede {
+    /// Counts the hold from the arrival, which is this long ago.
+    ///
+    /// Events that an earlier process held together may all be due by now. They are read one after another, so each is
+    /// held for a moment in which the others find it.
+    pub(crate) fn arrived(&mut self, age: Duration, in_earlier_process: bool) {
+        const MOMENT: Duration = Duration::from_secs(5);
+        let least = if in_earlier_process { MOMENT.min(self.hold) } else { Duration::ZERO };
+        self.hold = self.hold.saturating_sub(age).max(least);
+    }
+}
+
+// === impl WebhookEvent ===
 
 impl WebhookEvent {
     pub(crate) fn as_str(self) -> &'static str {

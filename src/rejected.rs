@@ -1,43 +1,72 @@
 //! Rejected input, kept for people to look at and for `spanrelay replay`.
 //!
-//! In: what a receiver could not use and what the downstream would never take. Out: `rejected.ndjson` in the queue
+//! In: what a receiver could not use and what the downstream will never accept. Out: `rejected.ndjson` in the queue
 //! directory, one JSON object per line: `time` (RFC 3339), `receiver`, `line` and `column` where there are any, `reason`,
 //! and the bytes: `input` when they are UTF-8, else `input_base64`.
-//! Promises: two files of at most [`MAX_FILE_BYTES`] each, the older one under `rejected.1.ndjson`. A disk that does not
-//! take it is logged; the requests themselves go on.
+//! Promises: the file grows to `queue.rejected_max_size` and no further. An entry is whole, and stays until an operator
+//! moves or deletes the file; the next entry then begins a new one. What finds no room, or is refused by the disk, is
+//! counted and logged; the requests themselves go on. Only the owner of the process can read the file.
+//! Leaves to others: `rejected.1.ndjson`, which older versions wrote.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::error;
 
-/// Of one file; a week of a sender with one bad line a second.
-const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
-/// Of one entry; what is longer is cut, and says so.
-const MAX_INPUT_BYTES: usize = 1024 * 1024;
+use crate::telemetry::{LineLimit, Metrics};
+
+/// `receiver` of what the downstream refused.
+pub(crate) const DOWNSTREAM: &str = "otlp_http";
 
 const FILE: &str = "rejected.ndjson";
-const OLDER_FILE: &str = "rejected.1.ndjson";
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 
-/// Where entries are written. Nothing is opened before there is a first one.
+/// Entries are written together up to this size, in bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The rejected-lines file. Nothing is opened before there is a first entry.
 pub(crate) struct RejectedLines {
     directory: PathBuf,
-    max_file_bytes: u64,
-    /// One at a time: lines must not be torn.
+    max_size_bytes: u64,
+    metrics: Metrics,
+    /// Log lines about a full file, and about a disk that does not accept entries.
+    full: LineLimit,
+    failed: LineLimit,
+    /// One writer at a time: lines must not be torn.
     writing: Mutex<()>,
+}
+
+/// Entries of one call on their way to the file.
+struct Appender {
+    file: File,
+    /// Size of the file with nothing but whole entries.
+    size_bytes: u64,
+    buffer: Vec<u8>,
+    /// Entries in the buffer.
+    buffered: u64,
+}
+
+/// Entries that were not kept.
+#[derive(Debug, Default)]
+struct Discarded {
+    no_room: u64,
+    failed: u64,
+    error: Option<io::Error>,
 }
 
 /// Something that was rejected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rejection<'a> {
-    /// The id of the receiver, or `otlp_http` for what the downstream refused.
+    /// The id of the receiver, or [`DOWNSTREAM`].
     pub(crate) receiver: &'a str,
     /// Line and column in the request, from 1.
     pub(crate) place: Option<(u32, u32)>,
@@ -59,7 +88,7 @@ pub(crate) struct Entry {
     input: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     input_base64: Option<String>,
-    /// The input was longer than what is kept of it.
+    /// Only the beginning of the input is there. Older versions cut entries.
     #[serde(default, skip_serializing_if = "is_whole")]
     pub(crate) cut: bool,
 }
@@ -67,8 +96,15 @@ pub(crate) struct Entry {
 // === impl RejectedLines ===
 
 impl RejectedLines {
-    pub(crate) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), max_file_bytes: MAX_FILE_BYTES, writing: Mutex::new(()) }
+    pub(crate) fn new(directory: &Path, max_size_bytes: u64, metrics: Metrics) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            max_size_bytes,
+            metrics,
+            full: LineLimit::default(),
+            failed: LineLimit::default(),
+            writing: Mutex::new(()),
+        }
     }
 
     /// Appends the entries. Blocks on the disk.
@@ -77,41 +113,128 @@ impl RejectedLines {
         if rejections.peek().is_none() {
             return;
         }
-        if let Err(error) = self.append(now, rejections) {
-            warn!(%error, directory = ?self.directory, "rejected input could not be kept");
-        }
+        let discarded = self.append(now, rejections);
+        self.report(&discarded);
     }
 
-    fn append<'a>(&self, now: SystemTime, rejections: impl Iterator<Item = Rejection<'a>>) -> io::Result<()> {
+    fn append<'a>(&self, now: SystemTime, mut rejections: impl Iterator<Item = Rejection<'a>>) -> Discarded {
         let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        fs::create_dir_all(&self.directory)?;
-        let (mut file, mut size_bytes) = self.open()?;
-        for rejection in rejections {
-            let mut line = serde_json::to_vec(&Entry::new(now, &rejection))?;
-            line.push(b'\n');
-            if size_bytes > 0 && size_bytes + line.len() as u64 > self.max_file_bytes {
-                file.flush()?;
-                fs::rename(self.directory.join(FILE), self.directory.join(OLDER_FILE))?;
-                (file, size_bytes) = self.open()?;
+        let mut discarded = Discarded::default();
+        let mut appender = match self.open() {
+            Ok(appender) => appender,
+            Err(error) => return discarded.all_failed(error, rejections.count()),
+        };
+        for rejection in rejections.by_ref() {
+            let entry = Entry::new(now, &rejection).to_line();
+            if appender.size_with(&entry) > self.max_size_bytes {
+                discarded.no_room += 1;
+                continue;
             }
-            size_bytes += line.len() as u64;
-            file.write_all(&line)?;
+            if let Err(error) = appender.push(&entry) {
+                discarded.failed += appender.abandon();
+                return discarded.all_failed(error, rejections.count());
+            }
         }
-        file.flush()?;
+        if let Err(error) = appender.flush() {
+            discarded.failed += appender.abandon();
+            return discarded.all_failed(error, 0);
+        }
         // What is rejected after its sender had a 2xx is nowhere else from here on.
-        file.get_ref().sync_data()
+        if let Err(error) = appender.file.sync_data() {
+            return discarded.all_failed(error, 0);
+        }
+        discarded
     }
 
-    fn open(&self) -> io::Result<(BufWriter<File>, u64)> {
-        let mut file =
-            File::options().read(true).append(true).create(true).open(self.directory.join(FILE))?;
-        let mut size_bytes = file.metadata()?.len();
-        if size_bytes > 0 && !ends_a_line(&mut file)? {
-            // The process was killed, or the disk was full, in the middle of an entry: it harms only itself.
-            file.write_all(b"\n")?;
-            size_bytes += 1;
+    fn open(&self) -> io::Result<Appender> {
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&self.directory)?;
+        let path = self.directory.join(FILE);
+        let mut file = File::options().read(true).append(true).create(true).mode(FILE_MODE).open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.permissions().mode() & 0o777 != FILE_MODE {
+            // Older versions let others read it.
+            file.set_permissions(Permissions::from_mode(FILE_MODE))?;
         }
-        Ok((BufWriter::new(file), size_bytes))
+        let mut appender =
+            Appender { size_bytes: metadata.len(), buffer: Vec::new(), buffered: 0, file: file.try_clone()? };
+        if metadata.len() == 0 {
+            // The file may be new, and its name is in the directory.
+            File::open(&self.directory)?.sync_all()?;
+        } else if !ends_a_line(&mut file)? {
+            // The process was killed in the middle of an entry: it harms only itself.
+            appender.buffer.push(b'\n');
+        }
+        Ok(appender)
+    }
+
+    fn report(&self, discarded: &Discarded) {
+        let Discarded { no_room, failed, error } = discarded;
+        self.metrics.rejected_discarded.inc_by(no_room + failed);
+        let directory = &self.directory;
+        let discarded_total = self.metrics.rejected_discarded.get();
+        if *no_room > 0
+            && let Some(suppressed) = self.full.admit(Instant::now())
+        {
+            error!(
+                ?directory,
+                max_size_bytes = self.max_size_bytes,
+                discarded = no_room,
+                discarded_total,
+                suppressed = suppressed.shown(),
+                remedy = "move rejected.ndjson away, or raise queue.rejected_max_size",
+                "rejected-lines file full"
+            );
+        }
+        if let Some(error) = error
+            && let Some(suppressed) = self.failed.admit(Instant::now())
+        {
+            error!(
+                ?directory,
+                %error,
+                discarded = failed,
+                discarded_total,
+                suppressed = suppressed.shown(),
+                "rejected input could not be kept"
+            );
+        }
+    }
+}
+
+// === impl Discarded ===
+
+impl Discarded {
+    fn all_failed(self, error: io::Error, entries: usize) -> Self {
+        Self { failed: self.failed + entries as u64, error: Some(error), ..self }
+    }
+}
+
+// === impl Appender ===
+
+impl Appender {
+    /// Size of the file once this entry is in it.
+    fn size_with(&self, entry: &[u8]) -> u64 {
+        self.size_bytes + self.buffer.len() as u64 + entry.len() as u64
+    }
+
+    fn push(&mut self, entry: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(entry);
+        self.buffered += 1;
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.buffer)?;
+        self.size_bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.buffered = 0;
+        Ok(())
+    }
+
+    /// Takes back what was written of the buffer, and returns the number of entries in it.
+    fn abandon(&mut self) -> u64 {
+        // If this fails too, the next entry begins on a line of its own.
+        self.file.set_len(self.size_bytes).ok();
+        self.buffered
     }
 }
 
@@ -126,7 +249,7 @@ fn ends_a_line(file: &mut File) -> io::Result<bool> {
 
 impl Entry {
     fn new(now: SystemTime, rejection: &Rejection<'_>) -> Self {
-        let kept = rejection.input.get(..MAX_INPUT_BYTES).unwrap_or(rejection.input);
+        let kept = rejection.input;
         let (input, input_base64) = match std::str::from_utf8(kept) {
             Ok(text) => (Some(text.to_owned()), None),
             Err(_) => (None, Some(STANDARD.encode(kept))),
@@ -139,8 +262,15 @@ impl Entry {
             reason: rejection.reason.to_owned(),
             input,
             input_base64,
-            cut: kept.len() < rejection.input.len(),
+            cut: false,
         }
+    }
+
+    /// A line of the file.
+    fn to_line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).expect("texts and numbers always have a JSON form");
+        line.push(b'\n');
+        line
     }
 
     /// The bytes that were rejected.
@@ -160,14 +290,21 @@ fn is_whole(cut: &bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::config::LogFormat;
+    use crate::telemetry::logging::tests::Captured;
 
     const NOW: SystemTime = UNIX_EPOCH;
 
     fn rejection(input: &[u8]) -> Rejection<'_> {
         Rejection { receiver: "fastly/www", place: Some((4, 812)), reason: "the line ends too early", input }
+    }
+
+    fn lines_in(directory: &Path, max_size_bytes: u64) -> RejectedLines {
+        RejectedLines::new(directory, max_size_bytes, Metrics::new())
     }
 
     fn read(path: &Path) -> Vec<Entry> {
@@ -178,7 +315,7 @@ mod tests {
     #[test]
     fn an_entry_says_when_who_where_why_and_what() {
         let directory = tempfile::tempdir().unwrap();
-        let rejected = RejectedLines::new(&directory.path().join("made"));
+        let rejected = lines_in(&directory.path().join("made"), 1 << 30);
         rejected.write(NOW + Duration::from_nanos(1_700_000_000_123_456_789), [rejection(b"{\"a\nb")]);
         let text = fs::read_to_string(directory.path().join("made").join(FILE)).unwrap();
         assert_eq!(
@@ -191,7 +328,7 @@ mod tests {
     #[test]
     fn any_bytes_come_back() {
         let directory = tempfile::tempdir().unwrap();
-        let rejected = RejectedLines::new(directory.path());
+        let rejected = lines_in(directory.path(), 1 << 30);
         let inputs = [&b"text"[..], b"\xff\x00\n", b"", "é".as_bytes()];
         rejected.write(NOW, inputs.map(rejection));
         let entries = read(&directory.path().join(FILE));
@@ -199,33 +336,84 @@ mod tests {
     }
 
     #[test]
-    fn a_long_input_is_cut_and_says_so() {
+    fn an_entry_is_whole_however_long() {
         let directory = tempfile::tempdir().unwrap();
-        RejectedLines::new(directory.path()).write(NOW, [rejection(&vec![b'x'; MAX_INPUT_BYTES + 1])]);
+        let input = vec![b'x'; (1 << 20) + 1];
+        lines_in(directory.path(), 1 << 30).write(NOW, [rejection(&input), rejection(b"next")]);
         let entries = read(&directory.path().join(FILE));
-        assert!(entries[0].cut);
-        assert_eq!(entries[0].bytes().unwrap().len(), MAX_INPUT_BYTES);
+        assert_eq!(
+            entries.iter().map(|entry| entry.bytes().unwrap()).collect::<Vec<_>>(),
+            [input, b"next".to_vec()]
+        );
     }
 
     #[test]
-    fn two_files_of_bounded_size_are_kept() {
+    fn a_full_file_keeps_every_entry_that_it_has_and_what_finds_no_room_is_counted() {
+        let (captured, _guard) = Captured::start(tracing::Level::ERROR, LogFormat::Json);
         let directory = tempfile::tempdir().unwrap();
-        let rejected = RejectedLines { max_file_bytes: 1000, ..RejectedLines::new(directory.path()) };
+        let older = directory.path().join("rejected.1.ndjson");
+        fs::write(&older, "{}\n").unwrap();
+        let rejected = lines_in(directory.path(), 1000);
         for number in 0..50 {
             rejected.write(NOW, [rejection(format!("line {number}").as_bytes()), rejection(b"x")]);
         }
-        for name in [FILE, OLDER_FILE] {
-            assert!(fs::metadata(directory.path().join(name)).unwrap().len() <= 1000);
-        }
+        let path = directory.path().join(FILE);
+        let entries = read(&path);
+        assert!(fs::metadata(&path).unwrap().len() <= 1000);
+        assert!(entries.len() > 2);
+        assert_eq!(entries[0].bytes().unwrap(), b"line 0", "the oldest is still there");
+        assert_eq!(rejected.metrics.rejected_discarded.get(), 100 - entries.len() as u64);
+        assert_eq!(fs::read_to_string(older).unwrap(), "{}\n");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
-        let last = read(&directory.path().join(FILE));
-        assert_eq!(last[last.len() - 2].bytes().unwrap(), b"line 49");
+        let log = captured.text();
+        assert_eq!(log.matches("rejected-lines file full").count(), 1, "{log}");
+
+        // What is moved away makes room.
+        fs::rename(&path, directory.path().join("moved.ndjson")).unwrap();
+        rejected.write(NOW, [rejection(b"first again")]);
+        assert_eq!(read(&path)[0].bytes().unwrap(), b"first again");
+    }
+
+    #[test]
+    fn only_the_owner_can_read_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (made, path) = (directory.path().join("made"), directory.path().join("made").join(FILE));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        lines_in(&made, 1 << 30).write(NOW, [rejection(b"x")]);
+        assert_eq!((mode(&made), mode(&path)), (DIRECTORY_MODE, FILE_MODE));
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        lines_in(&made, 1 << 30).write(NOW, [rejection(b"y")]);
+        assert_eq!(mode(&path), FILE_MODE);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_and_logged() {
+        let (captured, _guard) = Captured::start(tracing::Level::ERROR, LogFormat::Json);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let rejected = lines_in(&file, 1 << 30);
+        rejected.write(NOW, [rejection(b"a"), rejection(b"b")]);
+        rejected.write(NOW, [rejection(b"c")]);
+        assert_eq!(rejected.metrics.rejected_discarded.get(), 3);
+        assert_eq!(captured.text().matches("rejected input could not be kept").count(), 1);
+    }
+
+    #[test]
+    fn a_disk_that_is_full_in_the_middle_of_an_entry_leaves_whole_entries() {
+        // Every write to it fails, as on a full disk.
+        let Ok(full) = File::options().write(true).open("/dev/full") else { return };
+        let mut appender = Appender { file: full, size_bytes: 0, buffer: Vec::new(), buffered: 0 };
+        appender.push(b"{}\n").unwrap();
+        appender.push(b"{}\n").unwrap();
+        assert!(appender.flush().is_err());
+        assert_eq!(appender.abandon(), 2);
     }
 
     #[test]
     fn an_entry_that_was_torn_harms_only_itself() {
         let directory = tempfile::tempdir().unwrap();
-        let rejected = RejectedLines::new(directory.path());
+        let rejected = lines_in(directory.path(), 1 << 30);
         rejected.write(NOW, [rejection(b"whole"), rejection(b"torn")]);
         let path = directory.path().join(FILE);
         let size_bytes = fs::metadata(&path).unwrap().len();
@@ -240,7 +428,7 @@ mod tests {
     #[test]
     fn nothing_is_made_before_there_is_something_to_keep() {
         let directory = tempfile::tempdir().unwrap();
-        RejectedLines::new(&directory.path().join("made")).write(NOW, []);
+        lines_in(&directory.path().join("made"), 1 << 30).write(NOW, []);
         assert!(!directory.path().join("made").exists());
     }
 }

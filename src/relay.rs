@@ -35,7 +35,7 @@ use self::watched::Watched;
 use crate::config::Encoding;
 use crate::processor::Work;
 use crate::queue::{OfferError, Offered, Origin, Queue, QueueState, Record, Stored, Taken};
-use crate::receiver::{Ignored, Item, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
+use crate::receiver::{Ignored, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
@@ -51,7 +51,7 @@ pub(crate) struct Relay {
     queue: Queue,
     /// Needs no bound of its own: every message holds receipts of records that count against the queue's.
     work: UnboundedSender<Vec<Work>>,
-    seen: Events,
+    seen: Arc<Events>,
     rejected: Arc<RejectedLines>,
     metrics: Metrics,
     /// Limits of the log lines about requests that were not accepted.
@@ -107,7 +107,7 @@ impl Relay {
     ) -> Self {
         let limits = Limits::new(receivers.iter().map(|instance| instance.receiver.id()));
         let receivers = RwLock::new(receivers.into());
-        Self { receivers, queue, work, seen: Events::default(), rejected, metrics, limits }
+        Self { receivers, queue, work, seen: Arc::default(), rejected, metrics, limits }
     }
 
     /// The receiver that takes requests on this path.
@@ -200,7 +200,7 @@ impl Relay {
     async fn settle(
         self: &Arc<Self>,
         arrival: Arrival,
-        reading: Reading,
+        mut reading: Reading,
         account: &Account<'_>,
         watched: &mut Watched<'_>,
     ) -> Answer {
@@ -260,7 +260,7 @@ impl Relay {
                 watched.taken(offered.record());
                 if let Offered::Live(mut taken) = offered {
                     taken.caused_by(span.cause());
-                    self.hand_on(taken, received, reading.items);
+                    self.hand_on(index, taken, received, &mut reading);
                 }
                 match reading.rejected.is_empty() {
                     true => Answer::Accepted,
@@ -337,7 +337,7 @@ impl Relay {
             };
             let index = ReceiverIndex(index);
             let body = record.body.clone();
-            let reading = self.in_place_or_aside(index, body, |receiver, body| receiver.read(body)).await;
+            let mut reading = self.in_place_or_aside(index, body, |receiver, body| receiver.read(body)).await;
             if let Some(id) = &reading.event_id {
                 self.seen.insert(index.0, id);
             }
@@ -349,7 +349,12 @@ impl Relay {
                 account::recovered(&self.metrics, &reading.items);
             }
             taken.resume(progress);
-            self.hand_on(taken, record.received, reading.items);
+            if let Some(supersede) = &mut reading.supersede {
+                // A clock that was set back counts as no time.
+                let age = now().duration_since(record.received).unwrap_or_default();
+                supersede.arrived(age, origin == Origin::EarlierProcess);
+            }
+            self.hand_on(index, taken, record.received, &mut reading);
         }
     }
 
@@ -359,9 +364,14 @@ impl Relay {
     }
 
     /// Gives every document of the record its receipt and passes them to the processor.
-    fn hand_on(&self, taken: Taken, received: SystemTime, mut items: Vec<Item>) {
-        items.iter_mut().for_each(|item| item.set_arrival(received));
-        let work = Work::of(&taken, items);
+    fn hand_on(&self, index: ReceiverIndex, mut taken: Taken, received: SystemTime, reading: &mut Reading) {
+        if let Some(id) = reading.event_id.take() {
+            let seen = Arc::clone(&self.seen);
+            taken.on_rejected(move || seen.forget(index.0, &id));
+        }
+        reading.items.iter_mut().for_each(|item| item.set_arrival(received));
+        let mut work = Work::of(&taken, std::mem::take(&mut reading.items));
+        work.iter_mut().for_each(|work| work.supersede.clone_from(&reading.supersede));
         taken.seal();
         if self.work.send(work).is_err() {
             // The receipts were dropped unsettled: what a queue keeps it still has.

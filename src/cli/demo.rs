@@ -161,10 +161,10 @@ async fn webhooks(
 }
 
 fn due(what: &'static str, reply: Reply, expected: StatusCode) -> Result<Reply, DemoError> {
-    let Reply { status, body } = reply;
-    if status == expected {
-        Ok(Reply { status, body })
+    if reply.status == expected {
+        Ok(reply)
     } else {
+        let Reply { status, body, .. } = reply;
         Err(DemoError::Answer { what, status, expected, body })
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::RETRY_AFTER;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
@@ -31,6 +32,8 @@ pub(super) struct Client {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
+    /// `Retry-After`, in seconds.
+    pub(super) retry_after: Option<Duration>,
     pub(super) body: String,
 }
 
@@ -99,10 +102,13 @@ impl Client {
             false => HttpError::Connection { path: path(), source },
         })?;
         let status = response.status();
+        let retry_after =
+            response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let body = read_bounded(response.into_body(), MAX_ANSWER_BYTES)
             .await
             .map_err(|source| HttpError::Answer { path: path(), source })?;
-        Ok(Reply { status, body: String::from_utf8_lossy(&body).into_owned() })
+        let retry_after = retry_after.map(Duration::from_secs);
+        Ok(Reply { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }
 

@@ -1,55 +1,62 @@
-//! `spanrelay replay`: puts the lines of a rejected-lines file through the relay again.
+//! `spanrelay replay`: sends the entries of a rejected-lines file again.
 //!
-//! In: a file that the relay wrote, and the relay's configuration. Out: requests to the running relay, each with the
-//! token or the signature that its receiver asks for, and a count of what became of them. What is rejected again is in
-//! the relay's file again.
+//! In: a file that the relay wrote, and the relay's configuration. Out: one request for each entry, to where the entry came
+//! from, and a report of what became of each. What a receiver rejected goes to the running relay, with the token or the
+//! signature that the receiver asks for; what the downstream refused is complete, and goes to the downstream.
+//! Promises: entries share nothing but the connection, so that none can spoil another; every entry of the file is in
+//! the report, by its line unless it was accepted; an interrupted run names what is left.
 //! Leaves to others: the format of the file ([`crate::rejected`]); what an entry means (the receivers).
+
+mod entries;
 
 mod plan;
 
-use std::fmt::Write as _;
+mod report;
+
+mod sender;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Take};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ::http::{Method, StatusCode};
-use serde_json::Value;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
-use self::plan::{Plan, Post};
+use self::entries::Entries;
+use self::report::Report;
+use self::sender::Sender;
 use super::SourceArgs;
-use super::http::{Client, Reply, reachable};
+use super::http::reachable;
 use crate::config::{Config, Sources};
+
+/// Entries under way at once.
+const CONCURRENCY: usize = 32;
 
 /// Arguments of `spanrelay replay`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The relay must be running: the configuration says where it listens, and what its receivers ask for.\n\n\
+    after_help = "What a receiver rejected goes to the running relay: the configuration says where it listens, and what its \
+    receivers ask for. What the downstream refused goes to exporters.otlp_http. Move the file away first: what the relay \
+    rejects again is added to its file again.\n\n\
     Exit codes: 0 all of it was accepted, 1 some was not, 2 bad usage or a file that cannot be read."
 )]
 pub(super) struct ReplayArgs {
     #[command(flatten)]
     sources: SourceArgs,
-    /// Where the relay is, when not where its configuration says
+    /// Relay address (default: server.endpoint)
     #[arg(long, value_name = "HOST:PORT")]
     to: Option<SocketAddr>,
     /// A rejected-lines file, such as spanrelay-data/rejected.ndjson
     file: PathBuf,
 }
 
-/// What became of the entries.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Outcome {
-    accepted: usize,
-    rejected: usize,
-    /// Neither, with the reason.
-    failures: Vec<String>,
-}
-
-/// Runs the command and answers with the exit code of the process.
+/// Runs the command and returns the exit code of the process.
 pub(super) fn run(args: ReplayArgs) -> ExitCode {
-    // An entry that was torn may end in the middle of a character.
-    let text = match std::fs::read(&args.file) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+    let entries = match open(&args.file) {
+        Ok(file) => Entries::new(BufReader::new(file)),
         Err(error) => {
             super::complain(format_args!("spanrelay: cannot read {}: {error}", args.file.display()));
             return ExitCode::from(super::USAGE);
@@ -63,101 +70,62 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
         }
     };
     let address = args.to.unwrap_or_else(|| reachable(config.server.endpoint));
-    let plan = Plan::new(&config, &text);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(replay(plan, &Client::new(address))),
+    let report = match replay_on_a_runtime(entries, config, address) {
+        Ok(report) => report,
         Err(error) => {
             super::complain(format_args!("spanrelay: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let code = super::print(&outcome.told(&args.file, address));
-    if outcome.is_complete() { code } else { ExitCode::FAILURE }
+    let code = super::print(&report.text(&args.file, address));
+    if report.is_complete() { code } else { ExitCode::FAILURE }
 }
 
-async fn replay(plan: Plan, client: &Client) -> Outcome {
-    let mut outcome = Outcome { failures: plan.unusable, ..Outcome::default() };
-    for Post { path, headers, body, entries } in plan.posts {
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        match client.send(Method::POST, &path, &headers, body).await {
-            Ok(reply) => outcome.count(&path, entries, &reply),
-            Err(error) => outcome.failures.push(error.to_string()),
-        }
-    }
-    outcome
+/// Opens the file as it is now: the relay may append what it rejects again to the same file.
+fn open(path: &Path) -> io::Result<Take<File>> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let limit = if metadata.is_file() { metadata.len() } else { u64::MAX };
+    Ok(file.take(limit))
 }
 
-// === impl Outcome ===
-
-impl Outcome {
-    fn count(&mut self, path: &str, entries: usize, reply: &Reply) {
-        // The report counts lines; an entry is one of them.
-        let rejected = || {
-            let report: Option<Value> = serde_json::from_str(&reply.body).ok();
-            let count = report.and_then(|report| usize::try_from(report.get("rejected")?.as_u64()?).ok());
-            count.unwrap_or(entries).min(entries)
-        };
-        match reply.status {
-            StatusCode::OK if reply.body.contains("\"rejected\"") => {
-                self.rejected += rejected();
-                self.accepted += entries - rejected();
-            }
-            StatusCode::OK | StatusCode::NO_CONTENT => self.accepted += entries,
-            StatusCode::BAD_REQUEST | StatusCode::ACCEPTED => self.rejected += entries,
-            status => self.failures.push(format!("{path} answered {status}: {}", reply.body)),
-        }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.rejected == 0 && self.failures.is_empty()
-    }
-
-    fn told(&self, file: &Path, address: SocketAddr) -> String {
-        const MAX_FAILURES: usize = 20;
-        let Self { accepted, rejected, failures } = self;
-        let mut text = format!(
-            "{} to {address}: {accepted} accepted, {rejected} rejected again, {} not replayed\n",
-            file.display(),
-            failures.len()
-        );
-        for failure in failures.iter().take(MAX_FAILURES) {
-            writeln!(text, "  {failure}").expect("writing to a string cannot fail");
-        }
-        text
-    }
+fn replay_on_a_runtime(
+    entries: Entries<BufReader<Take<File>>>,
+    config: Config,
+    address: SocketAddr,
+) -> Result<Report, Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let sender = Sender::new(config, address)?;
+        Ok(replay(entries, &sender).await)
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply { status: StatusCode::from_u16(status).unwrap(), body: body.to_owned() }
-    }
-
-    #[test]
-    fn every_entry_is_counted_as_what_became_of_it() {
-        let mut outcome = Outcome::default();
-        outcome.count("/fastly", 3, &reply(204, ""));
-        outcome.count("/fastly", 3, &reply(200, r#"{"accepted":2,"rejected":1,"errors":[]}"#));
-        outcome.count("/fastly", 2, &reply(400, r#"{"reason":"none","accepted":0,"rejected":2}"#));
-        outcome.count("/v1/traces", 1, &reply(200, "{}"));
-        assert_eq!(outcome, Outcome { accepted: 6, rejected: 3, failures: Vec::new() });
-        outcome.count("/fastly", 3, &reply(503, r#"{"reason":"the queue is full"}"#));
-        assert_eq!(
-            outcome.failures,
-            [r#"/fastly answered 503 Service Unavailable: {"reason":"the queue is full"}"#]
-        );
-        assert!(!outcome.is_complete());
-    }
-
-    #[test]
-    fn a_relay_that_listens_everywhere_is_reached_on_this_machine() {
-        for (endpoint, expected) in
-            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80")]
+/// Sends the entries, several at a time, until there are no more or an interrupt comes.
+async fn replay(mut entries: Entries<BufReader<Take<File>>>, sender: &Sender) -> Report {
+    let mut report = Report::default();
+    let mut under_way = BTreeSet::new();
+    let mut sending = FuturesUnordered::new();
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        while sending.len() < CONCURRENCY
+            && let Some((line, entry)) = entries.next()
         {
-            assert_eq!(reachable(endpoint.parse().unwrap()), expected.parse().unwrap());
+            under_way.insert(line);
+            sending.push(async move { (line, sender.send(entry).await) });
+        }
+        tokio::select! {
+            sent = sending.next() => match sent {
+                Some((line, end)) => {
+                    under_way.remove(&line);
+                    report.add(line, end);
+                }
+                None => return report,
+            },
+            Ok(()) = interrupt.as_mut() => {
+                report.interrupted(under_way, entries.next_line());
+                return report;
+            }
         }
     }
 }

@@ -27,6 +27,9 @@ pub(super) const MAX_PIPELINED: usize = 1;
 /// `exporters.otlp_http.permanent_status_codes` where nothing is said.
 pub(super) const PERMANENT_STATUS_CODES: [u16; 3] = [400, 413, 422];
 
+/// `receivers.circleci.cancel_settle` where nothing is said: in a report, jobs ended less than 40 s after one another.
+const CANCEL_SETTLE: Duration = Duration::from_secs(60);
+
 /// `telemetry.traces.sampling_ratio` where nothing is said.
 pub(super) const SAMPLING_RATIO: f64 = 1.0;
 
@@ -74,6 +77,7 @@ impl CircleCiConfig {
             secrets: Vec::new(),
             allow_unsigned: false,
             service_name: "circleci".to_owned(),
+            cancel_settle: CANCEL_SETTLE,
             rate_limit: None,
         }
     }
@@ -98,6 +102,7 @@ impl Default for QueueConfig {
             directory: PathBuf::from("spanrelay-data"),
             max_size: GIB,
             sync: Sync::Always,
+            rejected_max_size: GIB,
         }
     }
 }

@@ -33,6 +33,9 @@ const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const PREDECESSORS: [&str; 4] = [HOOK_SECRET, HOOK_ENDPOINT, SERVICE_IDS, PROXY_URL];
 
 const EXPORTER: [&str; 2] = ["exporters", "otlp_http"];
+const CIRCLECI: [&str; 2] = ["receivers", "circleci"];
+const SECRETS: &str = "secrets";
+const ALLOW_UNSIGNED: &str = "allow_unsigned";
 
 /// The table at work.
 struct Table<'a> {
@@ -53,6 +56,18 @@ pub(super) fn apply(root: &mut Node, environment: &Environment, problems: &mut V
     table.service_ids();
     table.circleci();
     table.port();
+}
+
+/// Asks for signatures as soon as secrets are mentioned, wherever they come from: the built-in `allow_unsigned: true` is for
+/// a relay that was given none. An `allow_unsigned` of the operator's own stays.
+pub(super) fn require_signatures(root: &mut Node) {
+    let Some(circleci) = root.get(CIRCLECI[0]).and_then(|receivers| receivers.get(CIRCLECI[1])) else {
+        return;
+    };
+    let is_explicit = circleci.get(ALLOW_UNSIGNED).is_some_and(|node| node.origin == Origin::Set);
+    if circleci.get(SECRETS).is_some() && !is_explicit {
+        root.remove(&CIRCLECI, ALLOW_UNSIGNED);
+    }
 }
 
 /// What an operator should know about the configuration that came of it.
@@ -191,7 +206,6 @@ impl<'a> Table<'a> {
     }
 
     fn circleci(&mut self) {
-        const CIRCLECI: [&str; 2] = ["receivers", "circleci"];
         self.copy(HOOK_SERVICE, &[CIRCLECI.as_slice(), &["service_name"]].concat());
         match self.environment.get(HOOK_SECRET) {
             Variable::Text("") => {
@@ -200,8 +214,7 @@ impl<'a> Table<'a> {
             Variable::Text(secret) => {
                 let origin = Origin::Variable(HOOK_SECRET.to_owned());
                 let secrets = Value::List(vec![Node::text(secret, origin.clone())]);
-                self.put_node(&[CIRCLECI.as_slice(), &["secrets"]].concat(), Node { origin, value: secrets });
-                self.put(HOOK_SECRET, &[CIRCLECI.as_slice(), &["allow_unsigned"]].concat(), "false");
+                self.put_node(&[CIRCLECI.as_slice(), &[SECRETS]].concat(), Node { origin, value: secrets });
             }
             Variable::NotUtf8 => self.problem(HOOK_SECRET, "is not UTF-8"),
             // On all interfaces, unsigned webhooks would be anyone's.

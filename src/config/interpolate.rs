@@ -1,7 +1,8 @@
 //! `${env:NAME}` and `${env:NAME:-default}` inside values, as in the Collector.
 //!
 //! Replaced in the finished tree, value by value: what a variable holds is text and can never become structure. `$$` is a
-//! literal `$`; any other `$` that no `{` follows is itself.
+//! literal `$`. `$NAME` without braces is a problem rather than text: taken literally, it would be a secret that everyone
+//! can read in the documentation. A `$` that no name and no brace follows is itself.
 
 use super::env::{Environment, Variable};
 use super::problem::Problem;
@@ -61,6 +62,10 @@ fn expand(text: &str, environment: &Environment) -> Result<Expanded, String> {
             expanded.text.push_str(resolve(reference, environment)?);
             expanded.from_environment = true;
             rest = after;
+        } else if after.starts_with(begins_name) {
+            // Not repeated: it may be the end of a password.
+            return Err("\"$NAME\" without braces is not replaced: write ${env:NAME}, or $$ for a literal $"
+                .to_owned());
         } else {
             expanded.text.push('$');
             rest = after;
@@ -100,8 +105,11 @@ fn resolve<'a>(reference: &'a str, environment: &'a Environment) -> Result<&'a s
 }
 
 fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    text.starts_with(begins_name) && text.chars().all(|c| begins_name(c) || c.is_ascii_digit())
+}
+
+fn begins_name(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_'
 }
 
 #[cfg(test)]
@@ -135,7 +143,8 @@ mod tests {
         assert_eq!(expanded("$${env:HOST}").unwrap(), "${env:HOST}");
         assert_eq!(expanded("$$$${").unwrap(), "$${");
         assert_eq!(expanded("$$${env:HOST}").unwrap(), "$collector");
-        assert_eq!(expanded("a$b $5 $").unwrap(), "a$b $5 $");
+        assert_eq!(expanded("$$HOST a$$b").unwrap(), "$HOST a$b");
+        assert_eq!(expanded("a$ $5 $").unwrap(), "a$ $5 $");
     }
 
     #[test]
@@ -146,6 +155,15 @@ mod tests {
     #[test]
     fn the_short_form_is_answered_with_the_long_one() {
         assert!(expanded("${HOST}").unwrap_err().starts_with("write ${env:HOST}"));
+    }
+
+    #[test]
+    fn a_name_without_braces_is_answered_with_the_form_that_is_replaced() {
+        for text in ["$HOST", "x$HOST", "$_", "$$$HOST", "pa$hunter2", "${env:HOST}$hunter2"] {
+            let problem = expanded(text).unwrap_err();
+            assert!(problem.contains("write ${env:NAME}, or $$"), "{problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
     }
 
     #[test]

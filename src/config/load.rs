@@ -87,31 +87,32 @@ fn from_text(
         return Err(ConfigError::new(name, problems));
     };
     interpolate(&mut root, "", environment, &mut problems);
-    finish(name, root, set, environment, problems)
+    set_all(&mut root, set, environment, &mut problems);
+    finish(name, &root, problems)
 }
 
 fn built_in(set: &[String], environment: &Environment) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
     let mut root = yaml::parse(LOCAL, &mut problems).unwrap_or_else(|| Node::null(Origin::File));
     deployment::apply(&mut root, environment, &mut problems);
-    let mut loaded = finish("built-in config/local.yaml", root, set, environment, problems)?;
+    set_all(&mut root, set, environment, &mut problems);
+    deployment::require_signatures(&mut root);
+    let mut loaded = finish("built-in config/local.yaml", &root, problems)?;
     loaded.notes.extend(deployment::notes(&loaded.config, environment));
     Ok(loaded)
 }
 
-/// Everything after the tree is there: what came from the command line, and reading it.
-fn finish(
-    name: &str,
-    mut root: Node,
-    set: &[String],
-    environment: &Environment,
-    mut problems: Vec<Problem>,
-) -> Result<Loaded, ConfigError> {
+/// Writes what came from the command line into the tree.
+fn set_all(root: &mut Node, set: &[String], environment: &Environment, problems: &mut Vec<Problem>) {
     for argument in set {
-        overrides::apply(&mut root, argument, environment, &mut problems);
+        overrides::apply(root, argument, environment, problems);
     }
+}
+
+/// Reads the complete tree.
+fn finish(name: &str, root: &Node, mut problems: Vec<Problem>) -> Result<Loaded, ConfigError> {
     let findings = Findings::default();
-    let config = sections::read(&root, &findings);
+    let config = sections::read(root, &findings);
     let (found, notes, _) = findings.into_parts();
     problems.extend(found);
     match config {

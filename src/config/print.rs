@@ -99,6 +99,7 @@ impl Printer {
         self.list("secrets", circleci.secrets.iter().map(|_| REDACTED));
         self.value("allow_unsigned", circleci.allow_unsigned);
         self.quoted("service_name", &circleci.service_name);
+        self.value("cancel_settle", format_duration(circleci.cancel_settle));
         self.rate_limit(circleci.rate_limit);
     }
 
@@ -122,6 +123,7 @@ impl Printer {
         self.quoted("directory", queue.directory.display());
         self.value("max_size", format_size(queue.max_size));
         self.value("sync", name_of(&Sync::NAMES, &queue.sync));
+        self.value("rejected_max_size", format_size(queue.rejected_max_size));
     }
 
     fn exporter(&mut self, exporter: &ExporterConfig) {

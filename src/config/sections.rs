@@ -89,6 +89,7 @@ fn queue(mut section: Section<'_>, server: &ServerConfig) -> QueueConfig {
     section.set("directory", &mut queue.directory, Field::file);
     section.set("max_size", &mut queue.max_size, Field::size);
     section.set("sync", &mut queue.sync, |field| field.one_of(&Sync::NAMES));
+    section.set("rejected_max_size", &mut queue.rejected_max_size, Field::size);
     if queue.max_size < server.max_request_body_size {
         section.note(
             "max_size is smaller than server.max_request_body_size: the largest bodies never fit and are always answered with 413",

@@ -52,22 +52,27 @@ pub(super) enum Posts {
 impl Posts {
     /// Reads certificates; connects to nothing yet.
     pub(super) fn new(config: &ExporterConfig) -> Result<Self, ExporterError> {
-        let exports = Signal::ALL.map(|signal| config.of(signal));
         // A batch is few system calls as it is, and much to hold up others with.
         if config.max_pipelined == 1 || config.delivery == Delivery::Batch {
-            let clients = client::clients(&exports, config.max_in_flight)?;
-            let post = |signal, export: &SignalExport<'_>| {
-                let client = clients[signal as usize].clone();
-                Ok(Post { shared: Arc::new(Shared { client, target: Target::new(signal, export)? }) })
-            };
-            return for_all(&exports, post).map(Self::Pooled);
+            return Self::pooled(config).map(Self::Pooled);
         }
+        let exports = Signal::ALL.map(|signal| config.of(signal));
         let post = |signal, export: &SignalExport<'_>| {
             let Target { uri, headers } = Target::new(signal, export)?;
             let (connector, head) = (client::connector(signal, export)?, Head::new(&uri, &headers));
             Ok(Pipelined::new(connector, uri, head, config.max_pipelined, config.max_in_flight))
         };
         for_all(&exports, post).map(Self::Pipelined)
+    }
+
+    /// On connections that carry one request at a time.
+    pub(super) fn pooled(config: &ExporterConfig) -> Result<[Post; Signal::ALL.len()], ExporterError> {
+        let exports = Signal::ALL.map(|signal| config.of(signal));
+        let clients = client::clients(&exports, config.max_in_flight)?;
+        for_all(&exports, |signal, export: &SignalExport<'_>| {
+            let client = clients[signal as usize].clone();
+            Ok(Post { shared: Arc::new(Shared { client, target: Target::new(signal, export)? }) })
+        })
     }
 }
 

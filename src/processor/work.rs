@@ -5,8 +5,8 @@
 //! before is left out.
 
 use crate::otlp::{Logs, Metrics, Signal, Traces};
-use crate::queue::{Part, Taken};
-use crate::receiver::{Item, Passage};
+use crate::queue::{Part, Settled, Taken};
+use crate::receiver::{Item, Passage, Supersede};
 
 /// One accepted unit, each of its documents with the part that covers exactly the items in it: spans, log records or data
 /// points.
@@ -16,6 +16,8 @@ pub(crate) struct Work {
     pub(crate) logs: Option<(Logs, Part)>,
     pub(crate) metrics: Option<(Metrics, Part)>,
     pub(crate) passage: Passage,
+    /// How it replaces other work, for events that have competitors.
+    pub(crate) supersede: Option<Supersede>,
 }
 
 /// Gives items their ordinals.
@@ -43,9 +45,27 @@ impl Work {
                     numbering.part(Signal::Metrics, metrics.point_count(), metrics, Metrics::select)
                 }),
                 passage: item.passage,
+                supersede: None,
             })
             .filter(|work| work.traces.is_some() || work.logs.is_some() || work.metrics.is_some())
             .collect()
+    }
+
+    /// Memory that its spans and log records take, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.traces.as_ref().map_or(0, |(traces, _)| traces.held_bytes())
+            + self.logs.as_ref().map_or(0, |(logs, _)| logs.held_bytes())
+    }
+
+    /// Resolves every item in it.
+    pub(super) fn settle(self, outcome: Settled) {
+        let parts = [
+            self.traces.map(|(_, part)| part),
+            self.logs.map(|(_, part)| part),
+            self.metrics.map(|(_, part)| part),
+        ];
+        let receipts = parts.into_iter().flatten().flat_map(Part::into_receipts);
+        receipts.for_each(|receipt| receipt.settle(outcome));
     }
 
     /// Spans, log records and data points in it.

@@ -24,6 +24,8 @@ pub(crate) enum Settled {
     Rejected,
     /// The configuration says to drop it.
     Dropped,
+    /// A later event made the same span.
+    Superseded,
     /// The downstream accepted it.
     Delivered,
     /// A log event that was delivered as an event of a span.
@@ -91,6 +93,8 @@ struct Pending {
     open: AtomicUsize,
     cause: Cause,
     tracker: Arc<Tracker>,
+    /// Called when an item of it is rejected.
+    on_rejected: Option<Box<dyn Fn() + Send + Sync>>,
     ledger: Arc<dyn Ledger>,
 }
 
@@ -108,7 +112,8 @@ impl Settled {
 impl Taken {
     pub(crate) fn new(id: RecordId, bytes: u64, ledger: Arc<dyn Ledger>) -> Self {
         let (open, tracker) = (AtomicUsize::new(1), Arc::default());
-        Self { record: Arc::new(Pending { id, bytes, open, cause: Cause::Unknown, tracker, ledger }) }
+        let (cause, on_rejected) = (Cause::Unknown, None);
+        Self { record: Arc::new(Pending { id, bytes, open, cause, tracker, on_rejected, ledger }) }
     }
 
     /// The queue's number for this record.
@@ -120,6 +125,13 @@ impl Taken {
     pub(crate) fn caused_by(&mut self, cause: Cause) {
         if let Some(record) = Arc::get_mut(&mut self.record) {
             record.cause = cause;
+        }
+    }
+
+    /// Has `observer` called when an item of the record is rejected. To be set before the first part is given out.
+    pub(crate) fn on_rejected(&mut self, observer: impl Fn() + Send + Sync + 'static) {
+        if let Some(record) = Arc::get_mut(&mut self.record) {
+            record.on_rejected = Some(Box::new(observer));
         }
     }
 
@@ -262,6 +274,11 @@ impl Receipt {
     pub(crate) fn settle(self, outcome: Settled) {
         let Self { record, signal, first, items } = self;
         for (range, outcome) in record.tracker.settle(signal, first..first + items, outcome) {
+            if outcome == Settled::Rejected
+                && let Some(observer) = &record.on_rejected
+            {
+                observer();
+            }
             record.ledger.settled(record.id, signal, range, outcome);
         }
         if !record.close_one() {

@@ -4,10 +4,14 @@
 //! why the event was ignored.
 //! Promises: the signature is checked over the bytes as they came, before anything is parsed; the same event always
 //! makes the same span; whatever an authentic event lacks, or has in an unexpected shape, is left out and never fails
-//! the event, unless it is the ids that the span is made of.
-//! Leaves to others: knowing redelivered events by their id (relay), what each outcome is answered with (server).
+//! the event, unless it is the ids that the span is made of; bytes that are no text or no JSON are repaired where their
+//! meaning is clear.
+//! Leaves to others: knowing redelivered events by their id (relay), holding the events of cancelled workflows
+//! (processor), what each outcome is answered with (server).
 
 mod signature;
+
+mod repair;
 
 mod webhook;
 
@@ -23,15 +27,20 @@ mod export;
 
 mod traceparent;
 
+mod supersede;
+
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::HeaderMap;
 
 pub(crate) use signature::sign;
 pub(crate) use traceparent::traceparent;
 
-use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Scope, Unauthorized, WebhookEvent};
+use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Repair, Scope, Unauthorized, WebhookEvent};
 use crate::config::CircleCiConfig;
 use crate::otlp::Traces;
+use repair::repair;
 use signature::Verifier;
 use webhook::{Malformed, Webhook};
 
@@ -40,6 +49,7 @@ pub(crate) struct CircleCi {
     id: String,
     path: String,
     service_name: String,
+    cancel_settle: Duration,
     verifier: Verifier,
 }
 
@@ -51,6 +61,7 @@ impl CircleCi {
             id: config.id.clone(),
             path: config.path.clone(),
             service_name: config.service_name.clone(),
+            cancel_settle: config.cancel_settle,
             verifier: Verifier::new(config),
         }
     }
@@ -80,7 +91,8 @@ impl Receiver for CircleCi {
 
     /// Goes by the event type in the body: the header that repeats it is outside the signature.
     fn read(&self, body: &Bytes) -> Reading {
-        let webhook = match Webhook::read(body) {
+        let repaired = repair(body);
+        let webhook = match Webhook::read(&repaired) {
             Ok(webhook) => webhook,
             Err(malformed) => {
                 let event = Some(WebhookEvent::Unknown);
@@ -98,23 +110,18 @@ impl Receiver for CircleCi {
         let Some(request) = spans::export_request(&webhook, &self.service_name) else {
             return Reading { ignored: Some(Ignored::NoId), ..reading };
         };
+        let supersede = supersede::supersede(&webhook, &self.id, self.cancel_settle);
         match Traces::from_canonical(request) {
-            Some(traces) => Reading { items: vec![item(traces)], ..reading },
+            Some(traces) => Reading { items: vec![item(traces, repaired.repairs)], supersede, ..reading },
             // Only a body beyond every limit gets here; its bytes are kept rather than the process harmed.
             None => Reading { rejected: rejected(Malformed::too_large(), body), ..reading },
         }
     }
 }
 
-fn item(traces: Traces) -> Item {
-    Item {
-        line: 1,
-        traces: Some(traces),
-        logs: None,
-        metrics: None,
-        repairs: Vec::new(),
-        passage: Passage::Joined,
-    }
+/// No log record is attached to a webhook's span, so nothing is gained by holding it.
+fn item(traces: Traces, repairs: Vec<Repair>) -> Item {
+    Item { line: 1, traces: Some(traces), logs: None, metrics: None, repairs, passage: Passage::Straight }
 }
 
 fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {

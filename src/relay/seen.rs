@@ -1,8 +1,9 @@
-//! Events that were taken already, by the sender's id for them.
+//! Events that were accepted already, by the sender's id for them.
 //!
 //! CircleCI may deliver an event more than once and names its id as the way to notice. Bounded in number and in
-//! time; what is forgotten is relayed again, with the same span ids. Of deliveries at the same time one is offered to
-//! the queue, and the others wait for what becomes of it.
+//! time; what is forgotten is relayed again, with the same span ids. An event whose span the downstream rejected is
+//! forgotten at once, so that a redelivery is exported again. Of deliveries at the same time one is offered to the queue,
+//! and the others wait for what becomes of it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -66,6 +67,11 @@ impl Events {
     /// The event was taken by an earlier process.
     pub(super) fn insert(&self, receiver: usize, id: &str) {
         self.lock().insert(SeenEvents::key(receiver, id), Instant::now());
+    }
+
+    /// The event was accepted, and the downstream rejected its span.
+    pub(super) fn forget(&self, receiver: usize, id: &str) {
+        self.lock().times.remove(&SeenEvents::key(receiver, id));
     }
 
     fn lock(&self) -> MutexGuard<'_, SeenEvents> {
@@ -148,6 +154,17 @@ mod tests {
         let third = events.claim(0, "a");
         second.taken();
         assert!(third.await.is_none());
+        assert!(events.claim(0, "a").await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_event_that_was_rejected_downstream_is_accepted_again() {
+        let events = Events::default();
+        events.claim(0, "a").await.unwrap().taken();
+        events.insert(0, "b");
+        events.forget(0, "a");
+        assert!(events.claim(0, "b").await.is_none());
+        events.claim(0, "a").await.unwrap().taken();
         assert!(events.claim(0, "a").await.is_none());
     }
 

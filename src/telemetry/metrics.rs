@@ -34,11 +34,12 @@ const EXPORT_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// Every fate, and its label.
-const FATES: [(Settled, &str); 4] = [
+const FATES: [(Settled, &str); 5] = [
     (Settled::Delivered, "delivered"),
     (Settled::Attached, "attached"),
     (Settled::Rejected, "rejected"),
     (Settled::Dropped, "dropped"),
+    (Settled::Superseded, "superseded"),
 ];
 
 /// The live metrics. Clones count into the same series.
@@ -76,6 +77,8 @@ pub(crate) struct Metrics {
     queue_capacity: IntGauge,
     queue_oldest_seconds: Gauge,
     queue_damaged: IntCounterVec,
+    /// Rejected input that was not kept.
+    pub(crate) rejected_discarded: IntCounter,
     own_spans: IntCounterVec,
     queue_probe: Arc<OnceLock<QueueProbe>>,
     uptime: Gauge,
@@ -231,6 +234,13 @@ impl Metrics {
                 "spanrelay_queue_damaged_total",
                 "Damaged parts of queue files, and damaged records.",
                 &["what"],
+            ),
+            rejected_discarded: register(
+                &registry,
+                IntCounter::new(
+                    "spanrelay_rejected_discarded_total",
+                    "Rejected entries that were not kept: the rejected-lines file was full, or the disk refused them.",
+                ),
             ),
             own_spans: counter_vec(
                 "spanrelay_own_spans_total",

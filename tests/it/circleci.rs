@@ -263,3 +263,98 @@ async fn an_event_that_comes_several_times_at_once_is_sent_once() {
         house.close().await;
     }
 }
+
+/// `workflow-completed` of workflow `ONE`, which stopped at this second.
+fn completed(id: &str, status: &str, second: u32) -> String {
+    format!(
+        r#"{{"type":"workflow-completed","id":"{id}","happened_at":"2026-03-02T09:01:{second:02}Z","workflow":{{"id":"{ONE}","name":"{id}","status":"{status}","created_at":"2026-03-02T09:00:00Z","stopped_at":"2026-03-02T09:01:{second:02}Z"}}}}"#
+    )
+}
+
+#[tokio::test]
+async fn a_cancelled_workflow_is_one_span_whatever_the_order_of_its_events() {
+    for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+        let house = House::open("receivers.circleci.cancel_settle: 1h").await;
+        for second in order {
+            let event = completed(&format!("event {second}"), "canceled", second);
+            assert_eq!(house.ask(Ask::webhook(&event)).await.status, 204);
+        }
+        house.awaits_metric("spanrelay_webhooks_total", &[("outcome", "superseded")], 2.0).await;
+        house.awaits_metric("spanrelay_settled_items_total", &[("fate", "superseded")], 2.0).await;
+        // Another workflow's events are none of its business, and jobs of the same one neither.
+        let other = completed("other", "success", 4).replace(ONE, OTHER);
+        assert_eq!(house.ask(Ask::webhook(&other)).await.status, 204);
+        assert_eq!(names(&house.left_one().await), ["workflow: other"]);
+        // A queue in memory is exported when the relay stops.
+        let left = house.drained().await;
+        assert_eq!(left.iter().flat_map(names).collect::<Vec<_>>(), ["workflow: event 3"], "{order:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_held_event_is_exported_in_its_time_and_none_is_held_without_a_settling_time() {
+    for (settle, exported) in [("100ms", 1), ("0s", 2)] {
+        let house = House::open(&format!("receivers.circleci.cancel_settle: {settle}")).await;
+        let mut left = Vec::new();
+        for second in 0..exported {
+            let event = completed(&second.to_string(), "canceled", second);
+            assert_eq!(house.ask(Ask::webhook(&event)).await.status, 204);
+            left.push(house.left_one().await);
+        }
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_no_cancellation_supersedes_a_held_one_and_leaves_at_once_otherwise() {
+    let house = House::open("receivers.circleci.cancel_settle: 1h").await;
+    for (id, status, second) in [("a", "failed", 1), ("b", "canceled", 2), ("c", "failed", 3)] {
+        assert_eq!(house.ask(Ask::webhook(&completed(id, status, second))).await.status, 204);
+    }
+    assert_eq!(names(&house.left_one().await), ["workflow: a"]);
+    house.awaits_metric("spanrelay_webhooks_total", &[("outcome", "superseded")], 1.0).await;
+    let left = house.drained().await;
+    assert_eq!(left.iter().flat_map(names).collect::<Vec<_>>(), ["workflow: c"]);
+}
+
+#[tokio::test]
+async fn spans_of_webhooks_are_not_held_for_log_events() {
+    let house = House::open("processors.span_events.wait: 1h").await;
+    assert_eq!(house.ask(Ask::webhook(&ping(ONE))).await.status, 204);
+    let left = house.left_one().await;
+    assert_eq!(names(&left), ["ping"]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_redelivery_is_exported_again_only_when_the_downstream_refused_the_span() {
+    let refusal = Answer::Say { status: 400, headers: Vec::new(), body: "no".into() };
+    let house = House::with_answers("", [refusal]).await;
+    assert_eq!(house.ask(Ask::webhook(&ping(ONE))).await.status, 204);
+    house.left_one().await;
+    house.at_rest().await;
+    for _ in 0..3 {
+        assert_eq!(house.ask(Ask::webhook(&ping(ONE))).await.status, 204);
+    }
+    assert_eq!(names(&house.left_one().await), ["ping"]);
+    assert_eq!(
+        (webhooks(&house, "ping", "accepted").await, webhooks(&house, "ping", "duplicate").await),
+        (2.0, 2.0)
+    );
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_quite_json_is_repaired_once_its_signature_was_checked() {
+    let house = House::open("").await;
+    let broken = ping(ONE).replace("\"n\"", "\"n\t\u{1}\\ud83d\"");
+    let broken = [&b"\xef\xbb\xbf"[..], broken.as_bytes()].concat();
+    let broken = [&broken[..broken.len() - 3], b"\xff", &broken[broken.len() - 3..]].concat();
+    let signature = sign(SECRET, &broken);
+    let forged = Ask::post("/circleci", broken.clone()).with("circleci-signature", &sign("other", &broken));
+    assert_eq!(house.ask(forged).await.status, 401);
+    let genuine = Ask::post("/circleci", broken).with("circleci-signature", &signature);
+    assert_eq!(house.ask(genuine).await.status, 204);
+    assert_eq!(names(&house.left_one().await), ["ping"]);
+    house.close().await;
+}

@@ -7,6 +7,8 @@
     reason = "seeds, figures and what was skipped are for whoever runs the tests"
 )]
 
+mod cancellations;
+
 mod downstream;
 
 mod home;

@@ -499,7 +499,7 @@ fn ask_the_relay_that_runs(
     };
     // What it sends is what the relay asks for: none of it is turned away.
     let replayed = replay(configuration, relay.server);
-    says(&replayed, " rejected again, 0 not replayed");
+    says(&replayed, " rejected again, 0 not sent");
     assert!(!find(&replayed.stdout, b" 0 accepted"), "{replayed:?}");
     written.output("replay", replayed);
     let text = fs::read_to_string(configuration).unwrap();
@@ -508,7 +508,7 @@ fn ask_the_relay_that_runs(
         .fold(text, |text, secret| text.replace(secret, "misplaced-secret-Rl0a"));
     let other = desk.write("other.yaml", &other);
     let turned_away = replay(other.to_str().unwrap(), relay.server);
-    for path in ["/fastly answered 401", "/circleci answered 401", "/v1/traces answered 401"] {
+    for path in ["/fastly: 401", "/circleci: 401", "/v1/traces: 401"] {
         says(&turned_away, path);
     }
     written.output("replay with other secrets", turned_away);

@@ -53,6 +53,7 @@ fn read(source: Source, body: &Bytes) -> Reading {
                 secrets: Vec::new(),
                 allow_unsigned: true,
                 service_name,
+                cancel_settle: Duration::ZERO,
                 rate_limit: None,
             };
             CircleCi::new(&config).read(body)

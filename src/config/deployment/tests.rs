@@ -249,3 +249,43 @@ fn a_problem_names_the_variable_and_does_not_repeat_its_value() {
         assert!(!problem.contains("hunter2") && !problem.contains('\n'), "{problem}");
     }
 }
+
+#[test]
+fn secrets_from_anywhere_refuse_unsigned_webhooks_unless_those_were_asked_for() {
+    let load = |variables: &[(&str, &str)], set: &[&str]| {
+        let environment: Environment = variables.iter().copied().collect();
+        let set = set.iter().map(|argument| (*argument).to_owned()).collect();
+        Config::load(&Sources { environment, set, ..Sources::default() }).map(|loaded| {
+            let circleci = &loaded.config.receivers.circleci[0];
+            (circleci.secrets.len(), circleci.allow_unsigned)
+        })
+    };
+    let allowed = "receivers.circleci.allow_unsigned=true";
+    let of_set = "receivers.circleci.secrets=[\"hunter2\", other]";
+    let of_variable = "receivers.circleci.secrets=[\"${env:S}\"]";
+    let of_map = "receivers.circleci={secrets: [hunter2]}";
+    let hook = ("CIRCLECI_HOOK_SECRET", "hunter2");
+    for (variables, set, expected) in [
+        (&[][..], &[][..], (0, true)),
+        (&[], &[of_set], (2, false)),
+        (&[("S", "hunter2")], &[of_variable], (1, false)),
+        (&[], &[of_map], (1, false)),
+        (&[hook], &[], (1, false)),
+        (&[hook], &["receivers.circleci.service_name=builds"], (1, false)),
+        (&[("PORT", "0")], &[of_set], (2, false)),
+        (&[], &[of_set, allowed], (2, true)),
+        (&[], &[allowed, of_set], (2, true)),
+        (&[hook], &[allowed], (1, true)),
+    ] {
+        assert_eq!(load(variables, set).unwrap(), expected, "{variables:?} {set:?}");
+    }
+    // Secrets that are none are a slip, and must not leave the door open.
+    for set in ["receivers.circleci.secrets=[]", "receivers.circleci.secrets=", of_variable] {
+        assert!(load(&[("S", "")], &[set]).is_err(), "{set}");
+    }
+    for set in ["receivers.circleci.secrets=[\"$HOOK_SECRET\"]", "receivers.circleci.secrets=[$HOOK_SECRET]"]
+    {
+        let problems = load(&[("HOOK_SECRET", "hunter2")], &[set]).unwrap_err().to_string();
+        assert!(problems.contains("write ${env:NAME}, or $$ for a literal $"), "{problems}");
+    }
+}

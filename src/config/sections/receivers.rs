@@ -99,6 +99,7 @@ fn circleci(id: &str, mut section: Section<'_>) -> CircleCiConfig {
     let secrets = given.as_ref().and_then(|field| field.hidden().list(Field::secret));
     section.set("allow_unsigned", &mut circleci.allow_unsigned, Field::boolean);
     section.set("service_name", &mut circleci.service_name, Field::string);
+    section.set("cancel_settle", &mut circleci.cancel_settle, Field::duration);
     circleci.rate_limit = rate_limit(&mut section);
     circleci.secrets = secrets.unwrap_or_default();
     if given.is_none_or(|field| field.is_empty_list()) && !circleci.allow_unsigned {

@@ -60,6 +60,7 @@ fn receiver(secrets: &[&str], allow_unsigned: bool) -> CircleCi {
         secrets: secrets.iter().map(|secret| Secret::new(*secret)).collect(),
         allow_unsigned,
         service_name: "circleci".to_owned(),
+        cancel_settle: std::time::Duration::from_secs(60),
         rate_limit: None,
     })
 }

@@ -21,6 +21,7 @@ pub fn webhook(input: &[u8]) {
         secrets: Vec::new(),
         allow_unsigned: true,
         service_name: "service \"1\"\u{1}é".to_owned(),
+        cancel_settle: std::time::Duration::from_secs(60),
         rate_limit: None,
     });
     let reading = receiver.read(&body);

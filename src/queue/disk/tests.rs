@@ -56,6 +56,7 @@ impl Bench {
             directory: "queue".into(),
             max_size: MAX_SIZE,
             sync: Sync::Always,
+            rejected_max_size: MAX_SIZE,
         };
         change(&mut config);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::otlp::number;
+
 /// A member of an object: its JSON text, unless it is missing or `null`.
 pub(super) type Member<'a> = Option<&'a RawValue>;
 
@@ -29,18 +31,34 @@ pub(super) fn text(member: Member<'_>) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(text)
 }
 
-/// An integer.
+/// An integer, in any form that has no other value: `6`, `6.0`, `"6"`.
 pub(super) fn integer(member: Member<'_>) -> Option<i64> {
-    serde_json::from_str(member?.get()).ok()
+    let written = text(member).unwrap_or(Cow::Borrowed(member?.get()));
+    i64::try_from(number::integer(written.trim().as_bytes())?).ok()
 }
 
-/// A time as RFC 3339 writes it, `Z` or an offset, with up to nine digits of a second: in Unix nanoseconds.
+/// A time as RFC 3339 writes it, `Z` or an offset, with any number of digits behind the second: in Unix nanoseconds.
+/// Digits after the ninth are cut off.
 ///
 /// Times that OTLP has no number for are absent: before 1970, after 2554, and the epoch itself, which it reads as
 /// "unknown".
 pub(super) fn time(member: Member<'_>) -> Option<u64> {
-    let timestamp: jiff::Timestamp = text(member)?.parse().ok()?;
+    let written = text(member)?;
+    let timestamp: jiff::Timestamp = to_nanoseconds(written.trim()).parse().ok()?;
     u64::try_from(timestamp.as_nanosecond()).ok().filter(|&nanoseconds| nanoseconds != 0)
+}
+
+/// The same time with at most nine fraction digits, and without a point that no digit follows.
+fn to_nanoseconds(written: &str) -> Cow<'_, str> {
+    const DIGITS: usize = 9;
+    let Some(point) = written.find(['.', ',']) else { return Cow::Borrowed(written) };
+    let fraction = &written[point + 1..];
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    match digits {
+        1..=DIGITS => Cow::Borrowed(written),
+        0 => Cow::Owned([&written[..point], fraction].concat()),
+        _ => Cow::Owned([&written[..=point + DIGITS], &fraction[digits..]].concat()),
+    }
 }
 
 struct Members<const N: usize>([&'static str; N]);
@@ -106,6 +124,8 @@ impl<const N: usize> Visitor<'_> for Place<'_, N> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn raw(json: &str) -> Member<'_> {
@@ -148,7 +168,9 @@ mod tests {
         for json in ["null", "\"\"", "1", "true", "[]", "{}", r#""\ud800""#] {
             assert_eq!(text(raw(json)), None, "{json}");
         }
-        for json in ["null", "\"7\"", "1.5", "1e3", "9223372036854775808", "true", "[]"] {
+        for json in
+            ["null", "\"seven\"", "\"\"", "\"7 8\"", "1.5", "9223372036854775808", "true", "[]", "[7]"]
+        {
             assert_eq!(integer(raw(json)), None, "{json}");
         }
         assert_eq!(text(raw(r#""a\n\u00e9""#)).as_deref(), Some("a\né"));
@@ -156,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_zero_to_nine_fraction_digits_and_any_offset() {
+    fn times_have_any_offset() {
         for (written, nanoseconds) in [
             ("2022-09-19T15:59:36Z", 1_663_603_176_000_000_000),
             ("2022-09-19T15:59:36.5Z", 1_663_603_176_500_000_000),
@@ -168,6 +190,8 @@ mod tests {
             ("2022-09-19T10:29:36.507435-05:30", 1_663_603_176_507_435_000),
             ("2554-07-21T23:34:33.709551615Z", u64::MAX),
             ("1970-01-01T00:00:00.000000001Z", 1),
+            ("2022-09-19t15:59:36.507z", 1_663_603_176_507_000_000),
+            (" 2022-09-19T15:59:36.Z ", 1_663_603_176_000_000_000),
         ] {
             assert_eq!(time(raw(&format!("\"{written}\""))), Some(nanoseconds), "{written}");
         }
@@ -182,7 +206,6 @@ mod tests {
             "2022-09-19T15:59:36",
             "2022-13-19T15:59:36Z",
             "2022-09-19T25:59:36Z",
-            "2022-09-19T15:59:36.5074351234Z",
             "2024-12-18 17:23:29.361740256 +0000 UTC",
             "1663603176",
             "0001-01-01T00:00:00Z",
@@ -197,5 +220,56 @@ mod tests {
             assert_eq!(time(raw(&format!("\"{written}\""))), None, "{written}");
         }
         assert_eq!(time(raw("1663603176507")), None);
+    }
+
+    /// Days from 1970 to a date, counted one by one.
+    fn days_until(year: u32, month: u32, day: u32) -> u64 {
+        let leap = |year: u32| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let of_month = |year, month| match month {
+            2 if leap(year) => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        let years: u64 = (1970..year).map(|year| if leap(year) { 366 } else { 365 }).sum();
+        let months: u64 = (1..month).map(|month| of_month(year, month)).sum();
+        years + months + u64::from(day) - 1
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_is_exact_to_the_nanosecond_with_any_number_of_digits(
+            (year, month, day) in (1971u32..2500, 1u32..=12, 1u32..=28),
+            (hour, minute, second) in (0u64..24, 0u64..60, 0u64..60),
+            fraction in "[0-9]{0,30}",
+            (ahead, offset) in (any::<bool>(), 0u64..24 * 60),
+            (zulu, lower) in (any::<bool>(), any::<bool>()),
+        ) {
+            let sign = if ahead { '+' } else { '-' };
+            let zone = if zulu { "Z".to_owned() } else { format!("{sign}{:02}:{:02}", offset / 60, offset % 60) };
+            let point = if fraction.is_empty() { "" } else { "." };
+            let written = format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{point}{fraction}{zone}");
+            let written = if lower { written.to_lowercase() } else { written };
+            let local = (days_until(year, month, day) * 24 * 60 + hour * 60 + minute) * 60 + second;
+            let seconds = match (zulu, ahead) {
+                (true, _) => local,
+                (false, true) => local - offset * 60,
+                (false, false) => local + offset * 60,
+            };
+            let nanoseconds: u64 = format!("{fraction:0<9}")[..9].parse().unwrap();
+            prop_assert_eq!(time(raw(&format!("\"{written}\""))), Some(seconds * 1_000_000_000 + nanoseconds));
+        }
+
+        #[test]
+        fn an_integer_is_the_same_in_every_form(value in any::<i64>(), zeros in "0{1,5}", blanks in " {0,2}") {
+            for json in [
+                format!("{value}"),
+                format!("{value}.{zeros}"),
+                format!("\"{blanks}{value}{blanks}\""),
+                format!("\"{value}.{zeros}\""),
+            ] {
+                prop_assert_eq!(integer(raw(&json)), Some(value), "{}", json);
+            }
+        }
     }
 }

@@ -46,6 +46,7 @@ fn receiver() -> CircleCi {
         secrets: vec![Secret::new("fixture-secret")],
         allow_unsigned: false,
         service_name: "circleci".to_owned(),
+        cancel_settle: std::time::Duration::from_secs(60),
         rate_limit: None,
     })
 }
@@ -225,6 +226,150 @@ fn no_key_occurs_twice_and_no_value_is_null_empty_or_a_bare_integer() {
         for attribute in attributes {
             let value = attribute["value"].as_object().unwrap().values().next().unwrap();
             assert!(!value.as_str().unwrap().is_empty(), "{}: {attribute}", fixture.name);
+        }
+    }
+}
+
+/// Where each field of a span comes from: paths in the payload, any of which may matter.
+fn sources(kind: &str, field: &str) -> &'static [&'static str] {
+    let is_job = kind == "job-completed";
+    match field {
+        "traceId" | "spanId" | "parentSpanId" => &["type", "id", "workflow.id", "job.id"],
+        "kind" | "circleci.kind" => &["type"],
+        "name" if is_job => &["job.name"],
+        "name" => &["workflow.name"],
+        "startTimeUnixNano" | "endTimeUnixNano" => &[
+            "happened_at",
+            "job.started_at",
+            "job.stopped_at",
+            "workflow.created_at",
+            "workflow.stopped_at",
+            "pipeline.created_at",
+        ],
+        "status" | "error.type" if is_job => &["job.status"],
+        "status" | "error.type" | "cicd.pipeline.result" => &["workflow.status"],
+        "cicd.pipeline.task.run.result" => &["job.status"],
+        "circleci.organization.id" | "com.circleci.org.id" => &["organization.id"],
+        "circleci.organization.name" => &["organization.name"],
+        "circleci.project.id" | "com.circleci.project.id" => &["project.id"],
+        "circleci.project.name" => &["project.name"],
+        "circleci.project.slug" => &["project.slug"],
+        "circleci.pipeline.id" | "com.circleci.pipeline.id" => &["pipeline.id"],
+        "circleci.pipeline.number" | "com.circleci.pipeline.number" => &["pipeline.number"],
+        "circleci.pipeline.trigger.type" => &["pipeline.trigger.type"],
+        "circleci.webhook.id" => &["webhook.id"],
+        "circleci.workflow.id" | "com.circleci.workflow.id" | "cicd.pipeline.run.id" => &["workflow.id"],
+        "circleci.workflow.name" | "com.circleci.workflow.name" | "cicd.pipeline.name" => &["workflow.name"],
+        "circleci.workflow.url" | "cicd.pipeline.run.url.full" => &["workflow.url"],
+        "circleci.workflow.status" | "com.circleci.workflow.status" => &["workflow.status"],
+        "circleci.job.id" | "com.circleci.job.id" | "cicd.pipeline.task.run.id" => &["job.id"],
+        "circleci.job.name" | "com.circleci.job.name" | "cicd.pipeline.task.name" => &["job.name"],
+        "circleci.job.number" | "com.circleci.job.number" => &["job.number"],
+        "circleci.job.status" | "com.circleci.job.status" => &["job.status"],
+        vcs if vcs.starts_with("vcs.") => &["pipeline.vcs", "pipeline.trigger_parameters"],
+        other => panic!("no source is known for {other}"),
+    }
+}
+
+/// Every field of a span, attributes by their keys.
+fn fields(span: &Value) -> BTreeMap<String, Value> {
+    let mut fields: BTreeMap<String, Value> = span.as_object().unwrap().clone().into_iter().collect();
+    if let Some(Value::Array(attributes)) = fields.remove("attributes") {
+        fields.extend(
+            attributes.into_iter().map(|a| (a["key"].as_str().unwrap().to_owned(), a["value"].clone())),
+        );
+    }
+    fields
+}
+
+/// The paths of all members, at every depth.
+fn paths(tree: &Value, prefix: &[String]) -> Vec<Vec<String>> {
+    let Value::Object(members) = tree else { return Vec::new() };
+    let below = members.iter().flat_map(|(key, member)| {
+        let path = [prefix, &[key.clone()]].concat();
+        let mut found = paths(member, &path);
+        found.push(path);
+        found
+    });
+    below.collect()
+}
+
+fn is_within(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Reads `body` and compares it with the span of the payload before its member at `path` was changed.
+fn only_what_depends_on_it_changes(kind: &str, before: &Value, path: &str, body: &Value) {
+    let reading = read(&body.to_string());
+    assert!(reading.rejected.is_empty(), "{path}: {body}");
+    let matters = |field: &str| {
+        sources(kind, field).iter().any(|source| is_within(source, path) || is_within(path, source))
+    };
+    if reading.items.is_empty() {
+        assert!(
+            reading.ignored.is_some() && (matters("traceId") || matters("circleci.kind")),
+            "{path}: {body}"
+        );
+        return;
+    }
+    let after: Value = serde_json::from_str(&exported(reading)).unwrap();
+    let span = |request: &Value| fields(&request["resourceSpans"][0]["scopeSpans"][0]["spans"][0]);
+    let (before, after) = (span(before), span(&after));
+    for field in before.keys().chain(after.keys()) {
+        if !matters(field) {
+            assert_eq!(before.get(field), after.get(field), "{field} changed with {path}: {body}");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_is_missing_or_of_another_type_costs_only_what_is_made_of_it() {
+    let wrong = ["null", "\"\"", "7", "-1.5", "true", "[]", "[null]", "{}", "\"\\ud83d\"", "\"text\""];
+    let wrong = wrong.map(|json| serde_json::from_str::<Value>(json).unwrap_or(Value::Null));
+    let mut tried = 0;
+    for fixture in fixtures() {
+        let Some(expected) = fixture.traces else { continue };
+        let (expected, payload): (Value, Value) =
+            (serde_json::from_str(&expected).unwrap(), serde_json::from_slice(&fixture.request).unwrap());
+        let kind = payload["type"].as_str().unwrap();
+        for path in paths(&payload, &[]) {
+            let (last, parents) = path.split_last().unwrap();
+            for replacement in wrong.iter().map(Some).chain([None]) {
+                let mut body = payload.clone();
+                let parent = parents.iter().fold(&mut body, |place, key| &mut place[key.as_str()]);
+                match replacement {
+                    Some(value) => parent[last.as_str()] = value.clone(),
+                    None => drop(parent.as_object_mut().unwrap().remove(last)),
+                }
+                only_what_depends_on_it_changes(kind, &expected, &path.join("."), &body);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 1000, "the fixtures were tried: {tried}");
+}
+
+#[test]
+fn faulty_bytes_anywhere_in_a_fixture_cost_no_event() {
+    let faults: [&[u8]; 5] = [b"\t", b"\x00", b"\xff", b"\\ud83d", b"\xed\xa0\xbd"];
+    for fixture in fixtures().into_iter().filter(|fixture| fixture.traces.is_some()) {
+        let body = &fixture.request[..];
+        let marked = [b"\xef\xbb\xbf", body].concat();
+        fixture.matches(receiver().read(&marked.into()));
+        // Behind the first letter of every string that is a value nobody makes ids or kinds of.
+        let text = std::str::from_utf8(body).unwrap();
+        let strings = text.match_indices("\"name\"").chain(text.match_indices("\"subject\""));
+        for (at, key) in strings {
+            let value = at + key.len() + text[at + key.len()..].find(['"', ',', '}']).unwrap();
+            if !text[value..].starts_with('"') {
+                continue;
+            }
+            for fault in faults {
+                let broken = [&body[..=value], fault, &body[value + 1..]].concat();
+                let reading = receiver().read(&broken.into());
+                assert_eq!(reading.items.len(), 1, "{}: {}", fixture.name, fault.escape_ascii());
+                assert!(!reading.items[0].repairs.is_empty(), "{}", fixture.name);
+            }
         }
     }
 }

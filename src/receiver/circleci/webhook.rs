@@ -1,6 +1,6 @@
 //! The webhook as CircleCI documents it, read with nothing taken for granted.
 //!
-//! In:  the decoded body. Out: a [`Webhook`] that borrows from it, or where and why it is no JSON object.
+//! In:  the body as [`Repaired`] text. Out: a [`Webhook`] that borrows from it, or where and why it is no JSON object.
 //! Promises: every JSON object is a webhook; what is missing, empty or of another type in it is `None`.
 //! Leaves to others: which ids a span needs ([`spans`](super::spans)).
 //!
@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::members::{Member, integer, members, text, time};
+use super::repair::Repaired;
 use super::vcs::Vcs;
 use crate::receiver::WebhookEvent;
 
@@ -95,13 +96,13 @@ pub(super) struct Malformed {
 // === impl Webhook ===
 
 impl<'a> Webhook<'a> {
-    pub(super) fn read(body: &'a [u8]) -> Result<Self, Malformed> {
-        let text = std::str::from_utf8(body)
-            .map_err(|error| Malformed::at(body, error.valid_up_to(), "the body is not UTF-8"))?;
-        let json: &RawValue = serde_json::from_str(text).map_err(|error| Malformed::json(&error))?;
+    pub(super) fn read(repaired: &'a Repaired<'_>) -> Result<Self, Malformed> {
+        let text = &*repaired.text;
+        let json: &RawValue =
+            serde_json::from_str(text).map_err(|error| Malformed::json(repaired, &error))?;
         if !json.get().starts_with('{') {
             let blanks = text.len() - text.trim_start_matches([' ', '\t', '\r', '\n']).len();
-            return Err(Malformed::at(body, blanks, "the body is JSON, but not an object"));
+            return Err(Malformed::at(repaired, blanks, "the body is JSON, but not an object".to_owned()));
         }
         Ok(Self::of(json))
     }
@@ -222,26 +223,24 @@ impl Malformed {
         Self { line: 1, column: 1, reason: "the event is too large for an export request".to_owned() }
     }
 
-    /// At the byte `offset` of the body.
-    fn at(body: &[u8], offset: usize, reason: &str) -> Self {
-        let before = &body[..offset.min(body.len())];
+    /// At the byte `offset` of the text; line and column are those of the input.
+    fn at(repaired: &Repaired<'_>, offset: usize, reason: String) -> Self {
+        let before = &repaired.body[..repaired.offset_in_body(offset)];
         let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
         Self {
             line: saturating(memchr::memchr_iter(b'\n', before).count() + 1),
             column: saturating(before.len() - line_start + 1),
-            reason: reason.to_owned(),
+            reason,
         }
     }
 
-    fn json(error: &serde_json::Error) -> Self {
+    fn json(repaired: &Repaired<'_>, error: &serde_json::Error) -> Self {
         let message = error.to_string();
         // The position has fields of its own.
         let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
-        Self {
-            line: saturating(error.line().max(1)),
-            column: saturating(error.column().max(1)),
-            reason: format!("the body is not JSON: {what}"),
-        }
+        let lines = repaired.text.split_inclusive('\n').take(error.line().saturating_sub(1));
+        let offset = lines.map(str::len).sum::<usize>() + error.column().saturating_sub(1);
+        Self::at(repaired, offset, format!("the body is not JSON: {what}"))
     }
 }
 
@@ -251,10 +250,11 @@ fn saturating(count: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::repair::repair;
     use super::*;
 
     fn malformed(body: &[u8]) -> (u32, u32, String) {
-        let Malformed { line, column, reason } = Webhook::read(body).unwrap_err();
+        let Malformed { line, column, reason } = Webhook::read(&repair(body)).unwrap_err();
         (line, column, reason)
     }
 
@@ -269,7 +269,9 @@ mod tests {
             (b"\n\t[{}]", 2, 2, "the body is JSON, but not an object"),
             (b"null", 1, 1, "the body is JSON, but not an object"),
             (b"\"workflow-completed\"", 1, 1, "the body is JSON, but not an object"),
-            (b"{\n\"a\":\"\xff\"}", 2, 6, "the body is not UTF-8"),
+            // Positions are those of the input, not of the repaired text.
+            (b"\xef\xbb\xbf{\n\"a\t\xff\\ud800\": x}", 2, 14, "the body is not JSON: expected value"),
+            (b"\xff\xfe{}", 1, 1, "the body is not JSON: expected value"),
         ] {
             assert_eq!(malformed(body), (line, column, reason.to_owned()), "{}", body.escape_ascii());
         }
@@ -278,14 +280,18 @@ mod tests {
     #[test]
     fn every_object_is_a_webhook_however_little_it_says() {
         for body in ["{}", r#"{"type":7,"id":[],"job":"x"}"#, r#"{"type":"ping","type":"job-reopened"}"#] {
-            assert_eq!(Webhook::read(body.as_bytes()).unwrap().event, WebhookEvent::Unknown, "{body}");
+            assert_eq!(
+                Webhook::read(&repair(body.as_bytes())).unwrap().event,
+                WebhookEvent::Unknown,
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn an_endless_event_id_is_none() {
         let body = |length| format!(r#"{{"type":"ping","id":"{}"}}"#, "a".repeat(length));
-        assert!(Webhook::read(body(MAX_EVENT_ID_BYTES).as_bytes()).unwrap().id.is_some());
-        assert!(Webhook::read(body(MAX_EVENT_ID_BYTES + 1).as_bytes()).unwrap().id.is_none());
+        assert!(Webhook::read(&repair(body(MAX_EVENT_ID_BYTES).as_bytes())).unwrap().id.is_some());
+        assert!(Webhook::read(&repair(body(MAX_EVENT_ID_BYTES + 1).as_bytes())).unwrap().id.is_none());
     }
 }

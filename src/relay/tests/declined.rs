@@ -35,7 +35,8 @@ fn relay() -> Relay {
     metrics.expect(receivers.iter().map(|instance| (instance.receiver.id(), instance.kind)));
     page::data(&metrics, None);
     let queue = Queue::Memory(MemoryQueue::new(1 << 20, metrics.clone()));
-    let rejected = Arc::new(RejectedLines::new(std::path::Path::new("nothing-is-written")));
+    let rejected =
+        Arc::new(RejectedLines::new(std::path::Path::new("nothing-is-written"), 1, Metrics::new()));
     #[expect(clippy::disallowed_methods, reason = "nothing is sent")]
     let (work, _) = tokio::sync::mpsc::unbounded_channel();
     Relay::new(receivers, queue, rejected, work, metrics)

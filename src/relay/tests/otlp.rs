@@ -62,8 +62,8 @@ impl Bench {
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
         let queue = Queue::Memory(MemoryQueue::new(queue_bytes, metrics.clone()));
         let directory = tempfile::tempdir().unwrap();
-        let rejected = Arc::new(RejectedLines::new(directory.path()));
-        let relay = Arc::new(Relay::new(receivers, queue, rejected, sender, metrics.clone()));
+        let rejected = Arc::new(RejectedLines::new(directory.path(), 1 << 20, Metrics::new()));
+        let relay = Arc::new(Relay::new(receivers.into(), queue, rejected, sender, metrics.clone()));
         let config = SpanEventsConfig { wait: Duration::from_secs(10), ..SpanEventsConfig::default() };
         Self {
             relay,

@@ -26,6 +26,8 @@ pub(crate) enum WebhookOutcome {
     Rejected,
     Unauthorized,
     Refused,
+    /// Accepted, and replaced by a later event that makes the same span.
+    Superseded,
 }
 
 /// How one attempt to export ended.
@@ -74,6 +76,7 @@ impl WebhookOutcome {
             Self::Rejected => "rejected",
             Self::Unauthorized => "unauthorized",
             Self::Refused => "refused",
+            Self::Superseded => "superseded",
         }
     }
 }

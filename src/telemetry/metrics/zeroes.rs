@@ -14,13 +14,14 @@ const LOG_EVENTS: [LogEventOutcome; 4] = [
     LogEventOutcome::Dropped,
 ];
 
-const WEBHOOKS: [WebhookOutcome; 6] = [
+const WEBHOOKS: [WebhookOutcome; 7] = [
     WebhookOutcome::Accepted,
     WebhookOutcome::Duplicate,
     WebhookOutcome::Ignored,
     WebhookOutcome::Rejected,
     WebhookOutcome::Unauthorized,
     WebhookOutcome::Refused,
+    WebhookOutcome::Superseded,
 ];
 
 /// The usual statuses of requests that reached a receiver.

@@ -63,3 +63,65 @@ async fn what_is_rejected_again_is_kept_again_and_a_torn_entry_costs_only_itself
     stopped(relay).await;
     assert_eq!(inputs(&home.rejected()), [cut, cut]);
 }
+
+#[tokio::test]
+async fn a_refused_export_reaches_the_downstream_where_only_circleci_is_on() {
+    let mut home = Home::new(Mood::Up, "receivers: { circleci: { allow_unsigned: true } }").await;
+    let relay = home.start().await;
+    let event = format!(
+        r#"{{"type":"workflow-completed","id":"1","workflow":{{"id":"cedf175c-c537-49f8-9b5c-95892f0b2407","name":"{POISON}"}}}}"#
+    );
+    assert_eq!(relay.ask(Ask::post("/circleci", event)).await.status, 204);
+    at_rest(&relay).await;
+    let kept = home.directory.join("kept.ndjson");
+    std::fs::rename(home.directory.join("rejected.ndjson"), &kept).unwrap();
+
+    let refused = replay(&home, &relay, kept.to_str().unwrap()).await;
+    assert_eq!(refused.code, Some(1), "{}{}", refused.out, refused.err);
+    assert!(refused.out.contains("0 accepted, 1 rejected again, 0 not sent"), "{}", refused.out);
+    home.downstream.set(Mood::TakesPoison).await;
+    let ended = replay(&home, &relay, kept.to_str().unwrap()).await;
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    assert_eq!(home.downstream.taken_names(), [format!("workflow: {POISON}")]);
+    stopped(relay).await;
+}
+
+#[tokio::test]
+async fn entries_do_not_affect_each_other_and_each_is_reported() {
+    let mut home = Home::new(Mood::Up, "").await;
+    let relay = home.start().await;
+    let entry = |receiver: &str, input: &str| {
+        serde_json::json!({"time": "t", "receiver": receiver, "reason": "r", "input": input}).to_string()
+    };
+    // Glued together, these would swallow or complete each other.
+    let given = [
+        r#"{"resourceLogs":["#,
+        &span(1, "one"),
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"cut"#,
+        &span(2, "two"),
+        "]",
+    ];
+    let mut lines: Vec<String> = given.iter().map(|input| entry("fastly", input)).collect();
+    lines.push("[\"no\", \"entry\"]".to_owned());
+    lines.push(entry("gone", &span(3, "three")));
+    lines.extend((4..200).map(|id| entry("fastly", &span(id, "many"))));
+    let kept = home.directory.join("kept.ndjson");
+    std::fs::write(&kept, lines.join("\n")).unwrap();
+
+    let ended = replay(&home, &relay, kept.to_str().unwrap()).await;
+    assert_eq!(ended.code, Some(1), "{}{}", ended.out, ended.err);
+    for text in [
+        "198 accepted, 3 rejected again, 2 not sent",
+        "line 6 not sent: not an entry",
+        "line 7 not sent: receiver",
+    ] {
+        assert!(ended.out.contains(text), "{text}: {}", ended.out);
+    }
+    at_rest(&relay).await;
+    stopped(relay).await;
+    assert_eq!(home.downstream.taken_names().len(), 198);
+    let rejected = home.rejected();
+    let mut again = inputs(&rejected);
+    again.sort_unstable();
+    assert_eq!(again, [given[4], given[0], given[2]]);
+}

@@ -14,7 +14,8 @@ pub(crate) struct House {
 // === impl House ===
 
 impl House {
-    /// `settings`: one `key: value` per line, on top of a configuration with both receivers, a short retry and no wait.
+    /// `settings`: one `key: value` per line, on top of a configuration with both receivers, a short retry, and nothing
+    /// held.
     pub(crate) async fn open(settings: &str) -> Self {
         Self::before(Collector::start([]).await, settings).await
     }
@@ -36,7 +37,7 @@ impl House {
             server: {{ endpoint: 127.0.0.1:0 }}
             receivers:
               fastly:
-              circleci: {{ secrets: [{SECRET}] }}
+              circleci: {{ secrets: [{SECRET}], cancel_settle: 0s }}
             processors: {{ span_events: {{ wait: 0s }} }}
             queue: {{ storage: memory }}
             exporters:

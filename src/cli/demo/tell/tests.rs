@@ -17,7 +17,7 @@ fn told(tell: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
 }
 
 fn reply(status: StatusCode, body: &str) -> Reply {
-    Reply { status, body: body.to_owned() }
+    Reply { status, retry_after: None, body: body.to_owned() }
 }
 
 #[test]

@@ -234,6 +234,7 @@ fn word(fate: Settled) -> &'static str {
         Settled::Attached => "attached",
         Settled::Rejected => "rejected",
         Settled::Dropped => "dropped",
+        Settled::Superseded => "superseded",
     }
 }
 

@@ -13,6 +13,7 @@ fn verifier(secrets: &[&str], unsigned: Unsigned) -> Verifier {
         secrets: secrets.iter().map(|&secret| Secret::new(secret)).collect(),
         allow_unsigned: unsigned == Unsigned::Accepted,
         service_name: "circleci".to_owned(),
+        cancel_settle: std::time::Duration::from_secs(60),
         rate_limit: None,
     })
 }

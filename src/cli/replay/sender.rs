@@ -1,0 +1,183 @@
+//! Sends one entry and finds out what became of it.
+//!
+//! In: an entry. Out: its [`End`]. Promises: a full queue or a throttled receiver is given time; once the relay cannot be
+//! reached, no entry waits for it again.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ::http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::super::http::{Client, HttpError, Reply};
+use super::plan::{Post, Resubmission, plan};
+use super::report::End;
+use crate::app::wall_clock;
+use crate::config::Config;
+use crate::exporter::{ExporterError, Resender, Resent};
+use crate::rejected::Entry;
+
+/// Attempts for one entry.
+const MAX_ATTEMPTS: usize = 10;
+/// Longest pause between two attempts. An entry that would have to wait longer is not sent.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Sends entries to the relay and to the downstream.
+pub(super) struct Sender {
+    config: Config,
+    relay: Client,
+    downstream: Resender,
+    /// Why the relay cannot be reached.
+    unreachable: OnceLock<String>,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    Done(End),
+    /// Another attempt may help after the pause.
+    Later {
+        pause: Duration,
+        reason: String,
+    },
+}
+
+// === impl Sender ===
+
+impl Sender {
+    pub(super) fn new(config: Config, address: SocketAddr) -> Result<Self, ExporterError> {
+        let downstream = Resender::new(&config.exporter, wall_clock)?;
+        Ok(Self { config, relay: Client::new(address), downstream, unreachable: OnceLock::new() })
+    }
+
+    pub(super) async fn send(&self, entry: Result<Entry, String>) -> End {
+        let resubmission = match entry.and_then(|entry| plan(&self.config, &entry)) {
+            Ok(resubmission) => resubmission,
+            Err(reason) => return End::NotSent(reason),
+        };
+        let mut attempts = 0;
+        loop {
+            let attempt = match &resubmission {
+                Resubmission::Relay(post) => self.to_relay(post).await,
+                Resubmission::Downstream(signal, json) => {
+                    after_export(self.downstream.send(*signal, json.clone()).await)
+                }
+            };
+            attempts += 1;
+            match attempt {
+                Attempt::Done(end) => return end,
+                Attempt::Later { pause, .. } if attempts < MAX_ATTEMPTS && pause <= MAX_PAUSE => {
+                    tokio::time::sleep(pause).await;
+                }
+                Attempt::Later { reason, .. } => return End::NotSent(reason),
+            }
+        }
+    }
+
+    async fn to_relay(&self, Post { path, headers, body }: &Post) -> Attempt {
+        if let Some(reason) = self.unreachable.get() {
+            return Attempt::Done(End::NotSent(reason.clone()));
+        }
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        match self.relay.send(Method::POST, path, &headers, body.clone()).await {
+            Ok(reply) => after_reply(path, &reply),
+            Err(error) => {
+                let reason = error.to_string();
+                if matches!(error, HttpError::Unreachable { .. } | HttpError::TimedOut { .. }) {
+                    self.unreachable.get_or_init(|| reason.clone());
+                }
+                Attempt::Done(End::NotSent(reason))
+            }
+        }
+    }
+}
+
+fn after_export(resent: Resent) -> Attempt {
+    match resent {
+        Resent::Accepted => Attempt::Done(End::Accepted),
+        Resent::Refused(reason) => Attempt::Done(End::Rejected(reason)),
+        Resent::Failed { reason, retry_after: Some(pause) } => Attempt::Later { pause, reason },
+        Resent::Failed { reason, retry_after: None } => Attempt::Done(End::NotSent(reason)),
+    }
+}
+
+/// Reads the relay's response to the request of one entry.
+fn after_reply(path: &str, reply: &Reply) -> Attempt {
+    let body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
+    let refusal =
+        || format!("{path}: {}: {}", reply.status, text(&body["reason"]).unwrap_or("no reason given"));
+    match reply.status {
+        StatusCode::OK | StatusCode::NO_CONTENT => Attempt::Done(match rejected_part(&body) {
+            Some(reason) => End::Rejected(reason),
+            None => End::Accepted,
+        }),
+        StatusCode::BAD_REQUEST | StatusCode::ACCEPTED => {
+            let reason = rejected_part(&body).or_else(|| Some(text(&body["reason"])?.to_owned()));
+            Attempt::Done(End::Rejected(reason.unwrap_or_else(refusal)))
+        }
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            let pause = reply.retry_after.unwrap_or(Duration::from_secs(1));
+            Attempt::Later { pause, reason: refusal() }
+        }
+        _ => Attempt::Done(End::NotSent(refusal())),
+    }
+}
+
+/// Why some of the entry was rejected, by the relay's report or by OTLP's `partialSuccess`.
+fn rejected_part(body: &Value) -> Option<String> {
+    let first = text(&body["errors"][0]["reason"]);
+    let counted = body["rejected"].as_u64().filter(|&rejected| rejected > 0);
+    let partial = text(&body["partialSuccess"]["errorMessage"]);
+    match (counted, partial) {
+        (Some(_), _) => Some(first.or_else(|| text(&body["reason"])).unwrap_or("no reason given").to_owned()),
+        (None, partial) => partial.map(str::to_owned),
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    value.as_str().filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(status: u16, body: &str) -> Result<End, (Duration, String)> {
+        let retry_after = Some(Duration::from_secs(7));
+        let reply =
+            Reply { status: StatusCode::from_u16(status).unwrap(), retry_after, body: body.to_owned() };
+        match after_reply("/fastly", &reply) {
+            Attempt::Done(end) => Ok(end),
+            Attempt::Later { pause, reason } => Err((pause, reason)),
+        }
+    }
+
+    #[test]
+    fn only_what_arrived_whole_is_accepted() {
+        for (status, body) in [(204, ""), (200, "{}"), (200, r#"{"partialSuccess":{}}"#)] {
+            assert_eq!(after(status, body), Ok(End::Accepted), "{status} {body}");
+        }
+        for (status, body, reason) in [
+            (200, r#"{"accepted":2,"rejected":1,"errors":[{"line":1,"column":1,"reason":"cut"}]}"#, "cut"),
+            (200, r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"bad id"}}"#, "bad id"),
+            (200, r#"{"partialSuccess":{"errorMessage":"not OTLP"}}"#, "not OTLP"),
+            (
+                400,
+                r#"{"reason":"none","accepted":0,"rejected":1,"errors":[{"reason":"not JSON"}]}"#,
+                "not JSON",
+            ),
+            (400, r#"{"reason":"not JSON"}"#, "not JSON"),
+            (202, r#"{"reason":"unknown event type"}"#, "unknown event type"),
+        ] {
+            assert_eq!(after(status, body), Ok(End::Rejected(reason.to_owned())), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_arrive_is_not_sent_and_what_may_arrive_later_is_tried_again() {
+        let refused = End::NotSent("/fastly: 401 Unauthorized: no token".to_owned());
+        assert_eq!(after(401, r#"{"reason":"no token"}"#), Ok(refused));
+        let full = "/fastly: 503 Service Unavailable: queue full".to_owned();
+        assert_eq!(after(503, r#"{"reason":"queue full"}"#), Err((Duration::from_secs(7), full)));
+    }
+}

@@ -1,0 +1,123 @@
+//! Sends export requests one by one and reports how the downstream responds, for `spanrelay replay`.
+//!
+//! In: OTLP/JSON of one signal. Out: what became of one attempt. Promises: goes to the endpoint, with the encoding, the
+//! headers and the TLS that the relay would use. Leaves to others: sending again, and what to tell the operator.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::timeout;
+use tower::Service;
+
+use super::compress::Compressors;
+use super::encode::Encoder;
+use super::otlp_http::{Post, Posts, host_and_port};
+use super::outcome::{Meaning, meaning_of};
+use super::retry::retry_after;
+use super::{ExporterError, fault, response};
+use crate::config::{ExporterConfig, SignalExport};
+use crate::otlp::Signal;
+
+/// Where each signal goes.
+pub(crate) struct Resender {
+    lanes: [Lane; Signal::ALL.len()],
+    permanent_status_codes: Vec<u16>,
+    wall_clock: fn() -> SystemTime,
+}
+
+struct Lane {
+    post: Post,
+    encoder: Encoder,
+    /// Host and port.
+    endpoint: String,
+    timeout: Duration,
+}
+
+/// How one attempt ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Resent {
+    Accepted,
+    /// The downstream judged the data.
+    Refused(String),
+    /// Nothing is known about the data; another attempt may help after the pause, where there is one.
+    Failed {
+        reason: String,
+        retry_after: Option<Duration>,
+    },
+}
+
+// === impl Resender ===
+
+impl Resender {
+    /// Reads certificates; connects to nothing yet.
+    pub(crate) fn new(
+        config: &ExporterConfig,
+        wall_clock: fn() -> SystemTime,
+    ) -> Result<Self, ExporterError> {
+        let posts = Posts::pooled(config)?;
+        let compressors = Arc::new(Compressors::new());
+        let lanes = Signal::ALL.map(|signal| {
+            Lane::new(signal, posts[signal as usize].clone(), &config.of(signal), Arc::clone(&compressors))
+        });
+        Ok(Self { lanes, permanent_status_codes: config.permanent_status_codes.clone(), wall_clock })
+    }
+
+    /// Makes one attempt.
+    pub(crate) async fn send(&self, signal: Signal, json: Bytes) -> Resent {
+        let lane = &self.lanes[signal as usize];
+        let body = match lane.encoder.clone().body(json.into()).await {
+            Ok(body) => body,
+            Err(error) => return Resent::Refused(error.to_string()),
+        };
+        let failed = |error: &(dyn std::error::Error + 'static)| Resent::Failed {
+            reason: fault::describe(&lane.endpoint, lane.timeout, error),
+            retry_after: None,
+        };
+        let exchange = async {
+            // Always ready.
+            let response = lane.post.clone().call(body).await?;
+            let (head, body) = response.into_parts();
+            let body = response::read_body(body).await.unwrap_or_default();
+            Ok::<_, hyper_util::client::legacy::Error>((head, body))
+        };
+        match timeout(lane.timeout, exchange).await {
+            Ok(Ok((head, body))) => self.judge(head.status, &head.headers, &body),
+            Ok(Err(error)) => failed(&error),
+            Err(_) => failed(&tower::timeout::error::Elapsed::new()),
+        }
+    }
+
+    fn judge(&self, status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -> Resent {
+        let reason = || match response::error_message(headers, body) {
+            Some(message) => format!("downstream answered {}: {message}", status.as_u16()),
+            None => format!("downstream answered {}", status.as_u16()),
+        };
+        match meaning_of(status, &self.permanent_status_codes) {
+            Meaning::Sent => match response::partial_success(headers, body) {
+                Some(partial) if partial.rejected_items > 0 => Resent::Refused(partial.message),
+                _ => Resent::Accepted,
+            },
+            Meaning::Permanent => Resent::Refused(reason()),
+            Meaning::Throttled | Meaning::Retryable => {
+                let pause = retry_after(headers, (self.wall_clock)()).unwrap_or(Duration::from_secs(1));
+                Resent::Failed { reason: reason(), retry_after: Some(pause) }
+            }
+            Meaning::Blocked => Resent::Failed { reason: reason(), retry_after: None },
+        }
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    fn new(signal: Signal, post: Post, export: &SignalExport<'_>, compressors: Arc<Compressors>) -> Self {
+        Self {
+            post,
+            encoder: Encoder::new(signal, export, compressors),
+            endpoint: host_and_port(export.endpoint),
+            timeout: export.timeout,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Of several events that make the same span, only the last is exported.
+//!
+//! CircleCI sends `workflow-completed` when a workflow is cancelled, and again for each job that ends later. In: the work of
+//! one accepted request at a time, and the time. Out: the work that goes on now. Work is held here as long as its
+//! [`Supersede`](crate::receiver::Supersede) says after its arrival, and each later event for the same span replaces it; what was replaced is
+//! resolved as superseded.
+//!
+//! Promises: of events that are held together, the one with the highest rank goes on, whatever the order in which they
+//! came, and no later than its own time. Held work takes at most [`MAX_HELD_BYTES`]; beyond that the first to be due goes
+//! on early. There is no clock here: the caller says what time it is.
+
+mod latest;
+
+use std::time::Instant;
+
+use self::latest::{Latest, Offered};
+use super::Work;
+use crate::config::Storage;
+use crate::queue::Settled;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::WebhookOutcome;
+
+/// Thousands of events.
+const MAX_HELD_BYTES: usize = 8 * 1024 * 1024;
+
+/// Holds work that a later event may supersede.
+pub(crate) struct Settling {
+    latest: Latest<Work>,
+    /// Whether held work is in the queue of the next process, too.
+    is_durable: bool,
+    telemetry: Metrics,
+}
+
+// === impl Settling ===
+
+impl Settling {
+    pub(crate) fn new(storage: Storage, telemetry: Metrics) -> Self {
+        Self { latest: Latest::new(), is_durable: storage == Storage::Disk, telemetry }
+    }
+
+    /// Takes the work of one request and returns what goes on now.
+    pub(crate) fn accept(&mut self, now: Instant, request: Vec<Work>) -> Vec<Work> {
+        let mut ready = self.expire(now);
+        if ready.is_empty() && request.iter().all(|work| work.supersede.is_none()) {
+            return request;
+        }
+        for mut work in request {
+            let Some(supersede) = work.supersede.take() else {
+                ready.push(work);
+                continue;
+            };
+            let event = supersede.event;
+            let bytes = work.held_bytes();
+            match self.latest.offer(now, supersede, bytes, work) {
+                Offered::Held => {}
+                Offered::Passes(work) => ready.push(work),
+                Offered::Superseded(work) => {
+                    work.settle(Settled::Superseded);
+                    self.telemetry.webhook(event, WebhookOutcome::Superseded);
+                }
+            }
+        }
+        while self.latest.bytes() > MAX_HELD_BYTES
+            && let Some(work) = self.latest.take_first()
+        {
+            ready.push(work);
+        }
+        ready
+    }
+
+    /// Returns what was held long enough.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Work> {
+        let mut ready = Vec::new();
+        while self.latest.next_deadline().is_some_and(|deadline| deadline <= now)
+            && let Some(work) = self.latest.take_first()
+        {
+            ready.push(work);
+        }
+        ready
+    }
+
+    /// Lets go of everything when the relay drains: work that the next process finds in its queue stays there, where later
+    /// events still supersede it; other work is returned.
+    pub(crate) fn drain(mut self) -> Vec<Work> {
+        if self.is_durable {
+            return Vec::new();
+        }
+        std::iter::from_fn(|| self.latest.take_first()).collect()
+    }
+
+    /// The next time at which [`expire`](Self::expire) has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.latest.next_deadline()
+    }
+}
