@@ -51,14 +51,14 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
     let text = match std::fs::read(&args.file) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => {
-            super::complain(format_args!("spanrelay: cannot read {}: {error}", args.file.display()));
+            super::print_error(format_args!("spanrelay: cannot read {}: {error}", args.file.display()));
             return ExitCode::from(super::USAGE);
         }
     };
     let config = match Config::load(&Sources::from(args.sources)) {
         Ok(loaded) => loaded.config,
         Err(problems) => {
-            super::complain(problems);
+            super::print_error(problems);
             return ExitCode::FAILURE;
         }
     };
@@ -68,7 +68,7 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(replay(plan, &Client::new(address))),
         Err(error) => {
-            super::complain(format_args!("spanrelay: {error}"));
+            super::print_error(format_args!("spanrelay: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -37,7 +37,7 @@ async fn every_command_has_help_and_an_unknown_flag_exits_with_2() {
     }
     let ended = run(&["--set", "queue.storage=memory", "validate"]).await;
     assert_eq!(ended.code, Some(2));
-    assert!(ended.err.contains("put --config and --set behind the command"), "{}", ended.err);
+    assert!(ended.err.contains("put --config and --set after the subcommand"), "{}", ended.err);
     let ended = run(&["--version"]).await;
     assert_eq!((ended.code, ended.out), (Some(0), format!("spanrelay {}\n", env!("CARGO_PKG_VERSION"))));
 }
