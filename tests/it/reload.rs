@@ -62,7 +62,7 @@ async fn a_bad_file_is_refused_with_its_problems_and_the_old_one_stays() {
     let relay = Child::start(&configuration("old"), &[]).await;
     relay.configure(&configuration("new").replace("wait: 0s", "wait: soon"));
     relay.signal("HUP").await;
-    let refused = relay.logged("configuration not reloaded: the old one stays").await;
+    let refused = relay.logged("configuration not reloaded; keeping the current one").await;
     assert_eq!(refused["level"], "ERROR");
     assert!(refused["problems"].as_str().unwrap().contains("processors.span_events.wait"), "{refused}");
     assert!(!refused.to_string().contains("new"), "no secret of the file is in the log");
@@ -79,7 +79,7 @@ async fn a_change_that_needs_a_restart_is_named_and_not_made() {
     let relay = Child::start(&configuration("old"), &[]).await;
     relay.configure(&configuration("new").replace("wait: 0s", "wait: 7s"));
     relay.signal("HUP").await;
-    let warned = relay.logged("these changes need a restart and were not made").await;
+    let warned = relay.logged("changes not applied; restart to apply").await;
     assert_eq!(warned["keys"], "processors.span_events.wait");
     reloaded(&relay, 1).await;
     assert_eq!(status(&relay, "new").await, 204, "the rest is reloaded all the same");
@@ -98,7 +98,7 @@ async fn certificates_of_the_exporter_that_changed_are_named_for_they_need_a_res
 
     std::fs::write(ca.path(), "after").unwrap();
     relay.signal("HUP").await;
-    let warned = relay.logged("these files hold something else by now, which needs a restart").await;
+    let warned = relay.logged("certificate files changed on disk; restart to apply").await;
     assert_eq!(
         (&warned["level"], &warned["keys"]),
         (&"WARN".into(), &"exporters.otlp_http.tls.ca_file".into())

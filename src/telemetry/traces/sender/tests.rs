@@ -140,8 +140,8 @@ async fn an_outage_is_told_once_and_its_end_too() {
     let text = log.text();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
-    assert!(lines[0].contains("own traces do not leave") && lines[0].contains("not now"), "{text}");
-    assert!(lines[1].contains("own traces leave again"), "{text}");
+    assert!(lines[0].contains("self-trace export failing") && lines[0].contains("not now"), "{text}");
+    assert!(lines[1].contains("self-trace export recovered"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
