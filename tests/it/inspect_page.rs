@@ -88,7 +88,7 @@ async fn the_page_shows_what_was_sent_where_it_went_and_what_was_answered() {
         "2 events: ",
         "cache miss",
         "deliver",
-        "event of its span",
+        "attached to its span",
         "line 5, column 251",
         "the line ends too early",
         "the line was cut off",

@@ -65,7 +65,7 @@ fn memory_is_bounded_in_number_and_in_bytes_and_counting_goes_on() {
 }
 
 #[test]
-fn news_come_in_pieces_and_none_is_lost_or_told_twice() {
+fn changes_are_returned_in_parts_without_loss_or_repetition() {
     let mut store = store_with(7, 400_000);
     (0..5).for_each(|key| store.left(ExportKey(key), &export()));
     let (mut since, mut ids) = (0, Vec::new());
