@@ -147,7 +147,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = Client::new(address).send(Method::GET, "/", &[], Bytes::new()).await.expect_err("nobody");
+        let error =
+            Client::new(address).send(Method::GET, "/", &[], Bytes::new()).await.expect_err("no listener");
         let said = error.to_string();
         assert!(
             said.starts_with(&format!("cannot connect to {address}; is the relay running there? ")),

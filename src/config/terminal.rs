@@ -10,7 +10,7 @@ use super::Environment;
 
 /// Width if neither `COLUMNS` nor a terminal specifies one.
 const DEFAULT_COLUMNS: usize = 80;
-/// Maximum width: nobody reads wider lines, and a stray `COLUMNS=1000000` must not produce lines of a megabyte.
+/// Maximum width: wider lines are unreadable, and a stray `COLUMNS=1000000` must not produce lines of a megabyte.
 const MAX_COLUMNS: usize = 400;
 
 /// Properties of the output terminal.

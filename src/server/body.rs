@@ -129,7 +129,7 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Drop for Inbound<B> {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 if timeout(DRAIN_TIMEOUT, drain(body)).await.is_err() {
-                    debug!("gave up draining a body that was turned away");
+                    debug!("stopped draining a rejected body");
                 }
                 drop(busy);
             });

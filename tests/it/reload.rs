@@ -1,4 +1,4 @@
-//! SIGHUP: secrets, tokens and service ids change while connections stay; a bad file changes nothing.
+//! SIGHUP: secrets, tokens and service ids change while connections stay open; an invalid file changes nothing.
 
 use crate::harness::{Ask, Child, Connection, House, eventually, sign};
 
@@ -33,12 +33,12 @@ async fn reloaded(relay: &Child, times: usize) {
 }
 
 #[tokio::test]
-async fn secrets_tokens_and_service_ids_change_and_connections_stay() {
+async fn secrets_tokens_and_service_ids_change_and_connections_stay_open() {
     let relay = Child::start(&configuration("old"), &[]).await;
     assert_eq!((status(&relay, "old").await, status(&relay, "new").await), (204, 401));
     assert_eq!((signed(&relay, "old").await, signed(&relay, "new").await), (202, 401));
     let before = relay.ask(Ask::get(CHALLENGE)).await.text();
-    // A request that is half-way, on a connection of its own.
+    // A request in progress, on a connection of its own.
     let mut connection = Connection::open(relay.address).await;
     connection.write("POST /fastly HTTP/1.1\r\nhost: relay\r\nauthorization: old\r\n").await;
 
@@ -58,7 +58,7 @@ async fn secrets_tokens_and_service_ids_change_and_connections_stay() {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_refused_with_its_problems_and_the_old_one_stays() {
+async fn an_invalid_file_is_rejected_with_its_problems_and_the_current_one_stays() {
     let relay = Child::start(&configuration("old"), &[]).await;
     relay.configure(&configuration("new").replace("wait: 0s", "wait: soon"));
     relay.signal("HUP").await;
@@ -75,7 +75,7 @@ async fn a_bad_file_is_refused_with_its_problems_and_the_old_one_stays() {
 }
 
 #[tokio::test]
-async fn a_change_that_needs_a_restart_is_named_and_not_made() {
+async fn a_change_that_needs_a_restart_is_named_and_not_applied() {
     let relay = Child::start(&configuration("old"), &[]).await;
     relay.configure(&configuration("new").replace("wait: 0s", "wait: 7s"));
     relay.signal("HUP").await;
@@ -86,10 +86,10 @@ async fn a_change_that_needs_a_restart_is_named_and_not_made() {
 }
 
 #[tokio::test]
-async fn certificates_of_the_exporter_that_changed_are_named_for_they_need_a_restart() {
+async fn changed_certificates_of_the_exporter_are_named() {
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), "before").unwrap();
-    // A plain endpoint reads no file; it is named all the same, for it may become an https one.
+    // A plain HTTP endpoint reads no file, but the file is named anyway: the endpoint may become HTTPS.
     let tls = format!("otlp_http:\n                tls: {{ ca_file: {} }}\n", ca.path().display());
     let relay = Child::start(&configuration("old").replacen("otlp_http:\n", &tls, 1), &[]).await;
     relay.signal("HUP").await;

@@ -117,7 +117,7 @@ impl<'a> Drawing<'a> {
         let span = &self.trace.spans[row.span];
         let mut line = self.label(row, self.layout.label);
         line.pad_to(self.layout.label + GAP);
-        if let ServiceColumn::Beside(columns) = self.layout.services {
+        if let ServiceColumn::Column(columns) = self.layout.services {
             line.push(Paint::Aside, fit(changed_service.unwrap_or_default(), columns, self.charset));
         }
         if self.layout.bar > 0 {

@@ -29,7 +29,7 @@ pub(super) enum ServiceColumn {
     /// Line below the span, for lack of room.
     Below,
     /// Column of its own, of this width.
-    Beside(usize),
+    Column(usize),
 }
 
 /// Time range of a drawing.
@@ -55,21 +55,21 @@ impl Layout {
         let services = match services {
             0 | 1 => ServiceColumn::None,
             _ if columns < MIN_COLUMNS_WITH_SERVICES => ServiceColumn::Below,
-            _ => ServiceColumn::Beside(widest.service.min(MAX_SERVICE_COLUMNS)),
+            _ => ServiceColumn::Column(widest.service.min(MAX_SERVICE_COLUMNS)),
         };
         if columns < MIN_COLUMNS_WITH_BARS {
             let label = columns.saturating_sub(GAP + widest.duration).min(widest.label);
             return Self { label, services, bar: 0, duration: widest.duration };
         }
         let label = widest.label.min((columns * 2 / 5).max(MIN_LABEL_COLUMNS));
-        let service = if let ServiceColumn::Beside(width) = services { width + GAP } else { 0 };
+        let service = if let ServiceColumn::Column(width) = services { width + GAP } else { 0 };
         let bar = columns - label - service - 2 * GAP - widest.duration;
         Self { label, services, bar, duration: widest.duration }
     }
 
     /// Returns the column in which bars begin.
     pub(super) fn bar_start(&self) -> usize {
-        let service = if let ServiceColumn::Beside(width) = self.services { width + GAP } else { 0 };
+        let service = if let ServiceColumn::Column(width) = self.services { width + GAP } else { 0 };
         self.label + GAP + service
     }
 }

@@ -89,7 +89,7 @@ fn no_secret_is_printed() {
     assert!(!yaml.contains("user"), "{yaml}");
     assert!(!yaml.contains("Basic"), "{yaml}");
     // Two values of auth for fastly and one for otlp, one secret, x-a to x-d, and the user of the endpoint for traces, metrics
-    // and own traces.
+    // and self-tracing.
     assert_eq!(yaml.matches(super::REDACTED).count(), 11, "{yaml}");
 }
 

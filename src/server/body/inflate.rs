@@ -57,9 +57,9 @@ pub(in crate::server) enum InflateError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Gzip,
-    /// With or without the zlib wrapper: clients disagree about the meaning (RFC 9110, section 8.4.1.2).
+    /// Deflate with or without the zlib wrapper: clients disagree about the meaning (RFC 9110, section 8.4.1.2).
     Deflate,
-    /// Frames of its own format.
+    /// LZ4 frame format.
     Lz4,
     Zstd,
     /// Framed or a raw block: clients disagree here too.
@@ -93,7 +93,7 @@ impl Codings {
         Ok(Self(codings))
     }
 
-    /// The same, or, where the headers name none, what the first bytes of the body show.
+    /// Returns the codings by the headers, or, if they name none, by the first bytes of the body.
     pub(super) fn of(self, wire: &[u8]) -> Self {
         if self.0.is_empty() { Self(Coding::sniffed(wire).into_iter().collect()) } else { self }
     }
@@ -181,8 +181,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Some senders, and some proxies that decompress, leave the header on a body that is not compressed. No text, and no
-/// message of OTLP, begins with this byte.
+/// Returns `true` if a body announced as gzip can be gzip. Some clients, and proxies that decompress, leave the header on
+/// an uncompressed body. Neither text nor an OTLP message begins with this byte.
 fn may_be_gzip(body: &[u8]) -> bool {
     body.first().is_none_or(|first| GZIP_MAGIC.starts_with(&[*first]))
 }

@@ -120,11 +120,11 @@ impl Pulse {
         if state.requests > 0 {
             return (Instant::now() + self.idle_timeout, kind);
         }
-        let patience = match kind {
+        let timeout = match kind {
             Silence::Fresh | Silence::Head => self.header_timeout,
             Silence::Idle => self.idle_timeout,
         };
-        (state.since + patience, kind)
+        (state.since + timeout, kind)
     }
 
     /// Returns `true` if the peer started a TLS handshake where HTTP was expected.

@@ -37,7 +37,7 @@ pub(crate) enum RequestOutcome {
     Accepted,
     /// A part was accepted.
     Partial,
-    /// Nothing was usable.
+    /// Rejected as a whole: the body was unusable.
     Rejected,
     /// The body was empty.
     Empty,
@@ -99,14 +99,14 @@ pub(crate) enum Verdict {
 pub(crate) struct Line {
     pub(crate) line: u32,
     pub(crate) verdict: Verdict,
-    pub(crate) repairs: Vec<Mended>,
+    pub(crate) repairs: Vec<RepairView>,
     pub(crate) fault: Option<Fault>,
     pub(crate) contents: Contents,
 }
 
 /// A repair.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Mended {
+pub(crate) struct RepairView {
     pub(crate) what: &'static str,
     pub(crate) advice: Option<&'static str>,
 }

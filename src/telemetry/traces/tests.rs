@@ -29,11 +29,11 @@ impl On {
 #[test]
 fn disabled_self_tracing_records_and_computes_nothing() {
     let traces = Traces::default();
-    let request = traces.request(Some(ID), &HeaderMap::new(), || panic!("nobody needs a name"));
+    let request = traces.request(Some(ID), &HeaderMap::new(), || panic!("the name is not needed"));
     assert_eq!(request.cause(), Cause::Unknown);
     assert!(!traces.part_of(&request, "queue offer").is_recorded());
-    let attempts = traces.export(|| -> std::iter::Empty<Cause> { panic!("nobody needs causes") });
-    assert!(!attempts.begin(|| panic!("nobody needs a name")).0.is_recorded());
+    let attempts = traces.export(|| -> std::iter::Empty<Cause> { panic!("causes are not needed") });
+    assert!(!attempts.begin(|| panic!("the name is not needed")).0.is_recorded());
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_span_ends_explicitly_or_when_the_last_clone_is_dropped() {
     let span = on.request();
     let other = span.clone();
     drop(span);
-    assert!(on.spans.try_recv().is_err(), "somebody still has it");
+    assert!(on.spans.try_recv().is_err(), "a clone still exists");
     other.end();
     other.number("late", 1_u32);
     drop(other);
