@@ -42,7 +42,7 @@ const USAGE: u8 = 2;
 
 const ABOUT: &str = "Relay proxy in front of an OpenTelemetry Collector";
 
-// One line per paragraph: clap wraps them to the width of the terminal.
+// One line per paragraph, because clap wraps paragraphs to the width of the terminal.
 const LONG_ABOUT: &str = "\
 Relay proxy in front of an OpenTelemetry Collector. It accepts Fastly real-time log batches and CircleCI webhooks, \
 attaches log events to the spans that they belong to, and forwards OTLP/HTTP.

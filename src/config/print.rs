@@ -248,7 +248,7 @@ impl Printer {
     fn line(&mut self, name: &str, value: &str) {
         let indent = self.depth * 2;
         let name = key(name);
-        writeln!(self.text, "{:indent$}{name}:{value}", "").expect("a string takes all that is written");
+        writeln!(self.text, "{:indent$}{name}:{value}", "").expect("writing to a string never fails");
     }
 }
 
