@@ -24,7 +24,7 @@ pub(super) const MAX_IN_FLIGHT: usize = 32;
 /// Default of `exporters.otlp_http.max_pipelined`: no pipelining.
 pub(super) const MAX_PIPELINED: usize = 1;
 
-/// `exporters.otlp_http.permanent_status_codes` where nothing is said.
+/// Default of `exporters.otlp_http.permanent_status_codes`.
 pub(super) const PERMANENT_STATUS_CODES: [u16; 3] = [400, 413, 422];
 
 /// Default of `telemetry.traces.sampling_ratio`.

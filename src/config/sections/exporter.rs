@@ -25,7 +25,7 @@ pub(super) const GRPC_PORT: u16 = 4317;
 /// Statuses that OTLP/HTTP defines as retryable.
 const ALWAYS_RETRIED: [u16; 4] = [429, 502, 503, 504];
 
-/// Statuses that judge the address, the credentials or the format, whatever the data.
+/// Statuses about the endpoint, the credentials or the format, independent of the data.
 const OF_THE_DESTINATION: [u16; 6] = [401, 403, 404, 405, 407, 415];
 
 /// Maximum backoff multiplier; a larger one would make retries pointless.
