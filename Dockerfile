@@ -1,14 +1,14 @@
-# The relay alone in an image: no shell, no package manager, not root.
+# Minimal image of the relay: no shell, no package manager, not root.
 #
 #   docker build -t spanrelay .
 #   docker run -p 3000:3000 -e OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 -v spanrelay:/var/lib/spanrelay spanrelay
 #
-# Without a file it takes its configuration from the environment, and because of PORT it listens on every interface. With one:
-# mount it, and name it with SPANRELAY_CONFIG.
+# Without a configuration file the environment configures the relay, and PORT makes it listen on all interfaces. To use a
+# file, mount it and set SPANRELAY_CONFIG to its path.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
-# The dependencies first: this layer is built again only when they change.
+# Dependencies first, so that this layer is rebuilt only when they change.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \
@@ -16,7 +16,7 @@ RUN mkdir src \
  && cargo build --release --locked --bin spanrelay
 COPY src src
 COPY config config
-# The stand-ins were built later than these files were written.
+# Newer modification times than the placeholders, so that cargo rebuilds them.
 RUN touch src/main.rs src/lib.rs \
  && cargo build --release --locked --bin spanrelay \
  && strip target/release/spanrelay \
@@ -25,14 +25,14 @@ RUN touch src/main.rs src/lib.rs \
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /src/target/release/spanrelay /usr/local/bin/spanrelay
 COPY --from=build --chown=65532:65532 /data /var/lib/spanrelay
-# The queue is here: what was accepted and is not delivered outlives the container with the volume.
+# Directory of the queue: accepted data survives the container with this volume.
 VOLUME /var/lib/spanrelay
 WORKDIR /var/lib/spanrelay
-# Where volumes belong to root (fly.io): --build-arg RUN_AS=0:0.
+# For platforms whose volumes belong to root (fly.io): --build-arg RUN_AS=0:0.
 ARG RUN_AS=65532:65532
 USER ${RUN_AS}
 ENV PORT=3000
 EXPOSE 3000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/usr/local/bin/spanrelay", "--health"]
-# Draining takes up to ten seconds: `docker stop` waits as long, `--stop-timeout 15` leaves a margin.
+# Draining takes up to ten seconds, the default timeout of `docker stop`; `--stop-timeout 15` leaves a margin.
 ENTRYPOINT ["/usr/local/bin/spanrelay"]

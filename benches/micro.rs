@@ -1,9 +1,8 @@
-//! What each step of a line's way costs, beside the least that it could cost: `cargo bench --features internals --bench
-//! micro`.
+//! Cost of each processing step of a line, next to a minimal baseline: `cargo bench --features internals --bench micro`.
 //!
-//! Every group has its floor in it, under a name that begins with `floor`: what anybody would have to do with the same
-//! bytes. Times are for one line of a batch of a thousand. They are to be compared within a run, not between machines;
-//! what does not depend on the machine, the allocations for each line, is asserted by `cargo test`.
+//! Every group contains a baseline whose name begins with `floor`: the least that any implementation must do with the
+//! same bytes. Times are per line of a batch of a thousand. They are comparable within a run, not between machines;
+//! `cargo test` checks the allocations per line, which do not depend on the machine.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -18,11 +17,11 @@ use spanrelay::internals::bench::{
     Processor, Receivers, decode_protobuf, encode_protobuf, lines, read_lines,
 };
 
-/// As the program has it.
+/// Allocator of the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Of one batch, as Fastly sends them.
+/// Number of lines per batch.
 const LINES: u64 = 1_000;
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
@@ -39,7 +38,7 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str) -> Group<'a> {
     group
 }
 
-/// The floor of all that reads JSON: is it JSON at all?
+/// Baseline for reading JSON: validation only.
 fn validate(group: &mut Group<'_>, lines: &[Bytes]) {
     group.bench_function("floor: validate with serde_json", |bencher| {
         bencher.iter(|| {
@@ -71,7 +70,7 @@ fn read_body(group: &mut Group<'_>, name: &str, body: &Bytes) {
     group.bench_function(name, |bencher| bencher.iter(|| receivers.fastly(black_box(body))));
 }
 
-/// Reads, joins and lets go, with `wait: 0s`.
+/// Reads, attaches and releases, with `wait: 0s`.
 fn whole_way(group: &mut Group<'_>, name: &str, body: &Bytes) {
     let receivers = Receivers::new();
     let mut processor = Processor::new(Duration::ZERO);
@@ -127,12 +126,12 @@ fn attaching(criterion: &mut Criterion) {
     whole_way(&mut group, "without the events", &spans);
 }
 
-/// The price of a line must not depend on how many are held.
+/// Cost of a line by the number of held spans, on which it must not depend.
 fn holding(criterion: &mut Criterion) {
     let receivers = Receivers::new();
     let mut group = group(criterion, "holding");
     for held in [1_000, 10_000, 100_000, 1_000_000] {
-        // A request comes each second and leaves when as many as are to be held have come behind it.
+        // One request arrives per second, and leaves once the target number of spans has arrived after it.
         let mut processor = Processor::new(Duration::from_secs(held / LINES));
         let second = Duration::from_secs(1);
         let mut next = 0;
@@ -157,7 +156,7 @@ fn holding(criterion: &mut Criterion) {
     }
 }
 
-/// Short, so that a million of them fit into memory.
+/// Returns a short line, so that a million of them fit into memory.
 fn short_line(number: u64) -> String {
     format!(
         "{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{{\"traceId\":\"{:032x}\",\"spanId\":\"{:016x}\"}}]}}]}}]}}",

@@ -1,14 +1,14 @@
-//! The composition root: a configuration becomes parts that run.
+//! Composition root: builds, runs and drains the relay.
 //!
-//! In: a [`Config`] and a future that says when to stop. Out: a relay on its addresses, until it has drained.
-//! Promises: whatever cannot work is known before the first request (addresses, certificates); once told to stop it
-//! ends within [`DRAIN_TIME`], with as much delivered as that allows.
+//! In: a [`Config`] and a future that completes when the relay should stop. Out: a running relay, until it has drained.
+//! Promises: whatever cannot work (addresses, certificates) fails before the first request; the drain ends within
+//! [`DRAIN_TIME`], with as much delivered as that allows.
 
 mod announce;
 
 mod files;
 
-mod own_traces;
+mod self_tracing;
 
 mod reload;
 
@@ -28,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::announce::{Addresses, announce, host_of};
-use self::files::FilesDownstream;
+use self::files::ExporterFiles;
 pub(crate) use self::files::unusable_files;
-use self::own_traces::OwnTraces;
 use self::reload::Reloads;
+use self::self_tracing::SelfTracing;
 pub use self::start_error::StartError;
 use crate::config::{Config, OtlpConfig, QueueConfig, RateLimitConfig};
 use crate::exporter::{Export, Exporter, RejectSink, RejectedExport};
@@ -49,17 +49,17 @@ use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, serve, stack};
 use crate::telemetry::inspect::{Setting, view};
 use crate::telemetry::{Admin, Metrics, Reach};
 
-/// From the signal to stop to the end of the process.
+/// Time from the signal to stop to the end of the process.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
-/// The part of it that requests in progress get; the rest is for delivery.
+/// Part of the drain time for requests in progress; the rest is for delivery.
 const FINISH_REQUESTS: Duration = Duration::from_secs(5);
-/// The end of it that is kept for the relay's own traces, where they are on: what they say of the drain is sent in it.
-const FLUSH_OWN_TRACES: Duration = Duration::from_secs(1);
+/// End of the drain time that is reserved for self-tracing, if enabled: the spans of the drain are exported in it.
+const FLUSH_SELF_TRACES: Duration = Duration::from_secs(1);
 
-/// Bodies in memory besides those that wait for their log events, when the queue is on disk: what is on its way out.
+/// Memory for bodies being exported, in addition to held spans, if the queue is on disk.
 const IN_FLIGHT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A relay that is bound to its addresses.
+/// A relay bound to its addresses.
 pub struct App {
     config: Config,
     front_door: TcpListener,
@@ -68,12 +68,12 @@ pub struct App {
     exporter: Exporter,
     queue: Queue,
     rejected: Arc<RejectedLines>,
-    own_traces: Option<OwnTraces>,
-    files_downstream: FilesDownstream,
+    self_tracing: Option<SelfTracing>,
+    exporter_files: ExporterFiles,
     metrics: Metrics,
 }
 
-/// The parts between the doors, and how to stop them.
+/// Running tasks and the means to stop them.
 struct Running {
     reloads: Reloads,
     relay: Arc<Relay>,
@@ -82,11 +82,11 @@ struct Running {
     pipeline: JoinHandle<()>,
     exporter: JoinHandle<()>,
     telemetry: JoinHandle<()>,
-    own_traces: Option<JoinHandle<()>>,
+    self_tracing: Option<JoinHandle<()>>,
     stop: Stop,
 }
 
-/// One token for each step of the drain.
+/// Cancellation tokens, one for each step of the drain.
 #[derive(Clone, Default)]
 struct Stop {
     accepting: CancellationToken,
@@ -99,24 +99,24 @@ struct Stop {
 // === impl App ===
 
 impl App {
-    /// Builds the relay and binds its addresses; nothing is served yet.
+    /// Builds the relay and binds its addresses, without serving yet.
     ///
     /// # Errors
-    /// What keeps it from starting, with the key of the configuration.
+    /// Returns the reason that the relay cannot start, with the configuration key.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let QueueConfig { directory, rejected_max_size, .. } = &config.queue;
         let rejected = Arc::new(RejectedLines::new(directory, *rejected_max_size, metrics.clone()));
         let sink = Arc::new(KeepRejects(Arc::clone(&rejected)));
-        // Before they are used: what changes meanwhile has changed.
-        let files_downstream = FilesDownstream::read(&config);
+        // Read before first use, so that a later change is never missed.
+        let exporter_files = ExporterFiles::read(&config);
         let exporter = Exporter::new(&config.exporter, metrics.clone(), sink, wall_clock)?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;
         let bound = Addresses::of(&front_door, &telemetry);
-        let own_traces = OwnTraces::prepare(&config, bound).await?;
-        // Last: what it finds damaged it sets aside, and that is not for a start that fails over something else.
+        let self_tracing = SelfTracing::prepare(&config, bound).await?;
+        // Last, because it sets damaged data aside, which a start that fails for another reason should not do.
         let queue = open_queue(&config, metrics.clone()).await?;
         Ok(Self {
             config,
@@ -126,36 +126,36 @@ impl App {
             exporter,
             queue,
             rejected,
-            own_traces,
-            files_downstream,
+            self_tracing,
+            exporter_files,
             metrics,
         })
     }
 
-    /// Where senders reach it.
+    /// Returns the address of the front door.
     ///
     /// # Panics
-    /// When the socket has been taken away from under the process.
+    /// Panics if the socket is no longer valid.
     pub fn local_addr(&self) -> SocketAddr {
         Addresses::of(&self.front_door, &self.telemetry).server
     }
 
-    /// Where health and metrics are.
+    /// Returns the address of the telemetry endpoint.
     ///
     /// # Panics
-    /// When the socket has been taken away from under the process.
+    /// Panics if the socket is no longer valid.
     pub fn telemetry_addr(&self) -> SocketAddr {
         Addresses::of(&self.front_door, &self.telemetry).telemetry
     }
 
-    /// Runs until `shutdown` resolves, then drains: stop accepting, finish requests in progress, let go of what is
-    /// held, deliver what the time allows.
+    /// Runs until `shutdown` completes, then drains: stops accepting, finishes requests in progress, releases held spans
+    /// and exports what the drain time allows.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (_, nothing) = mpsc::channel(1);
         self.run_reloading(shutdown, nothing).await;
     }
 
-    /// The same, and puts every configuration that comes meanwhile into force, as far as a running relay can.
+    /// Runs like [`run`](Self::run) and applies every configuration from `configs`, as far as a running relay can.
     pub async fn run_reloading(self, shutdown: impl Future<Output = ()>, mut configs: Receiver<Config>) {
         announce(&self.config, Addresses::of(&self.front_door, &self.telemetry));
         let mut running = self.start();
@@ -179,12 +179,13 @@ impl App {
             exporter,
             queue,
             rejected,
-            own_traces,
-            files_downstream,
+            self_tracing,
+            exporter_files,
             metrics,
         } = self;
         let stop = Stop::default();
-        let own_traces = own_traces.map(|own_traces| own_traces.start(&metrics, stop.tracing.clone()));
+        let self_tracing =
+            self_tracing.map(|self_tracing| self_tracing.start(&metrics, stop.tracing.clone()));
         let (work, incoming) = unbounded::<Vec<Work>>();
         let (exports, outgoing) = unbounded::<Vec<Export>>();
 
@@ -221,7 +222,7 @@ impl App {
                 relay: Arc::clone(&relay),
                 challenge,
                 tls: reloaded_tls,
-                files_downstream: Arc::new(files_downstream),
+                exporter_files: Arc::new(exporter_files),
             },
             relay,
             feeder,
@@ -235,14 +236,14 @@ impl App {
                 stop.processing.clone(),
             )),
             exporter: tokio::spawn(exporter.run(outgoing, stop.delivering.clone())),
-            own_traces,
+            self_tracing,
             telemetry: tokio::spawn(serve(telemetry, admin.service(), admin_terms, admin_shutdown)),
             stop,
         }
     }
 }
 
-/// Keeps what the downstream will never take in the rejected-lines file. The exporter has logged it.
+/// Writes exports that the downstream rejected for good to the rejected-lines file. The exporter logs them.
 struct KeepRejects(Arc<RejectedLines>);
 
 // === impl KeepRejects ===
@@ -251,7 +252,7 @@ impl RejectSink for KeepRejects {
     fn reject(&self, export: RejectedExport<'_>) {
         let rejection =
             Rejection { receiver: DOWNSTREAM, place: None, reason: export.reason, input: export.json };
-        // An append without a sync: tens of microseconds on a task that has just waited for an answer.
+        // An append without a sync: tens of microseconds on a task that has just waited for a response.
         self.0.write(wall_clock(), [rejection]);
     }
 }
@@ -259,13 +260,13 @@ impl RejectSink for KeepRejects {
 // === impl Running ===
 
 impl Running {
-    /// Stops the parts in the order of the data, so that each finds its input complete.
+    /// Stops the tasks in the order of the data flow, so that each has its complete input.
     async fn drain(self, deadline: Instant) {
-        let Self { reloads: _, relay, feeder, front_door, pipeline, exporter, telemetry, own_traces, stop } =
+        let Self { reloads: _, relay, feeder, front_door, pipeline, exporter, telemetry, self_tracing, stop } =
             self;
         let end = deadline;
-        let deadline = if own_traces.is_some() { end - FLUSH_OWN_TRACES } else { end };
-        // What is on disk only stays there for the next start.
+        let deadline = if self_tracing.is_some() { end - FLUSH_SELF_TRACES } else { end };
+        // Records that are only on disk stay there for the next start.
         feeder.abort();
         stop.accepting.cancel();
         ended("front door", timeout_at(deadline, front_door).await);
@@ -276,41 +277,44 @@ impl Running {
             ended("exporter", Ok(result));
             info!("drained");
         } else {
-            warn!("the drain time is over: what is not delivered stays in the queue, if it is on disk");
+            warn!(
+                drain_seconds = DRAIN_TIME.as_secs(),
+                "drain timed out; undelivered data is kept only in an on-disk queue"
+            );
             stop.delivering.cancel();
             ended("exporter", Ok(exporter.await));
         }
         relay.close().await;
-        if let Some(own_traces) = own_traces {
+        if let Some(self_tracing) = self_tracing {
             stop.tracing.cancel();
-            flush(own_traces, end).await;
+            flush(self_tracing, end).await;
         }
         stop.telemetry.cancel();
         ended("telemetry endpoint", Ok(telemetry.await));
     }
 }
 
-/// What is not sent by then is counted as dropped, and that is all: nobody waits for own traces.
-async fn flush(mut own_traces: JoinHandle<()>, end: Instant) {
-    let end = end.min(Instant::now() + FLUSH_OWN_TRACES);
-    if let Ok(result) = timeout_at(end, &mut own_traces).await {
-        ended("own traces", Ok(result));
+/// Waits for the last self-tracing spans until `end`. Later ones are counted as dropped.
+async fn flush(mut self_tracing: JoinHandle<()>, end: Instant) {
+    let end = end.min(Instant::now() + FLUSH_SELF_TRACES);
+    if let Ok(result) = timeout_at(end, &mut self_tracing).await {
+        ended("self-tracing", Ok(result));
     } else {
-        own_traces.abort();
-        warn!("the last own traces were not sent: telemetry.traces.endpoint does not answer in time");
+        self_tracing.abort();
+        warn!(key = "telemetry.traces.endpoint", "self-trace flush timed out; remaining spans dropped");
     }
 }
 
-/// A part that panicked or overran must not keep the others from draining.
+/// Logs a task that panicked or timed out. It must not keep the others from draining.
 fn ended(part: &str, result: Result<Result<(), tokio::task::JoinError>, tokio::time::error::Elapsed>) {
     match result {
         Ok(Ok(())) => {}
-        Ok(Err(_)) => warn!(part, "died"),
-        Err(_) => warn!(part, "did not end within the drain time"),
+        Ok(Err(_)) => warn!(part, "task panicked"),
+        Err(_) => warn!(part, "task did not stop within the drain time"),
     }
 }
 
-/// The registry: every configured receiver, in the order of the configuration.
+/// Returns every configured receiver, in the order of the configuration.
 fn receivers(config: &Config) -> Vec<Instance> {
     let max_line_bytes = usize::try_from(config.server.max_line_size).unwrap_or(usize::MAX);
     let max_body_bytes = usize::try_from(config.server.max_request_body_size).unwrap_or(usize::MAX);
@@ -325,7 +329,7 @@ fn receivers(config: &Config) -> Vec<Instance> {
         receiver: Arc::new(CircleCi::new(circleci)),
         rate_limit: limit(circleci.rate_limit),
     });
-    // One for each signal's path, and one limit for all of them.
+    // One instance per path, with a shared rate limit.
     let otlp = config.receivers.otlp.iter().flat_map(|otlp| {
         let rate_limit = limit(otlp.rate_limit);
         Signal::ALL.map(|signal| Instance {
@@ -337,7 +341,7 @@ fn receivers(config: &Config) -> Vec<Instance> {
     fastly.chain(circleci).chain(otlp).collect()
 }
 
-/// What the inspector shows of the configuration.
+/// Returns the part of the configuration that the inspector shows.
 fn setting(config: &Config) -> Setting {
     let Config { receivers, span_events, exporter, telemetry, .. } = config;
     let fastly = receivers.fastly.iter().map(|fastly| (&fastly.id, &fastly.path));
@@ -362,7 +366,7 @@ fn setting(config: &Config) -> Setting {
     Setting { values, wait: span_events.wait, receivers, downstream: downstream.into() }
 }
 
-/// The answer to Fastly's challenge.
+/// Returns the response to Fastly's challenge.
 fn challenge_text(config: &Config) -> Bytes {
     let service_ids = config.receivers.fastly.iter().flat_map(|fastly| &fastly.service_ids);
     fastly::challenge(service_ids.map(String::as_str)).into()
@@ -378,7 +382,7 @@ fn doors(config: &Config, relay: Arc<Relay>, metrics: &Metrics) -> Doors<Arc<Rel
     }
 }
 
-/// Reads through what is there, which takes a second for a gigabyte.
+/// Opens the queue on a blocking thread, because it reads the whole file: about a second per gigabyte.
 async fn open_queue(config: &Config, metrics: Metrics) -> Result<Queue, StartError> {
     let (queue, memory_bytes) = (config.queue.clone(), config.span_events.max_held_bytes + IN_FLIGHT_BYTES);
     let opened = tokio::task::spawn_blocking(move || Queue::open(&queue, memory_bytes, metrics)).await;
@@ -394,7 +398,7 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, S
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one wall clock of the way out, for Retry-After with a date"
+    reason = "the only wall clock of the exporter, for Retry-After with a date"
 )]
 pub(crate) fn wall_clock() -> SystemTime {
     SystemTime::now()
@@ -402,7 +406,7 @@ pub(crate) fn wall_clock() -> SystemTime {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "every message holds receipts, and their records count against the queue's bound"
+    reason = "messages hold receipts, whose records count against the bound of the queue"
 )]
 fn unbounded<T>() -> (UnboundedSender<T>, UnboundedReceiver<T>) {
     mpsc::unbounded_channel()
@@ -426,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_log_line_about_a_request_bears_the_id_that_its_sender_was_told() {
+    async fn log_lines_about_a_request_carry_its_x_request_id() {
         let (captured, _guard) = Captured::start(tracing::Level::INFO, LogFormat::Json);
         let directory = tempfile::tempdir().unwrap();
         let app = relay(directory.path()).await;

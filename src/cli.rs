@@ -1,7 +1,7 @@
-//! The command line: what the program was asked to do.
+//! The command line: parses the arguments and runs the command that they name.
 //!
-//! In: arguments. Out: an exit code. Each command is a module of its own; this one knows their names and what they
-//! share. Nothing here panics because a reader has gone: writing to a closed pipe ends the command, and quietly.
+//! In: arguments. Out: an exit code. Each command has a module of its own; this module holds their names and what they
+//! share. A closed pipe on standard output ends a command quietly instead of with a panic.
 
 mod run;
 
@@ -37,28 +37,28 @@ use replay::ReplayArgs;
 use traceparent::TraceparentArgs;
 use validate::ValidateArgs;
 
-/// The arguments are wrong.
+/// Exit code for invalid arguments.
 const USAGE: u8 = 2;
 
 const ABOUT: &str = "Relay proxy in front of an OpenTelemetry Collector";
 
-// Paragraphs are one line each: the terminal says where they are wrapped.
+// One line per paragraph, because clap wraps paragraphs to the width of the terminal.
 const LONG_ABOUT: &str = "\
-Relay proxy in front of an OpenTelemetry Collector. It takes Fastly real-time log batches and CircleCI webhooks, \
-turns log events into span events on the spans that they belong to, and forwards OTLP/HTTP.
+Relay proxy in front of an OpenTelemetry Collector. It accepts Fastly real-time log batches and CircleCI webhooks, \
+attaches log events to the spans that they belong to, and forwards OTLP/HTTP.
 
-Without a command it runs the relay, as `run` does. `spanrelay demo` shows what it does, without any set-up.";
+Without a command it runs the relay, like `run`. `spanrelay demo` shows the relay at work; it needs no setup.";
 
 const CONFIGURATION_HELP: &str = "\
-Without --config the file is what SPANRELAY_CONFIG names. Without that, a built-in configuration applies: everything \
-on loopback, a Collector at http://localhost:4318, and on top of it these environment variables: PORT, \
+Without --config, the file named by SPANRELAY_CONFIG is used. Without either, a built-in configuration applies: \
+everything on loopback, a Collector at http://localhost:4318, overridden by these environment variables: PORT, \
 CIRCLECI_HOOK_SECRET, CIRCLECI_HOOK_SERVICE, CIRCLECI_OTLP_*, FASTLY_SERVICE_IDS, OTEL_HTTP_COLLECTOR_URL and \
 OTEL_EXPORTER_OTLP_*.";
 
 const RUN_HELP: &str = "\
-SIGTERM and SIGINT drain: requests under way are finished and what is held is delivered. A second signal exits at once.
+SIGTERM and SIGINT drain: requests in progress are finished and held spans are exported. A second signal exits at once.
 
-Exit codes: 0 drained, 64 bad configuration, 1 could not start, 2 bad usage.";
+Exit codes: 0 drained, 64 invalid configuration, 1 could not start, 2 invalid arguments.";
 
 #[derive(Debug, Parser)]
 #[command(name = "spanrelay", version, about = ABOUT, long_about = LONG_ABOUT)]
@@ -68,34 +68,34 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     sources: SourceArgs,
-    /// Ask the relay that runs with this configuration whether it takes data
+    /// Query the readiness of the relay that runs with this configuration
     #[arg(long, hide = true)]
     health: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the relay; this is what no command does too
+    /// Run the relay (default)
     #[command(after_help = RUN_HELP, after_long_help = format!("{CONFIGURATION_HELP}\n\n{RUN_HELP}"))]
     Run(SourceArgs),
     /// Check the configuration and list every problem in it
     #[command(after_long_help = CONFIGURATION_HELP)]
     Validate(ValidateArgs),
-    /// Say what the relay would make of a request, without a server or a collector
+    /// Dry-run: show how the relay would handle a request body
     Check(CheckArgs),
-    /// Print the line that makes a CircleCI job's own spans children of its span
+    /// Print the `export TRACEPARENT=…` line that parents a job's steps to its span
     Traceparent(TraceparentArgs),
-    /// Resubmit rejected input: to the relay what it rejected, to the downstream what that refused
+    /// Resubmit rejected input to a running relay, and rejected exports to the downstream
     #[command(after_long_help = CONFIGURATION_HELP)]
     Replay(ReplayArgs),
-    /// Show what the relay does: post sample logs and webhooks through it, and draw the traces
+    /// Post sample logs and webhooks through a relay and draw the resulting traces
     Demo(DemoArgs),
 }
 
-/// Where the configuration comes from.
+/// Sources of the configuration.
 #[derive(Debug, Clone, clap::Args)]
 struct SourceArgs {
-    /// The configuration file, YAML
+    /// Configuration file (YAML)
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override one key, such as exporters.otlp_http.timeout=3s; may be repeated
@@ -103,20 +103,20 @@ struct SourceArgs {
     set: Vec<String>,
 }
 
-/// What clap does not say of options that stand before a command.
-const BEHIND: &str =
-    "tip: put --config and --set behind the command, as in: spanrelay validate --set KEY=VALUE";
+/// Hint for options that precede a subcommand, which clap rejects without one.
+const OPTIONS_FOLLOW_COMMAND: &str =
+    "tip: put --config and --set after the subcommand, as in: spanrelay validate --set KEY=VALUE";
 
-/// The program: reads the arguments and runs the command that they name.
+/// Parses the arguments and runs the command that they name.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output and are no failure. A reader that has gone is none either.
+            // Help and version go to standard output and are not failures; nor is a closed pipe.
             let code = if error.use_stderr() { USAGE } else { 0 };
             error.print().ok();
             if error.kind() == ErrorKind::ArgumentConflict {
-                complain(BEHIND);
+                print_error(OPTIONS_FOLLOW_COMMAND);
             }
             return ExitCode::from(code);
         }
@@ -133,21 +133,21 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes to standard output. A reader that has gone has seen enough; any other error is one.
+/// Writes to standard output. A closed pipe is a success, any other error a failure.
 fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(format_args!("spanrelay: cannot write to standard output: {error}"));
+            print_error(format_args!("spanrelay: cannot write to standard output: {error}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
     }
 }
 
-/// Writes a line to standard error. When that is closed, nobody is left to tell.
-fn complain(what: impl Display) {
-    writeln!(io::stderr(), "{what}").ok();
+/// Writes a line to standard error, and ignores errors: there is nowhere else to report them.
+fn print_error(message: impl Display) {
+    writeln!(io::stderr(), "{message}").ok();
 }
 
 // === impl SourceArgs ===
@@ -179,12 +179,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_of_the_arguments_is_sound() {
+    fn the_argument_definitions_are_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn run_may_be_left_out() {
+    fn run_is_the_default_command() {
         let arguments = ["--config", "x.yaml", "--set", "a=1", "--set", "b=[1, 2]"];
         let expected = (Some(PathBuf::from("x.yaml")), vec!["a=1".to_owned(), "b=[1, 2]".to_owned()]);
         assert_eq!(sources_of_run(&arguments), expected);
@@ -193,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn validate_takes_the_same_sources_and_print() {
+    fn validate_accepts_the_same_sources_and_print() {
         let cli = parse(&["validate", "--set", "a=1", "--print", "--config", "x"]).unwrap();
         let Some(Command::Validate(args)) = cli.command else { panic!("not validate") };
         assert!(args.print && args.sources.config.is_some() && args.sources.set == ["a=1"]);
     }
 
     #[test]
-    fn what_is_not_an_argument_is_a_usage_error() {
+    fn unknown_arguments_are_a_usage_error() {
         for arguments in [
             ["--frobnicate"].as_slice(),
             &["run", "--frobnicate"],
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_help_and_help_is_no_error() {
+    fn every_command_has_help_and_help_is_not_an_error() {
         let commands = ["run", "validate", "check", "traceparent", "replay", "demo"];
         for arguments in
             commands.iter().map(|command| vec![*command, "--help"]).chain([vec!["--help"], vec!["--version"]])

@@ -1,14 +1,15 @@
-//! Configuration: one YAML file in the Collector's words, `${env:NAME}`, `--set`, and the environment table.
+//! Configuration: one YAML file with the Collector's vocabulary, `${env:NAME}`, `--set`, and the environment table.
 //!
-//! In: [`Sources`]. Out: a [`Config`] that is checked and complete, and notes for the log; or a [`ConfigError`] with every
-//! problem. Nothing else in the program reads its configuration from files or from the environment.
+//! In: [`Sources`]. Out: a validated, complete [`Config`] and notes for the log; or a [`ConfigError`] with every problem.
+//! Nothing else in the program reads its configuration from files or from the environment.
 //!
-//! The way of a value: `yaml` reads text into a tree that knows its lines, `interpolate` replaces variables in it,
-//! `overrides` writes `--set` into it, and `sections` reads it, key by key, into the types below. Without a file the tree
-//! is `config/local.yaml`, and `deployment` writes the environment table into it; that module says which variable wins.
-//! With a file only the file speaks, so that a stray variable never redirects a configured relay.
+//! Stages: `yaml` parses text into a tree with line numbers, `interpolate` replaces variables in it, `overrides` writes
+//! `--set` into it, and `sections` reads it, key by key, into the types below. Without a file the tree is
+//! `config/local.yaml`, and `deployment` writes the environment table into it; that module documents which variable
+//! wins. With a file, variables are ignored except where the file references them, so that a stray variable never
+//! redirects a configured relay.
 //!
-//! A key without a value (`wait:`) is a key that is not there. A receiver without a value (`fastly:`) is on, with defaults.
+//! A key without a value (`wait:`) counts as absent. A receiver without a value (`fastly:`) is enabled with defaults.
 
 mod load;
 
@@ -62,7 +63,7 @@ pub(crate) use units::format_duration;
 
 use crate::otlp::Signal;
 
-/// Everything that an operator can decide, checked and complete.
+/// Validated configuration with all defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub(crate) server: ServerConfig,
@@ -77,30 +78,30 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ServerConfig {
     pub(crate) endpoint: SocketAddr,
-    /// In bytes; of the body as sent, and again of the body after decompression.
+    /// Maximum size of a body in bytes, checked as sent and again after decompression.
     pub(crate) max_request_body_size: u64,
-    /// In bytes, of one line.
+    /// Maximum size of one line in bytes.
     pub(crate) max_line_size: u64,
     pub(crate) max_concurrent_requests: usize,
     pub(crate) header_timeout: Duration,
     pub(crate) body_timeout: Duration,
-    /// From the last byte of the body to the answer.
+    /// Timeout from the last byte of the body to the response.
     pub(crate) request_timeout: Duration,
-    /// Absent: plain HTTP/1.1 and h2c.
+    /// TLS settings; `None` for plain HTTP/1.1 and h2c.
     pub(crate) tls: Option<TlsServerConfig>,
 }
 
 /// `server.tls`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TlsServerConfig {
-    /// The relay's certificate and those that lead to its authority.
+    /// Certificate chain of the relay.
     pub(crate) cert_file: PathBuf,
     pub(crate) key_file: PathBuf,
-    /// Set: senders must show a certificate of one of these authorities.
+    /// Authorities for client certificates; if set, clients must present one.
     pub(crate) client_ca_file: Option<PathBuf>,
 }
 
-/// `receivers`: the configured ones, in the order of the file.
+/// `receivers`, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ReceiversConfig {
     pub(crate) fastly: Vec<FastlyConfig>,
@@ -111,7 +112,7 @@ pub(crate) struct ReceiversConfig {
 /// `receivers.fastly` and `receivers.fastly/NAME`
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FastlyConfig {
-    /// `fastly` or `fastly/NAME`.
+    /// Component id: `fastly` or `fastly/NAME`.
     pub(crate) id: String,
     pub(crate) path: String,
     /// Service ids, or `*`.
@@ -121,7 +122,7 @@ pub(crate) struct FastlyConfig {
     pub(crate) rate_limit: Option<RateLimitConfig>,
 }
 
-/// `auth`: a header that must have one of these values.
+/// `auth` of a receiver: a header and its allowed values.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct AuthConfig {
     pub(crate) header: HeaderName,
@@ -132,17 +133,17 @@ pub(crate) struct AuthConfig {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct RateLimitConfig {
     pub(crate) requests_per_second: f64,
-    /// Requests that may come at once after a quiet time; at least 1.
+    /// Maximum number of requests in a burst; at least 1.
     pub(crate) burst: usize,
 }
 
 /// `receivers.circleci` and `receivers.circleci/NAME`
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CircleCiConfig {
-    /// `circleci` or `circleci/NAME`.
+    /// Component id: `circleci` or `circleci/NAME`.
     pub(crate) id: String,
     pub(crate) path: String,
-    /// Any of these may have signed.
+    /// Signing secrets; any of them is accepted.
     pub(crate) secrets: Vec<Secret>,
     pub(crate) allow_unsigned: bool,
     pub(crate) service_name: String,
@@ -151,25 +152,25 @@ pub(crate) struct CircleCiConfig {
     pub(crate) rate_limit: Option<RateLimitConfig>,
 }
 
-/// `receivers.otlp`. There is one: its paths are those of OTLP/HTTP.
+/// `receivers.otlp`. It has no named instances, because OTLP/HTTP defines its paths.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct OtlpConfig {
     pub(crate) auth: Option<AuthConfig>,
-    /// Of all signals together.
+    /// Rate limit of all signals together.
     pub(crate) rate_limit: Option<RateLimitConfig>,
 }
 
 /// `processors.span_events`
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SpanEventsConfig {
-    /// Zero: match within one request and hold nothing.
+    /// Maximum time to hold a span. Zero matches within one request only and holds nothing.
     pub(crate) wait: Duration,
     pub(crate) max_held_bytes: u64,
     pub(crate) unmatched: Unmatched,
     pub(crate) keep_logs: bool,
 }
 
-/// `processors.span_events.unmatched`: where a log event goes whose span did not come.
+/// `processors.span_events.unmatched`: treatment of a log event whose span did not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unmatched {
     ForwardLog,
@@ -182,7 +183,7 @@ pub(crate) enum Unmatched {
 pub(crate) struct QueueConfig {
     pub(crate) storage: Storage,
     pub(crate) directory: PathBuf,
-    /// In bytes.
+    /// Capacity of the queue in bytes.
     pub(crate) max_size: u64,
     pub(crate) sync: Sync,
     /// In bytes, of the rejected-lines file.
@@ -207,7 +208,7 @@ pub(crate) enum Sync {
 /// `exporters.otlp_http`
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ExporterConfig {
-    /// Complete addresses: the base endpoint and the signal's path are already joined.
+    /// Complete URL for traces. In this and the next two, base endpoint and path are already joined.
     pub(crate) traces_endpoint: Uri,
     pub(crate) logs_endpoint: Uri,
     pub(crate) metrics_endpoint: Uri,
@@ -215,16 +216,16 @@ pub(crate) struct ExporterConfig {
     pub(crate) delivery: Delivery,
     pub(crate) batch: BatchConfig,
     pub(crate) compression: Compression,
-    /// Values are marked sensitive.
+    /// Headers of every request; values are marked sensitive.
     pub(crate) headers: HeaderMap,
-    /// Headers of one signal only (`OTEL_EXPORTER_OTLP_TRACES_HEADERS` and its kin); they win over `headers`.
+    /// Headers of one signal (`OTEL_EXPORTER_OTLP_TRACES_HEADERS` and the like); they take precedence over `headers`.
     pub(crate) signal_headers: SignalHeaders,
-    /// What else differs for one signal; [`ExporterConfig::of`] has it applied.
+    /// Other settings per signal; [`ExporterConfig::of`] applies them.
     pub(crate) signals: SignalOverrides,
-    /// Of one attempt.
+    /// Timeout of one attempt.
     pub(crate) timeout: Duration,
     pub(crate) max_in_flight: usize,
-    /// Requests on one connection that wait for an answer; more than one is HTTP/1.1 pipelining.
+    /// Maximum number of requests on one connection without a response; more than one means HTTP/1.1 pipelining.
     pub(crate) max_pipelined: usize,
     pub(crate) retry_on_failure: RetryConfig,
     /// Statuses that condemn the data; any other 4xx or 5xx keeps it in the queue.
@@ -232,7 +233,7 @@ pub(crate) struct ExporterConfig {
     pub(crate) tls: TlsClientConfig,
 }
 
-/// Headers that only requests of one signal carry.
+/// Headers per signal.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SignalHeaders {
     pub(crate) traces: HeaderMap,
@@ -248,29 +249,29 @@ pub(crate) struct SignalOverrides {
     pub(crate) metrics: SignalOverride,
 }
 
-/// What differs for one signal; `None` is as for the others.
+/// Settings of one signal; `None` falls back to the common setting.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SignalOverride {
     pub(crate) encoding: Option<Encoding>,
     pub(crate) compression: Option<Compression>,
     pub(crate) timeout: Option<Duration>,
-    /// File by file: one that is `None` is as for the others.
+    /// TLS files, each of which falls back to the common one.
     pub(crate) tls: TlsClientConfig,
 }
 
-/// The settings that requests of one signal are sent with.
+/// Effective export settings of one signal.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SignalExport<'a> {
     pub(crate) endpoint: &'a Uri,
     pub(crate) encoding: Encoding,
     pub(crate) compression: Compression,
-    /// Of one attempt.
+    /// Timeout of one attempt.
     pub(crate) timeout: Duration,
     pub(crate) headers: HeaderMap,
     pub(crate) tls: TlsClientConfig,
 }
 
-/// How OTLP is written: `exporters.otlp_http.encoding`, and what senders may choose from.
+/// OTLP encoding: `exporters.otlp_http.encoding`, and the encodings that the OTLP receiver accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Json,
@@ -288,7 +289,7 @@ pub(crate) enum Delivery {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BatchConfig {
     pub(crate) max_events: usize,
-    /// In bytes, before compression.
+    /// Maximum size of a batch in bytes, before compression.
     pub(crate) max_bytes: u64,
     pub(crate) timeout: Duration,
 }
@@ -307,16 +308,16 @@ pub(crate) struct RetryConfig {
     pub(crate) initial_interval: Duration,
     pub(crate) max_interval: Duration,
     pub(crate) multiplier: f64,
-    /// Part of the interval by which it is varied at random, 0 to 1.
+    /// Fraction of the interval by which it varies at random, 0 to 1.
     pub(crate) randomization_factor: f64,
-    /// Zero: never give up.
+    /// Maximum time to retry. Zero never gives up.
     pub(crate) max_elapsed_time: Duration,
 }
 
 /// `exporters.otlp_http.tls`
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct TlsClientConfig {
-    /// Instead of the system's roots.
+    /// Trusted authorities, instead of the system's.
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) cert_file: Option<PathBuf>,
     pub(crate) key_file: Option<PathBuf>,
@@ -327,21 +328,21 @@ pub(crate) struct TlsClientConfig {
 pub(crate) struct TelemetryConfig {
     pub(crate) endpoint: SocketAddr,
     pub(crate) logs: LogsConfig,
-    /// Absent: the relay makes no traces of its own.
+    /// Self-tracing settings; `None` disables self-tracing.
     pub(crate) traces: Option<TracesConfig>,
     pub(crate) inspect: InspectConfig,
 }
 
-/// `telemetry.traces`: the relay's own, not those that it relays.
+/// `telemetry.traces`: self-tracing, as opposed to the relayed traces.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TracesConfig {
-    /// A complete address.
+    /// Complete URL.
     pub(crate) endpoint: Uri,
-    /// Values are marked sensitive.
+    /// Headers of every request; values are marked sensitive.
     pub(crate) headers: HeaderMap,
-    /// Part of the requests that become a trace, 0 to 1.
+    /// Fraction of the requests that are traced, 0 to 1.
     pub(crate) sampling_ratio: f64,
-    /// Of one request.
+    /// Timeout of one request.
     pub(crate) timeout: Duration,
     pub(crate) tls: TlsClientConfig,
 }
@@ -349,7 +350,7 @@ pub(crate) struct TracesConfig {
 /// `telemetry.inspect`
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct InspectConfig {
-    /// Whether the inspector shows the values of attributes and the text of lines.
+    /// Shows attribute values and the text of lines in the inspector.
     pub(crate) show_values: bool,
 }
 
@@ -370,14 +371,14 @@ pub(crate) enum LogFormat {
 // === impl OtlpConfig ===
 
 impl OtlpConfig {
-    /// Its id.
+    /// Component id.
     pub(crate) const ID: &'static str = "otlp";
 }
 
 // === impl ExporterConfig ===
 
 impl ExporterConfig {
-    /// What holds for `signal`: its own settings where it has any, else the common ones.
+    /// Returns the effective settings for `signal`: its own where set, else the common ones.
     pub(crate) fn of(&self, signal: Signal) -> SignalExport<'_> {
         let (endpoint, own_headers, own) = match signal {
             Signal::Traces => (&self.traces_endpoint, &self.signal_headers.traces, &self.signals.traces),
@@ -400,7 +401,7 @@ impl ExporterConfig {
 // === impl TlsClientConfig ===
 
 impl TlsClientConfig {
-    /// File by file, this one or else `other`'s.
+    /// Returns these settings, with each missing file taken from `other`.
     fn or(self, other: &Self) -> Self {
         Self {
             ca_file: self.ca_file.or_else(|| other.ca_file.clone()),

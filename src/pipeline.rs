@@ -1,8 +1,7 @@
-//! Drives the processors: passes on what was accepted, wakes them when something was held long enough, and sends what
-//! they let go of to the exporter.
+//! Drives the processors: passes accepted work to them, wakes them when a hold expires, forwards what they release.
 //!
-//! Processors know neither tasks nor clocks. Both channels need no bound of their own: what is in them
-//! holds receipts, and their records count against the queue's bound.
+//! The processors know neither tasks nor clocks. The two channels need no bound of their own: their messages hold
+//! receipts, whose records count against the bound of the queue.
 
 use std::time::Instant;
 
@@ -13,8 +12,8 @@ use crate::exporter::Export;
 use crate::processor::{Settling, SpanEvents, Work};
 use crate::telemetry::Inspector;
 
-/// Runs until `drain` says that no more work will come; then held work is exported or stays in the queue, and the
-/// channel to the exporter closes.
+/// Runs until `drain` signals that no more work will come, then exports what is held or leaves it in the queue, and closes
+/// the channel to the exporter.
 pub(crate) async fn run(
     mut settling: Settling,
     mut processor: SpanEvents,
@@ -39,12 +38,12 @@ pub(crate) async fn run(
                 processor.expire(now, &mut out);
                 processor.accept(now, settling.expire(now), &mut out);
             }
-            // What is in the channel already still comes out of it.
+            // A closed channel still yields the remaining messages.
             () = drain.cancelled(), if !work.is_closed() => work.close(),
         }
         send(&mut out, &exports, &inspector);
         if exports.is_closed() {
-            // Nothing can leave any more. With the channel closed the relay is not ready.
+            // The exporter is gone. Closing the channel makes the relay not ready.
             return;
         }
     }
@@ -61,7 +60,7 @@ fn send(out: &mut Vec<Export>, exports: &UnboundedSender<Vec<Export>>, inspector
         out.iter().for_each(|export| watching.left(export.departure()));
     }
     let ready = std::mem::take(out);
-    // When the exporter was told to stop, the receipts are dropped unsettled: what a queue keeps it still has.
+    // If the exporter has stopped, the receipts are dropped unsettled, so the queue keeps the records.
     let _stopped = exports.send(ready);
 }
 
@@ -79,8 +78,8 @@ mod tests {
     use crate::telemetry::{Inspector, Metrics};
 
     #[tokio::test]
-    #[expect(clippy::disallowed_methods, reason = "as app.rs makes them")]
-    async fn ends_when_nothing_can_leave_any_more() {
+    #[expect(clippy::disallowed_methods, reason = "the same channels as in app.rs")]
+    async fn ends_when_the_exporter_is_gone() {
         let (work, incoming) = tokio::sync::mpsc::unbounded_channel();
         let (exports, outgoing) = tokio::sync::mpsc::unbounded_channel();
         let settling = Settling::new(Storage::Memory, Metrics::new());

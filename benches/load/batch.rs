@@ -1,36 +1,36 @@
-//! One POST as a sender writes it: made once, then given new ids again and again, so that the sender costs little.
+//! One POST of a client: built once and reused with new ids, so that the generator costs little.
 //!
-//! In: a [`Shape`] and how many spans. Out: the bytes of a whole request, and what must come of it.
+//! In: a [`Shape`] and a number of spans. Out: the bytes of a whole request, and the expected result.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use memchr::memmem;
 use sha2::Sha256;
 use spanrelay::internals::bench::lines;
 
-/// What webhooks are signed with.
+/// Secret that signs the webhooks.
 pub(crate) const SECRET: &str = "a secret to measure with";
 
-/// One in so many lines is bad.
+/// Interval of bad lines.
 const BAD: u64 = 100;
 
 const WEBHOOK: &str = include_str!("../../proto-fixtures/circleci/github-oauth-job/request.json");
 
-/// What a POST holds.
+/// Content of a POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// Canonical lines.
     Canonical,
     /// Lines as the template's VCL writes them.
     Legacy,
-    /// Canonical lines, and behind each a log event about it.
+    /// Canonical lines, each followed by a log event about it.
     CanonicalWithEvents,
-    /// The same with legacy lines.
+    /// Legacy lines, each followed by a log event about it.
     LegacyWithEvents,
-    /// Canonical lines, one in a hundred of which was cut off.
+    /// Canonical lines, one in a hundred of which is cut off.
     OneBadInAHundred,
-    /// Legacy lines, one in a hundred of which has to be mended.
+    /// Legacy lines, one in a hundred of which needs repair.
     OneBrokenInAHundred,
-    /// The spans of canonical lines in one OTLP request, as OpenTelemetry's SDKs send them.
+    /// Spans of canonical lines in one OTLP request, as OpenTelemetry SDKs send them.
     Otlp,
     /// Lines with a span's ids and nothing else.
     Short,
@@ -38,28 +38,28 @@ pub(crate) enum Shape {
     Webhook,
 }
 
-/// What must come of a span's line.
+/// Expected result of a span's line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Expectation {
     Span,
     SpanWithEvent,
     Nothing,
 }
 
-/// Can be sent, and be sent again with other ids.
+/// A request that can be sent repeatedly with new ids.
 #[derive(Clone)]
 pub(crate) struct Batch {
     request: Vec<u8>,
     body_at: usize,
-    places: Vec<Place>,
+    positions: Vec<Position>,
     signature_at: Option<usize>,
-    fates: Vec<Fate>,
+    expectations: Vec<Expectation>,
     lines: u64,
 }
 
-/// Where something stands that is another with each number.
+/// Position of an id in the request.
 #[derive(Clone, Copy)]
-struct Place {
+struct Position {
     at: usize,
     index: u64,
     what: What,
@@ -70,7 +70,7 @@ enum What {
     Trace,
     Span,
     Time,
-    /// Ids of CircleCI are UUIDs: a workflow's is the trace's, the beginning of a job's is the span's.
+    /// UUID of CircleCI: a workflow's is the trace id, the start of a job's is the span id.
     Workflow,
     Job,
 }
@@ -90,7 +90,7 @@ impl Shape {
         Self::Webhook,
     ];
 
-    /// Where the relay takes it.
+    /// Returns the path of the receiver.
     pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Otlp => "/v1/traces",
@@ -135,11 +135,11 @@ impl Shape {
         }
     }
 
-    fn fate(self, number: u64) -> Fate {
+    fn expectation(self, number: u64) -> Expectation {
         match self {
-            Self::CanonicalWithEvents | Self::LegacyWithEvents => Fate::SpanWithEvent,
-            Self::OneBadInAHundred if is_bad(number) => Fate::Nothing,
-            _ => Fate::Span,
+            Self::CanonicalWithEvents | Self::LegacyWithEvents => Expectation::SpanWithEvent,
+            Self::OneBadInAHundred if is_bad(number) => Expectation::Nothing,
+            _ => Expectation::Span,
         }
     }
 }
@@ -148,7 +148,7 @@ fn is_bad(number: u64) -> bool {
     number % BAD == BAD / 2
 }
 
-/// So that a million of them fit into memory.
+/// Returns a line so short that a million of them fit into memory.
 fn short(number: u64) -> String {
     let (trace, span) = lines::ids(number);
     format!(
@@ -176,14 +176,16 @@ impl Batch {
             head += "\r\n";
         }
         head += "\r\n";
-        let places = if shape == Shape::Webhook { places_of_webhook(&body) } else { places_of_lines(&body) };
-        let places = places.into_iter().map(|place| Place { at: head.len() + place.at, ..place }).collect();
+        let positions =
+            if shape == Shape::Webhook { positions_in_webhook(&body) } else { positions_in_lines(&body) };
+        let positions =
+            positions.into_iter().map(|place| Position { at: head.len() + place.at, ..place }).collect();
         Self {
             body_at: head.len(),
             request: (head + &body).into_bytes(),
-            places,
+            positions,
             signature_at,
-            fates: (0..spans).map(|number| shape.fate(number)).collect(),
+            expectations: (0..spans).map(|number| shape.expectation(number)).collect(),
             lines: match shape {
                 Shape::CanonicalWithEvents | Shape::LegacyWithEvents => 2 * spans,
                 _ => spans,
@@ -191,23 +193,23 @@ impl Batch {
         }
     }
 
-    /// Spans, good or bad.
+    /// Returns the number of spans, good or bad.
     pub(crate) fn spans(&self) -> u64 {
-        self.fates.len() as u64
+        self.expectations.len() as u64
     }
 
-    /// Log events count as well.
+    /// Returns the number of lines, log events included.
     pub(crate) fn lines(&self) -> u64 {
         self.lines
     }
 
-    pub(crate) fn fates(&self) -> &[Fate] {
-        &self.fates
+    pub(crate) fn expectations(&self) -> &[Expectation] {
+        &self.expectations
     }
 
-    /// The same request with the ids of other lines.
+    /// Returns the same request with the ids of other lines.
     pub(crate) fn renumbered(&mut self, first: u64) -> &[u8] {
-        for Place { at, index, what } in &self.places {
+        for Position { at, index, what } in &self.positions {
             let number = first + index;
             let (trace, span) = lines::ids(number);
             match what {
@@ -229,35 +231,35 @@ impl Batch {
     }
 }
 
-/// Each trace's id begins something about the line of another number; what belongs to it follows.
-fn places_of_lines(body: &str) -> Vec<Place> {
+/// Finds the positions of ids; each trace id starts the section of another line.
+fn positions_in_lines(body: &str) -> Vec<Position> {
     const TRACE: &str = "\"traceId\":\"";
     const SPAN: &str = "\"spanId\":\"";
     const TIME: &str = "\"timeUnixNano\":\"";
-    let mut places = Vec::new();
+    let mut positions = Vec::new();
     for at in memmem::find_iter(body.as_bytes(), TRACE) {
         let trace_at = at + TRACE.len();
         let span_at = trace_at + 32 + 2 + SPAN.len();
         let rest = body.as_bytes();
         let span = std::str::from_utf8(&rest[span_at..span_at + 16]).expect("ids are hex");
         let index = lines::number(u64::from_str_radix(span, 16).expect("ids are hex"));
-        places.push(Place { at: trace_at, index, what: What::Trace });
-        places.push(Place { at: span_at, index, what: What::Span });
+        positions.push(Position { at: trace_at, index, what: What::Trace });
+        positions.push(Position { at: span_at, index, what: What::Span });
         let time_at = span_at + 16 + 2;
         if rest[time_at..].starts_with(TIME.as_bytes()) {
-            places.push(Place { at: time_at + TIME.len(), index, what: What::Time });
+            positions.push(Position { at: time_at + TIME.len(), index, what: What::Time });
         }
     }
-    places
+    positions
 }
 
-/// The event's own id is taken from the job's.
-fn places_of_webhook(body: &str) -> Vec<Place> {
+/// Finds the positions of ids in a webhook; the id of the event is derived from the job's.
+fn positions_in_webhook(body: &str) -> Vec<Position> {
     let webhook: serde_json::Value = serde_json::from_str(body).expect("it is a fixture");
     let all = |id: &serde_json::Value, what| {
         let id = id.as_str().expect("it has one").to_owned();
         let at: Vec<usize> = memmem::find_iter(body.as_bytes(), &id).collect();
-        at.into_iter().map(move |at| Place { at, index: 0, what })
+        at.into_iter().map(move |at| Position { at, index: 0, what })
     };
     all(&webhook["id"], What::Job)
         .chain(all(&webhook["job"]["id"], What::Job))

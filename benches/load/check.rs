@@ -1,6 +1,6 @@
-//! The check of the check: a sink that is told lies has to notice each of them, and nothing else.
+//! Self-check of the bench: the sink must detect each deliberate fault, and nothing else.
 //!
-//! Measures nothing, so that it says the same on every machine.
+//! Measures nothing, so the result is the same on every machine.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use spanrelay::internals::bench::lines;
 
-use super::batch::{Batch, Fate, Shape};
+use super::batch::{Batch, Expectation, Shape};
 use super::contestant::Who;
 use super::floor::Floor;
 use super::generator::{Load, Pace};
 use super::sink::Sink;
 use super::tally::Counts;
 
-/// Of each lie. The last of them is refused, so nothing of it is to come.
+/// Number of lines per fault. The last batch is refused, so none of its lines must arrive.
 const SPANS: u64 = 5;
 
-/// What arrives instead of what was sent, and what has to be said of it.
-struct Lie {
+/// A deliberate fault and the expected finding.
+struct Fault {
     name: &'static str,
     arrives: fn() -> Vec<String>,
     counts: Counts,
@@ -27,52 +27,52 @@ struct Lie {
 
 const RIGHT: Counts = Counts { lost: 0, duplicates: 0, wrong_joins: 0, unknown: 0 };
 
-const LIES: &[Lie] = &[
-    Lie { name: "nothing is wrong", arrives: all, counts: RIGHT },
-    Lie { name: "a line is lost", arrives: || without(2), counts: Counts { lost: 2, ..RIGHT } },
-    Lie {
-        name: "a line arrives twice",
+const FAULTS: &[Fault] = &[
+    Fault { name: "no fault", arrives: all, counts: RIGHT },
+    Fault { name: "a lost line", arrives: || without(2), counts: Counts { lost: 2, ..RIGHT } },
+    Fault {
+        name: "a duplicate line",
         arrives: || with(joined(2, &[2])),
         counts: Counts { duplicates: 2, ..RIGHT },
     },
-    Lie {
-        name: "two events are on each other's spans",
+    Fault {
+        name: "two swapped events",
         arrives: || [joined(0, &[1]), joined(1, &[0]), joined(2, &[2]), joined(3, &[3])].into(),
         counts: Counts { lost: 2, wrong_joins: 2, ..RIGHT },
     },
-    Lie {
-        name: "an event is lost",
+    Fault {
+        name: "a lost event",
         arrives: || [without(2), vec![joined(2, &[])]].concat(),
         counts: Counts { lost: 1, ..RIGHT },
     },
-    Lie {
-        name: "an event is on its span twice",
+    Fault {
+        name: "a duplicate event",
         arrives: || [without(2), vec![joined(2, &[2, 2])]].concat(),
         counts: Counts { duplicates: 1, ..RIGHT },
     },
-    Lie {
-        name: "a span is in another trace",
+    Fault {
+        name: "a span in another trace",
         arrives: || [without(2), vec![in_trace_of(2, 3)]].concat(),
         counts: Counts { lost: 2, unknown: 1, ..RIGHT },
     },
-    Lie {
-        name: "what was never sent arrives",
+    Fault {
+        name: "a span that was never sent",
         arrives: || with(joined(SPANS, &[])),
         counts: Counts { unknown: 1, ..RIGHT },
     },
-    Lie {
-        name: "what was refused arrives",
+    Fault {
+        name: "a refused span",
         arrives: || with(joined(SPANS - 1, &[])),
         counts: Counts { unknown: 1, ..RIGHT },
     },
-    Lie {
-        name: "a request is cut off",
+    Fault {
+        name: "a cut-off request",
         arrives: || with("{\"resourceSpans\":[{".to_owned()),
         counts: Counts { unknown: 1, ..RIGHT },
     },
 ];
 
-/// A span as it leaves, with the events of these lines.
+/// Returns an exported span with the events of these lines.
 fn joined(number: u64, events: &[u64]) -> String {
     let event = |of: &u64| format!("{{\"timeUnixNano\":\"{}\",\"name\":\"fetch\"}}", lines::event_time(*of));
     let events = events.iter().map(event).collect::<Vec<_>>().join(",");
@@ -96,7 +96,7 @@ fn with(line: String) -> Vec<String> {
     [all(), vec![line]].concat()
 }
 
-/// Posts each on its own, and waits until the sink has looked at all of them.
+/// Posts each request separately, and waits until the sink has checked all of them.
 fn deliver(requests: &[String], to: SocketAddr, sink: &Sink) {
     let mut stream = TcpStream::connect(to).expect("the sink listens");
     for request in requests {
@@ -107,19 +107,19 @@ fn deliver(requests: &[String], to: SocketAddr, sink: &Sink) {
     }
     let patience = Instant::now() + Duration::from_secs(10);
     while sink.tally().requests() < requests.len() as u64 {
-        assert!(Instant::now() < patience, "the sink looks at what it got");
+        assert!(Instant::now() < patience, "the sink checks what it received");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// What was found, for each lie that was not noticed as it should have been.
-fn lies() -> Vec<String> {
+/// Returns the findings for each fault that was not detected as expected.
+fn undetected_faults() -> Vec<String> {
     let mut wrong = Vec::new();
-    for Lie { name, arrives, counts } in LIES {
+    for Fault { name, arrives, counts } in FAULTS {
         let sink = Sink::open();
-        let first = sink.tally().send(&[Fate::SpanWithEvent; SPANS as usize], Instant::now());
+        let first = sink.tally().send(&[Expectation::SpanWithEvent; SPANS as usize], Instant::now());
         assert_eq!(first, 0, "numbers begin at 0");
-        sink.tally().refused(SPANS - 1, &[Fate::SpanWithEvent]);
+        sink.tally().refused(SPANS - 1, &[Expectation::SpanWithEvent]);
         deliver(&arrives(), sink.address, &sink);
         let found = sink.tally().counts(true);
         println!("{name}: {found:?}");
@@ -130,8 +130,7 @@ fn lies() -> Vec<String> {
     wrong
 }
 
-/// A short load of each shape through the whole bench: the relay makes no mistake, and one that joins nothing would be
-/// found out.
+/// Runs a short load of each shape through the whole bench: the relay must pass, and one that attaches nothing must fail.
 fn loads() -> Vec<String> {
     let mut wrong = Vec::new();
     let load = |shape, spans| Load {
@@ -172,7 +171,7 @@ fn loads() -> Vec<String> {
     wrong
 }
 
-/// What is wrong with the bench itself, or with the relay.
+/// Returns the faults of the bench itself, or of the relay.
 pub(crate) fn check() -> Vec<String> {
-    [lies(), loads()].concat()
+    [undetected_faults(), loads()].concat()
 }

@@ -1,4 +1,4 @@
-//! The real Collector beside the relay: an OTLP receiver, and an exporter that sends JSON.
+//! A real Collector for comparison: an OTLP receiver, and an exporter that sends JSON.
 //!
 //! `.ci/provide` builds it with Go, at the version of the tests among the real programs.
 
@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What it logs when it takes data.
+/// Log message of a Collector that is ready.
 pub(crate) const READY: &str = "Everything is ready";
 
 const PROGRAM: &str = "otelcol";
 
-/// Builds it, unless that was done before; says why not, when it cannot be had.
+/// Builds the Collector unless it exists; the error is the reason that it is not available.
 pub(crate) fn provide() -> Result<(), String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/provide");
     match Command::new(script).arg(PROGRAM).status() {
@@ -21,7 +21,7 @@ pub(crate) fn provide() -> Result<(), String> {
     }
 }
 
-/// Where `.ci/provide` has it.
+/// Returns the path at which `.ci/provide` puts it.
 fn program() -> PathBuf {
     let cache = std::env::var_os("SPANRELAY_STACK_CACHE").map(PathBuf::from);
     let home =
@@ -29,9 +29,9 @@ fn program() -> PathBuf {
     cache.unwrap_or_else(home).join("bin").join(PROGRAM)
 }
 
-/// One that sends to this address, with this for its exporter besides; and where it takes data.
+/// Returns the configuration of a Collector that exports to this address with these extra settings, and its own address.
 pub(crate) fn command(sink: SocketAddr, exporter: &str, directory: &Path) -> (Command, SocketAddr) {
-    // It cannot be asked which port it got.
+    // The Collector does not report the port that it binds.
     let free = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = free.local_addr().expect("it is bound");
     let configuration = format!(

@@ -1,4 +1,4 @@
-//! Contestants side by side: each has its turn in every round, with the same load.
+//! Comparison of contestants: each runs once per round, with the same load.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::table::{Column, Latency, Round};
 
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// How long it all takes.
+/// Duration of a comparison.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
     pub(crate) rounds: usize,
-    /// Of sending, for each contestant in each round.
+    /// Time of sending per contestant and round.
     pub(crate) sending: Duration,
 }
 
@@ -38,10 +38,10 @@ impl Effort {
             }
             for index in order {
                 let (contestant, load) = &mut contestants[index];
-                // The first warms up.
+                // The first round is a warm-up.
                 load.sending = if round == 0 { self.sending.min(WARM_UP) } else { self.sending };
                 let (run, latency) = timed(contestant, load);
-                let (taken, refused) = taken_and_refused(&run);
+                let (taken, refused) = accepted_and_refused(&run);
                 posts[index].0 += taken;
                 posts[index].1 += refused;
                 if round > 0 {
@@ -61,8 +61,8 @@ fn timed(contestant: &Contestant, load: &Load) -> (Run, Option<Latency>) {
     (run, latency)
 }
 
-/// Posts.
-pub(crate) fn taken_and_refused(run: &Run) -> (u64, u64) {
+/// Returns the number of accepted and of refused POSTs.
+pub(crate) fn accepted_and_refused(run: &Run) -> (u64, u64) {
     let count = |taken: bool| {
         run.sent
             .answers
@@ -75,7 +75,7 @@ pub(crate) fn taken_and_refused(run: &Run) -> (u64, u64) {
 }
 
 fn measured(load: &Load, run: &Run, latency: Option<Latency>) -> Round {
-    let lines = (taken_and_refused(run).0 * load.batch.lines()) as f64;
+    let lines = (accepted_and_refused(run).0 * load.batch.lines()) as f64;
     Round {
         cost: run.processor_time.as_secs_f64() * 1e6 / lines,
         lines_per_second: lines / run.sent.took.as_secs_f64(),
@@ -84,7 +84,7 @@ fn measured(load: &Load, run: &Run, latency: Option<Latency>) -> Round {
     }
 }
 
-/// Of a contestant that has nothing more to do.
+/// Stops a contestant and returns its results.
 pub(crate) fn column(contestant: Contestant, rounds: Vec<Round>, (posts, refused): (u64, u64)) -> Column {
     let (name, is_relay) = (contestant.name.clone(), contestant.is_relay());
     let sink = contestant.sink.clone();

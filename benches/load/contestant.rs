@@ -1,4 +1,4 @@
-//! Who is measured: a process of its own with a sink of its own behind it, which runs until it is dropped.
+//! A measured process with its own sink, which runs until it is dropped.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
@@ -18,24 +18,24 @@ use super::process::Process;
 use super::sink::Sink;
 use super::tally::Counts;
 
-/// To the first sign of life.
+/// Timeout for the start.
 const START: Duration = Duration::from_secs(30);
-/// What the relay takes to drain, and a little more.
+/// Timeout for draining: the relay's drain time and a margin.
 const DRAIN: Duration = Duration::from_secs(15);
 
-/// What can be started.
+/// Kind of contestant.
 #[derive(Debug, Clone)]
 pub(crate) enum Who {
-    /// With these settings, `key=value`, on top of [`SETTINGS`].
+    /// The relay, with these settings (`key=value`) in addition to [`SETTINGS`].
     Relay(Vec<String>),
     Floor(Floor),
-    /// With this for its exporter, besides the address.
+    /// A Collector, with these extra settings for its exporter.
     Collector(&'static str),
-    /// The relay, with a Collector between it and the sink, which has this for its exporter.
+    /// The relay, with a Collector between it and the sink, with these extra settings for the Collector's exporter.
     BeforeCollector(Vec<String>, &'static str),
 }
 
-/// As a user would have it, but on free ports, with a queue in memory and without a wait.
+/// Settings of the relay: a user's, but with free ports, an in-memory queue and no `wait`.
 const SETTINGS: &[&str] = &[
     "server.endpoint=127.0.0.1:0",
     "telemetry.endpoint=127.0.0.1:0",
@@ -49,21 +49,21 @@ pub(crate) struct Contestant {
     pub(crate) sink: Sink,
     joins: bool,
     child: Running,
-    /// What stands between it and the sink.
+    /// Process between it and the sink.
     _behind: Option<Running>,
     address: SocketAddr,
     telemetry: Option<SocketAddr>,
     _directory: TempDir,
 }
 
-/// Killed when it is dropped.
+/// A process that is killed on drop.
 struct Running(Child);
 
-/// What one load took.
+/// Measurements of one load.
 pub(crate) struct Run {
     pub(crate) sent: Sent,
     pub(crate) processor_time: Duration,
-    /// In bytes, when all had arrived.
+    /// Resident memory in bytes, after everything arrived.
     pub(crate) resident: u64,
 }
 
@@ -74,7 +74,7 @@ impl Who {
         Self::Relay(settings.iter().map(|setting| (*setting).to_owned()).collect())
     }
 
-    /// With the best that can be had of a Collector: it keeps up for as long as it can.
+    /// Returns a relay in front of a Collector whose exporter is set for maximum throughput.
     pub(crate) fn before_collector(settings: &[&str]) -> Self {
         const EXPORTER: &str =
             "sending_queue: { queue_size: 100000, batch: { flush_timeout: 50ms, min_size: 4000 } }";
@@ -82,7 +82,7 @@ impl Who {
     }
 
     pub(crate) fn start(&self, name: &str) -> Contestant {
-        // On the disk that the project is on: a directory for temporary files may be memory.
+        // On the disk of the project, because the temporary directory may be in memory.
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("there is a place for files");
         let sink = Sink::open();
         let mut behind = None;
@@ -158,7 +158,7 @@ fn started(command: &mut Command) -> Running {
     Running(started.unwrap_or_else(|error| panic!("{command:?} does not start: {error}")))
 }
 
-/// What the first line says that says it. What the process writes behind it is read and forgotten.
+/// Returns the first value that `says` finds in a line. Later output of the process is read and discarded.
 fn line<T: Send + 'static>(
     from: Option<impl Read + Send + 'static>,
     says: impl Fn(&str) -> Option<T> + Send + 'static,
@@ -181,7 +181,7 @@ fn line<T: Send + 'static>(
             }
         }
         if let Some(waits) = sender {
-            // Nobody may wait any more.
+            // The receiver may be gone.
             drop(waits.send(Err(before)));
         }
     });
@@ -210,7 +210,7 @@ impl Contestant {
         Process(self.child.0.id())
     }
 
-    /// A metric of the relay, of which there is one.
+    /// Returns the value of a metric with a single series.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         use std::io::Write as _;
         let mut stream = std::net::TcpStream::connect(self.telemetry?).ok()?;
@@ -220,7 +220,7 @@ impl Contestant {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
     }
 
-    /// Has it drain if it can; what arrived then is all.
+    /// Drains the contestant if possible; returns everything that arrived.
     pub(crate) fn end(mut self) -> Counts {
         if self.telemetry.is_some() {
             let id = rustix::process::Pid::from_child(&self.child.0);
@@ -239,7 +239,7 @@ impl Contestant {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         drop(self.0.kill());
         drop(self.0.wait());
     }

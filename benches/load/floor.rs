@@ -1,9 +1,9 @@
-//! The least that anybody would have to do: hyper in, hyper-util out, and as little as possible between them. Run as
-//! processes of their own, with the relay's allocator and a runtime like its own.
+//! Minimal baselines: hyper in, hyper-util out, and as little as possible in between. They run as separate processes with
+//! the relay's allocator and an equivalent runtime.
 //!
-//! [`Floor::Bare`] splits bodies at newlines and posts each line, whatever it is. [`Floor::Validate`] asks serde_json of
-//! each line whether it is JSON, and posts those that are together, one POST for each that came in. Both answer before
-//! they post, and keep nothing.
+//! [`Floor::Bare`] splits bodies at newlines and posts each line unchecked. [`Floor::Validate`] checks with serde_json
+//! that each line is JSON, and forwards the valid ones in one POST per incoming POST. Both respond before they forward,
+//! and keep nothing.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 
-/// As the relay's `max_in_flight`.
+/// Maximum number of concurrent requests, the same as the relay's `max_in_flight`.
 const IN_FLIGHT: usize = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Floor {
         }
     }
 
-    /// The process: prints its address, and forwards to the other until it is killed.
+    /// Runs the process: prints its address, and forwards to `downstream` until it is killed.
     pub(crate) fn run(self, downstream: SocketAddr) {
         let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime can be built");
         runtime.block_on(async {
@@ -118,7 +118,7 @@ fn split(body: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
     })
 }
 
-/// The lines that are JSON: the body itself if all are.
+/// Returns the lines that are JSON, or the body itself if all are.
 fn valid(body: &Bytes) -> Bytes {
     let (good, bad): (Vec<Bytes>, Vec<Bytes>) =
         split(body).partition(|line| serde_json::from_slice::<IgnoredAny>(line).is_ok());

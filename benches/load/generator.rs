@@ -1,8 +1,8 @@
-//! The senders: connections that post batches, at a fixed rate or as fast as what was sent before arrives.
+//! Load generator: connections that post batches, at a fixed rate or limited by a window.
 //!
-//! In: a [`Load`], and where it is to go. Out: [`Sent`]. Promises: at a fixed rate each batch has its time whatever
-//! became of those before it, and how long its lines take counts from then; at any other time no more is under way than
-//! the load's window. It ends when all has arrived, or when nothing has for [`PATIENCE`] and whatever may be held.
+//! In: a [`Load`] and its target. Out: [`Sent`]. Promises: at a fixed rate each batch has a scheduled time regardless of
+//! earlier ones, and latencies count from it; else at most the load's window is in flight. Ends when everything has
+//! arrived, or when nothing has arrived for [`ARRIVAL_TIMEOUT`] plus the hold time.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -17,15 +17,15 @@ use memchr::memmem;
 use super::batch::Batch;
 use super::sink::{Sink, content_length};
 
-/// Without anything that arrives.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at what has arrived.
-const GLANCE: Duration = Duration::from_micros(200);
+/// Timeout without arrivals.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval between checks of the arrivals.
+const POLL_INTERVAL: Duration = Duration::from_micros(200);
 
-/// How fast, in spans.
+/// Rate, in spans.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// So many may be under way.
+    /// Maximum speed, with at most `window` spans in flight.
     FlatOut {
         window: u64,
     },
@@ -37,16 +37,16 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     pub(crate) pace: Pace,
     pub(crate) sending: Duration,
-    /// What arrived may stay there for so long.
+    /// Hold time of the contestant.
     pub(crate) held: Duration,
 }
 
-/// What was done.
+/// Result of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
-    /// From the first byte to the last request that arrived.
+    /// Time from the first byte to the last arrival.
     pub(crate) took: Duration,
-    /// Posts by their answers' status; 0 where the connection broke.
+    /// Number of POSTs by response status; 0 for a broken connection.
     pub(crate) answers: BTreeMap<u16, u64>,
 }
 
@@ -64,10 +64,10 @@ impl Load {
                     let mut connection = Connection::new(to);
                     let mut batch = self.batch.clone();
                     while let Some(at) = self.next(began, &slots, sink, &stuck) {
-                        let first = sink.tally().send(batch.fates(), at);
+                        let first = sink.tally().send(batch.expectations(), at);
                         let status = connection.post(batch.renumbered(first)).unwrap_or(0);
                         if !(200..300).contains(&status) {
-                            sink.tally().refused(first, batch.fates());
+                            sink.tally().refused(first, batch.expectations());
                         }
                         *answers.lock().expect("nobody panicked with it").entry(status).or_default() += 1;
                     }
@@ -78,7 +78,7 @@ impl Load {
         Sent { took: ended - began, answers: answers.into_inner().expect("nobody panicked with it") }
     }
 
-    /// When the next batch is to be sent, which is now or was before; `None` at the end.
+    /// Waits until the next batch is due and returns its scheduled time; `None` at the end.
     fn next(&self, began: Instant, slots: &AtomicU64, sink: &Sink, stuck: &AtomicBool) -> Option<Instant> {
         let spans = self.batch.spans();
         let end = began + self.sending;
@@ -92,11 +92,11 @@ impl Load {
             Pace::FlatOut { window } => {
                 let waits = Instant::now();
                 while sink.tally().missing() + spans > window.max(spans) {
-                    if stuck.load(Ordering::Relaxed) || waits.elapsed() > PATIENCE + self.held {
+                    if stuck.load(Ordering::Relaxed) || waits.elapsed() > ARRIVAL_TIMEOUT + self.held {
                         stuck.store(true, Ordering::Relaxed);
                         return None;
                     }
-                    thread::sleep(GLANCE);
+                    thread::sleep(POLL_INTERVAL);
                 }
                 let now = Instant::now();
                 (now < end).then_some(now)
@@ -104,7 +104,7 @@ impl Load {
         }
     }
 
-    /// Waits until all has arrived; the time of the last that did.
+    /// Waits until everything has arrived; returns the time of the last arrival.
     fn all_arrived(&self, sink: &Sink) -> Instant {
         let mut last = (sink.tally().arrived(), Instant::now());
         loop {
@@ -115,15 +115,15 @@ impl Load {
             if arrived != last.0 {
                 last = (arrived, Instant::now());
             }
-            if missing == 0 || last.1.elapsed() > PATIENCE + self.held {
+            if missing == 0 || last.1.elapsed() > ARRIVAL_TIMEOUT + self.held {
                 return last.1;
             }
-            thread::sleep(GLANCE);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
-/// Kept alive, and opened again when it broke.
+/// A keep-alive connection that is reopened when it breaks.
 struct Connection {
     to: SocketAddr,
     stream: Option<TcpStream>,
@@ -137,7 +137,7 @@ impl Connection {
         Self { to, stream: None, answer: Vec::new() }
     }
 
-    /// The status of the answer.
+    /// Posts a batch and returns the status of the response.
     fn post(&mut self, request: &[u8]) -> io::Result<u16> {
         let result = self.exchange(request);
         if result.is_err() {
@@ -166,7 +166,7 @@ impl Connection {
             }
             self.answer.extend_from_slice(&chunk[..read]);
             let Some(head) = memmem::find(&self.answer, b"\r\n\r\n") else { continue };
-            // A 204 has no body and says no length.
+            // A 204 has neither a body nor a length.
             let length = content_length(&self.answer[..head + 2]).unwrap_or(0);
             if self.answer.len() >= head + 4 + length {
                 return status(&self.answer).ok_or_else(|| io::ErrorKind::InvalidData.into());
@@ -175,7 +175,7 @@ impl Connection {
     }
 }
 
-/// `HTTP/1.1 204 No Content`
+/// Parses a status line such as `HTTP/1.1 204 No Content`.
 fn status(answer: &[u8]) -> Option<u16> {
     std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
 }

@@ -1,12 +1,12 @@
-//! The relay under load, beside the least that anybody would have to do and beside the Collector, with every line counted:
+//! The relay under load, compared with minimal baselines and the Collector, with every line counted:
 //!
 //! ```sh
 //! cargo bench --features internals --bench load [-- [--rounds N] [--seconds N] [--check] [SCENARIO]...]
 //! ```
 //!
-//! Each contestant is a process of its own that posts to a sink of its own; they take turns with the same bytes, so that what
-//! counts is their ratio within a round. It fails when the relay lost, doubled or misjoined anything, never for its times.
-//! `--check` measures nothing: it shows that the sink would have noticed.
+//! Each contestant is a separate process that exports to its own sink; they alternate with the same bytes, so that the
+//! ratios within a round are meaningful. The bench fails if the relay lost, duplicated or misattached anything, never
+//! because of times. `--check` measures nothing; it verifies that the sink detects such faults.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 #![allow(
     clippy::disallowed_methods,
@@ -44,7 +44,7 @@ use self::contest::Effort;
 use self::floor::Floor;
 use self::scenarios::{ALL, Outcome};
 
-/// As the program has it; the floors are to have the same.
+/// Allocator of the program, which the baselines share.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
         match argument.as_str() {
-            // Cargo's own.
+            // Passed by cargo.
             "--bench" => {}
             "--role" => {
                 let (name, downstream) = (value(), value());

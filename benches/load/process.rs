@@ -1,14 +1,14 @@
-//! A process seen from outside: the processor time that it took, and the memory that it has.
+//! Processor time and memory of a process.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-/// By its id.
+/// A process, by its id.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process(pub(crate) u32);
 
-/// In user and kernel mode, of each thread: to the nanosecond, and not in ticks.
+/// Processor time of each thread, user and kernel, in nanoseconds instead of ticks.
 #[derive(Debug)]
 pub(crate) struct ProcessorTime(BTreeMap<String, u64>);
 
@@ -17,7 +17,7 @@ pub(crate) struct ProcessorTime(BTreeMap<String, u64>);
 impl Process {
     pub(crate) fn processor_time(self) -> ProcessorTime {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0)).expect("the process runs");
-        // A thread may end meanwhile.
+        // A thread may end while it is read.
         let of_thread = |task: std::io::Result<fs::DirEntry>| {
             let path = task.ok()?.path();
             let text = fs::read_to_string(path.join("schedstat")).ok()?;
@@ -26,7 +26,7 @@ impl Process {
         ProcessorTime(tasks.filter_map(of_thread).collect())
     }
 
-    /// In memory now, in bytes.
+    /// Returns the resident memory in bytes.
     pub(crate) fn resident(self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0)).expect("the process runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
@@ -38,7 +38,8 @@ impl Process {
 // === impl ProcessorTime ===
 
 impl ProcessorTime {
-    /// What threads took that have ended since is not in it: those of the relay, the floors and the Collector stay.
+    /// Returns the processor time since an earlier measurement, without threads that have ended; the threads of all
+    /// contestants are permanent.
     pub(crate) fn since(&self, before: &Self) -> Duration {
         let of_thread = |(thread, now): (&String, &u64)| now - before.0.get(thread).unwrap_or(&0);
         Duration::from_nanos(self.0.iter().map(of_thread).sum())

@@ -1,31 +1,31 @@
-//! What is measured: each scenario is a table, and the targets that it is for.
+//! Scenarios: each produces a table and checks targets.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Shape};
 use super::collector;
-use super::contest::{Effort, Entry, column, taken_and_refused};
+use super::contest::{Effort, Entry, accepted_and_refused, column};
 use super::contestant::Who;
 use super::floor::Floor;
 use super::generator::{Load, Pace};
 use super::table::{self, Column, Latency, Ratio, Round, Target};
 
-/// Of a batch, as Fastly posts every few seconds.
+/// Number of spans per batch, as Fastly posts every few seconds.
 const LINES: u64 = 1_000;
 
 const MIB: f64 = 1_048_576.0;
 
-/// Until a steady load is steady.
+/// Warm-up of a steady load.
 const SETTLING: Duration = Duration::from_secs(2);
-/// For how long it is then looked at.
+/// Duration of the measurement after it.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// What one scenario hands back.
+/// Result of one scenario.
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) targets: Vec<Target>,
-    /// Of relays that lost, doubled or misjoined anything.
+    /// Faults of relays that lost, duplicated or misattached anything.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl Outcome {
     fn show(&mut self, title: &str, columns: &[Column]) {
         table::print(title, columns);
         for column in columns.iter().filter(|column| column.is_relay) {
-            // Of the events about good spans, none may leave as a log.
+            // No event about a good span may be exported as a log.
             if !column.counts.are_right() || column.logs > 0 {
                 self.wrong
                     .push(format!("{title}, {}: {:?}, {} logs", column.name, column.counts, column.logs));
@@ -85,9 +85,9 @@ impl Outcome {
     }
 }
 
-/// As much as it takes; `connections` senders, each with its next batch when there is room.
+/// Returns a load as fast as possible: `connections` clients, each of which sends its next batch when the window allows.
 fn flat_out(effort: Effort, shape: Shape, spans: u64, connections: usize) -> Load {
-    // Room for some merged requests, however small the batches are.
+    // Room for several merged requests, even with small batches.
     let window = (connections as u64 * spans * 2).clamp(4_096, 40_000);
     Load {
         batch: Batch::new(shape, spans),
@@ -129,7 +129,7 @@ fn single(effort: Effort, outcome: &mut Outcome) {
     );
 }
 
-/// Whether pipelining is worth having: before a sink, which costs next to nothing, and before a Collector, which users have.
+/// Measures the benefit of pipelining in front of a sink, which costs almost nothing, and of a Collector.
 fn pipelined(effort: Effort, outcome: &mut Outcome) {
     let load = || flat_out(effort, Shape::Canonical, LINES, 4);
     let columns = effort.contest(vec![
@@ -186,7 +186,7 @@ fn faults(effort: Effort, outcome: &mut Outcome) {
     ] {
         let load = || flat_out(effort, shape, LINES, 4);
         let mut entries = vec![relay("spanrelay, batch", BATCH, load())];
-        // What has to be mended, no floor can pass on.
+        // No baseline can forward lines that need repair.
         if shape == Shape::OneBadInAHundred {
             entries.push(floor(Floor::Validate, load()));
         }
@@ -223,18 +223,18 @@ fn disk(effort: Effort, outcome: &mut Outcome) {
     }
 }
 
-/// The Collector cannot take lines, so it gets what it can take: the same spans as OTLP requests. The relay gets those,
-/// too, and the lines.
+/// Compares with the Collector. It cannot ingest lines, so it receives the same spans as OTLP requests. The relay
+/// receives both.
 fn collector(effort: Effort, outcome: &mut Outcome) {
     if let Err(why) = collector::provide() {
         println!("\nThere is no Collector to measure: {why}");
         return;
     }
     const BATCHING: &str = "sending_queue: { batch: { flush_timeout: 200ms, min_size: 8192 } }";
-    // Otherwise Go keeps two idle connections, and opens the others again and again.
+    // Otherwise Go keeps only two idle connections and reopens the others repeatedly.
     const KEEPING: &str = "keepalive: { max_idle_conns_per_host: 100 }";
     for (what, spans, connections, delivery) in [("single", 1, 32, SINGLE), ("batch", LINES, 4, BATCH)] {
-        // The Collector refuses what its queue of a thousand requests has no room for, and that costs it, too.
+        // The Collector rejects requests beyond its queue of a thousand requests, which costs time, too.
         let few =
             |load: Load| if spans == 1 { Load { pace: Pace::FlatOut { window: 500 }, ..load } } else { load };
         let lines = || few(flat_out(effort, Shape::Canonical, spans, connections));
@@ -292,10 +292,10 @@ fn sizes(effort: Effort, outcome: &mut Outcome) {
     }
 }
 
-/// At half of what the relay does flat out.
+/// Measures latencies at half of the relay's maximum rate.
 fn latency(effort: Effort, outcome: &mut Outcome) {
     let short = Effort { rounds: 1, ..effort };
-    // What waits for a merged request to fill waits for `batch.timeout`, 200 ms.
+    // Data in a batch waits for up to `batch.timeout`, 200 ms.
     for (what, shape, spans, settings, beside, most) in [
         ("single, batches of 10 canonical lines", Shape::Canonical, 10, SINGLE, Some(Floor::Bare), 5.0),
         ("batch, batches of 10 canonical lines", Shape::Canonical, 10, BATCH, Some(Floor::Validate), 205.0),
@@ -319,7 +319,7 @@ fn latency(effort: Effort, outcome: &mut Outcome) {
     }
 }
 
-/// Ten thousand lines a second, each of which waits for ten seconds.
+/// Measures ten thousand lines per second, each held for ten seconds.
 fn held(_: Effort, outcome: &mut Outcome) {
     const WAIT: Duration = Duration::from_secs(10);
     let load = steadily(Shape::Canonical, 10_000, WAIT);
@@ -335,7 +335,7 @@ fn held(_: Effort, outcome: &mut Outcome) {
     });
 }
 
-/// The same rate, and what waits grows with how long it waits.
+/// Measures memory by hold time at a constant rate.
 fn growth(_: Effort, outcome: &mut Outcome) {
     const RATE: u32 = 50_000;
     let of = |name, wait| steady(name, wait, &steadily(Shape::Short, RATE, wait));
@@ -358,14 +358,14 @@ fn growth(_: Effort, outcome: &mut Outcome) {
     outcome.show("growth: 50,000 short lines a second, held for a thousand times as long", &[many, few]);
 }
 
-/// While as much leaves as comes.
+/// Measurements of a steady state.
 struct Steady {
     held_spans: f64,
     held_bytes: f64,
     resident: f64,
 }
 
-/// For as long as what is to be held needs to come, and then [`WINDOW`] and a little more.
+/// Returns a load at a constant rate that lasts for the hold time, [`WINDOW`] and a margin.
 fn steadily(shape: Shape, per_second: u32, wait: Duration) -> Load {
     Load {
         batch: Batch::new(shape, LINES),
@@ -376,7 +376,7 @@ fn steadily(shape: Shape, per_second: u32, wait: Duration) -> Load {
     }
 }
 
-/// One relay that holds spans for so long, looked at when it has all that it will hold.
+/// Measures one relay with this hold time, once the number of held spans is stable.
 fn steady(name: &str, wait: Duration, load: &Load) -> (Column, Steady) {
     let wait_setting = format!("processors.span_events.wait={}ms", wait.as_millis());
     let room = ["processors.span_events.max_held_bytes=4GiB", "queue.max_size=8GiB", &wait_setting];
@@ -405,6 +405,6 @@ fn steady(name: &str, wait: Duration, load: &Load) -> (Column, Steady) {
         (round, steady, load.join().expect("the load does not panic"))
     });
     round.latency = Latency::of(&contestant.sink.tally().latencies());
-    let posts = taken_and_refused(&run);
+    let posts = accepted_and_refused(&run);
     (column(contestant, vec![round], posts), steady)
 }

@@ -1,8 +1,8 @@
-//! The downstream: an HTTP/1.1 server that takes everything, answers at once and checks what it got.
+//! The downstream: an HTTP/1.1 server that accepts everything, responds at once and checks what it received.
 //!
-//! In: OTLP/JSON requests on any path. Out: the [`Tally`] of them. Promises: a request's time is when its last byte was
-//! read, and it is answered before it is looked at.
-//! One thread and no HTTP library: it is to take as little as possible from those who are measured beside it.
+//! In: OTLP/JSON requests on any path. Out: their [`Tally`]. Promises: the time of a request is that of its last byte,
+//! and the response precedes the check.
+//! One thread and no HTTP library, to leave the processor to the contestants.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use super::tally::Tally;
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 const READ_BYTES: usize = 256 * 1024;
 
-/// One for each contestant.
+/// Sink of one contestant.
 #[derive(Clone)]
 pub(crate) struct Sink {
     pub(crate) address: SocketAddr,
@@ -54,7 +54,7 @@ impl Sink {
     }
 }
 
-/// Until the sender hangs up. Requests that are there together are answered together.
+/// Serves a connection until it is closed. Requests that are read together are responded to together.
 async fn serve(mut connection: TcpStream, tally: Arc<Mutex<Tally>>) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut bodies = Vec::new();
@@ -81,7 +81,7 @@ async fn serve(mut connection: TcpStream, tally: Arc<Mutex<Tally>>) -> io::Resul
     }
 }
 
-/// The body of the first request, if all of it is there.
+/// Returns the body of the first request, if it is complete.
 fn next_body(buffer: &mut BytesMut) -> Option<Bytes> {
     let head = memmem::find(buffer, b"\r\n\r\n")? + 4;
     let length = content_length(&buffer[..head]).expect("every request says how long it is");

@@ -1,31 +1,31 @@
-//! What was measured, side by side: of each contestant one value for each round, and their ratios within a round.
+//! Tables of results: one value per contestant and round, and the ratios within a round.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::time::Duration;
 
 use super::tally::Counts;
 
-/// One contestant's.
+/// Results of one contestant.
 pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) rounds: Vec<Round>,
     pub(crate) counts: Counts,
     pub(crate) logs: u64,
-    /// Posts that were not answered with a 2xx.
+    /// Number of POSTs without a 2xx response.
     pub(crate) refused: u64,
-    /// Requests that left for each hundred posts that came in.
+    /// Number of exports per hundred incoming POSTs.
     pub(crate) requests: u64,
     pub(crate) posts: u64,
     pub(crate) is_relay: bool,
 }
 
-/// Of one round.
+/// Results of one round.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Round {
-    /// Processor time of each line, in microseconds.
+    /// Processor time per line, in microseconds.
     pub(crate) cost: f64,
     pub(crate) lines_per_second: f64,
-    /// In bytes.
+    /// Resident memory in bytes.
     pub(crate) resident: f64,
     pub(crate) latency: Option<Latency>,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Latency {
     pub(crate) p999: Duration,
 }
 
-/// Over all rounds.
+/// Ratios over all rounds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ratio {
     least: f64,
@@ -45,7 +45,7 @@ pub(crate) struct Ratio {
     most: f64,
 }
 
-/// A promise of the README's, and what came of it.
+/// A documented target and its result.
 pub(crate) struct Target {
     pub(crate) measure: String,
     pub(crate) target: String,
@@ -91,7 +91,7 @@ impl Display for Ratio {
 // === impl Latency ===
 
 impl Latency {
-    /// Of sorted ones.
+    /// Computes percentiles of sorted latencies.
     pub(crate) fn of(latencies: &[Duration]) -> Option<Self> {
         let last = latencies.len().checked_sub(1)?;
         let at = |part: f64| latencies[((last as f64) * part).round() as usize];
@@ -106,16 +106,16 @@ impl Column {
         median(self.rounds.iter().map(of))
     }
 
-    /// Round by round: the machine is not equally fast in all.
+    /// Computes ratios round by round, because the speed of the machine varies between rounds.
     pub(crate) fn ratio(&self, to: &Self, of: impl Fn(&Round) -> f64) -> Ratio {
         Ratio::of(self.rounds.iter().zip(&to.rounds).map(|(mine, theirs)| of(mine) / of(theirs)))
     }
 }
 
-/// For people, in Markdown. Ratios are to the last column's.
+/// Formats the table as Markdown. Ratios are relative to the last column.
 pub(crate) fn print(title: &str, columns: &[Column]) {
     let mut out = format!("\n### {title}\n\n");
-    out += "| | CPU/line | ratio | lines/s | RSS | p50 / p99 / p99.9 | requests/post | refused | lost | twice | wrong join | unknown |\n";
+    out += "| | CPU/line | ratio | lines/s | RSS | p50 / p99 / p99.9 | requests/post | refused | lost | duplicated | misattached | unknown |\n";
     out += "|---|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|\n";
     let last = columns.last().expect("somebody was measured");
     for column in columns {

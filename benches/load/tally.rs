@@ -1,50 +1,50 @@
-//! What was sent, and what came of it: every span by its number, so that loss, duplicates and wrong joins are exact.
+//! Account of sent and received spans by number, so that loss, duplicates and misattached events are exact.
 //!
-//! In: batches as they are sent, requests as they arrive. Out: [`Counts`], and how long each line was under way.
+//! In: batches as they are sent, requests as they arrive. Out: [`Counts`], and the latency of each line.
 
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use spanrelay::internals::bench::lines;
 
-use super::batch::Fate;
+use super::batch::Expectation;
 
-/// Of one contestant.
+/// Account of one contestant.
 pub(crate) struct Tally {
     began: Instant,
     lines: Vec<Line>,
-    /// Spans that were to come and have.
+    /// Number of expected spans that arrived.
     arrived: u64,
-    /// Spans that are still to come.
+    /// Number of expected spans that have not arrived.
     missing: u64,
     unknown: u64,
     wrong_joins: u64,
     logs: u64,
     unreadable: u64,
     requests: u64,
-    /// Microseconds, in the order of arrival.
+    /// Latencies in microseconds, in order of arrival.
     latencies: Vec<u32>,
 }
 
 #[derive(Clone, Copy)]
 struct Line {
-    fate: Fate,
+    expectation: Expectation,
     spans: u8,
     events: u8,
-    /// Microseconds after the tally began.
+    /// Scheduled time, in microseconds after the start of the tally.
     sent: u32,
 }
 
-/// What is wrong with what arrived: nothing, if all are 0.
+/// Number of faults by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Spans, or their events, that did not arrive.
+    /// Missing spans or events.
     pub(crate) lost: u64,
-    /// Spans, or their events, that arrived again.
+    /// Duplicate spans or events.
     pub(crate) duplicates: u64,
-    /// Events on the span of another line.
+    /// Events attached to the span of another line.
     pub(crate) wrong_joins: u64,
-    /// Spans and requests of which nobody knows what they are: not sent, refused, of another trace, not JSON.
+    /// Unknown spans and requests: not sent, refused, of another trace, not JSON.
     pub(crate) unknown: u64,
 }
 
@@ -114,27 +114,33 @@ impl Tally {
         }
     }
 
-    /// The number of the first line of a batch that is sent now, or should have been at that time.
-    pub(crate) fn send(&mut self, fates: &[Fate], at: Instant) -> u64 {
+    /// Registers a batch with its scheduled time; returns the number of its first line.
+    pub(crate) fn send(&mut self, expectations: &[Expectation], at: Instant) -> u64 {
         let first = self.lines.len() as u64;
         let sent = micros(at - self.began);
-        self.lines.extend(fates.iter().map(|fate| Line { fate: *fate, spans: 0, events: 0, sent }));
-        self.missing += fates.iter().filter(|fate| **fate != Fate::Nothing).count() as u64;
+        self.lines.extend(expectations.iter().map(|expectation| Line {
+            expectation: *expectation,
+            spans: 0,
+            events: 0,
+            sent,
+        }));
+        self.missing +=
+            expectations.iter().filter(|expectation| **expectation != Expectation::Nothing).count() as u64;
         first
     }
 
-    /// The batch was refused as a whole: nothing of it is to come.
-    pub(crate) fn refused(&mut self, first: u64, fates: &[Fate]) {
-        for number in first..first + fates.len() as u64 {
+    /// Records that the batch was refused, so that none of its lines is expected.
+    pub(crate) fn refused(&mut self, first: u64, expectations: &[Expectation]) {
+        for number in first..first + expectations.len() as u64 {
             let line = &mut self.lines[number as usize];
-            if line.fate != Fate::Nothing && line.spans == 0 {
+            if line.expectation != Expectation::Nothing && line.spans == 0 {
                 self.missing -= 1;
             }
-            line.fate = Fate::Nothing;
+            line.expectation = Expectation::Nothing;
         }
     }
 
-    /// What a request holds, which was complete at that time: one JSON document or several, one behind another.
+    /// Records the content of a request that was complete at that time: one or several JSON documents.
     pub(crate) fn take(&mut self, body: &[u8], at: Instant) {
         self.requests += 1;
         for request in serde_json::Deserializer::from_slice(body).into_iter::<Request<'_>>() {
@@ -159,7 +165,7 @@ impl Tally {
         };
         let number = lines::number(id);
         let known = number < self.lines.len() as u64 && lines::ids(number).0 == trace;
-        if !known || self.lines[number as usize].fate == Fate::Nothing {
+        if !known || self.lines[number as usize].expectation == Expectation::Nothing {
             self.unknown += 1;
             return;
         }
@@ -179,17 +185,17 @@ impl Tally {
         }
     }
 
-    /// Spans that arrived and were to.
+    /// Returns the number of expected spans that arrived.
     pub(crate) fn arrived(&self) -> u64 {
         self.arrived
     }
 
-    /// Spans that were sent and have not arrived yet.
+    /// Returns the number of sent spans that have not arrived.
     pub(crate) fn missing(&self) -> u64 {
         self.missing
     }
 
-    /// Log records that arrived as logs.
+    /// Returns the number of log records that arrived as logs.
     pub(crate) fn logs(&self) -> u64 {
         self.logs
     }
@@ -198,15 +204,14 @@ impl Tally {
         self.requests
     }
 
-    /// From the time that a batch was to be sent to the time that the request with its line was complete. Sorted, and
-    /// forgotten here.
+    /// Returns and clears the latencies, sorted: from the scheduled time of a batch to the arrival of the line's export.
     pub(crate) fn latencies(&mut self) -> Vec<Duration> {
         let mut latencies = std::mem::take(&mut self.latencies);
         latencies.sort_unstable();
         latencies.into_iter().map(|micros| Duration::from_micros(micros.into())).collect()
     }
 
-    /// `joins`: is each event to be on its span?
+    /// Returns the faults; `joins` requires each event to be attached to its span.
     pub(crate) fn counts(&self, joins: bool) -> Counts {
         let mut counts = Counts {
             wrong_joins: self.wrong_joins,
@@ -214,8 +219,8 @@ impl Tally {
             ..Counts::default()
         };
         for line in &self.lines {
-            let spans = u64::from(line.fate != Fate::Nothing);
-            let events = u64::from(line.fate == Fate::SpanWithEvent && joins);
+            let spans = u64::from(line.expectation != Expectation::Nothing);
+            let events = u64::from(line.expectation == Expectation::SpanWithEvent && joins);
             let came = (u64::from(line.spans), u64::from(line.events));
             counts.lost += spans.saturating_sub(came.0) + events.saturating_sub(came.1);
             counts.duplicates += came.0.saturating_sub(spans) + came.1.saturating_sub(events);

@@ -1,10 +1,10 @@
 #!/bin/sh
-# The same logging endpoint with the Fastly CLI (12.0.0 or newer), and the VCL beside this file as the main VCL of a new
-# version, which is validated and not activated.
+# Creates the logging endpoint with the Fastly CLI (12.0.0 or newer), and uploads the VCL in this folder as the main VCL of
+# a new version, which is validated but not activated.
 #
 #   SERVICE_ID=… RELAY_URL=https://relay.example.com/fastly RELAY_TOKEN=… config/fastly/fastly-cli.sh
 #
-# FASTLY_API_TOKEN is the CLI's own.
+# FASTLY_API_TOKEN is read by the CLI.
 set -eu
 : "${SERVICE_ID:?id of the Fastly service}" "${RELAY_URL:?address of the fastly receiver}" "${RELAY_TOKEN:?token of the receiver}"
 

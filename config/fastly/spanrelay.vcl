@@ -1,19 +1,19 @@
 # Spans and log events of a Fastly service, for spanrelay.
 #
-# A complete main VCL: Fastly's boilerplate, and what writes the lines. Use it as the service's custom VCL, or copy what
-# stands between `spanrelay >` and `< spanrelay` into the subroutines that you have. It expects a logging endpoint named
-# `spanrelay` with placement `none`; terraform/main.tf and fastly-cli.sh beside this file make one.
+# A complete main VCL: Fastly's boilerplate plus the code that writes the lines. Use it as the service's custom VCL, or
+# copy the code between `spanrelay >` and `< spanrelay` into your own subroutines. It requires a logging endpoint named
+# `spanrelay` with placement `none`; terraform/main.tf and fastly-cli.sh in this folder create one.
 #
-#   one span for each request, at the edge and again at the shield, which is a child of the edge's
-#   one log event for each fetch, and one for each error that the VCL itself answers with; the relay puts them on the span
+#   one span for each request at the edge, and a child span at the shield
+#   one log event for each fetch and for each error response of the VCL itself; the relay attaches them to the span
 #
-# `traceparent` of the caller is taken over, and passed on to the shield and to the origin. Anybody can send one: to trust
-# nobody's, unset it in vcl_recv where fastly.ff.visits_this_service is 0.
+# The client's `traceparent` is continued and passed to the shield and the origin. Anyone can send one; to ignore it,
+# unset it in vcl_recv where fastly.ff.visits_this_service is 0.
 #
 # Rules that keep a line valid:
-#   - json.escape is around everything that a client, an origin or a configuration can influence
-#   - a space stands between a quote and a closing brace: `"}` would end VCL's long string
-#   - attribute lists begin with one that is always there and each further one brings its comma along, so that none is left over
+#   - json.escape wraps everything that a client, an origin or a configuration can influence
+#   - a space separates a quote from a closing brace, because `"}` would end VCL's long string
+#   - attribute lists begin with an unconditional attribute, and each further one includes its leading comma
 #
 # Change `www` in `"service.name"` to the name of your service: once, in vcl_recv.
 
@@ -22,28 +22,28 @@ sub vcl_recv {
 
   # spanrelay >
   if (req.restarts == 0) {
-    # These headers are for this service alone. What came under their names was not written by it.
+    # These headers are internal to this service; discard values from clients.
     unset req.http.x-otel-trace;
     unset req.http.x-otel-span;
     unset req.http.x-otel-parent;
     unset req.http.x-otel-resource;
-    # The match that the groups are from comes last.
+    # The match whose groups are used must come last.
     if (req.http.traceparent !~ "^00-(0{32}-|[0-9a-f]{32}-0{16}-)"
       && req.http.traceparent ~ "^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$") {
       set req.http.x-otel-trace = re.group.1;
       set req.http.x-otel-parent = re.group.2;
       set var.otel_flags = re.group.3;
     } else {
-      # A digit that is not 0 first: an id of zeros would be none.
+      # Starts with a non-zero digit, because an id of zeros is invalid.
       set req.http.x-otel-trace = randomstr(1, "123456789abcdef") randomstr(31, "0123456789abcdef");
       set var.otel_flags = "01";
-      # It belongs to the trace that was not taken over.
+      # Belongs to the trace that was not continued.
       unset req.http.tracestate;
     }
     set req.http.x-otel-span = randomstr(1, "123456789abcdef") randomstr(15, "0123456789abcdef");
-    # From here on it is what the shield, or the origin, gets: the trace goes on below this span.
+    # Sent to the shield or the origin, which continue the trace below this span.
     set req.http.traceparent = "00-" req.http.x-otel-trace "-" req.http.x-otel-span "-" var.otel_flags;
-    # Who says it, in each line.
+    # Resource of every line.
     set req.http.x-otel-resource =
       {"{"attributes":[{"key":"service.name","value":{"stringValue":"www" }},"}
       {"{"key":"host.name","value":{"stringValue":""} json.escape(server.identity) {"" }},"}
@@ -76,7 +76,7 @@ sub vcl_miss {
 #FASTLY miss
 
   # spanrelay >
-  # The same as in vcl_pass: the shield, or the origin, gets traceparent and none of these.
+  # As in vcl_pass: the shield or the origin receives traceparent but none of these headers.
   unset bereq.http.x-otel-trace;
   unset bereq.http.x-otel-span;
   unset bereq.http.x-otel-parent;
@@ -104,7 +104,7 @@ sub vcl_fetch {
 #FASTLY fetch
 
   # spanrelay >
-  # Seconds with six decimals, without the point: microseconds.
+  # Seconds with six decimals and without the point are microseconds.
   set var.otel_now = regsub(time.units("us", now), "\.", "");
   set var.otel_severity = {""severityNumber":9,"severityText":"INFO","};
   if (beresp.status >= 500) {
@@ -160,7 +160,7 @@ sub vcl_log {
 #FASTLY log
 
   # spanrelay >
-  # The conventions know these methods; a client can invent others without end.
+  # Methods known to the semantic conventions; a client can send any other.
   set var.otel_method = "_OTHER";
   if (req.method ~ "^(CONNECT|DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT|QUERY|TRACE)$") {
     set var.otel_method = req.method;
@@ -184,7 +184,7 @@ sub vcl_log {
     {""name":""} if(var.otel_method == "_OTHER", "HTTP", var.otel_method) {"","kind":2,"}
     {""startTimeUnixNano":""} time.start.usec {"000","endTimeUnixNano":""} time.end.usec {"000","}
     {""status":{"code":"} if(resp.status >= 500, "2", "0") {"},"attributes":["}
-    # The stable conventions of OpenTelemetry for HTTP.
+    # OpenTelemetry's stable semantic conventions for HTTP.
     {"{"key":"http.request.method","value":{"stringValue":""} var.otel_method {"" }},"}
     {"{"key":"http.response.status_code","value":{"intValue":""} resp.status {"" }},"}
     {"{"key":"url.scheme","value":{"stringValue":""} json.escape(req.protocol) {"" }},"}
@@ -195,7 +195,7 @@ sub vcl_log {
     {"{"key":"network.protocol.version","value":{"stringValue":""} json.escape(regsub(req.proto, "^HTTP/", "")) {"" }},"}
     {"{"key":"http.response.body.size","value":{"intValue":""} resp.body_bytes_written {"" }}"}
     var.otel_query var.otel_error
-    # The names of Fastly's "OpenTelemetry in VCL", for dashboards that have them. Leave out what you do not look at.
+    # Names of Fastly's "OpenTelemetry in VCL", for existing dashboards. Remove the ones that you do not use.
     {",{"key":"http.method","value":{"stringValue":""} json.escape(req.method) {"" }},"}
     {"{"key":"http.target","value":{"stringValue":""} json.escape(req.url) {"" }},"}
     {"{"key":"http.host","value":{"stringValue":""} json.escape(req.http.host) {"" }},"}
@@ -203,7 +203,7 @@ sub vcl_log {
     {"{"key":"http.client_ip","value":{"stringValue":""} json.escape(req.http.fastly-client-ip) {"" }},"}
     {"{"key":"http.user_agent","value":{"stringValue":""} json.escape(req.http.user-agent) {"" }},"}
     {"{"key":"http.status_code","value":{"stringValue":""} resp.status {"" }},"}
-    # Fastly's own.
+    # Attributes specific to Fastly.
     {"{"key":"fastly.server_role","value":{"stringValue":""} if(fastly.ff.visits_this_service > 0, "shield", "edge") {"" }},"}
     {"{"key":"fastly.visits_this_service","value":{"stringValue":""} fastly.ff.visits_this_service {"" }},"}
     {"{"key":"fastly.restarts","value":{"stringValue":""} req.restarts {"" }},"}

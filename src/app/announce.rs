@@ -1,7 +1,7 @@
-//! The start-up summary in the log: what is on, where, and what is insecure about it.
+//! Start-up summary in the log: enabled parts, their addresses, and risks.
 //!
-//! In: the configuration and the addresses that were bound. Out: an `info` for each part that is on, a `warn` with the
-//! key for each risk, and `started` as the last line. Promises: no secret, and of an address downstream the host only.
+//! In: the configuration and the bound addresses. Out: an `info` for each enabled part, a `warn` with the key for each
+//! risk, and `started` as the last line. Promises: no secrets, and only host and port of downstream endpoints.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::config::{Config, OtlpConfig, Storage, Sync, TracesConfig, format_duration};
 use crate::otlp::Signal;
 
-/// Where the relay really listens.
+/// Bound addresses of the relay.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Addresses {
     pub(super) server: SocketAddr,
@@ -23,15 +23,17 @@ pub(super) struct Addresses {
 // === impl Addresses ===
 
 impl Addresses {
+    /// Reads the addresses of the listeners.
+    ///
     /// # Panics
-    /// When a socket has been taken away from under the process.
+    /// Panics if a socket is no longer valid.
     pub(super) fn of(front_door: &TcpListener, telemetry: &TcpListener) -> Self {
         let address = |listener: &TcpListener| listener.local_addr().expect("the listener is bound");
         Self { server: address(front_door), telemetry: address(telemetry) }
     }
 }
 
-/// Something that an operator should have meant to do.
+/// A risk in the configuration that an operator should be aware of.
 #[derive(Debug, PartialEq, Eq)]
 struct Risk {
     key: String,
@@ -43,29 +45,29 @@ pub(super) fn announce(config: &Config, addresses: Addresses) {
     let Config { server, receivers, span_events, queue, exporter, .. } = config;
     for fastly in &receivers.fastly {
         let (service_ids, token) = (fastly.service_ids.len(), fastly.auth.is_some());
-        info!(receiver = fastly.id, path = fastly.path, token, service_ids, "receiver is on");
+        info!(receiver = fastly.id, path = fastly.path, token, service_ids, "receiver enabled");
     }
     for circleci in &receivers.circleci {
         let secrets = circleci.secrets.len();
-        info!(receiver = circleci.id, path = circleci.path, secrets, "receiver is on");
+        info!(receiver = circleci.id, path = circleci.path, secrets, "receiver enabled");
     }
     if let Some(otlp) = &receivers.otlp {
-        info!(receiver = OtlpConfig::ID, path = "/v1/*", token = otlp.auth.is_some(), "receiver is on");
+        info!(receiver = OtlpConfig::ID, path = "/v1/*", token = otlp.auth.is_some(), "receiver enabled");
     }
-    info!(wait = format_duration(span_events.wait), "span_events is on");
+    info!(wait = format_duration(span_events.wait), "span_events enabled");
     match queue.storage {
         Storage::Disk => {
             let directory = queue.directory.display();
-            info!(storage = "disk", %directory, max_size_bytes = queue.max_size, "queue is on");
+            info!(storage = "disk", %directory, max_size_bytes = queue.max_size, "queue enabled");
         }
-        Storage::Memory => info!(storage = "memory", max_size_bytes = queue.max_size, "queue is on"),
+        Storage::Memory => info!(storage = "memory", max_size_bytes = queue.max_size, "queue enabled"),
     }
     for signal in Signal::ALL {
         let downstream = host_of(exporter.of(signal).endpoint);
-        info!(signal = signal.as_str(), downstream, "exporter is on");
+        info!(signal = signal.as_str(), downstream, "exporter enabled");
     }
     if let Some(TracesConfig { endpoint, sampling_ratio, .. }) = &config.telemetry.traces {
-        info!(endpoint = host_of(endpoint), sampling_ratio, "own traces are on");
+        info!(endpoint = host_of(endpoint), sampling_ratio, "self-tracing enabled");
     }
     for Risk { key, what } in risks(config, addresses) {
         warn!(key, "{what}");
@@ -76,7 +78,7 @@ pub(super) fn announce(config: &Config, addresses: Addresses) {
     info!(server.address = %address, tls, telemetry.address = %telemetry, downstream, version, "started");
 }
 
-/// Without its path, its user and its password: they may be secrets.
+/// Returns scheme, host and port only: path, user and password may be secrets.
 pub(super) fn host_of(endpoint: &Uri) -> String {
     let host = endpoint.authority().map_or("", host_and_port);
     format!("{}://{host}", endpoint.scheme_str().unwrap_or("http"))
@@ -97,42 +99,44 @@ fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
     for fastly in receivers.fastly.iter().filter(|fastly| takes_anyone && fastly.auth.is_none()) {
         risk(
             &format!("receivers.{}.auth", fastly.id),
-            "anyone who reaches this port can send lines: auth is not set",
+            "no authentication: anyone who can reach this port can send lines",
         );
     }
     for circleci in receivers.circleci.iter().filter(|circleci| circleci.allow_unsigned) {
         risk(
             &format!("receivers.{}.allow_unsigned", circleci.id),
-            "unsigned webhooks are taken: allow_unsigned is true",
+            "accepting unsigned webhooks: allow_unsigned is true",
         );
     }
     if takes_anyone && receivers.otlp.as_ref().is_some_and(|otlp| otlp.auth.is_none()) {
-        risk("receivers.otlp.auth", "anyone who reaches this port can send telemetry: auth is not set");
+        risk("receivers.otlp.auth", "no authentication: anyone who can reach this port can send telemetry");
     }
     if is_public && server.tls.is_none() {
         risk(
             "server.tls",
-            "requests come in unencrypted, tokens too, unless a proxy in front of this port has TLS",
+            "TLS is off: requests and tokens arrive in plaintext unless a proxy terminates TLS",
         );
     }
     if !addresses.telemetry.ip().is_loopback() {
         risk(
             "telemetry.endpoint",
             match telemetry.inspect.show_values {
-                true => "anyone who reaches this port sees at /inspect what arrives, with all values",
+                true => {
+                    "no authentication: anyone who can reach this port can see requests at /inspect, with all values"
+                }
                 false => {
-                    "anyone who reaches this port sees health, metrics, and at /inspect what arrives, without values"
+                    "no authentication: anyone who can reach this port can see health, metrics, and requests at /inspect, without values"
                 }
             },
         );
     }
     match (queue.storage, queue.sync) {
         (Storage::Memory, _) => {
-            risk("queue.storage", "what is queued does not survive this process: queue.storage is memory");
+            risk("queue.storage", "in-memory queue: undelivered data is lost on exit");
         }
         (Storage::Disk, Sync::Always) => {}
         (Storage::Disk, Sync::Interval | Sync::Never) => {
-            risk("queue.sync", "a power loss can lose what was accepted: queue.sync is not always");
+            risk("queue.sync", "a power loss can lose accepted data: queue.sync is not always");
         }
     }
     let in_the_clear = Signal::ALL.into_iter().map(|signal| exporter.of(signal)).any(|export| {
@@ -142,7 +146,7 @@ fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
     if in_the_clear {
         risk(
             "exporters.otlp_http.endpoint",
-            "headers or a password leave unencrypted: the address begins with http",
+            "headers or a password are sent in plaintext: the endpoint uses http",
         );
     }
     if let Some(TracesConfig { endpoint, headers, .. }) = &telemetry.traces
@@ -150,7 +154,7 @@ fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
         && !headers.is_empty()
         && !is_local(endpoint)
     {
-        risk("telemetry.traces.endpoint", "headers leave unencrypted: the address begins with http");
+        risk("telemetry.traces.endpoint", "headers are sent in plaintext: the endpoint uses http");
     }
     risks
 }
@@ -180,13 +184,13 @@ mod tests {
     const PUBLIC: &str = "0.0.0.0:1";
 
     #[test]
-    fn a_relay_on_loopback_with_a_disk_has_nothing_to_warn_of() {
+    fn a_relay_on_loopback_with_an_on_disk_queue_has_no_risks() {
         let yaml = "receivers: { fastly: , otlp: }\nqueue: { storage: disk }\n";
         assert_eq!(keys(yaml, LOCAL, LOCAL), Vec::<String>::new());
     }
 
     #[test]
-    fn a_public_port_without_tokens_and_encryption_is_named() {
+    fn a_public_port_without_authentication_and_tls_is_a_risk() {
         let yaml = "receivers: { fastly/www: , circleci: { allow_unsigned: true }, otlp: }\nqueue: { storage: memory }\n";
         assert_eq!(
             keys(yaml, PUBLIC, PUBLIC),
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_leave_unencrypted_are_named_unless_they_stay_on_the_machine() {
+    fn secrets_sent_in_plaintext_are_a_risk_unless_they_stay_on_the_machine() {
         let with = |endpoint: &str| {
             let yaml = format!(
                 "receivers: {{ fastly: }}\nqueue: {{ storage: disk, sync: never }}\n\
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_own_traces_that_leave_unencrypted_are_named() {
+    fn self_tracing_headers_sent_in_plaintext_are_a_risk() {
         let with = |endpoint: &str| {
             let yaml = format!(
                 "receivers: {{ fastly: }}\n\
@@ -230,19 +234,19 @@ mod tests {
     }
 
     #[test]
-    fn of_an_address_downstream_only_the_host_is_told() {
+    fn only_scheme_host_and_port_of_an_endpoint_are_logged() {
         let endpoint = "https://user:secret@vendor.example:4318/v1/traces?key=secret".parse().unwrap();
         assert_eq!(host_of(&endpoint), "https://vendor.example:4318");
     }
 
     #[test]
-    fn durations_are_written_as_the_configuration_has_them() {
+    fn durations_are_formatted_as_in_the_configuration() {
         let (captured, _guard) = Captured::start(tracing::Level::INFO, LogFormat::Text);
         let yaml = "receivers: { fastly: }\nprocessors: { span_events: { wait: 0s } }\n";
         let config = Config::from_yaml(yaml, &Environment::empty()).unwrap();
         let address: SocketAddr = LOCAL.parse().unwrap();
         announce(&config, Addresses { server: address, telemetry: address });
         let text = captured.text();
-        assert!(text.contains("span_events is on wait=\"0s\""), "{text}");
+        assert!(text.contains("span_events enabled wait=\"0s\""), "{text}");
     }
 }

@@ -1,7 +1,7 @@
-//! The certificate files that a configuration names: can they be used, and have they changed since the start?
+//! Validation and change detection of certificate files.
 //!
-//! In: a configuration. Out: what a start would say of the files, without one; and the keys of those on the way out
-//! whose content is another one by now. Leaves to others: `server.tls`, whose files are read again while the relay runs.
+//! In: a configuration. Out: the errors that a start would report about its files; and the keys of the exporter's files
+//! whose content has changed since the start. Leaves to others: reloading the files of `server.tls`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,32 +12,32 @@ use crate::exporter::{self, Aside};
 use crate::server::Tls;
 use crate::telemetry::logging::chain;
 
-/// What is wrong with files, each with the key that names it; read by the code that a start reads them with.
+/// Returns the problems of all files, each with its key. Uses the code that reads the files at a start.
 pub(crate) fn unusable_files(config: &Config) -> Vec<String> {
     let server = config.server.tls.as_ref().and_then(|tls| Tls::load(tls).err());
-    let own_traces = config.telemetry.traces.as_ref().and_then(|traces| Aside::new(traces).err());
+    let self_tracing = config.telemetry.traces.as_ref().and_then(|traces| Aside::new(traces).err());
     let mut problems: Vec<String> = server.iter().map(|error| chain(error).to_string()).collect();
     problems.extend(exporter::tls_problems(&config.exporter).iter().map(|error| chain(error).to_string()));
-    problems.extend(own_traces.iter().map(|error| chain(error).to_string()));
+    problems.extend(self_tracing.iter().map(|error| chain(error).to_string()));
     problems
 }
 
-/// The files of connections that go out, as they were at the start.
+/// Digests of the exporter's and self-tracing's files at the start.
 #[derive(Debug)]
-pub(super) struct FilesDownstream(Vec<File>);
+pub(super) struct ExporterFiles(Vec<File>);
 
 #[derive(Debug)]
 struct File {
     key: String,
     path: PathBuf,
-    /// Of its content; nothing where it could not be read.
+    /// Digest of the content; `None` if it could not be read.
     digest: Option<[u8; 32]>,
 }
 
-// === impl FilesDownstream ===
+// === impl ExporterFiles ===
 
-impl FilesDownstream {
-    /// Reads them all.
+impl ExporterFiles {
+    /// Reads all files.
     pub(super) fn read(config: &Config) -> Self {
         let signals = &config.exporter.signals;
         let sections = [
@@ -51,7 +51,7 @@ impl FilesDownstream {
         Self(named.flat_map(|(section, tls)| files_of(section, tls)).collect())
     }
 
-    /// The keys of those that hold something else now. Reads them all.
+    /// Reads all files and returns the keys of those that changed.
     pub(super) fn changed(&self) -> Vec<&str> {
         let changed = self.0.iter().filter(|file| digest(&file.path) != file.digest);
         changed.map(|file| file.key.as_str()).collect()
@@ -113,7 +113,7 @@ telemetry:
     }
 
     #[test]
-    fn every_file_that_cannot_be_used_is_named_with_its_key() {
+    fn every_unusable_file_is_named_with_its_key() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
         let problems = unusable_files(&config);
@@ -132,10 +132,10 @@ telemetry:
     }
 
     #[test]
-    fn a_file_on_the_way_out_that_holds_something_else_is_named() {
+    fn a_changed_exporter_file_is_named() {
         let directory = tempfile::tempdir().unwrap();
         install(directory.path());
-        let files = FilesDownstream::read(&config(directory.path()));
+        let files = ExporterFiles::read(&config(directory.path()));
         assert_eq!(files.changed(), [""; 0]);
         std::fs::write(directory.path().join("logs.pem"), "another").unwrap();
         std::fs::remove_file(directory.path().join("own.pem")).unwrap();

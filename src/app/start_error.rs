@@ -1,36 +1,36 @@
-//! Why a relay does not start, in words that name the key of the configuration and what helps.
+//! Start-up errors, with the configuration key and advice.
 
 use std::io;
 use std::net::SocketAddr;
 
-use super::own_traces::OwnTracesError;
+use super::self_tracing::SelfTracingError;
 use crate::exporter::ExporterError;
 use crate::queue::OpenError;
 use crate::server::TlsError;
 use crate::telemetry::logging::chain;
 
-/// Why the relay could not start.
+/// Reason that the relay could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// Listening on an address failed.
     #[error("{key}: cannot listen on {address}{}", advice(.source))]
     Listen {
-        /// The key of the configuration that names the address.
+        /// Configuration key of the address.
         key: &'static str,
-        /// The address.
+        /// Address to listen on.
         address: SocketAddr,
-        /// Why not.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The way to the downstream cannot be built.
+    /// The exporter cannot be set up.
     #[error("{0}")]
     Exporter(String),
-    /// The front door cannot offer TLS.
+    /// TLS of the front door cannot be set up.
     #[error("{0}")]
     Tls(String),
-    /// The relay's own traces cannot leave as they are configured.
+    /// Self-tracing cannot be set up.
     #[error("{0}")]
-    OwnTraces(String),
+    SelfTracing(String),
     /// The queue cannot be opened.
     #[error("{0}")]
     Queue(String),
@@ -50,9 +50,9 @@ impl From<ExporterError> for StartError {
     }
 }
 
-impl From<OwnTracesError> for StartError {
-    fn from(error: OwnTracesError) -> Self {
-        Self::OwnTraces(chain(&error).to_string())
+impl From<SelfTracingError> for StartError {
+    fn from(error: SelfTracingError) -> Self {
+        Self::SelfTracing(chain(&error).to_string())
     }
 }
 
@@ -62,16 +62,16 @@ impl From<TlsError> for StartError {
     }
 }
 
-/// What to do about an address that cannot be had, where the system's words do not say it.
+/// Returns advice for an address that cannot be bound, where the system's error lacks it.
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => {
-            " (another program, or another spanrelay, has this port; name a free one)"
+            " (another process, possibly another spanrelay, uses this port; choose a free one)"
         }
         io::ErrorKind::AddrNotAvailable => {
-            " (no interface of this machine has that address; 0.0.0.0 stands for all of them)"
+            " (no interface of this machine has this address; use 0.0.0.0 for all interfaces)"
         }
-        io::ErrorKind::PermissionDenied => " (a port below 1024 needs a privilege; name a higher one)",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges; choose a higher one)",
         _ => "",
     }
 }
@@ -81,9 +81,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_cannot_be_had_comes_with_its_key_and_advice() {
+    fn an_address_that_cannot_be_bound_is_reported_with_its_key_and_advice() {
         let cases = [
-            (io::ErrorKind::AddrInUse, "name a free one"),
+            (io::ErrorKind::AddrInUse, "choose a free one"),
             (io::ErrorKind::AddrNotAvailable, "0.0.0.0"),
             (io::ErrorKind::PermissionDenied, "below 1024"),
         ];

@@ -100,7 +100,7 @@ pub(crate) fn run(args: &CheckArgs, terminal: &Terminal) -> ExitCode {
     match check(args, terminal, &mut out) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            super::complain(format_args!("spanrelay check: {error}"));
+            super::print_error(format_args!("spanrelay check: {error}"));
             ExitCode::from(UNREADABLE)
         }
     }

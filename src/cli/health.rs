@@ -1,7 +1,7 @@
-//! `spanrelay --health`: asks the relay that runs with the same configuration whether it takes data.
+//! `spanrelay --health`: queries the readiness of the relay that runs with the same configuration.
 //!
-//! Out: exit code 0 when `/readyz` says so, else 1 with the reason on standard error. For health checks of containers, which
-//! have neither a shell nor an HTTP client to ask with; hence a flag that `--help` does not show.
+//! Out: exit code 0 when `/readyz` responds with 200, else 1 with the reason on standard error. The flag serves the
+//! health checks of container images, which have neither a shell nor an HTTP client; `--help` does not list it.
 
 use std::process::ExitCode;
 
@@ -11,12 +11,12 @@ use http::{Method, StatusCode};
 use super::http::{Client, reachable};
 use crate::config::{Config, Sources};
 
-/// Asks and answers with the exit code of the process.
+/// Queries the relay and returns the exit code of the process.
 pub(super) fn run(sources: &Sources) -> ExitCode {
     let config = match Config::load(sources) {
         Ok(loaded) => loaded.config,
         Err(problems) => {
-            super::complain(problems);
+            super::print_error(problems);
             return ExitCode::FAILURE;
         }
     };
@@ -24,18 +24,18 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            super::complain(format_args!("spanrelay: {error}"));
+            super::print_error(format_args!("spanrelay: {error}"));
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(client.send(Method::GET, "/readyz", &[], Bytes::new())) {
         Ok(reply) if reply.status == StatusCode::OK => ExitCode::SUCCESS,
         Ok(reply) => {
-            super::complain(format_args!("spanrelay: {}: {}", reply.status, reply.body.trim_end()));
+            super::print_error(format_args!("spanrelay: {}: {}", reply.status, reply.body.trim_end()));
             ExitCode::FAILURE
         }
         Err(error) => {
-            super::complain(format_args!("spanrelay: {error}"));
+            super::print_error(format_args!("spanrelay: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! Just enough HTTP for commands that talk to a relay: a client for one address, and bodies with a bound.
+//! Minimal HTTP for commands that talk to a relay: a client for one address, and bounded reading of bodies.
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,20 +15,20 @@ use hyper_util::rt::TokioExecutor;
 
 use crate::telemetry::logging::chain;
 
-/// Answers of the relay are a line or two.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
-/// From the first byte of a request to the last byte of its answer: as long as CircleCI waits.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum length of a response body. The relay's responses are a line or two.
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
+/// Timeout from the first byte of a request to the last byte of its response; CircleCI's own timeout.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Posts to one address.
+/// HTTP client for one address.
 pub(super) struct Client {
     inner: legacy::Client<HttpConnector, Full<Bytes>>,
     address: SocketAddr,
 }
 
-/// An answer.
+/// A response with its whole body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
@@ -37,22 +37,22 @@ pub(super) struct Reply {
     pub(super) body: String,
 }
 
-/// Why there is no answer.
+/// Reason that a request has no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
-    #[error("no request can be made of {path}: {source}")]
+    #[error("invalid request path {path}: {source}")]
     Request { path: String, source: http::Error },
-    #[error("cannot connect to {address}, is the relay running there? {}", chain(.source))]
+    #[error("cannot connect to {address}; is the relay running there? {}", chain(.source))]
     Unreachable { address: SocketAddr, source: legacy::Error },
-    #[error("no answer to {path}: {}", chain(.source))]
+    #[error("no response to {path}: {}", chain(.source))]
     Connection { path: String, source: legacy::Error },
-    #[error("the answer to {path} broke off: {source}")]
-    Answer { path: String, source: BodyError },
-    #[error("no answer to {path} within {} s", PATIENCE.as_secs())]
+    #[error("the response to {path} was cut short: {source}")]
+    Response { path: String, source: BodyError },
+    #[error("no response to {path} within {} s", TIMEOUT.as_secs())]
     TimedOut { path: String },
 }
 
-/// Why a body was not read to its end.
+/// Reason that a body was not read to its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
     #[error("too large")]
@@ -68,7 +68,7 @@ impl Client {
         Self { inner: legacy::Client::builder(TokioExecutor::new()).build_http(), address }
     }
 
-    /// Sends a request and reads its answer, whatever the status.
+    /// Sends a request and reads its response, whatever the status.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -77,7 +77,7 @@ impl Client {
         body: Bytes,
     ) -> Result<Reply, HttpError> {
         let path = path.to_owned();
-        match tokio::time::timeout(PATIENCE, self.exchange(method, &path, headers, body)).await {
+        match tokio::time::timeout(TIMEOUT, self.exchange(method, &path, headers, body)).await {
             Ok(reply) => reply,
             Err(_) => Err(HttpError::TimedOut { path }),
         }
@@ -104,15 +104,15 @@ impl Client {
         let status = response.status();
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = read_bounded(response.into_body(), MAX_ANSWER_BYTES)
+        let body = read_bounded(response.into_body(), MAX_RESPONSE_BYTES)
             .await
-            .map_err(|source| HttpError::Answer { path: path(), source })?;
+            .map_err(|source| HttpError::Response { path: path(), source })?;
         let retry_after = retry_after.map(Duration::from_secs);
         Ok(Reply { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }
 
-/// An address that listens everywhere is reached on this machine.
+/// Returns the address to connect to for an endpoint: loopback where it listens on all interfaces.
 pub(super) fn reachable(endpoint: SocketAddr) -> SocketAddr {
     let ip = match endpoint.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -122,7 +122,7 @@ pub(super) fn reachable(endpoint: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, endpoint.port())
 }
 
-/// The whole body, unless it is larger than the bound.
+/// Reads the whole body, up to `max_bytes`.
 pub(super) async fn read_bounded<B>(body: B, max_bytes: usize) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
@@ -149,14 +149,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_relay_that_is_not_there_is_named_by_its_address() {
+    async fn an_unreachable_relay_is_named_by_its_address() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = Client::new(address).send(Method::GET, "/", &[], Bytes::new()).await.expect_err("nobody");
+        let error =
+            Client::new(address).send(Method::GET, "/", &[], Bytes::new()).await.expect_err("no listener");
         let said = error.to_string();
         assert!(
-            said.starts_with(&format!("cannot connect to {address}, is the relay running there? ")),
+            said.starts_with(&format!("cannot connect to {address}; is the relay running there? ")),
             "{said}"
         );
         assert!(said.contains("refused"), "{said}");

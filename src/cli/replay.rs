@@ -58,14 +58,14 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
     let entries = match open(&args.file) {
         Ok(file) => Entries::new(BufReader::new(file)),
         Err(error) => {
-            super::complain(format_args!("spanrelay: cannot read {}: {error}", args.file.display()));
+            super::print_error(format_args!("spanrelay: cannot read {}: {error}", args.file.display()));
             return ExitCode::from(super::USAGE);
         }
     };
     let config = match Config::load(&Sources::from(args.sources)) {
         Ok(loaded) => loaded.config,
         Err(problems) => {
-            super::complain(problems);
+            super::print_error(problems);
             return ExitCode::FAILURE;
         }
     };
@@ -73,7 +73,7 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
     let report = match replay_on_a_runtime(entries, config, address) {
         Ok(report) => report,
         Err(error) => {
-            super::complain(format_args!("spanrelay: {error}"));
+            super::print_error(format_args!("spanrelay: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -1,7 +1,7 @@
-//! `spanrelay run`: the relay, from its configuration to its end.
+//! `spanrelay run`: runs the relay, from loading its configuration to the end of its drain.
 //!
-//! Promises: a configuration with problems starts nothing, and all of them are on standard error; the first SIGTERM or
-//! SIGINT drains, the second exits at once, also while the relay is still starting; SIGHUP reads the configuration anew.
+//! Promises: an invalid configuration starts nothing, and every problem is on standard error; the first SIGTERM or
+//! SIGINT drains, the second exits at once, even while the relay is still starting; SIGHUP reloads the configuration.
 
 use std::io;
 use std::process::ExitCode;
@@ -16,10 +16,10 @@ use crate::App;
 use crate::config::{Config, Loaded, Sources};
 use crate::telemetry::logging;
 
-/// The configuration cannot be used: `EX_USAGE` of sysexits.h.
+/// Exit code for an invalid configuration: `EX_USAGE` of sysexits.h.
 const BAD_CONFIGURATION: u8 = 64;
 
-/// What a shell adds to the number of the signal that ended a program.
+/// Offset that shells add to the number of the signal that ended a process.
 const ENDED_BY_SIGNAL: i32 = 128;
 
 /// The signals that end the relay.
@@ -34,17 +34,17 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     let Loaded { config, notes } = match Config::load(sources) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            super::complain(problems);
+            super::print_error(problems);
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
     logging::init(&config.telemetry.logs);
     logging::log_panics();
     if let Err(error) = dumps {
-        warn!(%error, "a crash would write a core dump, and with it the secrets in memory and environment");
+        warn!(%error, "cannot disable core dumps; a crash would write the secrets in memory and environment to disk");
     }
     for note in notes {
-        warn!(note, "about the configuration");
+        warn!(note, "configuration note");
     }
     without_huge_pages();
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
@@ -52,23 +52,23 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         Err(error) => return could_not_start(&error),
     };
     let code = runtime.block_on(serve(config, sources.clone()));
-    // Whatever still blocks a thread has had its time to drain.
+    // Threads that are still blocked here have had the whole drain time.
     runtime.shutdown_background();
     code
 }
 
-/// Before any secret is read. The environment is in a core dump too.
+/// Disables core dumps. Runs before any secret is read; the environment is part of a core dump too.
 fn without_core_dumps() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Core);
     Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?)
 }
 
-/// Bodies are of any size, and the kernel would round the memory of each up to 2 MiB: with a hundred of 2.2 MB that wait for
-/// their log events, 41 MiB of 310.
+/// Disables transparent huge pages, which would round the memory of each body up to a multiple of 2 MiB. Measured with
+/// a hundred held bodies of 2.2 MB: 41 MiB of 310.
 #[cfg(target_os = "linux")]
 fn without_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        debug!(%error, "the kernel may use huge pages, and the relay more memory than it needs");
+        debug!(%error, "cannot disable transparent huge pages; memory use may be higher");
     }
 }
 
@@ -88,7 +88,7 @@ async fn serve(config: Config, sources: Sources) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The configuration, read anew at each SIGHUP, unless there is anything wrong with it.
+/// Returns a channel that yields the configuration after each SIGHUP, if it is valid.
 fn reloads(mut hangup: Signal, sources: Sources) -> mpsc::Receiver<Config> {
     let (reload, configs) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -98,16 +98,16 @@ fn reloads(mut hangup: Signal, sources: Sources) -> mpsc::Receiver<Config> {
             match loaded {
                 Ok(Ok(Loaded { config, notes })) => {
                     for note in notes {
-                        warn!(note, "about the configuration");
+                        warn!(note, "configuration note");
                     }
                     if reload.send(config).await.is_err() {
                         return;
                     }
                 }
                 Ok(Err(problems)) => {
-                    // One line, whatever the format of the log.
+                    // One line in every log format.
                     let problems = problems.to_string().lines().collect::<Vec<_>>().join("; ");
-                    error!(problems, "configuration not reloaded: the old one stays");
+                    error!(problems, "configuration not reloaded; keeping the current one");
                 }
                 Err(failure) => std::panic::resume_unwind(failure.into_panic()),
             }
@@ -129,13 +129,13 @@ impl Signals {
         Ok(Self { terminate, interrupt })
     }
 
-    /// Ends at the first signal. From now on the second one ends the process.
+    /// Completes at the first signal. The second one ends the process from then on.
     fn shutdown(mut self) -> impl Future<Output = ()> {
         let (begin, began) = oneshot::channel();
         tokio::spawn(async move {
             let first = self.next().await;
             info!(signal = name_of(first), "stopping; another signal exits at once");
-            // Nobody waits when the relay could not start: then the process ends by itself.
+            // The receiver is gone when the relay could not start; the process ends by itself then.
             begin.send(()).ok();
             let second = self.next().await;
             warn!(signal = name_of(second), "exiting without draining");

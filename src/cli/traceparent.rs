@@ -1,6 +1,6 @@
-//! `spanrelay traceparent`: the line of the `/traceparent` route, for jobs that cannot reach the relay.
+//! `spanrelay traceparent`: prints the response of the `/traceparent` route for jobs that cannot reach the relay.
 //!
-//! Promises: standard output is executed by a shell, so it holds that line or nothing at all.
+//! Promises: standard output holds that line or nothing, because a shell executes it.
 
 use std::process::ExitCode;
 
@@ -15,21 +15,21 @@ In a step of a CircleCI job:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct TraceparentArgs {
-    /// The UUID of the workflow
+    /// UUID of the workflow
     #[arg(value_name = "WORKFLOW_ID")]
     workflow: String,
-    /// The UUID of the job
+    /// UUID of the job
     #[arg(value_name = "JOB_ID")]
     job: String,
 }
 
-/// Runs the command and answers with the exit code of the process.
+/// Runs the command and returns the exit code of the process.
 pub(super) fn run(args: &TraceparentArgs) -> ExitCode {
     match circleci::traceparent(&args.workflow, &args.job) {
         Some(line) => super::print(&line),
         None => {
-            super::complain(
-                "spanrelay traceparent: WORKFLOW_ID and JOB_ID must be two different UUIDs, not zero",
+            super::print_error(
+                "spanrelay traceparent: WORKFLOW_ID and JOB_ID must be two different UUIDs and not all zero",
             );
             ExitCode::from(USAGE)
         }

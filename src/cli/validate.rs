@@ -1,8 +1,8 @@
-//! `spanrelay validate`: the configuration, without running anything.
+//! `spanrelay validate`: checks the configuration without running anything.
 //!
-//! Out: nothing wrong, and exit code 0; or every problem on standard error, one per line, and 1. Certificate files that
-//! it names are read too, as a start would. With `--print` the
-//! effective configuration on standard output, without secrets. Notes go to standard error and change nothing.
+//! Out: exit code 0 for a valid configuration; else every problem on standard error, one per line, and exit code 1.
+//! Certificate files are read as at a start. `--print` writes the effective configuration to standard output, secrets
+//! redacted. Notes go to standard error and do not change the exit code.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use crate::config::{Config, Loaded, Sources};
 
 /// Arguments of `spanrelay validate`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 the configuration can be used, 1 it has problems, 2 bad usage.")]
+#[command(after_help = "Exit codes: 0 valid configuration, 1 invalid configuration, 2 invalid arguments.")]
 pub(super) struct ValidateArgs {
     #[command(flatten)]
     pub(super) sources: SourceArgs,
@@ -21,24 +21,24 @@ pub(super) struct ValidateArgs {
     pub(super) print: bool,
 }
 
-/// Runs the command and answers with the exit code of the process.
+/// Runs the command and returns the exit code of the process.
 pub(super) fn run(args: ValidateArgs) -> ExitCode {
     let sources = Sources::from(args.sources);
     match Config::load(&sources) {
         Ok(Loaded { config, notes }) => {
             for note in notes {
-                super::complain(format_args!("note: {note}"));
+                super::print_error(format_args!("note: {note}"));
             }
             let unusable = unusable_files(&config);
             if !unusable.is_empty() {
-                super::complain(unusable.join("\n"));
+                super::print_error(unusable.join("\n"));
                 return ExitCode::FAILURE;
             }
             let text = if args.print { config.to_yaml() } else { "the configuration is valid\n".to_owned() };
             super::print(&text)
         }
         Err(problems) => {
-            super::complain(problems);
+            super::print_error(problems);
             ExitCode::FAILURE
         }
     }

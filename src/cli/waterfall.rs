@@ -1,9 +1,9 @@
-//! Traces as waterfalls in a terminal.
+//! Draws traces as waterfalls in a terminal.
 //!
-//! In:  OTLP/JSON export requests for `/v1/traces`, in any order, a trace spread over as many of them as it likes.
+//! In:  OTLP/JSON export requests for `/v1/traces`, in any order; a trace can span any number of them.
 //! Out: lines that are never wider than the terminal.
-//! Promises: no input panics, hangs or steers the terminal: what others wrote is made harmless before it is shown.
-//! Leaves to others: where the requests come from, and writing the lines.
+//! Promises: no input causes a panic or a hang, or controls the terminal: foreign text is escaped before it is shown.
+//! Leaves to others: the source of the requests, and writing the lines.
 
 mod trace;
 

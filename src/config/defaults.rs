@@ -1,4 +1,4 @@
-//! What holds where the configuration says nothing.
+//! Default values.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,31 +9,31 @@ use super::{
     RetryConfig, ServerConfig, SpanEventsConfig, Storage, Sync, TelemetryConfig, Unmatched,
 };
 
-/// `queue.storage` where nothing is said.
+/// Default of `queue.storage`.
 const DEFAULT_STORAGE: Storage = Storage::Disk;
 
-/// The base of the exporter's endpoints: a Collector beside the relay.
+/// Default of `exporters.otlp_http.endpoint`: a Collector on the same host.
 pub(super) const ENDPOINT: &str = "http://localhost:4318";
 
-/// `exporters.otlp_http.timeout` where nothing is said.
+/// Default of `exporters.otlp_http.timeout`.
 pub(super) const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `exporters.otlp_http.max_in_flight` where nothing is said.
+/// Default of `exporters.otlp_http.max_in_flight`.
 pub(super) const MAX_IN_FLIGHT: usize = 32;
 
-/// `exporters.otlp_http.max_pipelined` where nothing is said: no pipelining.
+/// Default of `exporters.otlp_http.max_pipelined`: no pipelining.
 pub(super) const MAX_PIPELINED: usize = 1;
 
-/// `exporters.otlp_http.permanent_status_codes` where nothing is said.
+/// Default of `exporters.otlp_http.permanent_status_codes`.
 pub(super) const PERMANENT_STATUS_CODES: [u16; 3] = [400, 413, 422];
 
-/// `receivers.circleci.cancel_settle` where nothing is said: in a report, jobs ended less than 40 s after one another.
+/// Default of `receivers.circleci.cancel_settle`: in a report, jobs ended less than 40 s after one another.
 const CANCEL_SETTLE: Duration = Duration::from_secs(60);
 
-/// `telemetry.traces.sampling_ratio` where nothing is said.
+/// Default of `telemetry.traces.sampling_ratio`.
 pub(super) const SAMPLING_RATIO: f64 = 1.0;
 
-/// `telemetry.endpoint` where nothing is said: the Collector's health check port.
+/// Default of `telemetry.endpoint`: the Collector's health check port.
 const TELEMETRY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 13133);
 
 const MIB: u64 = 1 << 20;
@@ -43,13 +43,13 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             endpoint: SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)),
-            // Fastly's cap for one batch.
+            // Fastly's maximum batch size.
             max_request_body_size: 100 * MIB,
             max_line_size: MIB,
             max_concurrent_requests: 1024,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
-            // CircleCI gives up after 10 s.
+            // CircleCI's timeout is 10 s.
             request_timeout: Duration::from_secs(9),
             tls: None,
         }

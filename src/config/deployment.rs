@@ -1,17 +1,17 @@
-//! The environment table: what variables set when there is no file, so that a circleci-hook or a Fastly example-proxy
-//! deployment is replaced with its environment unchanged.
+//! The environment table: configuration by variables when there is no file, so that the relay replaces a circleci-hook
+//! or a Fastly example-proxy deployment with its environment unchanged.
 //!
-//! In: the tree of `config/local.yaml` and the environment. Out: the tree with the table written into it; what a value
-//! must be is checked where every other value is, with the variable's name in the problem.
+//! In: the tree of `config/local.yaml` and the environment. Out: the tree with the table written into it. Values are
+//! validated with those of all other sources; problems name the variable.
 //!
-//! Which variable wins: what names one signal beats what names all; then what the replaced program read
-//! (`CIRCLECI_…`, `OTEL_HTTP_COLLECTOR_URL`) beats `OTEL_EXPORTER_OTLP_…`, because a platform sets the latter for every
-//! program it runs and the former was meant for this one. An endpoint that loses is named in a note. `--set` beats all.
+//! Precedence: variables for one signal over variables for all signals; then those of the replaced program
+//! (`CIRCLECI_…`, `OTEL_HTTP_COLLECTOR_URL`) over `OTEL_EXPORTER_OTLP_…`, because a platform sets the latter for every
+//! program that it runs. A note names an endpoint that is overridden. `--set` overrides everything.
 //!
-//! An empty variable is an unset one, as the OpenTelemetry specification has it; but an empty `CIRCLECI_HOOK_SECRET` is a
-//! problem, for it was meant to refuse strangers.
+//! An empty variable counts as unset, as the OpenTelemetry specification requires; but an empty `CIRCLECI_HOOK_SECRET`
+//! is a problem, because it was meant to enable verification.
 //!
-//! `PORT` listens on `0.0.0.0`: `[::]` would not start on a host without IPv6.
+//! `PORT` listens on `0.0.0.0`, because `[::]` fails on a host without IPv6.
 
 use super::Config;
 use super::endpoint::percent_decode;
@@ -29,7 +29,7 @@ const SERVICE_IDS: &str = "FASTLY_SERVICE_IDS";
 const PROXY_URL: &str = "OTEL_HTTP_COLLECTOR_URL";
 const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
-/// What the two replaced programs are configured with.
+/// Variables that configure the two replaced programs.
 const PREDECESSORS: [&str; 4] = [HOOK_SECRET, HOOK_ENDPOINT, SERVICE_IDS, PROXY_URL];
 
 const EXPORTER: [&str; 2] = ["exporters", "otlp_http"];
@@ -37,14 +37,14 @@ const CIRCLECI: [&str; 2] = ["receivers", "circleci"];
 const SECRETS: &str = "secrets";
 const ALLOW_UNSIGNED: &str = "allow_unsigned";
 
-/// The table at work.
+/// State of applying the table.
 struct Table<'a> {
     environment: &'a Environment,
     root: &'a mut Node,
     problems: &'a mut Vec<Problem>,
 }
 
-/// Writes what the environment sets into `root`.
+/// Applies the environment to `root`.
 pub(super) fn apply(root: &mut Node, environment: &Environment, problems: &mut Vec<Problem>) {
     let mut table = Table { environment, root, problems };
     table.exporter(None);
@@ -70,18 +70,18 @@ pub(super) fn require_signatures(root: &mut Node) {
     }
 }
 
-/// What an operator should know about the configuration that came of it.
+/// Returns notes for the operator about the resulting configuration.
 pub(super) fn notes(config: &Config, environment: &Environment) -> Vec<String> {
     let is_set = |name: &str| is_set(environment, name);
     let mut notes = Vec::new();
     if is_set(PORT) && !is_set(HOOK_SECRET) && config.receivers.circleci.is_empty() {
-        notes.push(format!("circleci receiver is off: {PORT} is set and {HOOK_SECRET} is not"));
+        notes.push(format!("circleci receiver disabled: {PORT} is set and {HOOK_SECRET} is not"));
     }
     if is_set(HOOK_ENDPOINT) && is_set(OTLP_ENDPOINT) {
-        notes.push(format!("{HOOK_ENDPOINT} is used and {OTLP_ENDPOINT} is not"));
+        notes.push(format!("{HOOK_ENDPOINT} overrides {OTLP_ENDPOINT}"));
     }
     if is_set(PROXY_URL) && is_set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
-        notes.push(format!("{PROXY_URL} is used and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is not"));
+        notes.push(format!("{PROXY_URL} overrides OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"));
     }
     if let Some(name) = PREDECESSORS.iter().find(|name| is_set(name))
         && config.server.endpoint.ip().is_loopback()
@@ -95,7 +95,7 @@ pub(super) fn notes(config: &Config, environment: &Environment) -> Vec<String> {
         (config.exporter.traces_endpoint.authority(), config.exporter.logs_endpoint.authority());
     if is_set(PROXY_URL) && traces != logs {
         notes.push(format!(
-            "{PROXY_URL} is where traces go; logs and metrics go to {}, set {OTLP_ENDPOINT} for them",
+            "{PROXY_URL} applies to traces only; logs and metrics are exported to {}; set {OTLP_ENDPOINT} to change that",
             config.exporter.logs_endpoint
         ));
     }
@@ -109,7 +109,7 @@ fn is_set(environment: &Environment, name: &str) -> bool {
 // === impl Table ===
 
 impl<'a> Table<'a> {
-    /// `OTEL_EXPORTER_OTLP_…`, for all signals or for one.
+    /// Applies `OTEL_EXPORTER_OTLP_…`, for all signals or for one.
     fn exporter(&mut self, signal: Option<Signal>) {
         let infix = signal.map_or_else(String::new, |signal| format!("{}_", signal.as_str().to_uppercase()));
         let name = |suffix: &str| format!("OTEL_EXPORTER_OTLP_{infix}{suffix}");
@@ -140,7 +140,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// In milliseconds.
+    /// Applies a timeout in milliseconds.
     fn timeout(&mut self, name: &str, path: &[&str]) {
         let Some(text) = self.text(name) else { return };
         match text.parse::<u64>() {
@@ -151,7 +151,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// `key=value,key2=value2`, values percent-encoded, as the OpenTelemetry specification has it.
+    /// Applies headers, written as the OpenTelemetry specification says: `key=value,key2=value2`, values percent-encoded.
     fn headers(&mut self, name: &str, path: &[&str]) {
         let Some(text) = self.text(name) else { return };
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
@@ -171,7 +171,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// circleci-hook's own: an endpoint, and a header for every other name.
+    /// Applies circleci-hook's variables: an endpoint, and a header for every other name.
     fn circleci_exporter(&mut self) {
         self.copy(HOOK_ENDPOINT, &[EXPORTER.as_slice(), &["endpoint"]].concat());
         let environment = self.environment;
@@ -184,8 +184,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The example proxy's collector. Its logs went the way of its traces, so that is where they go when nothing else is
-    /// said and the URL tells where the rest of the collector is.
+    /// Applies the example proxy's collector URL. The proxy sent logs to the same collector as traces, so the URL also sets
+    /// the base endpoint, unless another variable does or the URL does not end in the traces path.
     fn proxy_url(&mut self) {
         let Some(url) = self.text(PROXY_URL) else { return };
         self.copy(PROXY_URL, &[EXPORTER.as_slice(), &["traces_endpoint"]].concat());
@@ -217,7 +217,7 @@ impl<'a> Table<'a> {
                 self.put_node(&[CIRCLECI.as_slice(), &[SECRETS]].concat(), Node { origin, value: secrets });
             }
             Variable::NotUtf8 => self.problem(HOOK_SECRET, "is not UTF-8"),
-            // On all interfaces, unsigned webhooks would be anyone's.
+            // On all interfaces, anyone could send unsigned webhooks.
             Variable::Unset if is_set(self.environment, PORT) => self.root.remove(&["receivers"], "circleci"),
             Variable::Unset => {}
         }
@@ -231,7 +231,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The value of a variable that is set and not empty.
+    /// Returns the value of a variable that is set and not empty.
     fn text(&mut self, name: &str) -> Option<&'a str> {
         match self.environment.get(name) {
             Variable::Unset | Variable::Text("") => None,
@@ -243,7 +243,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Writes the value of a variable to `path` as it is.
+    /// Writes the value of a variable to `path` unchanged.
     fn copy(&mut self, name: &str, path: &[&str]) {
         if let Some(text) = self.text(name) {
             self.put(name, path, text);

@@ -1,7 +1,7 @@
-//! Addresses of the downstream.
+//! Endpoint URLs of the downstream.
 //!
-//! In: URLs as operators write them. Out: complete addresses of the three signals, without user names and passwords in them:
-//! an address is logged, a header value is not, so `user:password@` becomes the `authorization` header that it means.
+//! In: URLs as operators write them. Out: complete URLs of the three signals, without user names and passwords: URLs are
+//! logged and header values are not, so `user:password@` becomes an `authorization` header.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,18 +10,18 @@ use http::uri::Authority;
 
 use crate::otlp::Signal;
 
-/// An address to post to.
+/// A validated endpoint URL.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Endpoint {
     pub(super) uri: Uri,
-    /// `Basic …`, when the URL named a user.
+    /// `Basic …`, if the URL contained a user.
     pub(super) authorization: Option<String>,
 }
 
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// The error says what is wrong, without the URL: that may hold a password.
+    /// Parses a URL. The error does not repeat the URL, which may contain a password.
     pub(super) fn parse(url: &str) -> Result<Self, &'static str> {
         let (scheme, rest) =
             url.split_once("://").ok_or("has no scheme; write http://HOST:PORT or https://HOST:PORT")?;
@@ -29,7 +29,7 @@ impl Endpoint {
             return Err("must begin with http:// or https://; the relay speaks OTLP/HTTP");
         }
         if rest.contains('#') {
-            return Err("has a fragment (#); an endpoint has none");
+            return Err("has a fragment (#); remove it");
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -40,7 +40,7 @@ impl Endpoint {
         if host.is_empty() || host.starts_with(':') {
             return Err("has no host");
         }
-        let host: Authority = host.parse().map_err(|_| "has a host that is not valid")?;
+        let host: Authority = host.parse().map_err(|_| "has an invalid host")?;
         if has_bad_port(&host) {
             return Err("has a port that is not a number from 1 to 65535");
         }
@@ -59,11 +59,11 @@ impl Endpoint {
         Ok(Self { uri, authorization })
     }
 
-    /// The address of a signal below this base: `v1/traces` and its kin, after exactly one slash.
+    /// Appends the path of a signal (`v1/traces` and so on) after exactly one slash.
     pub(super) fn join(&self, signal: Signal) -> Result<Self, &'static str> {
         if self.uri.query().is_some() {
             return Err(
-                "has a query (?), which the paths of the signals cannot be appended to; use traces_endpoint and its kin",
+                "has a query (?), so no signal path can be appended; use traces_endpoint, logs_endpoint and metrics_endpoint",
             );
         }
         let base = self.uri.path().trim_end_matches('/');
@@ -75,7 +75,7 @@ impl Endpoint {
     }
 }
 
-/// Text with `%XX` in it. `None` when an escape is not one, or the result is not UTF-8.
+/// Decodes `%XX` escapes. Returns `None` for an invalid escape or if the result is not UTF-8.
 pub(super) fn percent_decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
@@ -91,14 +91,14 @@ pub(super) fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
-/// `user[:password]` of a URL as the value of an `authorization` header (RFC 7617).
+/// Encodes `user[:password]` of a URL as the value of an `authorization` header (RFC 7617).
 fn basic(user: &str) -> Option<String> {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
     let credentials = format!("{}:{}", percent_decode(name)?, percent_decode(password)?);
     Some(format!("Basic {}", STANDARD.encode(credentials)))
 }
 
-/// `http` takes any text after the host's colon.
+/// Checks the port, because the `http` crate accepts any text after the host's colon.
 fn has_bad_port(authority: &Authority) -> bool {
     let after_host = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
     match after_host.strip_prefix(':') {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_and_the_path_of_a_signal_meet_with_one_slash() {
+    fn a_base_and_the_path_of_a_signal_are_joined_with_one_slash() {
         assert_eq!(traces_at("http://localhost:4318"), "http://localhost:4318/v1/traces");
         assert_eq!(traces_at("http://localhost:4318/"), "http://localhost:4318/v1/traces");
         assert_eq!(traces_at("http://h/otlp/"), "http://h/otlp/v1/traces");
@@ -127,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_a_signal_is_kept_unchanged() {
+    fn a_signal_url_is_kept_unchanged() {
         let url = "https://ingest.example.com:8443/custom//path/?dataset=a%20b";
         assert_eq!(Endpoint::parse(url).unwrap().uri.to_string(), url);
     }
 
     #[test]
-    fn a_user_in_the_url_becomes_a_header_and_leaves_the_address() {
+    fn a_user_in_the_url_becomes_a_header_and_is_removed_from_the_url() {
         let endpoint = Endpoint::parse("https://Aladdin:open%20sesame@h:1/x").unwrap();
         assert_eq!(endpoint.uri.to_string(), "https://h:1/x");
         assert_eq!(endpoint.authorization.as_deref(), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_nothing_could_be_posted_to() {
+    fn rejects_urls_that_are_not_endpoints() {
         for url in [
             "",
             "localhost:4318",
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_escapes_are_decoded_or_refused() {
+    fn percent_escapes_are_decoded_or_rejected() {
         assert_eq!(percent_decode("a%20b%3D+").as_deref(), Some("a b=+"));
         for text in ["%", "%2", "%zz", "%ff"] {
             assert_eq!(percent_decode(text), None, "{text}");

@@ -1,8 +1,8 @@
-//! The environment, read once.
+//! Snapshot of the environment, read once.
 //!
-//! In: the variables of the process, or those that a test gives. Out: their values by name.
-//! Promises: nothing else in the program asks the process for a variable, and printing an [`Environment`] shows
-//! names only, because values may be secrets.
+//! In: the variables of the process, or those of a test. Out: values by name.
+//! Promises: nothing else in the program reads variables of the process, and `Debug` of an [`Environment`] shows names
+//! only, because values may be secrets.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ pub struct Environment {
     variables: BTreeMap<String, OsString>,
 }
 
-/// What the environment says about one name.
+/// State of one variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Variable<'a> {
     Unset,
@@ -25,7 +25,7 @@ pub(super) enum Variable<'a> {
 // === impl Environment ===
 
 impl Environment {
-    /// The variables of this process. Those whose names are not UTF-8 are left out: no configuration can name them.
+    /// Reads the variables of this process, except those whose names are not UTF-8: no configuration can reference them.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn of_process() -> Self {
         let variables =
@@ -33,12 +33,12 @@ impl Environment {
         Self { variables }
     }
 
-    /// No variables at all.
+    /// Creates an environment without variables.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// Every variable with its value, if that is UTF-8, in the order of the names.
+    /// Iterates over all variables, ordered by name; the value is `None` if it is not UTF-8.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.variables.iter().map(|(name, value)| (name.as_str(), value.to_str()))
     }
@@ -51,7 +51,7 @@ impl Environment {
         }
     }
 
-    /// The value as the operating system has it: for file names, which need not be UTF-8.
+    /// Returns the raw value, for file names, which need not be UTF-8.
     pub(super) fn get_os(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(name).map(OsString::as_os_str)
     }
@@ -75,14 +75,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn printing_an_environment_shows_no_values() {
+    fn debug_output_shows_no_values() {
         let environment: Environment = [("TOKEN", "hunter2")].into_iter().collect();
         let shown = format!("{environment:?}");
         assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]
-    fn tells_an_unset_variable_from_an_empty_one() {
+    fn distinguishes_unset_from_empty_variables() {
         let environment: Environment = [("EMPTY", "")].into_iter().collect();
         assert_eq!(environment.get("EMPTY"), Variable::Text(""));
         assert_eq!(environment.get("ABSENT"), Variable::Unset);
@@ -90,7 +90,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn keeps_a_value_that_is_not_utf8_apart() {
+    fn distinguishes_values_that_are_not_utf8() {
         use std::os::unix::ffi::OsStringExt;
         let environment: Environment = [("BYTES", OsString::from_vec(vec![0xff]))].into_iter().collect();
         assert_eq!(environment.get("BYTES"), Variable::NotUtf8);

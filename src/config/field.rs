@@ -1,7 +1,7 @@
-//! One value of the configuration, read as what its key needs.
+//! One value of the configuration, read as the type that its key requires.
 //!
 //! In: a node of the tree. Out: `Some` typed value, or `None` and a problem that says what is wrong and what is allowed.
-//! Promises: text that may be a secret (a hidden field, anything out of a variable) is never repeated in a problem.
+//! Promises: text that may be a secret (a hidden field, the value of a variable) is never repeated in a problem.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,55 +15,55 @@ use super::secret::Secret;
 use super::units;
 use super::yaml::{Node, Scalar, Value};
 
-/// Longer ones are surely slips, and adding one to a clock must not overflow.
+/// Maximum duration: a longer one is surely a typo, and adding one to a clock must not overflow.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Also the most that a semaphore is ever asked to hold.
+/// Maximum count, and thus the maximum number of permits of a semaphore.
 const MAX_COUNT: usize = 1_000_000;
 
-/// A file offset: what `i64` can say.
+/// Maximum size: the largest file offset.
 const MAX_SIZE: u64 = i64::MAX as u64;
 
-/// How much of a wrong value a message repeats, in characters.
+/// Maximum length of an invalid value that a message repeats, in characters.
 const SHOWN: usize = 60;
 
-/// What reading a configuration brings to light besides its values.
+/// Problems, notes and known keys collected while reading a configuration.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
+pub(super) struct Diagnostics {
     problems: RefCell<Vec<Problem>>,
     notes: RefCell<Vec<String>>,
     keys: RefCell<BTreeSet<String>>,
 }
 
-/// A value that is there, and its key.
+/// A value that is present, with its key.
 #[derive(Debug, Clone)]
 pub(super) struct Field<'a> {
-    pub(super) findings: &'a Findings,
-    /// The key, dotted from the root.
+    pub(super) diagnostics: &'a Diagnostics,
+    /// Key, dotted from the root.
     pub(super) path: String,
     pub(super) origin: &'a Origin,
     pub(super) node: &'a Node,
     hidden: bool,
 }
 
-// === impl Findings ===
+// === impl Diagnostics ===
 
-impl Findings {
+impl Diagnostics {
     pub(super) fn problem(&self, origin: &Origin, path: &str, what: impl Into<String>) {
         self.problems.borrow_mut().push(Problem::new(origin, path, what));
     }
 
-    /// Worth a line in the log, but no reason not to start.
+    /// Records a note: worth a log line, but not an error.
     pub(super) fn note(&self, what: impl Into<String>) {
         self.notes.borrow_mut().push(what.into());
     }
 
-    /// Remembers that this key exists, given or not.
+    /// Records that this key exists, present or not.
     pub(super) fn known(&self, path: String) {
         self.keys.borrow_mut().insert(path);
     }
 
-    /// Problems, notes, and every key that was asked for.
+    /// Returns problems, notes, and every known key.
     pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<String>, BTreeSet<String>) {
         (self.problems.into_inner(), self.notes.into_inner(), self.keys.into_inner())
     }
@@ -72,23 +72,23 @@ impl Findings {
 // === impl Field ===
 
 impl<'a> Field<'a> {
-    /// `key` is where the key of the value stands.
-    pub(super) fn new(findings: &'a Findings, path: String, key: &'a Origin, node: &'a Node) -> Self {
-        // The first line of a map's or list's content says less than the line of its key.
+    /// Creates a field; `key` is the position of its key.
+    pub(super) fn new(diagnostics: &'a Diagnostics, path: String, key: &'a Origin, node: &'a Node) -> Self {
+        // The line of the key is more useful than the first line of a map's or list's content.
         let origin = match node.value {
             Value::List(_) | Value::Map(_) | Value::Null => key,
             Value::Scalar(_) | Value::Broken => &node.origin,
         };
-        Self { findings, path, origin, node, hidden: false }
+        Self { diagnostics, path, origin, node, hidden: false }
     }
 
-    /// The same field, with its value kept out of messages.
+    /// Returns the field with its value hidden from messages.
     pub(super) fn hidden(&self) -> Self {
         Self { hidden: true, ..self.clone() }
     }
 
     pub(super) fn problem(&self, what: impl Into<String>) {
-        self.findings.problem(self.origin, &self.path, what);
+        self.diagnostics.problem(self.origin, &self.path, what);
     }
 
     fn scalar(&self, expected: &str) -> Option<&'a Scalar> {
@@ -97,13 +97,13 @@ impl<'a> Field<'a> {
             Value::Broken => return None,
             Value::Null => "nothing",
             Value::List(_) => "a list",
-            Value::Map(_) => "a map",
+            Value::Map(_) => "a mapping",
         };
         self.problem(format!("expected {expected}, found {found}"));
         None
     }
 
-    /// The value in a message, unless it may be a secret.
+    /// Formats the value for a message, unless it may be a secret.
     pub(super) fn shown(&self) -> String {
         match &self.node.value {
             Value::Scalar(scalar) if !self.hidden && !scalar.from_environment => {
@@ -117,7 +117,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The value as `read` understands it.
+    /// Parses the value with `read`.
     fn parsed<T>(&self, expected: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let value = read(&self.scalar(expected)?.text);
         if value.is_none() {
@@ -126,7 +126,7 @@ impl<'a> Field<'a> {
         value
     }
 
-    /// The value, or a problem when it is not `allowed`.
+    /// Returns the value, or records a problem if it is not `allowed`.
     fn within<T>(&self, value: Option<T>, allowed: impl FnOnce(&T) -> bool, rule: &str) -> Option<T> {
         let value = value?;
         if !allowed(&value) {
@@ -189,13 +189,13 @@ impl<'a> Field<'a> {
         self.within(self.duration(), |duration| !duration.is_zero(), "more than 0s")
     }
 
-    /// In bytes, at least one.
+    /// Reads a size in bytes, at least one.
     pub(super) fn size(&self) -> Option<u64> {
         let size = self.parsed("a size; write it like 64KiB, 100MiB, 1GiB, 500MB or 1024", units::parse_size);
         self.within(size, |size| (1..=MAX_SIZE).contains(size), "from 1 to 8 EiB")
     }
 
-    /// At least one.
+    /// Reads a count, at least one.
     pub(super) fn count(&self) -> Option<usize> {
         let count = self.parsed("a whole number", |text| text.parse().ok());
         self.within(count, |count| (1..=MAX_COUNT).contains(count), &format!("from 1 to {MAX_COUNT}"))
@@ -213,7 +213,7 @@ impl<'a> Field<'a> {
         self.within(number, |number: &f64| range.contains(number), &rule)
     }
 
-    /// `localhost` is the one name that is taken: what an address listens on must not depend on a name server.
+    /// Reads a socket address. `localhost` is the only name accepted: a listening address must not depend on DNS.
     pub(super) fn socket_address(&self) -> Option<SocketAddr> {
         self.parsed(
             "an IP address and a port; write it like 127.0.0.1:3000, 0.0.0.0:3000 or [::]:3000",
@@ -228,20 +228,20 @@ impl<'a> Field<'a> {
         matches!(&self.node.value, Value::List(items) if items.is_empty())
     }
 
-    /// Each item, read by `read`. `None` when it is not a list; items with problems are left out.
+    /// Reads each item with `read`. Returns `None` if the value is not a list; invalid items are skipped.
     pub(super) fn list<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
         let Value::List(items) = &self.node.value else {
             let found = match &self.node.value {
                 Value::Broken => return None,
-                Value::Scalar(_) => "one value; write it in [ ]",
-                Value::Map(_) => "a map",
+                Value::Scalar(_) => "a scalar; write it in [ ]",
+                Value::Map(_) => "a mapping",
                 Value::Null | Value::List(_) => "nothing",
             };
             self.problem(format!("expected a list, found {found}"));
             return None;
         };
         let fields = items.iter().enumerate().map(|(index, node)| Self {
-            findings: self.findings,
+            diagnostics: self.diagnostics,
             path: format!("{}[{index}]", self.path),
             origin: &node.origin,
             node,

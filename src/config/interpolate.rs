@@ -1,14 +1,14 @@
-//! `${env:NAME}` and `${env:NAME:-default}` inside values, as in the Collector.
+//! Replaces `${env:NAME}` and `${env:NAME:-default}` inside values, as the Collector does.
 //!
-//! Replaced in the finished tree, value by value: what a variable holds is text and can never become structure. `$$` is a
+//! Works on the parsed tree, value by value, so that the value of a variable is text and never becomes structure. `$$` is a
 //! literal `$`. `$NAME` without braces is a problem rather than text: taken literally, it would be a secret that everyone
-//! can read in the documentation. A `$` that no name and no brace follows is itself.
+//! can read in the documentation. A `$` that no name and no brace follows stands for itself.
 
 use super::env::{Environment, Variable};
 use super::problem::Problem;
 use super::yaml::{Node, Value};
 
-/// Replaces in every value below `node`. A value that cannot be completed is a problem and becomes [`Value::Broken`].
+/// Replaces variables in every value below `node`. A value that fails is a problem and becomes [`Value::Broken`].
 pub(super) fn interpolate(
     node: &mut Node,
     path: &str,
@@ -46,7 +46,7 @@ struct Expanded {
     from_environment: bool,
 }
 
-/// The error is worded for the operator and repeats nothing but names of variables.
+/// Expands the variables in `text`. The error is meant for the operator and repeats nothing but names of variables.
 fn expand(text: &str, environment: &Environment) -> Result<Expanded, String> {
     let mut expanded = Expanded { text: String::with_capacity(text.len()), from_environment: false };
     let mut rest = text;
@@ -75,7 +75,7 @@ fn expand(text: &str, environment: &Environment) -> Result<Expanded, String> {
     Ok(expanded)
 }
 
-/// What stands for `${reference}`.
+/// Returns the value of `${reference}`.
 fn resolve<'a>(reference: &'a str, environment: &'a Environment) -> Result<&'a str, String> {
     let Some(reference) = reference.strip_prefix("env:") else {
         return Err(if is_name(reference) {
@@ -89,16 +89,16 @@ fn resolve<'a>(reference: &'a str, environment: &'a Environment) -> Result<&'a s
         None => (reference, None),
     };
     if !is_name(name) {
-        return Err("the name in ${env:NAME} must be letters, digits and _".to_owned());
+        return Err("the name in ${env:NAME} must consist of letters, digits and _".to_owned());
     }
     if default.is_some_and(|default| default.contains("${")) {
-        return Err(format!("the default of ${{env:{name}:-…}} cannot hold another ${{…}}"));
+        return Err(format!("the default of ${{env:{name}:-…}} cannot contain another ${{…}}"));
     }
     match (environment.get(name), default) {
         (Variable::Text(text), _) => Ok(text),
         (Variable::Unset, Some(default)) => Ok(default),
         (Variable::Unset, None) => Err(format!(
-            "environment variable {name} is not set; set it, or give a default with ${{env:{name}:-default}}"
+            "environment variable {name} is not set; set it, or provide a default with ${{env:{name}:-default}}"
         )),
         (Variable::NotUtf8, _) => Err(format!("environment variable {name} is not UTF-8")),
     }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_stands_in_for_an_unset_variable_only() {
+    fn a_default_replaces_only_an_unset_variable() {
         assert_eq!(expanded("${env:ABSENT:-x:-y}").unwrap(), "x:-y");
         assert_eq!(expanded("${env:ABSENT:-}").unwrap(), "");
         assert_eq!(expanded("${env:EMPTY:-x}").unwrap(), "");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_form_is_answered_with_the_long_one() {
+    fn the_error_for_the_short_form_names_the_long_form() {
         assert!(expanded("${HOST}").unwrap_err().starts_with("write ${env:HOST}"));
     }
 
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn other_forms_are_problems_that_repeat_nothing_of_the_value() {
+    fn errors_for_other_forms_do_not_repeat_the_value() {
         for text in [
             "${file:/hunter2}",
             "pa${hunter2",
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_cannot_bring_structure_into_the_file() {
+    fn a_variable_cannot_add_structure() {
         let environment: Environment = [("STRUCTURE", "x, y]\nb: 1")].into_iter().collect();
         let mut problems = Vec::new();
         let mut root = crate::config::yaml::parse("a: [\"${env:STRUCTURE}\"]\n", &mut problems).unwrap();

@@ -1,56 +1,56 @@
-//! From sources to a configuration.
+//! Loads a configuration from its sources.
 //!
-//! In: a file or none, `--set`s, the environment. Out: [`Loaded`], or every problem of all of them at once.
+//! In: an optional file, `--set` arguments, the environment. Out: [`Loaded`], or the problems of all sources at once.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::env::Environment;
-use super::field::Findings;
+use super::field::Diagnostics;
 use super::interpolate::interpolate;
 use super::problem::{Origin, Problem};
 use super::yaml::{self, Node};
 use super::{Config, ConfigError, deployment, overrides, sections};
 
-/// What applies without a file.
+/// Built-in configuration, used without a file.
 const LOCAL: &str = include_str!("../../config/local.yaml");
 
-/// Names the file when the command line does not.
+/// Environment variable that names the file when the command line does not.
 const FILE_VARIABLE: &str = "SPANRELAY_CONFIG";
 
-/// Far above any configuration; what reading the wrong file ends at. In bytes.
+/// Maximum size of a file in bytes: far above any configuration, a bound for reading the wrong file.
 const MAX_FILE_SIZE: u64 = 1 << 20;
 
-/// Where a configuration comes from.
+/// Sources of a configuration.
 ///
-/// Not `Debug`: a `--set` may hold a secret.
+/// Not `Debug`, because a `--set` may contain a secret.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// `--config`; without it `SPANRELAY_CONFIG` in `environment`, and without that the built-in configuration.
+    /// Value of `--config`. Without it, `SPANRELAY_CONFIG` in `environment` applies, else the built-in configuration.
     pub file: Option<PathBuf>,
-    /// The arguments of `--set`, in order: later ones win.
+    /// Arguments of `--set`, in order; later ones win.
     pub set: Vec<String>,
-    /// What variables are replaced with.
+    /// Values of variables.
     pub environment: Environment,
 }
 
-/// A configuration, and what to say about it.
+/// A configuration with notes about it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The configuration, checked.
+    /// Validated configuration.
     pub config: Config,
-    /// Nothing wrong, but worth a line in the log each. No secrets are in them.
+    /// Notes that are worth a log line each, but not errors. They contain no secrets.
     pub notes: Vec<String>,
 }
 
 // === impl Config ===
 
 impl Config {
-    /// Loads and checks the configuration.
+    /// Loads and validates the configuration.
     ///
     /// # Errors
-    /// Every problem in it, with the places.
+    /// Returns every problem with its position.
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let Sources { file, set, environment } = sources;
         let named = environment.get_os(FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
@@ -67,7 +67,7 @@ impl Config {
     /// Reads a configuration from YAML, as if it were a file.
     ///
     /// # Errors
-    /// Every problem in it, with the lines.
+    /// Returns every problem with its line.
     pub fn from_yaml(yaml: &str, environment: &Environment) -> Result<Self, ConfigError> {
         from_text("config.yaml", yaml, &[], environment).map(|loaded| loaded.config)
     }
@@ -102,7 +102,7 @@ fn built_in(set: &[String], environment: &Environment) -> Result<Loaded, ConfigE
     Ok(loaded)
 }
 
-/// Writes what came from the command line into the tree.
+/// Applies the command line to the parsed tree.
 fn set_all(root: &mut Node, set: &[String], environment: &Environment, problems: &mut Vec<Problem>) {
     for argument in set {
         overrides::apply(root, argument, environment, problems);
@@ -111,9 +111,9 @@ fn set_all(root: &mut Node, set: &[String], environment: &Environment, problems:
 
 /// Reads the complete tree.
 fn finish(name: &str, root: &Node, mut problems: Vec<Problem>) -> Result<Loaded, ConfigError> {
-    let findings = Findings::default();
-    let config = sections::read(root, &findings);
-    let (found, notes, _) = findings.into_parts();
+    let diagnostics = Diagnostics::default();
+    let config = sections::read(root, &diagnostics);
+    let (found, notes, _) = diagnostics.into_parts();
     problems.extend(found);
     match config {
         Some(config) if problems.is_empty() => Ok(Loaded { config, notes }),
@@ -121,24 +121,24 @@ fn finish(name: &str, root: &Node, mut problems: Vec<Problem>) -> Result<Loaded,
     }
 }
 
-/// The text of a file. The error says what is wrong with it.
+/// Reads the text of a file.
 fn read(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = |bytes: &mut Vec<u8>| -> io::Result<usize> {
         File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_end(bytes)
     };
-    read(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    read(&mut bytes).map_err(|error| format!("cannot read: {error}"))?;
     if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(format!("is larger than {} KiB; is it the right file?", MAX_FILE_SIZE >> 10));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-        format!("is not UTF-8: line {line} holds bytes that are no text")
+        format!("is not UTF-8: invalid bytes in line {line}")
     })
 }
 
-/// A problem with the file as a whole.
+/// Returns an error about the file as a whole.
 fn whole(name: &str, what: String) -> ConfigError {
     ConfigError::new(name, vec![Problem::new(&Origin::File, "", what)])
 }

@@ -1,4 +1,4 @@
-//! The words that stand for choices, for reading and for writing them back.
+//! Names of enum values, for parsing and printing.
 
 use tracing::Level;
 
@@ -45,7 +45,7 @@ impl LogFormat {
     pub(super) const NAMES: [(&str, Self); 2] = [("text", Self::Text), ("json", Self::Json)];
 }
 
-/// The word for `value`; each table above names every value of its type.
+/// Returns the name of `value`; each table above names every value of its type.
 pub(super) fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
     names.iter().find(|(_, named)| named == value).map_or("", |(name, _)| *name)
 }

@@ -1,7 +1,7 @@
-//! `--set KEY=VALUE`: one key of the configuration, from the command line.
+//! Overrides single keys from the command line: `--set KEY=VALUE`.
 //!
-//! The key is dotted (`exporters.otlp_http.timeout`); names of instances hold no dots, so `receivers.fastly/www.path` is
-//! unambiguous. The value is text, or a YAML list or map in one line (`["a", "b"]`), or nothing for the default.
+//! The key is dotted (`exporters.otlp_http.timeout`); names of instances contain no dots, so `receivers.fastly/www.path`
+//! is unambiguous. The value is text, a YAML flow list or mapping (`["a", "b"]`), or empty for the default.
 
 use super::env::Environment;
 use super::interpolate::interpolate;
@@ -22,7 +22,7 @@ fn write(
     problems: &mut Vec<Problem>,
 ) -> Result<(), Problem> {
     let Some((key, value)) = argument.split_once('=') else {
-        // Not repeated: it may be a secret that lost its key.
+        // Not repeated: the argument may be a secret without its key.
         return Err(Problem::new(
             &Origin::Set,
             "",
@@ -31,17 +31,17 @@ fn write(
     };
     let path: Vec<&str> = key.split('.').map(str::trim).collect();
     if path.iter().any(|key| key.is_empty()) {
-        return Err(Problem::new(&Origin::Set, key, "the key must be names joined by dots"));
+        return Err(Problem::new(&Origin::Set, key, "the key must be a list of names joined by dots"));
     }
     let mut node = read(value);
     interpolate(&mut node, key, environment, problems);
     root.put(&path, node).map_err(|depth| {
         let parent = path.iter().take(depth).copied().collect::<Vec<_>>().join(".");
-        Problem::new(&Origin::Set, key, format!("{parent} is not a map"))
+        Problem::new(&Origin::Set, key, format!("{parent} is not a mapping"))
     })
 }
 
-/// What looks like a list, a map or quoted text and is not, such as `[::]:3000`, is plain text.
+/// Reads the value. Text that only looks like a list, a mapping or quoted text, such as `[::]:3000`, is plain text.
 fn read(value: &str) -> Node {
     if value.starts_with(['[', '{', '"', '\'']) {
         let mut problems = Vec::new();
@@ -58,7 +58,7 @@ fn read(value: &str) -> Node {
     }
 }
 
-/// Lines of a command line argument are of no use to anyone.
+/// Replaces line numbers, which mean nothing within a command line argument, by `--set`.
 fn mark(node: &mut Node) {
     node.origin = Origin::Set;
     match &mut node.value {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_a_value_and_makes_the_way_to_a_new_one() {
+    fn replaces_a_value_and_creates_missing_mappings() {
         let mut root = tree("server:\n  endpoint: a\nreceivers:\n");
         apply(&mut root, "server.endpoint=b=c").unwrap();
         apply(&mut root, "receivers.fastly/www.path=/x").unwrap();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_replaced_in_it() {
+    fn variables_are_replaced_in_a_value() {
         let mut root = tree("a: 1\n");
         apply(&mut root, "a=http://${env:HOST}").unwrap();
         assert_eq!(text_at(&root, &["a"]), "http://collector");
@@ -135,10 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_with_an_argument() {
+    fn an_invalid_argument_is_explained() {
         let mut root = tree("a: 1\n");
         assert!(apply(&mut root, "hunter2").unwrap_err().what.starts_with("write KEY=VALUE"));
         assert!(apply(&mut root, "a..b=1").unwrap_err().what.contains("joined by dots"));
-        assert_eq!(apply(&mut root, "a.b.c=1").unwrap_err().what, "a is not a map");
+        assert_eq!(apply(&mut root, "a.b.c=1").unwrap_err().what, "a is not a mapping");
     }
 }

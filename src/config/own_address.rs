@@ -1,6 +1,6 @@
-//! Whether an address that the relay is to send to is one that it listens on itself.
+//! Detection of export endpoints that are the relay itself.
 //!
-//! Asked of the names in a configuration, and at the start once more of what they resolve to and what was bound.
+//! Checked for the names in a configuration, and again at start-up for the addresses that they resolve to.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,7 +8,7 @@ use http::Uri;
 use http::uri::Scheme;
 use rustix::system::uname;
 
-/// By its name alone: nothing is looked up.
+/// Returns `true` if `target` names `own`, without resolving names.
 pub(crate) fn is_named(target: &Uri, own: SocketAddr) -> bool {
     let host = target.host().unwrap_or_default();
     match host.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -17,18 +17,18 @@ pub(crate) fn is_named(target: &Uri, own: SocketAddr) -> bool {
     }
 }
 
-/// Whether who connects to `address` and `port` reaches `own`. `is_local`: of addresses of this machine.
+/// Returns `true` if a connection to `address` and `port` reaches `own`. `is_local` recognises addresses of this machine.
 pub(crate) fn is_at(address: IpAddr, port: u16, own: SocketAddr, is_local: impl Fn(&IpAddr) -> bool) -> bool {
-    // Connecting to no address in particular is connecting to this machine.
+    // A connection to an unspecified address reaches this machine.
     let address = address.to_canonical();
     let address = if address.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address };
     let own_address = own.ip().to_canonical();
-    // Of loopback there is more than one address, and two families.
+    // Loopback has more than one address, in two families.
     let alike = address == own_address || (address.is_loopback() && own_address.is_loopback());
     port == own.port() && (alike || (own_address.is_unspecified() && is_local(&address)))
 }
 
-/// The port that connections go to.
+/// Returns the port of a URL, or the default of its scheme.
 pub(crate) fn port_of(target: &Uri) -> u16 {
     let default_port = if target.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
     target.port_u16().unwrap_or(default_port)
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_write_this_machine_is_known() {
+    fn every_notation_for_this_machine_is_recognised() {
         let own_name = uname().nodename().to_string_lossy().to_uppercase();
         for host in ["127.0.0.1", "127.0.0.2", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "localhost"]
         {
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_not_written_is_the_scheme_s() {
+    fn the_scheme_implies_the_port() {
         assert!(named("https://localhost/", "0.0.0.0:443"));
         assert!(named("http://localhost/", "0.0.0.0:80"));
         assert!(!named("http://localhost/", "0.0.0.0:443"));

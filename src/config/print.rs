@@ -1,7 +1,7 @@
-//! The effective configuration as YAML, for `spanrelay validate --print`.
+//! Prints the effective configuration as YAML, for `spanrelay validate --print`.
 //!
-//! Promises: every key that has a value is there; no secret is; and apart from those it loads as the same configuration.
-//! An endpoint is printed as the three addresses that come of it, which says where data really goes.
+//! Promises: the output holds every key that has a value, but no secret; apart from secrets it loads as the same
+//! configuration. An endpoint is printed as the three URLs that result from it.
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write};
@@ -18,10 +18,10 @@ use super::{
     Unmatched,
 };
 
-/// What stands for a secret.
+/// Placeholder for a secret.
 const REDACTED: &str = "[redacted]";
 
-/// YAML as it grows, line by line.
+/// YAML writer.
 struct Printer {
     text: String,
     depth: usize,
@@ -30,7 +30,7 @@ struct Printer {
 // === impl Config ===
 
 impl Config {
-    /// The configuration as YAML, without its secrets.
+    /// Returns the configuration as YAML, without its secrets.
     pub fn to_yaml(&self) -> String {
         let mut printer = Printer { text: String::new(), depth: 0 };
         printer.section("server", |p| p.server(&self.server));
@@ -225,12 +225,12 @@ impl Printer {
         self.depth -= 1;
     }
 
-    /// A word that YAML takes as it is.
+    /// Writes a value that needs no quotes in YAML.
     fn value(&mut self, name: &str, value: impl Display) {
         self.line(name, &format!(" {value}"));
     }
 
-    /// Any text.
+    /// Writes any text in quotes.
     fn quoted(&mut self, name: &str, value: impl Display) {
         self.line(name, &format!(" {}", quote(&value.to_string())));
     }
@@ -246,25 +246,25 @@ impl Printer {
         }
     }
 
-    /// `value` is empty, or a space and the value.
+    /// Writes a line; `value` is empty, or a space and the value.
     fn line(&mut self, name: &str, value: &str) {
         let indent = self.depth * 2;
         let name = key(name);
-        writeln!(self.text, "{:indent$}{name}:{value}", "").expect("a string takes all that is written");
+        writeln!(self.text, "{:indent$}{name}:{value}", "").expect("writing to a string never fails");
     }
 }
 
-/// A key: in quotes where YAML could take it for something else. Names of headers may begin with `*`, `&` or `#`.
+/// Quotes a key where YAML would misread it. Header names can begin with `*`, `&` or `#`.
 fn key(name: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '/' | '.');
     if name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(is_plain) {
         return name.into();
     }
-    // No variable is replaced in a key, so that a `$` in it stands for itself.
+    // Variables are not replaced in keys, so a `$` stands for itself.
     quote(name).replace("$$", "$").into()
 }
 
-/// A double-quoted YAML scalar that no variable is replaced in.
+/// Returns a double-quoted YAML scalar without variable references.
 fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

@@ -1,36 +1,36 @@
-//! What is wrong with a configuration, and where.
+//! Problems of a configuration and their positions.
 //!
-//! Every problem is kept, not only the first, so that one run of `spanrelay validate` is enough to mend a file.
-//! A problem never holds a value that may be a secret: whoever words it leaves such values out.
+//! Every problem is kept, not only the first, so that one run of `spanrelay validate` is enough to fix a file.
+//! A problem never contains a value that may be a secret; its author leaves such values out.
 
 use std::fmt;
 
-/// Why a configuration cannot be used: every problem in it, one per line of its `Display`.
+/// Every problem of an invalid configuration, one per line of its `Display`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// What to call the file in messages.
+    /// Name of the file in messages.
     file: String,
     problems: Vec<Problem>,
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) origin: Origin,
-    /// The key, dotted from the root. Empty when the problem is not about a key.
+    /// Key, dotted from the root; empty if the problem is not about a key.
     pub(super) path: String,
-    /// What is wrong and what is allowed.
+    /// Description of the problem and of the allowed values.
     pub(super) what: String,
 }
 
-/// Where a value was written.
+/// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
-    /// The file, at no line in particular.
+    /// The file as a whole.
     File,
-    /// A line of the file; 1 is the first.
+    /// Line of the file, from 1.
     Line(usize),
-    /// An environment variable that stands for a key.
+    /// Environment variable that sets a key.
     Variable(String),
     /// `--set` on the command line.
     Set,
@@ -42,7 +42,7 @@ impl Problem {
     pub(super) fn new(origin: &Origin, path: impl Into<String>, what: impl Into<String>) -> Self {
         let mut path = path.into();
         if path.contains(char::is_control) {
-            // One problem stays one line, whatever a key holds.
+            // Keys can contain line breaks; one problem must stay one line.
             path = path.escape_debug().to_string();
         }
         Self { origin: origin.clone(), path, what: what.into() }
@@ -52,7 +52,7 @@ impl Problem {
 // === impl ConfigError ===
 
 impl ConfigError {
-    /// `problems` is not empty; they are shown in the order of the file.
+    /// Creates an error. `problems` must not be empty; they are sorted by line.
     pub(super) fn new(file: impl Into<String>, mut problems: Vec<Problem>) -> Self {
         problems.sort_by(|a, b| a.origin.cmp(&b.origin));
         Self { file: file.into(), problems }

@@ -1,26 +1,25 @@
-//! What of a configuration can change while the relay runs.
+//! Configuration changes that apply while the relay runs.
 //!
-//! In: the configuration in use and one that was read anew. Out: the one to use from now on, and the keys whose change
-//! needs a restart. Promises: receivers keep their number, ids and paths, so that a request in progress finds the
-//! receiver that it came for.
+//! In: the configuration in use and the reloaded one. Out: the one to use from now on, and the changed keys that need a
+//! restart. Promises: receivers keep their number, ids and paths, so that a request in progress finds its receiver.
 
 use super::{Config, ReceiversConfig};
 
-/// The outcome of a reload.
+/// Outcome of a reload.
 #[derive(Debug)]
 pub(crate) struct Reloaded {
     pub(crate) config: Config,
-    /// Keys that were changed and stay as they were.
+    /// Changed keys that need a restart; their old values stay in use.
     pub(crate) needs_restart: Vec<String>,
 }
 
 // === impl Config ===
 
 impl Config {
-    /// This configuration with the receivers' secrets, tokens, service ids and other settings of `new`.
+    /// Returns this configuration with the receivers' secrets, tokens, service ids and other settings of `new`.
     pub(crate) fn reloaded(&self, new: &Self) -> Reloaded {
         let mut config = self.clone();
-        if self.receivers.doors() == new.receivers.doors() {
+        if self.receivers.ids_and_paths() == new.receivers.ids_and_paths() {
             let old = std::mem::replace(&mut config.receivers, new.receivers.clone());
             config.receivers.keep_limits_of(&old);
         }
@@ -32,14 +31,14 @@ impl Config {
 // === impl ReceiversConfig ===
 
 impl ReceiversConfig {
-    /// Every receiver, and where it is reached.
-    fn doors(&self) -> Vec<(&str, &str)> {
+    /// Returns id and path of every receiver.
+    fn ids_and_paths(&self) -> Vec<(&str, &str)> {
         let fastly = self.fastly.iter().map(|fastly| (fastly.id.as_str(), fastly.path.as_str()));
         let circleci = self.circleci.iter().map(|circleci| (circleci.id.as_str(), circleci.path.as_str()));
         fastly.chain(circleci).chain(self.otlp.iter().map(|_| ("otlp", ""))).collect()
     }
 
-    /// Limits count what has come so far; new ones would begin anew.
+    /// Keeps the rate limits of `old`, because new ones would lose their counts.
     fn keep_limits_of(&mut self, old: &Self) {
         for (new, old) in self.fastly.iter_mut().zip(&old.fastly) {
             new.rate_limit = old.rate_limit;
@@ -53,7 +52,7 @@ impl ReceiversConfig {
     }
 }
 
-/// The keys in which two configurations differ, dotted from the root.
+/// Returns the keys in which two configurations differ, dotted from the root.
 fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
     if one == other {
         return Vec::new();
@@ -66,7 +65,7 @@ fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
         .chain(after.iter().filter(|line| differs(line, &before)))
         .map(|(key, _)| key.clone())
         .collect();
-    // Their values are not printed.
+    // Header values are not printed, so the comparison below misses them.
     let headers = |config: &Config| (config.exporter.headers.clone(), config.exporter.signal_headers.clone());
     if headers(one) != headers(other) {
         keys.push("exporters.otlp_http.headers".to_owned());
@@ -77,7 +76,7 @@ fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
     }
     keys.sort();
     keys.dedup();
-    // A section that is new says all about what is in it.
+    // A new section stands for all of its keys.
     let sections = keys.clone();
     keys.retain(|key| {
         !sections
@@ -87,7 +86,7 @@ fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
     keys
 }
 
-/// Every line of a printed configuration, with its key dotted from the root.
+/// Returns every line of a printed configuration with its key, dotted from the root.
 fn lines_with_keys(yaml: &str) -> Vec<(String, String)> {
     let mut path: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
@@ -126,7 +125,7 @@ receivers:
     }
 
     #[test]
-    fn what_needs_a_restart_is_named_and_stays() {
+    fn changes_that_need_a_restart_are_named_and_not_applied() {
         let old = config(OLD);
         let changed = format!(
             "{}exporters: {{ otlp_http: {{ timeout: 3s, headers: {{ x-key: secret }} }} }}\nqueue: {{ max_size: 2GiB }}\n",
@@ -143,7 +142,7 @@ receivers:
     }
 
     #[test]
-    fn receivers_do_not_come_go_or_move_and_their_limits_stay() {
+    fn receivers_are_not_added_removed_or_moved_and_keep_their_limits() {
         let old = config(OLD);
         for (changed, key) in [
             (
@@ -168,7 +167,7 @@ receivers:
     }
 
     #[test]
-    fn own_traces_neither_begin_nor_end_nor_change_without_a_restart() {
+    fn self_tracing_changes_need_a_restart() {
         let with = |traces: &str| config(&format!("{OLD}telemetry: {{ {traces} }}\n"));
         let on = with("traces: { endpoint: 'http://t:4318/v1/traces', headers: { x-key: a } }");
         let other = with("traces: { endpoint: 'http://t:4318/v1/traces', headers: { x-key: b } }");

@@ -1,8 +1,8 @@
-//! A value that must not be seen: no `Display`, and `Debug` says only that it is there.
+//! Secret values, without `Display` and with a redacting `Debug`.
 
 use std::fmt;
 
-/// A secret, as bytes of UTF-8.
+/// A secret text.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(Box<str>);
 
@@ -11,7 +11,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value itself, for comparing and signing only.
+    /// Returns the value, for comparing and signing only.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

@@ -1,65 +1,65 @@
-//! One map of the configuration, whose keys are asked for one by one.
+//! One mapping of the configuration, read key by key.
 //!
-//! Asking for a key is what makes it known: there is no second table of keys to keep in step. What nobody asked for is
-//! reported when the section ends, with the nearest key that exists.
+//! Reading a key makes it a known key, so there is no second table of keys to keep in sync. [`Section::finish`] reports
+//! all other keys, each with the nearest known one.
 
-use super::field::{Field, Findings};
+use super::field::{Diagnostics, Field};
 use super::problem::Origin;
 use super::yaml::{Entry, Node, Value};
 
-/// How many letters may differ before a key is no likely slip of another.
+/// Maximum edit distance at which a key counts as a typo of another.
 const MAX_DISTANCE: usize = 3;
 
-/// A map, or nothing where one may be: then every key in it is absent.
+/// A mapping; an absent one behaves like an empty one.
 #[derive(Debug)]
 pub(super) struct Section<'a> {
-    findings: &'a Findings,
+    diagnostics: &'a Diagnostics,
     path: String,
     origin: &'a Origin,
     entries: &'a [Entry],
     known: Vec<&'static str>,
-    /// There should be a map and is not, which is on record: nothing more can be said about what is missing.
+    /// Set if the value is not a mapping; that problem is recorded already, so missing keys are not reported.
     broken: bool,
 }
 
 // === impl Section ===
 
 impl<'a> Section<'a> {
-    pub(super) fn root(findings: &'a Findings, root: &'a Node) -> Self {
-        Self::of(Field::new(findings, String::new(), &root.origin, root))
+    pub(super) fn root(diagnostics: &'a Diagnostics, root: &'a Node) -> Self {
+        Self::of(Field::new(diagnostics, String::new(), &root.origin, root))
     }
 
-    /// The map that `field` holds. Anything else but nothing is a problem.
+    /// Reads the mapping in `field`. Any other value but null is a problem.
     pub(super) fn of(field: Field<'a>) -> Self {
         let (entries, broken) = match &field.node.value {
             Value::Map(entries) => (entries.as_slice(), false),
             Value::Null => (&[] as &[Entry], false),
             Value::Broken => (&[] as &[Entry], true),
             Value::Scalar(_) => {
-                field.problem("expected a map of keys, found one value");
+                field.problem("expected a mapping, found a scalar");
                 (&[] as &[Entry], true)
             }
             Value::List(_) => {
-                field.problem("expected a map of keys, found a list");
+                field.problem("expected a mapping, found a list");
                 (&[] as &[Entry], true)
             }
         };
-        let Field { findings, origin, path, .. } = field;
-        Self { findings, path, origin, entries, known: Vec::new(), broken }
+        let Field { diagnostics, origin, path, .. } = field;
+        Self { diagnostics, path, origin, entries, known: Vec::new(), broken }
     }
 
-    /// The value at `name`, unless it is absent or `null`, which means the same.
+    /// Returns the value at `name`; `None` if it is absent or `null`, which are equivalent.
     pub(super) fn field(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.given(name).filter(|field| !matches!(field.node.value, Value::Null))
     }
 
-    /// The value at `name`, `null` included: for keys that mean something by being there.
+    /// Returns the value at `name`, `null` included, for keys whose presence alone has a meaning.
     pub(super) fn given(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.know(name);
         self.entries.iter().find(|entry| entry.key == name).map(|entry| self.at(entry))
     }
 
-    /// Reads the value at `name` into `target`; what is absent or wrong leaves it as it is.
+    /// Reads the value at `name` into `target`; an absent or invalid value leaves it unchanged.
     pub(super) fn set<T>(
         &mut self,
         name: &'static str,
@@ -71,12 +71,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The section at `name`, empty when it is absent.
+    /// Returns the section at `name`, empty if it is absent.
     pub(super) fn section(&mut self, name: &'static str) -> Section<'a> {
         match self.given(name) {
             Some(field) => Section::of(field),
             None => Section {
-                findings: self.findings,
+                diagnostics: self.diagnostics,
                 path: self.path_of(name),
                 origin: self.origin,
                 entries: &[],
@@ -86,50 +86,50 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Every key and its value, for maps whose keys are the operator's.
+    /// Iterates over keys and values, for mappings with keys chosen by the operator.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a Entry, Field<'a>)> {
         self.entries.iter().map(|entry| (entry, self.at(entry)))
     }
 
-    /// A key that exists although the map's keys are partly the operator's.
+    /// Adds a known key, for mappings with keys partly chosen by the operator.
     pub(super) fn know(&mut self, name: &'static str) {
         if !self.known.contains(&name) {
             self.known.push(name);
-            self.findings.known(self.path_of(name));
+            self.diagnostics.known(self.path_of(name));
         }
     }
 
-    /// A problem with the value at `name`, which may be the default.
+    /// Records a problem with the value at `name`, which may be the default.
     pub(super) fn problem_at(&self, name: &str, what: impl Into<String>) {
         let field = self.entries.iter().find(|entry| entry.key == name).map(|entry| self.at(entry));
         let origin = field.map_or(self.origin, |field| field.origin);
-        self.findings.problem(origin, &self.path_of(name), what);
+        self.diagnostics.problem(origin, &self.path_of(name), what);
     }
 
-    /// A problem with the value at `name` within the map at `entry`, which may be the default.
+    /// Records a problem with the value at `name` within the mapping at `entry`, which may be the default.
     pub(super) fn problem_in(&self, entry: &'a Entry, name: &str, what: impl Into<String>) {
         let path = format!("{}.{name}", self.path_of(&entry.key));
         let origin = entry.node.get(name).map_or(&entry.origin, |node| &node.origin);
-        self.findings.problem(origin, &path, what);
+        self.diagnostics.problem(origin, &path, what);
     }
 
-    /// A problem with the section because of `entry`, whose key is not to be repeated.
+    /// Records a problem with the section at `entry` without repeating its key.
     pub(super) fn problem_by(&self, entry: &Entry, what: impl Into<String>) {
-        self.findings.problem(&entry.origin, &self.path, what);
+        self.diagnostics.problem(&entry.origin, &self.path, what);
     }
 
-    /// A problem with what the section lacks.
-    pub(super) fn lacks(&self, what: impl Into<String>) {
+    /// Records a problem with something missing in the section.
+    pub(super) fn missing(&self, what: impl Into<String>) {
         if !self.broken {
-            self.findings.problem(self.origin, &self.path, what);
+            self.diagnostics.problem(self.origin, &self.path, what);
         }
     }
 
     pub(super) fn note(&self, what: impl AsRef<str>) {
-        self.findings.note(format!("{}: {}", self.path, what.as_ref()));
+        self.diagnostics.note(format!("{}: {}", self.path, what.as_ref()));
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports unknown keys.
     pub(super) fn finish(self) {
         for entry in self.entries {
             let key = entry.key.as_str();
@@ -139,14 +139,14 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Reports `entry` as a `kind` that does not exist.
+    /// Reports `entry` as an unknown `kind`.
     pub(super) fn unknown(&self, entry: &Entry, kind: &str) {
         let nearest = self.known.iter().min_by_key(|known| strsim::osa_distance(known, &entry.key));
-        let likely = nearest.filter(|known| is_slip(&entry.key, known));
+        let likely = nearest.filter(|known| is_typo(&entry.key, known));
         let meant = likely.map_or_else(String::new, |known| format!("did you mean \"{known}\"? "));
         let allowed = self.known.join(", ");
         let what = format!("unknown {kind}; {meant}allowed here: {allowed}");
-        self.findings.problem(&entry.origin, &self.path_of(&entry.key), what);
+        self.diagnostics.problem(&entry.origin, &self.path_of(&entry.key), what);
     }
 
     pub(super) fn path_of(&self, name: &str) -> String {
@@ -154,12 +154,12 @@ impl<'a> Section<'a> {
     }
 
     fn at(&self, entry: &'a Entry) -> Field<'a> {
-        Field::new(self.findings, self.path_of(&entry.key), &entry.origin, &entry.node)
+        Field::new(self.diagnostics, self.path_of(&entry.key), &entry.origin, &entry.node)
     }
 }
 
-/// Whether `key` looks like `known` mistyped: few letters differ, or one begins with the other.
-fn is_slip(key: &str, known: &str) -> bool {
+/// Returns `true` if `key` looks like a typo of `known`: few letters differ, or one begins with the other.
+fn is_typo(key: &str, known: &str) -> bool {
     let distance = strsim::osa_distance(key, known);
     let shorter = key.chars().count().min(known.chars().count());
     distance <= MAX_DISTANCE.min(shorter.div_ceil(3))
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_near_and_another_word_is_not() {
+    fn a_typo_is_near_and_another_word_is_not() {
         for (key, known) in [
             ("pth", "path"),
             ("endpont", "endpoint"),
@@ -182,11 +182,11 @@ mod tests {
             ("compress", "compression"),
             ("service_id", "service_ids"),
         ] {
-            assert!(is_slip(key, known), "{key} {known}");
+            assert!(is_typo(key, known), "{key} {known}");
         }
         for (key, known) in [("service", "queue"), ("abc", "tls"), ("x", "path"), ("pipelines", "processors")]
         {
-            assert!(!is_slip(key, known), "{key} {known}");
+            assert!(!is_typo(key, known), "{key} {known}");
         }
     }
 }

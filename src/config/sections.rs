@@ -1,7 +1,7 @@
-//! The keys of the configuration, section by section: how each is read, and what must hold between them.
+//! Keys of the configuration, section by section: how each is read, and the constraints between them.
 //!
-//! In: the finished tree. Out: a [`Config`]; what is wrong is in the findings, and then the configuration is not used.
-//! A key that is asked for here is a known key; there is no other list of them.
+//! In: the finished tree. Out: a [`Config`], which is not used if there are problems among the diagnostics.
+//! Every key that is read here is a known key; there is no other list of them.
 
 mod receivers;
 
@@ -9,7 +9,7 @@ mod exporter;
 
 mod traces;
 
-use super::field::{Field, Findings};
+use super::field::{Diagnostics, Field};
 use super::section::Section;
 use super::yaml::Node;
 use super::{
@@ -17,9 +17,9 @@ use super::{
     TelemetryConfig, TlsServerConfig, Unmatched,
 };
 
-/// Reads the whole tree. `None` only when a part without a default is wrong.
-pub(super) fn read(root: &Node, findings: &Findings) -> Option<Config> {
-    let mut root = Section::root(findings, root);
+/// Reads the whole tree. Returns `None` only if a part without a default is invalid.
+pub(super) fn read(root: &Node, diagnostics: &Diagnostics) -> Option<Config> {
+    let mut root = Section::root(diagnostics, root);
     let server = server(root.section("server"));
     let receivers = receivers::read(root.section("receivers"), &server);
     let span_events = processors(root.section("processors"));
@@ -42,19 +42,19 @@ fn server(mut section: Section<'_>) -> ServerConfig {
     let tls = section.given("tls").map(Section::of);
     server.tls = tls.and_then(self::tls);
     if server.max_line_size > server.max_request_body_size {
-        let what = "a line cannot be longer than a body: it must be at most server.max_request_body_size";
+        let what = "must be at most server.max_request_body_size: a line cannot be longer than a body";
         section.problem_at("max_line_size", what);
     }
     section.finish();
     server
 }
 
-/// Absent is plain HTTP; but `tls:` with nothing in it is a slip, and must not be taken for that.
+/// Reads `tls`. An absent section means plain HTTP; an empty one is a problem, since it was meant to enable TLS.
 fn tls(mut section: Section<'_>) -> Option<TlsServerConfig> {
     let (cert_file, key_file) = (section.field("cert_file"), section.field("key_file"));
     let client_ca_file = section.field("client_ca_file");
     if cert_file.is_none() || key_file.is_none() {
-        section.lacks("needs cert_file and key_file, the paths of two PEM files");
+        section.missing("needs cert_file and key_file, the paths of two PEM files");
     }
     section.finish();
     Some(TlsServerConfig {
@@ -92,7 +92,7 @@ fn queue(mut section: Section<'_>, server: &ServerConfig) -> QueueConfig {
     section.set("rejected_max_size", &mut queue.rejected_max_size, Field::size);
     if queue.max_size < server.max_request_body_size {
         section.note(
-            "max_size is smaller than server.max_request_body_size: the largest bodies never fit and are always answered with 413",
+            "max_size is smaller than server.max_request_body_size: the largest bodies never fit and are always rejected with 413",
         );
     }
     section.finish();

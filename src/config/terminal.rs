@@ -1,4 +1,4 @@
-//! What the terminal can show: its width, colours, and characters beyond ASCII.
+//! Capabilities of the terminal: width, colours, and characters beyond ASCII.
 //!
 //! In:  the environment (`COLUMNS`, `NO_COLOR`, `TERM`, `LC_ALL`, `LC_CTYPE`, `LANG`) and standard output itself.
 //! Out: a [`Terminal`], read once at the start of a command that draws.
@@ -8,28 +8,28 @@ use std::io::IsTerminal;
 
 use super::Environment;
 
-/// Width when neither `COLUMNS` nor a terminal says otherwise.
+/// Width if neither `COLUMNS` nor a terminal specifies one.
 const DEFAULT_COLUMNS: usize = 80;
-/// Nobody reads wider lines, and a stray `COLUMNS=1000000` must not make lines of a megabyte.
+/// Maximum width: wider lines are unreadable, and a stray `COLUMNS=1000000` must not produce lines of a megabyte.
 const MAX_COLUMNS: usize = 400;
 
-/// How to write for whoever reads standard output.
+/// Properties of the output terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terminal {
-    /// Columns of a line, at least 1.
+    /// Width of a line in columns, at least 1.
     pub(crate) columns: usize,
     pub(crate) colour: Colour,
     pub(crate) charset: Charset,
 }
 
-/// Whether ANSI colours are wanted.
+/// Colour support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colour {
     Ansi,
     None,
 }
 
-/// The characters that can be shown.
+/// Character set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Charset {
     Unicode,
@@ -39,15 +39,15 @@ pub(crate) enum Charset {
 // === impl Terminal ===
 
 impl Terminal {
-    /// Of this process's standard output.
+    /// Detects the terminal of this process's standard output.
     pub(crate) fn of_stdout() -> Self {
         let measured = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
         let kind = if std::io::stdout().is_terminal() { Colour::Ansi } else { Colour::None };
         Self::new(&Environment::of_process(), measured, kind)
     }
 
-    /// `possible` is the colour that would be used if nothing speaks against it. A variable that is set but empty
-    /// counts as unset.
+    /// Detects the terminal from variables; an empty one counts as unset. `possible` is the colour support to use unless a
+    /// variable disables it.
     fn new(environment: &Environment, measured: Option<usize>, possible: Colour) -> Self {
         let variable = |name: &str| {
             let value = environment.get_os(name)?.to_str()?;
@@ -72,8 +72,8 @@ impl Terminal {
 // === impl Charset ===
 
 impl Charset {
-    /// `de_DE.UTF-8`, `C.utf8`: Unicode. `C`, `POSIX`, `en_US`, `ja_JP.eucJP`: ASCII is all that is sure. No locale
-    /// at all is no statement (containers, Windows), and terminals of today show UTF-8.
+    /// Returns the character set of a locale. `de_DE.UTF-8`, `C.utf8`: Unicode. `C`, `POSIX`, `en_US`, `ja_JP.eucJP`: only
+    /// ASCII is certain. Without a locale (containers, Windows): Unicode, because today's terminals show UTF-8.
     fn of_locale(locale: &str) -> Self {
         let locale = locale.to_ascii_lowercase();
         if locale.contains("utf-8") || locale.contains("utf8") { Self::Unicode } else { Self::Ascii }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 
-use super::field::Findings;
+use super::field::Diagnostics;
 use super::interpolate::interpolate;
 use super::yaml::{Node, Value};
 use super::*;
@@ -28,7 +28,7 @@ fn config(yaml: &str) -> Config {
     Config::from_yaml(yaml, &environment()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A configuration whose receivers are fine, and the rest of it.
+/// Adds a valid receiver to a configuration.
 fn with_receivers(yaml: &str) -> String {
     format!("receivers: {{fastly: }}\n{yaml}")
 }
@@ -53,7 +53,7 @@ fn notes(yaml: &str) -> String {
 }
 
 #[test]
-fn a_receiver_without_a_value_is_on_and_everything_else_has_its_default() {
+fn a_receiver_without_a_value_is_enabled_and_everything_else_has_its_default() {
     let Config { server, receivers, span_events, queue, exporter, telemetry } =
         config("receivers: {fastly: }\n");
     assert_eq!(server.endpoint, SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)));
@@ -101,17 +101,17 @@ fn a_receiver_without_a_value_is_on_and_everything_else_has_its_default() {
 }
 
 #[test]
-fn the_example_is_the_defaults() {
+fn the_example_equals_the_defaults() {
     let minimal = "receivers: {fastly: , circleci: {secrets: [\"${env:CIRCLECI_HOOK_SECRET}\"]}, otlp: }\n";
     assert_eq!(config(EXAMPLE), config(minimal));
 }
 
-/// The example with the keys that have no default.
+/// Returns the example with the commented-out keys, which have no default.
 fn whole_example() -> String {
     let uncomment = |line: &str| {
         let content = line.trim_start();
         match content.strip_prefix('#') {
-            // `#key: …`, and `#  key: …` below it; prose is `# Words`, with one space.
+            // Keys are `#key: …`, and `#  key: …` below it; prose is `# Words`, with one space.
             Some(key) if !key.starts_with(' ') || key.starts_with("  ") && key.contains(": ") => {
                 format!("{}{key}\n", " ".repeat(line.len() - content.len()))
             }
@@ -124,15 +124,15 @@ fn whole_example() -> String {
     EXAMPLE.lines().skip_while(|line| line.starts_with('#')).map(uncomment).collect()
 }
 
-/// Every key that the program knows, dotted from the root, and those that the example holds.
+/// Returns every known key, dotted from the root, and the keys of the example.
 fn known_and_present() -> (BTreeSet<String>, BTreeSet<String>) {
     let text = whole_example();
     let mut problems = Vec::new();
     let mut root = yaml::parse(&text, &mut problems).unwrap();
     interpolate(&mut root, "", &environment(), &mut problems);
-    let findings = Findings::default();
-    let config = sections::read(&root, &findings);
-    let (found, _, known) = findings.into_parts();
+    let diagnostics = Diagnostics::default();
+    let config = sections::read(&root, &diagnostics);
+    let (found, _, known) = diagnostics.into_parts();
     assert!(problems.is_empty() && found.is_empty(), "{problems:?} {found:?}");
     assert!(config.is_some_and(|config| config.receivers.fastly[0].auth.is_some()));
 
@@ -142,14 +142,14 @@ fn known_and_present() -> (BTreeSet<String>, BTreeSet<String>) {
 }
 
 #[test]
-fn the_example_holds_every_key_that_there_is() {
+fn the_example_contains_every_known_key() {
     let (known, present) = known_and_present();
     let missing: Vec<_> = known.difference(&present).collect();
     assert!(missing.is_empty(), "{missing:?}");
     assert!(known.len() > 60, "the walk found only {} keys", known.len());
 }
 
-/// Keys that the tables of the reference name, each with the section of its table.
+/// Returns the keys in the tables of the reference, each with the section of its table.
 fn keys_of_the_reference() -> (Vec<&'static str>, Vec<String>) {
     let (mut sections, mut named) = (Vec::new(), Vec::new());
     for line in REFERENCE.lines() {
@@ -192,7 +192,7 @@ fn keys(node: &Node, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn own_traces_need_an_endpoint_that_is_not_the_relay() {
+fn self_tracing_needs_an_endpoint_that_is_not_the_relay() {
     let with = |traces: &str| with_receivers(&format!("telemetry:\n  traces: {traces}\n"));
     let on = config(&with("{ endpoint: 'http://user:secret@t:4318/a/?b' }")).telemetry.traces.unwrap();
     assert_eq!(on.endpoint, "http://t:4318/a/?b", "used unchanged");
@@ -206,7 +206,7 @@ fn own_traces_need_an_endpoint_that_is_not_the_relay() {
         ("{ endpoint: 't:4318' }", "has no scheme"),
         ("{ endpoint: 'http://t/v1/traces', sampling_ratio: 2 }", "it must be from 0 to 1"),
         ("{ endpoint: 'http://t/v1/traces', timeout: 0s }", "it must be more than 0s"),
-        ("{ endpoint: 'http://t/v1/traces', headers: { User-Agent: me } }", "user-agent is the relay's own"),
+        ("{ endpoint: 'http://t/v1/traces', headers: { User-Agent: me } }", "user-agent is set by the relay"),
         ("{ endpoint: 'http://t/v1/traces', tls: { cert_file: a } }", "belong together"),
         ("{ endpont: 'http://t/v1/traces', endpoint: 'http://t/' }", "did you mean \"endpoint\"?"),
     ] {
@@ -270,9 +270,9 @@ fn a_problem_says_what_is_allowed() {
         ("exporters: {otlp_http: {endpoint: \"collector:4318\"}}", "has no scheme; write http://"),
         ("exporters: {otlp_http: {endpoint: \"http://h/?a=b\"}}", "has a query"),
         ("exporters: {otlp_http: {tls: {cert_file: a}}}", "belong together"),
-        ("exporters: {otlp_http: {headers: {content-type: a}}}", "writes this header itself"),
-        ("exporters: {otlp_http: {headers: {X-A: a, x-a: b}}}", "is there twice"),
-        ("exporters: {otlp_http: {headers: [a]}}", "expected a map of keys, found a list"),
+        ("exporters: {otlp_http: {headers: {content-type: a}}}", "sets this header itself"),
+        ("exporters: {otlp_http: {headers: {X-A: a, x-a: b}}}", "duplicate header"),
+        ("exporters: {otlp_http: {headers: [a]}}", "expected a mapping, found a list"),
         ("processors: {span_events: {keep_logs: yes}}", "\"yes\" is not true or false; write true"),
         ("processors: {span_events: {keep_logs: Off}}", "write false"),
         ("processors: {span_events: {wait: [1s]}}", "expected a duration"),
@@ -281,7 +281,7 @@ fn a_problem_says_what_is_allowed() {
         ("server: {tls: }", "needs cert_file"),
         ("server: {tls: {cert_file: a}}", "needs cert_file and key_file"),
         ("server: {tls: {key_file: a, client_ca_file: b}}", "needs cert_file and key_file"),
-        ("server: 3", "expected a map of keys, found one value"),
+        ("server: 3", "expected a mapping, found a scalar"),
         ("telemetry: {endpoint: \"0.0.0.0:3000\"}", "the same address as server.endpoint"),
         ("telemetry: {logs: {level: loud}}", "one of error, warn, info, debug, trace"),
     ];
@@ -293,7 +293,7 @@ fn a_problem_says_what_is_allowed() {
 }
 
 #[test]
-fn a_receiver_says_what_is_wrong_with_it() {
+fn problems_of_receivers_are_explained() {
     let cases = [
         ("fastly: {path: fastly}", "must begin with /"),
         ("fastly: {path: \"/a?b\"}", "is not a path"),
@@ -301,18 +301,18 @@ fn a_receiver_says_what_is_wrong_with_it() {
         ("fastly: {service_ids: []}", "challenge would fail"),
         ("fastly: {service_ids: x}", "write it in [ ]"),
         ("fastly: {service_ids: [\"a b\"]}", "is not a service id"),
-        ("fastly: {auth: }", "needs at least one value"),
-        ("fastly: {auth: {header: authorization}}", "needs at least one value"),
-        ("fastly: {auth: {values: []}}", "needs at least one value"),
+        ("fastly: {auth: }", "needs at least one allowed header value"),
+        ("fastly: {auth: {header: authorization}}", "needs at least one allowed header value"),
+        ("fastly: {auth: {values: []}}", "needs at least one allowed header value"),
         ("fastly: {auth: {values: [\"\"]}}", "is empty"),
-        ("fastly: {auth: {values: [\"x\\n\"]}}", "no header can have this value"),
-        ("fastly: {auth: {header: \"a b\", values: [x]}}", "is not the name of a header"),
+        ("fastly: {auth: {values: [\"x\\n\"]}}", "invalid header value"),
+        ("fastly: {auth: {header: \"a b\", values: [x]}}", "is not a valid header name"),
         ("fastly: {rate_limit: }", "needs requests_per_second"),
         ("fastly: {rate_limit: {burst: 3}}", "needs requests_per_second"),
         ("fastly: {rate_limit: {requests_per_second: 0}}", "must be from 0.0003 to"),
         ("fastly: {rate_limit: {requests_per_second: 1, burst: 0}}", "must be from 1 to"),
-        ("fastly/: {}", "must be letters, digits, - and _"),
-        ("fastly/a.b: {}", "must be letters, digits, - and _"),
+        ("fastly/: {}", "must consist of letters, digits, - and _"),
+        ("fastly/a.b: {}", "must consist of letters, digits, - and _"),
         ("circleci: ", "set allow_unsigned: true"),
         ("circleci: {secrets: }", "set allow_unsigned: true"),
         ("circleci: {secrets: []}", "set allow_unsigned: true"),
@@ -329,10 +329,10 @@ fn a_receiver_says_what_is_wrong_with_it() {
 }
 
 #[test]
-fn paths_of_the_relay_itself_are_not_taken() {
+fn paths_of_the_relay_itself_are_reserved() {
     for path in ["/", "/.well-known/x", "/traceparent/a/b", "/v1/traces", "/v1"] {
         let problem = only_problem(&format!("receivers: {{fastly: {{path: {path}}}}}\n"));
-        assert!(problem.contains("answered by the relay itself"), "{problem}");
+        assert!(problem.contains("is reserved for the relay itself"), "{problem}");
     }
     config("receivers: {fastly: {path: /v1x}}\n");
 }
@@ -341,7 +341,7 @@ fn paths_of_the_relay_itself_are_not_taken() {
 fn two_receivers_on_one_path_are_a_problem_that_names_both() {
     let problem =
         only_problem("receivers:\n  fastly:\n  circleci/app:\n    allow_unsigned: true\n    path: /fastly\n");
-    let expected = "config.yaml:5: receivers.circleci/app.path: receivers.fastly takes /fastly already; each receiver needs its own path";
+    let expected = "config.yaml:5: receivers.circleci/app.path: receivers.fastly already uses /fastly; each receiver needs its own path";
     assert_eq!(problem, expected);
 }
 
@@ -362,7 +362,7 @@ fn otlp_is_one_receiver_without_a_path_of_its_own() {
     assert_eq!(
         config("receivers: {fastly: }\n").receivers.otlp,
         None,
-        "off, as any receiver that is not named"
+        "disabled, like any receiver that is not configured"
     );
     assert_eq!(config("receivers: {otlp: }\n").receivers.otlp, Some(OtlpConfig::default()));
     let auth =
@@ -372,7 +372,9 @@ fn otlp_is_one_receiver_without_a_path_of_its_own() {
         AuthConfig { header: "x-key".parse().unwrap(), values: vec![Secret::new("a"), Secret::new("b")] }
     );
 
-    assert!(only_problem("receivers: {otlp: , otlp/b: }\n").contains("receivers.otlp/b: has no names"));
+    assert!(
+        only_problem("receivers: {otlp: , otlp/b: }\n").contains("receivers.otlp/b: named instances are not")
+    );
     assert!(only_problem("receivers: {otlp: {path: /x}}\n").contains("allowed here: auth"));
     assert!(
         only_problem("receivers: {otlp: {auth: }}\n")
@@ -384,14 +386,14 @@ fn otlp_is_one_receiver_without_a_path_of_its_own() {
 #[test]
 fn a_configuration_without_receivers_is_a_problem() {
     for yaml in ["server: {}\n", "receivers:\n", "receivers: {}\n"] {
-        assert!(only_problem(yaml).contains("no receiver is on"), "{yaml}");
+        assert!(only_problem(yaml).contains("no receiver is enabled"), "{yaml}");
     }
     assert!(only_problem("").contains("config.yaml: is empty"));
-    assert!(only_problem("- a\n").contains("expected a map of keys, found a list"));
+    assert!(only_problem("- a\n").contains("expected a mapping, found a list"));
 }
 
 #[test]
-fn a_variable_may_be_a_number_or_a_part_of_a_value() {
+fn a_variable_can_be_a_number_or_a_part_of_a_value() {
     let config = config(&with_receivers(
         "server: {endpoint: \"127.0.0.1:${env:PORT}\", max_concurrent_requests: \"${env:PORT}\"}\n",
     ));
@@ -400,7 +402,7 @@ fn a_variable_may_be_a_number_or_a_part_of_a_value() {
 }
 
 #[test]
-fn tls_and_rate_limits_are_off_unless_asked_for_and_a_burst_is_what_comes_in_a_second() {
+fn tls_and_rate_limits_are_off_by_default_and_the_default_burst_is_one_second() {
     let off = config("receivers: {fastly: , circleci: {secrets: [a]}}\n");
     assert_eq!(off.server.tls, None);
     assert_eq!((off.receivers.fastly[0].rate_limit, off.receivers.circleci[0].rate_limit), (None, None));
@@ -462,7 +464,7 @@ fn debugging_a_configuration_shows_no_secrets() {
 }
 
 #[test]
-fn a_user_in_an_endpoint_becomes_a_header_unless_one_was_written_out() {
+fn a_user_in_an_endpoint_becomes_a_header_unless_one_is_configured() {
     let with_user =
         config(&with_receivers("exporters: {otlp_http: {endpoint: \"https://u:p@h/otlp/\"}}\n")).exporter;
     let traces = with_user.of(Signal::Traces);
@@ -482,7 +484,7 @@ fn header_values_are_marked_sensitive() {
 }
 
 #[test]
-fn what_one_signal_says_wins_over_what_all_say() {
+fn settings_of_one_signal_override_the_common_ones() {
     let exporter = config(&with_receivers(
         "exporters:\n  otlp_http:\n    timeout: 3s\n    compression: gzip\n    headers: {a: all, b: all}\n    \
          tls: {ca_file: all.pem}\n    logs_endpoint: http://logs/ingest\n    \
@@ -507,18 +509,18 @@ fn what_one_signal_says_wins_over_what_all_say() {
 }
 
 #[test]
-fn what_is_likely_a_slip_but_not_wrong_is_a_note() {
+fn likely_mistakes_that_are_valid_are_notes() {
     for (yaml, expected) in [
         ("receivers: {circleci: {secrets: [a], allow_unsigned: true}}\n", "allow_unsigned is true"),
-        ("receivers: {circleci: {secrets: [\"a\\n\"]}}\n", "white space"),
+        ("receivers: {circleci: {secrets: [\"a\\n\"]}}\n", "whitespace"),
         (
             "receivers: {circleci: {secrets: [a]}}\nserver: {request_timeout: 10s}\n",
-            "10s that CircleCI waits",
+            "CircleCI's timeout of 10s",
         ),
         ("receivers: {fastly: }\nqueue: {max_size: 1MiB}\n", "never fit"),
         (
             "receivers: {fastly: }\nexporters: {otlp_http: {endpoint: \"http://h:4317\"}}\n",
-            "OTLP/gRPC by convention",
+            "the default of OTLP/gRPC",
         ),
         (
             "receivers: {fastly: }\nexporters: {otlp_http: {endpoint: \"http://h/v1/traces\"}}\n",

@@ -1,8 +1,8 @@
-//! Durations and sizes, as an operator writes them and as `--print` writes them back.
+//! Parsing and formatting of durations and sizes.
 //!
-//! Durations are Go's, which the Collector's are: `500ms`, `3s`, `1m30s`, `1.5h`. Sizes have a unit of bytes, in powers
-//! of 1000 (`500MB`) or of 1024 (`64KiB`), or none (`1024`). Neither is ever rounded: what is written back reads as
-//! the same value.
+//! Durations have Go's syntax, like the Collector's: `500ms`, `3s`, `1m30s`, `1.5h`. Sizes have a unit of bytes, in
+//! powers of 1000 (`500MB`) or of 1024 (`64KiB`), or none (`1024`). Neither is rounded: formatted values parse as the
+//! same value.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const BYTES: [(&str, u64); 10] = [
     ("GB", 1_000_000_000),
 ];
 
-/// `None` when it is not a duration. A bare `0` is one; any other number needs a unit.
+/// Parses a duration. A bare `0` is one; any other number needs a unit.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -47,7 +47,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// In bytes. `None` when it is not a size.
+/// Parses a size in bytes.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split_number(text);
     let number: u64 = number.parse().ok()?;
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_durations_that_operators_write() {
+    fn parses_durations() {
         let cases = [
             ("0s", 0),
             ("0", 0),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_a_duration() {
+    fn rejects_invalid_durations() {
         for text in
             ["", "10", "s", "-1s", "1d", "1 s", "1s ", "1.2.3s", ".s", "five", "1e3s", "99999999999h", "1S"]
         {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_sizes_that_operators_write() {
+    fn parses_sizes() {
         let cases = [
             ("1024", 1024),
             ("64KiB", 65_536),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_a_size() {
+    fn rejects_invalid_sizes() {
         for text in ["", "MiB", "1M", "1mb", "-1", "1.5GiB", "1 0", "99999999999GiB", "0x10"] {
             assert_eq!(parse_size(text), None, "{text}");
         }
@@ -164,19 +164,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_duration_reads_back_as_what_was_written(nanoseconds: u64) {
+        fn a_formatted_duration_parses_as_the_same_value(nanoseconds: u64) {
             let duration = Duration::from_nanos(nanoseconds);
             prop_assert_eq!(parse_duration(&format_duration(duration)), Some(duration));
         }
 
         #[test]
-        fn a_size_reads_back_as_what_was_written(bytes: u64, shift in 0u32..64) {
+        fn a_formatted_size_parses_as_the_same_value(bytes: u64, shift in 0u32..64) {
             let bytes = (bytes >> shift) << (shift / 2);
             prop_assert_eq!(parse_size(&format_size(bytes)), Some(bytes));
         }
 
         #[test]
-        fn no_text_makes_them_panic(text: String) {
+        fn no_text_causes_a_panic(text: String) {
             let _either = (parse_duration(&text), parse_size(&text));
         }
     }

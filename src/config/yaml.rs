@@ -1,8 +1,8 @@
-//! YAML as a small tree in which every value knows where it was written.
+//! Parses YAML into a small tree with the origin of every value.
 //!
-//! In: the text of a file. Out: one [`Node`]; keys in the order of the file, scalars as text, because what a text means
-//! (a number, a duration) is up to the key that it stands at.
-//! Promises: a problem for what YAML takes and an operator cannot have meant (a key twice, two documents); bounded depth and
+//! In: the text of a file. Out: one [`Node`]; keys in the order of the file, scalars as text, because the key decides
+//! their type (a number, a duration).
+//! Promises: reports valid YAML that an operator cannot have meant (duplicate keys, two documents); bounds depth and
 //! size, aliases included.
 
 use std::collections::HashMap;
@@ -11,13 +11,13 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 use super::problem::{Origin, Problem};
 
-/// Far above any configuration; what recursion over the tree may rely on.
+/// Maximum depth: far above any configuration, a bound for recursion over the tree.
 const MAX_DEPTH: usize = 32;
 
-/// Far above any configuration; aliases that multiply end here.
+/// Maximum number of nodes: far above any configuration, a bound for aliases that multiply.
 const MAX_NODES: usize = 20_000;
 
-/// A value and where it was written.
+/// A value and its origin.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) origin: Origin,
@@ -31,28 +31,28 @@ pub(super) enum Value {
     Scalar(Scalar),
     List(Vec<Node>),
     Map(Vec<Entry>),
-    /// There was a value, and a problem with it is on record already.
+    /// Invalid value whose problem is recorded already.
     Broken,
 }
 
-/// Text that has no parts.
+/// A scalar value.
 #[derive(Debug, Clone)]
 pub(super) struct Scalar {
     pub(super) text: String,
-    /// Some of the text came from an environment variable, so it is never repeated in a message.
+    /// Set if some of the text came from an environment variable, so that messages never repeat it.
     pub(super) from_environment: bool,
 }
 
-/// One key of a map.
+/// One key of a mapping and its value.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) key: String,
-    /// Where the key stands.
+    /// Origin of the key.
     pub(super) origin: Origin,
     pub(super) node: Node,
 }
 
-/// What events become, innermost collection last.
+/// Tree under construction, innermost collection last.
 struct Builder<'p> {
     problems: &'p mut Vec<Problem>,
     open: Vec<Open>,
@@ -61,7 +61,7 @@ struct Builder<'p> {
     nodes: usize,
 }
 
-/// A collection whose end has not come yet.
+/// A collection whose end has not been read yet.
 struct Open {
     origin: Origin,
     anchor: usize,
@@ -73,15 +73,15 @@ enum Items {
     Map { entries: Vec<Entry>, key: Option<(String, Origin)> },
 }
 
-/// Reading cannot go on; the problem is on record.
+/// Parsing stopped; the problem is recorded already.
 struct Stop;
 
-/// The one document of `text`. `None` when it holds none, or could not be read: then a problem says why.
+/// Parses the only document of `text`. Returns `None` if there is none, or if it is invalid, with a problem recorded.
 pub(super) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
     let mut builder = Builder { problems, open: Vec::new(), root: None, anchors: HashMap::new(), nodes: 0 };
     for event in Parser::new_from_str(text) {
         let taken = match event {
-            Ok((event, span)) => builder.take(event, span),
+            Ok((event, span)) => builder.handle(event, span),
             Err(error) => Err(builder.syntax(text, &error)),
         };
         if taken.is_err() {
@@ -103,7 +103,7 @@ impl Node {
         Self { origin, value: Value::Null }
     }
 
-    /// The value at a key of this map.
+    /// Returns the value at a key of this mapping.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
@@ -111,8 +111,8 @@ impl Node {
         }
     }
 
-    /// Writes `node` at `path`, making the maps on the way; what stood there is gone. The error is the number of
-    /// keys that lead to something that is not a map.
+    /// Writes `node` at `path`, replacing an old value and creating missing mappings. The error is the number of keys that
+    /// lead to a value that is not a mapping.
     pub(super) fn put(&mut self, path: &[&str], node: Self) -> Result<(), usize> {
         let origin = node.origin.clone();
         let mut place = self;
@@ -135,7 +135,7 @@ impl Node {
         Ok(())
     }
 
-    /// Takes a key out of the map at `path`, where there is one.
+    /// Removes a key from the mapping at `path`, if there is one.
     pub(super) fn remove(&mut self, path: &[&str], key: &str) {
         let mut place = self;
         for step in path {
@@ -168,12 +168,11 @@ impl Node {
 // === impl Builder ===
 
 impl Builder<'_> {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+    fn handle(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
         let origin = Origin::Line(span.start.line());
         match event {
-            Event::DocumentStart(_) if self.root.is_some() => {
-                Err(self.stop(&origin, "a second document begins here; a configuration is one document"))
-            }
+            Event::DocumentStart(_) if self.root.is_some() => Err(self
+                .stop(&origin, "a second document begins here; a configuration must be a single document")),
             Event::Scalar(text, style, anchor, tag) => {
                 if tag.is_some_and(|tag| !tag.is_yaml_core_schema()) {
                     return Err(self.stop(&origin, "tags are not supported"));
@@ -193,7 +192,7 @@ impl Builder<'_> {
                     Items::List(items) => Value::List(items),
                     Items::Map { entries, .. } => Value::Map(entries),
                 };
-                self.place(Node { origin, value }, anchor)
+                self.insert(Node { origin, value }, anchor)
             }
             Event::Alias(anchor) => self.alias(anchor, origin),
             _ => Ok(()),
@@ -205,7 +204,7 @@ impl Builder<'_> {
             return Err(self.stop(&origin, "tags are not supported"));
         }
         if self.awaits_key() {
-            return Err(self.stop(&origin, "a key must be text, not a list or a map"));
+            return Err(self.stop(&origin, "a key must be text, not a list or a mapping"));
         }
         if self.open.len() >= MAX_DEPTH {
             return Err(self.stop(&origin, "nested too deeply"));
@@ -230,7 +229,7 @@ impl Builder<'_> {
         } else {
             Node { origin, value: Value::Scalar(Scalar { text, from_environment: false }) }
         };
-        self.place(node, anchor)
+        self.insert(node, anchor)
     }
 
     fn key(&mut self, text: String, origin: Origin) -> Result<(), Stop> {
@@ -248,17 +247,17 @@ impl Builder<'_> {
             return Err(self.stop(&origin, "a key must be text, not an alias"));
         }
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err(self.stop(&origin, "this alias names the value that it is part of"));
+            return Err(self.stop(&origin, "this alias refers to the value that contains it"));
         };
         self.nodes += node.count();
         if self.open.len() + node.depth() > MAX_DEPTH {
             return Err(self.stop(&origin, "nested too deeply"));
         }
-        self.place(node, 0)
+        self.insert(node, 0)
     }
 
-    /// Puts a finished value where it belongs.
-    fn place(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
+    /// Adds a finished value to the innermost collection.
+    fn insert(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             return Err(self.stop(&node.origin, "too many values; do aliases repeat each other?"));
@@ -275,7 +274,7 @@ impl Builder<'_> {
                     None => entries.push(Entry { key, origin, node }),
                     Some(first) => {
                         let first = first.origin.clone();
-                        self.twice(&key, &origin, &first);
+                        self.duplicate_key(&key, &origin, &first);
                     }
                 }
             }
@@ -283,18 +282,18 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn twice(&mut self, key: &str, origin: &Origin, first: &Origin) {
+    fn duplicate_key(&mut self, key: &str, origin: &Origin, first: &Origin) {
         let mut path = self.path();
         path.push(key);
         let path = path.join(".");
         let what = match first {
-            Origin::Line(line) => format!("this key is there twice; first in line {line}"),
-            _ => "this key is there twice".to_owned(),
+            Origin::Line(line) => format!("duplicate key (first on line {line})"),
+            _ => "duplicate key".to_owned(),
         };
         self.problems.push(Problem::new(origin, path, what));
     }
 
-    /// The keys that lead to where the builder is.
+    /// Returns the keys that lead to the current position.
     fn path(&self) -> Vec<&str> {
         let keys = self.open.iter().filter_map(|open| match &open.items {
             Items::Map { key: Some((key, _)), .. } => Some(key.as_str()),
@@ -313,7 +312,7 @@ impl Builder<'_> {
         Stop
     }
 
-    /// What the parser says, without the text that it stumbled over: that may be a secret.
+    /// Records a syntax error without the offending text, which may be a secret.
     fn syntax(&mut self, text: &str, error: &ScanError) -> Stop {
         let (line, column) = (error.marker().line(), error.marker().col() + 1);
         let what = match first_tab(text).filter(|tab| *tab <= line) {
@@ -321,11 +320,11 @@ impl Builder<'_> {
                 self.problems.push(Problem::new(
                     &Origin::Line(tab),
                     "",
-                    "a tab indents this line; YAML is indented with spaces",
+                    "this line is indented with a tab; YAML requires spaces",
                 ));
                 return Stop;
             }
-            // The parser's words are about its own state; what made it stumble is mostly one of these.
+            // The parser's message describes its own state; the usual causes are these.
             None => format!(
                 "not valid YAML at column {column}: {}; look here and at the line above for indentation that differs \
                  from its neighbours', a missing colon or an open quote",
@@ -337,7 +336,7 @@ impl Builder<'_> {
     }
 }
 
-/// The first line that a tab indents; 1 is the first line.
+/// Returns the number of the first line that is indented with a tab, from 1.
 fn first_tab(text: &str) -> Option<usize> {
     let indented_by_tab = |line: &str| {
         let content = line.trim_start();

@@ -1,4 +1,4 @@
-//! Files that hold what they should, and files that do not.
+//! Valid and invalid files.
 
 pub(crate) mod pki;
 
@@ -14,7 +14,7 @@ fn said<T: std::fmt::Debug>(result: Result<T, PemError>) -> String {
 }
 
 #[test]
-fn a_file_may_hold_text_and_other_sections_beside_what_is_asked_for() {
+fn a_file_can_contain_text_and_other_sections() {
     let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let both = format!("Subject: me\n{}\n{}", key_pem(), certified.cert.pem());
     assert_eq!(certificates(both.as_bytes()).unwrap(), [certified.cert.der().clone()]);
@@ -22,7 +22,7 @@ fn a_file_may_hold_text_and_other_sections_beside_what_is_asked_for() {
 }
 
 #[test]
-fn each_way_of_being_useless_has_a_sentence_of_its_own() {
+fn each_kind_of_invalid_file_has_its_own_error() {
     assert!(said(certificates_in(Path::new("/nowhere/cert.pem"))).starts_with("cannot be read: "));
     assert_eq!(said(certificates(key_pem().as_bytes())), "holds no certificate");
     assert_eq!(said(certificates(b"")), "holds no certificate");
@@ -40,7 +40,7 @@ fn a_key_that_was_pasted_into_one_line_is_not_repeated() {
     let error = private_key(one_line.as_bytes()).unwrap_err();
     let said = format!("{} {error:?}", chain(&error));
     assert!(said.contains("not valid PEM") && !said.contains(secret), "{said}");
-    // As the parser's own error has it.
+    // The parser's own error contains it.
     let bytes = format!("{:?}", secret.as_bytes());
     assert!(!said.contains(bytes.trim_matches(['[', ']'])), "{said}");
 }

@@ -15,7 +15,7 @@ use crate::receiver::{Item, Reading, Receiver, Rejected, Repair};
 use crate::telemetry::Inspector;
 use crate::telemetry::inspect::Watching;
 use crate::telemetry::inspect::view::{
-    Contents, Counts, Fault, Line, Mended, Request, RequestOutcome, Verdict,
+    Contents, Counts, Fault, Line, RepairView, Request, RequestOutcome, Verdict,
 };
 
 /// Of one request.
@@ -182,7 +182,7 @@ fn accepted_line(watching: &Watching<'_>, item: &Item) -> Line {
     Line {
         line: item.line,
         verdict,
-        repairs: item.repairs.iter().map(mended).collect(),
+        repairs: item.repairs.iter().map(repair_view).collect(),
         fault: None,
         contents,
     }
@@ -192,8 +192,8 @@ fn all_records(logs: Logs) -> Option<Bytes> {
     logs.into_json(|_| true)
 }
 
-fn mended(repair: &Repair) -> Mended {
-    Mended { what: repair.as_str(), advice: repair.advice() }
+fn repair_view(repair: &Repair) -> RepairView {
+    RepairView { what: repair.as_str(), advice: repair.advice() }
 }
 
 fn rejected_line(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, part: &Rejected) -> Line {

@@ -1,10 +1,10 @@
-//! Request bodies, read as they come and undone as they were encoded, within bounds.
+//! Bounded reading and decompression of request bodies.
 //!
-//! In: a body on the wire. Out: its bytes in one piece, or why not.
-//! Promises: never more than the limit in memory, as sent and as inflated; a large body that came in one piece is
-//! not copied. What is turned away without being read is drained in the background, within bounds: a sender that
-//! reads only after it has written everything still sees its status instead of a reset.
-//! Leaves to others: what the bytes mean; which status a failure has ([`super::reply`]).
+//! In: a body on the wire. Out: its bytes in one buffer, or an error.
+//! Promises: never more than the limit in memory, as sent and after decompression; a large body that arrives in one
+//! frame is not copied. The body of a request that is rejected unread is drained in the background, within bounds, so
+//! that a client that reads only after writing everything receives the status instead of a reset.
+//! Leaves to others: the meaning of the bytes; the status of a failure ([`super::reply`]).
 
 pub(super) mod inflate;
 
@@ -29,41 +29,41 @@ use tracing::debug;
 use super::serve::Busy;
 use inflate::{Codings, InflateError};
 
-/// What is read and thrown away of a body that was turned away; then its connection is closed.
+/// Maximum number of bytes drained of a rejected body; beyond it the connection is closed.
 const DRAIN_MAX_BYTES: u64 = 256 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a declared length is trusted for before anything has come,
+/// Maximum initial allocation for a declared length.
 const FIRST_CAPACITY_BYTES: u64 = 256 * 1024;
-/// and then, in multiples of what has. What is not written to takes addresses and no memory; and each step copies what is
-/// there.
+/// Factor by which the allocation may exceed the bytes received so far. Unwritten capacity costs address space but no
+/// memory, and each growth copies the received bytes.
 const TRUST: u64 = 16;
-/// Bodies up to this size get memory of their own. The piece that hyper hands over is a slice of its read buffer
-/// (8 KiB, grown to 64 KiB on a busy connection) and keeps all of it for as long as the body is held or queued.
+/// Maximum size of bodies that are copied. A frame from hyper is a slice of its read buffer (8 KiB, up to 64 KiB on a
+/// busy connection) and would keep all of it in memory while the body is held or queued.
 const OWN_MEMORY_BYTES: usize = 32 * 1024;
-/// Encoded bodies up to this size are tried where they are ...
+/// Maximum size of encoded bodies that are decompressed on the async thread at first.
 const INLINE_WIRE_BYTES: usize = 16 * 1024;
-/// ... and given to a blocking thread when they turn out larger than this: a fraction of a millisecond of work.
+/// Decompressed size beyond which a blocking thread takes over: a fraction of a millisecond of work.
 const INLINE_INFLATED_BYTES: u64 = 256 * 1024;
 
-/// The body of a request that is not read yet. Dropping it unread drains it.
+/// A request body that has not been read yet. Dropping it drains it.
 #[derive(Debug)]
 pub(super) struct Inbound<B: Body<Data = Bytes> + Unpin + Send + 'static = Incoming> {
-    /// Taken when it is read to its end.
+    /// `None` once the body has been read to its end.
     body: Option<B>,
-    /// The sender waits for a word before it sends the body; a refusal saves it the trouble.
+    /// `true` if the client sent `Expect: 100-continue`; a rejected body need not be drained then.
     holds_back: bool,
-    /// While the body lives its connection is not idle.
+    /// Guard that keeps the connection busy while the body exists.
     busy: Option<Arc<Busy>>,
 }
 
-/// How large a body may be and how long it may take.
+/// Maximum size and duration of a body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyLimits {
     pub(super) max_bytes: u64,
     pub(super) timeout: Duration,
 }
 
-/// Why a body could not be read.
+/// Reason that a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ReadError {
     #[error("the body is larger than {max_bytes} bytes")]
@@ -74,19 +74,19 @@ pub(super) enum ReadError {
     CutShort,
 }
 
-/// Frames that are joined into one piece.
+/// Received frames, joined into one buffer.
 #[derive(Debug, Default)]
 struct Pieces {
-    /// The only one so far.
+    /// The frame, if there is only one so far.
     first: Bytes,
-    /// All of them, when there are several.
+    /// All frames, if there are several.
     joined: Vec<u8>,
 }
 
 // === impl Inbound ===
 
 impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Inbound<B> {
-    /// To be done before anything can turn the request away.
+    /// Wraps the body of a request. Must happen before any layer that can reject the request.
     pub(super) fn wrap(request: Request<B>) -> Request<Self> {
         let (mut parts, body) = request.into_parts();
         let holds_back = parts
@@ -97,7 +97,7 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Inbound<B> {
         Request::from_parts(parts, Self { body: Some(body), holds_back, busy })
     }
 
-    /// Whether the declared length alone is too large.
+    /// Rejects a body whose declared length is too large.
     pub(super) fn check_declared_length(&self, limits: BodyLimits) -> Result<(), ReadError> {
         let declared = self.body.as_ref().map_or(0, |body| body.size_hint().lower());
         if declared > limits.max_bytes {
@@ -106,7 +106,7 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Inbound<B> {
         Ok(())
     }
 
-    /// The whole body.
+    /// Reads the whole body.
     pub(super) async fn read(mut self, limits: BodyLimits) -> Result<Bytes, ReadError> {
         self.check_declared_length(limits)?;
         self.holds_back = false;
@@ -129,7 +129,7 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Drop for Inbound<B> {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 if timeout(DRAIN_TIMEOUT, drain(body)).await.is_err() {
-                    debug!("gave up draining a body that was turned away");
+                    debug!("stopped draining a rejected body");
                 }
                 drop(busy);
             });
@@ -142,7 +142,7 @@ async fn collect<B: Body<Data = Bytes> + Unpin>(body: &mut B, max_bytes: u64) ->
     let mut pieces = Pieces::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ReadError::CutShort)?;
-        // Anything else is trailers, which mean nothing here.
+        // Other frames are trailers, which are ignored.
         let Ok(piece) = frame.into_data() else { continue };
         if pieces.len() + piece.len() as u64 > max_bytes {
             return Err(ReadError::TooLarge { max_bytes });
@@ -184,7 +184,7 @@ impl Pieces {
         self.joined.extend_from_slice(&piece);
     }
 
-    /// Grows to the declared length, but no further than what has come is good for: the last step then fits exactly.
+    /// Grows the buffer towards the declared length, bounded by the bytes received; the last step fits exactly.
     fn make_room(&mut self, piece_bytes: usize, declared_bytes: u64) {
         let len = self.joined.len();
         if self.joined.capacity() - len >= piece_bytes {
@@ -207,12 +207,12 @@ impl Pieces {
     }
 }
 
-/// What a body is encoded with, by its headers. To be known before it is read.
+/// Returns the content codings of a body by its headers, before it is read.
 pub(super) fn codings(headers: &HeaderMap) -> Result<Codings, inflate::UnknownCoding> {
     Codings::from_headers(headers)
 }
 
-/// Undoes the encoding of a whole body. `max_bytes` bounds what comes out, at every layer.
+/// Decompresses a whole body. `max_bytes` bounds the output of every layer.
 pub(super) async fn decode(codings: Codings, wire: Bytes, max_bytes: u64) -> Result<Bytes, InflateError> {
     let codings = codings.of(&wire);
     if codings.is_identity() || wire.is_empty() {
@@ -227,7 +227,7 @@ pub(super) async fn decode(codings: Codings, wire: Bytes, max_bytes: u64) -> Res
     }
     match tokio::task::spawn_blocking(move || codings.undo(&wire, max_bytes)).await {
         Ok(decoded) => decoded,
-        // The stack's panic layer answers it.
+        // The panic layer of the stack responds.
         Err(failed) => resume_unwind(failed.into_panic()),
     }
 }

@@ -1,9 +1,10 @@
-//! The accept loop: a bound listener becomes conversations in HTTP/1.1 and HTTP/2, plain or over TLS.
+//! The accept loop: serves HTTP/1.1 and HTTP/2 on a listener, plain or over TLS.
 //!
 //! In: connections. Out: calls of one tower service.
-//! Promises: at most so many at a time; a connection that does not complete its handshake and its request head in
-//! time, or stays silent for too long, is closed; whatever one connection does, the others are accepted meanwhile; on shutdown requests in progress are finished, within the given grace.
-//! Leaves to others: what is asked and answered ([`stack`](mod@super::stack)).
+//! Promises: a bounded number of connections; a connection that does not complete its handshake or its request headers
+//! in time, or idles for too long, is closed; no connection keeps others from being accepted; at shutdown, requests in
+//! progress are finished within the grace period.
+//! Leaves to others: requests and responses ([`stack`](mod@super::stack)).
 
 pub(super) mod protocol;
 
@@ -41,36 +42,36 @@ use protocol::protocol;
 pub(crate) use pulse::Busy;
 use pulse::{Pulse, Silence, Watched};
 
-/// Open connections; more wait in the kernel's backlog. Far above `max_concurrent_requests`' default, so that a
-/// sender that is shed still gets its 503, and below the usual limits on open files of a service.
+/// Maximum number of open connections; more wait in the kernel's backlog. Far above the default of
+/// `max_concurrent_requests`, so that a shed request still receives its 503, and below common limits on open files.
 const MAX_CONNECTIONS: usize = 8192;
-/// Between requests. Longer than the 60 s after which the usual load balancers close theirs: the side that sends should
-/// be the one that closes, else a request can cross with the end of its connection and be lost.
+/// Idle timeout between requests. Longer than the 60 s of common load balancers, because the client should close first:
+/// else a request can cross with the end of its connection and be lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// After a failed accept. Out of file descriptors, the next try would fail at once and spin.
+/// Pause after a failed accept. Without it, the loop would spin while file descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// What holds for every connection.
+/// Settings for every connection.
 #[derive(Clone)]
 pub(crate) struct Terms {
-    /// From the first byte of a request, or the start of the connection, to the end of its headers.
+    /// Timeout from the first byte of a request, or the start of the connection, to the end of its headers.
     pub(crate) header_timeout: Duration,
-    /// Between requests.
+    /// Timeout between requests.
     pub(crate) idle_timeout: Duration,
-    /// At a time; more wait in the kernel's backlog.
+    /// Maximum number of connections; more wait in the kernel's backlog.
     pub(crate) max_connections: usize,
-    /// Absent: plain HTTP.
+    /// TLS, or `None` for plain HTTP.
     pub(crate) tls: Option<Arc<Tls>>,
     /// Counts the responses to what is no HTTP request, which no service sees. Absent: they are not counted.
     pub(crate) metrics: Option<Metrics>,
 }
 
-/// How a server is told to stop.
+/// Shutdown signal of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Shutdown {
-    /// Cancelled: accept nothing more, finish what is in progress.
+    /// Once cancelled, the server accepts nothing more and finishes requests in progress.
     pub(crate) token: CancellationToken,
-    /// How long requests in progress may take after that; then their connections are dropped.
+    /// Grace period for requests in progress; then their connections are dropped.
     pub(crate) grace: Duration,
 }
 
@@ -111,7 +112,7 @@ where
                     drop(slot);
                 });
             }
-            // The peer was gone before it was accepted; nothing is wrong here.
+            // The peer closed the connection before it was accepted, which is normal.
             Err(error) if is_of_the_peer(&error) => {
                 debug!(error = %chain(&error), "connection was lost before it was accepted");
             }
@@ -137,7 +138,7 @@ where
     }
 }
 
-/// One connection's life.
+/// One connection.
 struct Talk {
     protocol: auto::Builder<TokioExecutor>,
     tls: Option<Arc<Tls>>,
@@ -148,20 +149,20 @@ struct Talk {
     metrics: Option<Metrics>,
 }
 
-/// Those who speak TLS to a port without it. For the log; one line a minute, for anyone can.
+/// Rate-limited log line about clients that speak TLS to a plain HTTP port: one a minute, because anyone can cause it.
 struct Mistaken {
-    /// The port's own.
+    /// Address of the port.
     address: Option<SocketAddr>,
     lines: LineLimit,
 }
 
-/// What a conversation is held over.
+/// Stream of a connection, plain or TLS.
 type Wire = Either<TcpStream, TlsStream<TcpStream>>;
 
 // === impl Terms ===
 
 impl Terms {
-    /// Without TLS.
+    /// Returns settings without TLS.
     pub(crate) fn plain(header_timeout: Duration) -> Self {
         Self {
             header_timeout,
@@ -189,7 +190,7 @@ impl Talk {
         let pulse = Arc::clone(&self.pulse);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let busy = pulse.begin(request.version());
-            // The body takes a share of it: while an unread body is drained the connection is not idle.
+            // The body holds a clone: the connection is not idle while an unread body is drained.
             request.extensions_mut().insert(Arc::clone(&busy));
             let answer = service.clone().oneshot(request);
             async move {
@@ -203,7 +204,7 @@ impl Talk {
         let mut silence = pin!(self.pulse.silence());
         let mut leaving = false;
 
-        // In this order: what the connection just did decides what counts as silence.
+        // Polled in this order, because activity of the connection moves the deadline.
         loop {
             tokio::select! {
                 biased;
@@ -227,7 +228,7 @@ impl Talk {
                     if leaving || kind != Silence::Idle {
                         return;
                     }
-                    // Between requests: h2 says GOAWAY first. The next silence ends it.
+                    // Between requests h2 sends GOAWAY first; the next timeout closes the connection.
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
                     self.pulse.said_goodbye();
@@ -246,14 +247,14 @@ impl Talk {
         }
     }
 
-    /// The handshake, where there is one. Its time is part of the time for the first request.
+    /// Performs the TLS handshake, if configured. It shares the timeout of the first request.
     async fn secure(&self, tcp: TcpStream) -> Option<Wire> {
         let Some(tls) = &self.tls else { return Some(Either::Left(tcp)) };
         tokio::select! {
             biased;
             secured = tls.accept(tcp) => secured.map(Either::Right),
             () = self.drop_now.cancelled() => None,
-            // Nothing was asked yet, so that nothing is lost.
+            // No request was sent yet, so nothing is lost.
             () = self.goodbye.cancelled() => None,
             _ = self.pulse.silence() => {
                 debug!("closing a connection whose TLS handshake did not end");

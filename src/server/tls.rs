@@ -1,10 +1,9 @@
-//! TLS on the front door, with certificates that are read again when their files change.
+//! TLS on the front door, with certificates that are reloaded when their files change.
 //!
-//! In: a connection that was just accepted. Out: the same, encrypted, or nothing when the sender could not be agreed
-//! with.
-//! Promises: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN; with `client_ca_file` nobody comes in who shows no
-//! certificate of these authorities; files that cannot be used leave the old certificates in place and are logged.
-//! Leaves to others: how long a handshake may take ([`serve`](mod@super::serve)).
+//! In: an accepted connection. Out: the encrypted connection, or nothing if the handshake failed.
+//! Promises: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN; with `client_ca_file` only clients with a certificate of
+//! these authorities are accepted; unusable files are logged and leave the current certificates in place.
+//! Leaves to others: the handshake timeout ([`serve`](mod@super::serve)).
 
 mod complaints;
 
@@ -25,31 +24,31 @@ pub(crate) use self::files::TlsError;
 use crate::config::TlsServerConfig;
 use crate::telemetry::logging::chain;
 
-/// How often the files are looked at, when connections come.
+/// Minimum interval between checks of the files; connections trigger them.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the front door shows of itself and asks of others.
+/// TLS configuration of the front door, with reloading.
 pub(crate) struct Tls {
     paths: TlsServerConfig,
     current: Mutex<Arc<ServerConfig>>,
-    /// What the files held when they were last tried, whether or not it could be used.
+    /// Digest of the files at the last check, usable or not.
     tried: Mutex<Tried>,
     checked: Mutex<Instant>,
     check_interval: Duration,
     complaints: Complaints,
 }
 
-/// The content of the files by its digest, or why they could not be read.
+/// Digest of the files, or the reason that they could not be read.
 type Tried = Result<files::Digest, String>;
 
-/// What became of looking at the files once more.
+/// Outcome of a check of the files.
 #[derive(Debug)]
 pub(crate) enum Reload {
-    /// They hold what was tried before.
+    /// The files have not changed since the last check.
     Unchanged,
-    /// New connections get what they hold now.
+    /// New connections use the new files.
     Done,
-    /// They cannot be used; what was in use still is.
+    /// The files are unusable; the current certificates stay in use.
     Failed(TlsError),
 }
 
@@ -59,7 +58,7 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// What is wrong with which of them, with the key that names it.
+    /// Returns the problem of the first unusable file, with its key.
     pub(crate) fn load(paths: &TlsServerConfig) -> Result<Self, TlsError> {
         let files = Files::read(paths)?;
         let config = files.to_config(paths)?;
@@ -73,13 +72,13 @@ impl Tls {
         })
     }
 
-    /// Looks at the files for each connection.
+    /// Checks the files for each connection.
     #[cfg(test)]
     pub(super) fn looking_always(self) -> Self {
         Self { check_interval: Duration::ZERO, ..self }
     }
 
-    /// The handshake. Nothing when it failed, which is on record then.
+    /// Performs the handshake. Returns `None` if it failed, which is logged.
     pub(super) async fn accept(self: &Arc<Self>, tcp: TcpStream) -> Option<TlsStream<TcpStream>> {
         if self.is_check_due(Instant::now()) {
             self.reload().await;
@@ -94,17 +93,17 @@ impl Tls {
         }
     }
 
-    /// Looks at the files now, and tells the log what came of it.
+    /// Checks the files now, and logs the outcome.
     pub(crate) async fn reload(self: &Arc<Self>) -> Reload {
         let this = Arc::clone(self);
-        // The files may be on a network, and must hold up nobody.
+        // The files may be on a slow network file system.
         let looked = tokio::task::spawn_blocking(move || this.look());
         let reload = looked.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
         match &reload {
             Reload::Unchanged => {}
-            Reload::Done => info!("certificates were read again: server.tls"),
+            Reload::Done => info!("reloaded TLS certificates"),
             Reload::Failed(error) => {
-                warn!(error = %chain(error), "changed certificates cannot be used, the old ones stay");
+                warn!(error = %chain(error), "new TLS certificates are invalid; keeping the current ones");
             }
         }
         reload
@@ -114,7 +113,7 @@ impl Tls {
         let mut tried = match self.tried.try_lock() {
             Ok(tried) => tried,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Somebody is at it, perhaps for long: no second thread has to wait for a disk.
+            // Another thread is checking; a second one need not wait for a slow disk.
             Err(TryLockError::WouldBlock) => return Reload::Unchanged,
         };
         let files = Files::read(&self.paths);
@@ -132,7 +131,7 @@ impl Tls {
         }
     }
 
-    /// True for one caller in every interval.
+    /// Returns `true` for one caller per interval.
     fn is_check_due(&self, now: Instant) -> bool {
         let mut checked = lock(&self.checked);
         let is_due = now.saturating_duration_since(*checked) >= self.check_interval;
@@ -143,7 +142,7 @@ impl Tls {
     }
 }
 
-/// What these locks guard is whole at any time.
+/// Locks a mutex and ignores poisoning: the guarded values are always consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

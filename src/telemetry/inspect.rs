@@ -1,11 +1,11 @@
-//! The inspector: what arrives, what became of it and where it went, for whoever looks at `/inspect`.
+//! The inspector: a live view of requests, their outcomes and exports, at `/inspect`.
 //!
-//! In: reports of those who do the work: the front door, the relay, the processor's driver, the exporter.
-//! Out: one page, and the JSON that it asks for every second.
-//! Promises: while nobody looks a report costs one load of an atomic, and nothing is copied or kept; what is kept is
-//! bounded in number and in bytes ([`store`]); values of attributes, bodies of logs and the text of lines are hidden
-//! unless `telemetry.inspect.show_values` is true; nothing that arrived is markup on the page ([`page`]).
-//! Leaves to others: what happens to the data. Nothing waits for the inspector, and nothing is decided by it.
+//! In: reports of the front door, the relay, the processor's driver and the exporter.
+//! Out: one page, and the JSON that it polls every second.
+//! Promises: while no page is open, a report costs one load of an atomic, and nothing is copied or kept; kept data is
+//! bounded in number and in bytes ([`store`]); attribute values, log bodies and the text of lines are hidden unless
+//! `telemetry.inspect.show_values` is true; received data is never markup on the page ([`page`]).
+//! Leaves to others: the handling of the data. Nothing waits for the inspector or depends on it.
 
 pub(crate) mod view;
 
@@ -29,10 +29,10 @@ use self::view::{Attempt, Departure, Downstream, ExportEnd, Request, Values};
 use crate::otlp::Signal;
 use crate::queue::RecordId;
 
-/// After the last time that the page asked. Browsers let the timers of a page that is not seen run once a minute.
+/// Time after the last poll at which reporting stops. Browsers run the timers of a hidden page once a minute.
 const STILL_LOOKING: Duration = Duration::from_secs(75);
 
-/// Where reports go. Clones report to the same page.
+/// Recipient of reports. Clones report to the same page.
 #[derive(Clone)]
 pub(crate) struct Inspector {
     shared: Arc<Shared>,
@@ -40,39 +40,39 @@ pub(crate) struct Inspector {
 
 struct Shared {
     began: Instant,
-    /// The same moment by the wall clock; zero until the page is configured.
+    /// Wall clock time of `began`; zero until the page is configured.
     began_unix_millis: AtomicU64,
-    /// In milliseconds since `began`; until then somebody is looking. Zero: nobody is.
+    /// End of the current observation, in milliseconds since `began`; zero if no page is open.
     looking_until: AtomicU64,
     setting: OnceLock<Setting>,
     store: Mutex<Store>,
 }
 
-/// What the operator configured, as far as the page shows it.
+/// Configuration shown on the page.
 #[derive(Debug)]
 pub(crate) struct Setting {
     pub(crate) values: Values,
-    /// How long the processor holds anything at most.
+    /// Maximum time that the processor holds a span.
     pub(crate) wait: Duration,
     pub(crate) receivers: Vec<view::ReceiverSetting>,
-    /// Host and port that each signal goes to.
+    /// Host and port of each signal's endpoint.
     pub(crate) downstream: Vec<Downstream>,
 }
 
-/// Proof that somebody is looking.
+/// Handle for reporting while a page is open.
 pub(crate) struct Watching<'a> {
     inspector: &'a Inspector,
 }
 
-/// Follows the exports of one request downstream, from attempt to attempt.
+/// Reports the exports of one downstream request, attempt by attempt.
 #[derive(Clone)]
 pub(crate) struct Watch {
     inspector: Inspector,
-    /// None when nobody was looking as it began.
+    /// Keys of the exports; `None` if no page was open at the start.
     exports: Option<Arc<[ExportKey]>>,
 }
 
-/// Tells one export from another while both are on their way.
+/// Identity of an export in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ExportKey(u64);
 
@@ -90,7 +90,7 @@ impl Inspector {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What the page is to show of the configuration, and what time it is; the first setting stays.
+    /// Sets the configuration to show, and the wall clock time. Only the first call has an effect.
     pub(crate) fn configure(&self, setting: Setting, now: SystemTime) {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis);
         let began = now.saturating_sub(self.shared.elapsed_millis());
@@ -98,22 +98,22 @@ impl Inspector {
         drop(self.shared.setting.set(setting));
     }
 
-    /// The way to report, when somebody is looking.
+    /// Returns a handle for reporting, if a page is open.
     pub(crate) fn watching(&self) -> Option<Watching<'_>> {
         let until = self.shared.looking_until.load(Ordering::Relaxed);
-        // Asked several times for every export: the clock only when it matters.
+        // Called several times per export, so the clock is read only if necessary.
         if until == 0 {
             return None;
         }
         if until > self.shared.elapsed_millis() {
             return Some(Watching { inspector: self });
         }
-        // Whoever begins to look at this very moment asks again within a second.
+        // A page that opens at this moment polls again within a second.
         self.shared.looking_until.store(0, Ordering::Relaxed);
         None
     }
 
-    /// A watch over exports that are about to be sent. `exports` is asked only when somebody is looking.
+    /// Starts reporting exports that are about to be sent. Calls `exports` only if a page is open.
     pub(crate) fn sending<'a, I>(&self, exports: impl FnOnce() -> I) -> Watch
     where
         I: Iterator<Item = (Option<RecordId>, &'a Bytes)>,
@@ -126,7 +126,7 @@ impl Inspector {
         watch
     }
 
-    /// Somebody is looking, from now on and for a while.
+    /// Records a poll of the page.
     fn look(&self) {
         let until = self.shared.elapsed_millis() + millis(STILL_LOOKING);
         self.shared.looking_until.store(until, Ordering::Relaxed);
@@ -137,7 +137,7 @@ impl Inspector {
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
-        // A report that panicked half-way leaves at worst one entry that is not whole.
+        // A report that panicked leaves at worst one incomplete entry.
         self.shared.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -151,17 +151,17 @@ impl std::fmt::Debug for Inspector {
 // === impl Watching ===
 
 impl Watching<'_> {
-    /// Whether values may be shown.
+    /// Returns the visibility of values.
     pub(crate) fn values(&self) -> Values {
         self.inspector.shared.setting.get().map_or(Values::Hidden, |setting| setting.values)
     }
 
-    /// Whether there is room in this second for another request in detail; without, it is only counted.
+    /// Returns `true` if another request can be shown in detail in this second; else it is only counted.
     pub(crate) fn has_room_for_request(&self) -> bool {
         self.inspector.store().has_room_for_request(self.inspector.shared.elapsed_millis())
     }
 
-    /// A request was answered, for which there was room.
+    /// Reports a completed request in detail.
     pub(crate) fn request(&self, request: &Request) {
         let kept = store::Kept::new(self.inspector.now_millis(), request);
         let mut store = self.inspector.store();
@@ -169,12 +169,12 @@ impl Watching<'_> {
         store.keep(kept);
     }
 
-    /// A request was answered, for which there was no room.
+    /// Counts a completed request without details.
     pub(crate) fn count(&self, request: &Request) {
         self.inspector.store().count(request);
     }
 
-    /// The processor let an export go.
+    /// Reports an export released by the processor.
     pub(crate) fn left(&self, departure: Departure<'_>) {
         let now = self.inspector.shared.elapsed_millis();
         {
@@ -189,12 +189,12 @@ impl Watching<'_> {
         self.inspector.store().left(key, &view);
     }
 
-    /// What a document of a line holds, as the page shows it.
+    /// Summarises a document for the page.
     pub(crate) fn summary(&self, signal: Signal, json: &Bytes) -> view::Contents {
         summary::contents(signal, json, self.values())
     }
 
-    /// The surroundings of a column of a line.
+    /// Returns an excerpt of a line around a column.
     pub(crate) fn excerpt(&self, line: &[u8], column: u32) -> view::Excerpt {
         excerpt::excerpt(line, column, self.values())
     }
@@ -203,7 +203,7 @@ impl Watching<'_> {
 // === impl Watch ===
 
 impl Watch {
-    /// One attempt was answered, or was not. `attempt` is asked only when somebody is looking.
+    /// Reports the outcome of one attempt. Calls `attempt` only if a page is open.
     pub(crate) fn attempt(&self, signal: Signal, attempt: impl FnOnce() -> Attempt) {
         if self.inspector.watching().is_some() {
             let attempt = attempt();
@@ -213,7 +213,7 @@ impl Watch {
         }
     }
 
-    /// The exports have met their end, or are about to be sent in halves.
+    /// Reports that the exports are done, or are about to be split.
     pub(crate) fn ended(&self, end: ExportEnd) {
         if let Some(keys) = &self.exports {
             self.inspector.store().ended(keys, end);
@@ -239,7 +239,8 @@ impl Shared {
     }
 }
 
-/// Two exports with one key have the same content out of the same request: whichever is meant, the other is the same.
+/// Returns the key of an export. Exports with equal keys have the same content from the same request, so they are
+/// interchangeable.
 fn key(record: Option<RecordId>, json: &Bytes) -> ExportKey {
     let mut hasher = DefaultHasher::new();
     (record, json).hash(&mut hasher);

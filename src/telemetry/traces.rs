@@ -1,22 +1,22 @@
-//! The relay's own traces: what it did with each request, for whoever configures `telemetry.traces`.
+//! Self-tracing: spans for the requests that the relay handles, enabled by `telemetry.traces`.
 //!
-//! In: reports of those who do the work: the front door, the relay, the exporter. Out: OTLP spans, to an endpoint of
-//! their own.
-//! Promises: while they are off a report costs one load of an atomic; nothing waits for them: what the bounded queue
-//! has no room for is dropped and counted; no id of relayed data becomes one of theirs, and nothing that a sender chose
-//! is in them but known words and the ids of a `traceparent` that they link to.
-//! Leaves to others: the way to the endpoint ([`Deliver`]), which is the exporter's, and makes no spans.
+//! In: reports of the front door, the relay and the exporter. Out: OTLP spans, to a separate endpoint.
+//! Promises: while disabled, a report costs one load of an atomic; nothing waits for self-tracing: spans that exceed the
+//! bounded queue are dropped and counted; ids of relayed data are never used, and the only client-controlled content is
+//! known words and the linked ids of a `traceparent`.
+//! Leaves to others: the transport ([`Deliver`]), which belongs to the exporter and is not traced.
 //!
-//! Not the OpenTelemetry SDK: that reads `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_EXPORTER_OTLP_*` by
-//! itself, and the latter configure the exporter of relayed data here: a vendor's token would go to another endpoint.
-//! Neither are spans made of `tracing`'s, so that no HTTP client can report on the requests that carry them.
+//! The OpenTelemetry SDK is not used, because it reads `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES` and
+//! `OTEL_EXPORTER_OTLP_*` by itself. The latter configure the exporter of relayed data here, so a vendor's token would be
+//! sent to another endpoint. Spans of `tracing` are not used either, so that no HTTP client can trace the requests that
+//! carry self-tracing spans.
 //!
-//! - One trace for each request, and its id is the request's `x-request-id`. The `traceparent` of a sender is linked to
-//!   and not joined: whoever can send must not choose the ids of the operator's traces, nor what is sampled.
-//! - An attempt to export is a child of the request whose data it carries, or, when that is several requests, a trace of
-//!   its own with links to them.
-//! - A request that brings own spans of a relay makes none: else two relays, or one behind a load balancer, could keep
-//!   each other busy for ever.
+//! - Each request is one trace, whose id is the request's `x-request-id`. The client's `traceparent` becomes a link and
+//!   not the parent, because clients must not choose the ids or the sampling of the operator's traces.
+//! - An export attempt is a child of the request whose data it carries, or, for data of several requests, a trace of its
+//!   own with links to them.
+//! - Requests that carry self-tracing spans of a relay are not traced: else two relays, or one behind a load balancer,
+//!   could trace each other's requests forever.
 
 mod sender;
 
@@ -39,56 +39,56 @@ pub(crate) use self::sender::{Deliver, Sender, Undelivered};
 use self::span::Beginning;
 pub(crate) use self::span::{Kind, OwnSpan};
 
-/// How requests that carry own spans name their sender, of any version.
+/// Prefix and suffix of the user agent of self-tracing requests, of any version.
 const AGENT: (&str, &str) = ("spanrelay/", " (own traces)");
-/// The same, of this version.
+/// User agent of self-tracing requests of this version.
 pub(crate) const USER_AGENT_OF_OWN: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"), " (own traces)");
-/// Spans that wait to be sent; the SDKs' usual number. Each takes about a kilobyte.
+/// Maximum number of spans in the queue, as in the SDKs. Each takes about a kilobyte.
 const MAX_WAITING: usize = 2048;
-/// Of one span; the SDKs' usual number.
+/// Maximum number of links per span, as in the SDKs.
 const MAX_LINKS: usize = 128;
-/// As many bits of a trace id are random in all of UUID version 4, W3C's random flag and the specification's sampler.
+/// Number of trace id bits that are random by UUID version 4, W3C's random flag and the specification's sampler alike.
 const RANDOM_BITS: u32 = 56;
 
-/// Where reports go. Clones report to the same endpoint.
+/// Recipient of reports. Clones report to the same endpoint.
 #[derive(Clone, Default)]
 pub(crate) struct Traces(Arc<OnceLock<Recorder>>);
 
-/// What there is of own traces while they are on.
+/// State of self-tracing while enabled.
 struct Recorder {
-    /// Of 2^56 trace ids, so many are sampled.
+    /// Number of sampled trace ids out of 2^56.
     threshold: u64,
     ended: mpsc::Sender<Span>,
     counts: OwnSpanCounts,
 }
 
-/// How many spans were sent and how many were not.
+/// Counts of sent and dropped spans.
 #[derive(Clone)]
 pub(crate) struct OwnSpanCounts {
     pub(crate) sent: IntCounter,
     pub(crate) dropped: IntCounter,
 }
 
-/// A span, as others refer to it.
+/// Ids of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SpanIds {
     trace: [u8; 16],
     span: [u8; 8],
 }
 
-/// What a piece of data came with.
+/// Origin of data, for the spans that follow from it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Nothing is known: traces are off, or an earlier process took it.
+    /// Unknown: self-tracing is disabled, or an earlier process accepted the data.
     #[default]
     Unknown,
-    /// A request that is not recorded, and so is nothing that follows from it.
+    /// Request that is not recorded, and neither is anything that follows from it.
     Unrecorded,
-    /// The span of the request.
+    /// Span of the request.
     Span(SpanIds),
 }
 
-/// One export, from attempt to attempt. Clones count the same attempts.
+/// Attempts of one export. Clones share the count.
 #[derive(Clone, Default)]
 pub(crate) struct Attempts(Option<Arc<Export>>);
 
@@ -103,11 +103,12 @@ struct Export {
 // === impl Traces ===
 
 impl Traces {
-    /// From now on spans are recorded, this part of the traces. What ended comes out of the channel. The first call counts.
+    /// Starts recording this fraction of the traces, and returns the channel of finished spans. Only the first call has an
+    /// effect.
     pub(crate) fn start(&self, sampling_ratio: f64, counts: OwnSpanCounts) -> mpsc::Receiver<Span> {
         let (ended, spans) = mpsc::channel(MAX_WAITING);
         let all = (1_u64 << RANDOM_BITS) as f64;
-        // Between 0 and 2^56, which a double holds exactly.
+        // Between 0 and 2^56, which an `f64` represents exactly.
         let threshold = (sampling_ratio.clamp(0.0, 1.0) * all) as u64;
         drop(self.0.set(Recorder { threshold, ended, counts }));
         spans
@@ -117,7 +118,7 @@ impl Traces {
         self.0.get().is_some()
     }
 
-    /// The span of a request to the front door. `id` is the request's, which becomes the trace's.
+    /// Starts the span of a request to the front door. `id` is the request id, which becomes the trace id.
     pub(crate) fn request(
         &self,
         id: Option<&str>,
@@ -133,7 +134,7 @@ impl Traces {
         self.begin(Beginning { trace, parent: None, links, name: name(), kind: Kind::Server })
     }
 
-    /// A part of the work that was begun with `parent`.
+    /// Starts a child span of `parent`.
     pub(crate) fn part_of(&self, parent: &OwnSpan, name: &'static str) -> OwnSpan {
         match parent.cause() {
             Cause::Span(SpanIds { trace, span }) => {
@@ -144,7 +145,7 @@ impl Traces {
         }
     }
 
-    /// An export that is about to be sent. `causes` of all that is in it are asked for only when traces are on.
+    /// Starts an export. Calls `causes` only if self-tracing is enabled.
     pub(crate) fn export<I: Iterator<Item = Cause>>(&self, causes: impl FnOnce() -> I) -> Attempts {
         let Some(recorder) = self.0.get() else { return Attempts::default() };
         let (mut spans, mut unknown): (Vec<SpanIds>, bool) = (Vec::new(), false);
@@ -164,7 +165,7 @@ impl Traces {
                 (trace, None, spans)
             }
             [only] => (only.trace, Some(only.span), Vec::new()),
-            // What belongs to a request that is sampled is sampled.
+            // An export of a sampled request is sampled.
             _ => (Uuid::new_v4().into_bytes(), None, spans),
         };
         let export = Export { traces: self.clone(), trace, parent, links, begun: AtomicU32::new(0) };
@@ -175,7 +176,7 @@ impl Traces {
         OwnSpan::begin(self.clone(), beginning)
     }
 
-    /// Never waits.
+    /// Queues a finished span without waiting.
     fn ended(&self, span: Span) {
         if let Some(recorder) = self.0.get()
             && recorder.ended.try_send(span).is_err()
@@ -208,7 +209,7 @@ impl Recorder {
 // === impl Attempts ===
 
 impl Attempts {
-    /// The next attempt, and how many there were before it.
+    /// Starts the span of the next attempt, and returns the number of earlier ones.
     pub(crate) fn begin(&self, name: impl FnOnce() -> String) -> (OwnSpan, u32) {
         let Some(export) = &self.0 else { return (OwnSpan::Unrecorded, 0) };
         let earlier = export.begun.fetch_add(1, Ordering::Relaxed);

@@ -1,23 +1,23 @@
-//! Set-ups that somebody got wrong, in front of the relay and behind it. In each, `spanrelay check`, one line of the log
-//! and the inspector name the cause, so that a stranger finds it without reading any of our source.
+//! Misconfigured clients and downstreams. In each case `spanrelay check`, one log line and the inspector name the cause,
+//! so that an operator finds it without reading the source.
 
 use serde_json::Value;
 
 use crate::harness::{Answer, Ask, Child, Collector, Ended, House, TRACE, eventually, span_with, spanrelay};
 
-/// What is wrong, and what names it.
+/// A misconfigured client and the expected diagnosis.
 struct Setup {
     what: &'static str,
-    /// The path and header of the logging endpoint.
+    /// Path and header of the logging endpoint.
     path: &'static str,
     token: &'static str,
-    /// What it sends.
+    /// Body of the request.
     body: String,
-    /// What `check` says of the body; nothing where the body is all right.
+    /// Output of `check`; `None` if the body is valid.
     check: &'static [&'static str],
-    /// The log, in one line.
+    /// Parts of one log line.
     log: &'static [&'static str],
-    /// The inspector, in the last request.
+    /// Text in the inspector's last request.
     inspector: &'static [&'static str],
 }
 
@@ -114,13 +114,13 @@ fn configuration() -> String {
     )
 }
 
-/// A downstream that does not take what the relay sends, and what names the reason.
+/// A downstream that rejects exports, and the expected diagnosis.
 struct Behind {
     what: &'static str,
-    /// What it answers; nothing where nobody is there.
+    /// Response; `None` if nothing listens.
     status: Option<u16>,
     log: &'static [&'static str],
-    /// The inspector, in the attempts of the export.
+    /// Text in the inspector's attempts of the export.
     inspector: &'static [&'static str],
 }
 
@@ -160,12 +160,12 @@ const BEHIND: [Behind; 3] = [
 ];
 
 #[test]
-fn there_are_fourteen() {
+fn there_are_fourteen_cases() {
     assert_eq!(setups().len() + BEHIND.len(), 14);
 }
 
 #[tokio::test]
-async fn the_log_and_the_inspector_name_the_cause_in_each_that_is_about_the_downstream() {
+async fn the_log_and_the_inspector_name_the_cause_for_each_downstream() {
     for Behind { what, status, log, inspector } in BEHIND {
         let collector = match status {
             Some(status) => Some(Collector::judging(move |_| Answer::status(status)).await),
@@ -200,7 +200,7 @@ async fn the_log_and_the_inspector_name_the_cause_in_each_that_is_about_the_down
 }
 
 #[tokio::test]
-async fn check_names_the_cause_in_each_that_is_about_lines() {
+async fn check_names_the_cause_for_each_invalid_body() {
     for Setup { what, body, check, .. } in setups() {
         let ended = Ended::with_input(&mut spanrelay(&["check", "--from", "fastly"]), body.as_bytes()).await;
         for named in check {
@@ -210,7 +210,7 @@ async fn check_names_the_cause_in_each_that_is_about_lines() {
 }
 
 #[tokio::test]
-async fn the_log_and_the_inspector_name_the_cause_in_each() {
+async fn the_log_and_the_inspector_name_the_cause_for_each_client() {
     let relay = Child::start(&configuration(), &["--set", "server.max_request_body_size=2MiB"]).await;
     let data = async |since: u64| {
         let ask = Ask::get(&format!("/inspect/data?since={since}")).with("host", "localhost");

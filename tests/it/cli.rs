@@ -1,4 +1,4 @@
-//! Section 1 of the contract: the commands as processes, their output and their exit codes.
+//! The commands as processes: their output and their exit codes.
 
 use std::io::Write;
 use std::path::Path;
@@ -37,7 +37,7 @@ async fn every_command_has_help_and_an_unknown_flag_exits_with_2() {
     }
     let ended = run(&["--set", "queue.storage=memory", "validate"]).await;
     assert_eq!(ended.code, Some(2));
-    assert!(ended.err.contains("put --config and --set behind the command"), "{}", ended.err);
+    assert!(ended.err.contains("put --config and --set after the subcommand"), "{}", ended.err);
     let ended = run(&["--version"]).await;
     assert_eq!((ended.code, ended.out), (Some(0), format!("spanrelay {}\n", env!("CARGO_PKG_VERSION"))));
 }
@@ -72,7 +72,7 @@ async fn validate_exits_with_0_or_with_1_and_every_problem() {
 }
 
 #[tokio::test]
-async fn validate_also_reads_the_certificate_files_that_run_would_read() {
+async fn validate_also_reads_the_certificate_files() {
     let missing = file(
         b"receivers: { fastly: }
 server: { tls: { cert_file: /nowhere/cert.pem, key_file: /nowhere/key.pem } }
@@ -90,7 +90,7 @@ exporters: { otlp_http: { endpoint: 'https://localhost:1', tls: { ca_file: /nowh
 }
 
 #[tokio::test]
-async fn what_validate_prints_is_complete_valid_and_without_secrets() {
+async fn the_printed_configuration_is_complete_valid_and_without_secrets() {
     let mut command =
         spanrelay(&["validate", "--print", "--set", "receivers.fastly.auth={values: [canary]}"]);
     command.env("CIRCLECI_HOOK_SECRET", "canary").env("CIRCLECI_OTLP_X_KEY", "canary");
@@ -106,7 +106,7 @@ async fn what_validate_prints_is_complete_valid_and_without_secrets() {
 }
 
 #[tokio::test]
-async fn check_says_of_every_line_what_the_relay_would_make_of_it() {
+async fn check_reports_the_outcome_of_every_line() {
     let batch = request_of(&[
         span(1, "fine"),
         log(1, "event"),
@@ -158,7 +158,7 @@ async fn demo_shows_a_fastly_request_and_a_circleci_workflow_in_a_narrow_termina
         let ended = Ended::of(command.env("COLUMNS", columns.to_string()).env("NO_COLOR", "1")).await;
         assert_eq!(ended.code, Some(0), "{}", ended.err);
         assert!(!ended.out.contains('\u{1b}'), "no colours were asked for");
-        // Commands to copy are never broken; waterfalls always fit.
+        // Commands are never wrapped; waterfalls always fit.
         let mut bars = ended.out.lines().filter(|line| line.contains('█'));
         assert!(bars.all(|line| line.chars().count() <= columns), "{columns} columns: {}", ended.out);
         assert!(ended.out.contains('█'));
@@ -169,7 +169,7 @@ async fn demo_shows_a_fastly_request_and_a_circleci_workflow_in_a_narrow_termina
 }
 
 #[tokio::test]
-async fn health_exits_with_0_while_the_relay_takes_data_and_with_1_and_the_reason_else() {
+async fn health_exits_with_0_while_the_relay_is_ready_else_with_1_and_the_reason() {
     let house = House::open("").await;
     let telemetry = format!("telemetry.endpoint={}", house.relay.telemetry);
     let healthy = run(&["--health", "--set", &telemetry]).await;
@@ -184,8 +184,8 @@ async fn health_exits_with_0_while_the_relay_takes_data_and_with_1_and_the_reaso
 }
 
 #[tokio::test]
-async fn check_takes_megabytes_of_one_trace_its_log_events_and_what_is_rejected() {
-    // So many that anything that looks at each line for each line would be at it for longer than the test waits.
+async fn check_handles_megabytes_of_one_trace_with_log_events_and_rejected_lines() {
+    // Enough lines for quadratic work to exceed the timeout of the test.
     const LINES: u64 = 30_000;
     let (mut body, name) = (String::new(), "x".repeat(700));
     for id in 1..=LINES {

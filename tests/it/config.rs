@@ -1,6 +1,5 @@
-//! Section 2 of the contract, where a user meets it: a deployment is replaced with its environment unchanged, and a
-//! configuration that cannot work says why before anything is served. What each key may be is in the unit tests of
-//! `src/config`.
+//! Configuration as users see it: deployments are replaced with their environment unchanged, and an invalid configuration
+//! is reported before anything is served. The unit tests of `src/config` cover the single keys.
 
 use std::io::Write;
 
@@ -15,7 +14,7 @@ use super::harness::{
 const PING: &str =
     r#"{"type":"ping","id":"92e0554a-837f-4086-913b-0dc7665d2a84","happened_at":"2022-09-19T15:59:36Z"}"#;
 
-/// A relay without a file, with these variables; only its addresses are not what they would be.
+/// Starts a relay without a file, with these variables; only its addresses differ from the defaults.
 async fn deployed(variables: &[(&str, &str)]) -> Relay {
     let sources = Sources {
         file: None,
@@ -30,7 +29,7 @@ async fn deployed(variables: &[(&str, &str)]) -> Relay {
 }
 
 #[tokio::test]
-async fn a_circleci_hook_deployment_is_replaced_with_its_environment_unchanged() {
+async fn a_circleci_hook_environment_works_unchanged() {
     let collector = Collector::start([]).await;
     let relay = deployed(&[
         ("PORT", "3000"),
@@ -55,7 +54,7 @@ async fn a_circleci_hook_deployment_is_replaced_with_its_environment_unchanged()
 }
 
 #[tokio::test]
-async fn a_fastly_example_proxy_deployment_is_replaced_with_its_environment_unchanged() {
+async fn a_fastly_example_proxy_environment_works_unchanged() {
     let collector = Collector::start([]).await;
     let url = format!("{}/v1/traces", collector.url());
     let relay = deployed(&[("PORT", "3000"), ("OTEL_HTTP_COLLECTOR_URL", &url)]).await;
@@ -63,13 +62,13 @@ async fn a_fastly_example_proxy_deployment_is_replaced_with_its_environment_unch
     assert_eq!(house.ask(Ask::get("/.well-known/fastly/logging/challenge")).await.text(), "*\n");
     assert_eq!(house.ask(Ask::post("/", format!("{}\n{}", span(1, "a"), log(1, "event")))).await.status, 204);
     assert_eq!(names(&house.left_one().await), ["a: event"]);
-    // Anyone can reach it and no secret is set.
+    // Reachable from anywhere, without a secret.
     assert_eq!(house.ask(Ask::post("/circleci", PING)).await.status, 404);
     house.close().await;
 }
 
 #[tokio::test]
-async fn the_variables_of_opentelemetry_are_understood() {
+async fn the_opentelemetry_variables_are_supported() {
     let collector = Collector::start([]).await;
     let relay = deployed(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("{}/base/", collector.url())),
@@ -92,7 +91,7 @@ async fn the_variables_of_opentelemetry_are_understood() {
 }
 
 #[tokio::test]
-async fn without_anything_the_relay_takes_both_kinds_on_loopback() {
+async fn without_configuration_the_relay_accepts_fastly_and_circleci_on_loopback() {
     let collector = Collector::start([]).await;
     let relay = deployed(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())]).await;
     let house = House { relay, collector };
@@ -111,7 +110,7 @@ fn file(yaml: &str) -> NamedTempFile {
 }
 
 #[tokio::test]
-async fn a_typo_exits_with_64_and_the_message_alone_is_enough_to_mend_it() {
+async fn a_typo_exits_with_64_and_the_message_is_enough_to_fix_it() {
     let file = file("receivers:\n  fastly:\n    pathh: /x\nexporters:\n  otlp_http:\n    timeout: soon\n");
     let path = file.path().to_str().unwrap();
     for arguments in [&["run", "--config", path][..], &["--config", path]] {
@@ -156,7 +155,7 @@ async fn a_circleci_receiver_without_a_secret_does_not_start() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_exits_with_1_and_names_its_key() {
+async fn an_address_in_use_exits_with_1_and_names_its_key() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let configuration = file(&House::configuration("http://127.0.0.1:9"));
@@ -170,7 +169,7 @@ async fn an_address_that_is_taken_exits_with_1_and_names_its_key() {
 }
 
 #[tokio::test]
-async fn with_nothing_behind_it_the_log_says_where_it_cannot_deliver() {
+async fn without_a_downstream_the_log_names_the_endpoint() {
     let nothing = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = nothing.local_addr().unwrap();
     drop(nothing);
@@ -185,7 +184,7 @@ async fn with_nothing_behind_it_the_log_says_where_it_cannot_deliver() {
 }
 
 #[tokio::test]
-async fn the_log_holds_no_secret_no_signature_no_body_and_no_header() {
+async fn the_log_contains_no_secret_signature_body_or_header() {
     let collector = Collector::start([Answer::status(400)]).await;
     let configuration = House::configuration(&collector.url()).replace("fixture-secret", "canary-secret");
     let arguments = [

@@ -1,4 +1,4 @@
-//! The files of `config/deploy` and what else people copy: the relay takes them, and they agree with each other.
+//! The files of `config/deploy` and other examples: the relay accepts them, and they are consistent.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ fn file(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every scalar of a YAML file, which must be one.
+/// Returns every scalar of a valid YAML file.
 fn scalars(path: &str) -> Vec<String> {
     let text = file(path);
     let events = Parser::new_from_str(&text);
@@ -24,7 +24,7 @@ fn scalars(path: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_relay_takes_the_configuration_of_the_examples() {
+async fn the_relay_accepts_the_configuration_of_the_examples() {
     let mut validate = spanrelay(&["validate", "--config", "config/deploy/spanrelay.yaml"]);
     validate.current_dir(env!("CARGO_MANIFEST_DIR"));
     let without = Ended::of(&mut validate).await;
@@ -38,7 +38,7 @@ async fn the_relay_takes_the_configuration_of_the_examples() {
 }
 
 #[test]
-fn what_should_be_yaml_is() {
+fn the_yaml_files_are_valid() {
     for (path, expected) in [
         ("docker-compose.yml", "otel-collector.yaml"),
         ("otel-collector.yaml", "http://jaeger:4318"),
@@ -52,7 +52,7 @@ fn what_should_be_yaml_is() {
 }
 
 #[test]
-fn every_example_gives_what_the_configuration_asks_for_and_leaves_time_to_drain() {
+fn every_example_sets_the_required_variables_and_leaves_time_to_drain() {
     let configuration = file("config/deploy/spanrelay.yaml");
     assert!(configuration.contains("/var/lib/spanrelay"));
     for path in ["config/deploy/kubernetes.yaml", "config/deploy/fly.toml", "config/deploy/spanrelay.service"]
@@ -68,7 +68,7 @@ fn every_example_gives_what_the_configuration_asks_for_and_leaves_time_to_drain(
 }
 
 #[test]
-fn the_readme_and_the_kit_name_the_endpoint_alike() {
+fn the_readme_and_the_fastly_files_use_the_same_endpoint_name() {
     for path in
         ["config/fastly/spanrelay.vcl", "config/fastly/terraform/main.tf", "config/fastly/fastly-cli.sh"]
     {

@@ -1,4 +1,4 @@
-//! The inspector's data: what an operator can read there, and what not.
+//! The inspector's data: visible and hidden information.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::harness::{
     Answer, Ask, Collector, House, Reply, TRACE, eventually, log, request_of, span, span_with,
 };
 
-/// What the page would be told since it last knew `since`.
+/// Polls the changes after `since`, like the page.
 pub(crate) async fn data(house: &House, since: u64) -> Value {
     let reply = ask(house, &format!("/inspect/data?since={since}"), "localhost").await;
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -17,7 +17,7 @@ async fn ask(house: &House, path: &str, host: &str) -> Reply {
     Ask::get(path).with("host", host).to(house.relay.telemetry).await
 }
 
-/// Waits until the data satisfy the condition.
+/// Waits until the data satisfies the condition.
 pub(crate) async fn told(house: &House, condition: impl Fn(&Value) -> bool) -> Value {
     eventually("the inspector is told", async || {
         let data = data(house, 0).await;
@@ -30,7 +30,7 @@ fn states(data: &Value) -> Vec<&str> {
     data["exports"].as_array().unwrap().iter().map(|export| export["state"].as_str().unwrap()).collect()
 }
 
-/// Whether an export of the request was only counted.
+/// Returns `true` if an export of the request was only counted.
 pub(crate) fn is_not_followed(data: &Value, request: &Value) -> bool {
     let records = data["not_followed"]["records"].as_array().unwrap();
     records.contains(&request["record"])
@@ -38,7 +38,7 @@ pub(crate) fn is_not_followed(data: &Value, request: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn keeps_nothing_while_nobody_looks() {
+async fn keeps_nothing_while_no_page_is_open() {
     let house = House::open("").await;
     house.batch(span(1, "unseen")).await;
     house.left_one().await;
@@ -52,7 +52,7 @@ async fn keeps_nothing_while_nobody_looks() {
 }
 
 #[tokio::test]
-async fn tells_of_a_line_what_it_became_and_what_the_downstream_answered() {
+async fn shows_the_export_of_a_line_and_the_response_of_the_downstream() {
     let house = House::with_answers("", [Answer::status(503), Answer::json(200, "{}")]).await;
     data(&house, 0).await;
     house.batch(request_of(&[span(1, "GET /"), log(1, "cache miss")])).await;
@@ -74,7 +74,7 @@ async fn tells_of_a_line_what_it_became_and_what_the_downstream_answered() {
 }
 
 #[tokio::test]
-async fn hides_values_bodies_and_the_text_of_lines_unless_told_to_show_them() {
+async fn hides_values_bodies_and_the_text_of_lines_by_default() {
     let secret = "hunter2secret";
     let span = span_with(
         TRACE,
@@ -100,7 +100,7 @@ async fn hides_values_bodies_and_the_text_of_lines_unless_told_to_show_them() {
 }
 
 #[tokio::test]
-async fn only_what_has_changed_is_told_again() {
+async fn a_poll_returns_only_changes() {
     let house = House::open("").await;
     let cursor = data(&house, 0).await["cursor"].as_u64().unwrap();
     house.batch(span(1, "one")).await;
@@ -118,7 +118,7 @@ async fn only_what_has_changed_is_told_again() {
 }
 
 #[tokio::test]
-async fn the_page_is_for_this_machine_and_may_load_nothing_from_elsewhere() {
+async fn the_page_is_served_to_this_machine_only_and_loads_nothing_else() {
     let house = House::open("").await;
     let page = ask(&house, "/inspect", "127.0.0.1:13133").await;
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));

@@ -1,4 +1,4 @@
-//! The inspector's page in a real browser: what it shows is what was sent, and nothing that was sent acts on it.
+//! The inspector's page in a real browser: it shows the requests, and their content never acts on it.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::harness::browser::{Browser, DESK, PHONE, Screen};
 use crate::harness::{Answer, Ask, Gate, House, TRACE, eventually, log, request_of, span, span_with};
 use crate::inspect::{data, is_not_followed, told};
 
-/// Another trace than [`TRACE`].
+/// A second trace id.
 const OTHER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 const HOSTILE: [&str; 4] = [
@@ -16,20 +16,20 @@ const HOSTILE: [&str; 4] = [
     "${window.pwned=1}{{constructor.constructor('window.pwned=1')()}}",
 ];
 
-/// Opens the page of this house and waits until it is live. The browser comes first in every test: where there is none,
-/// nothing is left unfinished.
+/// Opens the page of this relay and waits until it is live. Every test opens the browser first, so that nothing is left
+/// unfinished without one.
 async fn look(browser: &Browser, house: &House) {
     browser.go_to(&format!("http://localhost:{}/inspect", house.relay.telemetry.port())).await;
     browser.until("document.querySelector('#state').dataset.state === 'live'").await;
 }
 
-/// Nothing went wrong in the page, and nobody but the relay was asked for anything.
+/// Checks that the page had no errors and sent requests to the relay only, then closes everything.
 async fn ends_well(browser: Browser, house: House) {
     leaves_well(browser, &house).await;
     house.close().await;
 }
 
-/// As [`ends_well`], of a relay that still holds something.
+/// Checks like [`ends_well`], for a relay that still holds spans.
 async fn leaves_well(browser: Browser, house: &House) {
     assert_eq!(browser.console().await, Vec::<String>::new());
     assert_eq!(browser.value("window.pwned === undefined").await, true);
@@ -42,7 +42,7 @@ async fn leaves_well(browser: Browser, house: &House) {
     browser.close().await;
 }
 
-/// Chooses an option as a hand would; its value when there is such an option.
+/// Returns a script that selects an option like a user; it evaluates to the value if the option exists.
 fn choose(id: &str, value: &str) -> String {
     format!(
         "(() => {{ const s = document.querySelector('{id}'); s.value = '{value}'; \
@@ -50,7 +50,7 @@ fn choose(id: &str, value: &str) -> String {
     )
 }
 
-/// How many requests the filters leave.
+/// Counts the requests that pass the filters.
 const SHOWN: &str = "[...document.querySelectorAll('#request-list > details:not([hidden])')].length";
 
 fn timed(trace: &str, id: u64, name: &str, parent: &str) -> String {
@@ -63,7 +63,7 @@ fn timed(trace: &str, id: u64, name: &str, parent: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_page_shows_what_was_sent_where_it_went_and_what_was_answered() {
+async fn the_page_shows_requests_exports_and_responses() {
     let Some(browser) = Browser::open("the_page_shows_what_was_sent", DESK).await else { return };
     let house = House::open("").await;
     look(&browser, &house).await;
@@ -88,7 +88,7 @@ async fn the_page_shows_what_was_sent_where_it_went_and_what_was_answered() {
         "2 events: ",
         "cache miss",
         "deliver",
-        "event of its span",
+        "attached to its span",
         "line 5, column 251",
         "the line ends too early",
         "the line was cut off",
@@ -114,7 +114,7 @@ async fn the_page_shows_what_was_sent_where_it_went_and_what_was_answered() {
 }
 
 #[tokio::test]
-async fn hostile_strings_stay_text_also_when_values_are_shown() {
+async fn hostile_strings_stay_text_even_if_values_are_shown() {
     let refuse = |request: &crate::harness::Recorded| match request.text().contains("refuse-me") {
         true => Answer::json(400, &json!({"message": HOSTILE[0]}).to_string()),
         false => Answer::json(200, "{}"),
@@ -139,7 +139,7 @@ async fn hostile_strings_stay_text_also_when_values_are_shown() {
     assert_eq!(house.ask(Ask::post("/%3Cimg%20src=x%3E", "x")).await.status, 404);
     browser.until("document.querySelectorAll('#request-list details').length === 2").await;
     browser.until("document.querySelector('#request-list').innerText.includes('rejected downstream')").await;
-    // As a reader who opens everything.
+    // Open everything.
     browser.value("document.querySelectorAll('details').forEach(d => d.open = true)").await;
     browser
         .until("document.querySelector('#request-list').innerText.includes('no receiver has this path')")
@@ -153,7 +153,7 @@ async fn hostile_strings_stay_text_also_when_values_are_shown() {
 }
 
 #[tokio::test]
-async fn filters_leave_what_was_asked_for_and_pause_holds_the_page_still() {
+async fn filters_select_requests_and_pause_freezes_the_page() {
     let Some(browser) = Browser::open("filters_and_pause", DESK).await else { return };
     let house = House::open("").await;
     look(&browser, &house).await;
@@ -166,7 +166,7 @@ async fn filters_leave_what_was_asked_for_and_pause_holds_the_page_still() {
     assert_eq!(house.ask(Ask::post("/circleci", "{}").with("circleci-signature", "v1=00")).await.status, 401);
     browser.until(&format!("{shown} === 4")).await;
 
-    // By the keyboard alone: the slash goes to the trace id, escape clears.
+    // By keyboard only: the slash focuses the trace id, escape clears it.
     browser.press(&["/"]).await;
     browser.press(&["4", "b", "f", "9"]).await;
     browser.until(&format!("{shown} === 1")).await;
@@ -193,7 +193,7 @@ async fn filters_leave_what_was_asked_for_and_pause_holds_the_page_still() {
     assert!(browser.text("#pause").await.starts_with("Resume"));
     house.batch(timed(TRACE, 3, "while paused", "")).await;
     house.left_one().await;
-    // The relay has told of it by now; a page that were not paused would show it with its next question.
+    // The relay has reported it by now; a page that is not paused would show it after the next poll.
     let asked = "fetch('/inspect/data?since=0').then(r => r.json()).then(d => d.requests.length)";
     browser.until(&format!("{asked}.then(n => n === 5)")).await;
     assert_eq!(browser.value(shown).await, 4);
@@ -226,7 +226,7 @@ async fn fits_a_phone_and_follows_the_colour_scheme() {
 }
 
 #[tokio::test]
-async fn the_policy_stops_a_script_that_is_not_the_pages_own() {
+async fn the_policy_blocks_foreign_scripts() {
     let Some(browser) = Browser::open("the_policy_stops_a_script", DESK).await else { return };
     let house = House::open("").await;
     look(&browser, &house).await;
@@ -240,14 +240,14 @@ async fn the_policy_stops_a_script_that_is_not_the_pages_own() {
 }
 
 #[tokio::test]
-async fn what_is_only_counted_is_not_followed_and_not_held() {
+async fn exports_that_were_only_counted_are_shown_as_not_followed() {
     let Some(browser) = Browser::open("what_is_only_counted", DESK).await else { return };
     let collector = crate::harness::Collector::judging(|_| Answer::json(200, "{}")).await;
-    // They could be held for so long that their age says nothing, if there were room for them.
+    // With this `wait`, spans could still be held at their age, if they fitted.
     let setting = "processors.span_events.wait: 600s\nprocessors.span_events.max_held_bytes: 1B";
     let house = House::before(collector, setting).await;
     look(&browser, &house).await;
-    // More than the page keeps up with in one second, until nothing of one request was shown on its way out.
+    // More exports per second than the page shows, until all exports of one request are omitted.
     let id = eventually("a request is not followed at all", async || {
         for request in 0..2 {
             let lines: Vec<String> = (1..=300).map(|id| span(300 * request + id, "flood")).collect();
@@ -280,7 +280,7 @@ async fn what_is_only_counted_is_not_followed_and_not_held() {
 }
 
 #[tokio::test]
-async fn a_log_event_waits_for_its_span_and_not_when_it_was_dropped() {
+async fn a_log_event_waits_for_its_span_unless_it_was_dropped() {
     let Some(browser) = Browser::open("a_log_event_waits", DESK).await else { return };
     let waiting = House::open("processors.span_events.wait: 600s").await;
     look(&browser, &waiting).await;
@@ -303,7 +303,7 @@ async fn a_log_event_waits_for_its_span_and_not_when_it_was_dropped() {
 }
 
 #[tokio::test]
-async fn what_the_queue_refused_is_nowhere_on_the_way() {
+async fn requests_refused_by_the_queue_are_not_in_the_pipeline() {
     let Some(browser) = Browser::open("what_the_queue_refused", DESK).await else { return };
     let house = House::open("queue.max_size: 64KiB").await;
     look(&browser, &house).await;
@@ -320,7 +320,7 @@ async fn what_the_queue_refused_is_nowhere_on_the_way() {
 }
 
 #[tokio::test]
-async fn the_keyboard_stays_where_it_was_when_a_trace_changes() {
+async fn the_focus_is_kept_when_a_trace_changes() {
     let Some(browser) = Browser::open("the_keyboard_stays", DESK).await else { return };
     let house = House::open("").await;
     look(&browser, &house).await;
@@ -335,7 +335,7 @@ async fn the_keyboard_stays_where_it_was_when_a_trace_changes() {
         let is_focused = format!("document.activeElement === document.querySelector(\"{place}\")");
         browser.value(&format!("document.querySelector(\"{place}\").focus()")).await;
         assert_eq!(browser.value(&is_focused).await, true);
-        // One that is drawn above it, and one that has it drawn anew.
+        // One trace that is drawn above it, and one span that redraws it.
         house.batch(timed(OTHER, id, "elsewhere", "")).await;
         house.batch(timed(TRACE, id, "second", "")).await;
         house.left(2).await;
@@ -347,20 +347,20 @@ async fn the_keyboard_stays_where_it_was_when_a_trace_changes() {
             .await;
         assert_eq!(browser.value(&is_focused).await, true);
     }
-    // And goes on from there.
+    // Keyboard navigation continues from there.
     browser.value(&format!("document.querySelector(\"{of_span}\").focus()")).await;
     browser.press(&["\u{e007}"]).await;
     browser.until(&format!("document.querySelector(\"{of_span}\").parentElement.open")).await;
     ends_well(browser, house).await;
 }
 
-/// The numbers of a card of what is on the way.
+/// Returns the text of a card of the pipeline.
 async fn card(browser: &Browser, name: &str) -> String {
     browser.text(&format!("[data-way={name}]")).await
 }
 
 #[tokio::test]
-async fn a_repaired_line_says_what_was_mended_and_what_to_change() {
+async fn a_repaired_line_shows_the_repair_and_the_advice() {
     let Some(browser) = Browser::open("a_repaired_line", DESK).await else { return };
     let house = House::open("").await;
     look(&browser, &house).await;
@@ -395,7 +395,7 @@ async fn a_repaired_line_says_what_was_mended_and_what_to_change() {
 }
 
 #[tokio::test]
-async fn the_cards_say_what_is_held_kept_leaving_and_what_the_downstream_answered() {
+async fn the_cards_show_held_queued_and_exporting_data_and_the_last_response() {
     let Some(browser) = Browser::open("the_cards_say", DESK).await else { return };
     let house = House::open("processors.span_events.wait: 600s").await;
     look(&browser, &house).await;
@@ -442,7 +442,7 @@ async fn the_cards_say_what_is_held_kept_leaving_and_what_the_downstream_answere
     browser.value(&choose("#by-outcome", "out:retrying")).await;
     browser.until(&format!("{SHOWN} === 0")).await;
 
-    // The first is delivered, and the second is sent again.
+    // The first is delivered, and the second is retried.
     first.open();
     ways(&browser, ["1 request", "0 queued", "1 retrying", "1 attempt failed"]).await;
     browser.until(&format!("{SHOWN} === 1")).await;

@@ -15,10 +15,10 @@ const METRICS: &str = include_str!("../../docs/metrics.md");
 const RULES: &str = include_str!("../../config/prometheus/spanrelay.rules.yml");
 const RULES_TEST: &str = include_str!("../../config/prometheus/spanrelay.rules.test.yml");
 
-/// What a histogram adds to its name.
+/// Suffixes of a histogram's name.
 const HISTOGRAM_ENDS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
-/// Every word in a text that can be a metric of ours, without what a histogram adds.
+/// Returns every word in a text that can be one of the relay's metrics, without histogram suffixes.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
         .filter(|word| word.starts_with("spanrelay_") || word.starts_with("otelcol_"))
@@ -26,7 +26,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every metric of a relay that has just started.
+/// Returns every metric of a relay that has just started.
 async fn real_metrics() -> BTreeSet<String> {
     let house = House::open("").await;
     let exposition = house.relay.telemetry("/metrics").await.text();
@@ -35,7 +35,7 @@ async fn real_metrics() -> BTreeSet<String> {
     types.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
-/// Every log line from `info` on in the program's text: its message, up to where it varies, and its fields.
+/// Returns every log line from `info` on in the source: its message, up to the first variable part, and its fields.
 fn log_lines() -> Vec<(String, Vec<String>)> {
     let sources = super::tidy::program_text();
     let calls = ["info!(", "warn!(", "error!("].into_iter().flat_map(|call| {
@@ -46,7 +46,7 @@ fn log_lines() -> Vec<(String, Vec<String>)> {
     calls.map(|arguments| line_of(&arguments)).collect()
 }
 
-/// What stands between a parenthesis and its end, at the commas of its own.
+/// Splits the arguments of a call at its own commas.
 fn arguments(text: &str) -> Vec<String> {
     let (mut arguments, mut depth, mut quoted, mut escaped) = (vec![String::new()], 0, false, false);
     for c in text.chars() {
@@ -88,12 +88,12 @@ fn the_reference_names_every_log_message_and_every_field_of_it() {
     assert!(lines.len() > 50, "only {} lines found", lines.len());
     let mut missing = BTreeSet::new();
     for (message, fields) in &lines {
-        // The end of a long message may be left out.
+        // The end of a long message can be omitted.
         let named = LOGS.split('`').any(|named| {
             let begin = named.split('…').next().unwrap().trim();
             begin.len() > 3 && (message == begin || (named.contains('…') && message.starts_with(begin)))
         });
-        // The messages of risks say themselves what they are about.
+        // The messages of risks are self-explanatory.
         if !named && !message.is_empty() {
             missing.insert(message.clone());
         }

@@ -1,4 +1,4 @@
-//! SIGHUP: secrets, tokens and service ids change while connections stay; a bad file changes nothing.
+//! SIGHUP: secrets, tokens and service ids change while connections stay open; an invalid file changes nothing.
 
 use crate::harness::{Ask, Child, Connection, House, eventually, sign};
 
@@ -33,12 +33,12 @@ async fn reloaded(relay: &Child, times: usize) {
 }
 
 #[tokio::test]
-async fn secrets_tokens_and_service_ids_change_and_connections_stay() {
+async fn secrets_tokens_and_service_ids_change_and_connections_stay_open() {
     let relay = Child::start(&configuration("old"), &[]).await;
     assert_eq!((status(&relay, "old").await, status(&relay, "new").await), (204, 401));
     assert_eq!((signed(&relay, "old").await, signed(&relay, "new").await), (202, 401));
     let before = relay.ask(Ask::get(CHALLENGE)).await.text();
-    // A request that is half-way, on a connection of its own.
+    // A request in progress, on a connection of its own.
     let mut connection = Connection::open(relay.address).await;
     connection.write("POST /fastly HTTP/1.1\r\nhost: relay\r\nauthorization: old\r\n").await;
 
@@ -58,11 +58,11 @@ async fn secrets_tokens_and_service_ids_change_and_connections_stay() {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_refused_with_its_problems_and_the_old_one_stays() {
+async fn an_invalid_file_is_rejected_with_its_problems_and_the_current_one_stays() {
     let relay = Child::start(&configuration("old"), &[]).await;
     relay.configure(&configuration("new").replace("wait: 0s", "wait: soon"));
     relay.signal("HUP").await;
-    let refused = relay.logged("configuration not reloaded: the old one stays").await;
+    let refused = relay.logged("configuration not reloaded; keeping the current one").await;
     assert_eq!(refused["level"], "ERROR");
     assert!(refused["problems"].as_str().unwrap().contains("processors.span_events.wait"), "{refused}");
     assert!(!refused.to_string().contains("new"), "no secret of the file is in the log");
@@ -75,21 +75,21 @@ async fn a_bad_file_is_refused_with_its_problems_and_the_old_one_stays() {
 }
 
 #[tokio::test]
-async fn a_change_that_needs_a_restart_is_named_and_not_made() {
+async fn a_change_that_needs_a_restart_is_named_and_not_applied() {
     let relay = Child::start(&configuration("old"), &[]).await;
     relay.configure(&configuration("new").replace("wait: 0s", "wait: 7s"));
     relay.signal("HUP").await;
-    let warned = relay.logged("these changes need a restart and were not made").await;
+    let warned = relay.logged("changes not applied; restart to apply").await;
     assert_eq!(warned["keys"], "processors.span_events.wait");
     reloaded(&relay, 1).await;
     assert_eq!(status(&relay, "new").await, 204, "the rest is reloaded all the same");
 }
 
 #[tokio::test]
-async fn certificates_of_the_exporter_that_changed_are_named_for_they_need_a_restart() {
+async fn changed_certificates_of_the_exporter_are_named() {
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), "before").unwrap();
-    // A plain endpoint reads no file; it is named all the same, for it may become an https one.
+    // A plain HTTP endpoint reads no file, but the file is named anyway: the endpoint may become HTTPS.
     let tls = format!("otlp_http:\n                tls: {{ ca_file: {} }}\n", ca.path().display());
     let relay = Child::start(&configuration("old").replacen("otlp_http:\n", &tls, 1), &[]).await;
     relay.signal("HUP").await;
@@ -98,7 +98,7 @@ async fn certificates_of_the_exporter_that_changed_are_named_for_they_need_a_res
 
     std::fs::write(ca.path(), "after").unwrap();
     relay.signal("HUP").await;
-    let warned = relay.logged("these files hold something else by now, which needs a restart").await;
+    let warned = relay.logged("certificate files changed on disk; restart to apply").await;
     assert_eq!(
         (&warned["level"], &warned["keys"]),
         (&"WARN".into(), &"exporters.otlp_http.tls.ca_file".into())

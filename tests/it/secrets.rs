@@ -1,9 +1,9 @@
-//! Nothing that is to be kept secret is in anything that the program writes.
+//! No output of the program contains a secret.
 //!
-//! The real program is given every kind of secret that it knows and is led into every kind of error, with its logs as
-//! detailed as they get, in both formats. Then everything that it wrote is searched for the secrets: both outputs of every
-//! command, every answer, the telemetry endpoint, and the files of the queue, which hold bodies and nothing else. It reads the
-//! outputs from their first byte and blocks on what it waits for, so that it has a process and a collector of its own.
+//! The real program is configured with every kind of secret and provoked into every kind of error, with its logs at the
+//! most detailed level, in both formats. Then everything that it wrote is searched for the secrets: both outputs of every
+//! command, every response, the telemetry endpoint, and the files of the queue, which contain bodies and nothing else. The
+//! test reads outputs from their first byte and blocks while waiting, so it has its own process and collector.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use crate::harness::{process_id, signal_named};
 
-/// What the operator gives the program in its configuration or environment.
+/// Secrets in the configuration or the environment.
 const GIVEN: [&str; 13] = [
     "fastly-token-Kq7w",
     "rotated-fastly-token-Zb2x",
@@ -40,13 +40,13 @@ const GIVEN: [&str; 13] = [
     "environment-secret-Yd7i",
 ];
 
-/// What senders write who are none of ours: it may be a slip, and the secret of somebody.
+/// Credentials sent by unauthorized clients, which may be secrets of someone else.
 const GUESSED: [&str; 3] = ["guessed-token-Bs2m", "guessed-coding-Nz8v", "guessed-request-id-Oe4h"];
 
-/// What is in bodies and addresses: data of others, which may be kept but not told.
+/// Data in bodies and URLs, which may be stored but not shown.
 const CONFIDED: [&str; 3] = ["confided-body-Jx5c", "confided-query-Fu9p", "confided-path-Ia3g"];
 
-/// Far beyond what this takes; only so that a defect fails instead of hanging.
+/// Timeout far beyond the duration of the test, so that a defect fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const SPAN: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"confided-body-Jx5c"}]}]}]}"#;
@@ -54,27 +54,27 @@ const LOG: &str =
     r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"confided-body-Jx5c"}}]}]}]}"#;
 const POINT: &str = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asInt":"1"}]}}]}]}]}"#;
 
-/// Everything that the program wrote, by what it was.
+/// Everything that the program wrote, by kind.
 #[derive(Default)]
 struct Written(Vec<(String, Vec<u8>)>);
 
 /// Files with keys, and a configuration with everything in it.
 struct Desk {
     directory: TempDir,
-    /// Lines of the private keys.
+    /// Lines of the private key files.
     key_lines: Vec<String>,
 }
 
-/// A downstream that answers as it likes and tells of each request.
+/// A downstream with various responses that reports each request.
 struct Downstream {
     address: SocketAddr,
     requests: Receiver<String>,
 }
 
-/// A relay that runs.
+/// A running relay.
 struct Relay {
     process: Child,
-    /// Of its log.
+    /// Lines of its log.
     lines: Receiver<Vec<u8>>,
     log: Vec<u8>,
     server: SocketAddr,
@@ -97,7 +97,7 @@ impl Written {
         self.0.iter().any(|(of, written)| of.starts_with(what) && find(written, text.as_bytes()))
     }
 
-    /// No secret is in it, in none of the forms that a program could bring it into.
+    /// Checks that it contains no secret in any encoding that a program could produce.
     fn assert_without(&self, secrets: &[&str]) {
         for secret in secrets {
             for form in forms(secret) {
@@ -114,7 +114,7 @@ fn find(text: &[u8], wanted: &[u8]) -> bool {
     memchr::memmem::find(text, wanted).is_some()
 }
 
-/// As it is, in base64 wherever it may begin there, in hexadecimal, and as a list of bytes.
+/// Returns the secret unchanged, in base64 at each alignment, in hexadecimal, and as a list of bytes.
 fn forms(secret: &str) -> Vec<String> {
     let bytes = secret.as_bytes();
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -122,7 +122,7 @@ fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned(), hex, list.trim_matches(['[', ']']).to_owned()];
     for shift in 0..3 {
         let encoded = STANDARD.encode([&vec![b'.'; shift], bytes].concat());
-        // Without what depends on what stands before and behind.
+        // Without the characters that depend on adjacent bytes.
         forms.push(encoded.get(4..encoded.len() - 4).unwrap().to_owned());
     }
     forms
@@ -141,7 +141,7 @@ impl Desk {
         for (name, content) in [
             ("cert.pem", certified.cert.pem()),
             ("key.pem", key.clone()),
-            // As it is when it was pasted into an environment variable.
+            // As if pasted into an environment variable.
             ("one-line.pem", key.replace('\n', "\\n")),
             ("encrypted.pem", key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY")),
             ("cut.pem", key.lines().take(2).collect::<Vec<_>>().join("\n")),
@@ -160,8 +160,8 @@ impl Desk {
         self.path(name)
     }
 
-    /// Every key that takes a secret has one. `downstream` is where traces go, `own` where the relay's own
-    /// do, `nobody` is where nobody listens.
+    /// Returns a configuration with a secret in every key that can have one. `downstream` is the endpoint for traces, `own`
+    /// the one for self-tracing, `nobody` an address without a listener.
     fn configuration(&self, downstream: SocketAddr, own: SocketAddr, nobody: SocketAddr) -> String {
         let path = |name: &str| self.path(name).display().to_string();
         format!(
@@ -198,7 +198,7 @@ telemetry:
     }
 }
 
-/// The program with these arguments, and with a secret in its environment.
+/// Returns the program with these arguments and a secret in its environment.
 fn spanrelay(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_spanrelay"));
     command.args(arguments).env_clear().env("HOOK_SECRET", "environment-secret-Yd7i").stdin(Stdio::null());
@@ -226,7 +226,7 @@ impl Downstream {
     }
 }
 
-/// Answers each request of a connection; what names itself so is refused for good.
+/// Responds to each request of a connection; permanently rejects those marked so.
 fn answer_all(stream: TcpStream, tell: &Sender<String>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
@@ -240,11 +240,11 @@ fn answer_all(stream: TcpStream, tell: &Sender<String>) {
             return;
         }
     }
-    // To those who began with TLS.
+    // Response to a TLS handshake.
     writer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
 }
 
-/// Head and body; nothing at the end of the connection, or when this is no HTTP but TLS.
+/// Reads headers and body; returns `None` at the end of the connection, or for TLS instead of HTTP.
 fn read_request(reader: &mut impl BufRead) -> Option<String> {
     let mut request = String::new();
     if reader.fill_buf().ok()?.first() != Some(&b'P') {
@@ -267,7 +267,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<String> {
 // === impl Relay ===
 
 impl Drop for Relay {
-    /// It must not outlive a test that failed.
+    /// Stops the process when a test fails.
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
@@ -281,7 +281,7 @@ impl Relay {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(process.stderr.take().unwrap());
         let (tell, lines) = mpsc::channel();
-        // Read all the time: a relay whose log nobody reads stands still.
+        // Read continuously, because a relay with a full log pipe blocks.
         thread::spawn(move || stderr.split(b'\n').map_while(Result::ok).try_for_each(|line| tell.send(line)));
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut relay = Self { process, lines, log: Vec::new(), server: nowhere, telemetry: nowhere };
@@ -291,7 +291,7 @@ impl Relay {
         relay
     }
 
-    /// Reads its log up to a line with this.
+    /// Reads its log up to a line that contains this text.
     fn read_until(&mut self, wanted: &str) -> String {
         let begun = Instant::now();
         loop {
@@ -312,7 +312,7 @@ impl Relay {
         rustix::process::kill_process(id, signal_named(name)).unwrap();
     }
 
-    /// Drains it and does not wait for what cannot be delivered.
+    /// Drains it without waiting for undeliverable data.
     fn end(mut self, written: &mut Written) {
         self.signal("TERM");
         self.read_until("draining");
@@ -330,7 +330,7 @@ impl Relay {
     }
 }
 
-/// `key=127.0.0.1:1234` or `"key":"127.0.0.1:1234"`.
+/// Parses `key=127.0.0.1:1234` or `"key":"127.0.0.1:1234"`.
 fn address(line: &str, key: &str) -> SocketAddr {
     let (_, rest) = line.split_once(key).unwrap();
     let rest = rest.trim_start_matches(['"', ':', '=']);
@@ -338,7 +338,7 @@ fn address(line: &str, key: &str) -> SocketAddr {
     rest.split_at(end).0.parse().unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
-/// One request on a connection of its own; status and everything that came.
+/// Sends one request on a new connection; returns the status and the whole response.
 fn ask(to: SocketAddr, request_line: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -347,7 +347,7 @@ fn ask(to: SocketAddr, request_line: &str, headers: &str, body: &[u8]) -> (u16, 
         "{request_line} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
-    // Whoever is turned away early may not see all of it taken.
+    // The relay may close the connection of an early rejected request before reading all of it.
     stream.write_all(body).ok();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();
@@ -366,7 +366,7 @@ fn webhook(id: &str) -> String {
     )
 }
 
-/// Requests of every kind: request line, headers, body and the status that is expected.
+/// Returns requests of every kind: request line, headers, body and expected status.
 fn requests() -> Vec<(&'static str, String, Vec<u8>, u16)> {
     let good = webhook("92e0554a-837f-4086-913b-0dc7665d2a84");
     let (no_json, unknown) = ("confided-body-Jx5c", r#"{"type":"confided-body-Jx5c","id":"x"}"#);
@@ -418,12 +418,12 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
     let configuration =
         desk.write("relay.yaml", &desk.configuration(downstream.address, own.address, nobody));
     let mut relay = Relay::start(&configuration, format);
-    // A core dump would hold the memory, and the environment with it.
+    // A core dump would contain the memory and the environment.
     let limits = fs::read_to_string(format!("/proc/{}/limits", relay.process.id())).unwrap_or_default();
     for limit in limits.lines().filter(|limit| limit.starts_with("Max core file size")) {
         assert_eq!(limit.split_whitespace().nth(4), Some("0"), "{limit}");
     }
-    // From here on somebody looks.
+    // From here on the inspector is open.
     ask(relay.telemetry, "GET /inspect/data", "", b"");
     for (request_line, headers, body, status) in requests() {
         let (answered, answer) = ask(relay.server, request_line, &headers, &body);
@@ -431,13 +431,13 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
         assert_eq!(answered, status, "{request_line} {headers} {shown}");
         written.add(format!("answer to {request_line}"), answer);
     }
-    // No HTTP at all, and the beginning of TLS.
+    // Not HTTP at all, and the start of a TLS handshake.
     for bytes in [&b"guessed-token-Bs2m\r\n\r\n"[..], b"\x16\x03\x01\x02\x00"] {
         let mut stream = TcpStream::connect(relay.server).unwrap();
         stream.write_all(bytes).unwrap();
     }
 
-    // It was given its secrets for a purpose.
+    // The secrets were actually used.
     let came = downstream.next();
     let basic = STANDARD.encode("user:endpoint-password-Qj6k");
     assert!(came.contains("header-value-Xp8y") && came.contains(&basic), "{came}");
@@ -447,7 +447,7 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
     assert!(head.contains("own-header-value-Ck2v") && head.contains(&basic), "{head}");
     assert!(spans.contains("POST /fastly"));
     written.add("own traces", spans);
-    // All that can go wrong behind it does go wrong: refused for good, nobody there, no TLS there.
+    // Every downstream failure: permanent rejection, no listener, no TLS.
     let mut failures = vec!["export rejected", "connection refused by", "TLS with"];
     while !failures.is_empty() {
         let line = relay.read_until("");
@@ -457,7 +457,7 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
         let (_, answer) = ask(relay.telemetry, &format!("GET {endpoint}"), "", b"");
         written.add(format!("telemetry {endpoint}"), answer);
     }
-    // It shows what was in bodies, and nothing of how they came.
+    // It shows the content of bodies, but no credentials of requests.
     let (status, shown) = ask(relay.telemetry, "GET /inspect/data", "", b"");
     assert_eq!((status, find(&shown, b"confided-body-Jx5c")), (200, true));
     let mut inspector = Written::default();
@@ -466,18 +466,18 @@ fn lead_through_everything(desk: &Desk, format: &str, written: &mut Written) {
 
     ask_the_relay_that_runs(desk, &relay, &configuration, nobody, written);
 
-    // A file that cannot be used, with secrets where they do not belong.
+    // An invalid file with secrets in the wrong places.
     for (_, text) in broken_configurations(desk) {
         fs::write(&configuration, text).unwrap();
         relay.signal("HUP");
-        // Or some of it can be, and the rest needs a restart.
+        // A valid file that partly needs a restart.
         relay.read_until("reloaded");
     }
     relay.end(written);
     fs::remove_file(configuration).unwrap();
 }
 
-/// The commands that speak to a relay, with what its configuration has for them: tokens, signatures, an address.
+/// Runs the commands that talk to a relay, with tokens, signatures and address from its configuration.
 fn ask_the_relay_that_runs(
     desk: &Desk,
     relay: &Relay,
@@ -497,7 +497,7 @@ fn ask_the_relay_that_runs(
             "{words}: {output:?}"
         );
     };
-    // What it sends is what the relay asks for: none of it is turned away.
+    // Its requests carry the required credentials, so none of them is rejected.
     let replayed = replay(configuration, relay.server);
     says(&replayed, " rejected again, 0 not sent");
     assert!(!find(&replayed.stdout, b" 0 accepted"), "{replayed:?}");
@@ -525,8 +525,7 @@ fn ask_the_relay_that_runs(
     }
 }
 
-/// The commands that ask for no configuration do not tell of what is in the environment. What `check` is given it
-/// shows, to whoever has it.
+/// Runs the commands without a configuration, which do not show the environment. `check` shows its own input.
 fn look_at_a_body(desk: &Desk, written: &mut Written) {
     let body = desk.write("body", &format!("{SPAN}\nconfided-body-Jx5c\n{{\"confided-body-Jx5c\":\n"));
     let hook = desk.write("hook", &webhook("92e0554a-837f-4086-913b-0dc7665d2a84"));
@@ -552,7 +551,7 @@ fn look_at_a_body(desk: &Desk, written: &mut Written) {
     written.output("demo", demo);
 }
 
-/// Secrets in the wrong places, and files that are not what they should be.
+/// Returns configurations with secrets in the wrong places, and with invalid files.
 fn broken_configurations(desk: &Desk) -> BTreeMap<&'static str, String> {
     let secret = "misplaced-secret-Rl0a";
     let of = |text: &str| format!("receivers: {{ fastly: }}\n{text}");
@@ -603,7 +602,7 @@ fn broken_configurations(desk: &Desk) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// Everything in the files below a directory.
+/// Adds the content of all files below a directory.
 fn stored(directory: &Path, written: &mut Written) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -615,7 +614,7 @@ fn stored(directory: &Path, written: &mut Written) {
 }
 
 #[test]
-fn nothing_that_the_program_writes_holds_a_secret() {
+fn no_output_of_the_program_contains_a_secret() {
     let desk = Desk::new();
     let mut written = Written::default();
     for format in ["text", "json"] {
@@ -634,7 +633,7 @@ fn nothing_that_the_program_writes_holds_a_secret() {
     written.output("set", spanrelay(&["validate", "--config", path, "--set", set]).output().unwrap());
     for (what, text) in broken_configurations(&desk) {
         let file = desk.write("broken.yaml", &text);
-        // Some of it only `run` can see.
+        // Some problems are visible to `run` only.
         for command in ["validate", "run"] {
             let output = spanrelay(&[command, "--config", file.to_str().unwrap()]).output().unwrap();
             assert!(command == "validate" || !output.status.success(), "{what}: it must not start");
@@ -654,7 +653,7 @@ fn nothing_that_the_program_writes_holds_a_secret() {
     assert!(!keys.is_empty());
     written.assert_without(&[&GIVEN[..], &GUESSED, &CONFIDED, &keys].concat());
 
-    // Bodies are on disk, for the next start and for people to look at; what came with them is not.
+    // Bodies are stored on disk for the next start and for operators; credentials of requests are not.
     let mut files = Written::default();
     stored(&desk.path("queue"), &mut files);
     assert!(files.holds("", "confided-body-Jx5c"), "what was rejected is kept");

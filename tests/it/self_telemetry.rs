@@ -1,4 +1,4 @@
-//! The relay's own traces, as they reach an endpoint of their own: what is in them, what never is, and that nothing waits for them.
+//! Self-tracing as its endpoint receives it: its content, excluded content, and that nothing waits for it.
 
 use std::fs;
 
@@ -21,10 +21,10 @@ const CLIENT: i32 = 3;
 const INTERNAL: i32 = 1;
 const ERROR: i32 = 2;
 
-/// Where own traces go: a collector of their own.
+/// Endpoint for self-tracing: a separate collector.
 struct Sink(Collector);
 
-/// What came out of it, once the relay had ended.
+/// Spans received until the end of the relay.
 struct Own {
     requests: Vec<Recorded>,
     spans: Vec<Span>,
@@ -41,7 +41,7 @@ impl Sink {
         format!("telemetry.traces.endpoint: {}/v1/traces\n{more}", self.0.url())
     }
 
-    /// All that has come. The relay has ended.
+    /// Returns everything received; the relay must have ended.
     fn close(self) -> Own {
         let requests = self.0.take_rest();
         self.0.finish();
@@ -63,7 +63,7 @@ impl Own {
         found[0]
     }
 
-    /// Everything in them, as it came.
+    /// Returns all requests as received.
     fn bytes(&self) -> Vec<u8> {
         self.requests.iter().flat_map(|request| request.body.clone()).collect()
     }
@@ -82,7 +82,7 @@ fn spans_in(request: &Recorded) -> Vec<Span> {
     scopes.flat_map(|scope| scope.spans).collect()
 }
 
-/// `key=value`, in the order of the alphabet.
+/// Formats attributes as `key=value`, sorted.
 fn shown(attributes: &[KeyValue]) -> Vec<String> {
     let show = |attribute: &KeyValue| match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
         Some(Value::StringValue(text)) => format!("{}={text}", attribute.key),
@@ -103,7 +103,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The trace that a request became, by the id that its sender was told.
+/// Returns the trace id of a request, from its `x-request-id`.
 fn trace_of(reply: &Reply) -> String {
     reply.header("x-request-id").unwrap().replace('-', "")
 }
@@ -113,7 +113,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn a_request_is_a_trace_of_its_own_with_the_queue_and_every_export_in_it() {
+async fn a_request_is_a_trace_with_the_queue_and_every_export() {
     let sink = Sink::open().await;
     let house = House::open(&sink.settings("")).await;
     let body = request_of(&[span(1, "a"), "no line".to_owned(), span(2, "b")]);
@@ -174,7 +174,7 @@ async fn a_request_is_a_trace_of_its_own_with_the_queue_and_every_export_in_it()
 }
 
 #[tokio::test]
-async fn the_resource_is_the_relay_whatever_the_environment_says() {
+async fn the_resource_is_the_relay_regardless_of_the_environment() {
     let sink = Sink::open().await;
     let downstream = Collector::start([]).await;
     let url = downstream.url();
@@ -223,7 +223,7 @@ async fn the_resource_is_the_relay_whatever_the_environment_says() {
 }
 
 #[tokio::test]
-async fn each_attempt_is_a_span_and_says_why_it_failed() {
+async fn each_attempt_is_a_span_with_the_reason_of_its_failure() {
     let sink = Sink::open().await;
     let answers = [Answer::status(503), Answer::Close, Answer::json(200, "{}")];
     let house = House::with_answers(&sink.settings(""), answers).await;
@@ -284,7 +284,7 @@ async fn an_export_of_several_requests_is_linked_to_each_of_them() {
 }
 
 #[tokio::test]
-async fn a_sender_s_traceparent_is_linked_to_and_nothing_else_of_the_sender_s_is_told() {
+async fn the_clients_traceparent_becomes_a_link_and_nothing_else_of_the_client_is_exported() {
     let sink = Sink::open().await;
     let house = House::open(&sink.settings("")).await;
     let traceparent = format!("00-{TRACE}-b7ad6b7169203331-01");
@@ -316,7 +316,7 @@ async fn a_sender_s_traceparent_is_linked_to_and_nothing_else_of_the_sender_s_is
 }
 
 #[tokio::test]
-async fn a_request_that_the_queue_refuses_says_so() {
+async fn the_span_of_a_request_refused_by_the_queue_has_failed() {
     let sink = Sink::open().await;
     let house = House::open(&sink.settings("queue.max_size: 1")).await;
     assert_eq!(house.ask(Ask::post("/fastly", span(1, "a"))).await.status, 413);
@@ -329,7 +329,7 @@ async fn a_request_that_the_queue_refuses_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_not_sampled_leaves_no_span_at_all() {
+async fn unsampled_requests_export_no_span() {
     let sink = Sink::open().await;
     let house = House::open(&sink.settings("telemetry.traces.sampling_ratio: 0")).await;
     house.batch(request_of(&[span(1, "a"), span(2, "b")])).await;
@@ -340,7 +340,7 @@ async fn what_is_not_sampled_leaves_no_span_at_all() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_not_there_or_never_answers_costs_nothing_but_the_spans() {
+async fn an_unreachable_or_unresponsive_endpoint_costs_only_the_spans() {
     let reserved = Reserved::on_loopback();
     let dead = format!("http://{}/v1/traces", reserved.address);
     let gate = Gate::new();
@@ -361,8 +361,8 @@ async fn an_endpoint_that_is_not_there_or_never_answers_costs_nothing_but_the_sp
         relay.signal("TERM").await;
         assert_eq!(relay.ended().await, Some(0));
         assert!(relay.log().contains("\"drained\""), "{}", relay.log());
-        let told = relay.log().matches("own traces do not leave").count()
-            + relay.log().matches("the last own traces were not sent").count();
+        let told = relay.log().matches("self-trace export failing").count()
+            + relay.log().matches("self-trace flush timed out").count();
         assert!((1..=2).contains(&told), "{}", relay.log());
         downstream.finish();
     }
@@ -372,7 +372,7 @@ async fn an_endpoint_that_is_not_there_or_never_answers_costs_nothing_but_the_sp
 }
 
 #[tokio::test]
-async fn own_traces_never_go_to_the_relay_itself() {
+async fn self_tracing_is_never_exported_to_the_relay_itself() {
     // Nothing is bound: each of these is refused before.
     let port = Reserved::on_loopback().address.port();
     for (server, telemetry, endpoint) in [
@@ -392,13 +392,13 @@ async fn own_traces_never_go_to_the_relay_itself() {
             assert_eq!(ended.code, Some(code), "{ended:?}");
             let said = ended.out + &ended.err;
             assert!(said.contains("telemetry.traces.endpoint"), "{said}");
-            assert!(said.contains("its own traces never go through itself"), "{said}");
+            assert!(said.contains("cannot be exported to the relay itself"), "{said}");
         }
     }
 }
 
 #[tokio::test]
-async fn own_traces_over_tls_through_another_relay_make_no_traces_there() {
+async fn self_tracing_through_another_relay_over_tls_is_not_traced_there() {
     let directory = TempDir::new().unwrap();
     let file = |name: &str| directory.path().join(name).display().to_string();
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
@@ -429,7 +429,7 @@ async fn own_traces_over_tls_through_another_relay_make_no_traces_there() {
     house.batch(span(1, "a")).await;
     house.left_one().await;
     house.close().await;
-    // All that the first relay had to tell came before it ended.
+    // The first relay exported all of its spans before it ended.
     let told: Vec<String> = behind.take(1).await.iter().flat_map(names).collect();
     assert!(told.contains(&"POST /fastly".to_owned()), "{told:?}");
     other.stopped().await;

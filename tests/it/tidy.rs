@@ -91,6 +91,104 @@ const NOWHERE: &[&str] = &[
     "mod common",
 ];
 
+/// Modules whose text is held to the rules of plain English below. It grows until every module is listed.
+const PLAIN_ROOMS: &[&str] = &[
+    "app",
+    "cli/demo",
+    "cli/health",
+    "cli/http",
+    "cli/run",
+    "cli/traceparent",
+    "cli/validate",
+    "cli/waterfall",
+    "config",
+    "pem",
+    "pipeline",
+    "server/body",
+    "server/serve",
+    "server/tls",
+    "telemetry/inspect",
+    "telemetry/traces",
+];
+
+/// Openings that make a doc comment a clause or a fragment, which cannot be understood without its neighbour.
+const DANGLING_OPENINGS: &[&str] = &[
+    "and",
+    "anybody",
+    "as",
+    "at",
+    "because",
+    "behind",
+    "beside",
+    "but",
+    "by",
+    "for",
+    "from",
+    "how",
+    "if",
+    "in",
+    "it",
+    "its",
+    "nobody",
+    "nothing",
+    "of",
+    "on",
+    "or",
+    "so",
+    "somebody",
+    "something",
+    "such",
+    "that",
+    "the same",
+    "their",
+    "then",
+    "these",
+    "they",
+    "this",
+    "those",
+    "to",
+    "until",
+    "what",
+    "when",
+    "where",
+    "whether",
+    "which",
+    "who",
+    "whoever",
+    "whose",
+    "why",
+    "with",
+    "without",
+];
+
+/// Words for which there is a standard term, in comments, messages and identifiers.
+const UNIDIOMATIC: &[&str] = &[
+    "anew",
+    "anybody",
+    "as many as may be",
+    "beside",
+    "come again",
+    "fate",
+    "handed on",
+    "impostor",
+    "impostors",
+    "is told",
+    "mend",
+    "mended",
+    "mends",
+    "of late",
+    "one too many",
+    "patience",
+    "somebody",
+    "stranger",
+    "strangers",
+    "the way out",
+    "turned away",
+    "turns away",
+    "was told",
+    "what became of",
+];
+
 /// A source file of the program.
 struct Source {
     /// `server/reply.rs`
@@ -223,6 +321,62 @@ fn every_file_says_what_it_is_and_is_about_one_thing() {
         assert!(source.lines <= most, "{} has {} lines without its tests", source.name, source.lines);
         assert!(!source.name.ends_with("/mod.rs"), "{}: thing.rs stands beside thing/", source.name);
     }
+}
+
+/// Lower-case words, separated and surrounded by single spaces, without punctuation and underscores.
+fn words(text: &str) -> String {
+    let separated: String = text
+        .chars()
+        .map(|c| if c.is_alphanumeric() || c == '\'' { c.to_ascii_lowercase() } else { ' ' })
+        .collect();
+    format!(" {} ", separated.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// First lines of the doc comments in a text, each with its line number.
+fn doc_openings(text: &str) -> Vec<(usize, &str)> {
+    let doc = |line: &str| line.starts_with("///") || line.starts_with("//!");
+    let mut openings = Vec::new();
+    let mut in_doc = false;
+    for (number, line) in (1..).zip(text.lines().map(str::trim_start)) {
+        if doc(line) && !in_doc {
+            openings.push((number, line[3..].trim()));
+        }
+        in_doc = doc(line);
+    }
+    openings
+}
+
+fn dangles(opening: &str) -> bool {
+    let opening = words(opening);
+    DANGLING_OPENINGS.iter().any(|dangling| opening.starts_with(&format!(" {dangling} ")))
+}
+
+#[test]
+fn dangling_openings_and_unidiomatic_words_are_recognised() {
+    let text = "//! How it works.\n\n/// Returns it.\n/// What else.\nfn it() {}\n    /// The same, again.\n";
+    let openings = doc_openings(text);
+    assert_eq!(openings, [(1, "How it works."), (3, "Returns it."), (6, "The same, again.")]);
+    assert_eq!(openings.iter().map(|(_, opening)| dangles(opening)).collect::<Vec<_>>(), [true, false, true]);
+    assert!(words("warn!(x, \"it was one-too-many\")").contains(" one too many "));
+    assert!(!words("recommended").contains(" mend "));
+}
+
+#[test]
+fn doc_comments_open_with_a_verb_or_a_noun_phrase() {
+    let sources = sources();
+    let mut found = Vec::new();
+    for room in PLAIN_ROOMS {
+        assert!(sources.iter().any(|source| source.is_in(room)), "there is no module {room}");
+        for source in sources.iter().filter(|source| source.is_in(room)) {
+            let text = without_tests(&source.whole);
+            let openings = doc_openings(text).into_iter().filter(|(_, opening)| dangles(opening));
+            found.extend(openings.map(|(line, opening)| format!("src/{}:{line}: {opening}", source.name)));
+            let text = words(text);
+            let odd = UNIDIOMATIC.iter().filter(|odd| text.contains(&format!(" {odd} ")));
+            found.extend(odd.map(|odd| format!("src/{}: \"{odd}\"", source.name)));
+        }
+    }
+    assert_none(&found, "not plain English");
 }
 
 #[test]

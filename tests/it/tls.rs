@@ -1,4 +1,4 @@
-//! TLS from outside: the real program with certificates in files, and with others when it is told to look again.
+//! TLS from outside: the real program with certificate files, and with new ones after a SIGHUP.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ fn configuration(directory: &TempDir) -> String {
     House::configuration("http://127.0.0.1:9").replacen("endpoint: 127.0.0.1:0", &tls, 1)
 }
 
-/// The status of an empty batch, and the certificate that the relay showed; or nothing when it let nobody in.
+/// Posts an empty batch; returns the status and the relay's certificate, or `None` if the handshake failed.
 async fn post(
     address: SocketAddr,
     trusts: &Authority,
@@ -79,7 +79,7 @@ async fn post(
 }
 
 #[tokio::test]
-async fn the_front_door_has_tls_asks_for_certificates_and_takes_new_ones_at_a_sighup() {
+async fn the_front_door_requires_client_certificates_and_reloads_its_own_at_a_sighup() {
     let (authority, directory) = (authority(), tempfile::tempdir().unwrap());
     let (first, second) = (issue(&authority, "localhost"), issue(&authority, "localhost"));
     let fastly = issue(&authority, "fastly");
@@ -95,13 +95,13 @@ async fn the_front_door_has_tls_asks_for_certificates_and_takes_new_ones_at_a_si
     install(directory.path(), &second);
     relay.signal("HUP").await;
     relay.logged("configuration reloaded").await;
-    // The very next connection: that the files are looked at every ten seconds anyway would come later.
+    // The very next connection: the regular check every ten seconds would come later.
     let taken = in_time("an answer", post(relay.address, &authority, Some(&fastly))).await;
     assert_eq!(taken, Some((no_content, second.0.der().clone())));
 }
 
 #[tokio::test]
-async fn a_relay_whose_certificate_cannot_be_used_says_why_and_does_not_start() {
+async fn a_relay_with_an_unusable_certificate_does_not_start_and_names_the_reason() {
     let (authority, directory) = (authority(), tempfile::tempdir().unwrap());
     install(directory.path(), &issue(&authority, "localhost"));
     fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();

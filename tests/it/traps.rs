@@ -31,7 +31,7 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
         "src/receiver/circleci/signature/tests.rs",
         "any_of_several_secrets_may_have_signed_while_rotating",
     ),
-    ("trap_04", "tests/it/config.rs", "the_log_holds_no_secret_no_signature_no_body_and_no_header"),
+    ("trap_04", "tests/it/config.rs", "the_log_contains_no_secret_signature_body_or_header"),
     ("trap_06", "tests/it/circleci.rs", "an_event_that_was_refused_is_taken_when_it_comes_again"),
     ("trap_06", "src/relay/seen.rs", "memory_is_bounded_whatever_comes"),
     ("trap_07", "proto-fixtures/circleci/job-stopped-at-null", ""),
@@ -207,7 +207,7 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     ),
     ("d27", "src/queue/disk/tests.rs", "a_writer_that_dies_is_told_and_loses_nothing"),
     ("d27", "src/relay/tests/otlp.rs", "a_relay_whose_processor_has_ended_is_not_ready"),
-    ("d27", "src/pipeline.rs", "ends_when_nothing_can_leave_any_more"),
+    ("d27", "src/pipeline.rs", "ends_when_the_exporter_is_gone"),
     ("d27", "src/exporter/tests/in_virtual_time.rs", "a_worker_that_panics_loses_nothing_and_stops_nobody"),
     ("d21", "tests/it/front_door.rs", "no_answer_repeats_what_was_sent"),
     (

@@ -1,5 +1,5 @@
-# A Fastly service with the VCL of this folder and a logging endpoint that sends to spanrelay. The `logging_https` block is
-# what an existing service needs.
+# A Fastly service with the VCL of this folder and a logging endpoint for spanrelay. An existing service needs only the
+# `logging_https` block.
 
 terraform {
   required_providers {
@@ -11,7 +11,7 @@ terraform {
 }
 
 variable "domain" {
-  description = "The domain that the service answers for"
+  description = "Domain of the service"
   type        = string
 }
 
@@ -21,12 +21,12 @@ variable "origin" {
 }
 
 variable "relay_url" {
-  description = "Address of spanrelay's fastly receiver, such as https://relay.example.com/fastly"
+  description = "URL of spanrelay's fastly receiver, such as https://relay.example.com/fastly"
   type        = string
 }
 
 variable "relay_token" {
-  description = "What receivers.fastly.auth.values of the relay's configuration lists, without `Bearer `"
+  description = "One of receivers.fastly.auth.values of the relay's configuration, without `Bearer `"
   type        = string
   sensitive   = true
 }
@@ -55,7 +55,7 @@ resource "fastly_service_vcl" "www" {
   }
 
   logging_https {
-    # The VCL addresses the endpoint by this name.
+    # The VCL refers to the endpoint by this name.
     name = "spanrelay"
     url  = var.relay_url
 
@@ -64,13 +64,13 @@ resource "fastly_service_vcl" "www" {
     header_name  = "Authorization"
     header_value = "Bearer ${var.relay_token}"
 
-    # The line alone: `classic`, the API's default, puts a syslog prefix before it.
+    # The line alone: `classic`, the API's default, adds a syslog prefix.
     message_type = "blank"
     # Newline delimited.
     json_format = "2"
-    # The VCL writes the lines; the generated format must not come on top.
+    # The VCL writes the lines; the generated format must not be added.
     placement = "none"
-    # Seconds between two batches. processors.span_events.wait of the relay is to be twice this or more.
+    # Seconds between batches. processors.span_events.wait of the relay should be at least twice this.
     period            = 5
     compression_codec = "zstd"
   }

@@ -1,9 +1,9 @@
-//! A collector for people who have none at hand: takes OTLP/JSON and keeps it.
+//! The demonstration's collector: accepts OTLP/JSON and keeps it in memory.
 //!
 //! In:  POSTs to `/v1/traces`, `/v1/logs` and `/v1/metrics` on a loopback port of its own.
-//! Out: what was posted, in order, and a way to wait for it.
-//! Promises: keeps no more than [`MAX_KEPT_BYTES`]; says 503 beyond. Stops when it is dropped.
-//! Leaves to others: understanding what was posted.
+//! Out: the requests, in order, and a way to wait for them.
+//! Promises: keeps at most [`MAX_KEPT_BYTES`] and responds with 503 beyond that. Stops when it is dropped.
+//! Leaves to others: the interpretation of the requests.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,19 +27,19 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::cli::http::{BodyError, read_bounded};
 use crate::otlp::Signal;
 
-/// Of all requests together, before they are parsed.
+/// Maximum size of all requests together, before they are parsed.
 const MAX_KEPT_BYTES: usize = 16 << 20;
-/// After an `accept` that failed, for want of file descriptors as a rule.
+/// Pause after a failed `accept`, which usually means that file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A collector that runs.
+/// A running collector.
 pub(super) struct Collector {
     address: SocketAddr,
     kept: watch::Receiver<Kept>,
     _server: AbortOnDropHandle<()>,
 }
 
-/// What was posted.
+/// Requests received so far.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) requests: Vec<Received>,
@@ -56,7 +56,7 @@ pub(super) struct Received {
 // === impl Collector ===
 
 impl Collector {
-    /// Listens on a loopback port that was free.
+    /// Listens on a free loopback port.
     pub(super) async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -69,16 +69,16 @@ impl Collector {
         self.address
     }
 
-    /// Waits until what was posted satisfies the condition, for so long at most. What was posted by then is
-    /// answered in either case.
+    /// Waits until the received requests satisfy the condition, or until the timeout. Returns the requests received by
+    /// then in either case.
     pub(super) async fn wait_for(
         &self,
         condition: impl FnMut(&Kept) -> bool,
-        patience: Duration,
+        timeout: Duration,
     ) -> Vec<Received> {
         let mut kept = self.kept.clone();
-        // The condition's failure shows in the answer.
-        drop(tokio::time::timeout(patience, kept.wait_for(condition)).await);
+        // The caller sees from the requests that the condition does not hold.
+        drop(tokio::time::timeout(timeout, kept.wait_for(condition)).await);
         self.kept.borrow().requests.clone()
     }
 }
@@ -101,13 +101,13 @@ async fn serve(listener: TcpListener, keep: Arc<watch::Sender<Kept>>) {
 async fn connection(stream: TcpStream, keep: Arc<watch::Sender<Kept>>) {
     let service = service_fn(move |request| {
         let keep = Arc::clone(&keep);
-        async move { Ok::<_, Infallible>(answer(request, &keep).await) }
+        async move { Ok::<_, Infallible>(respond(request, &keep).await) }
     });
-    // A connection that breaks is the sender's affair: it will say so.
+    // The client reports a broken connection.
     drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
 }
 
-async fn answer(request: Request<Incoming>, keep: &watch::Sender<Kept>) -> Response<Full<Bytes>> {
+async fn respond(request: Request<Incoming>, keep: &watch::Sender<Kept>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let Some(signal) = Signal::ALL.into_iter().find(|signal| path == format!("/v1/{signal}")) else {
         return reply(StatusCode::NOT_FOUND);
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::cli::http::Client;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     async fn status(collector: &Collector, method: Method, path: &str, body: &str) -> u16 {
         let client = Client::new(collector.address());
@@ -152,11 +152,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keeps_what_is_posted_in_order_and_by_signal() {
+    async fn keeps_requests_in_order_and_by_signal() {
         let collector = Collector::start().await.unwrap();
         assert_eq!(status(&collector, Method::POST, "/v1/traces", r#"{"resourceSpans":[]}"#).await, 200);
         assert_eq!(status(&collector, Method::POST, "/v1/logs", r#"{"resourceLogs":[]}"#).await, 200);
-        let kept = collector.wait_for(|kept| kept.requests.len() == 2, PATIENCE).await;
+        let kept = collector.wait_for(|kept| kept.requests.len() == 2, TIMEOUT).await;
         assert_eq!(
             kept,
             [
@@ -167,16 +167,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refuses_what_is_not_otlp_json_and_keeps_nothing_of_it() {
+    async fn rejects_requests_that_are_not_otlp_json_and_keeps_none_of_them() {
         let collector = Collector::start().await.unwrap();
         assert_eq!(status(&collector, Method::POST, "/v1/traces", "{").await, 400);
         assert_eq!(status(&collector, Method::GET, "/v1/traces", "").await, 405);
         assert_eq!(status(&collector, Method::POST, "/v1/profiles", "{}").await, 404);
-        assert!(collector.wait_for(|_| true, PATIENCE).await.is_empty());
+        assert!(collector.wait_for(|_| true, TIMEOUT).await.is_empty());
     }
 
     #[tokio::test]
-    async fn is_full_at_its_bound_and_says_so() {
+    async fn responds_with_503_beyond_its_bound() {
         let collector = Collector::start().await.unwrap();
         let half = format!("\"{}\"", "x".repeat(MAX_KEPT_BYTES / 2 + 1));
         assert_eq!(status(&collector, Method::POST, "/v1/traces", &half).await, 200);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_ends_when_patience_does() {
+    async fn waiting_ends_at_the_timeout() {
         let collector = Collector::start().await.unwrap();
         assert!(collector.wait_for(|_| false, Duration::ZERO).await.is_empty());
     }

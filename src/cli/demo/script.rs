@@ -1,4 +1,4 @@
-//! What the demonstration posts: samples as Fastly and CircleCI write them, moved to now, and what must come of them.
+//! The demonstration's requests: samples as Fastly and CircleCI write them, shifted to now, and the expected spans.
 
 use std::collections::BTreeMap;
 
@@ -10,36 +10,36 @@ use super::collector::Received;
 use crate::otlp::Signal;
 use crate::receiver::circleci::sign;
 
-/// One batch: lines as a Fastly service writes them.
+/// A batch of lines as a Fastly service writes them.
 const FASTLY: &str = include_str!("fastly.ndjson");
-/// One webhook per line, in the order in which CircleCI would send them.
+/// Webhooks, one per line, in the order in which CircleCI would send them.
 const CIRCLECI: &str = include_str!("circleci.ndjson");
-/// What each line of the batch is.
+/// Descriptions of the lines of the batch.
 pub(super) const FASTLY_LINES: [&str; 6] = [
-    "two log events of the edge's span, which comes later",
+    "two log events of the edge's span, which follows in line 4",
     "the shield's span, a child of the edge's",
     "two log events of the shield's span",
     "the edge's span",
-    "a span with the key and the bare-number times of Fastly's VCL article, which a Collector would drop silently",
-    "a line that was cut off",
+    "a span with the legacy key and bare-number timestamps of Fastly's VCL article, which a Collector silently drops",
+    "a cut-off line",
 ];
-/// The samples end here; nothing in them is later.
+/// Latest time in the samples.
 const SAMPLES_END: Timestamp = Timestamp::constant(1_767_225_600, 0);
-/// Nothing in them is earlier than this much before their end.
+/// Upper bound for the time between the earliest and the latest time in the samples.
 const SAMPLES_SECONDS: u64 = 3600;
-/// Signs the webhooks of one demonstration; it protects nothing.
+/// Secret that signs the demonstration's webhooks; it protects nothing.
 pub(super) const SECRET: &str = "spanrelay demo";
 
-/// A span that must arrive, and how many events it must have.
+/// Ids of the spans that must arrive, each with its number of events.
 const EXPECTED_FASTLY: [(&str, usize); 3] =
     [("eee19b7ec3c1b174", 2), ("0b2c9d1f4a6e8357", 2), ("3f9a1c5e7b2d4860", 0)];
 
-/// Everything that is posted.
+/// All requests of the demonstration.
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) batch: Bytes,
     pub(super) webhooks: Vec<Webhook>,
-    /// Span ids that must arrive, with the number of their events.
+    /// Ids of the spans that must arrive, each with its number of events.
     expected: BTreeMap<String, usize>,
 }
 
@@ -47,17 +47,17 @@ pub(super) struct Script {
 #[derive(Debug)]
 pub(super) struct Webhook {
     pub(super) event: String,
-    /// What it is about: the name and the status of the job or the workflow.
+    /// Name and status of the job or the workflow.
     pub(super) about: String,
     pub(super) body: Bytes,
-    /// The value of `circleci-signature`.
+    /// Value of the header `circleci-signature`.
     pub(super) signature: String,
 }
 
 // === impl Script ===
 
 impl Script {
-    /// The samples, as if they had ended just now.
+    /// Returns the samples, shifted to end at `now`.
     pub(super) fn ending_at(now: Timestamp) -> Self {
         let later = now.duration_since(SAMPLES_END);
         let webhooks: Vec<Webhook> =
@@ -71,12 +71,12 @@ impl Script {
         }
     }
 
-    /// Where a trace stands among what is posted; those of the batch come first.
-    pub(super) fn place_of(trace_id: &str) -> usize {
+    /// Returns the position of a trace in the order of the requests; the batch comes first.
+    pub(super) fn position_of(trace_id: &str) -> usize {
         FASTLY.find(trace_id).unwrap_or(usize::MAX)
     }
 
-    /// What must still arrive, as a sentence for each; nothing when everything has.
+    /// Describes each span or event that has not arrived.
     pub(super) fn missing(&self, received: &[Received]) -> Vec<String> {
         let mut arrived = BTreeMap::new();
         for request in received.iter().filter(|request| request.signal == Signal::Traces) {
@@ -112,7 +112,7 @@ impl Webhook {
     }
 }
 
-/// The first 8 bytes of the UUID of the job, or else of the workflow.
+/// Returns the first 8 bytes of the UUID of the job, or else of the workflow.
 fn span_id_of(webhook: &str) -> String {
     let json: Value = serde_json::from_str(webhook).unwrap_or_default();
     let subject = if json["job"].is_object() { &json["job"] } else { &json["workflow"] };
@@ -129,7 +129,7 @@ fn for_each_span(request: &Value, mut visit: impl FnMut(&Value)) {
     }
 }
 
-/// Moves every date between quotes (`2025-12-31T23:59:51.991Z`), keeping its milliseconds.
+/// Shifts every date between quotes (`2025-12-31T23:59:51.991Z`) and keeps its milliseconds.
 fn move_dates(text: &str, later: SignedDuration) -> String {
     let moved = |piece: &str| {
         let date: Timestamp = piece.parse().ok()?;
@@ -139,7 +139,7 @@ fn move_dates(text: &str, later: SignedDuration) -> String {
     pieces.collect::<Vec<_>>().join("\"")
 }
 
-/// Moves every number that is a time of the samples in nanoseconds, with or without quotes.
+/// Shifts every number that is a time of the samples in nanoseconds, with or without quotes.
 fn move_nanoseconds(text: &str, later: SignedDuration) -> String {
     let moved = |digits: &str| {
         let nanoseconds: u64 = digits.parse().ok()?;
@@ -175,12 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_the_samples_is_json_but_the_one_that_was_cut_off() {
+    fn every_line_of_the_samples_but_the_cut_off_one_is_json() {
         let broken: Vec<usize> = FASTLY
             .lines()
             .enumerate()
             .filter(|(_, line)| serde_json::from_str::<Value>(line).is_err())
-            .map(|(place, _)| place + 1)
+            .map(|(position, _)| position + 1)
             .collect();
         assert_eq!(broken, [6]);
         assert_eq!(FASTLY.lines().count(), FASTLY_LINES.len());
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_batch_holds_what_its_description_says() {
+    fn the_batch_matches_its_descriptions() {
         let lines: Vec<&str> = FASTLY.lines().collect();
         assert!(lines[4].contains(r#""instrumentationLibrarySpans""#));
         assert!(lines[4].contains(r#""startTimeUnixNano":17672255"#));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn times_move_to_now_and_nothing_else_changes() {
+    fn times_are_shifted_to_now_and_nothing_else_changes() {
         let script = Script::ending_at(now());
         let batch = std::str::from_utf8(&script.batch).unwrap();
         let earliest = now().as_nanosecond() - SAMPLES_END.as_nanosecond() + 1_767_225_598_000_000_000;
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn webhooks_are_signed_over_the_bytes_that_are_sent() {
+    fn webhooks_are_signed_over_the_bytes_sent() {
         assert_eq!(
             sign(b"secret", b"hello world"),
             "734cc62f32841568f45715aeb9f4d7891324e6d948e4c6c60c0621cdac48623a"
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_arrive_is_named() {
+    fn missing_spans_and_events_are_named() {
         let script = Script::ending_at(now());
         assert_eq!(script.missing(&[]).len(), 8);
         let span = |id: &str, events: usize| {

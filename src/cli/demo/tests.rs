@@ -15,15 +15,15 @@ use crate::config::terminal::{Charset, Colour};
 
 const TERMINAL: Terminal = Terminal { columns: 80, colour: Colour::None, charset: Charset::Unicode };
 
-/// A stand-in for the relay: reads like it, sends at once, answers in its words. What it is sent for `silent` goes
-/// nowhere.
+/// Starts a stand-in for the relay, which reads like it, exports at once and responds like it. Requests to the path
+/// `silent` are not exported.
 async fn stand_in(collector: SocketAddr, silent: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let service = service_fn(move |request| async move {
-                Ok::<_, Infallible>(stand_in_answer(request, collector, silent).await)
+                Ok::<_, Infallible>(stand_in_response(request, collector, silent).await)
             });
             let connection = auto::Builder::new(TokioExecutor::new());
             tokio::spawn(
@@ -34,15 +34,15 @@ async fn stand_in(collector: SocketAddr, silent: &'static str) -> SocketAddr {
     address
 }
 
-async fn stand_in_answer(
+async fn stand_in_response(
     request: Request<Incoming>,
     collector: SocketAddr,
     silent: &str,
 ) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     let source = match path.as_str() {
-        stage::FASTLY_PATH => Source::Fastly,
-        stage::CIRCLECI_PATH => Source::CircleCi,
+        relay::FASTLY_PATH => Source::Fastly,
+        relay::CIRCLECI_PATH => Source::CircleCi,
         _ => return Response::new(Full::from("*\n")),
     };
     let body = crate::cli::http::read_bounded(request.into_body(), 1 << 20).await.unwrap();
@@ -54,68 +54,64 @@ async fn stand_in_answer(
     Response::builder().status(status).body(Full::default()).unwrap()
 }
 
-async fn played(
-    relay: SocketAddr,
-    collector: &Collector,
-    patience: Duration,
-) -> (Result<(), DemoError>, String) {
+async fn run(relay: SocketAddr, collector: &Collector, timeout: Duration) -> (Result<(), DemoError>, String) {
     let mut out = Vec::new();
-    let result = play(&Client::new(relay), collector, patience, &TERMINAL, &mut out).await;
+    let result = run_script(&Client::new(relay), collector, timeout, &TERMINAL, &mut out).await;
     (result, String::from_utf8(out).unwrap())
 }
 
 #[tokio::test]
-async fn the_play_goes_from_the_challenge_to_the_waterfalls() {
+async fn the_script_runs_from_the_challenge_to_the_waterfalls() {
     let collector = Collector::start().await.unwrap();
     let relay = stand_in(collector.address(), "").await;
-    let (result, told) = played(relay, &collector, PATIENCE).await;
+    let (result, text) = run(relay, &collector, ARRIVAL_TIMEOUT).await;
     result.unwrap();
     for part in [
-        "\n1. Fastly asks",
+        "\n1. Fastly verifies",
         "\n   200 *\n",
         "\n2. Fastly posts a batch of 6 lines\n",
         "\n3. CircleCI posts 5 webhooks",
         "\n   204 job-completed browser-tests: failed\n",
         "\n   204 workflow-completed build-and-test: failed\n",
-        "\n4. The collector got 8 requests: 8 spans with 4 events\n",
+        "\n4. The collector received 8 requests: 8 spans with 4 events\n",
         "\n└─ shield GET /checkout ",
         "\n      ◆ origin slow to answer  +82.1 ms  WARN  backend=shop_eu_1",
         "\n└─ ! job: browser-tests ",
-        "\nWhat next\n",
+        "\nNext steps\n",
     ] {
-        assert!(told.contains(part), "{part:?} is not in {told}");
+        assert!(text.contains(part), "{part:?} is not in {text}");
     }
 }
 
 #[tokio::test]
-async fn a_real_relay_plays_it_to_its_end() {
+async fn a_real_relay_completes_the_script() {
     let mut out = Vec::new();
     demonstrate(&TERMINAL, &mut out).await.unwrap();
-    let told = String::from_utf8(out).unwrap();
-    assert!(told.contains(r#"{"accepted":5,"rejected":1,"errors":[{"line":6,"#), "{told}");
-    assert!(told.contains("\n4. The collector got 8 requests: 8 spans with 4 events\n"), "{told}");
-    assert!(told.contains("\nWhat next\n"), "{told}");
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains(r#"{"accepted":5,"rejected":1,"errors":[{"line":6,"#), "{text}");
+    assert!(text.contains("\n4. The collector received 8 requests: 8 spans with 4 events\n"), "{text}");
+    assert!(text.contains("\nNext steps\n"), "{text}");
 }
 
 #[tokio::test]
-async fn spans_that_do_not_arrive_are_named_and_fail_it() {
+async fn missing_spans_are_named_and_fail_the_demonstration() {
     let collector = Collector::start().await.unwrap();
-    let relay = stand_in(collector.address(), stage::FASTLY_PATH).await;
-    let (result, told) = played(relay, &collector, Duration::ZERO).await;
+    let relay = stand_in(collector.address(), relay::FASTLY_PATH).await;
+    let (result, text) = run(relay, &collector, Duration::ZERO).await;
     let error = result.unwrap_err().to_string();
     assert!(
         error.ends_with("span 0b2c9d1f4a6e8357, span 3f9a1c5e7b2d4860, span eee19b7ec3c1b174"),
         "{error}"
     );
-    assert!(!told.contains("What next"), "{told}");
+    assert!(!text.contains("Next steps"), "{text}");
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_due_ends_it_with_that_answer() {
+async fn an_unexpected_response_ends_the_demonstration_and_is_shown() {
     let collector = Collector::start().await.unwrap();
-    let (result, _) = played(collector.address(), &collector, PATIENCE).await;
+    let (result, _) = run(collector.address(), &collector, ARRIVAL_TIMEOUT).await;
     assert_eq!(
         result.unwrap_err().to_string(),
-        "the relay answered 404 Not Found to the challenge, where 200 OK was due: {}"
+        "the relay responded to the challenge with 404 Not Found instead of 200 OK: {}"
     );
 }

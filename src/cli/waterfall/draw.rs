@@ -1,4 +1,4 @@
-//! The drawing itself.
+//! Drawing of one trace.
 
 use super::glyphs::Glyphs;
 use super::layout::{GAP, Layout, Range, ServiceColumn, Widest};
@@ -9,12 +9,12 @@ use super::trace::{Event, Span, Trace};
 use super::tree::{MAX_GUIDES, Oddity, Row, rows};
 use crate::config::terminal::{Charset, Terminal};
 
-/// Spans of one trace that are drawn; the others are counted.
+/// Maximum number of spans drawn per trace; the others are counted.
 const MAX_ROWS: usize = 200;
-/// Attributes of an event that are named.
+/// Maximum number of attributes shown per event.
 const SHOWN_ATTRIBUTES: usize = 4;
 
-/// Everything that the rows of one drawing share.
+/// State shared by the rows of one drawing.
 struct Drawing<'a> {
     trace: &'a Trace,
     rows: Vec<Row>,
@@ -26,7 +26,7 @@ struct Drawing<'a> {
     columns: usize,
 }
 
-/// A trace as lines: heading, scale, and for each span a row and what is to say about it.
+/// Draws a trace as lines: heading, scale, and for each span a row and its details.
 pub(crate) fn draw(trace: &Trace, terminal: &Terminal) -> Vec<Line> {
     let drawing = Drawing::new(trace, terminal);
     let mut lines = drawing.heading();
@@ -112,12 +112,12 @@ impl<'a> Drawing<'a> {
         Some(line.with(Paint::Aside, end))
     }
 
-    /// One span: label, service, bar, duration.
+    /// Returns the row of one span: label, service, bar, duration.
     fn row(&self, row: &Row, changed_service: Option<&str>) -> Line {
         let span = &self.trace.spans[row.span];
         let mut line = self.label(row, self.layout.label);
         line.pad_to(self.layout.label + GAP);
-        if let ServiceColumn::Beside(columns) = self.layout.services {
+        if let ServiceColumn::Column(columns) = self.layout.services {
             line.push(Paint::Aside, fit(changed_service.unwrap_or_default(), columns, self.charset));
         }
         if self.layout.bar > 0 {
@@ -131,7 +131,7 @@ impl<'a> Drawing<'a> {
             .with(paint, duration)
     }
 
-    /// Guides, marks and name in at most so many columns.
+    /// Returns guides, marks and name, in at most `columns` columns.
     fn label(&self, row: &Row, columns: usize) -> Line {
         let span = &self.trace.spans[row.span];
         let mut line = Line::new().with(Paint::Aside, self.guides(row, columns));
@@ -147,7 +147,7 @@ impl<'a> Drawing<'a> {
         line.with(Paint::Plain, fit(name, room, self.charset))
     }
 
-    /// The lines of the tree; where they would take half of the label, the depth as a number instead.
+    /// Returns the lines of the tree, or the depth as a number where they would take half of the label.
     fn guides(&self, row: &Row, columns: usize) -> String {
         if self.is_deep(row, columns) {
             return format!("{}> ", row.depth);
@@ -159,7 +159,7 @@ impl<'a> Drawing<'a> {
         guides
     }
 
-    /// Whether the lines of the tree would leave too little of the label for the name.
+    /// Returns `true` if the lines of the tree would leave too little of the label for the name.
     fn is_deep(&self, row: &Row, columns: usize) -> bool {
         row.depth > MAX_GUIDES || row.depth * width(self.glyphs.blank) > columns / 2
     }
@@ -193,7 +193,7 @@ impl<'a> Drawing<'a> {
         }
     }
 
-    /// What is to say about a span below its row: service, error, events.
+    /// Returns the details below the row of a span: service, error, events.
     fn below(&self, row: &Row, changed_service: Option<&str>) -> Vec<Line> {
         let span = &self.trace.spans[row.span];
         let guides = self.guides_below(row);
@@ -239,7 +239,7 @@ impl<'a> Drawing<'a> {
             line.push(Paint::Plain, format!("  {}", harmless(severity, self.charset)));
         }
         for (key, value) in event.attributes.iter().take(SHOWN_ATTRIBUTES) {
-            // Quoted where it could not be told from the next one.
+            // Quoted where it would otherwise run into the next one.
             let quote = if value.is_empty() || value.contains([' ', '=', '"']) { "\"" } else { "" };
             let pair = harmless(&format!("{key}={quote}{value}{quote}"), self.charset);
             line.push(Paint::Aside, format!("  {pair}"));
@@ -250,7 +250,7 @@ impl<'a> Drawing<'a> {
         line
     }
 
-    /// What marks mean that were used, and what was left out.
+    /// Returns the legend of the marks used, and the number of spans not drawn.
     fn footnotes(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         if let Some(more) = self.rows.len().checked_sub(MAX_ROWS).filter(|&more| more > 0) {
@@ -274,7 +274,7 @@ impl<'a> Drawing<'a> {
     }
 }
 
-/// How long the span took, or why that cannot be said.
+/// Returns the duration of the span, or the reason that it is unknown.
 fn duration(span: &Span) -> String {
     match (span.start, span.end) {
         (Some(start), Some(end)) => between(start, end),
@@ -283,11 +283,11 @@ fn duration(span: &Span) -> String {
     }
 }
 
-/// Facts with commas between them, on as many lines as they need.
+/// Joins facts with commas, on as many lines as they need.
 fn wrapped(facts: &[String], columns: usize) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
-    for (place, fact) in facts.iter().enumerate() {
-        let fact = if place + 1 < facts.len() { format!("{fact},") } else { fact.clone() };
+    for (position, fact) in facts.iter().enumerate() {
+        let fact = if position + 1 < facts.len() { format!("{fact},") } else { fact.clone() };
         match lines.last_mut().filter(|line| line.width() + 1 + width(&fact) <= columns) {
             Some(line) => line.push(Paint::Aside, format!(" {fact}")),
             None => lines.push(Line::new().with(Paint::Aside, format!("  {fact}"))),

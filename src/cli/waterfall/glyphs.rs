@@ -3,7 +3,7 @@
 use super::tree::Oddity;
 use crate::config::terminal::Charset;
 
-/// The characters that a drawing is made of.
+/// Characters of a drawing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Glyphs {
     pub(super) fork: &'static str,
@@ -18,21 +18,21 @@ pub(super) struct Glyphs {
 // === impl Oddity ===
 
 impl Oddity {
-    /// Stands before the name of the span.
+    /// Returns the mark that precedes the name of the span.
     pub(super) fn mark(self) -> char {
         match self {
             Self::MissingParent => '?',
-            Self::Circle => '@',
+            Self::Cycle => '@',
             Self::DuplicateId => '=',
         }
     }
 
-    /// What the mark means.
+    /// Explains the mark.
     pub(super) fn legend(self) -> &'static str {
         match self {
-            Self::MissingParent => "? its parent span is not here",
-            Self::Circle => "@ its parents form a circle",
-            Self::DuplicateId => "= an earlier span has the same id",
+            Self::MissingParent => "? parent span missing",
+            Self::Cycle => "@ parent spans form a cycle",
+            Self::DuplicateId => "= same id as an earlier span",
         }
     }
 }

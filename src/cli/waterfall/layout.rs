@@ -1,14 +1,14 @@
-//! Where things stand on a line, and where a moment stands in a bar.
+//! Positions of columns in a line, and of times in a bar.
 
 use super::trace::Span;
 
-/// Below this width there is no room for bars: a drawing becomes a list.
+/// Minimum width for bars; a narrower drawing is a list.
 pub(super) const MIN_COLUMNS_WITH_BARS: usize = 40;
-/// From this width on services have a column of their own.
+/// Minimum width for a column of services.
 const MIN_COLUMNS_WITH_SERVICES: usize = 72;
 const MAX_SERVICE_COLUMNS: usize = 16;
 const MIN_LABEL_COLUMNS: usize = 14;
-/// Between columns.
+/// Space between columns.
 pub(super) const GAP: usize = 2;
 
 /// Widths of the columns: label, service, bar, duration.
@@ -16,30 +16,30 @@ pub(super) const GAP: usize = 2;
 pub(super) struct Layout {
     pub(super) label: usize,
     pub(super) services: ServiceColumn,
-    /// Zero: no bars.
+    /// Width of the bars; zero for none.
     pub(super) bar: usize,
     pub(super) duration: usize,
 }
 
-/// Where the service of a span is named.
+/// Position of the service's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ServiceColumn {
-    /// In the heading: all spans are of one service.
+    /// Heading only: all spans belong to one service.
     None,
-    /// Below the span, for lack of room.
+    /// Line below the span, for lack of room.
     Below,
-    /// In a column of so many columns.
-    Beside(usize),
+    /// Column of its own, of this width.
+    Column(usize),
 }
 
-/// The time that a drawing spans.
+/// Time range of a drawing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) start: u64,
     pub(super) end: u64,
 }
 
-/// Widest text of each column.
+/// Width of the widest text of each column.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Widest {
     pub(super) label: usize,
@@ -50,26 +50,26 @@ pub(super) struct Widest {
 // === impl Layout ===
 
 impl Layout {
-    /// For so many columns in all, and a trace of so many services.
+    /// Lays out `columns` columns for a trace of `services` services.
     pub(super) fn new(columns: usize, widest: Widest, services: usize) -> Self {
         let services = match services {
             0 | 1 => ServiceColumn::None,
             _ if columns < MIN_COLUMNS_WITH_SERVICES => ServiceColumn::Below,
-            _ => ServiceColumn::Beside(widest.service.min(MAX_SERVICE_COLUMNS)),
+            _ => ServiceColumn::Column(widest.service.min(MAX_SERVICE_COLUMNS)),
         };
         if columns < MIN_COLUMNS_WITH_BARS {
             let label = columns.saturating_sub(GAP + widest.duration).min(widest.label);
             return Self { label, services, bar: 0, duration: widest.duration };
         }
         let label = widest.label.min((columns * 2 / 5).max(MIN_LABEL_COLUMNS));
-        let service = if let ServiceColumn::Beside(width) = services { width + GAP } else { 0 };
+        let service = if let ServiceColumn::Column(width) = services { width + GAP } else { 0 };
         let bar = columns - label - service - 2 * GAP - widest.duration;
         Self { label, services, bar, duration: widest.duration }
     }
 
-    /// The column in which bars begin.
+    /// Returns the column in which bars begin.
     pub(super) fn bar_start(&self) -> usize {
-        let service = if let ServiceColumn::Beside(width) = self.services { width + GAP } else { 0 };
+        let service = if let ServiceColumn::Column(width) = self.services { width + GAP } else { 0 };
         self.label + GAP + service
     }
 }
@@ -77,7 +77,8 @@ impl Layout {
 // === impl Range ===
 
 impl Range {
-    /// From the first start to the last end. Spans without a start, and ends before their start, have no say.
+    /// Returns the range from the first start to the last end. Spans without a start and ends before their start are
+    /// ignored.
     pub(super) fn of(spans: &[Span]) -> Option<Self> {
         let start = spans.iter().filter_map(|span| span.start).min()?;
         let end = spans.iter().filter_map(|span| Some(span.start?.max(span.end.unwrap_or(0)))).max()?;
@@ -88,14 +89,14 @@ impl Range {
         self.end - self.start
     }
 
-    /// The cells of a bar from one moment to another, first and one past the last; never empty.
+    /// Returns the cells of a bar between two times, first and one past the last; never empty.
     pub(super) fn cells(&self, from: u64, to: u64, bar: usize) -> (usize, usize) {
         let first = self.cell(from, bar);
         let last = if to > from { self.scaled(to - 1, bar) } else { first };
         (first, last.clamp(first, bar.saturating_sub(1)) + 1)
     }
 
-    /// The cell of a moment; moments outside are at the edges.
+    /// Returns the cell of a time; times outside the range are at the edges.
     pub(super) fn cell(&self, moment: u64, bar: usize) -> usize {
         self.scaled(moment, bar).min(bar.saturating_sub(1))
     }

@@ -1,15 +1,15 @@
-//! One line of a drawing: pieces of text, each with its paint.
+//! One line of a drawing: segments of text, each with its paint.
 
 use super::text::{fit, width};
 use crate::config::terminal::{Colour, Terminal};
 
-/// One line, without its end.
+/// One line, without its line end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Line {
     pieces: Vec<(Paint, String)>,
 }
 
-/// What a piece of text is, which decides how it looks where colours are wanted.
+/// Role of a segment of text, which decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Paint {
     Plain,
@@ -18,7 +18,7 @@ pub(crate) enum Paint {
     Error,
     Good,
     Event,
-    /// The bar of a span of the service with this number.
+    /// Bar of a span of the service with this index.
     Bar(usize),
 }
 
@@ -29,7 +29,7 @@ impl Line {
         Self::default()
     }
 
-    /// With one more piece at the end. The text must be harmless.
+    /// Appends a segment. The text must be escaped already.
     pub(crate) fn with(mut self, paint: Paint, text: impl Into<String>) -> Self {
         self.push(paint, text);
         self
@@ -43,7 +43,7 @@ impl Line {
         }
     }
 
-    /// Spaces up to this column.
+    /// Appends spaces up to this column.
     pub(crate) fn pad_to(&mut self, column: usize) {
         let missing = column.saturating_sub(self.width());
         self.push(Paint::Plain, " ".repeat(missing));
@@ -53,13 +53,13 @@ impl Line {
         self.pieces.iter().map(|(_, text)| width(text)).sum()
     }
 
-    /// As it goes to the terminal: cut to its width, without spaces at the end.
+    /// Renders the line for the terminal: cut to its width, without trailing spaces.
     pub(crate) fn render(&self, terminal: &Terminal) -> String {
         let mut rendered = String::new();
         let mut room = terminal.columns;
-        for (place, (paint, text)) in self.pieces.iter().enumerate() {
+        for (position, (paint, text)) in self.pieces.iter().enumerate() {
             let rest_is_blank =
-                self.pieces.iter().skip(place + 1).all(|(_, text)| text.bytes().all(|byte| byte == b' '));
+                self.pieces.iter().skip(position + 1).all(|(_, text)| text.bytes().all(|byte| byte == b' '));
             let text = if rest_is_blank { text.trim_end_matches(' ') } else { text };
             let text = fit(text, room, terminal.charset);
             room -= width(&text);
@@ -80,7 +80,7 @@ impl Line {
 // === impl Paint ===
 
 impl Paint {
-    /// The parameters of the ANSI sequence "select graphic rendition". Bars avoid red, which means error.
+    /// Returns the parameters of the ANSI sequence "select graphic rendition". Bars avoid red, which means error.
     fn code(self) -> Option<&'static str> {
         const BARS: [&str; 5] = ["36", "34", "35", "32", "33"];
         match self {
@@ -105,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn colours_appear_only_when_they_are_wanted() {
+    fn colours_appear_only_when_enabled() {
         let line = Line::new().with(Paint::Title, "edge").with(Paint::Plain, "  ").with(Paint::Error, "!");
         assert_eq!(line.render(&terminal(80, Colour::None)), "edge  !");
         assert_eq!(line.render(&terminal(80, Colour::Ansi)), "\u{1b}[1medge\u{1b}[0m  \u{1b}[31m!\u{1b}[0m");
     }
 
     #[test]
-    fn a_line_is_cut_to_the_terminal_and_ends_without_spaces() {
+    fn a_line_is_cut_to_the_terminal_without_trailing_spaces() {
         let line =
             Line::new().with(Paint::Plain, "東京  ").with(Paint::Aside, "   ").with(Paint::Plain, "  ");
         assert_eq!(line.render(&terminal(80, Colour::Ansi)), "東京");

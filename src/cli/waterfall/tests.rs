@@ -10,7 +10,7 @@ fn terminal(columns: usize, charset: Charset) -> Terminal {
     Terminal { columns, colour: Colour::None, charset }
 }
 
-/// A span of trace `aa`; times in milliseconds after the base.
+/// Returns a span of trace `aa`; times in milliseconds after the base.
 fn span(id: &str, parent: &str, name: &str, start: u64, end: u64) -> Value {
     json!({
         "traceId": "aa", "spanId": id, "parentSpanId": parent, "name": name,
@@ -68,7 +68,7 @@ edge GET /checkout         ◆██◆█████████████�
 }
 
 #[test]
-fn ascii_is_enough() {
+fn ascii_is_supported() {
     assert_eq!(
         drawn(&checkout(), &terminal(60, Charset::Ascii)),
         "\
@@ -123,7 +123,7 @@ edge GET /check…  180 ms
 }
 
 #[test]
-fn services_have_a_column_where_there_is_room_and_a_line_where_there_is_none() {
+fn services_have_a_column_or_a_line_of_their_own_by_width() {
     let requests = [
         request("shop", &[span("1", "", "root", 0, 100), span("2", "1", "child", 5, 50)]),
         request("db", &[span("4", "1", "query", 60, 90)]),
@@ -156,7 +156,7 @@ root      ██████████████████████  10
 }
 
 #[test]
-fn siblings_stand_in_the_order_of_their_starts_whatever_the_order_of_the_input() {
+fn siblings_are_sorted_by_start_in_any_input_order() {
     let spans = [
         span("3", "1", "later", 50, 60),
         span("4", "2", "grandchild", 12, 18),
@@ -178,7 +178,7 @@ root              ████████████████████�
 }
 
 #[test]
-fn spans_without_their_parent_in_circles_and_with_the_id_of_another_are_marked() {
+fn orphans_cycles_and_duplicate_ids_are_marked() {
     let spans = [
         span("1", "ff", "orphan", 0, 100),
         span("2", "3", "hen", 10, 20),
@@ -199,15 +199,15 @@ trace aa
 @ hen            =====                                 10 ms
 `- egg            ===                                   6 ms
 @ own parent       ==                                   1 ms
-  ? its parent span is not here
-  @ its parents form a circle
-  = an earlier span has the same id
+  ? parent span missing
+  @ parent spans form a cycle
+  = same id as an earlier span
 "
     );
 }
 
 #[test]
-fn zero_lengths_backward_ends_and_missing_times_have_a_place() {
+fn zero_lengths_backward_ends_and_missing_times_are_drawn() {
     let mut no_end = span("3", "1", "no end", 50, 0);
     no_end["endTimeUnixNano"] = json!(0);
     let mut no_start = span("4", "1", "no start", 0, 0);
@@ -236,7 +236,7 @@ root         ██████████████████████�
 }
 
 #[test]
-fn a_trace_of_one_moment_is_drawn() {
+fn a_trace_of_zero_length_is_drawn() {
     assert_eq!(
         drawn(&requests_of(&[span("1", "", "ping", 0, 0)]), &terminal(40, Charset::Unicode)),
         "\
@@ -249,7 +249,7 @@ ping  ▏                              0 s
 }
 
 #[test]
-fn wide_characters_keep_the_columns_straight() {
+fn wide_characters_keep_the_columns_aligned() {
     let spans = [span("1", "", "購入 🛒", 0, 100), span("2", "1", "größe", 50, 100)];
     assert_eq!(
         drawn(&requests_of(&spans), &terminal(40, Charset::Unicode)),
@@ -265,7 +265,7 @@ trace aa
 }
 
 #[test]
-fn nothing_that_a_stranger_wrote_reaches_the_terminal_as_a_command() {
+fn foreign_text_never_controls_the_terminal() {
     let mut spans = [span("1", "", "a\u{1b}[2J\u{202e}b\nc", 0, 100)];
     spans[0]["status"] = json!({"code": 2, "message": "\u{1b}]0;title\u{7}"});
     spans[0]["events"] = json!([{"name": "\r\u{9b}31m", "timeUnixNano": "x", "attributes": [
@@ -284,7 +284,7 @@ fn nothing_that_a_stranger_wrote_reaches_the_terminal_as_a_command() {
 }
 
 #[test]
-fn deep_nesting_is_a_number_and_costs_no_stack() {
+fn deep_nesting_is_shown_as_a_number_and_does_not_recurse() {
     let spans: Vec<Value> = (0..20_000)
         .map(|depth: u64| span(&format!("{}", depth + 1), &format!("{depth}"), "step", depth, 20_000))
         .collect();
@@ -294,17 +294,17 @@ fn deep_nesting_is_a_number_and_costs_no_stack() {
 }
 
 #[test]
-fn a_circle_of_thousands_ends() {
+fn a_cycle_of_thousands_of_spans_ends() {
     let spans: Vec<Value> = (0..20_000)
-        .map(|place: u64| span(&format!("{place}"), &format!("{}", (place + 1) % 20_000), "x", place, 20_000))
+        .map(|index: u64| span(&format!("{index}"), &format!("{}", (index + 1) % 20_000), "x", index, 20_000))
         .collect();
     assert!(
-        drawn(&requests_of(&spans), &terminal(80, Charset::Ascii)).contains("@ its parents form a circle")
+        drawn(&requests_of(&spans), &terminal(80, Charset::Ascii)).contains("@ parent spans form a cycle")
     );
 }
 
 #[test]
-fn input_of_any_other_shape_is_passed_over() {
+fn input_of_any_other_shape_is_ignored() {
     let mut traces = Traces::new(10);
     for odd in [
         json!(null),

@@ -1,18 +1,17 @@
-//! Text of strangers, made fit for a terminal: harmless, of a known width, cut to size.
+//! Escaping, measuring and cutting of foreign text for a terminal.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::config::terminal::Charset;
 
-/// More of one string is never shown.
+/// Maximum number of characters shown of one string.
 const MAX_SHOWN_CHARS: usize = 1024;
-/// A letter may carry this many marks; a pile of hundreds spills over the lines above and below.
+/// Maximum number of combining marks per letter; hundreds of them would spill over the lines above and below.
 const MAX_MARKS_IN_A_ROW: usize = 2;
 
-/// The text with everything escaped that a terminal would obey or that would hide or reorder its neighbours: control
-/// characters (and with them every ANSI sequence), bidirectional controls, invisible characters. Variation
-/// selectors are dropped, because terminals disagree about the width that they give. With ASCII everything else is
-/// escaped too.
+/// Escapes every character that a terminal would interpret or that would hide or reorder its neighbours: control
+/// characters (and with them every ANSI sequence), bidirectional controls, invisible characters. Drops variation
+/// selectors, because terminals disagree about their effect on the width. With ASCII, escapes everything else too.
 pub(crate) fn harmless(text: &str, charset: Charset) -> String {
     let mut shown = String::with_capacity(text.len().min(MAX_SHOWN_CHARS));
     let mut marks = 0;
@@ -22,7 +21,7 @@ pub(crate) fn harmless(text: &str, charset: Charset) -> String {
             '\r' => shown.push_str("\\r"),
             '\t' => shown.push_str("\\t"),
             '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => continue,
-            _ if is_commanding(character) || (charset == Charset::Ascii && !character.is_ascii()) => {
+            _ if is_control(character) || (charset == Charset::Ascii && !character.is_ascii()) => {
                 shown.extend(character.escape_unicode());
             }
             _ if character.width() == Some(0) => {
@@ -39,12 +38,12 @@ pub(crate) fn harmless(text: &str, charset: Charset) -> String {
     shown
 }
 
-/// Columns that the text takes. It must be harmless already.
+/// Returns the width of the text in columns. The text must be escaped already.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text, cut to so many columns; what was cut ends with an ellipsis.
+/// Cuts the text to `columns` columns; text that was cut ends with an ellipsis.
 pub(crate) fn fit(text: &str, columns: usize, charset: Charset) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -63,7 +62,7 @@ pub(crate) fn fit(text: &str, columns: usize, charset: Charset) -> String {
     cut
 }
 
-/// What stands for text that was cut away; one column.
+/// Returns the character that replaces cut text; one column wide.
 pub(crate) fn ellipsis(charset: Charset) -> char {
     match charset {
         Charset::Unicode => '…',
@@ -71,7 +70,7 @@ pub(crate) fn ellipsis(charset: Charset) -> char {
     }
 }
 
-fn is_commanding(character: char) -> bool {
+fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
@@ -100,20 +99,20 @@ mod tests {
     }
 
     #[test]
-    fn letters_of_every_script_stay_and_become_escapes_in_ascii() {
+    fn letters_of_every_script_are_kept_and_are_escaped_in_ascii() {
         assert_eq!(harmless("größe 東京 🚀", Charset::Unicode), "größe 東京 🚀");
         assert_eq!(harmless("größe", Charset::Ascii), "gr\\u{f6}\\u{df}e");
     }
 
     #[test]
-    fn piled_up_marks_and_variation_selectors_are_thinned() {
+    fn excess_combining_marks_and_variation_selectors_are_dropped() {
         let piled = format!("a{}b", "\u{301}".repeat(500));
         assert_eq!(harmless(&piled, Charset::Unicode), "a\u{301}\u{301}b");
         assert_eq!(harmless("❤\u{fe0f}!", Charset::Unicode), "❤!");
     }
 
     #[test]
-    fn endless_text_is_cut_before_it_is_worked_on() {
+    fn long_text_is_cut_before_it_is_processed() {
         assert_eq!(harmless(&"x".repeat(1 << 20), Charset::Unicode).len(), MAX_SHOWN_CHARS);
     }
 

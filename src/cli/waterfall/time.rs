@@ -1,4 +1,4 @@
-//! Times for people.
+//! Human-readable times and durations.
 
 const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000 * MICROSECOND;
@@ -7,8 +7,8 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// `850 ns`, `1.2 ms`, `182 ms`, `3m 12s`, `2d 5h`: three digits are enough to compare by eye. Rounded down, so that
-/// nothing reads `1000 ms`.
+/// Formats a duration: `850 ns`, `1.2 ms`, `182 ms`, `3m 12s`, `2d 5h`. Three digits are enough to compare by eye.
+/// Rounds down, so that nothing reads `1000 ms`.
 pub(crate) fn human(nanoseconds: u64) -> String {
     match nanoseconds {
         0 => "0 s".to_owned(),
@@ -22,17 +22,17 @@ pub(crate) fn human(nanoseconds: u64) -> String {
     }
 }
 
-/// From one moment to another, with a sign when the other one is earlier.
+/// Formats the time from one moment to another, with a sign when the other one is earlier.
 pub(super) fn between(from: u64, to: u64) -> String {
     if to < from { format!("-{}", human(from - to)) } else { human(to - from) }
 }
 
-/// Like [`between`], with a sign in any case.
+/// Formats like [`between`], but always with a sign.
 pub(super) fn offset(from: u64, to: u64) -> String {
     if to < from { between(from, to) } else { format!("+{}", between(from, to)) }
 }
 
-/// `2026-01-31 12:00:00.123 UTC`, or nothing for a moment beyond the calendar.
+/// Formats a time as `2026-01-31 12:00:00.123 UTC`; `None` for a time outside the calendar.
 pub(super) fn moment(unix_nano: u64) -> Option<String> {
     let moment = jiff::Timestamp::from_nanosecond(i128::from(unix_nano)).ok()?;
     Some(moment.strftime("%Y-%m-%d %H:%M:%S.%3f UTC").to_string())
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_the_unit_that_a_person_would_choose() {
+    fn durations_use_the_largest_suitable_unit() {
         for (nanoseconds, text) in [
             (0, "0 s"),
             (850, "850 ns"),

@@ -1,19 +1,19 @@
-//! Spans, read from export requests and sorted into their traces.
+//! Spans, read from export requests and grouped by trace.
 //!
-//! Only what is drawn is kept, and only of the first so many traces; the rest is counted.
+//! Keeps only what is drawn, and only for a limited number of traces; the rest is counted.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-/// Attributes of an event that are kept for showing.
+/// Maximum number of attributes kept per event.
 const KEPT_ATTRIBUTES: usize = 6;
-/// Of one attribute's value, in characters.
+/// Maximum length kept of one attribute's value, in characters.
 const KEPT_VALUE_CHARS: usize = 120;
-/// Events of a span that are kept for showing; the others are counted.
+/// Maximum number of events kept per span; the others are counted.
 const KEPT_EVENTS: usize = 20;
 
-/// Traces in the order in which they were first seen.
+/// Traces, in order of first appearance.
 #[derive(Debug)]
 pub(crate) struct Traces {
     kept: Vec<Trace>,
@@ -33,18 +33,18 @@ pub(crate) struct Trace {
 
 #[derive(Debug, Default)]
 pub(super) struct Span {
-    /// Lower-case; empty when there is none.
+    /// Lower-case hex; empty when there is none.
     pub(super) id: String,
     pub(super) parent: Option<String>,
     pub(super) name: String,
     /// Empty when the resource has no `service.name`.
     pub(super) service: String,
-    /// Unix nanoseconds; zero counts as not known, as OTLP says.
+    /// Unix nanoseconds; OTLP defines zero as unknown.
     pub(super) start: Option<u64>,
     pub(super) end: Option<u64>,
-    /// What is known about the error, if the status is one; may be empty.
+    /// Description of the error, if the status is one; may be empty.
     pub(super) error: Option<String>,
-    /// The first ones, in the order of the request.
+    /// First [`KEPT_EVENTS`] events, in the order of the request.
     pub(super) events: Vec<Event>,
     pub(super) more_events: usize,
 }
@@ -53,7 +53,7 @@ pub(super) struct Span {
 pub(super) struct Event {
     pub(super) name: String,
     pub(super) time: Option<u64>,
-    /// `INFO`, `WARN`, if the event was a log record with one.
+    /// Severity of the log record that became the event (`INFO`, `WARN`), if it had one.
     pub(super) severity: Option<String>,
     pub(super) attributes: Vec<(String, String)>,
 }
@@ -66,7 +66,7 @@ impl Traces {
         Self { kept: Vec::new(), by_id: HashMap::new(), limit, beyond: HashSet::new(), spans: 0, events: 0 }
     }
 
-    /// Adds the spans of one export request. What is not shaped like OTLP/JSON is passed over.
+    /// Adds the spans of one export request. Parts that are not OTLP/JSON are ignored.
     pub(crate) fn add(&mut self, request: &Value) {
         for resource in list(request, "resourceSpans") {
             let service = resource.get("resource").and_then(|resource| attribute(resource, "service.name"));
@@ -80,17 +80,17 @@ impl Traces {
         self.kept.iter()
     }
 
-    /// Traces that were seen and not kept.
+    /// Number of traces seen but not kept.
     pub(crate) fn beyond(&self) -> usize {
         self.beyond.len()
     }
 
-    /// Spans that were seen, of all traces.
+    /// Number of spans seen, of all traces.
     pub(crate) fn span_count(&self) -> usize {
         self.spans
     }
 
-    /// Their events.
+    /// Number of span events seen, of all traces.
     pub(crate) fn event_count(&self) -> usize {
         self.events
     }
@@ -99,8 +99,8 @@ impl Traces {
         self.spans += 1;
         self.events += list(span, "events").len();
         let id = id(span, "traceId");
-        let place = match self.by_id.get(&id) {
-            Some(&place) => place,
+        let position = match self.by_id.get(&id) {
+            Some(&position) => position,
             None if self.kept.len() < self.limit => {
                 self.by_id.insert(id.clone(), self.kept.len());
                 self.kept.push(Trace { id, spans: Vec::new() });
@@ -111,14 +111,14 @@ impl Traces {
                 return;
             }
         };
-        self.kept[place].spans.push(Span::read(span, service));
+        self.kept[position].spans.push(Span::read(span, service));
     }
 }
 
 // === impl Trace ===
 
 impl Trace {
-    /// In lower case; empty when its spans have none.
+    /// Returns the trace id in lower case; empty when the spans have none.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
@@ -152,9 +152,9 @@ impl Event {
             .take(KEPT_ATTRIBUTES)
             .map(|pair| (string(pair, "key"), pair.get("value").map(any_value).unwrap_or_default()))
             .collect();
-        // What the relay adds for a log's severity reads better as one word; the number says it again.
+        // The severity that the relay adds reads better as one word, and the number repeats it.
         let severity = attributes.iter().position(|(key, _)| key == "log.severity_text");
-        let severity = severity.map(|place| attributes.remove(place).1);
+        let severity = severity.map(|position| attributes.remove(position).1);
         if severity.is_some() {
             attributes.retain(|(key, _)| key != "log.severity_number");
         }
@@ -162,7 +162,8 @@ impl Event {
     }
 }
 
-/// Status 2 is ERROR; the name of the enum is not allowed in OTLP/JSON, but some senders write it.
+/// Returns the description of an error status, if it is one. Status 2 is ERROR; OTLP/JSON does not allow the name of
+/// the enum value, but some clients write it.
 fn error(span: &Value) -> Option<String> {
     let status = span.get("status")?;
     let code = status.get("code")?;
@@ -190,7 +191,7 @@ fn attribute(holder: &Value, key: &str) -> Option<String> {
     pair.get("value").map(any_value)
 }
 
-/// A 64-bit number, as a string or as a number. Zero means that the time is not known.
+/// Reads a 64-bit number, given as a string or as a number. Zero means that the time is unknown.
 fn nanoseconds(value: &Value, key: &str) -> Option<u64> {
     let number = value.get(key)?;
     let nanoseconds = match number {
@@ -200,7 +201,7 @@ fn nanoseconds(value: &Value, key: &str) -> Option<u64> {
     nanoseconds.filter(|&nanoseconds| nanoseconds > 0)
 }
 
-/// An attribute's value, as short text: the value itself for the simple kinds, the size of lists and maps.
+/// Formats an attribute's value as short text: scalars as they are, lists and maps by their size.
 fn any_value(value: &Value) -> String {
     let Some((kind, inner)) = value.as_object().and_then(|object| object.iter().next()) else {
         return String::new();

@@ -1,44 +1,44 @@
-//! The order of a drawing: every span once, children below their parents, siblings by start.
+//! Row order of a drawing: every span once, children below their parents, siblings by start.
 //!
-//! Parents that are not there, circles and ids that occur twice are the input's right: such spans are drawn as
-//! roots or as siblings, with a mark.
+//! The input can have missing parents, cycles and duplicate ids: such spans are drawn as roots or as siblings, with a
+//! mark.
 
 use std::collections::HashMap;
 
 use super::trace::Span;
 
-/// Deeper levels keep no guides of their own; drawings show the depth as a number there.
+/// Maximum depth with guides; deeper rows show the depth as a number.
 pub(super) const MAX_GUIDES: usize = 24;
 
-/// One span's place.
+/// Position of one span in the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
-    /// Index into the spans.
+    /// Index of the span.
     pub(super) span: usize,
     pub(super) depth: usize,
-    /// For each level from the first below the root to the span's own: whether more siblings follow. Empty below
+    /// One flag per level, from the first below the root to the span's own: `true` if more siblings follow. Empty below
     /// [`MAX_GUIDES`].
     pub(super) guides: Vec<bool>,
     pub(super) has_children: bool,
     pub(super) oddity: Option<Oddity>,
 }
 
-/// What is wrong with a span's place.
+/// Anomaly in the position of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Oddity {
     MissingParent,
-    Circle,
+    Cycle,
     DuplicateId,
 }
 
-/// Links by index.
+/// Parent and child links, by index.
 struct Links {
     children: Vec<Vec<usize>>,
     parents: Vec<Option<usize>>,
     oddities: Vec<Option<Oddity>>,
 }
 
-/// All spans, in the order in which they are drawn.
+/// Returns all spans in drawing order.
 pub(super) fn rows(spans: &[Span]) -> Vec<Row> {
     let mut links = Links::new(spans);
     let mut rows = Vec::with_capacity(spans.len());
@@ -49,18 +49,18 @@ pub(super) fn rows(spans: &[Span]) -> Vec<Row> {
             descend(span, &links, &mut seen, &mut rows);
         }
     }
-    // What is left has parents and no root above: a circle, and what hangs on it.
+    // The remaining spans have no root: they are on a cycle or below one.
     for &span in &by_start {
         if !seen[span] {
-            let root = links.on_circle(span);
-            links.oddities[root] = Some(Oddity::Circle);
+            let root = links.on_cycle(span);
+            links.oddities[root] = Some(Oddity::Cycle);
             descend(root, &links, &mut seen, &mut rows);
         }
     }
     rows
 }
 
-/// Appends a root and what hangs on it. A loop, not a recursion: the depth is the input's choice.
+/// Appends a root and its descendants. Iterative, because the input decides the depth.
 fn descend(root: usize, links: &Links, seen: &mut [bool], rows: &mut Vec<Row>) {
     let mut stack = vec![(root, 0, Vec::new())];
     while let Some((span, depth, guides)) = stack.pop() {
@@ -69,11 +69,11 @@ fn descend(root: usize, links: &Links, seen: &mut [bool], rows: &mut Vec<Row>) {
         }
         let children: Vec<usize> =
             links.children[span].iter().copied().filter(|&child| !seen[child]).collect();
-        for (place, &child) in children.iter().enumerate().rev() {
+        for (position, &child) in children.iter().enumerate().rev() {
             let mut below = Vec::new();
             if depth < MAX_GUIDES {
                 below.clone_from(&guides);
-                below.push(place + 1 < children.len());
+                below.push(position + 1 < children.len());
             }
             stack.push((child, depth + 1, below));
         }
@@ -98,29 +98,29 @@ impl Links {
     fn new(spans: &[Span]) -> Self {
         let mut first_with_id: HashMap<&str, usize> = HashMap::with_capacity(spans.len());
         let mut oddities = vec![None; spans.len()];
-        for (place, span) in spans.iter().enumerate().filter(|(_, span)| !span.id.is_empty()) {
-            if *first_with_id.entry(&span.id).or_insert(place) != place {
-                oddities[place] = Some(Oddity::DuplicateId);
+        for (position, span) in spans.iter().enumerate().filter(|(_, span)| !span.id.is_empty()) {
+            if *first_with_id.entry(&span.id).or_insert(position) != position {
+                oddities[position] = Some(Oddity::DuplicateId);
             }
         }
         let mut parents = vec![None; spans.len()];
         let mut children = vec![Vec::new(); spans.len()];
-        for (place, span) in spans.iter().enumerate() {
+        for (position, span) in spans.iter().enumerate() {
             let Some(parent) = &span.parent else { continue };
             match first_with_id.get(parent.as_str()) {
                 Some(&parent) => {
-                    parents[place] = Some(parent);
-                    children[parent].push(place);
+                    parents[position] = Some(parent);
+                    children[parent].push(position);
                 }
-                None => oddities[place] = oddities[place].or(Some(Oddity::MissingParent)),
+                None => oddities[position] = oddities[position].or(Some(Oddity::MissingParent)),
             }
         }
         let children = children.into_iter().map(|siblings| by_start(spans, siblings)).collect();
         Self { children, parents, oddities }
     }
 
-    /// A span of the circle that this one's ancestors end in.
-    fn on_circle(&self, from: usize) -> usize {
+    /// Returns a span of the cycle that the ancestors of this one end in.
+    fn on_cycle(&self, from: usize) -> usize {
         let mut passed = std::collections::HashSet::new();
         let mut span = from;
         while passed.insert(span) {

@@ -28,7 +28,7 @@ fn headers(export: &SignalExport<'_>) -> Vec<String> {
 }
 
 #[test]
-fn without_variables_everything_is_on_loopback_and_nothing_is_asked_of_senders() {
+fn without_variables_everything_is_on_loopback_without_authentication() {
     let Loaded { config, notes } = loaded(&[]);
     assert_eq!(config.server.endpoint.to_string(), "127.0.0.1:3000");
     assert!(config.telemetry.endpoint.ip().is_loopback());
@@ -38,7 +38,7 @@ fn without_variables_everything_is_on_loopback_and_nothing_is_asked_of_senders()
 }
 
 #[test]
-fn a_circleci_hook_deployments_environment() {
+fn a_circleci_hook_environment_works_unchanged() {
     let Loaded { config, notes } = loaded(&[
         ("PORT", "8080"),
         ("CIRCLECI_HOOK_SECRET", "hunter2"),
@@ -61,7 +61,7 @@ fn a_circleci_hook_deployments_environment() {
 }
 
 #[test]
-fn a_fastly_example_proxy_deployments_environment() {
+fn a_fastly_example_proxy_environment_works_unchanged() {
     let Loaded { config, notes } =
         loaded(&[("PORT", "8080"), ("OTEL_HTTP_COLLECTOR_URL", "http://collector:4318/v1/traces")]);
     assert_eq!(config.server.endpoint.to_string(), "0.0.0.0:8080");
@@ -69,22 +69,24 @@ fn a_fastly_example_proxy_deployments_environment() {
     assert_eq!(config.exporter.traces_endpoint, "http://collector:4318/v1/traces");
     assert_eq!(config.exporter.logs_endpoint, "http://collector:4318/v1/logs");
     assert!(config.receivers.circleci.is_empty());
-    assert_eq!(notes, ["circleci receiver is off: PORT is set and CIRCLECI_HOOK_SECRET is not"]);
+    assert_eq!(notes, ["circleci receiver disabled: PORT is set and CIRCLECI_HOOK_SECRET is not"]);
 }
 
 #[test]
-fn a_collector_url_of_another_shape_is_for_traces_alone_and_a_note_says_so() {
+fn a_collector_url_without_the_traces_path_applies_to_traces_only_with_a_note() {
     let Loaded { config, notes } = loaded(&[("OTEL_HTTP_COLLECTOR_URL", "http://collector:9411/ingest?a=b")]);
     assert_eq!(config.exporter.traces_endpoint, "http://collector:9411/ingest?a=b");
     assert_eq!(config.exporter.logs_endpoint, "http://localhost:4318/v1/logs");
     assert!(
-        notes.iter().any(|note| note.contains("logs and metrics go to http://localhost:4318/v1/logs")),
+        notes
+            .iter()
+            .any(|note| note.contains("logs and metrics are exported to http://localhost:4318/v1/logs")),
         "{notes:?}"
     );
 }
 
 #[test]
-fn without_port_the_relay_stays_on_loopback_and_a_note_says_so() {
+fn without_port_the_relay_listens_on_loopback_only_with_a_note() {
     let Loaded { config, notes } = loaded(&[("CIRCLECI_HOOK_SECRET", "hunter2")]);
     assert_eq!(config.server.endpoint.to_string(), "127.0.0.1:3000");
     assert_eq!(
@@ -95,7 +97,7 @@ fn without_port_the_relay_stays_on_loopback_and_a_note_says_so() {
 }
 
 #[test]
-fn an_empty_secret_is_a_problem_and_never_takes_everyone() {
+fn an_empty_secret_is_a_problem_and_never_disables_verification() {
     for port in [("PORT", "8080"), ("OTHER", "")] {
         let problem = load(&[("CIRCLECI_HOOK_SECRET", ""), port]).unwrap_err();
         assert_eq!(
@@ -106,7 +108,7 @@ fn an_empty_secret_is_a_problem_and_never_takes_everyone() {
 }
 
 #[test]
-fn the_command_line_can_turn_circleci_on_again() {
+fn the_command_line_can_enable_circleci_again() {
     let environment: Environment = [("PORT", "8080")].into_iter().collect();
     let set = vec!["receivers.circleci.secrets=[hunter2]".to_owned()];
     let Loaded { config, notes } = Config::load(&Sources { file: None, set, environment }).unwrap();
@@ -125,7 +127,7 @@ fn service_ids_are_separated_by_commas_or_spaces() {
 }
 
 #[test]
-fn a_base_endpoint_gets_the_paths_of_the_signals_and_one_of_a_signal_does_not() {
+fn signal_paths_are_appended_to_a_base_endpoint_only() {
     let exporter = exporter(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/otlp/"),
         ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://logs:4318/"),
@@ -146,7 +148,7 @@ fn headers_are_percent_decoded_pairs() {
 }
 
 #[test]
-fn timeouts_are_milliseconds_and_may_differ_for_a_signal() {
+fn timeouts_are_milliseconds_and_can_differ_by_signal() {
     let exporter =
         exporter(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"), ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "100")]);
     assert_eq!(exporter.of(Signal::Traces).timeout, Duration::from_millis(2500));
@@ -154,7 +156,7 @@ fn timeouts_are_milliseconds_and_may_differ_for_a_signal() {
 }
 
 #[test]
-fn protocol_compression_and_certificates_are_taken_for_all_or_for_one() {
+fn protocol_compression_and_certificates_apply_to_all_signals_or_to_one() {
     let exporter = exporter(&[
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/json"),
@@ -176,7 +178,7 @@ fn protocol_compression_and_certificates_are_taken_for_all_or_for_one() {
 }
 
 #[test]
-fn what_was_meant_for_this_program_wins_over_what_is_set_for_all() {
+fn variables_of_the_replaced_programs_take_precedence() {
     let Loaded { config, notes } = loaded(&[
         ("PORT", "1"),
         ("CIRCLECI_HOOK_SECRET", "x"),
@@ -193,16 +195,16 @@ fn what_was_meant_for_this_program_wins_over_what_is_set_for_all() {
     assert_eq!(headers(&config.exporter.of(Signal::Traces)), ["a=hook", "b=all"]);
     assert_eq!(headers(&config.exporter.of(Signal::Logs)), ["a=logs", "b=all"]);
     let expected = [
-        "CIRCLECI_OTLP_ENDPOINT is used and OTEL_EXPORTER_OTLP_ENDPOINT is not",
-        "OTEL_HTTP_COLLECTOR_URL is used and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is not",
-        "OTEL_HTTP_COLLECTOR_URL is where traces go; logs and metrics go to http://hook/v1/logs, \
-         set OTEL_EXPORTER_OTLP_ENDPOINT for them",
+        "CIRCLECI_OTLP_ENDPOINT overrides OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_HTTP_COLLECTOR_URL overrides OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_HTTP_COLLECTOR_URL applies to traces only; logs and metrics are exported to http://hook/v1/logs; \
+         set OTEL_EXPORTER_OTLP_ENDPOINT to change that",
     ];
     assert_eq!(notes, expected);
 }
 
 #[test]
-fn empty_variables_are_unset_ones() {
+fn empty_variables_count_as_unset() {
     let empty = [
         "PORT",
         "CIRCLECI_HOOK_SERVICE",
@@ -236,10 +238,10 @@ fn a_problem_names_the_variable_and_does_not_repeat_its_value() {
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "hunter2", "this value is not one of none, gzip, zstd"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2", "key=value pairs"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%zz", "key=value pairs"),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0a", "no header can have this value"),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2 b=c", "not the name of a header"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0a", "invalid header value"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2 b=c", "not a valid header name"),
         ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "hunter2", "belong together"),
-        ("CIRCLECI_OTLP_X", "hunter2\n", "no header can have this value"),
+        ("CIRCLECI_OTLP_X", "hunter2\n", "invalid header value"),
         ("FASTLY_SERVICE_IDS", "hunter2-", "this value is not a service id"),
         ("FASTLY_SERVICE_IDS", " , ", "is empty"),
     ] {

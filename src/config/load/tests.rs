@@ -14,20 +14,20 @@ fn load(bytes: &[u8], set: &[&str]) -> Result<Loaded, String> {
 }
 
 #[test]
-fn a_file_that_is_no_text_is_named_with_the_line() {
+fn a_file_that_is_not_utf8_is_reported_with_the_line() {
     assert_eq!(
         load(b"receivers:\n  fastly:\n    path: /\xff\n", &[]).unwrap_err(),
-        "relay.yaml: is not UTF-8: line 3 holds bytes that are no text"
+        "relay.yaml: is not UTF-8: invalid bytes in line 3"
     );
 }
 
 #[test]
-fn a_byte_order_mark_is_no_part_of_the_text() {
+fn a_byte_order_mark_is_ignored() {
     assert!(load("\u{feff}receivers: {fastly: }\n".as_bytes(), &[]).is_ok());
 }
 
 #[test]
-fn a_file_that_is_far_too_large_is_not_read_to_its_end() {
+fn reading_stops_at_the_maximum_file_size() {
     let problem = load(&vec![b'#'; usize::try_from(MAX_FILE_SIZE).unwrap() + 1], &[]).unwrap_err();
     assert!(problem.contains("is larger than 1024 KiB"), "{problem}");
 }
@@ -36,11 +36,11 @@ fn a_file_that_is_far_too_large_is_not_read_to_its_end() {
 fn a_missing_file_is_named() {
     let file = Some(PathBuf::from("/nowhere/relay.yaml"));
     let error = Config::load(&Sources { file, ..Sources::default() }).unwrap_err().to_string();
-    assert!(error.starts_with("/nowhere/relay.yaml: cannot be read: "), "{error}");
+    assert!(error.starts_with("/nowhere/relay.yaml: cannot read: "), "{error}");
 }
 
 #[test]
-fn the_variable_names_the_file_and_the_argument_wins_over_it() {
+fn the_variable_names_the_file_and_the_argument_overrides_it() {
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (directory.path().join("one.yaml"), directory.path().join("two.yaml"));
     fs::write(&one, "receivers: {fastly: {path: /one}}\n").unwrap();
@@ -59,7 +59,7 @@ fn an_empty_variable_names_no_file() {
 }
 
 #[test]
-fn the_command_line_wins_over_the_file_and_the_last_over_the_first() {
+fn the_command_line_overrides_the_file_and_later_arguments_override_earlier_ones() {
     let set =
         ["exporters.otlp_http.timeout=4s", "exporters.otlp_http.timeout=3s", "receivers.fastly/www.path=/x"];
     let config =
@@ -69,7 +69,7 @@ fn the_command_line_wins_over_the_file_and_the_last_over_the_first() {
 }
 
 #[test]
-fn a_problem_of_the_command_line_names_it_and_stands_beside_those_of_the_file() {
+fn problems_of_the_command_line_are_listed_with_those_of_the_file() {
     let problems = load(b"receivers:\n  fastly:\n  x:\n", &["queue.snyc=never", "nonsense"]).unwrap_err();
     let lines: Vec<&str> = problems.lines().collect();
     assert_eq!(lines.len(), 3, "{problems}");
@@ -79,7 +79,7 @@ fn a_problem_of_the_command_line_names_it_and_stands_beside_those_of_the_file() 
 }
 
 #[test]
-fn a_file_with_a_syntax_error_says_where() {
+fn a_syntax_error_has_a_position() {
     let problem = load(b"receivers:\n  fastly: {path: /x\n", &[]).unwrap_err();
     assert!(problem.starts_with("relay.yaml:"), "{problem}");
     assert!(problem.contains("not valid YAML at column"), "{problem}");

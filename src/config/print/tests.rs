@@ -8,7 +8,7 @@ fn reloaded(config: &Config) -> Config {
     Config::from_yaml(&yaml, &Environment::empty()).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
 }
 
-/// The configuration with `[redacted]` for every secret, as it is after printing.
+/// Returns the configuration with `[redacted]` for every secret, as after printing.
 fn redacted(mut config: Config) -> Config {
     let ReceiversConfig { fastly, otlp, .. } = &mut config.receivers;
     let auths =
@@ -70,14 +70,14 @@ telemetry:
 "#;
 
 #[test]
-fn what_is_printed_loads_as_the_same_configuration() {
+fn the_printed_configuration_loads_as_the_same_one() {
     let config =
         Config::from_yaml(EVERYTHING, &Environment::empty()).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(redacted(reloaded(&config)), redacted(config));
 }
 
 #[test]
-fn the_built_in_configuration_prints_and_loads_too() {
+fn the_printed_built_in_configuration_loads() {
     let config = Config::load(&Sources::default()).unwrap().config;
     assert_eq!(reloaded(&config), config);
 }
@@ -89,7 +89,7 @@ fn no_secret_is_printed() {
     assert!(!yaml.contains("user"), "{yaml}");
     assert!(!yaml.contains("Basic"), "{yaml}");
     // Two values of auth for fastly and one for otlp, one secret, x-a to x-d, and the user of the endpoint for traces, metrics
-    // and own traces.
+    // and self-tracing.
     assert_eq!(yaml.matches(super::REDACTED).count(), 11, "{yaml}");
 }
 
@@ -103,7 +103,7 @@ proptest! {
 }
 
 #[test]
-fn names_are_printed_so_that_yaml_reads_them_as_names() {
+fn names_are_quoted_where_yaml_requires_it() {
     let yaml = r##"
 receivers: { fastly/null: { path: /b }, fastly/1: { path: /c } }
 exporters: { otlp_http: { endpoint: "http://h:1", headers: { "*a": x, "&b": x, "#c": x, "!d": x, "|e": x, "%f": x, "$g": x, "'h": x, "-": x, "1": x } } }

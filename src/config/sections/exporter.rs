@@ -1,4 +1,4 @@
-//! `exporters.otlp_http`: where everything goes, and how.
+//! `exporters.otlp_http`: endpoints and how to export to them.
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER,
@@ -15,20 +15,20 @@ use super::super::{
 };
 use crate::otlp::Signal;
 
-/// Headers that say what a request is; the relay writes them.
+/// Headers that the relay sets itself.
 const OWN_HEADERS: [HeaderName; 8] =
     [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
-/// The port of OTLP/gRPC, which the relay does not speak.
+/// Port of OTLP/gRPC, which the relay does not support.
 pub(super) const GRPC_PORT: u16 = 4317;
 
 /// Statuses that OTLP/HTTP defines as retryable.
 const ALWAYS_RETRIED: [u16; 4] = [429, 502, 503, 504];
 
-/// Statuses that judge the address, the credentials or the format, whatever the data.
+/// Statuses about the endpoint, the credentials or the format, independent of the data.
 const OF_THE_DESTINATION: [u16; 6] = [401, 403, 404, 405, 407, 415];
 
-/// A request is no longer one attempt of many when the factor is beyond this.
+/// Maximum backoff multiplier; a larger one would make retries pointless.
 const MAX_MULTIPLIER: f64 = 100.0;
 
 pub(super) fn read(mut section: Section<'_>) -> Option<ExporterConfig> {
@@ -49,7 +49,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ExporterConfig> {
     let mut max_pipelined = defaults::MAX_PIPELINED;
     section.set("max_pipelined", &mut max_pipelined, Field::count);
     if max_pipelined > 1 && delivery == Delivery::Batch {
-        section.note("max_pipelined has no effect with delivery: batch, whose requests are few");
+        section.note("max_pipelined has no effect with delivery: batch");
     }
     let retry_on_failure = retry(section.section("retry_on_failure"));
     let permanent_status_codes = permanent_status_codes(&mut section);
@@ -92,7 +92,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ExporterConfig> {
     })
 }
 
-/// `endpoint`, or the default. `None` when it is wrong.
+/// Reads `endpoint`, or returns the default. `None` if it is invalid.
 fn base(section: &mut Section<'_>) -> Option<Endpoint> {
     let field = section.field("endpoint");
     let base = match &field {
@@ -101,12 +101,12 @@ fn base(section: &mut Section<'_>) -> Option<Endpoint> {
     };
     let path = base.uri.path().trim_end_matches('/');
     if Signal::ALL.iter().any(|signal| path.ends_with(&format!("/v1/{signal}"))) {
-        section.note("endpoint ends in the path of a signal, which is appended once more; was traces_endpoint or its kin meant?");
+        section.note("endpoint ends in a signal path, which is appended once more; use traces_endpoint, logs_endpoint or metrics_endpoint for complete URLs");
     }
     Some(base)
 }
 
-/// The address of one signal: its own key unchanged, or the base with the signal's path.
+/// Returns the URL of one signal: its own key unchanged, or the base with the signal's path.
 fn signal_endpoint(
     section: &mut Section<'_>,
     name: &'static str,
@@ -118,7 +118,7 @@ fn signal_endpoint(
         None => match base?.join(signal) {
             Ok(endpoint) => endpoint,
             Err(what) => {
-                // Once, though three signals have this base.
+                // Reported once, although three signals share the base.
                 if signal == Signal::Traces {
                     section.problem_at("endpoint", what);
                 }
@@ -128,7 +128,7 @@ fn signal_endpoint(
     };
     if endpoint.uri.port_u16() == Some(GRPC_PORT) {
         section.note(format!(
-            "{signal} go to port {GRPC_PORT}, which is OTLP/gRPC by convention; the relay speaks OTLP/HTTP, mostly on 4318"
+            "{signal} are exported to port {GRPC_PORT}, the default of OTLP/gRPC; the relay exports OTLP/HTTP, whose default is 4318"
         ));
     }
     Some(endpoint)
@@ -139,7 +139,7 @@ pub(super) fn endpoint(field: &Field<'_>) -> Option<Endpoint> {
     match Endpoint::parse(url) {
         Ok(endpoint) => Some(endpoint),
         Err(what) => {
-            // A URL with a user in it has a password in it.
+            // A URL with a user contains a password.
             let shown = if url.contains('@') { field.hidden().shown() } else { field.shown() };
             field.problem(format!("{shown} {what}"));
             None
@@ -200,7 +200,7 @@ pub(super) fn tls(mut section: Section<'_>) -> TlsClientConfig {
     tls
 }
 
-/// Asked of what holds in the end: a signal may take the certificate from the common settings and bring its own key.
+/// Checks the effective settings: a signal may combine the common certificate with its own key.
 pub(super) fn check_pair(section: &Section<'_>, key: &str, tls: &TlsClientConfig) {
     if tls.cert_file.is_some() != tls.key_file.is_some() {
         section.problem_at(key, "cert_file and key_file belong together; give both or neither");
@@ -218,33 +218,32 @@ fn signal_override(mut section: Section<'_>) -> (HeaderMap, SignalOverride) {
     (headers, own)
 }
 
-/// Names and values of the operator's choice. Neither is repeated in a problem: a slip may have made the value a name.
+/// Reads header names and values. Neither is repeated in a problem: a typo may have turned the value into a name.
 pub(super) fn headers(section: Section<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (entry, field) in section.entries() {
         let Ok(name) = entry.key.parse::<HeaderName>() else {
-            section.problem_by(entry, "holds a key that is not the name of a header");
+            section.problem_by(entry, "contains a key that is not a valid header name");
             continue;
         };
         if OWN_HEADERS.contains(&name) {
-            field.problem("the relay writes this header itself");
+            field.problem("the relay sets this header itself");
             continue;
         }
         let Some(text) = field.hidden().text() else { continue };
         let Ok(mut value) = HeaderValue::from_str(text) else {
-            field
-                .problem("no header can have this value: it holds a line break or another control character");
+            field.problem("invalid header value: it contains a line break or another control character");
             continue;
         };
         value.set_sensitive(true);
         if headers.insert(name, value).is_some() {
-            field.problem("this header is there twice; upper and lower case are the same");
+            field.problem("duplicate header; header names are case-insensitive");
         }
     }
     headers
 }
 
-/// The user of an endpoint's URL, unless a header that was written out says who asks.
+/// Adds the `authorization` header from an endpoint's URL, unless one is configured.
 pub(super) fn with_authorization(mut own: HeaderMap, endpoint: &Endpoint, common: &HeaderMap) -> HeaderMap {
     if let Some(authorization) = &endpoint.authorization
         && !own.contains_key(&AUTHORIZATION)

@@ -1,4 +1,4 @@
-//! `receivers`: which sources are on, and how each is told from an impostor.
+//! `receivers`: the enabled sources and how their requests are authenticated.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use super::super::{
     AuthConfig, CircleCiConfig, FastlyConfig, OtlpConfig, RateLimitConfig, ReceiversConfig, ServerConfig,
 };
 
-/// First segments of paths that the relay itself answers.
+/// First segments of the relay's own paths.
 const RESERVED: [&str; 3] = [".well-known", "traceparent", "v1"];
 
-/// How long CircleCI waits for an answer.
-const CIRCLECI_PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of CircleCI's webhook requests.
+const CIRCLECI_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// From one request in an hour to more than one machine takes.
+/// Allowed rate limits: from one request per hour to more than one machine can handle.
 const REQUESTS_PER_SECOND: RangeInclusive<f64> = 0.0003..=1_000_000.0;
 
-/// Also the length of an id in hexadecimal that was hashed by hand.
+/// Length of a SHA-256 in hexadecimal, to detect ids that were hashed by hand.
 const SHA256_HEX: usize = 64;
 
 pub(super) fn read(mut section: Section<'_>, server: &ServerConfig) -> ReceiversConfig {
@@ -35,7 +35,7 @@ pub(super) fn read(mut section: Section<'_>, server: &ServerConfig) -> Receivers
         let id = entry.key.as_str();
         let (kind, name) = id.split_once('/').map_or((id, None), |(kind, name)| (kind, Some(name)));
         if name.is_some_and(|name| !is_name(name)) {
-            field.problem("the name after the slash must be letters, digits, - and _");
+            field.problem("the name after the slash must consist of letters, digits, - and _");
             continue;
         }
         let path = match kind {
@@ -48,7 +48,9 @@ pub(super) fn read(mut section: Section<'_>, server: &ServerConfig) -> Receivers
                 receivers.circleci.last().map(|receiver| &receiver.path)
             }
             "otlp" if name.is_some() => {
-                field.problem("has no names: its paths are /v1/traces, /v1/logs and /v1/metrics, so there is one `otlp`");
+                field.problem(
+                    "named instances are not supported: OTLP defines the paths, so there is only one `otlp`",
+                );
                 continue;
             }
             "otlp" => {
@@ -63,18 +65,17 @@ pub(super) fn read(mut section: Section<'_>, server: &ServerConfig) -> Receivers
         let Some(path) = path else { continue };
         match paths.iter().find(|(_, taken)| taken == path) {
             Some((other, _)) => {
-                let what =
-                    format!("receivers.{other} takes {path} already; each receiver needs its own path");
+                let what = format!("receivers.{other} already uses {path}; each receiver needs its own path");
                 section.problem_in(entry, "path", what);
             }
             None => paths.push((id.to_owned(), path.clone())),
         }
     }
     if !mentioned {
-        section.lacks("no receiver is on; name at least one, such as `fastly:` or `circleci:`");
+        section.missing("no receiver is enabled; configure at least one, such as `fastly:` or `circleci:`");
     }
-    if !receivers.circleci.is_empty() && server.request_timeout >= CIRCLECI_PATIENCE {
-        section.note("server.request_timeout is not below the 10s that CircleCI waits for an answer");
+    if !receivers.circleci.is_empty() && server.request_timeout >= CIRCLECI_TIMEOUT {
+        section.note("server.request_timeout is not below CircleCI's timeout of 10s");
     }
     receivers
 }
@@ -106,15 +107,16 @@ fn circleci(id: &str, mut section: Section<'_>) -> CircleCiConfig {
         section.problem_at(
             "secrets",
             "needs the webhook's signing secret, such as secrets: [\"${env:CIRCLECI_HOOK_SECRET}\"]; \
-             or set allow_unsigned: true to take webhooks from anyone",
+             or set allow_unsigned: true to accept webhooks from anyone",
         );
     }
     if !circleci.secrets.is_empty() && circleci.allow_unsigned {
-        section
-            .note("allow_unsigned is true: webhooks without a signature are taken although secrets are set");
+        section.note(
+            "allow_unsigned is true: webhooks without a signature are accepted although secrets are set",
+        );
     }
     if circleci.secrets.iter().any(|secret| secret.expose().trim() != secret.expose()) {
-        section.note("a secret begins or ends with white space; is that part of it?");
+        section.note("a secret begins or ends with whitespace; is that intended?");
     }
     section.finish();
     circleci
@@ -128,26 +130,26 @@ fn otlp(mut section: Section<'_>) -> OtlpConfig {
     OtlpConfig { auth, rate_limit }
 }
 
-/// Absent is no authentication; but `auth:` with nothing in it is a slip, and must not be taken for that.
+/// Reads `auth`. An absent section means no authentication; an empty one is a problem, since it was meant to enable it.
 fn auth(mut section: Section<'_>, given: bool) -> Option<AuthConfig> {
     let mut header = http::header::AUTHORIZATION;
     section.set("header", &mut header, header_name);
     let field = section.field("values");
     let values = field.as_ref().and_then(|field| field.hidden().list(header_secret));
     if given && field.is_none_or(|field| field.is_empty_list()) {
-        section.problem_at("values", "needs at least one value that the header may have");
+        section.problem_at("values", "needs at least one allowed header value");
     }
     section.finish();
     given.then(|| AuthConfig { header, values: values.unwrap_or_default() })
 }
 
-/// Absent is no limit; but `rate_limit:` with nothing in it is a slip, and must not be taken for that.
+/// Reads `rate_limit`. An absent section means no limit; an empty one is a problem, since it was meant to set a limit.
 fn rate_limit(receiver: &mut Section<'_>) -> Option<RateLimitConfig> {
     let given = receiver.given("rate_limit").is_some();
     let mut section = receiver.section("rate_limit");
     let field = section.field("requests_per_second");
     if given && field.is_none() {
-        section.lacks("needs requests_per_second, such as 50");
+        section.missing("needs requests_per_second, such as 50");
     }
     let requests_per_second = field.and_then(|field| field.number(REQUESTS_PER_SECOND));
     let mut burst = requests_per_second.map_or(1, default_burst);
@@ -156,20 +158,18 @@ fn rate_limit(receiver: &mut Section<'_>) -> Option<RateLimitConfig> {
     Some(RateLimitConfig { requests_per_second: requests_per_second?, burst })
 }
 
-/// What comes in one second.
+/// Returns the number of requests in one second.
 fn default_burst(requests_per_second: f64) -> usize {
     // In range: at most the end of `REQUESTS_PER_SECOND`.
     requests_per_second.ceil() as usize
 }
 
-/// A secret that arrives as the value of a header.
+/// Reads a secret that is the value of a header.
 fn header_secret(field: &Field<'_>) -> Option<super::super::Secret> {
     let text = field.text()?;
     if text.trim() != text || HeaderValue::from_str(text).is_err() {
-        // Such as a line break at the end of a secret that was read from a file.
-        field.problem(
-            "no header can have this value: it begins or ends with white space, or holds a control character",
-        );
+        // For example the trailing line break of a secret that was read from a file.
+        field.problem("invalid header value: leading or trailing whitespace, or a control character");
         return None;
     }
     field.secret()
@@ -178,12 +178,12 @@ fn header_secret(field: &Field<'_>) -> Option<super::super::Secret> {
 fn header_name(field: &Field<'_>) -> Option<HeaderName> {
     let name = field.text()?.parse().ok();
     if name.is_none() {
-        field.problem(format!("{} is not the name of a header", field.shown()));
+        field.problem(format!("{} is not a valid header name", field.shown()));
     }
     name
 }
 
-/// A path of the front door that is not spoken for.
+/// Reads a path that does not belong to the relay itself.
 fn path(field: &Field<'_>) -> Option<String> {
     let path = field.text()?;
     let Some(below) = path.strip_prefix('/') else {
@@ -193,7 +193,7 @@ fn path(field: &Field<'_>) -> Option<String> {
     let valid = path.parse::<http::uri::PathAndQuery>().is_ok_and(|parsed| parsed.as_str() == path);
     if !valid || path.contains(['?', '#']) {
         field.problem(format!(
-            "{} is not a path: it has a query, a fragment or characters that need escaping",
+            "{} is not a path: it contains a query, a fragment or characters that need escaping",
             field.shown()
         ));
         return None;
@@ -202,7 +202,7 @@ fn path(field: &Field<'_>) -> Option<String> {
     if below.is_empty() || RESERVED.contains(&first) {
         let reserved = "/, /.well-known/…, /traceparent/… and /v1/…";
         field.problem(format!(
-            "{} is answered by the relay itself, as are {reserved}; choose another",
+            "{} is reserved for the relay itself, like {reserved}; choose another",
             field.shown()
         ));
         return None;
@@ -210,8 +210,8 @@ fn path(field: &Field<'_>) -> Option<String> {
     Some(path.to_owned())
 }
 
-/// What Fastly's challenge is answered with. Without any id it would fail and Fastly would send nothing, so an empty
-/// list is a problem rather than a receiver that looks on and is not.
+/// Reads the service ids for Fastly's challenge. An empty list is a problem: the challenge would fail and Fastly would
+/// send nothing.
 fn service_ids(field: &Field<'_>) -> Option<Vec<String>> {
     let ids = field.list(service_id)?;
     if field.is_empty_list() {
@@ -225,7 +225,7 @@ fn service_ids(field: &Field<'_>) -> Option<Vec<String>> {
 fn service_id(field: &Field<'_>) -> Option<String> {
     let id = field.text()?;
     if id.len() == SHA256_HEX && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        field.problem("looks like a SHA-256; give the service id itself, the relay hashes it");
+        field.problem("looks like a SHA-256; specify the service id itself, the relay hashes it");
         return None;
     }
     if id != "*" && !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {

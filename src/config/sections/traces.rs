@@ -1,4 +1,4 @@
-//! `telemetry.traces`: where the relay's own traces go. Never to itself.
+//! `telemetry.traces`: self-tracing, never exported to the relay itself.
 
 use std::net::SocketAddr;
 
@@ -10,10 +10,10 @@ use super::super::section::Section;
 use super::super::{TracesConfig, defaults, own_address};
 use super::exporter;
 
-/// What a Collector takes traces at.
+/// Default path for traces of a Collector.
 const USUAL_PATH: &str = "/v1/traces";
 
-/// `front_door` and `telemetry` as they are configured; their ports may be known only when they are bound.
+/// Reads the section. `front_door` and `telemetry` are the configured addresses; their ports may still be 0.
 pub(super) fn read(
     mut section: Section<'_>,
     front_door: SocketAddr,
@@ -21,8 +21,8 @@ pub(super) fn read(
 ) -> Option<TracesConfig> {
     let field = section.field("endpoint");
     if field.is_none() {
-        // Off is said by leaving the section out; with nothing in it, it is a slip.
-        section.lacks("needs an endpoint, such as http://localhost:4318/v1/traces");
+        // An absent section disables self-tracing; an empty one was meant to enable it.
+        section.missing("needs an endpoint, such as http://localhost:4318/v1/traces");
     }
     let endpoint = field.as_ref().and_then(exporter::endpoint);
     let own_headers = section.field("headers").is_some();
@@ -30,7 +30,7 @@ pub(super) fn read(
     if own_headers && headers.contains_key(USER_AGENT) {
         section.problem_at(
             "headers",
-            "user-agent is the relay's own to write here: by it a relay knows own traces",
+            "user-agent is set by the relay, which recognises self-tracing requests by it",
         );
     }
     let (mut sampling_ratio, mut timeout) = (defaults::SAMPLING_RATIO, defaults::EXPORT_TIMEOUT);
@@ -41,12 +41,12 @@ pub(super) fn read(
     if let Some(endpoint) = &endpoint {
         let own = [("server.endpoint", front_door), ("telemetry.endpoint", telemetry)];
         for (key, _) in own.iter().filter(|(_, own)| own_address::is_named(&endpoint.uri, *own)) {
-            let what = format!("is {key} of this relay: its own traces never go through itself");
+            let what = format!("is {key} of this relay; self-tracing cannot be exported to the relay itself");
             section.problem_at("endpoint", what);
         }
         if endpoint.uri.port_u16() == Some(exporter::GRPC_PORT) {
             section.note(format!(
-                "endpoint has port {}, which is OTLP/gRPC by convention; the relay speaks OTLP/HTTP, mostly on 4318",
+                "endpoint has port {}, the default of OTLP/gRPC; the relay exports OTLP/HTTP, whose default is 4318",
                 exporter::GRPC_PORT
             ));
         }

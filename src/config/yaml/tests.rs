@@ -18,7 +18,7 @@ fn only_problem_of(text: &str) -> (Origin, String) {
 }
 
 #[test]
-fn every_value_knows_its_line() {
+fn every_value_has_its_line() {
     let root = parse("a:\n  b: 1\n  c:\n  - x\n  - y\n", &mut Vec::new()).unwrap();
     assert_eq!(root.get("a").unwrap().get("b").unwrap().origin, Origin::Line(2));
     let Value::List(items) = &root.get("a").unwrap().get("c").unwrap().value else { panic!("not a list") };
@@ -26,14 +26,14 @@ fn every_value_knows_its_line() {
 }
 
 #[test]
-fn a_key_that_is_there_twice_is_a_problem_that_names_both_lines() {
+fn a_duplicate_key_is_a_problem_that_names_both_lines() {
     let (origin, what) = only_problem_of("a:\n  b: 1\n  c: 2\n  b: 3\n");
     assert_eq!(origin, Origin::Line(4));
-    assert_eq!(what, "a.b: this key is there twice; first in line 2");
+    assert_eq!(what, "a.b: duplicate key (first on line 2)");
 }
 
 #[test]
-fn a_tab_that_breaks_the_indentation_is_named_as_one() {
+fn a_tab_in_the_indentation_is_named() {
     let (origin, what) = only_problem_of("server:\n\tendpoint: 127.0.0.1:1\n");
     assert_eq!(origin, Origin::Line(2));
     assert!(what.contains("tab"), "{what}");
@@ -60,7 +60,7 @@ fn an_alias_repeats_its_anchor() {
 }
 
 #[test]
-fn aliases_that_multiply_are_stopped() {
+fn multiplying_aliases_are_stopped() {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let alias = format!("*a{}", level - 1);
@@ -73,7 +73,7 @@ fn aliases_that_multiply_are_stopped() {
 #[test]
 fn an_alias_of_its_own_collection_is_stopped() {
     let (_, what) = only_problem_of("a: &x [*x]\n");
-    assert!(what.contains("part of"), "{what}");
+    assert!(what.contains("refers to the value that contains it"), "{what}");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn nesting_is_bounded() {
 }
 
 #[test]
-fn refuses_what_an_operator_cannot_have_meant() {
+fn rejects_valid_yaml_that_an_operator_cannot_have_meant() {
     for text in [
         "a: 1\n---\nb: 2\n",
         "a: !secret x\n",
@@ -99,7 +99,7 @@ fn refuses_what_an_operator_cannot_have_meant() {
 }
 
 #[test]
-fn an_empty_document_is_nothing_and_no_problem() {
+fn an_empty_document_is_not_a_problem() {
     for text in ["", "\n\n", "# only a comment\n"] {
         let mut problems = Vec::new();
         assert!(parse(text, &mut problems).is_none(), "{text:?}");
@@ -108,7 +108,7 @@ fn an_empty_document_is_nothing_and_no_problem() {
 }
 
 #[test]
-fn quotes_tell_text_from_nothing() {
+fn quoted_text_is_never_null() {
     let root = parse("a: ''\nb: \"null\"\nc: ~\nd:\n", &mut Vec::new()).unwrap();
     for key in ["a", "b"] {
         assert!(matches!(root.get(key).unwrap().value, Value::Scalar(_)), "{key}");
@@ -120,7 +120,7 @@ fn quotes_tell_text_from_nothing() {
 
 proptest! {
     #[test]
-    fn no_text_makes_it_panic(text in "[a-c0 :\\-\\[\\]{}\"'\n\t,&*!|>#%?<~.$]{0,60}") {
+    fn no_text_causes_a_panic(text in "[a-c0 :\\-\\[\\]{}\"'\n\t,&*!|>#%?<~.$]{0,60}") {
         let _node = parse(&text, &mut Vec::new());
     }
 }

@@ -1,4 +1,4 @@
-//! A certificate authority for tests, and what it signs.
+//! A certificate authority for tests.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,7 +17,7 @@ pub(crate) struct Issued {
     key: KeyPair,
 }
 
-/// When a certificate is good.
+/// Validity of a certificate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Validity {
     Now,
@@ -27,7 +27,7 @@ pub(crate) enum Validity {
 // === impl Authority ===
 
 impl Authority {
-    /// The name tells authorities apart: one with another's name would be taken for it, with a wrong key.
+    /// Creates an authority. Names must be unique: authorities with equal names are confused with each other.
     pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -37,7 +37,7 @@ impl Authority {
         Self { pem: root.pem(), der: root.der().clone(), issuer: Issuer::new(params, key) }
     }
 
-    /// A certificate with these subject alternative names.
+    /// Issues a certificate with these subject alternative names.
     pub(crate) fn issue(&self, names: &[&str], validity: Validity) -> Issued {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();

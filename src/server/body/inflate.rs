@@ -1,9 +1,9 @@
-//! Content codings, undone within a bound.
+//! Bounded decompression of content codings.
 //!
-//! In: a whole encoded body and the most that may come out of it. Out: the decoded bytes, or why not.
-//! Promises: memory follows what really comes out and never the size that a body claims; what is cut short or
-//! followed by anything else is an error, not a shorter body.
-//! Leaves to others: on which thread this runs ([`super::decode`]).
+//! In: a whole encoded body and the maximum size of the output. Out: the decoded bytes, or an error.
+//! Promises: memory grows with the actual output and never with the size that a body claims; truncated input and
+//! trailing data are errors, not a shorter body.
+//! Leaves to others: the thread on which this runs ([`super::decode`]).
 
 #[cfg(test)]
 mod tests;
@@ -19,20 +19,20 @@ use http::header::CONTENT_ENCODING;
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const LZ4_MAGIC: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-/// The stream identifier chunk that framed snappy begins with.
+/// Stream identifier chunk at the start of framed snappy.
 const SNAPPY_FRAMED_MAGIC: &[u8] = b"\xff\x06\x00\x00sNaPpY";
-/// Layers of encoding on one body. Nobody sends more than two.
+/// Maximum number of codings per body. Clients use at most two.
 const MAX_CODINGS: usize = 4;
-/// log2 of the largest window that a zstd frame may ask for: 128 MiB, what the `zstd` tool takes without being
-/// asked. A frame of one segment has its content as its window. The memory is touched only as data comes out.
+/// Binary logarithm of the largest window of a zstd frame: 128 MiB, the default of the `zstd` tool. The window of a
+/// single-segment frame is its content. The memory is touched only as data is decoded.
 const ZSTD_MAX_WINDOW_LOG: u32 = 27;
 const FIRST_CAPACITY_BYTES: u64 = 64 * 1024;
 
-/// The encodings of one body, in the order in which they were applied.
+/// Codings of one body, in the order in which they were applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::server) struct Codings(Vec<Coding>);
 
-/// The body is encoded in a way that is not known here.
+/// Unsupported coding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(in crate::server) enum UnknownCoding {
     #[error("unknown content-encoding; known are gzip, deflate, zlib, zstd, snappy, lz4 and identity")]
@@ -41,7 +41,7 @@ pub(in crate::server) enum UnknownCoding {
     TooMany,
 }
 
-/// Why an encoded body could not be undone.
+/// Reason that a body could not be decompressed.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::server) enum InflateError {
     #[error("the body is larger than {max_bytes} bytes after decompression")]
@@ -57,17 +57,17 @@ pub(in crate::server) enum InflateError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Gzip,
-    /// With or without the zlib wrapping: senders disagree on what the name means (RFC 9110, section 8.4.1.2).
+    /// Deflate with or without the zlib wrapper: clients disagree about the meaning (RFC 9110, section 8.4.1.2).
     Deflate,
-    /// Frames of its own format.
+    /// LZ4 frame format.
     Lz4,
     Zstd,
-    /// Framed or a raw block: senders disagree here too.
+    /// Framed or a raw block: clients disagree here too.
     Snappy,
     SnappyFramed,
 }
 
-/// Why one layer did not come off.
+/// Reason that one coding could not be undone.
 enum Failure {
     TooLarge,
     Corrupt(io::Error),
@@ -93,7 +93,7 @@ impl Codings {
         Ok(Self(codings))
     }
 
-    /// The same, or, where the headers name none, what the first bytes of the body show.
+    /// Returns the codings by the headers, or, if they name none, by the first bytes of the body.
     pub(super) fn of(self, wire: &[u8]) -> Self {
         if self.0.is_empty() { Self(Coding::sniffed(wire).into_iter().collect()) } else { self }
     }
@@ -102,7 +102,7 @@ impl Codings {
         self.0.is_empty()
     }
 
-    /// The body without its encodings; the last applied comes off first.
+    /// Undoes the codings in reverse order.
     pub(super) fn undo(&self, wire: &Bytes, max_bytes: u64) -> Result<Bytes, InflateError> {
         let mut body = wire.clone();
         for coding in self.0.iter().rev() {
@@ -113,7 +113,7 @@ impl Codings {
                 Failure::TooLarge => InflateError::TooLarge { max_bytes },
                 Failure::Corrupt(source) => InflateError::Corrupt { coding: coding.as_str(), source },
             })?;
-            // The body may be held or queued for long; the room it was inflated in need not be.
+            // The body may be held or queued for long; spare capacity must not be.
             if inflated.capacity() / 2 > inflated.len() {
                 inflated.shrink_to_fit();
             }
@@ -162,7 +162,7 @@ impl Coding {
 
     fn undo(self, encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
         match self {
-            // A gzip body is any number of members; a decoder of one would end in silence after the first.
+            // A gzip body can have several members; a single-member decoder would silently end after the first.
             Self::Gzip => read_bounded(MultiGzDecoder::new(encoded), max_bytes),
             Self::Deflate => deflate(encoded, max_bytes),
             Self::Lz4 => lz4(encoded, max_bytes),
@@ -181,8 +181,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Some senders, and some proxies that decompress, leave the header on a body that is not compressed. No text, and no
-/// message of OTLP, begins with this byte.
+/// Returns `true` if a body announced as gzip can be gzip. Some clients, and proxies that decompress, leave the header on
+/// an uncompressed body. Neither text nor an OTLP message begins with this byte.
 fn may_be_gzip(body: &[u8]) -> bool {
     body.first().is_none_or(|first| GZIP_MAGIC.starts_with(&[*first]))
 }
@@ -191,7 +191,7 @@ fn corrupt(what: &'static str) -> Failure {
     Failure::Corrupt(io::Error::new(io::ErrorKind::InvalidData, what))
 }
 
-/// All that a decoder gives, in a buffer that grows with it and never beyond one byte more than allowed.
+/// Reads a decoder to its end into a buffer that grows to at most one byte beyond the limit.
 fn read_bounded(mut decoder: impl Read, max_bytes: u64) -> Result<Vec<u8>, Failure> {
     let full = max_bytes.saturating_add(1);
     let mut inflated = Vec::new();
@@ -217,7 +217,7 @@ fn zstd(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
 }
 
 fn snappy_framed(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
-    // Without it an empty or foreign stream would be an empty body.
+    // Without this check an empty or foreign stream would be an empty body.
     if !encoded.starts_with(SNAPPY_FRAMED_MAGIC) {
         return Err(corrupt("no stream identifier"));
     }
@@ -225,7 +225,7 @@ fn snappy_framed(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
 }
 
 fn snappy_block(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
-    // Before the decoder allocates what the block claims.
+    // Checked before the decoder allocates the size that the block claims.
     let claimed = snap::raw::decompress_len(encoded).map_err(io::Error::from)?;
     if claimed as u64 > max_bytes {
         return Err(Failure::TooLarge);
@@ -273,8 +273,8 @@ fn lz4_frame_len(encoded: &[u8]) -> Option<usize> {
     }
 }
 
-/// flate2's readers of zlib and raw streams take the end of the input for the end of the stream; so this asks for
-/// the stream's own end.
+/// Decodes zlib or raw deflate. Requires the end of the stream itself, because flate2's readers accept the end of the
+/// input instead.
 fn deflate(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
     let full = max_bytes.saturating_add(1);
     let mut stream = Decompress::new(has_zlib_header(encoded));
@@ -285,7 +285,7 @@ fn deflate(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
             let room = len.max(FIRST_CAPACITY_BYTES).min(full - len);
             inflated.reserve_exact(usize::try_from(room).unwrap_or(usize::MAX));
         }
-        // Never more than has been consumed of a slice.
+        // At most the length of a slice.
         let consumed = usize::try_from(stream.total_in()).unwrap_or(usize::MAX);
         let rest = encoded.get(consumed..).unwrap_or_default();
         let before = (stream.total_in(), inflated.len());
@@ -309,7 +309,8 @@ fn deflate(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// RFC 1950: method 8, a window of at most 32 KiB, and a check that makes the first two bytes a multiple of 31.
+/// Returns `true` for a zlib header (RFC 1950): method 8, a window of at most 32 KiB, and a check that makes the first two
+/// bytes a multiple of 31.
 fn has_zlib_header(encoded: &[u8]) -> bool {
     let [first, second, ..] = encoded else { return false };
     first & 0x0f == 8 && first >> 4 <= 7 && (u16::from(*first) << 8 | u16::from(*second)) % 31 == 0

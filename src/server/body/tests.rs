@@ -10,13 +10,13 @@ use super::*;
 
 const LIMITS: BodyLimits = BodyLimits { max_bytes: 1000, timeout: Duration::from_secs(60) };
 
-/// A body of these frames, then its end, a failure, or nothing for ever.
+/// A body of these frames, followed by its end, an error, or nothing.
 struct Script {
     frames: VecDeque<Bytes>,
     then: Then,
     declared: Option<u64>,
     read: Arc<AtomicUsize>,
-    /// Held only to be dropped with the body.
+    /// Dropped with the body.
     _alive: Option<oneshot::Sender<()>>,
 }
 
@@ -67,7 +67,7 @@ async fn joins_the_frames_of_a_body() {
 }
 
 #[tokio::test]
-async fn a_large_body_that_came_in_one_piece_is_not_copied() {
+async fn a_large_body_in_one_frame_is_not_copied() {
     static PIECE: &[u8] = &[b'x'; OWN_MEMORY_BYTES + 1];
     let limits = BodyLimits { max_bytes: u64::MAX, ..LIMITS };
     let read = inbound(script(&[PIECE], Then::End)).read(limits).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_large_body_that_came_in_one_piece_is_not_copied() {
 }
 
 #[tokio::test]
-async fn a_small_body_does_not_keep_the_buffer_that_it_was_read_into() {
+async fn a_small_body_does_not_retain_the_read_buffer() {
     let buffer = Bytes::from(vec![b'x'; 400_000]);
     let mut body = script(&[], Then::End);
     body.frames.push_back(buffer.slice(..10));
@@ -85,7 +85,7 @@ async fn a_small_body_does_not_keep_the_buffer_that_it_was_read_into() {
 }
 
 #[tokio::test]
-async fn a_declared_length_is_met_without_room_to_spare_and_not_believed_before_it_comes() {
+async fn a_declared_length_is_allocated_gradually_and_exactly() {
     let mut pieces = Pieces::default();
     let declared = 3 * FIRST_CAPACITY_BYTES;
     pieces.push(Bytes::from_static(b"a"), declared);
@@ -98,7 +98,7 @@ async fn a_declared_length_is_met_without_room_to_spare_and_not_believed_before_
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_too_large_whether_or_not_it_said_so() {
+async fn a_body_over_the_limit_is_too_large_with_or_without_a_declared_length() {
     let too_large = Err(ReadError::TooLarge { max_bytes: 1000 });
     let body = script(&[&[b'x'; 600], &[b'x'; 401]], Then::Stall);
     assert_eq!(inbound(body).read(LIMITS).await, too_large);
@@ -112,7 +112,7 @@ async fn a_body_over_the_limit_is_too_large_whether_or_not_it_said_so() {
 }
 
 #[tokio::test]
-async fn a_body_of_exactly_the_limit_is_taken() {
+async fn a_body_of_exactly_the_limit_is_accepted() {
     let body = script(&[&[b'x'; 600], &[b'x'; 400]], Then::End);
     assert_eq!(inbound(body).read(LIMITS).await.unwrap().len(), 1000);
 }
@@ -130,7 +130,7 @@ async fn a_body_that_fails_is_cut_short() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_reads_is_drained() {
+async fn an_unread_body_is_drained() {
     let (alive, drained) = oneshot::channel();
     let body = Script { _alive: Some(alive), ..script(&[&[b'x'; 600], &[b'x'; 400]], Then::End) };
     let read = Arc::clone(&body.read);
@@ -140,14 +140,14 @@ async fn a_body_that_nobody_reads_is_drained() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_gives_up_after_its_time() {
+async fn draining_stops_at_its_timeout() {
     let (alive, drained) = oneshot::channel();
     drop(inbound(Script { _alive: Some(alive), ..script(&[b"x"], Then::Stall) }));
     drained.await.unwrap_err();
 }
 
 #[tokio::test]
-async fn draining_gives_up_after_its_bytes() {
+async fn draining_stops_at_its_maximum_size() {
     static MIB: &[u8] = &[0; 1024 * 1024];
     let frames = vec![MIB; 300];
     let (alive, drained) = oneshot::channel();
@@ -159,7 +159,7 @@ async fn draining_gives_up_after_its_bytes() {
 }
 
 #[tokio::test]
-async fn a_sender_that_waits_for_a_word_is_not_asked_for_the_body_only_to_drain_it() {
+async fn the_body_of_an_expect_continue_request_is_not_drained() {
     let (alive, gone) = oneshot::channel();
     let body = Script { _alive: Some(alive), ..script(&[b"x"], Then::End) };
     let read = Arc::clone(&body.read);
@@ -170,7 +170,7 @@ async fn a_sender_that_waits_for_a_word_is_not_asked_for_the_body_only_to_drain_
 }
 
 #[tokio::test]
-async fn a_small_body_that_becomes_large_is_decoded_all_the_same() {
+async fn a_small_body_that_decompresses_to_a_large_one_is_decoded() {
     let plain = vec![b'x'; 4 * INLINE_INFLATED_BYTES as usize];
     let wire = Bytes::from(zstd::stream::encode_all(plain.as_slice(), 1).unwrap());
     assert!(wire.len() < INLINE_WIRE_BYTES);
@@ -181,7 +181,7 @@ async fn a_small_body_that_becomes_large_is_decoded_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_body_without_encoding_passes_through_uncopied_and_an_empty_one_under_any() {
+async fn unencoded_and_empty_bodies_pass_through_without_a_copy() {
     let plain = Bytes::from_static(b"{}");
     let same = decode(codings(&HeaderMap::new()).unwrap(), plain.clone(), 10).await.unwrap();
     assert_eq!(same.as_ptr(), plain.as_ptr());
@@ -190,7 +190,7 @@ async fn a_body_without_encoding_passes_through_uncopied_and_an_empty_one_under_
 }
 
 #[test]
-fn read_errors_say_what_the_sender_can_act_on() {
+fn read_errors_have_actionable_messages() {
     assert_eq!(
         ReadError::TooSlow { timeout: Duration::from_millis(1500) }.to_string(),
         "the body did not end within 1.5 s"

@@ -1,13 +1,14 @@
-//! The pulse of a connection: is it busy, is a request head on its way, or is it silent, and since when?
+//! Activity tracking of a connection, for its idle and header timeouts.
 //!
-//! In: bytes read, behind TLS where there is any ([`Watched`]), requests begun and done ([`Busy`]). Out: a [`Silence`] when it lasted too long.
+//! In: bytes read, after decryption ([`Watched`]), and the start and end of requests ([`Busy`]). Out: a [`Silence`] when
+//! a timeout expires.
 //!
 //! States of a connection:
-//! - *fresh*: nothing was asked yet. Ends after `header_timeout`, for HTTP/1 and h2 alike.
+//! - *fresh*: before the first request. Ends after `header_timeout`, for HTTP/1 and h2 alike.
 //! - *busy*: requests are in progress, or unread bodies are drained. Both have bounds of their own.
 //! - *idle*: between requests. Ends after `idle_timeout`.
-//! - *head*: the first byte of the next request has come. Ends after `header_timeout`. HTTP/1 only: on h2 a ping
-//!   between requests is no request.
+//! - *head*: the first byte of the next request has arrived. Ends after `header_timeout`. HTTP/1 only: an h2 ping
+//!   between requests is not a request.
 
 use std::io;
 use std::pin::Pin;
@@ -19,10 +20,10 @@ use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
-/// The type of a TLS record that begins a handshake (RFC 8446, section 5.1). No request begins with it.
+/// First byte of a TLS handshake record (RFC 8446, section 5.1). No HTTP request begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// One connection's state, shared by its socket and its requests.
+/// State of one connection, shared by its socket and its requests.
 #[derive(Debug)]
 pub(super) struct Pulse {
     header_timeout: Duration,
@@ -30,27 +31,27 @@ pub(super) struct Pulse {
     state: Mutex<State>,
 }
 
-/// As long as one of these lives the connection is busy.
+/// Guard that keeps the connection busy.
 #[derive(Debug)]
 pub(crate) struct Busy {
     pulse: Arc<Pulse>,
 }
 
-/// A stream that tells the pulse when it read something.
+/// A stream that reports reads to the pulse.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
     pulse: Arc<Pulse>,
 }
 
-/// How a connection was silent for too long.
+/// Timeout of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Silence {
-    /// No request came at all.
+    /// No request arrived at all.
     Fresh,
-    /// A request began and its head did not end.
+    /// The headers of a request did not complete.
     Head,
-    /// No next request came.
+    /// No further request arrived.
     Idle,
 }
 
@@ -60,7 +61,7 @@ struct State {
     waiting_for: Silence,
     since: Instant,
     multiplexed: bool,
-    /// Whether the first byte that came begins a TLS handshake; nothing before there was one.
+    /// `true` if the first byte starts a TLS handshake; `None` before it arrived.
     begins_with_tls: Option<bool>,
 }
 
@@ -78,7 +79,7 @@ impl Pulse {
         Self { header_timeout, idle_timeout, state: Mutex::new(state) }
     }
 
-    /// A request head is complete.
+    /// Records that the headers of a request are complete.
     pub(super) fn begin(self: &Arc<Self>, version: Version) -> Arc<Busy> {
         let mut state = self.state();
         state.requests += 1;
@@ -86,8 +87,7 @@ impl Pulse {
         Arc::new(Busy { pulse: Arc::clone(self) })
     }
 
-    /// Waits until the connection has been silent for too long. To be polled after the connection itself: what that
-    /// did moves the deadline.
+    /// Waits until a timeout expires. Must be polled after the connection itself, whose activity moves the deadline.
     pub(super) async fn silence(&self) -> Silence {
         let mut alarm = std::pin::pin!(sleep_until(self.deadline().0));
         std::future::poll_fn(|cx| {
@@ -96,7 +96,7 @@ impl Pulse {
                 if deadline <= Instant::now() {
                     return Poll::Ready(kind);
                 }
-                // Most deadlines only move back; then the alarm rings early and is set again.
+                // Most deadlines only move later; the timer then fires early and is set again.
                 if alarm.is_elapsed() || deadline < alarm.deadline() {
                     alarm.as_mut().reset(deadline);
                 }
@@ -106,33 +106,33 @@ impl Pulse {
         .await
     }
 
-    /// The peer was told that the connection ends; it has as long to go as it had to say its first word.
+    /// Records that the peer was notified of the end of the connection, and restarts the first timeout.
     pub(super) fn said_goodbye(&self) {
         let mut state = self.state();
         state.waiting_for = Silence::Fresh;
         state.since = Instant::now();
     }
 
-    /// When the connection must be silent no longer, and what it then was.
+    /// Returns the next idle or header deadline, and which of the two it is.
     fn deadline(&self) -> (Instant, Silence) {
         let state = self.state();
         let kind = state.waiting_for;
         if state.requests > 0 {
             return (Instant::now() + self.idle_timeout, kind);
         }
-        let patience = match kind {
+        let timeout = match kind {
             Silence::Fresh | Silence::Head => self.header_timeout,
             Silence::Idle => self.idle_timeout,
         };
-        (state.since + patience, kind)
+        (state.since + timeout, kind)
     }
 
-    /// Whether the other side began a TLS handshake where HTTP was expected.
+    /// Returns `true` if the peer started a TLS handshake where HTTP was expected.
     pub(super) fn begins_with_tls(&self) -> bool {
         self.state().begins_with_tls == Some(true)
     }
 
-    /// Bytes were read, and this is the first of them.
+    /// Records that bytes were read; `byte` is the first of them.
     fn heard(&self, byte: u8) {
         let mut state = self.state();
         state.begins_with_tls.get_or_insert(byte == TLS_HANDSHAKE);
@@ -237,21 +237,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_asks_nothing_has_the_header_timeout() {
+    async fn a_connection_without_a_request_has_the_header_timeout() {
         let pulse = pulse();
         pulse.heard(b'P');
         assert_eq!(silence(&pulse).await, (Silence::Fresh, HEADER_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn between_requests_a_connection_may_be_silent_for_longer() {
+    async fn between_requests_a_connection_has_the_idle_timeout() {
         let pulse = pulse();
         drop(pulse.begin(Version::HTTP_11));
         assert_eq!(silence(&pulse).await, (Silence::Idle, IDLE_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_byte_of_a_next_head_starts_the_header_timeout() {
+    async fn the_first_byte_of_the_next_request_starts_the_header_timeout() {
         let pulse = pulse();
         drop(pulse.begin(Version::HTTP_11));
         pulse.heard(b'P');
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_between_requests_of_h2_are_no_head() {
+    async fn bytes_between_h2_requests_do_not_start_the_header_timeout() {
         let pulse = pulse();
         drop(pulse.begin(Version::HTTP_2));
         pulse.heard(b'P');
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_busy_connection_is_never_silent() {
+    async fn a_busy_connection_has_no_timeout() {
         let pulse = pulse();
         let first = pulse.begin(Version::HTTP_11);
         let second = pulse.begin(Version::HTTP_11);

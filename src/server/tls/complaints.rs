@@ -1,5 +1,5 @@
-//! What the log says about handshakes that fail: of each cause the first at once, then once a minute how many there
-//! were. Anyone can make them fail, so that a line for each would let anyone fill a disk.
+//! Rate-limited logging of failed handshakes: the first of each cause at once, then one line a minute with their number.
+//! Anyone can cause failures, so a line for each would let anyone fill a disk.
 
 use std::io;
 use std::time::Instant;
@@ -10,18 +10,18 @@ use tracing::{debug, warn};
 use crate::telemetry::LineLimit;
 use crate::telemetry::logging::chain;
 
-/// Handshakes that failed since the last line, by cause: one sender's trouble must not hide another's.
+/// Failed handshakes since the last line, by cause, so that one client's failures never hide another's.
 #[derive(Debug, Default)]
 pub(super) struct Complaints([LineLimit; Cause::COUNT]);
 
-/// What an operator can do something about.
+/// Cause of a failed handshake, as far as an operator can act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// What came is no TLS.
+    /// The client does not speak TLS.
     NoTls,
     NoCertificate,
     UnknownCertificate,
-    /// The sender does not trust ours.
+    /// The client does not trust the relay's certificate.
     Distrust,
     Other,
 }
@@ -29,10 +29,10 @@ enum Cause {
 // === impl Complaints ===
 
 impl Complaints {
-    /// A handshake failed.
+    /// Records a failed handshake.
     pub(super) fn note(&self, error: &io::Error, now: Instant) {
         let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-            // Went away before it said anything, as health checks of load balancers do.
+            // Closed without sending anything, as health checks of load balancers do.
             debug!(error = %chain(error), "connection lost during the TLS handshake");
             return;
         };
@@ -85,7 +85,7 @@ mod tests {
     use crate::telemetry::logging::tests::Captured;
 
     #[test]
-    fn each_cause_is_told_once_a_minute_whatever_else_fails() {
+    fn each_cause_is_logged_once_a_minute_independently() {
         let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Text);
         let (complaints, now) = (Complaints::default(), Instant::now());
         let failure = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);

@@ -1,4 +1,4 @@
-//! The files of `server.tls`, and the configuration that they make.
+//! The files of `server.tls`, and the TLS configuration built from them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use tracing::warn;
 use crate::config::TlsServerConfig;
 use crate::pem::{self, PemError};
 
-/// The protocols that are agreed on in the handshake, the better one first.
+/// ALPN protocols, by preference.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// A name that no certificate has: asking for it makes rustls list those that it has.
+/// A name that no certificate contains: verifying it makes rustls list the names that a certificate does contain.
 const NOBODY: &str = "spanrelay.invalid";
 
-/// Of all files together.
+/// Digest of all files together.
 pub(super) type Digest = [u8; 32];
 
-/// Why TLS cannot be offered.
+/// Reason that TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     #[error("server.tls.{key}: {}", path.display())]
@@ -56,7 +56,7 @@ pub(crate) enum TlsError {
     Provider(#[source] rustls::Error),
 }
 
-/// What the files held at one time.
+/// Content of the files at one time.
 pub(super) struct Files {
     certificates: Vec<u8>,
     key: Vec<u8>,
@@ -78,7 +78,7 @@ impl Files {
         })
     }
 
-    /// Content rather than times: those do not change when a link is turned to another file of the same age.
+    /// Returns a digest of the content. Modification times would miss a symbolic link that changes to a file of equal age.
     pub(super) fn digest(&self) -> Digest {
         let mut digest = Sha256::new();
         for content in [Some(&self.certificates), Some(&self.key), self.authorities.as_ref()] {
@@ -89,12 +89,12 @@ impl Files {
         digest.finalize().into()
     }
 
-    /// `paths` are for messages.
+    /// Builds the TLS configuration; `paths` are for messages.
     pub(super) fn to_config(&self, paths: &TlsServerConfig) -> Result<ServerConfig, TlsError> {
         let TlsServerConfig { cert_file, key_file, client_ca_file } = paths;
         let chain = pem::certificates(&self.certificates).map_err(file("cert_file", cert_file))?;
         let key = pem::private_key(&self.key).map_err(file("key_file", key_file))?;
-        // Named here, so that it does not matter who installed what for the process.
+        // Explicit, so that the process-wide default provider does not matter.
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13, &TLS12])
@@ -124,7 +124,7 @@ impl Files {
     }
 }
 
-/// All of them, or else an authority that was meant to be trusted would be missing in silence.
+/// Parses all authorities. An invalid one is an error, because silently skipping it would remove a trusted authority.
 fn roots(content: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in pem::certificates(content).map_err(file("client_ca_file", path))? {
@@ -140,12 +140,12 @@ fn file(key: &'static str, path: &Path) -> impl FnOnce(PemError) -> TlsError {
     move |source| TlsError::File { key, path, source }
 }
 
-/// Fastly, like everybody today, looks for the host name there and not in the subject.
+/// Warns about a certificate without subject alternative names: clients no longer look for the host name in the subject.
 fn warn_without_names(chain: &[CertificateDer<'static>], cert_file: &Path) {
     if chain.first().is_some_and(|own| !has_names(own)) {
         warn!(
             cert_file = %cert_file.display(),
-            "the certificate of server.tls names no host: without subject alternative names senders will refuse it"
+            "the certificate of server.tls names no host; without subject alternative names clients will reject it"
         );
     }
 }

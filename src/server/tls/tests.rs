@@ -1,4 +1,4 @@
-//! Files that make a configuration, files that do not, and files that change.
+//! Valid files, invalid files, and files that change.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::config::LogFormat;
 use crate::pem::tests::pki::{Authority, Issued, Validity};
 use crate::telemetry::logging::tests::Captured;
 
-/// A directory with the files of a configuration.
+/// Directory with the files of a configuration.
 struct Pki {
     directory: TempDir,
     authority: Authority,
@@ -54,7 +54,7 @@ impl Pki {
         Arc::new(Tls::load(&self.paths()).unwrap())
     }
 
-    /// What the operator reads when the relay does not start.
+    /// Returns the error that prevents the start.
     fn complaint(&self) -> String {
         let error = Tls::load(&self.paths()).err().expect("these files are of no use");
         chain(&error).to_string()
@@ -66,7 +66,7 @@ fn names(complaint: &str, key: &str, path: &Path) -> bool {
 }
 
 #[test]
-fn each_file_that_cannot_be_used_is_named_with_its_key_and_what_is_wrong() {
+fn each_unusable_file_is_named_with_its_key_and_the_reason() {
     let pem = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
     let encrypted = pem("ENCRYPTED PRIVATE KEY");
     let broken = pem("CERTIFICATE").replace("-----END", "");
@@ -93,7 +93,7 @@ fn each_file_that_cannot_be_used_is_named_with_its_key_and_what_is_wrong() {
 }
 
 #[test]
-fn a_key_of_another_certificate_is_refused_by_the_names_of_both_files() {
+fn a_key_of_another_certificate_is_rejected_and_both_files_are_named() {
     let pki = Pki::new();
     pki.write("key.pem", &pki.issue().key_pem);
     let said = pki.complaint();
@@ -103,7 +103,7 @@ fn a_key_of_another_certificate_is_refused_by_the_names_of_both_files() {
 }
 
 #[test]
-fn a_certificate_or_key_that_is_not_one_is_refused() {
+fn an_invalid_certificate_or_key_is_rejected() {
     let pki = Pki::new();
     pki.write("cert.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     assert!(pki.complaint().starts_with("server.tls: the certificate in "), "{}", pki.complaint());
@@ -113,7 +113,7 @@ fn a_certificate_or_key_that_is_not_one_is_refused() {
 }
 
 #[test]
-fn a_certificate_without_a_name_is_taken_with_a_warning_and_one_with_a_name_without() {
+fn only_a_certificate_without_a_name_causes_a_warning() {
     for (names, warns) in [(&[][..], true), (&["localhost"], false), (&["127.0.0.1"], false)] {
         let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Text);
         let pki = Pki::new();
@@ -130,7 +130,7 @@ fn http_2_is_preferred_to_http_1() {
 }
 
 #[test]
-fn files_are_looked_at_once_in_an_interval() {
+fn files_are_checked_once_per_interval() {
     let tls = Pki::new().load();
     let loaded = *lock(&tls.checked);
     assert!(!tls.is_check_due(loaded + CHECK_INTERVAL / 2));
@@ -140,7 +140,7 @@ fn files_are_looked_at_once_in_an_interval() {
 }
 
 #[tokio::test]
-async fn changed_files_are_taken_and_unchanged_ones_are_not_read_into_a_new_configuration() {
+async fn only_changed_files_are_loaded_into_a_new_configuration() {
     let pki = Pki::new();
     let tls = pki.load();
     let before = Arc::clone(&lock(&tls.current));
@@ -152,13 +152,13 @@ async fn changed_files_are_taken_and_unchanged_ones_are_not_read_into_a_new_conf
 }
 
 #[tokio::test]
-async fn changed_files_that_cannot_be_used_leave_what_was_there_and_are_logged_once() {
+async fn unusable_changed_files_are_logged_once_and_keep_the_current_certificates() {
     let (captured, _guard) = Captured::start(tracing::Level::INFO, LogFormat::Text);
     let pki = Pki::new();
     let tls = pki.load();
     let before = Arc::clone(&lock(&tls.current));
     let next = pki.issue();
-    // Half of a change, as it is between two writes.
+    // Half of a change, as between two writes.
     pki.write("cert.pem", &next.cert_pem);
     assert!(matches!(tls.reload().await, Reload::Failed(TlsError::Mismatch { .. })));
     assert!(matches!(tls.reload().await, Reload::Unchanged));
@@ -166,9 +166,9 @@ async fn changed_files_that_cannot_be_used_leave_what_was_there_and_are_logged_o
     assert!(matches!(tls.reload().await, Reload::Failed(TlsError::File { key: "key_file", .. })));
     assert!(matches!(tls.reload().await, Reload::Unchanged));
     assert!(Arc::ptr_eq(&before, &lock(&tls.current)));
-    assert_eq!(captured.text().matches("the old ones stay").count(), 2, "{}", captured.text());
+    assert_eq!(captured.text().matches("keeping the current ones").count(), 2, "{}", captured.text());
 
     pki.write("key.pem", &next.key_pem);
     assert!(matches!(tls.reload().await, Reload::Done));
-    assert!(captured.text().contains("certificates were read again"), "{}", captured.text());
+    assert!(captured.text().contains("reloaded TLS certificates"), "{}", captured.text());
 }

@@ -1,19 +1,19 @@
-//! A piece of a line around a column, fit to be shown: without its values where those are hidden.
+//! Excerpts of lines around a column, with values masked if they are hidden.
 //!
-//! In: a line as it came, which need not be JSON. Out: text of bounded length in which nothing hides or steers.
-//! Promises: with hidden values only punctuation, white space and words of OTLP itself are shown; every other
-//! character is a dot, so that the place of the fault and the shape of the line around it stay visible.
+//! In: a line as received, which need not be JSON. Out: text of bounded length without invisible or control characters.
+//! Promises: with hidden values only punctuation, whitespace and OTLP's own field names are shown; every other character
+//! is a dot, so that the position of the error and the structure around it remain visible.
 
 use super::view::{Excerpt, Values};
 
-/// Bytes that are shown before the column.
+/// Number of bytes shown before the column.
 const BEFORE: usize = 120;
-/// And from it on.
+/// Number of bytes shown from the column on.
 const AFTER: usize = 80;
-/// What stands for a character that is not shown.
+/// Placeholder for a masked character.
 const DOT: char = '•';
 
-/// Words that OTLP/JSON or JSON itself brings along, and what VCL leaves where a value is missing.
+/// Words of OTLP/JSON and JSON, which are never masked.
 const WORDS: [&str; 48] = [
     "resourceSpans",
     "resourceLogs",
@@ -65,7 +65,7 @@ const WORDS: [&str; 48] = [
     "false",
 ];
 
-/// The surroundings of a column, which counts bytes from 1.
+/// Returns the text around a column, which counts bytes from 1.
 pub(super) fn excerpt(line: &[u8], column: u32, values: Values) -> Excerpt {
     let place = (column.max(1) as usize - 1).min(line.len());
     let (before, after) = line.split_at(place);
@@ -73,9 +73,9 @@ pub(super) fn excerpt(line: &[u8], column: u32, values: Values) -> Excerpt {
     let end = after.len().min(AFTER);
     let shown = |text: &[u8]| match values {
         Values::Shown => visible(text),
-        Values::Hidden => veiled(text),
+        Values::Hidden => masked(text),
     };
-    // A character that the cut went through belongs to what is left out.
+    // Drop a character that was cut in half.
     let before_shown = before.get(start..).unwrap_or_default();
     let broken = if start > 0 { continuation_bytes(before_shown) } else { 0 };
     let after_shown = shown(&after[..end]);
@@ -90,12 +90,12 @@ pub(super) fn excerpt(line: &[u8], column: u32, values: Values) -> Excerpt {
     }
 }
 
-/// Text in which every character is one that can be seen.
+/// Replaces invisible and control characters by visible ones.
 pub(super) fn visible(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.extend(chunk.valid().chars().map(|c| match c {
-            // The pictures that Unicode has for them.
+            // Unicode's control pictures.
             '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
             '\x7f' => '\u{2421}',
             '\u{80}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => '\u{fffd}',
@@ -109,34 +109,34 @@ pub(super) fn visible(bytes: &[u8]) -> String {
     text
 }
 
-/// The shape of the text without what it says.
-fn veiled(bytes: &[u8]) -> String {
+/// Masks every character that may belong to a value.
+fn masked(bytes: &[u8]) -> String {
     let text = visible(bytes);
-    let mut veiled = String::with_capacity(text.len());
+    let mut masked = String::with_capacity(text.len());
     let mut word = String::new();
     let mut previous = '\0';
     for c in text.chars() {
         if c.is_ascii_alphanumeric() || c == '_' {
             word.push(c);
         } else {
-            flush(&mut word, previous, &mut veiled);
-            veiled.push(if is_punctuation(c) { c } else { DOT });
+            flush(&mut word, previous, &mut masked);
+            masked.push(if is_punctuation(c) { c } else { DOT });
             previous = c;
         }
     }
-    flush(&mut word, previous, &mut veiled);
-    veiled
+    flush(&mut word, previous, &mut masked);
+    masked
 }
 
-/// Ends a word: shown if it is a word of OTLP, else as so many dots. The letter of an escape stays.
-fn flush(word: &mut String, before: char, veiled: &mut String) {
+/// Appends a finished word: unchanged if it is a word of OTLP, else masked. The letter of an escape is kept.
+fn flush(word: &mut String, before: char, masked: &mut String) {
     if WORDS.contains(&word.as_str()) {
-        veiled.push_str(word);
+        masked.push_str(word);
     } else {
         let is_escape = before == '\\' && word.starts_with(['b', 'f', 'n', 'r', 't', 'u', 'x']);
         let mut letters = word.chars();
-        veiled.extend(letters.next().map(|letter| if is_escape { letter } else { DOT }));
-        veiled.extend(letters.map(|_| DOT));
+        masked.extend(letters.next().map(|letter| if is_escape { letter } else { DOT }));
+        masked.extend(letters.map(|_| DOT));
     }
     word.clear();
 }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_values_leave_the_shape_and_the_words_of_otlp() {
+    fn masking_keeps_the_structure_and_the_words_of_otlp() {
         let line = r#"{"key":"user.email","value":{"stringValue":"jo "x" \xC3 (null)"}}"#;
         let (before, at, after) = parts(line, 49, Values::Hidden);
         assert_eq!(before, r#"{"key":"••••••••••","value":{"stringValue":"•• ""#);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_a_value_survives_the_veil() {
+    fn masking_hides_every_value() {
         for secret in ["hunter2", "4111 1111", "/a/b?c=d", "päss", "日本", "a_b-c.d@e", "stringValueX"] {
             let line = format!(r#"{{"key":"k","value":{{"stringValue":"{secret}"#);
             let Excerpt { before, at, after, .. } = excerpt(line.as_bytes(), 30, Values::Hidden);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn shown_values_are_as_they_came_and_nothing_in_them_hides() {
+    fn shown_values_are_unchanged_except_for_invisible_characters() {
         let (before, at, after) = parts("{\"a\":\"b\tc\u{202e}d\"", 8, Values::Shown);
         assert_eq!((before.as_str(), at.as_str(), after.as_str()), ("{\"a\":\"b", "␉", "c\u{fffd}d\""));
     }

@@ -1,8 +1,8 @@
-//! The page at `/inspect`, and the JSON that its script asks for.
+//! The page at `/inspect`, and the JSON that its script polls.
 //!
-//! In: requests for either. Out: one HTML file, with a policy that lets it load nothing but its own script and style; and
-//! what has changed since the page last asked.
-//! Promises: asking for the JSON is what counts as looking; loading the page alone is not.
+//! In: requests for either. Out: one HTML file, with a policy that allows only its own script and style; and the changes
+//! since the last poll.
+//! Promises: only a poll starts reporting; loading the page alone does not.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -23,15 +23,15 @@ pub(crate) const PATH: &str = "/inspect";
 pub(crate) const DATA_PATH: &str = "/inspect/data";
 pub(crate) const HTML: &str = include_str!("page.html");
 
-/// What the page is answered.
+/// Response to a poll.
 #[derive(Serialize)]
 struct Data<'a> {
     version: &'static str,
-    /// Another one is another process.
+    /// Identity of this process; it changes with a restart.
     process: u64,
     now_ms: u64,
     show_values: bool,
-    /// How long anything is held at most.
+    /// Maximum time that a span is held.
     wait_ms: u64,
     receivers: &'a [ReceiverSetting],
     downstream: &'a [Downstream],
@@ -52,11 +52,11 @@ struct Queue {
     bytes: u64,
     capacity_bytes: u64,
     oldest_ms: u64,
-    /// Why nothing can be taken now.
+    /// Reason that the queue accepts no data.
     failure: Option<String>,
 }
 
-/// The content security policy. Hashes rather than a nonce: the page is the same for everybody.
+/// Returns the content security policy. It uses hashes instead of a nonce, because the page is static.
 pub(crate) fn policy() -> HeaderValue {
     static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
         let policy = format!(
@@ -76,7 +76,7 @@ fn hash_of(element: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }
 
-/// The JSON for a page that has seen everything up to `since` in the query.
+/// Returns the JSON for a page that has all changes up to `since` in the query.
 pub(crate) fn data(metrics: &Metrics, query: Option<&str>) -> Vec<u8> {
     let since = query
         .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("since=")))
@@ -102,8 +102,8 @@ pub(crate) fn data(metrics: &Metrics, query: Option<&str>) -> Vec<u8> {
     serde_json::to_vec(&data).expect("strings, numbers and lists serialize")
 }
 
-/// Whether the request names the server as somebody on its own machine does. A page of another site can have its name
-/// point here, but it cannot have the browser ask for another name.
+/// Returns `true` if the `Host` of the request is this machine. Prevents DNS rebinding: another site can point its own
+/// name here, but it cannot make the browser send a different one.
 pub(crate) fn is_own_name<B>(request: &Request<B>, reach: Reach) -> bool {
     if reach == Reach::Network {
         return true;
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_somebody_else_points_here_gets_nothing_on_loopback() {
+    fn foreign_host_names_are_rejected_on_loopback() {
         for host in ["localhost:13133", "127.0.0.1:13133", "[::1]:13133", "LOCALHOST", "10.0.0.7:80"] {
             assert!(asked_as(host, Reach::Loopback), "{host}");
         }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_asks_nobody_else_and_never_makes_markup_of_data() {
+    fn the_page_loads_nothing_else_and_never_creates_markup_from_data() {
         for forbidden in [
             "http://",
             "https://",
@@ -179,7 +179,7 @@ mod tests {
             " style=",
             " onclick=",
         ] {
-            // The name of a language, which nothing is loaded from.
+            // An XML namespace; nothing is loaded from it.
             assert!(!HTML.replace("http://www.w3.org/2000/svg", "").contains(forbidden), "{forbidden}");
         }
         assert_eq!(HTML.matches("<script>").count(), 1);

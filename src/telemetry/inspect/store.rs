@@ -1,8 +1,8 @@
-//! What the page can still be shown: the last requests and exports, and counts since somebody began to look.
+//! Bounded store of the latest requests and exports, and of counts since reporting started.
 //!
-//! Promises: at most [`MAX_REQUESTS`] and [`MAX_EXPORTS`], in [`MAX_BYTES`] each; at most so many per second in detail,
-//! so that looking at a busy relay does not slow it down. What is left out is counted, and the page can tell whose
-//! exports it has not been shown.
+//! Promises: at most [`MAX_REQUESTS`] and [`MAX_EXPORTS`], in [`MAX_BYTES`] each; a limited number per second in detail,
+//! so that an open page does not slow down a busy relay. Omitted entries are counted, and the page knows which requests
+//! have omitted exports.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,22 +15,22 @@ use crate::otlp::Signal;
 
 const MAX_REQUESTS: usize = 500;
 const MAX_EXPORTS: usize = 2000;
-/// Of the requests, and of the exports, as JSON.
+/// Maximum size of all requests, and of all exports, as JSON.
 const MAX_BYTES: usize = 8 << 20;
-/// What one answer to the page holds, unless one entry alone is more.
+/// Maximum size of one response to the page, unless a single entry is larger.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
-/// In one second; the rest is counted only.
+/// Maximum number of requests in detail per second; the rest is only counted.
 const REQUESTS_PER_SECOND: u32 = 50;
 const EXPORTS_PER_SECOND: u32 = 200;
-/// Records with exports that were left out, by number; of older ones only how far they go.
+/// Maximum number of records tracked individually as having omitted exports.
 const MAX_NOT_FOLLOWED: usize = MAX_REQUESTS;
-/// Attempts of one export that are kept: the first ones and the last.
+/// Maximum number of attempts kept per export: the first ones and the last.
 const MAX_ATTEMPTS: usize = 12;
 
-/// Everything that is kept.
+/// The kept requests, exports and counts.
 #[derive(Default)]
 pub(super) struct Store {
-    /// The number of the last change.
+    /// Number of the last change.
     change: u64,
     requests: VecDeque<KeptRequest>,
     request_bytes: usize,
@@ -44,7 +44,7 @@ pub(super) struct Store {
     answers: [Option<Answer>; Signal::ALL.len()],
 }
 
-/// A request as JSON, made before the store is locked.
+/// A request as JSON, serialized before the store is locked.
 pub(super) struct Kept {
     at_ms: u64,
     json: Box<RawValue>,
@@ -59,7 +59,7 @@ struct KeptRequest {
 
 #[derive(Serialize)]
 struct KeptExport {
-    /// The number of the change that brought it.
+    /// Number of the change that added it.
     id: u64,
     #[serde(skip)]
     change: u64,
@@ -80,7 +80,7 @@ struct KeptAttempt {
     attempt: Attempt,
 }
 
-/// What one receiver was sent since somebody began to look.
+/// Counts of one receiver since reporting started.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct ReceiverCounts {
     requests: BTreeMap<RequestOutcome, u64>,
@@ -88,7 +88,7 @@ pub(super) struct ReceiverCounts {
     bytes: u64,
 }
 
-/// The last answer for a signal.
+/// Last downstream response for a signal.
 #[derive(Clone, Serialize)]
 pub(super) struct Answer {
     signal: &'static str,
@@ -97,7 +97,7 @@ pub(super) struct Answer {
     answer: String,
 }
 
-/// How many entries may still come in this second.
+/// Limit on detailed entries per second.
 #[derive(Default)]
 struct Room {
     second: u64,
@@ -105,20 +105,20 @@ struct Room {
     left_out: u64,
 }
 
-/// Records with an export that the page is not shown: where that went is not known.
+/// Records with omitted exports, whose outcome the page cannot know.
 #[derive(Default, Serialize)]
 pub(super) struct NotFollowed {
     records: BTreeSet<u64>,
-    /// Every record before this one may be among them.
+    /// First record that is tracked individually; every earlier one counts as having omitted exports.
     before: u64,
 }
 
-/// The part of the page's JSON that comes from here.
+/// Part of the response to a poll that comes from the store.
 #[derive(Serialize)]
 pub(super) struct News<'a> {
-    /// What to ask after next time.
+    /// Value of `since` for the next poll.
     cursor: u64,
-    /// Whether there is more to ask for at once.
+    /// `true` if more changes are available immediately.
     more: bool,
     counts: &'a BTreeMap<String, ReceiverCounts>,
     retries: u64,
@@ -129,12 +129,12 @@ pub(super) struct News<'a> {
     answers: Vec<&'a Answer>,
     requests: Vec<&'a KeptRequest>,
     exports: Vec<&'a KeptExport>,
-    /// Everything older has been forgotten.
+    /// Oldest change that is still kept.
     oldest_request: u64,
     oldest_export: u64,
 }
 
-/// Exports by where they are.
+/// Number of exports by state.
 #[derive(Default, Serialize)]
 struct OnTheWay {
     queued: usize,
@@ -161,7 +161,7 @@ impl Store {
         self.exports_room.take(now_ms, EXPORTS_PER_SECOND)
     }
 
-    /// Counts a request; for one that is not kept this is all.
+    /// Counts a request.
     pub(super) fn count(&mut self, request: &Request) {
         self.receivers.entry(request.receiver.clone().unwrap_or_default()).or_default().add(request);
     }
@@ -176,7 +176,7 @@ impl Store {
         }
     }
 
-    /// An export for which there was no room came out of these records.
+    /// Records that an export of these records was omitted.
     pub(super) fn leave_out(&mut self, records: impl IntoIterator<Item = u64>) {
         self.not_followed.add(records);
     }
@@ -236,11 +236,11 @@ impl Store {
         self.each(keys, |export| export.state = state);
     }
 
-    /// What has changed since the page last asked.
+    /// Returns the changes after `since`.
     pub(super) fn news(&self, since: u64) -> News<'_> {
         let mut requests: Vec<_> = self.requests.iter().filter(|request| request.id > since).collect();
         let mut exports: Vec<_> = self.exports.iter().filter(|export| export.change > since).collect();
-        // Both in the order of their changes, as far as one answer goes.
+        // Both in the order of their changes, up to the size of one response.
         let mut sizes: Vec<(u64, usize)> = requests
             .iter()
             .map(|request| (request.id, request.request.get().len()))
@@ -285,7 +285,7 @@ impl Store {
         on_the_way
     }
 
-    /// Changes the exports that these keys stand for and that have not ended, the oldest of each.
+    /// Applies `change` to the oldest unfinished export of each key.
     fn each(&mut self, keys: &[ExportKey], mut change: impl FnMut(&mut KeptExport)) {
         for key in keys {
             let number = self.change + 1;

@@ -1,7 +1,7 @@
-//! What an export request holds, cut down to what the page shows.
+//! Summaries of export requests for the page.
 //!
-//! In: OTLP/JSON that the relay wrote or checked. Out: spans, events and log records within the bounds below. What is
-//! not shaped as expected is passed over.
+//! In: OTLP/JSON that the relay wrote or validated. Out: spans, events and log records within the bounds below.
+//! Unexpected shapes are ignored.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -10,22 +10,22 @@ use super::excerpt::visible;
 use super::view::{Attribute, Contents, Departure, Event, Export, Log, Span, Values};
 use crate::otlp::Signal;
 
-/// Spans, and log records, of one document.
+/// Maximum number of spans or log records per document.
 const MAX_ITEMS: usize = 20;
-/// Events of one span.
+/// Maximum number of events per span.
 const MAX_EVENTS: usize = 20;
-/// Attributes of one span, event or log record.
+/// Maximum number of attributes per span, event or log record.
 const MAX_ATTRIBUTES: usize = 48;
-/// Of a name or a key, in characters.
+/// Maximum length of a name or a key, in characters.
 const MAX_NAME: usize = 120;
-/// Of a value, in characters.
+/// Maximum length of a value, in characters.
 const MAX_VALUE: usize = 240;
-/// A document that is larger is not parsed for the page.
+/// Maximum size of a document that is parsed for the page.
 const MAX_BYTES: usize = 256 * 1024;
-/// Records that one export names.
+/// Maximum number of records named per export.
 const MAX_RECORDS: usize = 64;
 
-/// An export as the page shows it.
+/// Summarises an export for the page.
 pub(super) fn export(at_ms: u64, departure: &Departure<'_>, values: Values) -> Export {
     let mut records: Vec<u64> = departure.records.iter().map(|record| record.0).collect();
     records.sort_unstable();
@@ -41,7 +41,7 @@ pub(super) fn export(at_ms: u64, departure: &Departure<'_>, values: Values) -> E
     }
 }
 
-/// The spans or log records of a request for one signal.
+/// Returns the spans or log records of a request for one signal.
 pub(super) fn contents(signal: Signal, json: &Bytes, values: Values) -> Contents {
     let mut contents = Contents::default();
     if json.len() > MAX_BYTES || signal == Signal::Metrics {
@@ -125,7 +125,7 @@ fn attributes(holder: &Value, values: Values) -> Vec<Attribute> {
     list(holder, "attributes").iter().take(MAX_ATTRIBUTES).map(attribute).collect()
 }
 
-/// A value as short text: itself for the simple kinds, JSON for lists and maps.
+/// Formats a value as short text: scalars as they are, lists and maps as JSON.
 fn any_value(value: &Value) -> String {
     let inner = value.as_object().and_then(|object| object.values().next());
     match inner {
@@ -157,7 +157,7 @@ fn text(value: &Value, key: &str) -> Option<String> {
     value.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(|text| short(text, MAX_NAME))
 }
 
-/// In which every character can be seen.
+/// Cuts text and makes every character visible.
 fn short(text: &str, max_chars: usize) -> String {
     let end = text.char_indices().nth(max_chars).map(|(end, _)| end);
     match end {
@@ -166,7 +166,7 @@ fn short(text: &str, max_chars: usize) -> String {
     }
 }
 
-/// A 64-bit number, as a string or as a number. Zero means that the time is not known.
+/// Reads a 64-bit number, given as a string or as a number. Zero means that the time is unknown.
 fn nanoseconds(value: &Value, key: &str) -> Option<String> {
     let number = match value.get(key)? {
         Value::String(digits) => digits.parse().ok(),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_there_only_when_they_may_be_shown() {
+    fn values_are_present_only_if_shown() {
         let values = |span: &Span| -> Vec<Option<String>> {
             let events = span.events.iter().flat_map(|event| &event.attributes);
             span.attributes.iter().chain(events).map(|attribute| attribute.value.clone()).collect()
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_large_or_odd_is_cut_or_passed_over() {
+    fn large_or_unexpected_input_is_cut_or_ignored() {
         let many = r#"{"name":"x"},"#.repeat(MAX_ITEMS + 5);
         let json = format!(
             r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#,

@@ -2,7 +2,7 @@ use super::*;
 use crate::telemetry::Metrics;
 
 #[test]
-fn nobody_is_looking_until_the_data_are_asked_for() {
+fn reporting_starts_with_the_first_poll() {
     let metrics = Metrics::new();
     assert!(metrics.inspector.watching().is_none());
     page::data(&metrics, None);
@@ -10,7 +10,7 @@ fn nobody_is_looking_until_the_data_are_asked_for() {
 }
 
 #[test]
-fn looking_ends_when_the_page_asks_no_more() {
+fn reporting_ends_when_polling_stops() {
     let inspector = Inspector::new();
     inspector.look();
     let until = inspector.shared.looking_until.load(Ordering::Relaxed);
@@ -20,7 +20,7 @@ fn looking_ends_when_the_page_asks_no_more() {
 }
 
 #[test]
-fn nothing_is_asked_of_reporters_while_nobody_looks() {
+fn reporters_prepare_nothing_while_no_page_is_open() {
     let inspector = Inspector::new();
     let watch = inspector.sending(|| -> std::iter::Empty<_> { panic!("asked for its exports") });
     watch.attempt(Signal::Traces, || panic!("asked for its attempt"));
@@ -28,7 +28,7 @@ fn nothing_is_asked_of_reporters_while_nobody_looks() {
 }
 
 #[test]
-fn values_are_hidden_where_nothing_was_configured() {
+fn values_are_hidden_by_default() {
     let inspector = Inspector::new();
     inspector.look();
     assert_eq!(inspector.watching().unwrap().values(), Values::Hidden);

@@ -1,4 +1,4 @@
-//! What the inspector's page is told, and by whom. The names of the fields are those that the page's script reads.
+//! Data model of the inspector's page. The page's script reads these field names.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::otlp::Signal;
 use crate::queue::RecordId;
 
-/// Whether values of attributes, bodies of logs and the text of lines are shown.
+/// Visibility of attribute values, log bodies and the text of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Values {
     Hidden,
@@ -22,59 +22,59 @@ pub(crate) struct ReceiverSetting {
     pub(crate) path: String,
 }
 
-/// Where one signal goes.
+/// Endpoint of one signal.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Downstream {
     pub(crate) signal: &'static str,
     pub(crate) endpoint: String,
 }
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RequestOutcome {
-    /// All of it was taken.
+    /// Everything was accepted.
     Accepted,
-    /// A part of it was.
+    /// A part was accepted.
     Partial,
-    /// Nothing of it could be used.
+    /// Rejected as a whole: the body was unusable.
     Rejected,
-    /// There was nothing in it.
+    /// The body was empty.
     Empty,
-    /// It had been taken before.
+    /// The event was accepted before.
     Duplicate,
-    /// Authentic, and of no use.
+    /// Authentic, but nothing to relay.
     Ignored,
-    /// The queue had no room.
+    /// The queue was full.
     Refused,
-    /// The sender did not show what it must.
+    /// Token or signature is missing or wrong.
     Unauthorized,
-    /// It did not get as far as a receiver's reading.
+    /// Rejected before a receiver read it.
     TurnedAway,
 }
 
-/// One request and what was made of it.
+/// One request and its outcome.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Request {
-    /// The id of the receiver; none when it did not get as far.
+    /// Id of the receiver; `None` if the request did not reach one.
     pub(crate) receiver: Option<String>,
     pub(crate) outcome: RequestOutcome,
-    /// Why it was not taken.
+    /// Reason that it was not accepted.
     pub(crate) reason: Option<String>,
-    /// What the operator can do about that.
+    /// Advice for the operator.
     pub(crate) advice: Option<Cow<'static, str>>,
     pub(crate) size_bytes: usize,
-    /// The queue's number for it.
+    /// Number of its record in the queue.
     pub(crate) record: Option<u64>,
-    /// For webhooks.
+    /// Type of a webhook event.
     pub(crate) event: Option<&'static str>,
     pub(crate) lines: Vec<Line>,
-    /// Lines that were left out of `lines`.
+    /// Number of lines that are not in `lines`.
     pub(crate) more_lines: usize,
     pub(crate) counts: Counts,
 }
 
-/// What a request held.
+/// Number of items in a request.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Counts {
     pub(crate) accepted: u64,
@@ -85,7 +85,7 @@ pub(crate) struct Counts {
     pub(crate) metric_points: u64,
 }
 
-/// What became of one line at the door.
+/// Outcome of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
@@ -99,51 +99,51 @@ pub(crate) enum Verdict {
 pub(crate) struct Line {
     pub(crate) line: u32,
     pub(crate) verdict: Verdict,
-    pub(crate) repairs: Vec<Mended>,
+    pub(crate) repairs: Vec<RepairView>,
     pub(crate) fault: Option<Fault>,
     pub(crate) contents: Contents,
 }
 
-/// What was mended.
+/// A repair.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Mended {
+pub(crate) struct RepairView {
     pub(crate) what: &'static str,
     pub(crate) advice: Option<&'static str>,
 }
 
-/// Where a line is wrong, and why.
+/// Position of an error in a line, and its reason.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Fault {
     pub(crate) column: u32,
     pub(crate) reason: String,
-    /// One word for the mistake behind it.
+    /// One-word diagnosis.
     pub(crate) mistake: Option<&'static str>,
     pub(crate) advice: Option<&'static str>,
     pub(crate) excerpt: Excerpt,
 }
 
-/// A piece of a line around a column.
+/// Excerpt of a line around a column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Excerpt {
     pub(crate) before: String,
-    /// The character at the column; empty behind the end of the line.
+    /// Character at the column; empty after the end of the line.
     pub(crate) at: String,
     pub(crate) after: String,
     pub(crate) cut_before: bool,
     pub(crate) cut_after: bool,
 }
 
-/// The spans, log records and metric points of a document.
+/// Spans, log records and metric points of a document.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Contents {
     pub(crate) spans: Vec<Span>,
     pub(crate) logs: Vec<Log>,
     pub(crate) metric_points: u32,
-    /// Spans and log records that were left out.
+    /// Number of spans and log records that are not included.
     pub(crate) more: usize,
 }
 
-/// One span. Times are Unix nanoseconds, as text because a script's numbers are too short for them.
+/// One span. Times are Unix nanoseconds as text, because JavaScript numbers cannot represent them.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Span {
     pub(crate) trace: String,
@@ -154,7 +154,7 @@ pub(crate) struct Span {
     pub(crate) start: Option<String>,
     pub(crate) end: Option<String>,
     pub(crate) is_error: bool,
-    /// The resource's and the span's.
+    /// Attributes of the resource and of the span.
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) events: Vec<Event>,
     pub(crate) more_events: usize,
@@ -173,31 +173,31 @@ pub(crate) struct Event {
 pub(crate) struct Log {
     pub(crate) trace: Option<String>,
     pub(crate) span: Option<String>,
-    /// None when only its body could tell and values are hidden.
+    /// Name; `None` if it is the body and values are hidden.
     pub(crate) name: Option<String>,
     pub(crate) time: Option<String>,
     pub(crate) severity: Option<String>,
     pub(crate) attributes: Vec<Attribute>,
 }
 
-/// A key, and its value unless that is hidden.
+/// An attribute; the value is `None` if values are hidden.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Attribute {
     pub(crate) key: String,
     pub(crate) value: Option<String>,
 }
 
-/// An export as it leaves the processor.
+/// An export released by the processor.
 #[derive(Debug)]
 pub(crate) struct Departure<'a> {
     pub(crate) signal: Signal,
     pub(crate) items: u32,
     pub(crate) json: &'a Bytes,
-    /// The records that it came out of.
+    /// Records whose data it contains.
     pub(crate) records: Vec<RecordId>,
 }
 
-/// What does not change about an export once it has left the processor.
+/// Constant properties of an export.
 #[derive(Debug, Serialize)]
 pub(crate) struct Export {
     pub(crate) at_ms: u64,
@@ -208,7 +208,7 @@ pub(crate) struct Export {
     pub(crate) contents: Contents,
 }
 
-/// Where an export is.
+/// State of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ExportState {
@@ -219,22 +219,22 @@ pub(crate) enum ExportState {
     Rejected,
 }
 
-/// How an export ended, or went on.
+/// Outcome of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExportEnd {
     Delivered,
     Rejected,
-    /// It is sent again in halves.
+    /// Split and sent again.
     Split,
 }
 
-/// One attempt to send.
+/// One export attempt.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Attempt {
     /// `sent`, `throttled`, `retryable`, `blocked`, `permanent`.
     pub(crate) outcome: &'static str,
     pub(crate) is_final: bool,
-    /// What the downstream said.
+    /// Response of the downstream.
     pub(crate) answer: String,
     pub(crate) took_ms: u64,
 }

@@ -1,8 +1,8 @@
-//! Sends what ended: batch by batch, to an endpoint that may be away.
+//! Sends finished spans in batches.
 //!
-//! In: spans from the bounded queue. Out: OTLP requests, one at a time. Promises: a batch that the endpoint does not take
-//! for now is sent again, and meanwhile the queue fills and no more; every span is counted once, as sent or as dropped;
-//! the log hears once of an endpoint that takes nothing, and once when it is back.
+//! In: spans from the bounded queue. Out: OTLP requests, one at a time. Promises: a batch that fails for now is retried
+//! while the queue fills up to its bound; every span is counted once, as sent or as dropped; an outage of the endpoint
+//! is logged once, and its recovery once.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,39 +22,39 @@ use uuid::Uuid;
 
 use super::OwnSpanCounts;
 
-/// In one request; the SDKs' usual number.
+/// Maximum number of spans per request, as in the SDKs.
 const MAX_BATCH: usize = 512;
-/// How long the first span of a batch waits for others.
+/// Maximum delay of the first span of a batch.
 const MAX_DELAY: Duration = Duration::from_secs(1);
-/// Before a batch is sent again; doubled each time,
+/// Initial retry interval; it doubles with each retry.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// up to this.
+/// Maximum retry interval.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// Between two lines about an endpoint that fails and recovers again and again.
+/// Minimum interval between log lines about an endpoint that fails and recovers repeatedly.
 const REMINDER: Duration = Duration::from_secs(60);
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The way to the endpoint.
+/// Transport to the endpoint.
 pub(crate) trait Deliver: Send + Sync + 'static {
     /// Posts an OTLP request in protobuf.
     fn deliver(&self, body: Bytes) -> impl Future<Output = Result<(), Undelivered>> + Send;
 
-    /// Host and port, for the log.
+    /// Returns host and port, for the log.
     fn endpoint(&self) -> &str;
 }
 
-/// Why the endpoint has not taken a request: a sentence for the log.
+/// Reason that the endpoint did not accept a request, for the log.
 #[derive(Debug)]
 pub(crate) enum Undelivered {
-    /// It may take the same request later.
+    /// Temporary failure: retry.
     ForNow(String),
-    /// It never will.
+    /// Permanent failure: drop.
     ForGood(String),
 }
 
-/// Sends spans until it is told to stop, and then what is left.
+/// Sends spans until stopped, then the remaining ones.
 pub(crate) struct Sender<D> {
     deliver: D,
     spans: mpsc::Receiver<Span>,
@@ -64,7 +64,7 @@ pub(crate) struct Sender<D> {
     outage: Outage,
 }
 
-/// What the log knows of the endpoint.
+/// Outage of the endpoint as logged.
 #[derive(Default)]
 struct Outage {
     announced: bool,
@@ -84,21 +84,21 @@ impl<D: Deliver> Sender<D> {
         Self { deliver, spans, counts, resource: resource(), stop, outage: Outage::default() }
     }
 
-    /// The caller bounds the time that it takes to end after `stop`.
+    /// Runs until `stop`, then sends the remaining spans; the caller bounds the time for that.
     pub(crate) async fn run(mut self) {
         while let Some(batch) = self.gather().await {
             self.send(batch).await;
         }
     }
 
-    /// What is in the next request. Nothing when there is no more, and will not be.
+    /// Collects the next batch. Returns `None` once the queue is closed and empty.
     async fn gather(&mut self) -> Option<Vec<Span>> {
         let (mut batch, mut due) = (Vec::new(), None);
         while batch.len() < MAX_BATCH {
             let room = MAX_BATCH - batch.len();
             tokio::select! {
                 biased;
-                // A closed channel still gives what is in it, and then says that it is at its end.
+                // A closed channel first returns its remaining spans.
                 () = self.stop.cancelled(), if !self.spans.is_closed() => self.spans.close(),
                 count = self.spans.recv_many(&mut batch, room) => {
                     if count == 0 {
@@ -129,7 +129,7 @@ impl<D: Deliver> Sender<D> {
                 Err(Undelivered::ForNow(reason)) => reason,
             };
             self.outage.goes_on(self.deliver.endpoint(), &reason, &self.counts);
-            // Once more after a pause that was cut short, and no more than that.
+            // After `stop` there is one more attempt, without the rest of the pause.
             if self.stop.is_cancelled() || self.stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 if self.spans.is_closed() {
                     return;
@@ -154,7 +154,7 @@ impl<D: Deliver> Sender<D> {
 }
 
 impl<D> Drop for Sender<D> {
-    /// What is left when the time to stop is over.
+    /// Counts the remaining spans as dropped.
     fn drop(&mut self) {
         self.spans.close();
         while self.spans.try_recv().is_ok() {
@@ -169,7 +169,7 @@ impl<D> fmt::Debug for Sender<D> {
     }
 }
 
-/// Nothing out of the environment: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` are not read.
+/// Returns the resource. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` are deliberately not read.
 fn resource() -> Resource {
     let instance = Uuid::new_v4().to_string();
     let attributes =
@@ -181,7 +181,7 @@ fn resource() -> Resource {
     Resource { attributes: attributes.map(attribute).into(), ..Resource::default() }
 }
 
-/// Spans that left the queue: dropped, unless they are sent.
+/// Spans taken from the queue; counted as dropped unless they are sent.
 struct InHand {
     count: u64,
     counts: OwnSpanCounts,
@@ -211,13 +211,13 @@ impl Outage {
         }
         (self.announced, self.last_line) = (true, Some(Instant::now()));
         self.dropped_before = counts.dropped.get();
-        warn!(endpoint, reason, "own traces do not leave; the relay works on without them");
+        warn!(endpoint, reason, "self-trace export failing; relaying is unaffected");
     }
 
     fn over(&mut self, endpoint: &str, counts: &OwnSpanCounts) {
         if std::mem::take(&mut self.announced) {
             let dropped = counts.dropped.get() - self.dropped_before;
-            info!(endpoint, dropped, "own traces leave again");
+            info!(endpoint, dropped, "self-trace export recovered");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One span, from its beginning until nobody has it any more.
+//! One span, from its start to its end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -11,18 +11,18 @@ use uuid::Uuid;
 
 use super::{Cause, MAX_LINKS, SpanIds, Traces};
 
-/// Sampled, and the parent is in this process: `SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK` of `trace.proto`, and W3C's flag.
+/// Flags of a sampled span with a local parent: `SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK` of `trace.proto`, and W3C's flag.
 const FLAGS: u32 = 0x101;
 
-/// Something that the relay does. Clones are the same span, which ends with the last of them at the latest.
+/// A span of the relay's own work. Clones share the span, which ends at the latest when the last one is dropped.
 #[derive(Clone, Default)]
 pub(crate) enum OwnSpan {
-    /// There are no own traces.
+    /// Self-tracing is disabled.
     #[default]
     Off,
-    /// This one is not sampled.
+    /// Not sampled.
     Unrecorded,
-    /// On its way to the endpoint when it has ended.
+    /// Queued for export when it ends.
     Recorded(Arc<Recording>),
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Beginning {
     pub(super) kind: Kind,
 }
 
-/// A span that is being made.
+/// A span in progress.
 pub(crate) struct Recording {
     traces: Traces,
     ids: SpanIds,
@@ -81,7 +81,7 @@ impl OwnSpan {
         matches!(self, Self::Recorded(_))
     }
 
-    /// What follows from this span.
+    /// Returns this span as the origin of later spans.
     pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Off => Cause::Unknown,
@@ -90,24 +90,24 @@ impl OwnSpan {
         }
     }
 
-    /// An attribute. The key is new to the span.
+    /// Adds an attribute. The key must be new to the span.
     pub(crate) fn text(&self, key: &'static str, value: &str) {
         self.attribute(key, || Value::StringValue(value.to_owned()));
     }
 
-    /// An attribute. The key is new to the span.
+    /// Adds an attribute. The key must be new to the span.
     pub(crate) fn number(&self, key: &'static str, value: impl TryInto<i64>) {
         self.attribute(key, || Value::IntValue(value.try_into().unwrap_or(i64::MAX)));
     }
 
-    /// It did not succeed: `error.type`, and a sentence where there is one.
+    /// Marks the span as failed, with `error.type` and an optional message.
     pub(crate) fn failed(&self, error_type: &str, message: &str) {
         let Self::Recorded(recording) = self else { return };
         self.text("error.type", error_type);
         recording.lock().status = Some(failure(message));
     }
 
-    /// Now. Without it, when nobody has the span any more.
+    /// Ends the span now instead of when the last clone is dropped.
     pub(crate) fn end(&self) {
         if let Self::Recorded(recording) = self {
             recording.end(&mut recording.lock());
@@ -128,7 +128,7 @@ impl Recording {
         self.span.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first end counts. By the steady clock: the wall clock may be set meanwhile.
+    /// Ends the span; only the first call has an effect. Uses the monotonic clock, because the wall clock may be adjusted.
     fn end(&self, span: &mut Span) {
         if span.end_time_unix_nano == 0 {
             let took = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -156,13 +156,13 @@ fn link(ids: SpanIds) -> Link {
     Link { trace_id: ids.trace.into(), span_id: ids.span.into(), ..Link::default() }
 }
 
-/// The half of a UUID that has 62 random bits, and is never zero.
+/// Returns the half of a UUID that has 62 random bits and is never zero.
 fn new_span_id() -> [u8; 8] {
     let [.., a, b, c, d, e, f, g, h] = Uuid::new_v4().into_bytes();
     [a, b, c, d, e, f, g, h]
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one wall clock of own spans")]
+#[expect(clippy::disallowed_methods, reason = "the only wall clock of self-tracing")]
 fn now_unix_nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

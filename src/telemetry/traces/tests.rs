@@ -1,4 +1,4 @@
-//! What is recorded of what, without any endpoint.
+//! Recording of spans, without an endpoint.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +7,7 @@ use crate::telemetry::Metrics;
 
 const ID: &str = "0192f0c1-6a5b-4c3d-8e2f-00ff00ff00ff";
 
-/// Traces that are on, and what comes out of them.
+/// Enabled self-tracing with its finished spans.
 struct On {
     traces: Traces,
     spans: mpsc::Receiver<Span>,
@@ -27,17 +27,17 @@ impl On {
 }
 
 #[test]
-fn traces_that_are_off_record_nothing_and_ask_for_nothing() {
+fn disabled_self_tracing_records_and_computes_nothing() {
     let traces = Traces::default();
-    let request = traces.request(Some(ID), &HeaderMap::new(), || panic!("nobody needs a name"));
+    let request = traces.request(Some(ID), &HeaderMap::new(), || panic!("the name is not needed"));
     assert_eq!(request.cause(), Cause::Unknown);
     assert!(!traces.part_of(&request, "queue offer").is_recorded());
-    let attempts = traces.export(|| -> std::iter::Empty<Cause> { panic!("nobody needs causes") });
-    assert!(!attempts.begin(|| panic!("nobody needs a name")).0.is_recorded());
+    let attempts = traces.export(|| -> std::iter::Empty<Cause> { panic!("causes are not needed") });
+    assert!(!attempts.begin(|| panic!("the name is not needed")).0.is_recorded());
 }
 
 #[test]
-fn so_many_of_the_traces_are_sampled_and_all_of_each() {
+fn the_configured_fraction_of_whole_traces_is_sampled() {
     let on = on(0.25);
     let requests: Vec<OwnSpan> = (0..2000).map(|_| on.request()).collect();
     let recorded = requests.iter().filter(|request| request.is_recorded()).count();
@@ -59,7 +59,7 @@ fn the_trace_has_the_id_of_the_request() {
 }
 
 #[test]
-fn a_request_with_own_spans_of_any_version_is_not_recorded() {
+fn a_self_tracing_request_of_any_version_is_not_recorded() {
     let on = on(1.0);
     for (agent, recorded) in [
         (USER_AGENT_OF_OWN, false),
@@ -76,7 +76,7 @@ fn a_request_with_own_spans_of_any_version_is_not_recorded() {
 }
 
 #[test]
-fn what_an_earlier_process_took_leaves_in_a_trace_of_its_own() {
+fn exports_of_an_earlier_process_have_a_trace_of_their_own() {
     let mut on = on(1.0);
     drop(on.traces.export(|| [Cause::Unknown].into_iter()).begin(|| "export traces".to_owned()));
     let span = on.spans.try_recv().unwrap();
@@ -84,7 +84,7 @@ fn what_an_earlier_process_took_leaves_in_a_trace_of_its_own() {
 }
 
 #[test]
-fn links_are_bounded_and_the_others_counted() {
+fn links_are_bounded_and_dropped_links_are_counted() {
     let mut on = on(1.0);
     let requests: Vec<OwnSpan> = (0..200).map(|_| on.request()).collect();
     let causes = requests.iter().chain(&requests).map(OwnSpan::cause);
@@ -94,7 +94,7 @@ fn links_are_bounded_and_the_others_counted() {
 }
 
 #[test]
-fn what_the_queue_has_no_room_for_is_dropped_and_counted() {
+fn spans_beyond_the_queue_are_dropped_and_counted() {
     let mut on = on(1.0);
     for _ in 0..MAX_WAITING + 5 {
         drop(on.request());
@@ -105,12 +105,12 @@ fn what_the_queue_has_no_room_for_is_dropped_and_counted() {
 }
 
 #[test]
-fn a_span_ends_with_the_last_who_has_it_or_when_it_is_told_to() {
+fn a_span_ends_explicitly_or_when_the_last_clone_is_dropped() {
     let mut on = on(1.0);
     let span = on.request();
     let other = span.clone();
     drop(span);
-    assert!(on.spans.try_recv().is_err(), "somebody still has it");
+    assert!(on.spans.try_recv().is_err(), "a clone still exists");
     other.end();
     other.number("late", 1_u32);
     drop(other);
@@ -121,7 +121,7 @@ fn a_span_ends_with_the_last_who_has_it_or_when_it_is_told_to() {
 }
 
 #[test]
-fn a_span_that_a_panic_drops_has_failed() {
+fn a_span_dropped_by_a_panic_has_failed() {
     let mut on = on(1.0);
     let request = on.request();
     let panicked = catch_unwind(AssertUnwindSafe(move || {

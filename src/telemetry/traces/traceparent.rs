@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use super::SpanIds;
 
-/// The span that a sender says it is in. Its flags are of no interest: who is sampled is not the sender's to say.
+/// Returns the client's span. The flags are ignored, because clients do not decide about sampling.
 pub(super) fn of(headers: &HeaderMap) -> Option<SpanIds> {
     parse(headers.get("traceparent")?.as_bytes())
 }
@@ -14,12 +14,12 @@ fn parse(value: &[u8]) -> Option<SpanIds> {
     let version = hex::<1>(parts.next()?)?;
     let (trace, span) = (hex::<16>(parts.next()?)?, hex::<8>(parts.next()?)?);
     hex::<1>(parts.next()?)?;
-    // Later versions may have more parts; 255 is none.
+    // Later versions can have more parts; version 255 is invalid.
     let ends = parts.next().is_none() || version != [0];
     (ends && version != [0xff] && trace != [0; 16] && span != [0; 8]).then_some(SpanIds { trace, span })
 }
 
-/// Lower case only, as the specification says.
+/// Parses lower-case hex digits; the specification does not allow upper case.
 fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     if digits.len() != 2 * N {
@@ -47,7 +47,7 @@ mod tests {
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn the_ids_are_read_whatever_the_flags_and_in_later_versions() {
+    fn ids_are_read_with_any_flags_and_in_later_versions() {
         let ids = parse(GOOD.as_bytes()).unwrap();
         assert_eq!((ids.trace[0], ids.trace[15], ids.span[0], ids.span[7]), (0x0a, 0x9c, 0xb7, 0x31));
         assert_eq!(parse(GOOD.replace("-01", "-00").as_bytes()), Some(ids));
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_traceparent_is_no_link() {
+    fn an_invalid_traceparent_is_ignored() {
         for bad in [
             "",
             "00",

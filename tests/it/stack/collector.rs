@@ -1,12 +1,12 @@
-//! A real OpenTelemetry Collector behind the relay, and what it makes of the same bytes without one.
+//! A real OpenTelemetry Collector as the downstream, and its handling of the same bytes without a relay.
 
 use serde_json::Value;
 
 use super::{Program, items, kit, spans};
 use crate::harness::{Ask, Collector, Ended, House, PATIENCE, Recorded, Relay, Reply, otlp};
 
-/// Two lines about one request as Fastly's example VCL writes them (the old key, a null parent, times as bare numbers
-/// that no double holds), and its log event.
+/// Two lines about one request as Fastly's example VCL writes them (legacy key, null parent, times as bare numbers beyond
+/// the precision of a double), and its log event.
 const BATCH: &str = concat!(
     r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"www"}}]},"instrumentationLibrarySpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"00000000000000e1","parentSpanId":null,"name":"edge","kind":2,"startTimeUnixNano":1655990400123457001,"endTimeUnixNano":1655990400223457003,"attributes":[{"key":"http.response.status_code","value":{"intValue":"503"}},{"key":"ratio","value":{"doubleValue":0.25}}],"status":{"code":2}}]}]}]}"#,
     "\n",
@@ -20,10 +20,10 @@ const METRICS: &str = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name
 
 const LOG: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"1655990400123457001","severityNumber":9,"body":{"stringValue":"no request of mine"}}]}]}]}"#;
 
-/// One line of the canonical form.
+/// One canonical line.
 const CANONICAL: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"00000000000000e1","name":"edge"}]}]}]}"#;
 
-/// What leaves the relay for the batch when a recorder is behind it.
+/// Returns the relay's exports for the batch, as a recorder receives them.
 async fn relayed(batch: &str, requests: usize) -> Vec<Recorded> {
     let house = House::open("").await;
     house.batch(batch.to_owned()).await;
@@ -32,7 +32,7 @@ async fn relayed(batch: &str, requests: usize) -> Vec<Recorded> {
     left
 }
 
-/// The same through a Collector: what the Collector sends on.
+/// Returns the exports of a Collector that receives the batch from the relay.
 async fn collected(batch: &str, requests: usize, settings: &str) -> Vec<Recorded> {
     let sink = Collector::start([]).await;
     let collector = Program::collector(&sink.url()).await;
@@ -48,7 +48,7 @@ async fn collected(batch: &str, requests: usize, settings: &str) -> Vec<Recorded
     came
 }
 
-/// The data of requests, whatever its spelling.
+/// Returns the data of requests independently of the encoding.
 fn data(requests: &[Recorded]) -> Vec<Vec<u8>> {
     let data = |request: &Recorded| {
         let mut json = request.json();
@@ -56,12 +56,12 @@ fn data(requests: &[Recorded]) -> Vec<Vec<u8>> {
         otlp::encoded(&request.path, &json)
     };
     let mut data: Vec<Vec<u8>> = requests.iter().map(data).collect();
-    // Requests leave on several connections at once.
+    // Requests arrive over several connections in any order.
     data.sort();
     data
 }
 
-/// A Collector writes `"resource":{}` where there is none.
+/// Removes empty messages: a Collector writes `"resource":{}` where there is none.
 fn leave_out_empty_messages(json: &mut Value) {
     match json {
         Value::Array(elements) => elements.iter_mut().for_each(leave_out_empty_messages),
@@ -73,13 +73,13 @@ fn leave_out_empty_messages(json: &mut Value) {
     }
 }
 
-/// Posts to a Collector without a relay; the answer, and the names of the spans that it sent on.
+/// Posts to a Collector without a relay; returns the response and the names of the exported spans.
 async fn straight(content_type: &str, body: &str) -> (Reply, Vec<String>) {
     let sink = Collector::start([]).await;
     let collector = Program::collector(&sink.url()).await;
     let ask = Ask::post("/v1/traces", body.to_owned()).with("content-type", content_type);
     let reply = ask.to(collector.address).await;
-    // Its exporter has no queue: what it sends on, it has sent before it answers.
+    // Its exporter has no queue, so it exports before it responds.
     let came = sink.take_rest();
     sink.finish();
     let names = came.iter().flat_map(|request| {
@@ -91,7 +91,7 @@ async fn straight(content_type: &str, body: &str) -> (Reply, Vec<String>) {
 
 #[tokio::test]
 #[ignore = "needs a Collector: .ci/steps.d/50-stack"]
-async fn a_fastly_batch_arrives_whole_at_a_collector() {
+async fn a_fastly_batch_arrives_completely_at_a_collector() {
     let came = collected(BATCH, 2, "").await;
     let documents: Vec<Value> = came.iter().map(Recorded::json).collect();
     let edge = documents.iter().flat_map(spans).find(|span| span["name"] == "edge").unwrap();
@@ -107,7 +107,7 @@ async fn a_fastly_batch_arrives_whole_at_a_collector() {
     assert_eq!(event["attributes"][0]["value"]["stringValue"], "shop \"eu\"");
     let shield = documents.iter().flat_map(spans).find(|span| span["name"] == "shield").unwrap();
     assert_eq!(shield["parentSpanId"], "00000000000000e1");
-    // And nothing else about it differs from what the relay sent.
+    // Nothing else differs from the relay's export.
     assert_eq!(data(&came), data(&relayed(BATCH, 2).await));
 }
 
@@ -124,7 +124,7 @@ async fn a_collector_reads_the_same_from_protobuf() {
 
 #[tokio::test]
 #[ignore = "needs a Collector: .ci/steps.d/50-stack"]
-async fn metrics_and_logs_arrive_whole_too() {
+async fn metrics_and_logs_arrive_completely_too() {
     let batch = format!("{METRICS}\n{LOG}\n");
     let came = collected(&batch, 2, "").await;
     let [logs, metrics] = &came[..] else { panic!("{came:#?}") };
@@ -138,7 +138,7 @@ async fn metrics_and_logs_arrive_whole_too() {
 
 #[tokio::test]
 #[ignore = "needs a Collector: .ci/steps.d/50-stack"]
-async fn a_collector_takes_the_relay_s_own_traces() {
+async fn a_collector_accepts_self_tracing() {
     let sink = Collector::start([]).await;
     let collector = Program::collector(&sink.url()).await;
     let house =
@@ -146,7 +146,7 @@ async fn a_collector_takes_the_relay_s_own_traces() {
     house.batch(CANONICAL).await;
     house.left_one().await;
     house.close().await;
-    // What the relay sent it before its end, the Collector had sent on before it answered.
+    // The Collector had exported everything before it responded to the relay's last request.
     let documents: Vec<Value> = sink.take_rest().iter().map(Recorded::json).collect();
     sink.finish();
     let resource = &documents[0]["resourceSpans"][0]["resource"]["attributes"];
@@ -160,11 +160,11 @@ async fn a_collector_takes_the_relay_s_own_traces() {
     }
 }
 
-// What the README says of a Collector without a relay.
+// The README's statements about a Collector without a relay.
 
 #[tokio::test]
 #[ignore = "needs a Collector: .ci/steps.d/50-stack"]
-async fn a_collector_alone_takes_the_first_of_newline_separated_lines_and_is_silent_about_the_rest() {
+async fn a_collector_alone_ingests_the_first_line_and_silently_drops_the_rest() {
     let second = CANONICAL.replace("edge", "shield");
     let (reply, spans) = straight("application/json", &format!("{CANONICAL}\n{second}\n")).await;
     assert_eq!((reply.status, spans), (200, vec!["edge".to_owned()]), "{}", reply.text());
@@ -173,21 +173,21 @@ async fn a_collector_alone_takes_the_first_of_newline_separated_lines_and_is_sil
 
 #[tokio::test]
 #[ignore = "needs a Collector: .ci/steps.d/50-stack"]
-async fn a_collector_alone_refuses_any_other_content_type() {
+async fn a_collector_alone_rejects_any_other_content_type() {
     let (reply, spans) = straight("application/x-ndjson", CANONICAL).await;
     assert_eq!((reply.status, spans.len()), (415, 0), "{}", reply.text());
 }
 
 #[tokio::test]
 #[ignore = "needs a Collector: .ci/steps.d/50-stack"]
-async fn a_collector_alone_keeps_no_span_of_the_batch_that_arrives_whole_behind_a_relay() {
+async fn a_collector_alone_keeps_no_span_of_the_batch_that_the_relay_delivers() {
     let (reply, spans) = straight("application/json", BATCH).await;
     assert_eq!((reply.status, spans.len()), (200, 0), "{}", reply.text());
 }
 
 #[tokio::test]
 #[ignore = "needs a Collector: .ci/steps.d/50-stack"]
-async fn a_collector_alone_takes_the_old_keys_and_keeps_nothing_of_them() {
+async fn a_collector_alone_silently_drops_data_under_legacy_keys() {
     let line = CANONICAL.replace("scopeSpans", "instrumentationLibrarySpans");
     let (reply, spans) = straight("application/json", &line).await;
     assert_eq!((reply.status, spans.len()), (200, 0), "{}", reply.text());
@@ -195,7 +195,7 @@ async fn a_collector_alone_takes_the_old_keys_and_keeps_nothing_of_them() {
 
 #[tokio::test]
 #[ignore = "needs a Collector: .ci/steps.d/50-stack"]
-async fn a_collector_alone_refuses_a_document_for_one_null_parent() {
+async fn a_collector_alone_rejects_a_whole_document_because_of_one_null_parent() {
     let line = CANONICAL.replace("\"name\"", "\"parentSpanId\":null,\"name\"");
     let (reply, spans) = straight("application/json", &line).await;
     assert_eq!((reply.status, spans.len()), (400, 0), "{}", reply.text());
@@ -203,7 +203,7 @@ async fn a_collector_alone_refuses_a_document_for_one_null_parent() {
 
 #[tokio::test]
 #[ignore = "needs a Collector: .ci/steps.d/50-stack"]
-async fn a_collector_alone_does_not_answer_the_challenge() {
+async fn a_collector_alone_fails_the_challenge() {
     let sink = Collector::start([]).await;
     let collector = Program::collector(&sink.url()).await;
     let reply = Ask::get("/.well-known/fastly/logging/challenge").to(collector.address).await;

@@ -1,7 +1,7 @@
-//! The VCL of `config/fastly`, linted and run by falco; the lines that it writes go through a relay.
+//! The VCL of `config/fastly`, linted and executed by falco; its lines are sent through a relay.
 //!
-//! What falco 1.0.0 cannot show: `fastly.ff.visits_this_service` is always 0, and its `json.escape` leaves quotes as they
-//! are (Fastly's does not), so that none are sent here.
+//! Limits of falco 1.0.0: `fastly.ff.visits_this_service` is always 0, and its `json.escape`, unlike Fastly's, does not
+//! escape quotes, so these tests send none.
 
 use std::path::Path;
 
@@ -15,16 +15,16 @@ use crate::harness::{Ask, Ended, House, in_time};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
-/// A request of the simulated service, and what became of it.
+/// Outcome of a request to the simulated service.
 struct Simulated {
-    /// What the origin got.
+    /// Request headers at the origin.
     traceparent: String,
     internal_headers: Vec<String>,
-    /// What the VCL logged, as it arrives at the endpoint.
+    /// Lines that the VCL logged, as the endpoint receives them.
     lines: Vec<String>,
 }
 
-/// The service around the kit's file: a backend is all that it lacks.
+/// Completes the VCL with a backend.
 fn main_vcl(origin: &str) -> String {
     let (host, port) = origin.split_once(':').unwrap();
     format!(
@@ -60,7 +60,7 @@ async fn simulate(ask: Ask, origin_says: u16) -> Simulated {
     Simulated { traceparent, internal_headers, lines: lines.collect() }
 }
 
-/// Answers one request; its head.
+/// Responds to one request; returns its headers.
 async fn origin(listener: TcpListener, status: u16) -> String {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut head = Vec::new();
@@ -83,7 +83,7 @@ fn nanoseconds(value: &Value) -> u64 {
 
 #[tokio::test]
 #[ignore = "needs falco: .ci/steps.d/50-stack"]
-async fn the_vcl_has_no_fault_that_the_linter_knows() {
+async fn the_vcl_passes_the_linter() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("main.vcl");
     std::fs::write(&file, main_vcl("127.0.0.1:1")).unwrap();
@@ -92,14 +92,14 @@ async fn the_vcl_has_no_fault_that_the_linter_knows() {
     let ended = Ended::of(&mut lint).await;
     let said = ended.out + &ended.err;
     assert_eq!(ended.code, Some(0), "{said}");
-    // The backend of the file around it has no user: Fastly's own boilerplate would be one.
+    // The added backend is unused, because Fastly's boilerplate is not expanded here.
     assert!(said.contains("0 errors") && said.contains("1 warnings"), "{said}");
     assert!(said.contains("Unused backend \"F_origin\""), "{said}");
 }
 
 #[tokio::test]
 #[ignore = "needs falco: .ci/steps.d/50-stack"]
-async fn what_the_vcl_logs_leaves_the_relay_as_a_span_with_its_event() {
+async fn the_lines_of_the_vcl_are_exported_as_a_span_with_its_event() {
     let caller = format!("00-{TRACE}-{CALLER}-01");
     let ask = Ask::get("/cart/items?page=2&q=%22x%22").with("traceparent", &caller);
     let ask = ask.with("x-otel-trace", "evil").with("x-otel-parent", "evil");
@@ -158,7 +158,7 @@ async fn edge_and_shield_are_parent_and_child() {
 
 #[tokio::test]
 #[ignore = "needs falco: .ci/steps.d/50-stack"]
-async fn a_traceparent_that_is_none_begins_a_new_trace() {
+async fn an_invalid_traceparent_starts_a_new_trace() {
     let zeros = format!("00-{}-{CALLER}-01", "0".repeat(32));
     let no_span = format!("00-{TRACE}-{}-01", "0".repeat(16));
     let upper = format!("00-{}-{CALLER}-01", TRACE.to_uppercase());
@@ -175,7 +175,7 @@ async fn a_traceparent_that_is_none_begins_a_new_trace() {
 
 #[tokio::test]
 #[ignore = "needs falco: .ci/steps.d/50-stack"]
-async fn a_request_that_is_passed_is_traced_as_well() {
+async fn a_passed_request_is_traced_as_well() {
     let simulated = simulate(Ask::post("/form", "x=1"), 200).await;
     assert_eq!(simulated.internal_headers, [""; 0]);
     let log: Value = serde_json::from_str(&simulated.lines[0]).unwrap();

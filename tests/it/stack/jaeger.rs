@@ -1,4 +1,4 @@
-//! A real Jaeger behind the relay: traces are read back through its query API.
+//! A real Jaeger as the downstream; traces are read through its query API.
 
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ impl Scene {
         Self { _jaeger: jaeger, query, relay }
     }
 
-    /// The trace, as soon as it has so many spans, sorted by name.
+    /// Waits until the trace has `count` spans; returns them sorted by name.
     async fn trace(&self, id: &str, count: usize) -> Vec<Value> {
         eventually("Jaeger shows the trace", async || {
             let reply = Ask::get(&format!("/api/v3/traces/{id}")).to(self.query).await;
@@ -38,7 +38,7 @@ impl Scene {
 
 #[tokio::test]
 #[ignore = "needs Jaeger: .ci/steps.d/50-stack"]
-async fn a_fastly_request_is_in_jaeger_as_it_was_sent() {
+async fn a_fastly_request_appears_unchanged_in_jaeger() {
     let scene = Scene::open().await;
     let lines = concat!(
         r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"www"}}]},"instrumentationLibrarySpans":[{"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","parentSpanId":null,"name":"edge","kind":2,"startTimeUnixNano":1700000000000000123,"endTimeUnixNano":1700000000100000457,"attributes":[{"key":"big","value":{"intValue":"9007199254740993"}}]}]}]}]}"#,
@@ -68,7 +68,7 @@ async fn a_fastly_request_is_in_jaeger_as_it_was_sent() {
 
 #[tokio::test]
 #[ignore = "needs Jaeger and otel-cli: .ci/steps.d/50-stack"]
-async fn in_jaeger_the_span_of_a_step_hangs_under_its_jobs_span() {
+async fn in_jaeger_the_span_of_a_step_is_a_child_of_its_jobs_span() {
     let scene = Scene::open().await;
     assert_eq!(run_job(scene.relay.address, "true").await, [Some(0), Some(0)]);
     assert_eq!(Ask::webhook(&job_completed()).to(scene.relay.address).await.status, 204);

@@ -12,19 +12,19 @@ use crate::harness::{Ask, Collector, House, Relay, in_time};
 
 pub(super) const WORKFLOW: &str = "cedf175c-c537-49f8-9b5c-95892f0b2407";
 pub(super) const JOB: &str = "3f6a7c4a-0bb6-463a-bd0c-3d5e0b1b1d34";
-/// What is made of them.
+/// Span ids that result from them.
 pub(super) const TRACE: &str = "cedf175cc53749f89b5c95892f0b2407";
 pub(super) const JOB_SPAN: &str = "3f6a7c4a0bb6463a";
 pub(super) const WORKFLOW_SPAN: &str = "cedf175cc53749f8";
 
-/// The webhook about the job, when it is over.
+/// Returns the webhook about the completed job.
 pub(super) fn job_completed() -> String {
     format!(
         r#"{{"type":"job-completed","id":"3888f21b-eaa7-38e3-8f3d-75a63bba8895","happened_at":"2026-09-01T22:49:34.317Z","webhook":{{"id":"cf8c4fdd-0587-4da1-b4ca-4846e9640af9","name":"w"}},"workflow":{{"id":"{WORKFLOW}","name":"build"}},"job":{{"id":"{JOB}","name":"test","number":136,"status":"success","started_at":"2026-09-01T22:49:00.000Z","stopped_at":"2026-09-01T22:49:34.000Z"}}}}"#
     )
 }
 
-/// The shell commands of the kit's two steps, as CircleCI hands them to bash.
+/// Returns the shell commands of the two steps, as CircleCI passes them to bash.
 fn commands() -> [String; 2] {
     let kit = kit("config/circleci/config.yml");
     let line = |start: &str| {
@@ -36,7 +36,7 @@ fn commands() -> [String; 2] {
     [format!("{}\n{}", line("curl "), line("source ")), exec]
 }
 
-/// Runs both steps against a relay that takes OTLP as well, `command` being the job's own; the exit codes.
+/// Runs both steps against a relay with an OTLP receiver, with the job's `command`; returns the exit codes.
 pub(super) async fn run_job(relay: SocketAddr, command: &str) -> [Option<i32>; 2] {
     let bash_env = NamedTempFile::new().unwrap();
     let mut codes = [None, None];
@@ -60,7 +60,7 @@ pub(super) async fn run_job(relay: SocketAddr, command: &str) -> [Option<i32>; 2
     codes
 }
 
-/// The configuration of a relay that takes what otel-cli sends.
+/// Returns the configuration of a relay that accepts the spans of otel-cli.
 pub(super) fn configuration(endpoint: &str) -> String {
     House::configuration(endpoint).replace("fastly:\n", "fastly:\n              otlp: {}\n")
 }
@@ -98,7 +98,7 @@ async fn a_step_that_fails_fails_the_job() {
 
 #[tokio::test]
 #[ignore = "needs otel-cli: .ci/steps.d/50-stack"]
-async fn without_a_relay_the_job_goes_on_untraced() {
+async fn without_a_relay_the_job_continues_untraced() {
     let nobody = program::free_address();
     assert_eq!(run_job(nobody, "true").await, [Some(0), Some(0)]);
 }

@@ -1,4 +1,4 @@
-//! A program of the stack as a process: found in the cache, started on free ports, ended with the test.
+//! A program of the stack as a process: found in the cache, started on free ports, stopped with the test.
 
 use std::env;
 use std::net::{SocketAddr, TcpListener};
@@ -12,18 +12,18 @@ use tokio::process::{Child, Command};
 
 use crate::harness::{eventually, in_time};
 
-/// What a Collector, and what is made of its parts, logs when it takes data.
+/// Log message of a Collector, or of a program built from its components, that accepts data.
 const READY: &str = "Everything is ready";
 
-/// A running program, with a directory of its own.
+/// A running program with its own directory.
 pub(super) struct Program {
     _process: Child,
     _directory: TempDir,
-    /// Where it takes data, or requests.
+    /// Address for data or requests.
     pub(super) address: SocketAddr,
 }
 
-/// Where `.ci/steps.d/50-stack` put the program.
+/// Returns the path of a program that `.ci/steps.d/50-stack` built.
 pub(super) fn path(name: &str) -> PathBuf {
     let cache = env::var_os("SPANRELAY_STACK_CACHE").map_or_else(
         || {
@@ -37,7 +37,7 @@ pub(super) fn path(name: &str) -> PathBuf {
     path
 }
 
-/// Ports that were free a moment ago: these programs cannot be asked which one they got.
+/// Returns a port that was free a moment ago, because these programs do not report the port that they bind.
 pub(super) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -45,7 +45,7 @@ pub(super) fn free_address() -> SocketAddr {
 // === impl Program ===
 
 impl Program {
-    /// A Collector that sends everything on to this address, as JSON.
+    /// Starts a Collector that exports everything to this address, as JSON.
     pub(super) async fn collector(sink: &str) -> Self {
         let address = free_address();
         let pipeline = "{ receivers: [otlp], exporters: [otlp_http] }";
@@ -67,7 +67,7 @@ service:
         Self::configured("otelcol", &configuration, address).await
     }
 
-    /// Jaeger with its store in memory. `query` is where its API is to be.
+    /// Starts Jaeger with an in-memory store. `query` is the address of its API.
     pub(super) async fn jaeger(query: SocketAddr) -> Self {
         let address = free_address();
         let grpc = free_address();
@@ -90,12 +90,12 @@ service:
         Self::configured("jaeger", &configuration, address).await
     }
 
-    /// The simulator of Fastly's VCL, with this main file. `include` is the directory of what it includes.
+    /// Starts the simulator of Fastly's VCL with this main file. `include` is the directory of included files.
     pub(super) async fn falco(main: &str, include: &Path) -> Self {
         let address = free_address();
         let directory = TempDir::new().unwrap();
         std::fs::write(directory.path().join("main.vcl"), main).unwrap();
-        // The port cannot be an argument.
+        // The port cannot be passed as an argument.
         let configuration = format!("simulator:\n  port: {}\n", address.port());
         std::fs::write(directory.path().join(".falco.yaml"), configuration).unwrap();
         let mut command = Command::new(path("falco"));
@@ -126,7 +126,7 @@ fn started(command: &mut Command) -> Child {
     command.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap()
 }
 
-/// Reads the log until it says so, and goes on reading, so that the program never waits for a reader.
+/// Waits for the message in the log, and continues to read the log so that the program never blocks.
 async fn ready(name: &str, log: impl AsyncRead + Unpin + Send + 'static) {
     let mut lines = BufReader::new(log).lines();
     let mut said = Vec::new();

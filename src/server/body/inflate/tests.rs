@@ -10,7 +10,7 @@ const PLENTY: u64 = 1024 * 1024;
 
 type Encode = fn(&[u8]) -> Vec<u8>;
 
-/// Each coding as a header names it, and who makes it.
+/// Each coding with its name in the header and an encoder.
 const CODINGS: [(&str, Encode); 12] = [
     ("gzip", gzip),
     ("x-gzip", gzip),

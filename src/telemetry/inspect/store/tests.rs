@@ -43,7 +43,7 @@ fn store_with(requests: usize, size: usize) -> Store {
 }
 
 #[test]
-fn memory_is_bounded_in_number_and_in_bytes_and_counting_goes_on() {
+fn entries_are_bounded_in_number_and_in_bytes_and_counting_continues() {
     let many = store_with(3 * MAX_REQUESTS, 0);
     assert_eq!(many.requests.len(), MAX_REQUESTS);
     assert_eq!(many.receivers["fastly"].requests[&RequestOutcome::Accepted], 3 * MAX_REQUESTS as u64);
@@ -65,7 +65,7 @@ fn memory_is_bounded_in_number_and_in_bytes_and_counting_goes_on() {
 }
 
 #[test]
-fn news_come_in_pieces_and_none_is_lost_or_told_twice() {
+fn changes_are_returned_in_parts_without_loss_or_repetition() {
     let mut store = store_with(7, 400_000);
     (0..5).for_each(|key| store.left(ExportKey(key), &export()));
     let (mut since, mut ids) = (0, Vec::new());
@@ -85,7 +85,7 @@ fn news_come_in_pieces_and_none_is_lost_or_told_twice() {
 }
 
 #[test]
-fn an_export_is_followed_to_its_end_and_told_again_when_it_changes() {
+fn an_export_is_followed_to_its_end_and_returned_again_when_it_changes() {
     let mut store = Store::default();
     let keys = [ExportKey(1)];
     store.left(keys[0], &export());
@@ -100,16 +100,16 @@ fn an_export_is_followed_to_its_end_and_told_again_when_it_changes() {
     store.ended(&keys, ExportEnd::Delivered);
     assert_eq!(state(&store), ExportState::Delivered);
     assert_eq!(store.news(seen).exports.len(), 1);
-    // The same content may come again.
+    // Equal content can occur repeatedly.
     store.left(keys[0], &export());
     store.sending(&keys);
     assert_eq!((state(&store), store.exports[1].state), (ExportState::Delivered, ExportState::Sending));
-    // What nobody saw leave is passed over.
+    // Unknown exports are ignored.
     store.ended(&[ExportKey(7)], ExportEnd::Rejected);
 }
 
 #[test]
-fn a_second_has_room_for_so_many_and_the_rest_is_counted() {
+fn entries_beyond_the_limit_per_second_are_only_counted() {
     let mut store = Store::default();
     let taken = (0..200).filter(|_| store.has_room_for_request(1_500)).count();
     assert_eq!(taken, REQUESTS_PER_SECOND as usize);
@@ -118,13 +118,13 @@ fn a_second_has_room_for_so_many_and_the_rest_is_counted() {
 }
 
 #[test]
-fn whose_exports_were_left_out_is_known_within_a_bound() {
+fn records_with_omitted_exports_are_known_within_a_bound() {
     let mut store = Store::default();
     store.leave_out([7, 3, 7]);
     let told = |store: &Store| serde_json::to_value(store.news(u64::MAX).not_followed).unwrap();
     assert_eq!(told(&store), serde_json::json!({"records": [3, 7], "before": 0}));
 
-    // The smallest go first, and it is told how far.
+    // The smallest are dropped first, and `before` covers them.
     store.leave_out(100..100 + MAX_NOT_FOLLOWED as u64);
     assert_eq!(store.not_followed.records.len(), MAX_NOT_FOLLOWED);
     assert_eq!(told(&store)["before"], 8);
@@ -133,7 +133,7 @@ fn whose_exports_were_left_out_is_known_within_a_bound() {
 }
 
 #[test]
-fn an_export_that_is_forgotten_is_not_followed_any_more() {
+fn a_dropped_export_is_not_followed_any_more() {
     let mut store = Store::default();
     (0..MAX_EXPORTS as u64)
         .for_each(|key| store.left(ExportKey(key), &Export { records: vec![key], ..export() }));

@@ -1,4 +1,4 @@
-//! The sender in virtual time, before an endpoint that answers as it is told.
+//! The sender in virtual time, with an endpoint whose responses are scripted.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::config::LogFormat;
 use crate::telemetry::Metrics;
 use crate::telemetry::logging::tests::Captured;
 
-/// How many spans each request brought, and what is answered to the next ones; after these all are taken.
+/// An endpoint that counts the spans of each request, with scripted responses; later requests are accepted.
 #[derive(Clone, Default)]
 struct Endpoint {
     came: Arc<Mutex<Vec<usize>>>,
@@ -71,12 +71,12 @@ impl Bench {
         self.endpoint.came.lock().unwrap().clone()
     }
 
-    /// Sent and dropped.
+    /// Returns the numbers of sent and dropped spans.
     fn counts(&self) -> (u64, u64) {
         (self.counts.sent.get(), self.counts.dropped.get())
     }
 
-    /// Lets everything that is due until then happen.
+    /// Advances the time and runs everything that is due.
     async fn pass(&self, time: Duration) {
         sleep(time).await;
     }
@@ -88,7 +88,7 @@ impl Bench {
 }
 
 #[tokio::test(start_paused = true)]
-async fn spans_wait_a_moment_for_others_and_leave_together() {
+async fn spans_are_batched() {
     let mut bench = Bench::start([]);
     bench.span(2);
     bench.pass(MAX_DELAY / 2).await;
@@ -98,13 +98,13 @@ async fn spans_wait_a_moment_for_others_and_leave_together() {
     assert_eq!((bench.came(), bench.counts()), (vec![3], (3, 0)));
     bench.span(MAX_BATCH + 1);
     bench.pass(Duration::from_millis(1)).await;
-    assert_eq!(bench.came(), [3, MAX_BATCH], "a full batch waits for nobody");
+    assert_eq!(bench.came(), [3, MAX_BATCH], "a full batch is sent at once");
     bench.stopped().await;
     assert_eq!((bench.came(), bench.counts()), (vec![3, MAX_BATCH, 1], (516, 0)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_taken_now_is_sent_again_with_longer_and_longer_pauses() {
+async fn temporary_failures_are_retried_with_growing_pauses() {
     let mut bench = Bench::start([Answer::ForNow; 10]);
     bench.span(1);
     bench.pass(MAX_DELAY + FIRST_PAUSE / 2).await;
@@ -120,7 +120,7 @@ async fn what_is_not_taken_now_is_sent_again_with_longer_and_longer_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_will_never_be_taken_is_dropped_and_the_next_is_sent() {
+async fn permanent_failures_are_dropped_and_the_next_batch_is_sent() {
     let mut bench = Bench::start([Answer::ForGood]);
     bench.span(3);
     bench.pass(2 * MAX_DELAY).await;
@@ -131,7 +131,7 @@ async fn what_will_never_be_taken_is_dropped_and_the_next_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_told_once_and_its_end_too() {
+async fn an_outage_and_its_end_are_logged_once() {
     let (log, _guard) = Captured::start(Level::INFO, LogFormat::Text);
     let mut bench = Bench::start([Answer::ForNow, Answer::ForNow, Answer::ForNow]);
     bench.span(1);
@@ -140,12 +140,12 @@ async fn an_outage_is_told_once_and_its_end_too() {
     let text = log.text();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
-    assert!(lines[0].contains("own traces do not leave") && lines[0].contains("not now"), "{text}");
-    assert!(lines[1].contains("own traces leave again"), "{text}");
+    assert!(lines[0].contains("self-trace export failing") && lines[0].contains("not now"), "{text}");
+    assert!(lines[1].contains("self-trace export recovered"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn told_to_stop_it_tries_once_more_and_counts_what_is_left() {
+async fn a_stopped_sender_tries_once_more_and_counts_the_rest_as_dropped() {
     let mut bench = Bench::start([Answer::ForNow; 10]);
     bench.span(3);
     bench.pass(MAX_DELAY + FIRST_PAUSE / 2).await;
@@ -156,7 +156,7 @@ async fn told_to_stop_it_tries_once_more_and_counts_what_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_in_hand_when_it_is_aborted_is_counted_as_dropped() {
+async fn the_current_batch_of_an_aborted_sender_is_counted_as_dropped() {
     let mut bench = Bench::start([Answer::Never]);
     bench.span(3);
     bench.pass(2 * MAX_DELAY).await;

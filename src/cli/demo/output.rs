@@ -1,4 +1,4 @@
-//! What the demonstration says.
+//! The text of the demonstration.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -7,22 +7,22 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::collector::Received;
+use super::relay::{CIRCLECI_PATH, FASTLY_PATH};
 use super::script::{FASTLY_LINES, Script, Webhook};
-use super::stage::{CIRCLECI_PATH, FASTLY_PATH};
 use crate::cli::check::{Excerpt, Lines};
 use crate::cli::http::Reply;
 use crate::cli::waterfall::{Line, Paint, Traces, draw, harmless, width};
 use crate::config::terminal::Terminal;
 use crate::otlp::Signal;
 
-/// More than the script has.
+/// Maximum number of traces to draw; the script has fewer.
 const MAX_TRACES: usize = 20;
-/// How far text stands in below a heading.
+/// Indentation of text below a heading.
 const INDENT: usize = 3;
-/// What goes on below something stands in further.
+/// Indentation of details below such text.
 const DEEP_INDENT: usize = 7;
 
-/// What is about to happen.
+/// Writes the introduction.
 pub(super) fn opening(
     relay: SocketAddr,
     collector: SocketAddr,
@@ -30,8 +30,8 @@ pub(super) fn opening(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let text = format!(
-        "A relay listens on http://{relay}, a small collector on http://{collector}, both in this process. \
-         Everything below went over HTTP; the times of the samples were moved to now."
+        "A relay is listening on http://{relay} and a small collector on http://{collector}, both in this process. \
+         Everything below was sent over HTTP; sample timestamps were shifted to now."
     );
     paragraph(Paint::Plain, &text, 0, terminal, out)
 }
@@ -42,12 +42,12 @@ pub(super) fn challenge(
     terminal: &Terminal,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    heading("1. Fastly asks whether it may send logs here", terminal, out)?;
+    heading("1. Fastly verifies that it may send logs here", terminal, out)?;
     paragraph(Paint::Plain, &format!("GET {path}"), INDENT, terminal, out)?;
     answer(reply, terminal, out)
 }
 
-/// The batch line by line, the answer, and the place that the relay's report points at.
+/// Writes the batch line by line, the response, and the position that the relay's report names.
 pub(super) fn batch(
     batch: &Bytes,
     reply: &Reply,
@@ -55,8 +55,8 @@ pub(super) fn batch(
     out: &mut impl Write,
 ) -> io::Result<()> {
     heading(&format!("2. Fastly posts a batch of {} lines", FASTLY_LINES.len()), terminal, out)?;
-    for (place, what) in FASTLY_LINES.iter().enumerate() {
-        paragraph(Paint::Aside, &format!("line {}: {what}", place + 1), INDENT, terminal, out)?;
+    for (position, what) in FASTLY_LINES.iter().enumerate() {
+        paragraph(Paint::Aside, &format!("line {}: {what}", position + 1), INDENT, terminal, out)?;
     }
     paragraph(Paint::Plain, &format!("POST {FASTLY_PATH}, {} bytes", batch.len()), INDENT, terminal, out)?;
     answer(reply, terminal, out)?;
@@ -96,24 +96,24 @@ pub(super) fn webhook(
     writeln!(out, "{}", line.render(terminal))
 }
 
-/// The traces, as the collector got them.
+/// Draws the traces that the collector received.
 pub(super) fn received(received: &[Received], terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
     let mut traces = Traces::new(MAX_TRACES);
     for request in received.iter().filter(|request| request.signal == Signal::Traces) {
         traces.add(&request.json);
     }
     let counts = format!(
-        "4. The collector got {} requests: {} spans with {} events",
+        "4. The collector received {} requests: {} spans with {} events",
         received.len(),
         traces.span_count(),
         traces.event_count()
     );
     heading(&counts, terminal, out)?;
-    // Requests overtake each other; the same demonstration should look the same every time.
+    // Requests can arrive in any order; the output should not depend on it.
     let mut in_order: Vec<_> = traces.iter().collect();
-    in_order.sort_by_key(|trace| Script::place_of(trace.id()));
-    for (place, trace) in in_order.into_iter().enumerate() {
-        if place > 0 {
+    in_order.sort_by_key(|trace| Script::position_of(trace.id()));
+    for (position, trace) in in_order.into_iter().enumerate() {
+        if position > 0 {
             writeln!(out)?;
         }
         for line in draw(trace, terminal) {
@@ -123,25 +123,25 @@ pub(super) fn received(received: &[Received], terminal: &Terminal, out: &mut imp
     Ok(())
 }
 
-/// How to go on with a relay of one's own.
-pub(super) fn what_next(terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
+/// Writes the commands to continue with.
+pub(super) fn next_steps(terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
     const STEPS: [(&str, &str); 3] = [
         (
             "spanrelay --set exporters.otlp_http.endpoint=http://localhost:4318",
-            "the same relay on 127.0.0.1:3000, before your own Collector",
+            "the same relay on 127.0.0.1:3000, in front of your own Collector",
         ),
         (
             "curl --data-binary @batch.ndjson http://127.0.0.1:3000/fastly",
-            "a batch of your own, posted as Fastly posts it",
+            "posts a batch of your own, as Fastly would",
         ),
         (
             "spanrelay check batch.ndjson",
-            "what the relay makes of it, line by line, without sending anything",
+            "dry-run: shows how the relay would handle it, line by line, without sending anything",
         ),
     ];
-    heading("What next", terminal, out)?;
+    heading("Next steps", terminal, out)?;
     for (command, what) in STEPS {
-        // Not broken into lines: it is there to be copied.
+        // Never wrapped: the command is meant to be copied.
         let line = Line::new().with(Paint::Plain, " ".repeat(INDENT)).with(Paint::Good, command);
         writeln!(out, "{}", line.render(&Terminal { columns: usize::MAX, ..*terminal }))?;
         paragraph(Paint::Aside, what, DEEP_INDENT, terminal, out)?;
@@ -163,7 +163,7 @@ fn heading(text: &str, terminal: &Terminal, out: &mut impl Write) -> io::Result<
     paragraph(Paint::Title, text, 0, terminal, out)
 }
 
-/// Text broken between words; a word that is longer than a line is broken where the line ends.
+/// Writes text wrapped between words; a word that is longer than a line is broken at its end.
 fn paragraph(
     paint: Paint,
     text: &str,
@@ -171,7 +171,7 @@ fn paragraph(
     terminal: &Terminal,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    // Where there is next to no room, none of it is for looks.
+    // A very narrow terminal has no room for indentation.
     let indent = indent.min(terminal.columns / 8);
     let room = terminal.columns.saturating_sub(indent).max(1);
     let mut line = String::new();

@@ -1,4 +1,4 @@
-//! The relay's own traces, put together: the way out that they take, and the proof that it does not lead back in.
+//! Set-up of self-tracing: its exporter, and the check that its endpoint is not the relay itself.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -16,35 +16,35 @@ use crate::exporter::{Aside, AsideError};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::Sender;
 
-/// What a start waits for a name server. A name that is not known by then may be known later: it is no reason not to
-/// start, and requests with own spans make none at whatever relay they come to.
-const LOOKUP: Duration = Duration::from_secs(2);
+/// Timeout for resolving the endpoint's name at the start. A name that does not resolve does not prevent the start: it
+/// may resolve later, and self-tracing requests are never traced by a relay that receives them.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Own traces that can start.
-pub(super) struct OwnTraces {
+/// Self-tracing, ready to start.
+pub(super) struct SelfTracing {
     way: Aside,
     sampling_ratio: f64,
 }
 
-/// Why they cannot.
+/// Reason that self-tracing cannot start.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OwnTracesError {
+pub(super) enum SelfTracingError {
     #[error(transparent)]
     Aside(#[from] AsideError),
     #[error(
-        "telemetry.traces.endpoint: {host} port {port} is {key} of this relay: its own traces never go through itself"
+        "telemetry.traces.endpoint: {host} port {port} is {key} of this relay; self-tracing cannot be exported to the relay itself"
     )]
     Itself { host: String, port: u16, key: &'static str },
 }
 
-// === impl OwnTraces ===
+// === impl SelfTracing ===
 
-impl OwnTraces {
-    /// Nothing when they are off.
+impl SelfTracing {
+    /// Prepares self-tracing; returns `None` if it is disabled.
     pub(super) async fn prepare(
         config: &Config,
         addresses: Addresses,
-    ) -> Result<Option<Self>, OwnTracesError> {
+    ) -> Result<Option<Self>, SelfTracingError> {
         let Some(TracesConfig { endpoint, sampling_ratio, .. }) = &config.telemetry.traces else {
             return Ok(None);
         };
@@ -52,14 +52,14 @@ impl OwnTraces {
         for (key, own) in [("server.endpoint", server), ("telemetry.endpoint", telemetry)] {
             if leads_to(endpoint, own).await {
                 let host = endpoint.host().unwrap_or_default().to_owned();
-                return Err(OwnTracesError::Itself { host, port: port_of(endpoint), key });
+                return Err(SelfTracingError::Itself { host, port: port_of(endpoint), key });
             }
         }
         let way = config.telemetry.traces.as_ref().map(Aside::new).transpose()?;
         Ok(way.map(|way| Self { way, sampling_ratio: *sampling_ratio }))
     }
 
-    /// From now on spans are made, and sent until `stop`.
+    /// Starts recording spans, and exports them until `stop`.
     pub(super) fn start(self, metrics: &Metrics, stop: CancellationToken) -> JoinHandle<()> {
         let counts = metrics.own_spans();
         let spans = metrics.traces.start(self.sampling_ratio, counts.clone());
@@ -75,12 +75,12 @@ async fn leads_to(target: &Uri, own: SocketAddr) -> bool {
     if port_of(target) != own.port() {
         return false;
     }
-    let found = timeout(LOOKUP, lookup_host((host, own.port()))).await;
+    let found = timeout(LOOKUP_TIMEOUT, lookup_host((host, own.port()))).await;
     let Ok(Ok(addresses)) = found else { return false };
     addresses.into_iter().any(|address| is_at(address.ip(), address.port(), own, is_local))
 }
 
-/// Only an address of this machine can be bound. Without a packet, and without asking for its interfaces.
+/// Returns `true` for an address of this machine, by binding to it: no packet is sent and no interface is enumerated.
 fn is_local(address: &IpAddr) -> bool {
     UdpSocket::bind((*address, 0)).is_ok()
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_port_that_was_bound_is_what_counts() {
+    async fn the_bound_port_is_compared() {
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let own = listener.local_addr().unwrap();
         let to = async |host: &str, port: u16| {
@@ -102,19 +102,19 @@ mod tests {
             assert!(to(host, own.port()).await, "{host}");
             assert!(!to(host, own.port() ^ 1).await, "{host}");
         }
-        // For documentation only (RFC 5737, RFC 6761): nobody has them.
+        // Reserved for documentation (RFC 5737, RFC 6761).
         assert!(!to("192.0.2.7", own.port()).await);
         assert!(!to("collector.invalid", own.port()).await);
     }
 
     #[test]
-    fn addresses_of_this_machine_are_told_from_others() {
+    fn addresses_of_this_machine_are_recognised() {
         assert!(is_local(&"127.0.0.1".parse().unwrap()));
         assert!(!is_local(&"192.0.2.7".parse().unwrap()));
     }
 
     #[tokio::test]
-    async fn an_address_that_is_the_relay_s_own_ends_the_start() {
+    async fn an_endpoint_that_is_the_relay_itself_prevents_the_start() {
         let yaml = "receivers: { fastly: }\nserver: { endpoint: '127.0.0.1:0' }\n\
                     telemetry: { traces: { endpoint: 'http://127.0.0.1:4318/v1/traces' } }\n";
         let config = Config::from_yaml(yaml, &crate::config::Environment::empty()).unwrap();
@@ -122,8 +122,8 @@ mod tests {
             server: server.parse().unwrap(),
             telemetry: "127.0.0.1:1".parse().unwrap(),
         };
-        assert!(OwnTraces::prepare(&config, at("127.0.0.1:4317")).await.is_ok_and(|on| on.is_some()));
-        let refused = OwnTraces::prepare(&config, at("127.0.0.1:4318")).await.err().unwrap().to_string();
+        assert!(SelfTracing::prepare(&config, at("127.0.0.1:4317")).await.is_ok_and(|on| on.is_some()));
+        let refused = SelfTracing::prepare(&config, at("127.0.0.1:4318")).await.err().unwrap().to_string();
         assert!(refused.contains("port 4318 is server.endpoint of this relay"), "{refused}");
     }
 }

@@ -1,4 +1,4 @@
-//! A relay for one demonstration: on free loopback ports, in memory, in front of the given collector.
+//! The demonstration's relay: on free loopback ports, with an in-memory queue, in front of the given collector.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,52 +11,52 @@ use crate::config::{Config, ConfigError, Environment};
 pub(super) const FASTLY_PATH: &str = "/fastly";
 pub(super) const CIRCLECI_PATH: &str = "/circleci";
 
-/// Names for the temporary directory that are tried.
+/// Maximum number of names to try for the temporary directory.
 const MAX_ATTEMPTS: u32 = 100;
 
-/// A relay that is bound, and what it leaves on disk.
-pub(super) struct Stage {
+/// A bound relay and its temporary directory.
+pub(super) struct DemoRelay {
     app: App,
-    _scratch: Scratch,
+    _directory: TemporaryDirectory,
 }
 
-/// A directory of our own, gone with the value.
-struct Scratch(PathBuf);
+/// A temporary directory, removed on drop.
+struct TemporaryDirectory(PathBuf);
 
-/// Why there is no relay.
+/// Reason that the relay could not start.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StageError {
-    #[error("cannot make a temporary directory: {0}")]
-    Scratch(io::Error),
-    #[error("the demonstration's own configuration is wrong: {0}")]
+pub(super) enum RelayError {
+    #[error("cannot create a temporary directory: {0}")]
+    TemporaryDirectory(io::Error),
+    #[error("the demonstration's own configuration is invalid: {0}")]
     Config(#[from] ConfigError),
     #[error("the relay cannot start: {0}")]
     Start(#[from] StartError),
 }
 
-// === impl Stage ===
+// === impl DemoRelay ===
 
-impl Stage {
-    pub(super) async fn set(collector: SocketAddr) -> Result<Self, StageError> {
-        let scratch = Scratch::new().map_err(StageError::Scratch)?;
-        // Nobody's environment changes a demonstration.
-        let config = Config::from_yaml(&yaml(collector, &scratch.0), &Environment::empty())?;
-        Ok(Self { app: App::bind(config).await?, _scratch: scratch })
+impl DemoRelay {
+    pub(super) async fn bind(collector: SocketAddr) -> Result<Self, RelayError> {
+        let directory = TemporaryDirectory::new().map_err(RelayError::TemporaryDirectory)?;
+        // The demonstration ignores the user's environment.
+        let config = Config::from_yaml(&yaml(collector, &directory.0), &Environment::empty())?;
+        Ok(Self { app: App::bind(config).await?, _directory: directory })
     }
 
-    pub(super) fn relay_address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.app.local_addr()
     }
 
-    /// Runs the relay until the curtain falls, lets it drain, and clears the stage.
-    pub(super) async fn run_until(self, curtain: impl Future<Output = ()>) {
-        self.app.run(curtain).await;
+    /// Runs the relay until `shutdown` completes, lets it drain, and removes the temporary directory.
+    pub(super) async fn run_until(self, shutdown: impl Future<Output = ()>) {
+        self.app.run(shutdown).await;
     }
 }
 
-/// What an operator would write; `wait` is short because nobody wants to watch a terminal for ten seconds.
+/// Returns the configuration, as an operator would write it, with a short `wait`.
 fn yaml(collector: SocketAddr, directory: &Path) -> String {
-    // A JSON string is a YAML string, and a doubled dollar sign is not the start of a variable.
+    // A JSON string is a YAML string; `$$` is a literal dollar sign.
     let directory = serde_json::Value::from(directory.to_string_lossy().replace('$', "$$"));
     format!(
         r#"server:
@@ -83,15 +83,15 @@ telemetry:
     )
 }
 
-// === impl Scratch ===
+// === impl TemporaryDirectory ===
 
-impl Scratch {
+impl TemporaryDirectory {
     fn new() -> io::Result<Self> {
         let base = format!("spanrelay-demo-{}", std::process::id());
         let mut attempt = 0;
         let directory = loop {
             let directory = std::env::temp_dir().join(format!("{base}-{attempt}"));
-            // Only a directory that was not there is ours.
+            // Never reuse an existing directory: this one is removed at the end.
             match std::fs::create_dir(&directory) {
                 Ok(()) => break directory,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_ATTEMPTS => {
@@ -104,9 +104,9 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
-        // An empty directory below the system's temporary one harms nobody if it stays.
+        // Best effort: a leftover below the system's temporary directory is harmless.
         std::fs::remove_dir_all(&self.0).ok();
     }
 }
@@ -117,7 +117,7 @@ mod tests {
     use crate::config::Storage;
 
     #[test]
-    fn the_configuration_names_the_collector_and_keeps_odd_directories_intact() {
+    fn the_configuration_names_the_collector_and_keeps_unusual_directory_names_intact() {
         let yaml = yaml("127.0.0.1:4318".parse().unwrap(), Path::new("/tmp/a \"b\" ${HOME}"));
         assert!(yaml.contains("    endpoint: http://127.0.0.1:4318\n"), "{yaml}");
         assert!(yaml.contains("  directory: \"/tmp/a \\\"b\\\" $${HOME}\"\n"), "{yaml}");
@@ -135,12 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn the_scratch_directory_goes_with_its_value() {
-        let (scratch, other) = (Scratch::new().unwrap(), Scratch::new().unwrap());
-        assert_ne!(scratch.0, other.0);
-        let directory = scratch.0.clone();
-        std::fs::write(directory.join("rejected.ndjson"), "{}").unwrap();
-        drop(scratch);
-        assert!(!directory.exists());
+    fn the_temporary_directory_is_removed_on_drop() {
+        let (directory, other) = (TemporaryDirectory::new().unwrap(), TemporaryDirectory::new().unwrap());
+        assert_ne!(directory.0, other.0);
+        let path = directory.0.clone();
+        std::fs::write(path.join("rejected.ndjson"), "{}").unwrap();
+        drop(directory);
+        assert!(!path.exists());
     }
 }

@@ -10,9 +10,9 @@ fn terminal(columns: usize) -> Terminal {
     Terminal { columns, colour: Colour::None, charset: Charset::Ascii }
 }
 
-fn told(tell: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
     let mut out = Vec::new();
-    tell(&mut out).unwrap();
+    write(&mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -21,13 +21,13 @@ fn reply(status: StatusCode, body: &str) -> Reply {
 }
 
 #[test]
-fn the_report_is_shown_with_the_place_that_it_points_at() {
+fn the_report_is_shown_with_the_position_that_it_names() {
     let script = Script::ending_at(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(1_800_000_000));
     let cut_off = script.batch.split(|&byte| byte == b'\n').nth(5).unwrap();
     let report = json!({"accepted": 5, "rejected": 1, "errors": [
         {"line": 6, "column": cut_off.len() + 1, "reason": "cut off"}]});
     let reply = reply(StatusCode::OK, &report.to_string());
-    let text = told(|out| batch(&script.batch, &reply, &terminal(60), out));
+    let text = written(|out| batch(&script.batch, &reply, &terminal(60), out));
     assert!(text.starts_with("\n2. Fastly posts a batch of 6 lines\n   line 1: two log events"), "{text}");
     assert!(text.contains("\n   POST /fastly, "), "{text}");
     let (before, caret) = text.strip_suffix('\n').unwrap().rsplit_once('\n').unwrap();
@@ -37,22 +37,23 @@ fn the_report_is_shown_with_the_place_that_it_points_at() {
 }
 
 #[test]
-fn paragraphs_break_between_words_and_only_then_inside_them() {
-    let text = told(|out| paragraph(Paint::Plain, "one two three 12345678901234567", 2, &terminal(16), out));
+fn paragraphs_wrap_between_words_and_break_only_longer_words() {
+    let text =
+        written(|out| paragraph(Paint::Plain, "one two three 12345678901234567", 2, &terminal(16), out));
     assert_eq!(text, "  one two three\n  12345678901234\n  567\n");
-    let text = told(|out| paragraph(Paint::Plain, "ab", 5, &terminal(1), out));
+    let text = written(|out| paragraph(Paint::Plain, "ab", 5, &terminal(1), out));
     assert!(text.lines().all(|line| line.len() <= 1), "{text}");
 }
 
 #[test]
 fn everything_but_the_commands_to_copy_fits_into_a_narrow_terminal() {
     let relay = "127.0.0.1:40123".parse().unwrap();
-    let text = told(|out| {
+    let text = written(|out| {
         let terminal = terminal(40);
         opening(relay, relay, &terminal, out)?;
         challenge("/.well-known/fastly/logging/challenge", &reply(StatusCode::OK, "*\n"), &terminal, out)?;
         webhooks(5, &terminal, out)?;
-        what_next(&terminal, out)
+        next_steps(&terminal, out)
     });
     let wide: Vec<&str> = text.lines().filter(|line| line.len() > 40).collect();
     assert!(
@@ -63,16 +64,16 @@ fn everything_but_the_commands_to_copy_fits_into_a_narrow_terminal() {
 }
 
 #[test]
-fn what_the_collector_got_is_counted_and_drawn() {
+fn received_spans_are_counted_and_drawn() {
     let span = json!({"resourceSpans": [{"scopeSpans": [{"spans": [
         {"traceId": "aa", "spanId": "1", "name": "ping", "startTimeUnixNano": "5", "endTimeUnixNano": "9"}]}]}]});
     let requests = [
         Received { signal: Signal::Traces, json: span },
         Received { signal: Signal::Logs, json: json!({"resourceLogs": []}) },
     ];
-    let text = told(|out| received(&requests, &terminal(60), out));
+    let text = written(|out| received(&requests, &terminal(60), out));
     assert!(
-        text.starts_with("\n4. The collector got 2 requests: 1 spans with 0 events\ntrace aa\n"),
+        text.starts_with("\n4. The collector received 2 requests: 1 spans with 0 events\ntrace aa\n"),
         "{text}"
     );
     assert!(text.contains("\nping  ="), "{text}");
