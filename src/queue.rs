@@ -12,11 +12,9 @@
 //!   once. The unit that is noted as done is the record, that is, one request of the sender: what can be delivered
 //!   twice is what the downstream had taken of a record that was not noted as done yet when the process died.
 //! - `sync: interval`: what was taken in the last half second can be lost when the process or the machine dies.
-//! - `sync: never`: what was taken survives the death of the process; when the machine dies, the file may be damaged
-//!   and is then set aside.
+//! - `sync: never`: what was taken survives the death of the process; when the machine dies, parts of it may be lost.
 //! - `storage: memory`: nothing survives the process.
-//! - Damaged files and records are set aside under a clear name, logged and counted; never is a queue with a file
-//!   started as if it were empty.
+//! - Damage costs the records that it touches and no others. They are set aside under a clear name, logged and counted.
 
 mod disk;
 
@@ -38,7 +36,7 @@ use crate::telemetry::Metrics;
 
 pub(crate) use disk::{DiskQueue, OpenError};
 #[cfg(any(test, feature = "internals"))]
-pub(crate) use disk::{decode_record, encode_record};
+pub(crate) use disk::{decode_frame, encode_frame};
 pub(crate) use memory::MemoryQueue;
 pub(crate) use progress::{Progress, Tracker};
 pub(crate) use receipt::{Ledger, Part, Receipt, RecordId, Settled, Taken};

@@ -9,43 +9,54 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `queue.redb` | the [`store`]: ids to [records](record) |
+//! | `segment-….log` | the [`log`]: [segments](segment) of [frames](frame) that hold [records](record) |
+//! | `segment-….new` | a segment that is being prepared |
 //! | `queue.lock` | held by the process that owns the directory |
-//! | `queue.reserve` | [space](reserve) that is given up when the disk is full |
-//! | `queue.redb.damaged-…`, `record.damaged-…` | what could not be read, set aside |
+//! | `segment-….log.damaged-…`, `record.damaged-…` | what could not be read, set aside |
+//!
+//! Directory and files are created for their owner only.
 
 mod open;
 
 mod shared;
 
-mod backlog;
+mod writer;
 
-mod file;
+mod log;
+
+mod recovery;
+
+mod segment;
+
+mod frame;
 
 mod record;
 
-mod reserve;
+mod index;
 
-mod store;
+mod backlog;
 
-mod writer;
+mod ranges;
 
-use std::fs::{self, File, TryLockError};
+mod files;
+
+use std::fs::TryLockError;
 use std::io;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
-use tracing::{error, warn};
+use tracing::error;
 
 use self::backlog::Backlog;
-use self::open::{lock, open_or_set_aside};
-use self::reserve::Reserve;
-use self::shared::{Live, ReadFailure, Reservation, Shared, State};
-use self::store::StoreFile;
+use self::files::{Directory, Files};
+use self::index::Reader;
+use self::log::Log;
+use self::record::Encoded;
+use self::shared::{Live, Reservation, Shared, State};
 use self::writer::{Command, Writer};
 use super::{OfferError, Offered, QueueState, Record, Stored};
 use crate::config::QueueConfig;
@@ -53,10 +64,7 @@ use crate::telemetry::Metrics;
 
 pub(crate) use open::OpenError;
 #[cfg(any(test, feature = "internals"))]
-pub(crate) use record::{decode as decode_record, encode as encode_record};
-
-const STORE: &str = "queue.redb";
-const RESERVE: &str = "queue.reserve";
+pub(crate) use record::{decode_frame, encode_frame};
 
 /// Compressing more than this takes so long that other requests would notice.
 const ENCODE_IN_PLACE_BYTES: usize = 64 * 1024;
@@ -67,8 +75,6 @@ const REREAD_DELAY: Duration = Duration::from_secs(1);
 pub(crate) struct DiskQueue {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// Held as long as the queue: the lock goes with it.
-    _lock: File,
 }
 
 // === impl DiskQueue ===
@@ -76,66 +82,59 @@ pub(crate) struct DiskQueue {
 impl DiskQueue {
     /// Opens the queue in its directory, with whatever an earlier process left there. Reads through all of it.
     pub(crate) fn open(config: &QueueConfig, memory_bytes: u64, metrics: Metrics) -> Result<Self, OpenError> {
-        let directory = &config.directory;
-        let unusable = |source| OpenError::Directory { directory: directory.clone(), source };
-        fs::create_dir_all(directory).map_err(unusable)?;
-        let lock = lock(directory).map_err(|error| match error {
-            TryLockError::WouldBlock => OpenError::InUse { directory: directory.clone() },
-            TryLockError::Error(source) => unusable(source),
-        })?;
-        let file = StoreFile {
-            path: directory.join(STORE),
-            sync: config.sync,
-            #[cfg(test)]
-            faults: Arc::default(),
-        };
-        Self::open_store(file, lock, config, memory_bytes, metrics)
+        let directory = Directory::new(&config.directory);
+        match directory.claim() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse { directory: config.directory.clone() });
+            }
+            // The first start on a full disk: there is nothing to read, and the writer tries again.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(TryLockError::Error(source)) => {
+                return Err(OpenError::Directory { directory: config.directory.clone(), source });
+            }
+            Ok(()) => {}
+        }
+        Self::open_files(Arc::new(directory), config, memory_bytes, metrics)
     }
 
-    fn open_store(
-        file: StoreFile,
-        lock: File,
+    fn open_files(
+        files: Arc<dyn Files>,
         config: &QueueConfig,
         memory_bytes: u64,
         metrics: Metrics,
     ) -> Result<Self, OpenError> {
-        let (store, contents) = open_or_set_aside(&file, &metrics)?;
-        let reserve = Reserve::new(config.directory.join(RESERVE));
-        if let Err(error) = reserve.take() {
-            warn!(%error, "there is no space for a reserve: a full disk will be harder to leave");
-        }
-        let next_id = contents.ids.last().map_or(0, |range| range.end);
+        let mut recovered = recovery::recover(&*files, &config.directory, config.sync, &metrics)?;
+        let (next_id, kept_bytes) = (recovered.next_id, recovered.bytes);
+        let backlog = Backlog::new(std::mem::take(&mut recovered.ids).into_vec());
+        let log = Log::new(Arc::clone(&files), config.sync, config.max_size, recovered);
         let (commands, incoming) = channel();
-        let state =
-            State { kept_bytes: contents.bytes, backlog: Backlog::new(contents.ids), ..State::default() };
         let shared = Arc::new(Shared {
-            directory: config.directory.clone(),
+            reader: Reader::new(Arc::clone(&files), log.index()),
+            files,
             capacity_bytes: config.max_size,
             memory_bytes,
             metrics,
             first_id: next_id,
-            state: Mutex::new(state),
+            state: Mutex::new(State { kept_bytes, backlog, ..State::default() }),
             changed: Notify::new(),
             commands,
-            store: RwLock::new(Some(store)),
         });
-        let writer = Writer::new(file.clone(), Arc::clone(&shared), incoming, reserve, next_id);
+        let writer = Writer::new(log, config.sync, Arc::clone(&shared), incoming, next_id);
         let thread =
             std::thread::Builder::new().name("queue".to_owned()).spawn(move || writer.run_to_its_end());
-        let thread =
-            thread.map_err(|source| OpenError::Store { file: file.path, reason: source.to_string() })?;
-        Ok(Self { shared, writer: Mutex::new(Some(thread)), _lock: lock })
+        let failed = |source| OpenError::Directory { directory: config.directory.clone(), source };
+        Ok(Self { shared, writer: Mutex::new(Some(thread.map_err(failed)?)) })
     }
 
     /// Takes the record, if there is room for it. When this returns, it is as safe as `queue.sync` says.
     pub(crate) async fn offer(&self, record: Record) -> Result<Offered, OfferError> {
         let memory_bytes = record.body.len() as u64;
         let received = record.received;
-        let stored = encode(record).await.map_err(|error| unwritable(&error.to_string()))?;
-        let reservation = Reservation::new(&self.shared, stored.len() as u64)?;
+        let record = encode(record).await.map_err(|error| unwritable(&error.to_string()))?;
+        let reservation = Reservation::new(&self.shared, record.payload_bytes())?;
         let (reply, answer) = oneshot::channel();
         let closed = || unwritable("it is closed");
-        self.shared.commands.send(Command::Put { stored, reply }).map_err(|_| closed())?;
+        self.shared.commands.send(Command::Put { record, reply }).map_err(|_| closed())?;
         let id = answer.await.map_err(|_| closed())?.map_err(|reason| OfferError::Unwritable { reason })?;
         let live = Live { stored_bytes: reservation.keep(), memory_bytes, received };
         Ok(self.shared.admit(id, live))
@@ -170,30 +169,18 @@ impl DiskQueue {
             };
             let shared = Arc::clone(&self.shared);
             match spawn_blocking(move || shared.read(id)).await {
-                Ok(Ok((stored, progress))) => {
-                    if let Some(stored) = self.shared.revive(id, &stored, progress) {
-                        return stored;
-                    }
-                }
-                Ok(Err(ReadFailure::Unavailable)) => {
+                Ok(Ok(Some(stored))) => return stored,
+                Ok(Ok(None)) => {}
+                Ok(Err(_)) => {
                     self.shared.put_back(id);
                     tokio::time::sleep(REREAD_DELAY).await;
                 }
-                Ok(Err(ReadFailure::Missing)) => {
-                    error!(
-                        record = id.0,
-                        "a record is missing from the queue: it was lost with a failed disk"
-                    );
-                    self.shared.lock().in_transit.remove(&id);
-                    self.shared.metrics.damaged_record();
-                }
-                // redb panics over some kinds of damage.
-                Err(_) => self.shared.give_up(id, None, "reading it failed"),
+                Err(failure) => std::panic::resume_unwind(failure.into_panic()),
             }
         }
     }
 
-    /// Notes what is settled and closes the store.
+    /// Notes what is settled and closes the log.
     pub(crate) async fn close(&self) {
         // The other side may have ended already.
         drop(self.shared.commands.send(Command::Close));
@@ -213,7 +200,7 @@ impl Drop for DiskQueue {
     }
 }
 
-async fn encode(record: Record) -> io::Result<Vec<u8>> {
+async fn encode(record: Record) -> io::Result<Encoded> {
     if record.body.len() <= ENCODE_IN_PLACE_BYTES {
         return record::encode(&record);
     }

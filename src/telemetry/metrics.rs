@@ -229,7 +229,7 @@ impl Metrics {
             ),
             queue_damaged: counter_vec(
                 "spanrelay_queue_damaged_total",
-                "Queue files and records in them that could not be read and were set aside.",
+                "Damaged parts of queue files, and damaged records.",
                 &["what"],
             ),
             own_spans: counter_vec(
@@ -307,12 +307,12 @@ impl Metrics {
         self.recovered.with_label_values(&[signal.as_str()]).inc_by(u64::from(items));
     }
 
-    /// A queue file was set aside.
+    /// Counts a damaged part of a queue file.
     pub(crate) fn damaged_file(&self) {
         self.queue_damaged.with_label_values(&["file"]).inc();
     }
 
-    /// A record of the queue was set aside or is missing.
+    /// Counts a damaged or missing record of the queue.
     pub(crate) fn damaged_record(&self) {
         self.queue_damaged.with_label_values(&["record"]).inc();
     }

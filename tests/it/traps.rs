@@ -168,7 +168,11 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     ("d07", "tests/it/durability/starts.rs", "every_kind_of_damage_ends_in_a_relay_that_runs"),
     ("d07", "tests/it/durability/starts.rs", "a_queue_file_that_cannot_be_opened_refuses_the_start"),
     ("d07", "src/queue/disk/tests.rs", "a_damaged_record_that_cannot_be_set_aside_stays_where_it_is"),
-    ("d08", "tests/it/durability/starts.rs", "a_damaged_queue_file_is_set_aside_counted_and_the_relay_runs"),
+    (
+        "d08",
+        "tests/it/durability/starts.rs",
+        "damage_is_set_aside_counted_and_costs_only_the_request_that_it_is_in",
+    ),
     ("d08", "src/queue/disk/tests.rs", "always_syncs_before_it_confirms_and_never_leaves_it_to_the_machine"),
     ("d08", "src/queue/disk/tests.rs", "a_failed_sync_is_never_called_good_and_passes"),
     (

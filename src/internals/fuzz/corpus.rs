@@ -4,11 +4,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 
 use super::messages;
 use crate::otlp::{ExportRequest, Signal, protobuf, read_request};
+use crate::queue::{Record, encode_frame};
 
 /// One line for each signal with every field that it has.
 const RICH: [(Signal, &str); 3] = [
@@ -246,8 +249,15 @@ fn requests() -> Vec<Vec<u8>> {
 fn records() -> Vec<Vec<u8>> {
     let content = |body: &[u8]| [b"\x06\x00\x00\x00\x01\x02\x03\x04\x05\x00\x07fastly", body].concat();
     let mut records: Vec<Vec<u8>> = bodies("circleci").iter().map(|body| content(body)).collect();
-    let stored = zstd::bulk::compress(b"\x01\x00\x00\x00\x01\x02\x03\x04\x05\x06\x00fastly{}", 1);
-    records.extend(stored.ok());
+    for body in [Bytes::from_static(b"{}"), Bytes::from(vec![b'x'; 10_000])] {
+        let record = Record {
+            receiver: Arc::from("fastly"),
+            received: UNIX_EPOCH,
+            reading: Bytes::from_static(b"\x01"),
+            body,
+        };
+        records.extend(encode_frame(&record).ok());
+    }
     records.push(content(b""));
     records
 }

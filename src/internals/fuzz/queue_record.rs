@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use crate::queue::{Record, decode_record, encode_record};
+use crate::queue::{Record, decode_frame, encode_frame};
 
 /// What a file may hold, or what a record holds.
 pub fn queue_record(input: &[u8]) {
@@ -21,9 +21,9 @@ pub fn queue_record(input: &[u8]) {
 
 /// What can be read at all is written and read as itself.
 fn read(stored: &[u8]) {
-    let Ok(record) = decode_record(stored) else { return };
-    let again = encode_record(&record).expect("what was read can be written");
-    assert_eq!(decode_record(&again).expect("what was written can be read"), record);
+    let Ok(record) = decode_frame(stored) else { return };
+    let again = encode_frame(&record).expect("what was read can be written");
+    assert_eq!(decode_frame(&again).expect("what was written can be read"), record);
 }
 
 fn made_of(input: &[u8]) -> Option<Record> {
@@ -40,19 +40,19 @@ fn made_of(input: &[u8]) -> Option<Record> {
 }
 
 fn write(record: &Record, damage: usize) {
-    let stored = encode_record(record).expect("every record can be written");
-    assert_eq!(&decode_record(&stored).expect("what was written can be read"), record);
+    let stored = encode_frame(record).expect("every record can be written");
+    assert_eq!(&decode_frame(&stored).expect("what was written can be read"), record);
 
     let place = damage % stored.len();
-    decode_record(&stored[..place]).expect_err("a record that was cut off is read");
+    decode_frame(&stored[..place]).expect_err("a record that was cut off is read");
     let mut changed = stored.clone();
     changed[place] ^= 1 << (damage % 8);
-    if let Ok(read) = decode_record(&changed) {
+    if let Ok(read) = decode_frame(&changed) {
         // Not every bit of a frame's header means something.
         assert_eq!(&read, record, "a changed bit makes another record");
     }
     let twice = [&stored[..], &stored[..]].concat();
-    if let Ok(read) = decode_record(&twice) {
+    if let Ok(read) = decode_frame(&twice) {
         assert!(read.body.starts_with(&record.body), "a record is read from behind its end");
     }
 }

@@ -1,45 +1,63 @@
-//! A record as it is stored.
-//!
-//! One zstd frame with its checksum on. Inside, before the body:
+//! A record as it is stored: the payload of its frame.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 1 | version of this layout, [`VERSION`] |
-//! | 8 | when it was received, Unix nanoseconds, little-endian |
-//! | 2 | length of the receiver's id, little-endian |
-//! | n | the receiver's id, UTF-8 |
-//! | 2 | length of what says how the body was read, little-endian |
-//! | n | how the body was read |
+//! | 8 | when it was received, Unix nanoseconds |
+//! | 4 | length of all fields together |
+//! | n | fields: a tag (1 byte), a length (4 bytes), a value |
+//! | | the rest: the body, as it is or as one zstd frame |
 //!
-//! Layout 1 ends with the receiver's id.
+//! | tag | value |
+//! |---|---|
+//! | 1 | id of the receiver, UTF-8 |
+//! | 2 | length of the body (8 bytes); present when the body is compressed |
+//! | 3 | how the body was read; absent when that is empty |
 //!
-//! Telemetry is repetitive: the frame is 5 to 10 % of it, and writing less to disk pays for the compression.
+//! Integers are little-endian. Readers skip tags that they do not know, so that later versions can add fields.
+//! Small bodies are stored as they are: compressing one costs more than writing it.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use zstd::bulk::Compressor;
-use zstd::zstd_safe::CParameter;
 
 use super::super::Record;
+use super::frame::{HEADER_BYTES, Header, Kind, u32_at, u64_at};
 
 const VERSION: u8 = 2;
 const FIXED_BYTES: usize = 13;
+const FIELD_HEADER_BYTES: usize = 5;
+const RECEIVER: u8 = 1;
+const BODY_BYTES: u8 = 2;
+const READING: u8 = 3;
 /// The fastest of the regular levels: about 1 GB/s.
 const LEVEL: i32 = 1;
+/// Smallest body that is compressed.
+const COMPRESS_FROM_BYTES: usize = 8 * 1024;
+/// Memory that is reserved for a body on the word of its header alone.
+const TRUSTED_RATIO: usize = 64;
 
 /// Why a stored record cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
-    #[error("it does not decompress, or its checksum is wrong")]
-    Frame(#[source] io::Error),
+    #[error("its body does not decompress to its length")]
+    Body(#[source] io::Error),
     #[error("it has layout {0}, of a newer version")]
     Version(u8),
     #[error("its header is damaged")]
     Header,
+}
+
+/// A record's frame without the parts that only the writer knows.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    /// Room for the frame header, then the payload.
+    bytes: Vec<u8>,
+    payload_crc: u32,
 }
 
 thread_local! {
@@ -47,62 +65,145 @@ thread_local! {
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// The record as it is stored.
-pub(crate) fn encode(record: &Record) -> io::Result<Vec<u8>> {
-    let receiver = record.receiver.as_bytes();
-    let receiver_len = u16::try_from(receiver.len()).map_err(io::Error::other)?;
+// === impl Encoded ===
+
+impl Encoded {
+    /// A payload that was read from another segment.
+    pub(super) fn from_payload(payload: &[u8], payload_crc: u32) -> Self {
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes.extend_from_slice(payload);
+        Self { bytes, payload_crc }
+    }
+
+    pub(super) fn payload_bytes(&self) -> u64 {
+        (self.bytes.len() - HEADER_BYTES) as u64
+    }
+
+    pub(super) fn frame_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Completes the frame.
+    pub(super) fn frame(&mut self, marker: u64, id: u64, first: bool) -> &[u8] {
+        let payload_bytes = u32::try_from(self.payload_bytes()).expect("a larger record was not accepted");
+        let header = Header { kind: Kind::Record, first, id, payload_bytes, payload_crc: self.payload_crc };
+        self.bytes[..HEADER_BYTES].copy_from_slice(&header.encode(marker));
+        &self.bytes
+    }
+}
+
+/// Encodes a record for the log.
+pub(super) fn encode(record: &Record) -> io::Result<Encoded> {
+    let compressed = match record.body.len() >= COMPRESS_FROM_BYTES {
+        true => Some(compress(&record.body)?).filter(|compressed| compressed.len() < record.body.len()),
+        false => None,
+    };
+    let body = compressed.as_deref().unwrap_or(&record.body);
     let received = record.received.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let reading_len = u16::try_from(record.reading.len()).map_err(io::Error::other)?;
-    let mut plain =
-        Vec::with_capacity(FIXED_BYTES + receiver.len() + record.reading.len() + record.body.len());
-    plain.push(VERSION);
-    plain.extend_from_slice(&u64::try_from(received).unwrap_or(u64::MAX).to_le_bytes());
-    plain.extend_from_slice(&receiver_len.to_le_bytes());
-    plain.extend_from_slice(receiver);
-    plain.extend_from_slice(&reading_len.to_le_bytes());
-    plain.extend_from_slice(&record.reading);
-    plain.extend_from_slice(&record.body);
+    let header = FIXED_BYTES + 3 * FIELD_HEADER_BYTES + 8 + record.receiver.len() + record.reading.len();
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + header + body.len());
+    bytes.resize(HEADER_BYTES, 0);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&u64::try_from(received).unwrap_or(u64::MAX).to_le_bytes());
+    let fields_at = bytes.len();
+    bytes.extend_from_slice(&[0; 4]);
+    push_field(&mut bytes, RECEIVER, record.receiver.as_bytes())?;
+    if compressed.is_some() {
+        push_field(&mut bytes, BODY_BYTES, &(record.body.len() as u64).to_le_bytes())?;
+    }
+    if !record.reading.is_empty() {
+        push_field(&mut bytes, READING, &record.reading)?;
+    }
+    let fields_bytes = u32::try_from(bytes.len() - fields_at - 4).map_err(io::Error::other)?;
+    bytes[fields_at..fields_at + 4].copy_from_slice(&fields_bytes.to_le_bytes());
+    bytes.extend_from_slice(body);
+    let payload_crc = crc32fast::hash(&bytes[HEADER_BYTES..]);
+    Ok(Encoded { bytes, payload_crc })
+}
+
+fn push_field(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) -> io::Result<()> {
+    bytes.push(tag);
+    bytes.extend_from_slice(&u32::try_from(value.len()).map_err(io::Error::other)?.to_le_bytes());
+    bytes.extend_from_slice(value);
+    Ok(())
+}
+
+fn compress(body: &[u8]) -> io::Result<Vec<u8>> {
     COMPRESSOR.with_borrow_mut(|slot| {
         let compressor = match slot {
             Some(compressor) => compressor,
-            None => slot.insert(checking_compressor()?),
+            None => slot.insert(Compressor::new(LEVEL)?),
         };
-        compressor.compress(&plain)
+        compressor.compress(body)
     })
 }
 
-fn checking_compressor() -> io::Result<Compressor<'static>> {
-    let mut compressor = Compressor::new(LEVEL)?;
-    compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-    Ok(compressor)
-}
-
-/// Reads what [`encode`] wrote.
-pub(crate) fn decode(stored: &[u8]) -> Result<Record, RecordError> {
-    let mut plain = Bytes::from(zstd::stream::decode_all(stored).map_err(RecordError::Frame)?);
-    let version = plain.try_get_u8().map_err(|_| RecordError::Header)?;
-    if !(1..=VERSION).contains(&version) {
+/// Reads the payload of a record's frame.
+pub(super) fn decode(payload: &[u8]) -> Result<Record, RecordError> {
+    let &version = payload.first().ok_or(RecordError::Header)?;
+    if version != VERSION {
         return Err(RecordError::Version(version));
     }
-    let received = plain.try_get_u64_le().map_err(|_| RecordError::Header)?;
-    let receiver = counted(&mut plain)?;
-    let receiver = std::str::from_utf8(&receiver).map_err(|_| RecordError::Header)?;
-    let reading = if version == 1 { Bytes::new() } else { counted(&mut plain)? };
-    Ok(Record {
-        receiver: Arc::from(receiver),
-        received: UNIX_EPOCH + Duration::from_nanos(received),
-        reading,
-        body: plain,
-    })
-}
-
-/// Bytes with their length before them.
-fn counted(plain: &mut Bytes) -> Result<Bytes, RecordError> {
-    let len = usize::from(plain.try_get_u16_le().map_err(|_| RecordError::Header)?);
-    if len > plain.len() {
+    if payload.len() < FIXED_BYTES {
         return Err(RecordError::Header);
     }
-    Ok(plain.split_to(len))
+    let received = UNIX_EPOCH + Duration::from_nanos(u64_at(payload, 1));
+    let (mut receiver, mut body_bytes, mut reading) = (None, None, Bytes::new());
+    let body_at = FIXED_BYTES + u32_at(payload, 9) as usize;
+    let mut fields = payload.get(FIXED_BYTES..body_at).ok_or(RecordError::Header)?;
+    while !fields.is_empty() {
+        let (tag, value, rest) = field(fields).ok_or(RecordError::Header)?;
+        match tag {
+            RECEIVER => receiver = std::str::from_utf8(value).ok().map(Arc::from),
+            BODY_BYTES if value.len() == 8 => body_bytes = Some(u64_at(value, 0)),
+            READING => reading = Bytes::copy_from_slice(value),
+            _ => {}
+        }
+        fields = rest;
+    }
+    let receiver = receiver.ok_or(RecordError::Header)?;
+    let body = payload.get(body_at..).unwrap_or_default();
+    let body = match body_bytes {
+        Some(bytes) => decompress(body, bytes).map_err(RecordError::Body)?.into(),
+        None => Bytes::copy_from_slice(body),
+    };
+    Ok(Record { receiver, received, reading, body })
+}
+
+fn field(fields: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, _) = fields.split_first()?;
+    let end = FIELD_HEADER_BYTES + u32_at(fields.get(..FIELD_HEADER_BYTES)?, 1) as usize;
+    Some((tag, fields.get(FIELD_HEADER_BYTES..end)?, fields.get(end..)?))
+}
+
+/// Decompresses exactly `bytes`, and not one more.
+fn decompress(compressed: &[u8], bytes: u64) -> io::Result<Vec<u8>> {
+    let trusted = compressed.len().saturating_mul(TRUSTED_RATIO);
+    let mut body = Vec::with_capacity(usize::try_from(bytes).unwrap_or(usize::MAX).min(trusted));
+    zstd::stream::read::Decoder::new(compressed)?.take(bytes.saturating_add(1)).read_to_end(&mut body)?;
+    match body.len() as u64 == bytes {
+        true => Ok(body),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// A record as a frame with a marker of zero, for those who judge the format.
+#[cfg(any(test, feature = "internals"))]
+pub(crate) fn encode_frame(record: &Record) -> io::Result<Vec<u8>> {
+    Ok(encode(record)?.frame(0, 0, false).to_vec())
+}
+
+/// Reads what [`encode_frame`] wrote.
+#[cfg(any(test, feature = "internals"))]
+pub(crate) fn decode_frame(bytes: &[u8]) -> Result<Record, RecordError> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(RecordError::Header)?;
+    let header = Header::decode(header, 0).filter(|header| header.kind == Kind::Record);
+    let header = header.ok_or(RecordError::Header)?;
+    let payload = rest.get(..header.payload_bytes as usize).ok_or(RecordError::Header)?;
+    match crc32fast::hash(payload) == header.payload_crc {
+        true => decode(payload),
+        false => Err(RecordError::Header),
+    }
 }
 
 #[cfg(test)]
@@ -114,43 +215,78 @@ mod tests {
         Record {
             receiver: Arc::from(receiver),
             received: UNIX_EPOCH + Duration::from_nanos(nanos),
-            reading: Bytes::from_static(b"\x01\x00"),
+            reading: Bytes::new(),
             body: body.into(),
         }
     }
 
+    /// Bodies on both sides of the size from which they are compressed.
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![any::<Vec<u8>>(), (any::<u8>(), 0_usize..40_000).prop_map(|(byte, len)| vec![byte; len])]
+    }
+
     proptest! {
         #[test]
-        fn what_is_written_is_read(receiver in "[a-z/é]{0,40}", nanos: u64, body: Vec<u8>) {
-            let record = record(&receiver, nanos, body);
-            prop_assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record);
+        fn what_is_written_is_read(receiver in "[a-z/é]{0,40}", nanos: u64, reading: Vec<u8>, body in body()) {
+            let record = Record { reading: reading.into(), ..record(&receiver, nanos, body) };
+            prop_assert_eq!(decode_frame(&encode_frame(&record).unwrap()).unwrap(), record);
         }
 
         #[test]
-        fn a_changed_byte_is_noticed(place: usize, flip in 1_u8..) {
-            let mut stored = encode(&record("fastly", 1, b"some body that is long enough".repeat(9))).unwrap();
+        fn a_changed_byte_is_noticed(place: usize, flip in 1_u8.., repeat in 1_usize..600) {
+            let mut stored = encode_frame(&record("fastly", 1, b"some body that is long enough".repeat(repeat))).unwrap();
             let place = place % stored.len();
             stored[place] ^= flip;
-            prop_assert!(decode(&stored).is_err());
+            prop_assert!(decode_frame(&stored).is_err());
         }
 
         #[test]
-        fn any_bytes_are_refused_without_panic(stored: Vec<u8>) {
-            drop(decode(&stored));
+        fn any_bytes_are_refused_without_panic(mut payload: Vec<u8>) {
+            drop(decode(&payload));
+            payload.insert(0, VERSION);
+            drop(decode(&payload));
+        }
+
+        #[test]
+        fn fields_of_later_versions_are_skipped(tag in 4_u8.., value: Vec<u8>) {
+            let record = record("fastly", 1, b"body".to_vec());
+            let mut payload = encode(&record).unwrap().bytes.split_off(HEADER_BYTES);
+            let mut field = Vec::new();
+            push_field(&mut field, tag, &value).unwrap();
+            let fields_bytes = u32_at(&payload, 9) + u32::try_from(field.len()).unwrap();
+            payload[9..13].copy_from_slice(&fields_bytes.to_le_bytes());
+            payload.splice(FIXED_BYTES..FIXED_BYTES, field);
+            prop_assert_eq!(decode(&payload).unwrap(), record);
         }
     }
 
     #[test]
     fn every_truncation_is_noticed() {
-        let stored = encode(&record("fastly", 1, vec![7; 500])).unwrap();
+        let stored = encode_frame(&record("fastly", 1, vec![7; 500])).unwrap();
         for end in 0..stored.len() {
-            decode(&stored[..end]).expect_err("truncated");
+            decode_frame(&stored[..end]).expect_err("truncated");
         }
     }
 
     #[test]
+    fn a_body_that_decompresses_to_more_than_it_says_is_refused() {
+        let mut payload = encode(&record("f", 1, vec![0; 1 << 20])).unwrap().bytes.split_off(HEADER_BYTES);
+        assert!(payload.len() < 1000);
+        // After the fixed part: the receiver's field of 6 bytes, then tag and length of the body's.
+        payload[FIXED_BYTES + 6 + FIELD_HEADER_BYTES] = 1;
+        assert!(matches!(decode(&payload), Err(RecordError::Body(_))));
+    }
+
+    #[test]
     fn a_layout_of_a_newer_version_is_named() {
-        let newer = zstd::bulk::compress(&[3, 0, 0], 1).unwrap();
-        assert!(matches!(decode(&newer), Err(RecordError::Version(3))));
+        assert!(matches!(decode(&[3, 0, 0]), Err(RecordError::Version(3))));
+    }
+
+    #[test]
+    fn a_small_body_is_stored_as_it_is_and_a_large_one_compressed() {
+        let small = encode_frame(&record("fastly", 1, vec![b'x'; 2000])).unwrap();
+        assert!((2000..2100).contains(&small.len()));
+        let large = encode_frame(&record("fastly", 1, vec![b'x'; 20_000])).unwrap();
+        assert!(large.len() < 1000);
     }
 }

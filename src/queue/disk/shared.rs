@@ -4,30 +4,31 @@
 //! [`Ledger`] that receipts report to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use super::backlog::Backlog;
+use super::files::Files;
+use super::index::{ReadError, Reader};
 use super::record;
-use super::store::{Store, StoreError};
 use super::writer::Command;
 use crate::otlp::Signal;
 use crate::queue::drain_rate::DrainRate;
 use crate::queue::{
-    Ledger, OfferError, Offered, Origin, Progress, RecordId, Settled, Stored, Taken, Tracker,
+    Ledger, OfferError, Offered, Origin, Progress, Record, RecordId, Settled, Stored, Taken, Tracker,
 };
 use crate::telemetry::Metrics;
 
 /// What the front door, the feeder and the writer share.
 pub(super) struct Shared {
-    pub(super) directory: PathBuf,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) reader: Reader,
     pub(super) capacity_bytes: u64,
     /// Of bodies in memory.
     pub(super) memory_bytes: u64,
@@ -39,8 +40,6 @@ pub(super) struct Shared {
     pub(super) changed: Notify,
     /// Needs no bound: every put is a request that waits for its reply, every other one a record that is kept.
     pub(super) commands: Sender<Command>,
-    /// `None` while it is opened anew or compacted.
-    pub(super) store: RwLock<Option<Store>>,
 }
 
 #[derive(Default)]
@@ -68,13 +67,6 @@ pub(super) struct Live {
     pub(super) received: SystemTime,
 }
 
-/// Why a record could not be read.
-pub(super) enum ReadFailure {
-    /// It may be there later.
-    Unavailable,
-    Missing,
-}
-
 /// Bytes of the queue that an offer has taken, and gives back when it comes to nothing.
 pub(super) struct Reservation<'a> {
     pub(super) shared: &'a Shared,
@@ -86,7 +78,8 @@ pub(super) struct Reservation<'a> {
 impl<'a> Reservation<'a> {
     pub(super) fn new(shared: &'a Shared, bytes: u64) -> Result<Self, OfferError> {
         let capacity_bytes = shared.capacity_bytes;
-        if bytes > capacity_bytes {
+        // The length of a frame has four bytes.
+        if bytes > capacity_bytes.min(u64::from(u32::MAX)) {
             return Err(OfferError::NeverFits { record_bytes: bytes, capacity_bytes });
         }
         let mut state = shared.lock();
@@ -156,15 +149,6 @@ impl Shared {
         state.backlog.put_back(id.0);
     }
 
-    pub(super) fn read_store(&self) -> RwLockReadGuard<'_, Option<Store>> {
-        self.store.read().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    pub(super) fn replace_store(&self, store: Option<Store>) -> Option<Store> {
-        let mut current = self.store.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        std::mem::replace(&mut *current, store)
-    }
-
     /// A record that was just written: it goes on in memory if there is room.
     pub(super) fn admit(self: &Arc<Self>, id: RecordId, live: Live) -> Offered {
         let mut state = self.lock();
@@ -198,73 +182,76 @@ impl Shared {
         Some(id)
     }
 
-    /// The stored record and its stored progress.
-    pub(super) fn read(&self, id: RecordId) -> Result<(Vec<u8>, Progress), ReadFailure> {
-        let store = self.read_store();
-        let store = store.as_ref().ok_or(ReadFailure::Unavailable)?;
-        match store.get(id.0) {
-            Ok(Some((stored, progress))) => Ok((stored, decode_progress(id, &progress))),
-            Ok(None) => Err(ReadFailure::Missing),
+    /// Reads a record that is on disk only. Returns nothing when that is not possible.
+    pub(super) fn read(self: &Arc<Self>, id: RecordId) -> Result<Option<Stored>, io::Error> {
+        let stored = match self.reader.read(id.0) {
+            Ok(stored) => stored,
+            Err(ReadError::Unavailable(error)) => {
+                warn!(record = id.0, %error, "record could not be read");
+                return Err(error);
+            }
+            Err(ReadError::Missing) => {
+                self.give_up(id, None, "it is missing");
+                return Ok(None);
+            }
+            Err(ReadError::Damaged(stored)) => {
+                self.give_up(id, stored.as_deref(), "its checksum is wrong");
+                return Ok(None);
+            }
+        };
+        let stored_bytes = stored.len() as u64;
+        match record::decode(&stored) {
+            Ok(record) => Ok(Some(self.revive(id, stored_bytes, record))),
             Err(error) => {
-                warn!(record = id.0, reason = %StoreError::from(error), "a record could not be read");
-                Err(ReadFailure::Unavailable)
+                self.give_up(id, Some(&stored), &crate::telemetry::logging::chain(&error).to_string());
+                Ok(None)
             }
         }
     }
 
-    pub(super) fn revive(
-        self: &Arc<Self>,
-        id: RecordId,
-        stored: &[u8],
-        progress: Progress,
-    ) -> Option<Stored> {
-        match record::decode(stored) {
-            Ok(record) => {
-                let live = Live {
-                    stored_bytes: stored.len() as u64,
-                    memory_bytes: record.body.len() as u64,
-                    received: record.received,
-                };
-                let mut state = self.lock();
-                state.backlog.popped(record.received);
-                let taken = self.insert_live(&mut state, id, live);
-                let origin = match id.0 < self.first_id {
-                    true => Origin::EarlierProcess,
-                    false => Origin::ThisProcess,
-                };
-                Some(Stored { record, progress, taken, origin })
-            }
-            Err(error) => {
-                self.give_up(id, Some(stored), &crate::telemetry::logging::chain(&error).to_string());
-                None
-            }
-        }
+    fn revive(self: &Arc<Self>, id: RecordId, stored_bytes: u64, record: Record) -> Stored {
+        let memory_bytes = record.body.len() as u64;
+        let live = Live { stored_bytes, memory_bytes, received: record.received };
+        let progress =
+            self.reader.progress(id.0).map_or_else(Progress::default, |bytes| decode_progress(id, &bytes));
+        let mut state = self.lock();
+        state.backlog.popped(record.received);
+        let taken = self.insert_live(&mut state, id, live);
+        let origin = match id.0 < self.first_id {
+            true => Origin::EarlierProcess,
+            false => Origin::ThisProcess,
+        };
+        Stored { record, progress, taken, origin }
     }
 
     /// A record that cannot be read is set aside, where a person can look at it, so that it is not in the way.
-    pub(super) fn give_up(&self, id: RecordId, stored: Option<&[u8]>, reason: &str) {
+    fn give_up(&self, id: RecordId, stored: Option<&[u8]>, reason: &str) {
         self.metrics.damaged_record();
-        let file = self.directory.join(format!("record.damaged-{}", id.0));
-        let bytes = stored.unwrap_or_default();
-        let kept = stored.is_some_and(|stored| fs::write(&file, stored).is_ok());
-        error!(record = id.0, reason, ?file, kept, "a record in the queue is damaged and was set aside");
+        let file = format!("record.damaged-{}", id.0);
+        let kept = stored.is_some_and(|stored| self.keep(&file, stored).is_ok());
+        error!(record = id.0, reason, file, kept, "a record in the queue is damaged and was set aside");
         let mut state = self.lock();
         state.in_transit.remove(&id);
-        if !kept {
+        let Some(stored) = stored.filter(|_| kept) else {
             // There is no other copy: the next start may have more luck with it.
             state.parked.insert(id);
             return;
-        }
-        state.kept_bytes = state.kept_bytes.saturating_sub(bytes.len() as u64);
-        drop(self.commands.send(Command::Done(id)));
+        };
+        let bytes = stored.len() as u64;
+        state.kept_bytes = state.kept_bytes.saturating_sub(bytes);
+        drop(self.commands.send(Command::Done { id, bytes }));
+    }
+
+    fn keep(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let file = self.files.create(name)?;
+        file.write_all_at(0, bytes)?;
+        file.sync()?;
+        self.files.sync_directory()
     }
 }
 
 /// Progress that cannot be read costs duplicates, not data.
 fn decode_progress(id: RecordId, bytes: &[u8]) -> Progress {
-    if bytes.is_empty() {
-        return Progress::default();
-    }
     Progress::decode(bytes).unwrap_or_else(|| {
         warn!(
             record = id.0,
@@ -296,7 +283,7 @@ impl Ledger for Shared {
         state.drain_rate.released(Instant::now(), bytes);
         drop(state);
         // After `close` the writer is gone, and the record is delivered again.
-        drop(self.commands.send(Command::Done(record)));
+        drop(self.commands.send(Command::Done { id: record, bytes }));
         self.changed.notify_one();
     }
 

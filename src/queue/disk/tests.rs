@@ -1,30 +1,35 @@
+mod sim;
+
+mod power;
+
+mod damage;
+
+mod space;
+
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use proptest::prelude::*;
-use redb::{Database, TableDefinition};
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::file::Faults;
+use self::sim::{Faults, Random, Sim};
 use super::*;
 use crate::config::{Storage, Sync};
 use crate::otlp::Signal;
-use crate::queue::Taken;
+use crate::queue::{Progress, RecordId, Taken, Tracker};
 
 const PLENTY: u64 = 1 << 30;
+/// So that segments are as small as they can be.
+const MAX_SIZE: u64 = 16 << 20;
 
-/// A queue in a directory that outlives it.
+/// A queue on a disk that outlives it.
 struct Bench {
     runtime: Runtime,
-    directory: TempDir,
+    disk: Sim,
     config: QueueConfig,
-    faults: Arc<Faults>,
     metrics: Metrics,
     memory_bytes: u64,
     queue: Option<DiskQueue>,
@@ -36,33 +41,32 @@ impl Bench {
     }
 
     fn with(change: impl FnOnce(&mut QueueConfig)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut config = QueueConfig {
-            storage: Storage::Disk,
-            directory: directory.path().join("queue"),
-            max_size: PLENTY,
-            sync: Sync::Always,
-        };
-        change(&mut config);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let (faults, metrics) = (Arc::default(), Metrics::new());
-        let mut bench =
-            Self { runtime, directory, config, faults, metrics, memory_bytes: PLENTY, queue: None };
+        Self::on(Sim::default(), change)
+    }
+
+    fn on(disk: Sim, change: impl FnOnce(&mut QueueConfig)) -> Self {
+        let mut bench = Self::closed_on(disk, change);
         bench.open().unwrap();
         bench
     }
 
-    fn open(&mut self) -> Result<(), OpenError> {
-        fs::create_dir_all(&self.config.directory).unwrap();
-        let lock = lock(&self.config.directory).expect("the directory is free");
-        let file = StoreFile { path: self.store(), sync: self.config.sync, faults: Arc::clone(&self.faults) };
-        let queue = DiskQueue::open_store(file, lock, &self.config, self.memory_bytes, self.metrics.clone())?;
-        self.queue = Some(queue);
-        Ok(())
+    fn closed_on(disk: Sim, change: impl FnOnce(&mut QueueConfig)) -> Self {
+        let mut config = QueueConfig {
+            storage: Storage::Disk,
+            directory: "queue".into(),
+            max_size: MAX_SIZE,
+            sync: Sync::Always,
+        };
+        change(&mut config);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        Self { runtime, disk, config, metrics: Metrics::new(), memory_bytes: PLENTY, queue: None }
     }
 
-    fn store(&self) -> PathBuf {
-        self.config.directory.join(STORE)
+    fn open(&mut self) -> Result<(), OpenError> {
+        let files = Arc::new(self.disk.clone());
+        self.queue =
+            Some(DiskQueue::open_files(files, &self.config, self.memory_bytes, self.metrics.clone())?);
+        Ok(())
     }
 
     fn queue(&self) -> &DiskQueue {
@@ -80,16 +84,28 @@ impl Bench {
         }
     }
 
-    /// Everything that is on disk only, in the order in which it is read.
-    fn stored(&self) -> Vec<(String, Taken)> {
+    /// Everything that is on disk only and fits into memory, in the order in which it is read.
+    fn read(&self) -> Vec<(String, Progress, Taken)> {
+        let shared = &self.queue().shared;
         let mut all = Vec::new();
-        self.runtime.block_on(async {
-            while !self.queue().shared.lock().backlog.is_empty() {
-                let Stored { record, taken, .. } = self.queue().next_stored().await;
-                all.push((String::from_utf8(record.body.to_vec()).unwrap(), taken));
+        while let Some(id) = shared.next_to_read() {
+            // Nothing comes of a record that is damaged.
+            if let Some(Stored { record, progress, taken, .. }) = shared.read(id).unwrap() {
+                all.push((String::from_utf8(record.body.to_vec()).unwrap(), progress, taken));
             }
-        });
+        }
         all
+    }
+
+    /// Notes progress that is known by its number.
+    fn note_progress(&self, id: RecordId, number: u64) {
+        let tracker = Tracker::default();
+        tracker.resume(progress(number));
+        self.queue().shared.commands.send(Command::Progress(id, Arc::new(tracker))).unwrap();
+    }
+
+    fn stored(&self) -> Vec<(String, Taken)> {
+        self.read().into_iter().map(|(body, _, taken)| (body, taken)).collect()
     }
 
     fn stored_bodies(&self) -> Vec<String> {
@@ -108,13 +124,17 @@ impl Bench {
 
     /// As after `kill -9`: the files as they are at this moment, and another process.
     fn crash(&mut self) {
-        let next =
-            self.directory.path().join(format!("after-{}", fs::read_dir(&self.directory).unwrap().count()));
-        fs::create_dir_all(&next).unwrap();
-        fs::copy(self.store(), next.join(STORE)).unwrap();
+        self.goes_on_with(self.disk.after_kill());
+    }
+
+    fn goes_on_with(&mut self, disk: Sim) {
         self.close();
-        self.config.directory = next;
+        self.disk = disk;
         self.open().unwrap();
+    }
+
+    fn damage_reported(&self) -> u64 {
+        self.metric("spanrelay_queue_damaged_total{what=\"file\"}")
     }
 
     fn metric(&self, name: &str) -> u64 {
@@ -135,6 +155,12 @@ impl Bench {
             }
         });
     }
+}
+
+fn progress(number: u64) -> Progress {
+    let mut progress = Progress::new(number);
+    progress.insert(Signal::Traces, 0..1);
+    progress
 }
 
 fn record(body: &str) -> Record {
@@ -228,10 +254,26 @@ fn a_full_queue_says_so_before_it_takes_anything() {
 }
 
 #[test]
-fn a_directory_has_one_owner() {
-    let bench = Bench::new();
+fn a_directory_has_one_owner_and_only_the_owner_can_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench =
+        Bench::closed_on(Sim::default(), |config| config.directory = directory.path().join("queue"));
+    bench.queue = Some(DiskQueue::open(&bench.config, PLENTY, Metrics::new()).unwrap());
+    let taken = bench.live("kept");
     let second = DiskQueue::open(&bench.config, PLENTY, Metrics::new());
     assert!(matches!(second, Err(OpenError::InUse { .. })));
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&bench.config.directory), 0o700);
+    let files: Vec<_> =
+        std::fs::read_dir(&bench.config.directory).unwrap().map(|file| file.unwrap()).collect();
+    assert_eq!(files.len(), 2, "the lock and a segment");
+    assert!(files.iter().all(|file| mode(&file.path()) == 0o600));
+    bench.close();
+    drop(taken);
+    bench.queue = Some(DiskQueue::open(&bench.config, PLENTY, Metrics::new()).unwrap());
+    assert_eq!(bench.stored_bodies(), ["kept"]);
 }
 
 #[test]
@@ -250,9 +292,9 @@ fn a_receipt_that_is_dropped_leaves_its_record_for_the_next_start() {
 #[test]
 fn always_syncs_before_it_confirms_and_never_leaves_it_to_the_machine() {
     let bench = Bench::new();
-    let before = bench.faults.syncs.load(Ordering::SeqCst);
+    let before = bench.disk.syncs();
     bench.live("a").seal();
-    assert!(bench.faults.syncs.load(Ordering::SeqCst) > before);
+    assert!(bench.disk.syncs() > before);
 
     let mut bench = Bench::with(|config| config.sync = Sync::Never);
     let taken = bench.live("a");
@@ -264,10 +306,9 @@ fn always_syncs_before_it_confirms_and_never_leaves_it_to_the_machine() {
 #[test]
 fn interval_confirms_at_once_and_syncs_soon() {
     let mut bench = Bench::with(|config| config.sync = Sync::Interval);
-    let before = bench.faults.syncs.load(Ordering::SeqCst);
+    let before = bench.disk.syncs();
     let taken = bench.live("a");
-    let faults = Arc::clone(&bench.faults);
-    bench.wait_until(|_| faults.syncs.load(Ordering::SeqCst) > before);
+    bench.wait_until(|_| bench.disk.syncs() > before);
     bench.crash();
     assert_eq!(bench.stored_bodies(), ["a"]);
     drop(taken);
@@ -277,13 +318,13 @@ fn interval_confirms_at_once_and_syncs_soon() {
 fn fails_and_recovers(fault: impl Fn(&Faults) -> &AtomicBool) {
     let mut bench = Bench::new();
     let before = bench.live("before");
-    fault(&bench.faults).store(true, Ordering::SeqCst);
+    fault(bench.disk.faults()).store(true, Ordering::SeqCst);
     assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
     assert!(bench.queue().state().failure.is_some());
     assert!(matches!(bench.offer("refused too"), Err(OfferError::Unwritable { .. })));
     // Settled while it cannot be noted.
     before.seal();
-    fault(&bench.faults).store(false, Ordering::SeqCst);
+    fault(bench.disk.faults()).store(false, Ordering::SeqCst);
     bench.wait_until(|queue| queue.state().failure.is_none());
     let after = bench.live("after");
     bench.crash();
@@ -293,19 +334,19 @@ fn fails_and_recovers(fault: impl Fn(&Faults) -> &AtomicBool) {
 
 #[test]
 fn a_failed_sync_is_never_called_good_and_passes() {
-    fails_and_recovers(|faults| &faults.sync_fails);
+    fails_and_recovers(|faults| &faults.syncs_fail);
 }
 
 #[test]
 fn a_full_disk_refuses_and_passes() {
-    fails_and_recovers(|faults| &faults.full);
+    fails_and_recovers(|faults| &faults.writes_fail);
 }
 
 /// Makes one offer fail, and waits until the store was opened anew.
 fn fail_and_recover(bench: &Bench) {
-    bench.faults.full.store(true, Ordering::SeqCst);
+    bench.disk.faults().writes_fail.store(true, Ordering::SeqCst);
     assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
-    bench.faults.full.store(false, Ordering::SeqCst);
+    bench.disk.faults().writes_fail.store(false, Ordering::SeqCst);
     bench.wait_until(|queue| queue.state().failure.is_none());
 }
 
@@ -313,7 +354,10 @@ fn fail_and_recover(bench: &Bench) {
 fn a_confirmed_record_survives_a_failure_before_its_sender_is_told() {
     let mut bench = Bench::new();
     let mut slow = Box::pin(bench.queue().offer(record("slow")));
-    assert!(bench.begin(slow.as_mut()).is_none());
+    {
+        let _slow_disk = bench.disk.lock();
+        assert!(bench.begin(slow.as_mut()).is_none());
+    }
     // The writer takes one after the other: the first is on disk when the second is confirmed.
     let quick = bench.live("quick");
     fail_and_recover(&bench);
@@ -331,7 +375,7 @@ fn a_record_that_is_being_read_survives_a_failure() {
     bench.reopen();
     let mut reading = Box::pin(bench.queue().next_stored());
     {
-        let _slow_disk = bench.queue().shared.store.write().unwrap();
+        let _slow_disk = bench.disk.lock();
         assert!(bench.begin(reading.as_mut()).is_none());
     }
     fail_and_recover(&bench);
@@ -347,159 +391,94 @@ fn a_record_that_is_being_read_survives_a_failure() {
 fn a_writer_that_dies_is_told_and_loses_nothing() {
     let mut bench = Bench::new();
     let taken = bench.live("kept");
-    bench.faults.panics.store(true, Ordering::SeqCst);
+    bench.disk.faults().panics.store(true, Ordering::SeqCst);
     assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
     bench.wait_until(|queue| queue.state().failure.is_some());
     assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
-    bench.faults.panics.store(false, Ordering::SeqCst);
+    bench.disk.faults().panics.store(false, Ordering::SeqCst);
     bench.crash();
     assert_eq!(bench.stored_bodies(), ["kept"]);
     drop(taken);
 }
 
 #[test]
-fn space_is_given_back_after_an_outage() {
-    let bench = Bench::new();
-    let mut seed = 7_u64;
-    let taken: Vec<Taken> = (0..40)
-        .map(|_| {
-            let noise: String = (0..1_000_000)
-                .map(|_| {
-                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    char::from((seed >> 57) as u8 & 0x3f | 0x40)
-                })
-                .collect();
-            bench.live(&noise)
-        })
-        .collect();
-    let size_bytes = || fs::metadata(bench.store()).unwrap().len();
-    assert!(size_bytes() > 20_000_000, "{}", size_bytes());
-    for taken in taken {
-        taken.seal();
-    }
-    bench.wait_until(|_| size_bytes() < 2_000_000);
-    bench.live("and it still works").seal();
-}
-
-/// Damages the file of a closed queue that keeps one record, and opens it again.
-fn damage(change: impl FnOnce(&Path)) -> (Bench, Result<(), OpenError>) {
+fn the_last_progress_comes_with_its_record_and_goes_with_it() {
     let mut bench = Bench::new();
-    let taken = bench.live("kept");
-    bench.close();
+    let (one, other) = (bench.live("one"), bench.live("other"));
+    bench.note_progress(one.id(), 1);
+    bench.note_progress(one.id(), 2);
+    bench.note_progress(other.id(), 9);
+    other.seal();
+    bench.reopen();
+    drop(one);
+    for _ in 0..2 {
+        let found: Vec<_> = bench.read().into_iter().map(|(body, progress, _)| (body, progress)).collect();
+        assert_eq!(found, [("one".to_owned(), progress(2))]);
+        bench.reopen();
+    }
+}
+
+#[test]
+fn the_queue_of_version_0_1_is_refused_and_left_alone() {
+    let disk = Sim::default();
+    disk.put("queue.redb", b"records of version 0.1");
+    let refused = Bench::closed_on(disk.clone(), |_| {}).open().unwrap_err().to_string();
+    assert!(refused.contains("queue.redb") && refused.contains("run version 0.1"), "{refused}");
+    assert_eq!(disk.names().unwrap(), ["queue.redb"]);
+    assert_eq!(disk.contents("queue.redb"), b"records of version 0.1");
+}
+
+fn with_a_record_that_is_damaged_while_the_relay_runs() -> Bench {
+    let mut bench = Bench::new();
+    let taken = ["bad", "good"].map(|body| bench.live(body));
+    bench.reopen();
     drop(taken);
-    change(&bench.store());
-    let opened = bench.open();
-    (bench, opened)
-}
-
-fn set_aside(bench: &Bench) -> bool {
-    bench.config.directory.join(format!("{STORE}.damaged-1")).exists()
-}
-
-#[test]
-fn a_damaged_file_is_set_aside_counted_and_a_new_one_begun() {
-    let overwrite = |path: &Path, from: u64, to: u64| {
-        let file = File::options().write(true).open(path).unwrap();
-        file.write_all_at(&vec![0x5a; usize::try_from(to - from).unwrap()], from).unwrap();
-    };
-    let length = |path: &Path| fs::metadata(path).unwrap().len();
-    let truncate =
-        |path: &Path, to: u64| File::options().write(true).open(path).unwrap().set_len(to).unwrap();
-    type Change = Box<dyn Fn(&Path)>;
-    let changes: [Change; 5] = [
-        Box::new(move |path| overwrite(path, 0, 4096)),
-        Box::new(move |path| overwrite(path, 0, length(path))),
-        Box::new(move |path| overwrite(path, 4096, length(path))),
-        Box::new(move |path| truncate(path, 0)),
-        Box::new(move |path| truncate(path, 100)),
-    ];
-    for (number, change) in changes.into_iter().enumerate() {
-        let (bench, opened) = damage(change);
-        opened.unwrap_or_else(|error| panic!("{number}: {error}"));
-        assert!(set_aside(&bench), "{number}");
-        assert_eq!(bench.metric("spanrelay_queue_damaged_total{what=\"file\"}"), 1, "{number}");
-        bench.live("new").seal();
-    }
-}
-
-#[test]
-fn every_truncation_is_either_whole_or_set_aside() {
-    let whole = {
-        let (bench, _) = damage(|_| {});
-        fs::metadata(bench.store()).unwrap().len()
-    };
-    for part in 1..16 {
-        let (bench, opened) = damage(|path| {
-            File::options().write(true).open(path).unwrap().set_len(whole * part / 16).unwrap()
-        });
-        opened.unwrap_or_else(|error| panic!("{part}/16: {error}"));
-        let kept = bench.stored_bodies() == ["kept"];
-        assert!(kept != set_aside(&bench), "{part}/16: kept: {kept}");
-    }
-}
-
-#[test]
-fn a_file_of_a_newer_version_is_left_alone_and_the_start_refused() {
-    let (bench, opened) = damage(|path| {
-        let db = Database::open(path).unwrap();
-        let transaction = db.begin_write().unwrap();
-        transaction
-            .open_table(TableDefinition::<&str, u64>::new("meta"))
-            .unwrap()
-            .insert("version", 2)
-            .unwrap();
-        transaction.commit().unwrap();
+    let name = bench.disk.segments().remove(0);
+    bench.disk.change(&name, |bytes| {
+        let at = memchr::memmem::find(bytes, b"bad").unwrap();
+        bytes[at] = b'B';
     });
-    assert!(matches!(opened, Err(OpenError::Newer { .. })));
-    assert!(!set_aside(&bench));
-}
-
-/// A store with a damaged record and a good one behind it.
-fn with_damaged_record() -> Bench {
-    let (bench, opened) = damage(|path| {
-        let db = Database::open(path).unwrap();
-        let transaction = db.begin_write().unwrap();
-        let table = TableDefinition::<u64, &[u8]>::new("records");
-        transaction.open_table(table).unwrap().insert(0, &b"not a record"[..]).unwrap();
-        transaction
-            .open_table(table)
-            .unwrap()
-            .insert(1, &*record::encode(&super::tests::record("good")).unwrap())
-            .unwrap();
-        transaction.commit().unwrap();
-    });
-    opened.unwrap();
     bench
 }
 
 #[test]
 fn a_damaged_record_that_cannot_be_set_aside_stays_where_it_is() {
-    let mut bench = with_damaged_record();
-    let aside = bench.config.directory.join("record.damaged-0");
-    fs::create_dir(&aside).unwrap();
+    let mut bench = with_a_record_that_is_damaged_while_the_relay_runs();
+    let name = bench.disk.segments().remove(0);
+    bench.disk.set_capacity(Some(0));
     assert_eq!(bench.stored_bodies(), ["good"]);
-    bench.close();
-    fs::remove_dir(&aside).unwrap();
-    bench.open().unwrap();
-    assert_eq!(bench.stored_bodies(), ["good"]);
-    assert_eq!(fs::read(aside).unwrap(), b"not a record");
+    // Nor can the next start.
+    for reported in 1..=2 {
+        bench.reopen();
+        assert_eq!((bench.stored_bodies(), bench.damage_reported()), (vec!["good".to_owned()], reported));
+        assert!(memchr::memmem::find(&bench.disk.contents(&name), b"Bad").is_some());
+        assert_eq!(bench.disk.named("damaged"), [""; 0]);
+    }
+    bench.disk.set_capacity(None);
+    bench.reopen();
+    let aside = bench.disk.contents(&format!("{name}.damaged-1"));
+    assert!(memchr::memmem::find(&aside, b"Bad").is_some());
 }
 
 #[test]
 fn a_damaged_record_is_set_aside_counted_and_not_in_the_way() {
-    let bench = with_damaged_record();
+    let mut bench = with_a_record_that_is_damaged_while_the_relay_runs();
     assert_eq!(bench.stored_bodies(), ["good"]);
     assert_eq!(bench.metric("spanrelay_queue_damaged_total{what=\"record\"}"), 1);
-    assert_eq!(fs::read(bench.config.directory.join("record.damaged-0")).unwrap(), b"not a record");
+    assert!(bench.disk.contents("record.damaged-0").ends_with(b"Bad"));
+    bench.reopen();
+    assert_eq!(bench.stored_bodies(), ["good"]);
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    Offer(u16),
+    Offer(u32),
     /// One of those that are open, by place.
     Settle(u8),
+    Progress(u8),
     Reopen,
-    Crash,
+    Kill,
+    LosePower(u64),
     /// The disk fails from here until it is repaired.
     Fail,
     Repair,
@@ -509,10 +488,12 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (0_u16..2000).prop_map(Step::Offer),
-        5 => any::<u8>().prop_map(Step::Settle),
+        10 => prop_oneof![0_u32..2000, 0_u32..100_000].prop_map(Step::Offer),
+        6 => any::<u8>().prop_map(Step::Settle),
+        3 => any::<u8>().prop_map(Step::Progress),
         1 => Just(Step::Reopen),
-        2 => Just(Step::Crash),
+        1 => Just(Step::Kill),
+        2 => any::<u64>().prop_map(Step::LosePower),
         1 => Just(Step::Fail),
         2 => Just(Step::Repair),
         2 => Just(Step::Feed),
@@ -524,47 +505,65 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     /// Confirmed and not settled.
     open: BTreeMap<String, Option<Taken>>,
-    /// Settled, but perhaps not noted before the crash.
+    /// Settled, but perhaps not noted before the process ended.
     settled: Vec<String>,
+    /// What was noted of each, the last one last.
+    progress: BTreeMap<String, Vec<u64>>,
 }
 
 impl Model {
+    fn held(&self, place: u8) -> Option<String> {
+        let held: Vec<&String> =
+            self.open.iter().filter(|(_, taken)| taken.is_some()).map(|(body, _)| body).collect();
+        (!held.is_empty()).then(|| held[usize::from(place) % held.len()].clone())
+    }
+
     /// After a start: all that is open is on disk, and nothing else but what was settled too late to be noted.
-    fn check_after_start(&mut self, found: Vec<(String, Taken)>) {
-        let bodies: Vec<&String> = found.iter().map(|(body, _)| body).collect();
+    fn check_after_start(&mut self, found: Vec<(String, Progress, Taken)>, orderly: bool) {
+        let bodies: Vec<&String> = found.iter().map(|(body, ..)| body).collect();
         for body in self.open.keys() {
-            assert!(bodies.contains(&body), "{body} was confirmed and is lost");
+            assert!(bodies.contains(&body), "{body:.8} was confirmed and is lost");
         }
         assert!(bodies.is_sorted(), "not oldest first: {bodies:?}");
-        for (body, taken) in found {
-            assert!(
-                self.open.contains_key(&body) || self.settled.contains(&body),
-                "{body} was never confirmed"
-            );
+        for (body, progress, taken) in found {
+            let known = self.open.contains_key(&body) || (!orderly && self.settled.contains(&body));
+            assert!(known, "{body:.8} was never confirmed, or was noted as settled");
+            let noted = self.progress.get(&body).map_or(&[][..], Vec::as_slice);
+            let found = (!progress.is_empty()).then_some(progress.reading);
+            let right = match (orderly, found) {
+                (true, found) => found == noted.last().copied(),
+                (false, Some(found)) => noted.contains(&found),
+                (false, None) => true,
+            };
+            assert!(right, "{body:.8}: {found:?} of {noted:?}");
+            // From now on the earlier ones are out of the question.
+            self.progress.insert(body.clone(), found.into_iter().collect());
             self.open.insert(body, Some(taken));
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Offers, settling, orderly ends, crashes and a disk that fails, against a model that only remembers.
+    /// Offers, settling in any order, progress, orderly ends, kills, power loss and a disk that fails, against a model
+    /// that only remembers.
     #[test]
-    fn the_queue_keeps_what_it_confirmed_whatever_happens(steps in proptest::collection::vec(step(), 1..40), memory in 100_u64..4000) {
+    fn the_queue_keeps_what_it_confirmed_whatever_happens(steps in proptest::collection::vec(step(), 1..60), memory in 100_u64..400_000) {
         let mut bench = Bench::new();
         bench.memory_bytes = memory;
         bench.reopen();
         let mut model = Model::default();
+        let mut random = Random(memory);
         let repair = |bench: &Bench| {
-            bench.faults.sync_fails.store(false, Ordering::SeqCst);
+            bench.disk.faults().syncs_fail.store(false, Ordering::SeqCst);
             bench.wait_until(|queue| queue.state().failure.is_none());
         };
         for (number, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Offer(size) => {
                     // Sorted by number is sorted by age.
-                    let body = format!("{number:04}{}", "x".repeat(size.into()));
+                    let body = format!("{number:04}{}", random.text(size as usize));
                     match bench.offer(&body) {
                         Ok(Offered::Live(taken)) => drop(model.open.insert(body, Some(taken))),
                         Ok(Offered::Stored) => drop(model.open.insert(body, None)),
@@ -572,50 +571,43 @@ proptest! {
                     }
                 }
                 Step::Settle(place) => {
-                    let held: Vec<String> =
-                        model.open.iter().filter(|(_, taken)| taken.is_some()).map(|(body, _)| body.clone()).collect();
-                    if !held.is_empty() {
-                        let body = held[usize::from(place) % held.len()].clone();
+                    if let Some(body) = model.held(place) {
                         model.open.remove(&body).unwrap().unwrap().seal();
                         model.settled.push(body);
                     }
                 }
-                Step::Feed => {
-                    // Only as much as fits into memory.
-                    while let Some(id) = bench.queue().shared.next_to_read() {
-                        let shared = Arc::clone(&bench.queue().shared);
-                        match shared.read(id) {
-                            Ok(stored) => {
-                                let Stored { record, taken, .. } = shared.revive(id, &stored.0, stored.1).unwrap();
-                                let body = String::from_utf8(record.body.to_vec()).unwrap();
-                                let slot = model.open.get_mut(&body);
-                                prop_assert!(slot.is_some(), "{} was not waiting", body);
-                                *slot.unwrap() = Some(taken);
-                            }
-                            Err(_) => {
-                                shared.lock().backlog.put_back(id.0);
-                                break;
-                            }
-                        }
+                Step::Progress(place) => {
+                    if let Some(body) = model.held(place) {
+                        let id = model.open[&body].as_ref().unwrap().id();
+                        bench.note_progress(id, number as u64);
+                        model.progress.entry(body).or_default().push(number as u64);
                     }
                 }
-                Step::Fail => bench.faults.sync_fails.store(true, Ordering::SeqCst),
+                Step::Feed => {
+                    for (body, _, taken) in bench.read() {
+                        let slot = model.open.get_mut(&body);
+                        prop_assert!(slot.is_some(), "{:.8} was not on disk only", body);
+                        *slot.unwrap() = Some(taken);
+                    }
+                }
+                Step::Fail => bench.disk.faults().syncs_fail.store(true, Ordering::SeqCst),
                 Step::Repair => repair(&bench),
-                Step::Reopen | Step::Crash => {
+                Step::Reopen | Step::Kill | Step::LosePower(_) => {
                     repair(&bench);
-                    let orderly = matches!(step, Step::Reopen);
                     // What is in memory dies with the process.
                     for taken in model.open.values_mut() {
                         *taken = None;
                     }
-                    if orderly {
-                        model.settled.clear();
-                    }
                     let memory = std::mem::replace(&mut bench.memory_bytes, PLENTY);
-                    if orderly { bench.reopen() } else { bench.crash() }
-                    let found = bench.stored();
+                    match step {
+                        Step::LosePower(seed) => bench.goes_on_with(bench.disk.after_power_loss(seed)),
+                        Step::Kill => bench.crash(),
+                        _ => bench.reopen(),
+                    }
                     bench.memory_bytes = memory;
-                    model.check_after_start(found);
+                    let found = bench.read();
+                    model.check_after_start(found, matches!(step, Step::Reopen));
+                    prop_assert_eq!(bench.damage_reported(), 0);
                 }
             }
         }

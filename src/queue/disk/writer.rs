@@ -1,11 +1,10 @@
-//! The one thread that writes: many requests per commit, and one sync for all who wait.
+//! The one thread that writes: many requests per commit, and one sync for all that wait.
 //!
-//! In: [`Command`]s. Out: replies, each after the commit that its record is in.
-//! Promises: a record is confirmed only by a commit that succeeded; after a failed one the store is opened anew before
-//! anything else is tried, since nobody knows what of it is on disk; while that fails, senders are told so at once.
+//! In: [`Command`]s. Out: responses, each after the commit that its record is in.
+//! Promises: a record is confirmed only by a commit that succeeded; after a failed one a new segment is begun before
+//! anything else is tried; while that fails, senders are told so at once.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -15,36 +14,32 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::Shared;
-use super::reserve::{self, Reserve};
-use super::store::{Commit, Store, StoreError, StoreFile};
+use super::log::{Batch, Log, LogError};
+use super::record::Encoded;
 use crate::config::Sync;
 use crate::queue::{RecordId, Tracker};
 
-/// How long what is done may wait to be noted, when nothing is written anyway. It only means that more could be
-/// delivered twice.
+/// How long what is settled may wait to be noted, when nothing is written anyway. It only means that more could be
+/// delivered twice. As long after the last record a mark vouches for it.
 const NOTE_DELAY: Duration = Duration::from_millis(100);
 /// `queue.sync: interval`
 const SYNC_INTERVAL: Duration = Duration::from_millis(500);
-/// Between tries to open a store that failed.
-const REOPEN_DELAY: Duration = if cfg!(test) { Duration::from_millis(5) } else { Duration::from_secs(1) };
-/// An empty queue is compacted when nothing has happened for so long.
-const IDLE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(1) };
-/// Compacting a file that is not larger than this gains nothing.
-const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Between attempts to begin a segment after a failure.
+const RECOVER_DELAY: Duration = if cfg!(test) { Duration::from_millis(5) } else { Duration::from_secs(1) };
 /// One commit: enough to share a sync among all who wait, not so much that the first of them waits for long.
-const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
-/// Ids that one commit removes at most.
+const MAX_GROUP_BYTES: u64 = 16 * 1024 * 1024;
+/// Records that one commit settles at most.
 const MAX_DONE: usize = 4096;
 
 /// What the writer is asked for.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Write a record and say when it is safe, or why it is not.
-    Put { stored: Vec<u8>, reply: Reply },
-    /// The record is settled.
-    Done(RecordId),
+    Put { record: Encoded, reply: Reply },
     /// Items of the record are settled.
     Progress(RecordId, Arc<Tracker>),
+    /// The record is settled; `bytes` is its stored size.
+    Done { id: RecordId, bytes: u64 },
     /// Note what is settled and end.
     Close,
 }
@@ -53,16 +48,18 @@ type Reply = oneshot::Sender<Result<RecordId, Arc<str>>>;
 
 /// What the thread knows.
 pub(super) struct Writer {
-    file: StoreFile,
+    log: Log,
+    sync: Sync,
     shared: Arc<Shared>,
     commands: Receiver<Command>,
-    reserve: Reserve,
     next_id: u64,
     schedule: Schedule,
     /// Settled, and not yet noted.
-    done: Vec<u64>,
+    done: Vec<(u64, u64)>,
     /// Partly settled, and not yet noted.
     progress: BTreeMap<u64, Arc<Tracker>>,
+    /// The size of the commit that failed last.
+    wanted_bytes: u64,
 }
 
 /// When something is to be done without being asked.
@@ -70,20 +67,22 @@ pub(super) struct Writer {
 struct Schedule {
     /// Note what is settled.
     note: Option<Instant>,
-    /// Make visible commits durable.
+    /// Make commits durable that were confirmed before.
     sync: Option<Instant>,
-    /// Try to open the store again, or to take the reserve again.
+    /// Vouch for the last records.
+    mark: Option<Instant>,
+    /// Begin a segment after a failure.
     recover: Option<Instant>,
-    /// Look whether space can be given back.
-    compact: Option<Instant>,
+    /// Move records out of the oldest segment.
+    move_records: Option<Instant>,
 }
 
 /// The commands that one commit answers.
 #[derive(Default)]
 struct Group {
-    records: Vec<(u64, Vec<u8>)>,
+    records: Vec<(u64, Encoded)>,
     replies: Vec<Reply>,
-    bytes: usize,
+    bytes: u64,
     closing: bool,
 }
 
@@ -91,33 +90,33 @@ struct Group {
 
 impl Writer {
     pub(super) fn new(
-        file: StoreFile,
+        log: Log,
+        sync: Sync,
         shared: Arc<Shared>,
         commands: Receiver<Command>,
-        reserve: Reserve,
         next_id: u64,
     ) -> Self {
-        let schedule = Schedule { compact: Some(Instant::now() + IDLE), ..Schedule::default() };
-        Self {
-            file,
-            shared,
-            commands,
-            reserve,
-            next_id,
-            schedule,
-            done: Vec::new(),
-            progress: BTreeMap::new(),
+        let (schedule, done, progress) = (Schedule::default(), Vec::new(), BTreeMap::new());
+        let mut writer =
+            Self { log, sync, shared, commands, next_id, schedule, done, progress, wanted_bytes: 0 };
+        writer.begin();
+        writer
+    }
+
+    /// Begins the first segment of this process. The queue is read even when that fails.
+    fn begin(&mut self) {
+        match self.log.roll(0, self.next_id) {
+            Ok(()) => self.free_segments(),
+            Err(error) => drop(self.fail(&error)),
         }
     }
 
-    /// Runs until it is told to close, or nobody is left who could. Should it panic, as redb does over some kinds of
-    /// damage, senders and probes are told: what is kept stays for the next process.
+    /// Runs until it is told to close, or nobody is left who could. Should it panic, senders and probes are told: what
+    /// is kept stays for the next process.
     pub(super) fn run_to_its_end(self) {
         let shared = Arc::clone(&self.shared);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
             shared.set_failure(Some("its writer has died, only a restart helps".into()));
-            // Its locks are poisoned: closing it would panic again.
-            std::mem::forget(shared.replace_store(None));
             resume_unwind(panic);
         }
     }
@@ -132,8 +131,10 @@ impl Writer {
             }
             self.keep_up();
         }
+        if let Err(error) = self.log.close() {
+            warn!(%error, "the queue could not be closed; the next start does it");
+        }
         // Whatever else is in the channel finds its reply dropped, which says that the queue is closed.
-        self.shared.replace_store(None);
     }
 
     /// Waits for commands and takes all that are there.
@@ -159,18 +160,19 @@ impl Writer {
 
     fn sort(&mut self, command: Command, group: &mut Group) {
         match command {
-            Command::Put { stored, reply } => {
-                group.bytes += stored.len();
-                group.records.push((self.next_id, stored));
+            Command::Put { record, reply } => {
+                group.bytes += record.frame_bytes();
+                group.records.push((self.next_id, record));
                 group.replies.push(reply);
                 self.next_id += 1;
             }
-            Command::Done(id) => {
-                self.done.push(id.0);
-                self.note_soon();
-            }
             Command::Progress(id, progress) => {
                 self.progress.insert(id.0, progress);
+                self.note_soon();
+            }
+            Command::Done { id, bytes } => {
+                self.progress.remove(&id.0);
+                self.done.push((id.0, bytes));
                 self.note_soon();
             }
             Command::Close => group.closing = true,
@@ -182,7 +184,7 @@ impl Writer {
     }
 
     /// One commit, if there is anything to commit, and the replies.
-    fn write(&mut self, group: Group) {
+    fn write(&mut self, mut group: Group) {
         if let Some(failure) = self.shared.failure()
             && !group.records.is_empty()
         {
@@ -190,115 +192,60 @@ impl Writer {
             return group.refuse(&failure);
         }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
-        let note = group.closing || due(self.schedule.note) || self.done.len() >= MAX_DONE;
+        let many = self.done.len() >= MAX_DONE && self.shared.failure().is_none();
+        let note = group.closing || due(self.schedule.note) || many;
         let sync = group.closing || due(self.schedule.sync);
-        if group.records.is_empty() && !note && !sync {
+        let mark = due(self.schedule.mark);
+        if group.records.is_empty() && !note && !sync && !mark {
             return;
         }
-        let commit = match self.file.sync {
-            Sync::Interval if !sync => Commit::Visible,
-            _ => Commit::Durable,
-        };
-        let result = match &*self.shared.read_store() {
-            Some(store) => {
-                let progress = self.progress();
-                store.commit(&group.records, &progress, &self.done, commit).map_err(StoreError::from)
-            }
-            None => {
-                // To be opened anew, and that notes what is settled. What stayed due until then would spin.
-                self.schedule.note = None;
-                return group.refuse(&Arc::from("the queue is not open"));
-            }
-        };
-        match result {
-            Ok(()) => {
-                self.noted();
-                self.schedule.sync = match commit {
-                    Commit::Durable => None,
-                    Commit::Visible => self.schedule.sync.or(Some(Instant::now() + SYNC_INTERVAL)),
-                };
-                self.schedule.compact = Some(Instant::now() + IDLE);
-                group.confirm(&self.shared);
-            }
+        if !self.log.is_open() {
+            // Noted when a segment could be begun. What stayed due until then would spin.
+            self.schedule = Schedule { recover: self.schedule.recover, ..Schedule::default() };
+            return group.refuse(&Arc::from("the queue is not open"));
+        }
+        match self.commit(&mut group, sync, mark) {
+            Ok(()) => group.confirm(&self.shared),
             Err(error) => {
+                self.wanted_bytes = group.bytes;
                 let reason = self.fail(&error);
                 group.refuse(&reason);
             }
         }
     }
 
-    /// The store did not take it. What of the commit is on disk nobody knows: it is opened anew.
-    fn fail(&mut self, error: &StoreError) -> Arc<str> {
-        let reason: Arc<str> = error.to_string().into();
-        error!(reason = %reason, "the queue cannot write; senders are told to come again until it can");
-        if matches!(error, StoreError::DiskFull) {
-            self.reserve.release();
+    fn commit(&mut self, group: &mut Group, sync: bool, mark: bool) -> Result<(), LogError> {
+        let mut batch = Batch {
+            records: std::mem::take(&mut group.records),
+            progress: self.progress(),
+            done: std::mem::take(&mut self.done),
+            mark,
+        };
+        let sync = sync || self.sync == Sync::Always;
+        // Smaller ids belong to older segments.
+        let first_free_id = batch.records.first().map_or(self.next_id, |(id, _)| *id);
+        let committed = match batch.is_empty() {
+            true => self.log.sync(),
+            false => self.log.commit(&mut batch, sync, first_free_id),
+        };
+        if let Err(error) = committed {
+            self.done = batch.done;
+            return Err(error);
         }
-        self.shared.set_failure(Some(Arc::clone(&reason)));
-        self.shared.replace_store(None);
-        self.schedule =
-            Schedule { recover: Some(Instant::now()), note: self.schedule.note, ..Schedule::default() };
-        reason
-    }
-
-    /// What is to be done without being asked, besides committing.
-    fn keep_up(&mut self) {
-        let now = Instant::now();
-        if self.schedule.recover.is_some_and(|at| at <= now) {
-            self.schedule.recover = self.recover().err().map(|error| {
-                self.shared.set_failure(Some(error.to_string().into()));
-                Instant::now() + REOPEN_DELAY
-            });
-            if self.schedule.recover.is_none() {
-                self.shared.set_failure(None);
-                info!("the queue can write again");
-            }
+        self.progress.clear();
+        self.schedule.note = None;
+        self.schedule.mark = match batch.records.is_empty() {
+            true => None,
+            false => Some(Instant::now() + NOTE_DELAY),
+        };
+        self.schedule.sync = match sync || self.sync == Sync::Never {
+            true => None,
+            false => self.schedule.sync.or(Some(Instant::now() + SYNC_INTERVAL)),
+        };
+        if !batch.done.is_empty() {
+            self.free_segments();
         }
-        if self.schedule.compact.is_some_and(|at| at <= now) {
-            self.schedule.compact = None;
-            self.compact();
-        }
-    }
-
-    /// Opens the store after a failure, notes what was settled meanwhile, and takes the reserve again.
-    fn recover(&mut self) -> Result<(), StoreError> {
-        if self.shared.read_store().is_none() {
-            let store = self.file.open()?;
-            self.done.extend(self.strangers(&store)?);
-            store.commit(&[], &self.progress(), &self.done, Commit::Durable)?;
-            self.noted();
-            self.shared.replace_store(Some(store));
-        } else if !self.done.is_empty() {
-            self.note_done()?;
-        }
-        let mut taken = self.take_reserve();
-        if taken.is_err() && self.is_empty() {
-            // It may be the store itself that fills the disk, with pages that are free.
-            self.shrink();
-            taken = self.take_reserve();
-        }
-        Ok(taken?)
-    }
-
-    fn take_reserve(&self) -> io::Result<()> {
-        match self.has_room_inside() {
-            true => self.reserve.take(),
-            false => self.reserve.take_with_room(),
-        }
-    }
-
-    /// Whether so much was delivered that there is room where it was. A record takes up to twice its size there.
-    fn has_room_inside(&self) -> bool {
-        let kept_bytes = self.shared.kept_bytes();
-        let store = self.shared.read_store();
-        store.as_ref().is_some_and(|store| store.allocated_bytes() / 2 >= kept_bytes + reserve::BYTES as u64)
-    }
-
-    fn note_done(&mut self) -> Result<(), StoreError> {
-        if let Some(store) = &*self.shared.read_store() {
-            store.commit(&[], &self.progress(), &self.done, Commit::Durable)?;
-        }
-        self.noted();
+        group.records = batch.records;
         Ok(())
     }
 
@@ -308,40 +255,64 @@ impl Writer {
         progress.filter_map(|(id, tracker)| tracker.encode().map(|bytes| (*id, bytes))).collect()
     }
 
-    /// All that is settled is in the store.
-    fn noted(&mut self) {
-        self.done.clear();
-        self.progress.clear();
-        self.schedule.note = None;
+    fn free_segments(&mut self) {
+        if let Err(error) = self.log.free_segments() {
+            warn!(%error, "settled segments of the queue could not be removed");
+        }
+        self.schedule.move_records = self.log.wants_to_move().then(Instant::now);
     }
 
-    /// Records in the store that were never confirmed: a commit that was reported as failed had reached the disk. Their
-    /// senders were told to come again.
-    fn strangers(&self, store: &Store) -> Result<Vec<u64>, StoreError> {
-        let contents = store.contents()?;
-        Ok(contents.ids.into_iter().flatten().filter(|id| !self.shared.knows(RecordId(*id))).collect())
+    /// The log did not take it: nothing is written any more until a new segment could be begun.
+    fn fail(&mut self, error: &LogError) -> Arc<str> {
+        let reason: Arc<str> = error.to_string().into();
+        if self.shared.failure().is_none() {
+            error!(reason = %reason, "queue write failed; rejecting requests until writes succeed");
+        }
+        self.shared.set_failure(Some(Arc::clone(&reason)));
+        let now = Instant::now();
+        let note = self.schedule.note.map(|_| now + RECOVER_DELAY);
+        let recover = self.schedule.recover.or(Some(now));
+        self.schedule = Schedule { note, recover, ..Schedule::default() };
+        reason
     }
 
-    fn is_empty(&self) -> bool {
-        self.shared.kept_bytes() == 0 && self.done.is_empty()
-    }
-
-    /// Gives the disk back what an empty queue takes of it.
-    fn compact(&mut self) {
-        let large =
-            self.shared.read_store().as_ref().is_some_and(|store| store.file_bytes() > SMALL_FILE_BYTES);
-        if large && self.is_empty() {
-            self.shrink();
+    /// What is to be done without being asked, besides committing.
+    fn keep_up(&mut self) {
+        let now = Instant::now();
+        if self.schedule.recover.is_some_and(|at| at <= now) {
+            self.schedule.recover = self.recover().err().map(|error| {
+                self.shared.set_failure(Some(error.to_string().into()));
+                Instant::now() + RECOVER_DELAY
+            });
+            if self.schedule.recover.is_none() {
+                self.wanted_bytes = 0;
+                self.shared.set_failure(None);
+                info!("queue writes succeed again");
+            }
+        }
+        if self.schedule.move_records.is_some_and(|at| at <= now) {
+            self.schedule.move_records = None;
+            let moved = self.log.move_some(|id| self.shared.knows(RecordId(id)), self.next_id);
+            match moved {
+                Ok(()) => self.free_segments(),
+                Err(error) => drop(self.fail(&error)),
+            }
         }
     }
 
-    fn shrink(&mut self) {
-        // Compacting needs the store for itself: readers wait at the lock.
-        let Some(mut store) = self.shared.replace_store(None) else { return };
-        if let Err(error) = store.compact() {
-            warn!(reason = %StoreError::from(error), "the queue file could not be made smaller");
+    /// Begins a segment after a failure and notes what was settled meanwhile.
+    fn recover(&mut self) -> Result<(), LogError> {
+        if let Err(error) = self.log.roll(self.wanted_bytes, self.next_id) {
+            let settled = self.shared.kept_bytes() == 0 && matches!(error, LogError::DiskFull);
+            if !settled {
+                return Err(error);
+            }
+            // It may be the queue itself that fills the disk, with segments of which nothing is open.
+            self.log.clear()?;
+            self.done.clear();
+            self.log.roll(self.wanted_bytes, self.next_id)?;
         }
-        self.shared.replace_store(Some(store));
+        self.commit(&mut Group::default(), true, false)
     }
 }
 
@@ -349,7 +320,7 @@ impl Writer {
 
 impl Schedule {
     fn next(&self) -> Option<Instant> {
-        [self.note, self.sync, self.recover, self.compact].into_iter().flatten().min()
+        [self.note, self.sync, self.mark, self.recover, self.move_records].into_iter().flatten().min()
     }
 }
 
@@ -360,7 +331,7 @@ impl Group {
         for ((id, _), reply) in self.records.into_iter().zip(self.replies) {
             // First: whoever asked may be slow to take it over, and until then nobody else knows it.
             shared.confirmed(RecordId(id));
-            // Whoever asked may be gone; the record is in the store all the same, and the next start finds it.
+            // Whoever asked may be gone; the record is in the log all the same, and the next start finds it.
             drop(reply.send(Ok(RecordId(id))));
         }
     }

@@ -4,14 +4,14 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::PathBuf;
 
-use redb::{Database, ReadableDatabase, TableDefinition};
 use tempfile::NamedTempFile;
 
 use super::downstream::Mood;
 use super::home::{Home, at_rest, batch, stopped};
 use super::small_disk::{SmallDisk, am_root};
-use crate::harness::{Ended, span, spanrelay};
+use crate::harness::{Ask, Ended, eventually, span, spanrelay};
 
 /// Runs the relay, which must not start, and returns what it says.
 async fn does_not_start(home: &Home) -> String {
@@ -83,38 +83,62 @@ async fn with_one_waiting(name: &str) -> Home {
     home
 }
 
+/// The files of the queue itself, oldest first.
+fn segments(home: &Home) -> Vec<PathBuf> {
+    let files = fs::read_dir(&home.directory).unwrap().map(|file| file.unwrap().path());
+    let mut segments: Vec<PathBuf> =
+        files.filter(|file| file.extension().is_some_and(|it| it == "log")).collect();
+    segments.sort();
+    segments
+}
+
+fn set_aside(home: &Home) -> Vec<PathBuf> {
+    let files = fs::read_dir(&home.directory).unwrap().map(|file| file.unwrap().path());
+    files.filter(|file| file.to_string_lossy().contains(".damaged-")).collect()
+}
+
 #[tokio::test]
-async fn a_damaged_queue_file_is_set_aside_counted_and_the_relay_runs() {
-    let mut home = with_one_waiting("lost").await;
-    let store = home.directory.join("queue.redb");
-    let file = File::options().write(true).open(&store).unwrap();
-    let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
-    // All but the first page, so that it is still a file of the store's.
-    file.write_all_at(&vec![0x5a; length - 4096], 4096).unwrap();
+async fn damage_is_set_aside_counted_and_costs_only_the_request_that_it_is_in() {
+    let mut home = Home::new(Mood::Down, "exporters.otlp_http.max_in_flight: 1").await;
+    let relay = home.start().await;
+    for (id, name) in [(1, "first"), (2, "lost"), (3, "third")] {
+        batch(&relay, span(id, name)).await;
+    }
+    relay.kill().await;
+    let segment = segments(&home).remove(0);
+    let at = memchr::memmem::find(&fs::read(&segment).unwrap(), b"lost").unwrap();
+    File::options().write(true).open(&segment).unwrap().write_all_at(b"LOST", at as u64).unwrap();
 
     home.downstream.set(Mood::Up).await;
     let relay = home.start().await;
-    assert_eq!(relay.metrics().await.sum("spanrelay_queue_damaged_total", &[("what", "file")]), 1.0);
-    assert!(relay.log().contains("the queue file is damaged"), "{}", relay.log());
-    assert!(relay.log().contains("queue.redb.damaged-1"), "{}", relay.log());
-    batch(&relay, span(2, "goes on")).await;
+    let samples = at_rest(&relay).await;
+    assert_eq!(samples.sum("spanrelay_queue_damaged_total", &[("what", "file")]), 1.0);
+    assert!(relay.log().contains("a part of the queue is damaged and was set aside"), "{}", relay.log());
+    batch(&relay, span(4, "goes on")).await;
     at_rest(&relay).await;
     relay.kill().await;
-    let set_aside = fs::read(home.directory.join("queue.redb.damaged-1")).unwrap();
-    assert_eq!((set_aside.len(), set_aside[length / 2]), (length, 0x5a), "what is left of it is there");
+    let [aside] = &set_aside(&home)[..] else { panic!("it is set aside once") };
+    assert!(
+        memchr::memmem::find(&fs::read(aside).unwrap(), b"LOST").is_some(),
+        "what is left of it is there"
+    );
 
-    // Once only: the next start finds a good file.
+    // Once only: the next start finds nothing damaged.
     let relay = home.start().await;
     assert_eq!(relay.metrics().await.sum("spanrelay_queue_damaged_total", &[]), 0.0);
     stopped(relay).await;
-    assert!(!home.directory.join("queue.redb.damaged-2").exists());
-    assert_eq!(home.downstream.taken_names().last().map(String::as_str), Some("goes on"));
+    assert_eq!(set_aside(&home).len(), 1);
+    let mut names = home.downstream.taken_names();
+    names.dedup();
+    assert_eq!(names, ["first", "third", "goes on"]);
 }
 
 #[tokio::test]
 async fn every_kind_of_damage_ends_in_a_relay_that_runs() {
     let home = with_one_waiting("perhaps").await;
-    let good = fs::read(home.directory.join("queue.redb")).unwrap();
+    let segment = segments(&home).remove(0);
+    let name = segment.file_name().unwrap().to_owned();
+    let good = fs::read(&segment).unwrap();
     let cut = |part: usize| good[..good.len() / 8 * part].to_vec();
     let overwritten = |place: usize| {
         let mut bytes = good.clone();
@@ -122,22 +146,19 @@ async fn every_kind_of_damage_ends_in_a_relay_that_runs() {
         bytes[place..place + 512].fill(0xff);
         bytes
     };
-    let no_store = b"a text that somebody put here".to_vec();
+    let no_segment = b"a text that somebody put here".to_vec();
     let damages =
-        [vec![], no_store, vec![0; good.len()], cut(1), cut(4), cut(7), overwritten(0), overwritten(1)];
+        [vec![], no_segment, vec![0; good.len()], cut(1), cut(4), cut(7), overwritten(0), overwritten(1)];
     for (number, damaged) in damages.into_iter().enumerate() {
         let mut home = Home::new(Mood::Up, "").await;
         fs::create_dir(&home.directory).unwrap();
-        fs::write(home.directory.join("queue.redb"), &damaged).unwrap();
+        fs::write(home.directory.join(&name), &damaged).unwrap();
         let relay = home.start().await;
         let samples = at_rest(&relay).await;
-        let set_aside = samples.sum("spanrelay_queue_damaged_total", &[("what", "file")]);
+        let damages = samples.sum("spanrelay_queue_damaged_total", &[("what", "file")]);
         let delivered = home.downstream.taken_names().len();
-        assert!(
-            (set_aside == 1.0) != (delivered == 1),
-            "{number}: set aside {set_aside}, delivered {delivered}"
-        );
-        assert_eq!(home.directory.join("queue.redb.damaged-1").exists(), set_aside == 1.0, "{number}");
+        assert!(damages == 1.0 || delivered == 1, "{number}: {damages} damages, {delivered} delivered");
+        assert_eq!(set_aside(&home).len() as f64, damages, "{number}");
         batch(&relay, span(2, "goes on")).await;
         at_rest(&relay).await;
         stopped(relay).await;
@@ -147,29 +168,22 @@ async fn every_kind_of_damage_ends_in_a_relay_that_runs() {
 #[tokio::test]
 async fn a_file_of_a_newer_version_is_left_alone_and_the_start_refused() {
     let mut home = with_one_waiting("of the future").await;
-    let store = home.directory.join("queue.redb");
-    let meta = TableDefinition::<&str, u64>::new("meta");
-    let set_version = |version: u64| {
-        let db = Database::open(&store).unwrap();
-        let transaction = db.begin_write().unwrap();
-        let before =
-            transaction.open_table(meta).unwrap().insert("version", version).unwrap().unwrap().value();
-        transaction.commit().unwrap();
-        before
-    };
-    let version = set_version(1000);
+    let segment = segments(&home).remove(0);
+    let good = fs::read(&segment).unwrap();
+    let mut newer = good.clone();
+    newer[8] = 200;
+    let crc = crc32fast::hash(&newer[..12]);
+    newer[12..16].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&segment, &newer).unwrap();
     for _ in 0..2 {
         let said = does_not_start(&home).await;
         assert!(said.contains("newer version"), "{said}");
-        assert!(said.contains("queue.redb"), "{said}");
+        assert!(said.contains(segment.to_str().unwrap()), "{said}");
     }
-    assert!(!home.directory.join("queue.redb.damaged-1").exists());
-    let db = Database::open(&store).unwrap();
-    let kept = db.begin_read().unwrap().open_table(meta).unwrap().get("version").unwrap().unwrap().value();
-    assert_eq!(kept, 1000);
-    drop(db);
+    assert!(set_aside(&home).is_empty());
+    assert_eq!(fs::read(&segment).unwrap(), newer);
 
-    set_version(version);
+    fs::write(&segment, &good).unwrap();
     home.downstream.set(Mood::Up).await;
     let relay = home.start().await;
     at_rest(&relay).await;
@@ -177,11 +191,48 @@ async fn a_file_of_a_newer_version_is_left_alone_and_the_start_refused() {
     assert_eq!(home.downstream.taken_names(), ["of the future"]);
 }
 
-/// A store that is there and cannot be read is never taken for an empty one.
+#[tokio::test]
+async fn the_queue_of_version_0_1_refuses_the_start_and_is_left_alone() {
+    let home = Home::new(Mood::Up, "").await;
+    fs::create_dir_all(&home.directory).unwrap();
+    let store = home.directory.join("queue.redb");
+    fs::write(&store, "records of version 0.1").unwrap();
+    let said = does_not_start(&home).await;
+    assert!(said.contains(store.to_str().unwrap()) && said.contains("run version 0.1"), "{said}");
+    assert_eq!(fs::read_to_string(&store).unwrap(), "records of version 0.1");
+}
+
+/// A segment that is there and cannot be read is never taken for an empty one.
 #[tokio::test]
 async fn a_queue_file_that_cannot_be_opened_refuses_the_start() {
     let home = Home::new(Mood::Up, "").await;
-    fs::create_dir_all(home.directory.join("queue.redb")).unwrap();
+    let segment = home.directory.join("segment-0000000001-00000000000000ff.log");
+    fs::create_dir_all(&segment).unwrap();
     let said = does_not_start(&home).await;
-    assert!(said.contains("queue.redb"), "{said}");
+    assert!(said.contains(segment.to_str().unwrap()), "{said}");
+}
+
+#[tokio::test]
+async fn a_first_start_on_a_full_disk_says_so_and_works_when_there_is_space() {
+    let name = "a_first_start_on_a_full_disk_says_so_and_works_when_there_is_space";
+    let Some(disk) = SmallDisk::mount(name, "16m") else { return };
+    let mut home = Home::at(disk.directory(), Mood::Up, "").await;
+    disk.fill();
+    for _ in 0..3 {
+        let relay = home.start().await;
+        let ready = relay.telemetry("/readyz").await;
+        assert_eq!(ready.status, 503, "{}", ready.text());
+        assert!(ready.reason().contains("the disk is full"), "{}", ready.text());
+        assert_eq!(relay.ask(Ask::post("/fastly", span(1, "refused"))).await.status, 503);
+        assert!(!relay.log().contains("damaged"), "{}", relay.log());
+        relay.kill().await;
+    }
+    let relay = home.start().await;
+    disk.free();
+    eventually("it is ready", async || (relay.telemetry("/readyz").await.status == 200).then_some(())).await;
+    batch(&relay, span(2, "after")).await;
+    at_rest(&relay).await;
+    stopped(relay).await;
+    assert_eq!(home.downstream.taken_names(), ["after"]);
+    assert!(set_aside(&home).is_empty());
 }

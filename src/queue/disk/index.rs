@@ -1,0 +1,213 @@
+//! Where records are.
+//!
+//! An outage makes millions of records, so that no record has an entry of its own: each segment notes the place of one
+//! record in [`STEP_BYTES`], and a reader walks from there, or from where it stopped last. Only records that were
+//! moved out of an old segment are noted one by one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::files::{Files, LogFile};
+use super::frame::{HEADER_BYTES, Kind};
+use super::segment::{self, Name, Placed, SEGMENT_HEADER_BYTES, Window};
+
+/// Distance of two noted places.
+const STEP_BYTES: u64 = 64 * 1024;
+
+/// The segments of the log, by number.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub(super) segments: BTreeMap<u64, Segment>,
+    /// Records that are in a newer segment than their id says.
+    moved: HashMap<u64, (u64, u64)>,
+    /// The last progress of each record that has any.
+    progress: HashMap<u64, Vec<u8>>,
+}
+
+/// A segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) name: Name,
+    /// Smaller ids are in older segments unless they were moved.
+    pub(super) first_id: u64,
+    pub(super) end: u64,
+    /// Records that are not settled.
+    pub(super) live: u64,
+    /// Their frames.
+    pub(super) live_bytes: u64,
+    /// Ids and offsets of some records, ascending.
+    places: Vec<(u64, u64)>,
+}
+
+/// Where to look for a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Start {
+    name: Name,
+    offset: u64,
+    end: u64,
+}
+
+/// Reads records while the writer writes others.
+pub(super) struct Reader {
+    files: Arc<dyn Files>,
+    index: Arc<Mutex<Index>>,
+    cursor: Mutex<Option<Cursor>>,
+}
+
+/// Behind the record that was read last.
+struct Cursor {
+    name: Name,
+    file: Box<dyn LogFile>,
+    last_id: u64,
+    offset: u64,
+}
+
+/// Why a record could not be read.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// It may be possible later.
+    Unavailable(io::Error),
+    Missing,
+    /// Its payload, where that much is certain.
+    Damaged(Option<Vec<u8>>),
+}
+
+// === impl Index ===
+
+impl Index {
+    pub(super) fn add_segment(&mut self, name: Name, first_id: u64, end: u64) {
+        let segment = Segment { name, first_id, end, live: 0, live_bytes: 0, places: Vec::new() };
+        self.segments.insert(name.number, segment);
+    }
+
+    /// Notes a record of a segment. One that was elsewhere before was moved.
+    pub(super) fn add(&mut self, number: u64, placed: Placed) {
+        let Some(segment) = self.segments.get(&number) else { return };
+        if placed.id < segment.first_id {
+            self.remove(placed.id, placed.payload_bytes);
+            self.moved.insert(placed.id, (number, placed.offset));
+        }
+        let Some(segment) = self.segments.get_mut(&number) else { return };
+        segment.live += 1;
+        segment.live_bytes += frame_bytes(placed.payload_bytes);
+        let due = segment.places.last().is_none_or(|(_, offset)| offset + STEP_BYTES <= placed.offset);
+        if placed.id >= segment.first_id && due {
+            segment.places.push((placed.id, placed.offset));
+        }
+    }
+
+    /// Removes a settled record.
+    pub(super) fn settle(&mut self, id: u64, payload_bytes: u64) {
+        self.progress.remove(&id);
+        self.remove(id, payload_bytes);
+    }
+
+    fn remove(&mut self, id: u64, payload_bytes: u64) {
+        let Some(number) = self.segment_of(id) else { return };
+        self.moved.remove(&id);
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.live = segment.live.saturating_sub(1);
+            segment.live_bytes = segment.live_bytes.saturating_sub(frame_bytes(payload_bytes));
+        }
+    }
+
+    /// The number of the segment that holds a record.
+    pub(super) fn segment_of(&self, id: u64) -> Option<u64> {
+        if let Some((number, _)) = self.moved.get(&id) {
+            return Some(*number);
+        }
+        self.segments.values().rev().find(|segment| segment.first_id <= id).map(|segment| segment.name.number)
+    }
+
+    pub(super) fn set_progress(&mut self, id: u64, progress: Vec<u8>) {
+        self.progress.insert(id, progress);
+    }
+
+    pub(super) fn progress(&self, id: u64) -> Option<Vec<u8>> {
+        self.progress.get(&id).cloned()
+    }
+
+    /// Bytes in segments that hold nothing to deliver.
+    pub(super) fn waste_bytes(&self) -> u64 {
+        self.segments.values().map(|segment| segment.end.saturating_sub(segment.live_bytes)).sum()
+    }
+
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.segments.values().map(|segment| segment.live_bytes).sum()
+    }
+
+    fn start(&self, id: u64) -> Option<Start> {
+        let segment = self.segments.get(&self.segment_of(id)?)?;
+        let offset = match self.moved.get(&id) {
+            Some((_, offset)) => *offset,
+            None => {
+                let after = segment.places.partition_point(|(placed, _)| *placed <= id);
+                after.checked_sub(1).map_or(SEGMENT_HEADER_BYTES, |at| segment.places[at].1)
+            }
+        };
+        Some(Start { name: segment.name, offset, end: segment.end })
+    }
+}
+
+fn frame_bytes(payload_bytes: u64) -> u64 {
+    HEADER_BYTES as u64 + payload_bytes
+}
+
+pub(super) fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().expect("nothing panics while it holds the lock")
+}
+
+// === impl Reader ===
+
+impl Reader {
+    pub(super) fn new(files: Arc<dyn Files>, index: Arc<Mutex<Index>>) -> Self {
+        Self { files, index, cursor: Mutex::new(None) }
+    }
+
+    /// The stored record.
+    pub(super) fn read(&self, id: u64) -> Result<Vec<u8>, ReadError> {
+        let start = lock(&self.index).start(id).ok_or(ReadError::Missing)?;
+        let mut cursor = self.cursor(start, id).map_err(ReadError::Unavailable)?;
+        let mut window = Window::new(&*cursor.file, start.end).with_small_chunks();
+        let mut at = cursor.offset;
+        loop {
+            let header = window.header(at, start.name.marker).map_err(ReadError::Unavailable)?;
+            let Some(header) = header else {
+                return Err(if at >= start.end { ReadError::Missing } else { ReadError::Damaged(None) });
+            };
+            if header.kind == Kind::Record && header.id == id {
+                let payload = window.payload(at, &header).map_err(ReadError::Unavailable)?;
+                if crc32fast::hash(&payload) != header.payload_crc {
+                    return Err(ReadError::Damaged(Some(payload)));
+                }
+                cursor.offset = at + header.frame_bytes();
+                cursor.last_id = id;
+                *self.lock() = Some(cursor);
+                return Ok(payload);
+            }
+            at += header.frame_bytes();
+        }
+    }
+
+    /// The progress of a record that is about to be handed out.
+    pub(super) fn progress(&self, id: u64) -> Option<Vec<u8>> {
+        lock(&self.index).progress(id)
+    }
+
+    /// Goes on where the last reading stopped, if that is on the way.
+    fn cursor(&self, start: Start, id: u64) -> io::Result<Cursor> {
+        match self.lock().take().filter(|cursor| cursor.name == start.name) {
+            Some(cursor) if cursor.last_id < id && cursor.offset > start.offset => Ok(cursor),
+            Some(cursor) => Ok(Cursor { offset: start.offset, ..cursor }),
+            None => {
+                let file = segment::open(&*self.files, start.name)?;
+                Ok(Cursor { name: start.name, file, last_id: 0, offset: start.offset })
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Cursor>> {
+        self.cursor.lock().expect("nothing panics while it holds the lock")
+    }
+}

@@ -1,0 +1,265 @@
+//! The start: one pass over the segments, newest first.
+//!
+//! Newest first, because what settles a record comes after it: by the time a record is met it is known whether it is
+//! still open, and nothing but ranges of ids has to be remembered.
+//!
+//! Damage costs the frames that it touches. Each damaged stretch that had been confirmed is copied to a file of its own,
+//! counted, logged, and covered with a [void frame](super::frame::Kind::Void), so that the next start does not find it
+//! again. What an interrupted write left at the end of the newest segment was never confirmed and is cut off.
+
+use std::io;
+use std::path::Path;
+
+use tracing::{error, warn};
+
+use super::files::{Files, LogFile};
+use super::frame::{self, HEADER_BYTES, Header, Kind};
+use super::index::Index;
+use super::open::OpenError;
+use super::ranges::Ranges;
+use super::segment::{
+    self, Beginning, KnownEnd, NEW_SUFFIX, Name, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, Stretch, Window,
+};
+use crate::config::Sync;
+use crate::telemetry::Metrics;
+
+/// The store of version 0.1.
+const VERSION_1_STORE: &str = "queue.redb";
+
+/// What an earlier process left.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    pub(super) index: Index,
+    /// Records that are not settled.
+    pub(super) ids: Ranges,
+    /// Their stored size.
+    pub(super) bytes: u64,
+    pub(super) next_id: u64,
+    /// The newest segment and its end.
+    pub(super) last: Option<(Name, u64)>,
+    /// The highest number that any segment ever had here.
+    pub(super) last_number: u64,
+}
+
+/// The pass.
+struct Recovery<'a> {
+    files: &'a dyn Files,
+    sync: Sync,
+    metrics: &'a Metrics,
+    found: Recovered,
+    settled: Ranges,
+    /// Of the segment that was read before, which is the next one of the log.
+    successor: Option<SegmentHeader>,
+}
+
+/// Reads everything, repairs what is damaged.
+pub(super) fn recover(
+    files: &dyn Files,
+    directory: &Path,
+    sync: Sync,
+    metrics: &Metrics,
+) -> Result<Recovered, OpenError> {
+    let unreadable = |name: &str, error: &io::Error| OpenError::Store {
+        file: directory.join(name),
+        reason: error.to_string(),
+    };
+    let names = files.names().map_err(|error| unreadable("", &error))?;
+    if names.iter().any(|name| name == VERSION_1_STORE) {
+        return Err(OpenError::VersionOne { file: directory.join(VERSION_1_STORE) });
+    }
+    let mut segments: Vec<Name> = names.iter().filter_map(|name| Name::parse(name)).collect();
+    segments.sort_unstable();
+    // Before anything is changed.
+    for name in &segments {
+        let beginning = segment::open(files, *name).and_then(|file| Beginning::read(&*file, *name));
+        match beginning.map_err(|error| unreadable(&name.file_name(), &error))? {
+            Beginning::Newer => return Err(OpenError::Newer { file: directory.join(name.file_name()) }),
+            Beginning::Good(_) | Beginning::Damaged => {}
+        }
+    }
+    for name in names.iter().filter(|name| name.starts_with("segment-") && name.ends_with(NEW_SUFFIX)) {
+        // Without its name it was never used; if it stays, it is replaced.
+        files.remove(name).unwrap_or_default();
+    }
+    let (found, settled, successor) = (Recovered::default(), Ranges::default(), None);
+    let mut recovery = Recovery { files, sync, metrics, found, settled, successor };
+    recovery.found.last_number = segments.last().map_or(0, |name| name.number);
+    for name in segments.into_iter().rev() {
+        recovery.read(name).map_err(|error| unreadable(&name.file_name(), &error))?;
+    }
+    Ok(recovery.found)
+}
+
+// === impl Recovery ===
+
+impl Recovery<'_> {
+    fn read(&mut self, name: Name) -> io::Result<()> {
+        let file = segment::open(self.files, name)?;
+        let beginning = Beginning::read(&*file, name)?;
+        let known = self.known_end(name);
+        let scan = Scan::read(&*file, name, beginning, known)?;
+        let header = match beginning {
+            Beginning::Good(header) => header,
+            _ => self.header_in_place_of_a_damaged_one(name, &scan, file.size()?),
+        };
+        self.note(&header, &scan);
+        let repaired = self.repair(&*file, &header, &scan);
+        if self.found.last.is_none() {
+            self.found.last = Some((name, scan.end));
+            // Closing cuts off what follows the last frame.
+            if !scan.closed && repaired {
+                self.close(&*file, &header, &scan);
+            }
+        }
+        self.successor = Some(header);
+        Ok(())
+    }
+
+    /// What the next segment says about this one.
+    fn known_end(&self, name: Name) -> KnownEnd {
+        let Some(successor) = self.successor else { return KnownEnd::Newest };
+        if successor.previous > name.number {
+            error!(segment = successor.previous, "a segment of the queue is missing; its records are lost");
+            self.metrics.damaged_file();
+        }
+        match successor.previous == name.number {
+            true => KnownEnd::At(successor.previous_end),
+            false => KnownEnd::Sealed,
+        }
+    }
+
+    fn header_in_place_of_a_damaged_one(&self, name: Name, scan: &Scan, size: u64) -> SegmentHeader {
+        let largest = scan.records.iter().map(|placed| placed.id + 1).max().unwrap_or(0);
+        let first_id = self.successor.map_or(largest, |successor| successor.first_id);
+        SegmentHeader { name, first_id, previous: 0, previous_end: 0, allocated_bytes: size }
+    }
+
+    /// Notes what is not settled, and what is.
+    fn note(&mut self, header: &SegmentHeader, scan: &Scan) {
+        let Recovered { index, ids, bytes, next_id, .. } = &mut self.found;
+        index.add_segment(header.name, header.first_id, scan.end);
+        *next_id = header.first_id.max(*next_id);
+        for run in &scan.done {
+            let end = run.start.saturating_add(u64::from(run.count));
+            self.settled.insert(run.start..end);
+            *next_id = end.max(*next_id);
+        }
+        let mut open = Vec::new();
+        for placed in scan.records.iter().rev() {
+            *next_id = (placed.id + 1).max(*next_id);
+            // The newest copy of a record counts.
+            if !self.settled.contains(placed.id) && !ids.contains(placed.id) {
+                ids.insert(placed.id..placed.id + 1);
+                *bytes += placed.payload_bytes;
+                open.push(*placed);
+            }
+        }
+        for placed in open.into_iter().rev() {
+            index.add(header.name.number, placed);
+        }
+        for (id, progress) in scan.progress.iter().rev() {
+            if !self.settled.contains(*id) && index.progress(*id).is_none() {
+                index.set_progress(*id, progress.clone());
+            }
+        }
+    }
+
+    fn report(&self, file: &str, reason: &str, set_aside: io::Result<String>) {
+        self.metrics.damaged_file();
+        match set_aside {
+            Ok(set_aside) => {
+                error!(file, reason, set_aside, "a part of the queue is damaged and was set aside");
+            }
+            Err(error) => {
+                error!(file, reason, %error, "a part of the queue is damaged and could not be set aside")
+            }
+        }
+    }
+
+    /// `NAME.damaged-1`, or the next number that is free.
+    fn free_name(&self, name: &str) -> io::Result<String> {
+        let names = self.files.names()?;
+        let name = |number: u32| format!("{name}.damaged-{number}");
+        Ok((1..).map(name).find(|name| !names.contains(name)).expect("there are more numbers than files"))
+    }
+
+    /// Returns whether everything that is damaged was set aside.
+    fn repair(&self, file: &dyn LogFile, header: &SegmentHeader, scan: &Scan) -> bool {
+        let (mut kept, mut covered) = (true, Ok(()));
+        for stretch in &scan.stretches {
+            if stretch.confirmed {
+                let aside = self.set_aside(file, header.name, *stretch);
+                let set_aside = aside.is_ok();
+                let reason = format!("bytes {} to {} hold no valid frame", stretch.start, stretch.end);
+                self.report(&header.name.file_name(), &reason, aside);
+                if !set_aside {
+                    kept = false;
+                    continue;
+                }
+            }
+            covered = covered.and_then(|()| cover(file, header, *stretch));
+        }
+        if !scan.stretches.is_empty()
+            && let Err(error) = covered.and_then(|()| file.sync())
+        {
+            warn!(%error, "damage in the queue could not be covered; the next start reports it again");
+        }
+        kept
+    }
+
+    /// Copies the bytes of a stretch to a file of their own.
+    fn set_aside(&self, file: &dyn LogFile, name: Name, stretch: Stretch) -> io::Result<String> {
+        let aside = self.free_name(&name.file_name())?;
+        let copy = self.files.create(&aside)?;
+        let mut at = 0;
+        let end = stretch.end.min(file.size()?);
+        Window::new(file, end).each_chunk(stretch.start.min(end), end, |chunk| {
+            copy.write_all_at(at, chunk)?;
+            at += chunk.len() as u64;
+            Ok(())
+        })?;
+        copy.sync()?;
+        self.files.sync_directory()?;
+        Ok(aside)
+    }
+
+    /// Ends the newest segment where the log ends, in the place of the process that did not.
+    fn close(&self, file: &dyn LogFile, header: &SegmentHeader, scan: &Scan) {
+        let closed = match self.sync {
+            Sync::Never => Ok(()),
+            // What was read may be in memory only, and the frame vouches for it.
+            Sync::Always | Sync::Interval => file.sync(),
+        };
+        if let Err(error) = closed.and_then(|()| end_segment(file, header.name, scan.end)) {
+            warn!(segment = header.name.number, %error, "the newest segment of the queue could not be closed");
+        }
+    }
+}
+
+/// Writes the frame that closes a segment, and gives the unused rest of the file back.
+pub(super) fn end_segment(file: &dyn LogFile, name: Name, end: u64) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    frame::push(&mut bytes, name.marker, Kind::End, 0, true, &[]);
+    file.write_all_at(end, &bytes)?;
+    file.sync()?;
+    file.set_size(end + bytes.len() as u64)?;
+    file.sync()
+}
+
+/// Makes a stretch one that later starts pass over.
+fn cover(file: &dyn LogFile, header: &SegmentHeader, stretch: Stretch) -> io::Result<()> {
+    if file.size()? < stretch.end {
+        file.set_size(stretch.end)?;
+    }
+    let mut start = stretch.start;
+    if start == 0 {
+        file.write_all_at(0, &header.encode())?;
+        start = SEGMENT_HEADER_BYTES;
+    }
+    let Some(payload_bytes) = stretch.end.saturating_sub(start).checked_sub(HEADER_BYTES as u64) else {
+        return Ok(());
+    };
+    let payload_bytes = u32::try_from(payload_bytes).map_err(io::Error::other)?;
+    let void = Header { kind: Kind::Void, first: false, id: 0, payload_bytes, payload_crc: 0 };
+    file.write_all_at(start, &void.encode(header.name.marker))
+}
