@@ -355,7 +355,10 @@ fn fail_and_recover(bench: &Bench) {
 fn a_confirmed_record_survives_a_failure_before_its_sender_is_told() {
     let mut bench = Bench::new();
     let mut slow = Box::pin(bench.queue().offer(record("slow")));
-    assert!(bench.begin(slow.as_mut()).is_none());
+    {
+        let _slow_disk = bench.disk.lock();
+        assert!(bench.begin(slow.as_mut()).is_none());
+    }
     // The writer takes one after the other: the first is on disk when the second is confirmed.
     let quick = bench.live("quick");
     fail_and_recover(&bench);
