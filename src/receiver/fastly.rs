@@ -20,6 +20,9 @@ use crate::config::FastlyConfig;
 pub(crate) use challenge::challenge;
 pub(crate) use mistake::{Mistake, mistake};
 
+/// Version of the layout of [`Fastly::parameters`]: this byte, `repair` as 0 or 1, `max_line_size` as 8 bytes.
+const PARAMETERS: u8 = 1;
+
 /// One `receivers.fastly` of the configuration.
 pub(crate) struct Fastly {
     id: String,
@@ -69,6 +72,25 @@ impl Receiver for Fastly {
     fn read(&self, body: &Bytes) -> Reading {
         lines::read(body, &self.lines)
     }
+
+    fn parameters(&self) -> Bytes {
+        let lines::Settings { repair, max_line_bytes } = self.lines;
+        let repair = u8::from(repair == lines::Mending::Unambiguous);
+        [&[PARAMETERS, repair][..], &(max_line_bytes as u64).to_le_bytes()].concat().into()
+    }
+
+    fn read_as(&self, body: &Bytes, parameters: &[u8]) -> Reading {
+        lines::read(body, &settings(parameters).unwrap_or(self.lines))
+    }
+}
+
+/// Reads what [`Fastly::parameters`] wrote; nothing when it is something else.
+fn settings(parameters: &[u8]) -> Option<lines::Settings> {
+    let &[PARAMETERS, repair @ (0 | 1), ref max_line_bytes @ ..] = parameters else { return None };
+    Some(lines::Settings {
+        repair: if repair == 1 { lines::Mending::Unambiguous } else { lines::Mending::Off },
+        max_line_bytes: usize::try_from(u64::from_le_bytes(max_line_bytes.try_into().ok()?)).ok()?,
+    })
 }
 
 #[cfg(test)]

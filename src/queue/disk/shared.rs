@@ -266,10 +266,7 @@ fn decode_progress(id: RecordId, bytes: &[u8]) -> Progress {
         return Progress::default();
     }
     Progress::decode(bytes).unwrap_or_else(|| {
-        warn!(
-            record = id.0,
-            "progress of a record is unreadable; what was delivered of it is delivered again"
-        );
+        warn!(record = id.0, "progress of a record unreadable; its items may be delivered twice");
         Progress::default()
     })
 }
