@@ -20,14 +20,15 @@
 //! - **It becomes durable** in [`relay`], where `Relay::take` offers it to the [`queue`]: what stands behind that call may
 //!   answer with a 2xx, what stands before it may not. The story runs in a task of its own, so that a sender which hangs
 //!   up cannot tear it. What the queue keeps is the body (protobuf as the JSON that it stands for) and not what was made of
-//!   it: receivers are pure, so reading it again after a restart (`Relay::feed`) gives the same items.
+//!   it: receivers are pure, and the record says how it was read, so reading it again after a restart (`Relay::feed`)
+//!   gives the same items under any configuration. What was resolved of them is left out.
 //! - **It leaves** through [`exporter`]: one POST for each line or webhook, or merged ones.
 //! - **What cannot go on** is written to a file by [`rejected`]: what a receiver rejects, and what the downstream does.
 //!
-//! One value goes all the way: the *receipt* ([`queue::Receipt`]). Each part of a record that has a fate of its own gets
-//! one, it travels with the data through processor and exporter, and whoever decides the fate settles it: delivered,
-//! attached, rejected, dropped. A receipt that is lost (a task died, the process stops) settles nothing, so that the
-//! record stays in the queue. That also bounds the two channels between relay, processor and exporter: each message in
+//! One value goes all the way: the *receipt* ([`queue::Receipt`]), for a range of a record's items. It travels with the data
+//! through processor and exporter, and the outcome settles it: delivered, attached, rejected, dropped. The queue stores
+//! which items are resolved. A receipt that is lost (a task died, the process stops) settles nothing, so that the
+//! items stay in the queue. That also bounds the two channels between relay, processor and exporter: each message in
 //! them holds receipts, and their records count against `queue.max_size`.
 //!
 //! Nothing is parsed into a model. [`otlp`] reads a line once, notes where ids, events and faults are, and writes what

@@ -1,16 +1,16 @@
 //! The queue: what was accepted and is not yet settled.
 //!
 //! In: one [`Record`] per accepted request, offered before the sender gets its 2xx: the decoded body, as the sender
-//! said it, so that receivers can read it again. Out: [`Receipt`]s, one for every part of the record that has a fate of
-//! its own. When all receipts of a record are settled the record is acknowledged and its space is free again.
+//! sent it, and how it was read, so that receivers can read it again. Out: [`Receipt`]s for ranges of its items. When all
+//! items of a record are resolved the record is acknowledged and its space is free again.
 //!
 //! # Promises
 //!
 //! - What was offered and taken stays until it is settled, however long that takes. Nothing is dropped for age.
 //! - When there is no room, or the disk does not take it, the sender is told so before its data is taken.
 //! - `storage: disk` with `sync: always`: what was taken survives `kill -9` and power loss. It is delivered at least
-//!   once. The unit that is noted as done is the record, that is, one request of the sender: what can be delivered
-//!   twice is what the downstream had taken of a record that was not noted as done yet when the process died.
+//!   once. [`Progress`] within a record is stored, too: what can be delivered twice is what the downstream had accepted
+//!   in the last tenth of a second before the process died. A relay that drains delivers nothing twice.
 //! - `sync: interval`: what was taken in the last half second can be lost when the process or the machine dies.
 //! - `sync: never`: what was taken survives the death of the process; when the machine dies, parts of it may be lost.
 //! - `storage: memory`: nothing survives the process.
@@ -38,7 +38,7 @@ pub(crate) use disk::{DiskQueue, OpenError};
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use disk::{decode_frame, encode_frame};
 pub(crate) use memory::MemoryQueue;
-pub(crate) use progress::{Progress, Tracker};
+pub(crate) use progress::{Progress, Runs, Tracker};
 pub(crate) use receipt::{Ledger, Part, Receipt, RecordId, Settled, Taken};
 
 /// What the sender said, to whom, and when.

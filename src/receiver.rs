@@ -49,6 +49,16 @@ pub(crate) trait Receiver: Send + Sync {
     /// bytes alone, so that it can be done again when nothing else is known any more.
     fn read(&self, body: &Bytes) -> Reading;
 
+    /// Settings that [`read`](Self::read) goes by, for [`read_as`](Self::read_as): at most 255 bytes.
+    fn parameters(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    /// Reads a body as this receiver did when it had other [parameters](Self::parameters).
+    fn read_as(&self, body: &Bytes, _parameters: &[u8]) -> Reading {
+        self.read(body)
+    }
+
     /// Takes a decoded body that has just come: what is to be kept of it, and what it holds. Where bytes alone do not
     /// tell how they are to be read, what is kept is another form of the body: one that [`read`](Self::read) gives the
     /// same for.
@@ -227,6 +237,19 @@ impl Rejected {
     /// Number of units among some rejections.
     pub(crate) fn units(rejected: &[Self]) -> usize {
         rejected.iter().filter(|rejected| rejected.scope == Scope::Unit).count()
+    }
+}
+
+// === impl Item ===
+
+impl Item {
+    /// Spans, log records and data points in it.
+    pub(crate) fn counts(&self) -> [u32; Signal::ALL.len()] {
+        [
+            self.traces.as_ref().map_or(0, Traces::span_count),
+            self.logs.as_ref().map_or(0, Logs::record_count),
+            self.metrics.as_ref().map_or(0, Metrics::point_count),
+        ]
     }
 }
 

@@ -7,9 +7,13 @@
 //! Leaves to others: status codes (`server/reply.rs`), what bytes mean ([`crate::receiver`]), where they stay
 //! ([`crate::queue`]).
 
+mod acceptance;
+
 mod account;
 
 mod declined;
+
+mod feed;
 
 mod rate_limit;
 
@@ -26,6 +30,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 use tracing::{Instrument, warn};
 
+use self::acceptance::Acceptance;
 use self::account::Account;
 use self::declined::Limits;
 pub(crate) use self::declined::{Cause, Declined};
@@ -34,7 +39,7 @@ use self::seen::Events;
 use self::watched::Watched;
 use crate::config::Encoding;
 use crate::processor::Work;
-use crate::queue::{OfferError, Offered, Origin, Queue, QueueState, Record, Stored, Taken};
+use crate::queue::{OfferError, Offered, Progress, Queue, QueueState, Record, Taken};
 use crate::receiver::{Ignored, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
@@ -66,10 +71,11 @@ pub(crate) struct Instance {
     pub(crate) rate_limit: Option<Arc<RateLimit>>,
 }
 
-/// A body that was read, when it came, and the span of the request that it came with.
+/// A body that was read, the parameters of the reading, when it came, and the span of the request that it came with.
 struct Arrival {
     index: ReceiverIndex,
     received: SystemTime,
+    parameters: Bytes,
     body: Bytes,
     span: OwnSpan,
 }
@@ -182,15 +188,18 @@ impl Relay {
     ) -> Answer {
         let received = now();
         let size_bytes = body.len();
-        let Received { kept: body, reading } =
-            self.in_place_or_aside(index, body, move |receiver, body| receiver.receive(body, encoding)).await;
+        // Of one receiver: a reload may replace it in between.
+        let read = move |receiver: &dyn Receiver, body: &Bytes| {
+            (receiver.receive(body, encoding), receiver.parameters())
+        };
+        let (Received { kept: body, reading }, parameters) = self.in_place_or_aside(index, body, read).await;
         let receiver = self.receiver(index);
         let admit_line = |cause| self.limits.admit(Some(index), cause);
         let account = Account::new(&self.metrics, &admit_line, &*receiver, &reading, size_bytes);
         let mut watched = Watched::begin(&self.metrics.inspector, &*receiver, &body, &reading);
         span.text("spanrelay.receiver", receiver.id());
         span.number("spanrelay.lines.rejected", Rejected::units(&reading.rejected));
-        let arrival = Arrival { index, received, body, span };
+        let arrival = Arrival { index, received, parameters, body, span };
         let answer = self.settle(arrival, reading, &account, &mut watched).await;
         watched.answered(&answer);
         answer
@@ -204,7 +213,7 @@ impl Relay {
         account: &Account<'_>,
         watched: &mut Watched<'_>,
     ) -> Answer {
-        let Arrival { index, received, body, span } = arrival;
+        let Arrival { index, received, parameters, body, span } = arrival;
         if let Some(reason) = reading.ignored {
             self.keep_rejected(index, received, &body, &reading).await;
             account.webhook(WebhookOutcome::Ignored);
@@ -230,10 +239,11 @@ impl Relay {
                 Some(claim)
             }
         };
+        let acceptance = Acceptance::new(parameters, &reading);
         let record = Record {
             receiver: Arc::from(self.receiver(index).id()),
             received,
-            reading: Bytes::new(),
+            reading: acceptance.encode(),
             body: body.clone(),
         };
         let offer = self.metrics.traces.part_of(&span, "queue offer");
@@ -260,7 +270,9 @@ impl Relay {
                 watched.taken(offered.record());
                 if let Offered::Live(mut taken) = offered {
                     taken.caused_by(span.cause());
-                    self.hand_on(index, taken, received, &mut reading);
+                    taken.resume(Progress::new(acceptance.fingerprint));
+                    let work = self.work_of(index, &mut taken, received, &mut reading);
+                    self.hand_on(taken, work);
                 }
                 match reading.rejected.is_empty() {
                     true => Answer::Accepted,
@@ -287,7 +299,7 @@ impl Relay {
         }
     }
 
-    /// Writes what cannot go on to the rejected-lines file, before the sender is told.
+    /// Writes what was rejected to the rejected lines, before the sender gets its response.
     async fn keep_rejected(
         self: &Arc<Self>,
         index: ReceiverIndex,
@@ -295,20 +307,27 @@ impl Relay {
         body: &Bytes,
         reading: &Reading,
     ) {
-        let whole = reading.ignored.map(|reason| (reason, body.clone()));
-        if whole.is_none() && reading.rejected.is_empty() {
+        let whole = reading.ignored.map(|reason| (reason.as_str(), body.clone()));
+        self.write_rejected(index, received, whole, reading.rejected.clone()).await;
+    }
+
+    /// Writes a whole body with a reason, and parts of one, to the rejected lines.
+    async fn write_rejected(
+        self: &Arc<Self>,
+        index: ReceiverIndex,
+        received: SystemTime,
+        whole: Option<(&'static str, Bytes)>,
+        rejected: Vec<Rejected>,
+    ) {
+        if whole.is_none() && rejected.is_empty() {
             return;
         }
-        let (relay, rejected) = (Arc::clone(self), reading.rejected.clone());
+        let relay = Arc::clone(self);
         let written = spawn_blocking(move || {
             let receiver = relay.receiver(index);
             let receiver = receiver.id();
-            let whole = whole.iter().map(|(reason, body)| Rejection {
-                receiver,
-                place: None,
-                reason: reason.as_str(),
-                input: body,
-            });
+            let whole =
+                whole.iter().map(|(reason, body)| Rejection { receiver, place: None, reason, input: body });
             let parts = rejected.iter().map(|rejected| Rejection {
                 receiver,
                 place: Some((rejected.line, rejected.column)),
@@ -322,58 +341,33 @@ impl Relay {
         }
     }
 
-    /// Reads again what the queue has on disk only: what earlier processes left, and what there was no room for in
-    /// memory. Runs until it is dropped.
-    pub(crate) async fn feed(self: Arc<Self>) {
-        loop {
-            let Stored { record, progress, taken, origin } = self.queue.next_stored().await;
-            let Some(index) = self.registry().iter().position(|one| one.receiver.id() == &*record.receiver)
-            else {
-                warn!(
-                    receiver = &*record.receiver,
-                    "the queue holds requests of a receiver that is not configured; they stay in it"
-                );
-                continue;
-            };
-            let index = ReceiverIndex(index);
-            let body = record.body.clone();
-            let mut reading = self.in_place_or_aside(index, body, |receiver, body| receiver.read(body)).await;
-            if let Some(id) = &reading.event_id {
-                self.seen.insert(index.0, id);
-            }
-            if reading.items.is_empty() {
-                // It was accepted under another configuration.
-                self.keep_rejected(index, record.received, &record.body, &reading).await;
-            }
-            if origin == Origin::EarlierProcess {
-                account::recovered(&self.metrics, &reading.items);
-            }
-            taken.resume(progress);
-            if let Some(supersede) = &mut reading.supersede {
-                // A clock that was set back counts as no time.
-                let age = now().duration_since(record.received).unwrap_or_default();
-                supersede.arrived(age, origin == Origin::EarlierProcess);
-            }
-            self.hand_on(index, taken, record.received, &mut reading);
-        }
-    }
-
     /// Notes what is settled and lets go of the queue's files.
     pub(crate) async fn close(&self) {
         self.queue.close().await;
     }
 
-    /// Gives every document of the record its receipt and passes them to the processor.
-    fn hand_on(&self, index: ReceiverIndex, mut taken: Taken, received: SystemTime, reading: &mut Reading) {
+    /// Makes work of a reading: every document gets its part of the record.
+    fn work_of(
+        &self,
+        index: ReceiverIndex,
+        taken: &mut Taken,
+        received: SystemTime,
+        reading: &mut Reading,
+    ) -> Vec<Work> {
         if let Some(id) = reading.event_id.take() {
             let seen = Arc::clone(&self.seen);
             taken.on_rejected(move || seen.forget(index.0, &id));
         }
         reading.items.iter_mut().for_each(|item| item.set_arrival(received));
-        let mut work = Work::of(&taken, std::mem::take(&mut reading.items));
+        let mut work = Work::of(taken, std::mem::take(&mut reading.items));
         work.iter_mut().for_each(|work| work.supersede.clone_from(&reading.supersede));
+        work
+    }
+
+    /// Passes the items of a record to the processor.
+    fn hand_on(&self, taken: Taken, work: Vec<Work>) {
         taken.seal();
-        if self.work.send(work).is_err() {
+        if !work.is_empty() && self.work.send(work).is_err() {
             // The receipts were dropped unsettled: what a queue keeps it still has.
             warn!("taken after the processor had stopped");
         }

@@ -100,12 +100,15 @@ impl Runs {
         })
     }
 
-    pub(crate) fn contains(&self, ordinal: u32) -> bool {
-        self.0.range(..=ordinal).next_back().is_some_and(|(_, &end)| ordinal < end)
+    /// Keeps the first runs.
+    pub(crate) fn truncate(&mut self, runs: usize) {
+        if let Some(&first) = self.0.keys().nth(runs) {
+            self.0.split_off(&first);
+        }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub(crate) fn contains(&self, ordinal: u32) -> bool {
+        self.0.range(..=ordinal).next_back().is_some_and(|(_, &end)| ordinal < end)
     }
 
     /// Appends the encoding.
@@ -154,11 +157,6 @@ impl Progress {
     /// The items in the range that are not resolved, as ranges in order.
     pub(crate) fn open(&self, signal: Signal, items: Range<u32>) -> impl Iterator<Item = Range<u32>> + '_ {
         self.resolved[signal as usize].gaps(items)
-    }
-
-    /// Whether nothing is resolved.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.resolved.iter().all(Runs::is_empty)
     }
 
     /// The stored form.
@@ -314,7 +312,6 @@ mod tests {
                     prop_assert_eq!(progress.resolved[signal as usize].contains(item), model.contains(&item));
                 }
             }
-            prop_assert_eq!(progress.is_empty(), model.iter().all(BTreeSet::is_empty));
             prop_assert_eq!(Progress::decode(&progress.encode()), Some(progress));
         }
 

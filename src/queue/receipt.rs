@@ -140,6 +140,11 @@ impl Taken {
         self.record.tracker.resume(progress);
     }
 
+    /// Has the queue store the progress, also when nothing is resolved.
+    pub(crate) fn store_progress(&self) {
+        self.record.ledger.progressed(self.record.id, &self.record.tracker);
+    }
+
     /// A part for those of the items that are not resolved.
     pub(crate) fn part(&self, signal: Signal, items: Range<u32>) -> Part {
         let open = self.record.tracker.open(signal, items.clone());

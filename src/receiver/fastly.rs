@@ -23,6 +23,9 @@ pub(crate) use challenge::challenge;
 pub(crate) use framing::frames;
 pub(crate) use mistake::{Mistake, mistake};
 
+/// Version of the layout of [`Fastly::parameters`]: this byte, `repair` as 0 or 1, `max_line_size` as 8 bytes.
+const PARAMETERS: u8 = 1;
+
 /// One `receivers.fastly` of the configuration.
 pub(crate) struct Fastly {
     id: String,
@@ -69,6 +72,22 @@ impl Receiver for Fastly {
     fn read(&self, body: &Bytes) -> Reading {
         reading::read(body, &self.settings)
     }
+
+    fn parameters(&self) -> Bytes {
+        let reading::Settings { repair, max_line_bytes } = self.settings;
+        [&[PARAMETERS, u8::from(repair)][..], &(max_line_bytes as u64).to_le_bytes()].concat().into()
+    }
+
+    fn read_as(&self, body: &Bytes, parameters: &[u8]) -> Reading {
+        reading::read(body, &settings(parameters).unwrap_or(self.settings))
+    }
+}
+
+/// Reads what [`Fastly::parameters`] wrote; nothing when it is something else.
+fn settings(parameters: &[u8]) -> Option<reading::Settings> {
+    let &[PARAMETERS, repair @ (0 | 1), ref max_line_bytes @ ..] = parameters else { return None };
+    let max_line_bytes = usize::try_from(u64::from_le_bytes(max_line_bytes.try_into().ok()?)).ok()?;
+    Some(reading::Settings { repair: repair == 1, max_line_bytes })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use tracing::{debug, warn};
 use super::Cause;
 use crate::otlp::Signal;
 use crate::receiver::fastly::Mistake;
-use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, WebhookEvent};
+use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Scope, WebhookEvent};
 use crate::telemetry::Metrics;
 use crate::telemetry::line_limit::Suppressed;
 use crate::telemetry::metrics::{LineOutcome, WebhookOutcome};
@@ -69,6 +69,7 @@ impl<'a> Account<'a> {
     pub(super) fn accepted(&self, reading: &Reading) {
         let items = Items::of(&reading.items);
         items.each(|signal, count| self.metrics.accepted(self.receiver, signal, count));
+        self.refused_items(reading);
         self.webhook(WebhookOutcome::Accepted);
         self.lines(&reading.items, &reading.rejected);
         let (lines, rejected) = (reading.items.len(), reading.rejected.len());
@@ -77,6 +78,15 @@ impl<'a> Account<'a> {
         debug!(receiver, lines, spans, log_records, metric_points, rejected, size_bytes, "accepted");
         if let Some(first) = reading.rejected.first() {
             self.log_rejected(first, rejected);
+        }
+    }
+
+    /// Spans that were rejected, and others of their unit were not.
+    fn refused_items(&self, reading: &Reading) {
+        let beside = reading.rejected.iter().filter(|rejected| rejected.scope == Scope::Item).count();
+        if beside > 0 {
+            let beside = u32::try_from(beside).unwrap_or(u32::MAX);
+            self.metrics.refused(self.receiver, Signal::Traces, beside);
         }
     }
 
@@ -118,9 +128,9 @@ impl<'a> Account<'a> {
     }
 }
 
-/// Items that an earlier process had accepted are on their way again.
-pub(super) fn recovered(metrics: &Metrics, items: &[Item]) {
-    Items::of(items).each(|signal, count| metrics.recovered(signal, count));
+/// Items of a record that an earlier process accepted, on their way again.
+pub(super) fn recovered(metrics: &Metrics, items: impl Iterator<Item = (Signal, u32)>) {
+    items.for_each(|(signal, count)| metrics.recovered(signal, count));
 }
 
 // === impl Items ===
@@ -128,10 +138,9 @@ pub(super) fn recovered(metrics: &Metrics, items: &[Item]) {
 impl Items {
     fn of(items: &[Item]) -> Self {
         items.iter().fold(Self::default(), |sum, item| Self {
-            spans: sum.spans + item.traces.as_ref().map_or(0, |traces| traces.span_count()),
-            log_records: sum.log_records + item.logs.as_ref().map_or(0, |logs| logs.record_count()),
-            metric_points: sum.metric_points
-                + item.metrics.as_ref().map_or(0, |metrics| metrics.point_count()),
+            spans: sum.spans + item.counts()[Signal::Traces as usize],
+            log_records: sum.log_records + item.counts()[Signal::Logs as usize],
+            metric_points: sum.metric_points + item.counts()[Signal::Metrics as usize],
         })
     }
 

@@ -1,2 +1,3 @@
 mod declined;
 mod otlp;
+mod rereading;

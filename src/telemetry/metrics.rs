@@ -178,7 +178,7 @@ impl Metrics {
             receiver_refused: PerSignal::new(|signal| {
                 counter_vec(
                     &format!("otelcol_receiver_refused_{}", items_of(signal)),
-                    "Items refused because the queue was full or could not write.",
+                    "Items refused because the queue was full or could not write, and items rejected from units that were accepted otherwise.",
                     &["receiver", "transport"],
                 )
             }),

@@ -253,10 +253,7 @@ impl Shared {
 /// Progress that cannot be read costs duplicates, not data.
 fn decode_progress(id: RecordId, bytes: &[u8]) -> Progress {
     Progress::decode(bytes).unwrap_or_else(|| {
-        warn!(
-            record = id.0,
-            "progress of a record is unreadable; what was delivered of it is delivered again"
-        );
+        warn!(record = id.0, "progress of a record unreadable; its items may be delivered twice");
         Progress::default()
     })
 }

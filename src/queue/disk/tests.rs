@@ -530,7 +530,7 @@ impl Model {
             let known = self.open.contains_key(&body) || (!orderly && self.settled.contains(&body));
             assert!(known, "{body:.8} was never confirmed, or was noted as settled");
             let noted = self.progress.get(&body).map_or(&[][..], Vec::as_slice);
-            let found = (!progress.is_empty()).then_some(progress.reading);
+            let found = (progress != Progress::default()).then_some(progress.reading);
             let right = match (orderly, found) {
                 (true, found) => found == noted.last().copied(),
                 (false, Some(found)) => noted.contains(&found),

@@ -42,6 +42,12 @@ impl Home {
         }
     }
 
+    /// The same home, with more settings for all processes to come.
+    pub(super) fn with_settings(mut self, settings: &str) -> Self {
+        self.settings.extend(settings.lines().map(|line| line.replacen(": ", "=", 1)));
+        self
+    }
+
     /// Whole, for a program that is not expected to start.
     pub(super) fn configuration(&self) -> String {
         let on_disk = format!("queue: {{ storage: disk, directory: {} }}", self.directory.display());

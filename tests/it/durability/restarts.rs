@@ -3,7 +3,7 @@
 use super::downstream::Mood;
 use super::home::{Home, at_rest, batch, recovered, stopped};
 use super::load::job;
-use crate::harness::{Ask, eventually, log, request_of, span};
+use crate::harness::{Ask, Child, eventually, log, request_of, span};
 
 /// One request after the other, in the order in which they came.
 const ONE_AT_A_TIME: &str = "exporters.otlp_http.max_in_flight: 1";
@@ -59,6 +59,65 @@ async fn a_span_and_its_log_that_were_waiting_meet_again_after_a_kill() {
     stopped(relay).await;
     let taken = sorted(home.downstream.taken_names());
     assert_eq!(taken, ["both before: first", "log before: second", "span before: third"]);
+}
+
+/// A relay with requests of which the downstream withholds a part; the rest is delivered, and recorded as such.
+async fn half_delivered(home: &mut Home) -> Child {
+    let relay = home.start().await;
+    let lines = [span(1, "a"), span(2, "held b"), log(2, "second"), log(1, "first"), log(3, "stray")];
+    batch(&relay, request_of(&lines)).await;
+    eventually("the others are delivered", async || {
+        let settled = relay.metrics().await.sum("spanrelay_settled_items_total", &[]);
+        (settled == 3.0).then_some(())
+    })
+    .await;
+    // Its commit has the progress, too.
+    batch(&relay, span(4, "held c")).await;
+    assert_eq!(sorted(home.downstream.taken_names()), ["a: first", "log stray"]);
+    relay
+}
+
+async fn only_the_rest_is_delivered(mut home: Home) {
+    home.downstream.set(Mood::Up).await;
+    let relay = home.start().await;
+    at_rest(&relay).await;
+    assert_eq!(recovered(&relay).await, 3.0);
+    stopped(relay).await;
+    let taken = sorted(home.downstream.taken_names());
+    assert_eq!(taken, ["a: first", "held b: second", "held c", "log stray"]);
+}
+
+#[tokio::test]
+async fn a_drained_relay_delivers_nothing_twice_of_a_half_delivered_request() {
+    let mut home = Home::new(Mood::Withholds("held"), "exporters.otlp_http.timeout: 1h").await;
+    let relay = half_delivered(&mut home).await;
+    stopped(relay).await;
+    only_the_rest_is_delivered(home).await;
+}
+
+#[tokio::test]
+async fn a_killed_relay_delivers_nothing_twice_that_it_had_recorded() {
+    let mut home = Home::new(Mood::Withholds("held"), "exporters.otlp_http.timeout: 1h").await;
+    let relay = half_delivered(&mut home).await;
+    relay.kill().await;
+    only_the_rest_is_delivered(home).await;
+}
+
+#[tokio::test]
+async fn what_was_accepted_with_repair_on_and_longer_lines_is_delivered_without() {
+    let mut home = Home::new(Mood::Down, "").await;
+    let relay = home.start().await;
+    let lines = [span(1, "repaired").replace("}]}]}]}", "},]}]}]}"), span(2, &"x".repeat(3000))];
+    batch(&relay, request_of(&lines)).await;
+    relay.kill().await;
+    home.downstream.set(Mood::Up).await;
+    let strict = "server.max_line_size: 1KiB\nreceivers.fastly.repair: false";
+    let mut home = home.with_settings(strict);
+    let relay = home.start().await;
+    at_rest(&relay).await;
+    stopped(relay).await;
+    assert_eq!(home.downstream.taken_names().len(), 2);
+    assert_eq!(home.rejected().len(), 0);
 }
 
 #[tokio::test]
@@ -136,7 +195,7 @@ async fn requests_of_a_receiver_that_is_off_stay_until_it_is_on_again() {
     relay.kill().await;
     home.downstream.set(Mood::Up).await;
     let relay = home.start_with("receivers: {fastly: }").await;
-    relay.logged("the queue holds requests of a receiver that is not configured; they stay in it").await;
+    relay.logged("queue holds requests of a receiver that is not configured").await;
     stopped(relay).await;
     assert_eq!(home.downstream.taken_names(), [""; 0]);
     let relay = home.start().await;

@@ -1,6 +1,7 @@
 //! When a line leaves, as how many requests, and with which receipts.
 
 use super::bench::{Bench, config, describe, log, plain_log, points, span};
+use crate::config::SpanEventsConfig;
 use crate::otlp::Signal;
 use crate::queue::Settled;
 
@@ -110,6 +111,27 @@ fn everything_leaves_when_the_relay_drains() {
     assert_eq!(bench.flush(), ["traces 1/1[hit]", "logs stray", "traces 3/1[]"]);
     assert_eq!((bench.processor.held_spans(), bench.processor.held_bytes()), (0, 0));
     assert_eq!(bench.processor.next_deadline(), None);
+}
+
+#[test]
+fn a_record_that_is_refused_as_an_event_and_delivered_as_a_log_is_delivered() {
+    for (refused, outcome) in [(Signal::Traces, Settled::Delivered), (Signal::Logs, Settled::Attached)] {
+        let mut bench = Bench::new(&SpanEventsConfig { keep_logs: true, ..config() });
+        bench.accept(0, [span(1, 1), log(1, 1, "hit")]);
+        bench.flush();
+        for export in std::mem::take(&mut bench.sent) {
+            let is_refused = export.signal == refused;
+            export.receipts.into_iter().for_each(|it| match is_refused {
+                true => it.receipt.settle(Settled::Rejected),
+                false => it.settle(),
+            });
+        }
+        let outcomes = [Settled::Delivered, Settled::Attached, Settled::Rejected]
+            .map(|outcome| bench.settled(Signal::Logs, outcome));
+        assert_eq!(outcomes.iter().sum::<u32>(), 1, "it is counted once");
+        assert_eq!(bench.settled(Signal::Logs, outcome), 1);
+        assert_eq!(bench.kept_requests(), 0);
+    }
 }
 
 #[test]

@@ -1,0 +1,162 @@
+//! How a body was read when it was accepted, stored with its record, so that reading it again gives the same items.
+//!
+//! In: a receiver's parameters and its reading. Out: the bytes that the queue stores. Promises: settings that changed since
+//! do not change how a stored body is read; another reading, as by a later version, is recognized by its fingerprint.
+//!
+//! | what | bytes |
+//! |---|---|
+//! | [`VERSION`] | 1 |
+//! | length of the receiver's parameters | 1 |
+//! | the receiver's parameters | n |
+//! | [`fingerprint`] of the reading, little-endian | 8 |
+//! | spans, log records, data points, each little-endian | 12 |
+//! | lines that were rejected whole, as [`Runs`] | n |
+
+use bytes::{Buf, Bytes};
+
+use crate::otlp::Signal;
+use crate::queue::Runs;
+use crate::receiver::{Item, Reading};
+
+const VERSION: u8 = 1;
+/// Runs of rejected lines that are stored. Lines beyond them may be written to the rejected lines twice, and only when a
+/// later version reads the body differently.
+const MAX_RUNS: usize = 1000;
+
+/// How a body was read when it was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Acceptance {
+    /// The receiver's own.
+    pub(super) parameters: Bytes,
+    pub(super) fingerprint: u64,
+    /// By signal.
+    pub(super) items: [u32; Signal::ALL.len()],
+    rejected_lines: Runs,
+}
+
+// === impl Acceptance ===
+
+impl Acceptance {
+    pub(super) fn new(parameters: Bytes, reading: &Reading) -> Self {
+        let mut rejected_lines = Runs::default();
+        let mut kept = reading.items.iter().map(|item| item.line).peekable();
+        for line in reading.rejected.iter().map(|rejected| rejected.line) {
+            while kept.next_if(|kept| *kept < line).is_some() {}
+            if kept.peek() != Some(&line) {
+                rejected_lines.insert(line..line.saturating_add(1));
+            }
+        }
+        rejected_lines.truncate(MAX_RUNS);
+        Self { parameters, fingerprint: fingerprint(reading), items: count(&reading.items), rejected_lines }
+    }
+
+    /// Whether the line was rejected whole: its bytes are among the rejected lines already.
+    pub(super) fn rejected(&self, line: u32) -> bool {
+        self.rejected_lines.contains(line)
+    }
+
+    pub(super) fn encode(&self) -> Bytes {
+        let mut out = vec![VERSION, u8::try_from(self.parameters.len()).unwrap_or(0)];
+        if out[1] > 0 {
+            out.extend_from_slice(&self.parameters);
+        }
+        out.extend_from_slice(&self.fingerprint.to_le_bytes());
+        self.items.iter().for_each(|items| out.extend_from_slice(&items.to_le_bytes()));
+        self.rejected_lines.encode(&mut out);
+        out.into()
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; nothing when it is something else.
+    pub(super) fn decode(mut bytes: Bytes) -> Option<Self> {
+        if bytes.try_get_u8().ok()? != VERSION {
+            return None;
+        }
+        let len = usize::from(bytes.try_get_u8().ok()?);
+        if len > bytes.len() {
+            return None;
+        }
+        let parameters = bytes.split_to(len);
+        let fingerprint = bytes.try_get_u64_le().ok()?;
+        let mut items = [0; Signal::ALL.len()];
+        for items in &mut items {
+            *items = bytes.try_get_u32_le().ok()?;
+        }
+        let mut rest = &bytes[..];
+        let rejected_lines = Runs::decode(&mut rest)?;
+        rest.is_empty().then_some(Self { parameters, fingerprint, items, rejected_lines })
+    }
+}
+
+/// A number by which readings of one body are told apart: FNV-1a over the lines, and the items in each.
+pub(super) fn fingerprint(reading: &Reading) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |numbers: &[u32]| {
+        for number in numbers {
+            hash = (hash ^ u64::from(*number)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for item in &reading.items {
+        add(&[item.line]);
+        add(&item.counts());
+    }
+    for rejected in &reading.rejected {
+        add(&[rejected.line, rejected.column, u32::MAX]);
+    }
+    hash
+}
+
+/// Items by signal.
+pub(super) fn count(items: &[Item]) -> [u32; Signal::ALL.len()] {
+    items.iter().map(Item::counts).fold([0; Signal::ALL.len()], |sum, counts| {
+        std::array::from_fn(|signal| sum[signal].saturating_add(counts[signal]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::FastlyConfig;
+    use crate::receiver::Receiver;
+    use crate::receiver::fastly::Fastly;
+
+    const SPAN: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000001"}]}]}]}"#;
+
+    fn acceptance(body: &str) -> Acceptance {
+        let config = FastlyConfig {
+            id: "fastly".to_owned(),
+            path: "/fastly".to_owned(),
+            service_ids: Vec::new(),
+            auth: None,
+            repair: true,
+            rate_limit: None,
+        };
+        let receiver = Fastly::new(&config, 1 << 20);
+        Acceptance::new(receiver.parameters(), &receiver.read(&Bytes::copy_from_slice(body.as_bytes())))
+    }
+
+    #[test]
+    fn every_truncation_is_noticed_and_the_whole_comes_back() {
+        let acceptance = acceptance(&format!("x\n{SPAN}\ny\nz\n"));
+        assert_eq!(acceptance.items, [1, 0, 0]);
+        assert_eq!([1, 2, 3, 4, 5].map(|line| acceptance.rejected(line)), [true, false, true, true, false]);
+        let bytes = acceptance.encode();
+        for end in 0..bytes.len() {
+            assert_eq!(Acceptance::decode(bytes.slice(..end)), None);
+        }
+        assert_eq!(Acceptance::decode(bytes), Some(acceptance));
+    }
+
+    #[test]
+    fn readings_with_other_items_have_other_fingerprints() {
+        let bodies = [
+            SPAN.to_owned(),
+            format!("{SPAN}\n{SPAN}"),
+            format!("\n{SPAN}"),
+            format!("x\n{SPAN}"),
+            format!("{SPAN}\nx"),
+        ];
+        let fingerprints = bodies.map(|body| acceptance(&body).fingerprint);
+        let distinct: std::collections::HashSet<u64> = fingerprints.into_iter().collect();
+        assert_eq!(distinct.len(), 5);
+    }
+}

@@ -1,0 +1,113 @@
+//! Records that are read again: what an earlier process left, and what there was no room for in memory.
+//!
+//! In: records from the queue, oldest first. Out: [`Work`] for the items that are not resolved.
+//! Promises: a record is read as it was when it was accepted, whatever the configuration says now; an item that was resolved
+//! is left out; an item that cannot be read any more is kept in the rejected lines and counted as rejected.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::acceptance::{self, Acceptance};
+use super::{ReceiverIndex, Relay, account, now};
+use crate::otlp::Signal;
+use crate::processor::Work;
+use crate::queue::{Origin, Progress, Record, Settled, Stored};
+use crate::receiver::{Reading, Rejected};
+
+/// The reason in the rejected lines when the reading itself gives none.
+const UNREADABLE: &str = "accepted by an earlier version and no longer readable";
+
+impl Relay {
+    /// Reads records again as they come. Runs until it is dropped.
+    pub(crate) async fn feed(self: Arc<Self>) {
+        let mut missing = HashSet::new();
+        loop {
+            let stored = self.queue.next_stored().await;
+            let receiver = &stored.record.receiver;
+            match self.registry().iter().position(|one| one.receiver.id() == &**receiver) {
+                Some(index) => self.read_again(ReceiverIndex(index), stored).await,
+                // Its receipts are dropped, so that the record stays for the next start.
+                None if missing.insert(Arc::clone(receiver)) => warn!(
+                    receiver = &**receiver,
+                    remedy = "configure the receiver again and restart to deliver them",
+                    "queue holds requests of a receiver that is not configured"
+                ),
+                None => {}
+            }
+        }
+    }
+
+    async fn read_again(self: &Arc<Self>, index: ReceiverIndex, stored: Stored) {
+        let Stored { record, progress, mut taken, origin } = stored;
+        let accepted = Acceptance::decode(record.reading.clone());
+        let parameters = accepted.as_ref().map(|accepted| accepted.parameters.clone());
+        let mut reading = self
+            .in_place_or_aside(index, record.body.clone(), move |receiver, body| match parameters {
+                Some(parameters) => receiver.read_as(body, &parameters),
+                None => receiver.read(body),
+            })
+            .await;
+        if let Some(id) = &reading.event_id {
+            self.seen.insert(index.0, id);
+        }
+        let fingerprint = acceptance::fingerprint(&reading);
+        if progress.reading == fingerprint {
+            taken.resume(progress);
+        } else {
+            // The ordinals of another reading would leave out items that were not delivered.
+            taken.resume(Progress::new(fingerprint));
+            if accepted.as_ref().is_none_or(|accepted| accepted.fingerprint != fingerprint) {
+                self.keep_unreadable(index, &record, accepted.as_ref(), &reading, origin).await;
+                // With this reading, so that the next process does not keep and count the same again.
+                taken.store_progress();
+            }
+        }
+        if let Some(supersede) = &mut reading.supersede {
+            // A clock that was set back counts as no time.
+            let age = now().duration_since(record.received).unwrap_or_default();
+            supersede.arrived(age, origin == Origin::EarlierProcess);
+        }
+        let work = self.work_of(index, &mut taken, record.received, &mut reading);
+        if origin == Origin::EarlierProcess {
+            account::recovered(&self.metrics, work.iter().flat_map(Work::items));
+        }
+        self.hand_on(taken, work);
+    }
+
+    /// Keeps and counts what was accepted and is rejected by this version of the program. Records without an [`Acceptance`]
+    /// are of a version that did not store it: only one of which nothing is left is known to have lost something.
+    async fn keep_unreadable(
+        self: &Arc<Self>,
+        index: ReceiverIndex,
+        record: &Record,
+        accepted: Option<&Acceptance>,
+        reading: &Reading,
+        origin: Origin,
+    ) {
+        let found = acceptance::count(&reading.items);
+        let lost = match accepted {
+            Some(accepted) => {
+                std::array::from_fn(|signal| accepted.items[signal].saturating_sub(found[signal]))
+            }
+            None => [0; Signal::ALL.len()],
+        };
+        let is_new = |rejected: &&Rejected| accepted.is_none_or(|accepted| !accepted.rejected(rejected.line));
+        let rejected: Vec<Rejected> = reading.rejected.iter().filter(is_new).cloned().collect();
+        let none_found = found == [0; Signal::ALL.len()];
+        let unexplained = rejected.is_empty() && (none_found || lost != [0; Signal::ALL.len()]);
+        let whole = unexplained
+            .then(|| (reading.ignored.map_or(UNREADABLE, |reason| reason.as_str()), record.body.clone()));
+        if accepted.is_some() || none_found {
+            self.write_rejected(index, record.received, whole, rejected).await;
+        }
+        for (signal, items) in Signal::ALL.into_iter().zip(lost).filter(|(_, items)| *items > 0) {
+            if origin == Origin::EarlierProcess {
+                self.metrics.recovered(signal, items);
+            }
+            self.metrics.settled(signal, Settled::Rejected, items);
+            warn!(receiver = &*record.receiver, %signal, items, "accepted items unreadable, kept in the rejected lines");
+        }
+    }
+}

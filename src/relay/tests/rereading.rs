@@ -1,0 +1,457 @@
+//! Records that are read again after a restart, judged by a naive model: every item is resolved exactly once, whatever was
+//! resolved before and whatever the configuration says since.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::super::*;
+use crate::config::{FastlyConfig, QueueConfig, SpanEventsConfig, Storage, Sync};
+use crate::exporter::{Carried, Export};
+use crate::otlp::Signal;
+use crate::processor::SpanEvents;
+use crate::queue::Settled;
+use crate::receiver::fastly::Fastly;
+
+/// Far beyond what any step takes; only so that a defect fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A queue directory, and the processes that come and go in it.
+struct Bench {
+    runtime: Runtime,
+    directory: TempDir,
+    process: Option<Process>,
+}
+
+/// A relay whose processor is driven by hand.
+struct Process {
+    relay: Arc<Relay>,
+    feed: tokio::task::JoinHandle<()>,
+    work: UnboundedReceiver<Vec<Work>>,
+    processor: SpanEvents,
+    metrics: Metrics,
+    exports: Vec<Export>,
+}
+
+/// A receiver whose parameters are not stored: another configuration reads differently, as another version would.
+struct Forgetful(Fastly);
+
+// === impl Forgetful ===
+
+impl Receiver for Forgetful {
+    fn id(&self) -> &str {
+        self.0.id()
+    }
+
+    fn path(&self) -> &str {
+        self.0.path()
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        self.0.admit(headers)
+    }
+
+    fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
+        self.0.verify(headers, wire)
+    }
+
+    fn read(&self, body: &Bytes) -> Reading {
+        self.0.read(body)
+    }
+}
+
+fn fastly(repair: bool, max_line_bytes: usize) -> Fastly {
+    let config = FastlyConfig {
+        id: "fastly".to_owned(),
+        path: "/fastly".to_owned(),
+        service_ids: Vec::new(),
+        auth: None,
+        repair,
+        rate_limit: None,
+    };
+    Fastly::new(&config, max_line_bytes)
+}
+
+// === impl Bench ===
+
+impl Bench {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        Self { runtime: runtime.unwrap(), directory: tempfile::tempdir().unwrap(), process: None }
+    }
+
+    /// Starts the next process, after the end of the one before.
+    fn start(&mut self, receiver: impl Receiver + 'static) {
+        self.stop();
+        self.process = Some(self.runtime.block_on(Process::start(self.directory.path(), receiver)));
+    }
+
+    /// Ends the process: what is not resolved stays in the queue.
+    fn stop(&mut self) {
+        if let Some(process) = self.process.take() {
+            self.runtime.block_on(process.stop());
+        }
+    }
+
+    fn process(&mut self) -> &mut Process {
+        self.process.as_mut().unwrap()
+    }
+
+    fn post(&mut self, body: &str) -> Answer {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let relay = Arc::clone(&self.process().relay);
+        let receiver = relay.receiver_at("/fastly").unwrap();
+        self.runtime.block_on(relay.receive(receiver, Encoding::Json, body, &OwnSpan::Off))
+    }
+
+    /// Waits until so many items have come to the processor since the start, and lets all of them leave.
+    fn exported(&mut self, items: usize) {
+        let Self { runtime, process, .. } = self;
+        runtime.block_on(process.as_mut().unwrap().exported(items));
+    }
+
+    fn names(&mut self) -> BTreeSet<String> {
+        let names: Vec<String> = self.process().exports.iter().flat_map(names).collect();
+        let distinct: BTreeSet<String> = names.iter().cloned().collect();
+        assert_eq!(distinct.len(), names.len(), "an item is exported twice: {names:?}");
+        distinct
+    }
+
+    fn rejected(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.directory.path().join("rejected.ndjson")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+// === impl Process ===
+
+impl Process {
+    #[expect(clippy::disallowed_methods, reason = "nobody else sends here")]
+    async fn start(directory: &Path, receiver: impl Receiver + 'static) -> Self {
+        let metrics = Metrics::new();
+        let config = QueueConfig {
+            storage: Storage::Disk,
+            directory: directory.to_owned(),
+            max_size: 1 << 30,
+            sync: Sync::Never,
+            rejected_max_size: 1 << 30,
+        };
+        let queue = Queue::open(&config, 1 << 30, metrics.clone()).unwrap();
+        let (sender, work) = tokio::sync::mpsc::unbounded_channel();
+        let receivers = vec![Instance { kind: Kind::Fastly, receiver: Arc::new(receiver), rate_limit: None }];
+        let rejected = Arc::new(RejectedLines::new(directory, 1 << 30, metrics.clone()));
+        let relay = Arc::new(Relay::new(receivers, queue, rejected, sender, metrics.clone()));
+        let feed = tokio::spawn(Arc::clone(&relay).feed());
+        let config = SpanEventsConfig { wait: Duration::from_secs(10), ..SpanEventsConfig::default() };
+        let processor = SpanEvents::new(&config, metrics.clone());
+        Self { relay, feed, work, processor, metrics, exports: Vec::new() }
+    }
+
+    async fn stop(self) {
+        let Self { relay, feed, exports, processor, work, .. } = self;
+        feed.abort();
+        drop(feed.await);
+        drop((exports, processor, work));
+        relay.close().await;
+    }
+
+    async fn exported(&mut self, items: usize) {
+        let mut found = 0;
+        while found < items {
+            let work = tokio::time::timeout(PATIENCE, self.work.recv()).await;
+            let work = work.unwrap_or_else(|_| panic!("{found} of {items} items came")).unwrap();
+            found += work.iter().flat_map(Work::items).map(|(_, items)| items as usize).sum::<usize>();
+            self.processor.accept(Instant::now(), work, &mut self.exports);
+        }
+        assert_eq!(found, items, "other items come, too");
+        self.processor.flush(&mut self.exports);
+    }
+
+    fn metric(&self, series: &str) -> u32 {
+        let text = String::from_utf8(self.metrics.render()).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        value.unwrap_or(0)
+    }
+
+    fn settled(&self, signal: Signal, outcome: &str) -> u32 {
+        self.metric(&format!("spanrelay_settled_items_total{{fate=\"{outcome}\",signal=\"{signal}\"}}"))
+    }
+}
+
+/// The items of an export by their names; events are log records.
+fn names(export: &Export) -> Vec<String> {
+    let json: Value = serde_json::from_slice(export.request.json()).unwrap();
+    let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+    let [resources, scopes, leaves] = match export.signal {
+        Signal::Traces => ["resourceSpans", "scopeSpans", "spans"],
+        Signal::Logs => ["resourceLogs", "scopeLogs", "logRecords"],
+        Signal::Metrics => ["resourceMetrics", "scopeMetrics", "metrics"],
+    };
+    let leaves = list(&json, resources)
+        .iter()
+        .flat_map(|resource| list(resource, scopes))
+        .flat_map(|scope| list(&scope, leaves))
+        .collect::<Vec<_>>();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let names = leaves.iter().flat_map(|leaf| match export.signal {
+        Signal::Traces => {
+            let events = list(leaf, "events");
+            std::iter::once(text(&leaf["name"]))
+                .chain(events.iter().map(|event| text(&event["name"])))
+                .collect()
+        }
+        Signal::Logs => vec![text(&leaf["eventName"])],
+        Signal::Metrics => {
+            list(&leaf["gauge"], "dataPoints").iter().map(|point| text(&point["asInt"])).collect()
+        }
+    });
+    names.collect()
+}
+
+/// A unit of a body: the span ids of its spans, the spans that its log records name, its data points.
+#[derive(Debug, Clone)]
+struct Unit {
+    spans: Vec<u8>,
+    records: Vec<Option<u8>>,
+    points: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Post(Vec<Unit>),
+    /// One of the exports, or a part of it, is settled.
+    Settle {
+        export: usize,
+        part: u32,
+        outcome: Settled,
+    },
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let unit = (
+        proptest::collection::vec(0_u8..6, 0..4),
+        proptest::collection::vec(proptest::option::weighted(0.8, 0_u8..6), 0..4),
+        0_usize..3,
+    )
+        .prop_map(|(spans, records, points)| Unit { spans, records, points });
+    let outcome = prop_oneof![Just(Settled::Delivered), Just(Settled::Rejected)];
+    let step = prop_oneof![
+        2 => proptest::collection::vec(unit, 1..4).prop_map(Step::Post),
+        4 => (0_usize..20, 1_u32..5, outcome)
+            .prop_map(|(export, part, outcome)| Step::Settle { export, part, outcome }),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..20)
+}
+
+/// The unit as a line; every item gets a name of its own.
+fn line(unit: &Unit, next: &mut u32, names: &mut BTreeSet<String>) -> String {
+    let mut name = || {
+        *next += 1;
+        names.insert(next.to_string());
+        next.to_string()
+    };
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let id = |span: u8| format!("{:016x}", u64::from(span) + 1);
+    let spans: Vec<Value> = unit
+        .spans
+        .iter()
+        .map(|span| json!({"traceId": trace, "spanId": id(*span), "name": name()}))
+        .collect();
+    let records: Vec<Value> = (unit.records.iter())
+        .map(|span| match span {
+            Some(span) => json!({"traceId": trace, "spanId": id(*span), "eventName": name()}),
+            None => json!({"eventName": name()}),
+        })
+        .collect();
+    let points: Vec<Value> = (0..unit.points).map(|_| json!({"asInt": name()})).collect();
+    let mut line = json!({});
+    if !spans.is_empty() {
+        line["resourceSpans"] = json!([{"scopeSpans": [{"spans": spans}]}]);
+    }
+    if !records.is_empty() {
+        line["resourceLogs"] = json!([{"scopeLogs": [{"logRecords": records}]}]);
+    }
+    if !points.is_empty() {
+        line["resourceMetrics"] =
+            json!([{"scopeMetrics": [{"metrics": [{"gauge": {"dataPoints": points}}]}]}]);
+    }
+    line.to_string()
+}
+
+fn tell(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut bench = Bench::new();
+    bench.start(fastly(true, 1 << 20));
+    let (mut next, mut open) = (0, BTreeSet::new());
+    for step in steps {
+        match step {
+            Step::Post(units) => {
+                let before = open.len();
+                let body: Vec<String> = units.iter().map(|unit| line(unit, &mut next, &mut open)).collect();
+                bench.post(&body.join("\n"));
+                bench.exported(open.len() - before);
+            }
+            Step::Settle { export, part, outcome } => {
+                let exports = &mut bench.process().exports;
+                if exports.is_empty() {
+                    continue;
+                }
+                let export = exports.swap_remove(export % exports.len());
+                let chosen = match export.split_at(part) {
+                    Ok([chosen, rest]) => {
+                        exports.push(rest);
+                        chosen
+                    }
+                    Err(whole) => whole,
+                };
+                for name in names(&chosen) {
+                    prop_assert!(open.remove(&name), "{name} is resolved twice");
+                }
+                let settle = |carried: Carried| match outcome {
+                    Settled::Delivered => carried.settle(),
+                    outcome => carried.receipt.settle(outcome),
+                };
+                chosen.receipts.into_iter().for_each(settle);
+            }
+            Step::Restart => {
+                bench.start(fastly(true, 1 << 20));
+                bench.exported(open.len());
+            }
+        }
+        prop_assert_eq!(&bench.names(), &open);
+    }
+    let process = bench.process();
+    process.exports.drain(..).flat_map(|export| export.receipts).for_each(Carried::settle);
+    prop_assert_eq!(process.relay.queue_state().kept_bytes, 0);
+    bench.start(fastly(true, 1 << 20));
+    prop_assert_eq!(bench.process().relay.queue_state().kept_bytes, 0);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_item_is_resolved_once_however_often_the_relay_restarts(steps in steps()) {
+        tell(steps)?;
+    }
+}
+
+fn span(name: &str) -> String {
+    let unit = Unit { spans: vec![1], records: Vec::new(), points: 0 };
+    line(&unit, &mut 0, &mut BTreeSet::new()).replace("\"name\":\"1\"", &format!("\"name\":\"{name}\""))
+}
+
+#[test]
+fn what_was_repaired_at_acceptance_is_repaired_again_with_repair_off() {
+    let mut bench = Bench::new();
+    bench.start(fastly(true, 1 << 20));
+    let body = format!("{}\nno JSON\n{}", span("a").replace("}]}]}]}", "},]}]}]}"), span(&"x".repeat(3000)));
+    assert!(matches!(bench.post(&body), Answer::Partial { accepted: 2, .. }));
+    bench.exported(2);
+    let before = bench.names();
+    for receiver in [fastly(false, 1 << 20), fastly(true, 1000), fastly(false, 1)] {
+        bench.start(receiver);
+        bench.exported(2);
+        assert_eq!(bench.names(), before);
+        assert_eq!(bench.rejected().len(), 1, "nothing is written to the rejected lines twice");
+        assert_eq!(bench.process().metric("spanrelay_recovered_items_total{signal=\"traces\"}"), 2);
+    }
+}
+
+#[test]
+fn what_a_later_version_reads_differently_is_delivered_or_kept_and_counted() {
+    let mut bench = Bench::new();
+    bench.start(Forgetful(fastly(true, 1 << 20)));
+    let broken = span("broken").replace("}]}]}]}", "},]}]}]}");
+    let body = [span("a"), broken.clone(), "no JSON".to_owned(), span("b")].join("\n");
+    assert!(matches!(bench.post(&body), Answer::Partial { accepted: 3, .. }));
+    bench.exported(3);
+    // The second is delivered: by ordinals it is another one in the next reading.
+    let delivered = bench.process().exports.remove(1);
+    assert_eq!(names(&delivered), ["broken"]);
+    delivered.receipts.into_iter().for_each(Carried::settle);
+
+    bench.start(Forgetful(fastly(false, 1 << 20)));
+    bench.exported(2);
+    assert_eq!(bench.names(), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+    let recovered = "spanrelay_recovered_items_total{signal=\"traces\"}";
+    assert_eq!(bench.process().metric(recovered), 3);
+    assert_eq!(bench.process().settled(Signal::Traces, "rejected"), 1);
+
+    // It is not kept or counted again by the next process.
+    bench.start(Forgetful(fastly(false, 1 << 20)));
+    bench.exported(2);
+    let kept: Vec<Value> = bench.rejected().iter().map(|entry| entry["input"].clone()).collect();
+    assert_eq!(kept, [Value::from("no JSON"), broken.into()]);
+    let process = bench.process();
+    process.exports.drain(..).flat_map(|export| export.receipts).for_each(Carried::settle);
+    assert_eq!(process.metric(recovered), 2);
+    let settled = ["delivered", "rejected"].map(|outcome| process.settled(Signal::Traces, outcome));
+    assert_eq!((settled, process.relay.queue_state().kept_bytes), ([2, 0], 0));
+}
+
+#[test]
+fn what_nothing_can_be_read_of_any_more_is_kept_whole() {
+    let mut bench = Bench::new();
+    bench.start(Forgetful(fastly(true, 1 << 20)));
+    let broken = span("a").replace("}]}]}]}", "},]}]}]}");
+    assert_eq!(bench.post(&broken), Answer::Accepted);
+    bench.start(Forgetful(fastly(false, 1 << 20)));
+    let relay = Arc::clone(&bench.process().relay);
+    bench.runtime.block_on(async {
+        let settled = async {
+            while relay.queue_state().kept_bytes > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, settled).await.expect("the record is resolved");
+    });
+    assert_eq!(bench.rejected().len(), 1);
+    assert_eq!(bench.process().settled(Signal::Traces, "rejected"), 1);
+}
+
+#[test]
+fn requests_of_a_receiver_that_is_gone_stay_until_it_is_back() {
+    let mut bench = Bench::new();
+    bench.start(fastly(true, 1 << 20));
+    bench.post(&span("a"));
+    let other = FastlyConfig {
+        id: "fastly/other".to_owned(),
+        path: "/fastly".to_owned(),
+        service_ids: Vec::new(),
+        auth: None,
+        repair: true,
+        rate_limit: None,
+    };
+    bench.start(Fastly::new(&other, 1 << 20));
+    bench.post(&span("b"));
+    bench.exported(1);
+    assert!(bench.process().relay.queue_state().kept_bytes > 0);
+    bench.start(fastly(true, 1 << 20));
+    bench.exported(1);
+    assert_eq!(bench.names(), BTreeSet::from(["a".to_owned()]));
+}
+
+#[test]
+fn a_bad_span_beside_a_good_one_is_counted_as_refused() {
+    let mut bench = Bench::new();
+    bench.start(fastly(true, 1 << 20));
+    let unit = Unit { spans: vec![1, 2], records: Vec::new(), points: 0 };
+    let bad = line(&unit, &mut 0, &mut BTreeSet::new()).replacen("0af7651916cd43dd8448eb211c80319c", "zz", 1);
+    assert!(matches!(bench.post(&format!("{bad}\nno JSON")), Answer::Partial { accepted: 1, .. }));
+    let process = bench.process();
+    let of = |name: &str| process.metric(&format!("{name}{{receiver=\"fastly\",transport=\"http\"}}"));
+    assert_eq!(
+        ["otelcol_receiver_accepted_spans", "otelcol_receiver_refused_spans"].map(of),
+        [1, 1],
+        "a line that is no unit has no spans"
+    );
+}
