@@ -147,7 +147,7 @@ pub(crate) struct CircleCiConfig {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) allow_unsigned: bool,
     pub(crate) service_name: String,
-    /// How long the event of a cancelled workflow is held for a later one. Zero: not at all.
+    /// Time to hold the event of a cancelled workflow for a later one. Zero exports each event.
     pub(crate) cancel_settle: Duration,
     pub(crate) rate_limit: Option<RateLimitConfig>,
 }
@@ -186,7 +186,7 @@ pub(crate) struct QueueConfig {
     /// Capacity of the queue in bytes.
     pub(crate) max_size: u64,
     pub(crate) sync: Sync,
-    /// In bytes, of the rejected-lines file.
+    /// Maximum size of the rejected-lines file in bytes.
     pub(crate) rejected_max_size: u64,
 }
 

@@ -45,7 +45,7 @@ fn setups() -> Vec<Setup> {
     vec![
         setup(
             "a quote in a header that was not escaped, where two readings are possible",
-            attribute("\"a\",\"b\":\"c\""),
+            attribute("\"\"a\",\"b\":\"c\"\""),
             &["expected ", "json.escape"],
         ),
         setup(

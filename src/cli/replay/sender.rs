@@ -104,16 +104,16 @@ fn after_export(resent: Resent) -> Attempt {
 /// Reads the relay's response to the request of one entry.
 fn after_reply(path: &str, reply: &Reply) -> Attempt {
     let body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
-    let refusal =
-        || format!("{path}: {}: {}", reply.status, text(&body["reason"]).unwrap_or("no reason given"));
+    let reason = text(&body["reason"]).or_else(|| text(&body["message"]));
+    let refusal = || format!("{path}: {}: {}", reply.status, reason.unwrap_or("no reason given"));
     match reply.status {
         StatusCode::OK | StatusCode::NO_CONTENT => Attempt::Done(match rejected_part(&body) {
             Some(reason) => End::Rejected(reason),
             None => End::Accepted,
         }),
         StatusCode::BAD_REQUEST | StatusCode::ACCEPTED => {
-            let reason = rejected_part(&body).or_else(|| Some(text(&body["reason"])?.to_owned()));
-            Attempt::Done(End::Rejected(reason.unwrap_or_else(refusal)))
+            let part = rejected_part(&body).or_else(|| reason.map(str::to_owned));
+            Attempt::Done(End::Rejected(part.unwrap_or_else(refusal)))
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             let pause = reply.retry_after.unwrap_or(Duration::from_secs(1));

@@ -48,16 +48,16 @@ pub(super) fn time(member: Member<'_>) -> Option<u64> {
     u64::try_from(timestamp.as_nanosecond()).ok().filter(|&nanoseconds| nanoseconds != 0)
 }
 
-/// The same time with at most nine fraction digits, and without a point that no digit follows.
+/// Returns the time with at most nine fraction digits, and without a point that no digit follows.
 fn to_nanoseconds(written: &str) -> Cow<'_, str> {
     const DIGITS: usize = 9;
-    let Some(point) = written.find(['.', ',']) else { return Cow::Borrowed(written) };
-    let fraction = &written[point + 1..];
-    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
-    match digits {
-        1..=DIGITS => Cow::Borrowed(written),
-        0 => Cow::Owned([&written[..point], fraction].concat()),
-        _ => Cow::Owned([&written[..=point + DIGITS], &fraction[digits..]].concat()),
+    let Some((seconds, fraction)) = written.split_once(['.', ',']) else { return Cow::Borrowed(written) };
+    let zone = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = fraction.strip_suffix(zone).unwrap_or(fraction);
+    match (digits.len(), digits.get(..DIGITS)) {
+        (0, _) => Cow::Owned([seconds, zone].concat()),
+        (1..=DIGITS, _) | (_, None) => Cow::Borrowed(written),
+        (_, Some(kept)) => Cow::Owned([seconds, ".", kept, zone].concat()),
     }
 }
 
@@ -224,7 +224,8 @@ mod tests {
 
     /// Days from 1970 to a date, counted one by one.
     fn days_until(year: u32, month: u32, day: u32) -> u64 {
-        let leap = |year: u32| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap =
+            |year: u32| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let of_month = |year, month| match month {
             2 if leap(year) => 29,
             2 => 28,
@@ -256,7 +257,7 @@ mod tests {
                 (false, true) => local - offset * 60,
                 (false, false) => local + offset * 60,
             };
-            let nanoseconds: u64 = format!("{fraction:0<9}")[..9].parse().unwrap();
+            let nanoseconds: u64 = format!("{fraction:0<9}").get(..9).unwrap().parse().unwrap();
             prop_assert_eq!(time(raw(&format!("\"{written}\""))), Some(seconds * 1_000_000_000 + nanoseconds));
         }
 

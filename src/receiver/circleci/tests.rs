@@ -286,7 +286,7 @@ fn fields(span: &Value) -> BTreeMap<String, Value> {
 fn paths(tree: &Value, prefix: &[String]) -> Vec<Vec<String>> {
     let Value::Object(members) = tree else { return Vec::new() };
     let below = members.iter().flat_map(|(key, member)| {
-        let path = [prefix, &[key.clone()]].concat();
+        let path = [prefix, std::slice::from_ref(key)].concat();
         let mut found = paths(member, &path);
         found.push(path);
         found
@@ -360,8 +360,9 @@ fn faulty_bytes_anywhere_in_a_fixture_cost_no_event() {
         let text = std::str::from_utf8(body).unwrap();
         let strings = text.match_indices("\"name\"").chain(text.match_indices("\"subject\""));
         for (at, key) in strings {
-            let value = at + key.len() + text[at + key.len()..].find(['"', ',', '}']).unwrap();
-            if !text[value..].starts_with('"') {
+            let value = at + key.len();
+            let value = value + text.get(value..).unwrap().find(['"', ',', '}']).unwrap();
+            if body[value] != b'"' {
                 continue;
             }
             for fault in faults {

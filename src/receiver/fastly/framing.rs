@@ -21,12 +21,14 @@
 //!
 //! Leaves to others: what a unit means and whether it can be repaired ([`super::reading`]).
 
+mod scalar;
 mod scan;
 
 #[cfg(test)]
 mod tests;
 
-use self::scan::{Kind, Scanner, Value, scalar_length};
+use self::scalar::scalar_length;
+use self::scan::{Kind, Scanner, Value};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 

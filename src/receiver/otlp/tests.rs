@@ -123,7 +123,7 @@ fn what_belongs_to_other_signals_is_rejected_and_the_own_section_is_not() {
         let rejected = &received.reading.rejected;
         let found: Vec<usize> = rejected.iter().map(|rejected| rejected.column as usize - 1).collect();
         assert_eq!(found, places, "{body}");
-        assert!(rejected.iter().all(|it| body[it.column as usize - 1..].as_bytes().starts_with(&it.input)));
+        assert!(rejected.iter().all(|it| body.as_bytes()[it.column as usize - 1..].starts_with(&it.input)));
         assert!(rejected.iter().all(|it| it.reason.contains("send them to /v1/")), "{rejected:?}");
         assert_eq!(leaving(received.reading), [(Signal::Logs, 1, record.clone())]);
     }

@@ -63,15 +63,9 @@ impl Bench {
         let queue = Queue::Memory(MemoryQueue::new(queue_bytes, metrics.clone()));
         let directory = tempfile::tempdir().unwrap();
         let rejected = Arc::new(RejectedLines::new(directory.path(), 1 << 20, Metrics::new()));
-        let relay = Arc::new(Relay::new(receivers.into(), queue, rejected, sender, metrics.clone()));
+        let relay = Arc::new(Relay::new(receivers, queue, rejected, sender, metrics.clone()));
         let config = SpanEventsConfig { wait: Duration::from_secs(10), ..SpanEventsConfig::default() };
-        Self {
-            relay,
-            work,
-            processor: SpanEvents::new(&config, metrics.clone()),
-            metrics,
-            directory: directory,
-        }
+        Self { relay, work, processor: SpanEvents::new(&config, metrics.clone()), metrics, directory }
     }
 
     async fn post(&self, signal: Signal, encoding: Encoding, body: impl Into<Bytes>) -> Answer {
@@ -169,7 +163,7 @@ async fn a_request_of_another_signal_is_a_warning_counted_and_kept() {
 #[tokio::test]
 async fn an_event_without_a_time_gets_the_time_at_which_its_record_was_received() {
     let mut bench = Bench::new(1 << 20);
-    let both = traces().replace("]}]}]}", &format!("]}}]}}],{}", &logs()[1..]));
+    let both = traces().replace("]}]}]}", &format!("]}}]}}],{}", logs().strip_prefix('{').unwrap()));
     let fastly = bench.relay.receiver_at("/fastly").expect("fastly is configured");
     let before = unix_nanos(now());
     let answer = bench.relay.receive(fastly, Encoding::Json, both.into(), &OwnSpan::Off).await;

@@ -99,7 +99,7 @@ async fn entries_do_not_affect_each_other_and_each_is_reported() {
         &span(1, "one"),
         r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"cut"#,
         &span(2, "two"),
-        "]",
+        "]}",
     ];
     let mut lines: Vec<String> = given.iter().map(|input| entry("fastly", input)).collect();
     lines.push("[\"no\", \"entry\"]".to_owned());

@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
-use crate::otlp::decode_hex;
-use crate::otlp::json::{Cursor, Text};
+use super::scalar::{Scalar, is_escape, scalar, string_end, word_length};
+use crate::otlp::json::Text;
 
 /// Open containers that are remembered. An outer one that holds more levels than these is no value; a unit cannot be
 /// nested half as deep.
@@ -411,67 +411,6 @@ impl Strand {
         if let Some(top) = self.open.back_mut() {
             top.is_json = false;
         }
-    }
-}
-
-/// Length of the string, number or word at the start of `text`.
-pub(super) fn scalar_length(text: &[u8]) -> Option<usize> {
-    if text.first() == Some(&b'"') {
-        return Some(string_end(text, 1)?.0 + 1);
-    }
-    let length = word_length(text);
-    (scalar(&text[..length]) != Scalar::None).then_some(length)
-}
-
-/// Returns the offset of the quote that ends a string on the same line, and whether the string is JSON.
-fn string_end(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
-    let mut is_json = true;
-    loop {
-        match *text.get(at)? {
-            b'"' => return Some((at, is_json)),
-            b'\n' | b'\r' => return None,
-            b'\\' if !matches!(text.get(at + 1), Some(b'\n' | b'\r')) => {
-                is_json &= is_escape(&text[at + 1..]);
-                at += 2;
-            }
-            byte => {
-                is_json &= byte >= b' ';
-                at += 1;
-            }
-        }
-    }
-}
-
-/// Returns whether JSON allows what follows a backslash.
-fn is_escape(text: &[u8]) -> bool {
-    match text.first() {
-        Some(b'u') => text.get(1..5).is_some_and(|digits| decode_hex::<2>(digits).is_some()),
-        first => matches!(first, Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')),
-    }
-}
-
-fn word_length(text: &[u8]) -> usize {
-    let is_in_word =
-        |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.' | b'(' | b')');
-    text.iter().take_while(is_in_word).count()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scalar {
-    Json,
-    Repairable,
-    None,
-}
-
-/// Classifies a word outside of strings.
-fn scalar(word: &[u8]) -> Scalar {
-    match word {
-        b"true" | b"false" | b"null" => Scalar::Json,
-        b"(null)" | b"NaN" | b"Infinity" | b"-Infinity" => Scalar::Repairable,
-        _ => match Cursor::new(word, 0).number() {
-            Ok((_, end)) if end == word.len() => Scalar::Json,
-            _ => Scalar::None,
-        },
     }
 }
 

@@ -1,0 +1,67 @@
+//! Finds the ends of strings, numbers and words, and tells those of JSON from others.
+
+use crate::otlp::decode_hex;
+use crate::otlp::json::Cursor;
+
+/// Length of the string, number or word at the start of `text`.
+pub(super) fn scalar_length(text: &[u8]) -> Option<usize> {
+    if text.first() == Some(&b'"') {
+        return Some(string_end(text, 1)?.0 + 1);
+    }
+    let length = word_length(text);
+    (scalar(&text[..length]) != Scalar::None).then_some(length)
+}
+
+/// Returns the offset of the quote that ends a string on the same line, and whether the string is JSON.
+pub(super) fn string_end(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
+    let mut is_json = true;
+    loop {
+        match *text.get(at)? {
+            b'"' => return Some((at, is_json)),
+            b'\n' | b'\r' => return None,
+            b'\\' if !matches!(text.get(at + 1), Some(b'\n' | b'\r')) => {
+                is_json &= is_escape(&text[at + 1..]);
+                at += 2;
+            }
+            byte => {
+                is_json &= byte >= b' ';
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Returns whether JSON allows what follows a backslash.
+pub(super) fn is_escape(text: &[u8]) -> bool {
+    match text.first() {
+        Some(b'u') => text.get(1..5).is_some_and(|digits| decode_hex::<2>(digits).is_some()),
+        first => matches!(first, Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')),
+    }
+}
+
+pub(super) fn word_length(text: &[u8]) -> usize {
+    let is_in_word =
+        |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.' | b'(' | b')');
+    text.iter().take_while(is_in_word).count()
+}
+
+/// Classes of words outside of strings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scalar {
+    Json,
+    /// Not JSON, and replaced by repair without looking further.
+    Repairable,
+    None,
+}
+
+/// Classifies a word outside of strings.
+pub(super) fn scalar(word: &[u8]) -> Scalar {
+    match word {
+        b"true" | b"false" | b"null" => Scalar::Json,
+        b"(null)" | b"NaN" | b"Infinity" | b"-Infinity" => Scalar::Repairable,
+        _ => match Cursor::new(word, 0).number() {
+            Ok((_, end)) if end == word.len() => Scalar::Json,
+            _ => Scalar::None,
+        },
+    }
+}
