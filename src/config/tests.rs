@@ -343,6 +343,24 @@ fn two_receivers_on_one_path_are_a_problem_that_names_both() {
         only_problem("receivers:\n  fastly:\n  circleci/app:\n    allow_unsigned: true\n    path: /fastly\n");
     let expected = "config.yaml:5: receivers.circleci/app.path: receivers.fastly already uses /fastly; each receiver needs its own path";
     assert_eq!(problem, expected);
+    let slash =
+        only_problem("receivers: {fastly: {path: /a}, circleci: {path: /a/, allow_unsigned: true}}\n");
+    assert!(slash.contains("receivers.fastly already uses /a/"), "{slash}");
+}
+
+#[test]
+fn a_base_that_cannot_be_joined_is_reported_whichever_signals_need_it() {
+    for own in [
+        "",
+        ", traces_endpoint: 'http://h/p'",
+        ", traces_endpoint: 'http://h/p', logs_endpoint: 'http://h/p'",
+    ] {
+        let yaml = format!(
+            "receivers: {{fastly: }}\nexporters: {{otlp_http: {{endpoint: 'http://h/?a=b'{own}}}}}\n"
+        );
+        let problem = only_problem(&yaml);
+        assert!(problem.contains("exporters.otlp_http.endpoint"), "{problem}");
+    }
 }
 
 #[test]

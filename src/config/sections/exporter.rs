@@ -32,10 +32,10 @@ const OF_THE_DESTINATION: [u16; 6] = [401, 403, 404, 405, 407, 415];
 const MAX_MULTIPLIER: f64 = 100.0;
 
 pub(super) fn read(mut section: Section<'_>) -> Option<ExporterConfig> {
-    let base = base(&mut section);
-    let traces = signal_endpoint(&mut section, "traces_endpoint", Signal::Traces, base.as_ref());
-    let logs = signal_endpoint(&mut section, "logs_endpoint", Signal::Logs, base.as_ref());
-    let metrics = signal_endpoint(&mut section, "metrics_endpoint", Signal::Metrics, base.as_ref());
+    let mut base = base(&mut section);
+    let traces = signal_endpoint(&mut section, "traces_endpoint", Signal::Traces, &mut base);
+    let logs = signal_endpoint(&mut section, "logs_endpoint", Signal::Logs, &mut base);
+    let metrics = signal_endpoint(&mut section, "metrics_endpoint", Signal::Metrics, &mut base);
     let (mut encoding, mut delivery, mut compression) = (Encoding::Json, Delivery::Single, Compression::None);
     section.set("encoding", &mut encoding, |field| field.one_of(&Encoding::NAMES));
     section.set("delivery", &mut delivery, |field| field.one_of(&Delivery::NAMES));
@@ -111,17 +111,16 @@ fn signal_endpoint(
     section: &mut Section<'_>,
     name: &'static str,
     signal: Signal,
-    base: Option<&Endpoint>,
+    base: &mut Option<Endpoint>,
 ) -> Option<Endpoint> {
     let endpoint = match section.field(name) {
         Some(field) => endpoint(&field)?,
-        None => match base?.join(signal) {
+        None => match base.as_ref()?.join(signal) {
             Ok(endpoint) => endpoint,
             Err(what) => {
-                // Reported once, although three signals share the base.
-                if signal == Signal::Traces {
-                    section.problem_at("endpoint", what);
-                }
+                section.problem_at("endpoint", what);
+                // Reported once, although several signals share the base.
+                *base = None;
                 return None;
             }
         },

@@ -63,7 +63,9 @@ pub(super) fn read(mut section: Section<'_>, server: &ServerConfig) -> Receivers
             }
         };
         let Some(path) = path else { continue };
-        match paths.iter().find(|(_, taken)| taken == path) {
+        // A trailing slash is tolerated in requests, so that it tells no paths apart.
+        let same = |taken: &String| taken.trim_end_matches('/') == path.trim_end_matches('/');
+        match paths.iter().find(|(_, taken)| same(taken)) {
             Some((other, _)) => {
                 let what = format!("receivers.{other} already uses {path}; each receiver needs its own path");
                 section.problem_in(entry, "path", what);

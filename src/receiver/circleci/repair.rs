@@ -51,18 +51,20 @@ struct Scan {
 pub(super) fn repair(body: &[u8]) -> Repaired<'_> {
     let mut writer = Writer { body, text: Vec::new(), copied: 0, repairs: Vec::new(), shifts: Vec::new() };
     let mut at = 0;
-    while body[at..].starts_with(BYTE_ORDER_MARK) {
-        writer.replace(at..at + BYTE_ORDER_MARK.len(), "");
-        at += BYTE_ORDER_MARK.len();
-    }
     let mut scan = Scan::default();
-    for chunk in body[at..].utf8_chunks() {
+    for chunk in body.utf8_chunks() {
         scan.text(&mut writer, at, chunk.valid().as_bytes());
         at += chunk.valid().len();
         if !chunk.invalid().is_empty() {
             let end = at + chunk.invalid().len();
             // A backslash before it cannot escape it, so it stands for itself.
-            writer.replace(at..end, if scan.escaped { "\\\u{fffd}" } else { "\u{fffd}" });
+            // Between tokens it is dropped: JSON has no text there.
+            let with = match (scan.in_string, scan.escaped) {
+                (false, _) => " ",
+                (true, false) => "\u{fffd}",
+                (true, true) => "\\\u{fffd}",
+            };
+            writer.replace(at..end, with);
             writer.note(Repair::InvalidUtf8);
             scan.escaped = false;
             at = end;
@@ -96,6 +98,10 @@ impl Scan {
                 b'\\' if self.in_string => self.escaped = !escaped,
                 b'u' if escaped => at += surrogates(writer, start, text, at),
                 b'\t' | b'\n' | b'\r' if !self.in_string => {}
+                0xef if !self.in_string && text[at - 1..].starts_with(BYTE_ORDER_MARK) => {
+                    writer.replace(here..here + BYTE_ORDER_MARK.len(), "");
+                    at += BYTE_ORDER_MARK.len() - 1;
+                }
                 0..0x20 => {
                     let backslash = if escaped { "\\" } else { "" };
                     let with =
@@ -189,6 +195,10 @@ mod tests {
     fn each_fault_is_repaired_where_it_is() {
         for (body, text) in [
             (&b"\xef\xbb\xbf\xef\xbb\xbf{}"[..], "{}"),
+            (
+                b"\xff{\xef\xbb\xbf\"a\" \xe2\x82:1,\xef\xbb\xbf\"\xef\xbb\xbf\":2}\xff\xef\xbb\xbf",
+                " {\"a\"  :1,\"\u{feff}\":2} ",
+            ),
             (b"{\"a\":\"x\ty\0\"}\0", "{\"a\":\"x\\u0009y\\u0000\"} "),
             (b"\x0b{\"\x1f\":1}", " {\"\\u001f\":1}"),
             (b"\"a\xffb\xe2\x82\"", "\"a\u{fffd}b\u{fffd}\""),

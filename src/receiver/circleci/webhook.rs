@@ -271,7 +271,7 @@ mod tests {
             (b"\"workflow-completed\"", 1, 1, "the body is JSON, but not an object"),
             // Positions are those of the input, not of the repaired text.
             (b"\xef\xbb\xbf{\n\"a\t\xff\\ud800\": x}", 2, 14, "the body is not JSON: expected value"),
-            (b"\xff\xfe{}", 1, 1, "the body is not JSON: expected value"),
+            (b"\xff\xfex{}", 1, 3, "the body is not JSON: expected value"),
         ] {
             assert_eq!(malformed(body), (line, column, reason.to_owned()), "{}", body.escape_ascii());
         }
