@@ -20,8 +20,8 @@ mod members;
 pub(crate) mod number;
 
 pub(crate) use document::{
-    DroppedSpan, ExportRequest, Line, LineReader, Logs, Metrics, Request, SpanEvent, Traces, read_request,
-    section_of, signal_of,
+    DroppedSpan, ExportRequest, Line, LineReader, Logs, Metrics, Mismatch, Request, SpanEvent, Traces,
+    read_request, signal_of,
 };
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 #[cfg(test)]

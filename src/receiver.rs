@@ -94,7 +94,7 @@ pub(crate) struct Unauthorized(pub(crate) &'static str);
 pub(crate) struct Reading {
     /// What goes on, in the order of the body.
     pub(crate) items: Vec<Item>,
-    /// What does not, in the order of the body.
+    /// What does not, in the order of the body; [sections](Scope::Section) last.
     pub(crate) rejected: Vec<Rejected>,
     /// The whole body is a valid request without anything in it that its receiver is there for. It is the one entry of
     /// `rejected`, and the sender gets a warning.
@@ -160,9 +160,11 @@ pub(crate) enum Scope {
     Unit,
     /// One span or log record of a unit that has an entry or an item of its own.
     Item,
+    /// A section of another signal, beside what an OTLP request holds for its own: no item of that.
+    Section,
 }
 
-/// A unit, or one span or log record of a unit, that is not relayed.
+/// A unit, or a part of one, that is not relayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rejected {
     pub(crate) scope: Scope,

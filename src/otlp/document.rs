@@ -24,7 +24,7 @@ use crate::receiver::Repair;
 
 pub(crate) use export_request::ExportRequest;
 pub(crate) use logs::Logs;
-pub(crate) use request::{Request, read_request, section_of, signal_of};
+pub(crate) use request::{Mismatch, Request, read_request, signal_of};
 pub(crate) use traces::Traces;
 
 /// Reads lines, one after another. What it needs in passing for one serves the next.

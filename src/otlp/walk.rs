@@ -22,6 +22,7 @@ pub(crate) use self::keys::{field_named, find, is_free_text, signal_of_key};
 use super::json::{Cursor, Fault, Text};
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
+use super::twins::is_hollow;
 use super::{SpanId, TraceId};
 use crate::receiver::Repair;
 
@@ -56,6 +57,8 @@ pub(crate) struct Walk {
     pub(crate) hollow: Option<usize>,
     /// Members of attributes and their values that no version of OTLP has.
     pub(crate) strangers: u32,
+    /// Whether there is content in members that the schema does not know.
+    pub(crate) has_unknown: bool,
     /// One past the end of the object.
     pub(crate) end: usize,
 }
@@ -204,7 +207,9 @@ impl<'a> Walker<'a> {
                 None => {
                     self.found.strangers +=
                         u32::from(matches!(message.role, Role::KeyValue | Role::AnyValue));
+                    let value = self.cursor.at;
                     self.cursor.skip_value()?;
+                    self.found.has_unknown |= !is_hollow(&self.cursor.bytes()[value..self.cursor.at]);
                     removals.keep(start..self.cursor.at, &mut self.found.edits);
                 }
                 Some((index, spelling)) => {

@@ -1,10 +1,10 @@
 //! OTLP/HTTP: export requests that are passed on as they are.
 //!
 //! In: headers and a decoded body, JSON or protobuf. Out: one [`Item`] for a request that holds anything, which goes
-//! [straight](Passage::Straight) through; a [`Rejected`] for a body that is no request, or for each span without valid
-//! ids.
+//! [straight](Passage::Straight) through; a [`Rejected`] for a body that is no request, and for each span without valid
+//! ids and each section of another signal.
 //!
-//! Promises: a request is taken as a whole or not at all, but for such spans; canonical JSON is not copied.
+//! Promises: a request is taken as a whole or not at all, but for such parts; canonical JSON is not copied.
 //!
 //! **What is kept of a request is JSON**, with no section but that of the path that it came to. Bytes alone do not tell
 //! JSON from protobuf (the first byte of a protobuf request is a line break, which may well stand before a JSON text),
@@ -18,7 +18,7 @@ use super::token::Token;
 use super::{Item, Passage, Reading, Received, Receiver, Rejected, Repair, Scope, Unauthorized};
 use crate::config::{Encoding, OtlpConfig};
 use crate::otlp::protobuf::{Decoded, decode};
-use crate::otlp::{Line, Request, Signal, read_request, section_of, signal_of};
+use crate::otlp::{DroppedSpan, Line, Mismatch, Request, Signal, read_request, signal_of};
 
 /// How many times as large as the largest body the JSON of a protobuf request may be. Real ones grow to the two- to
 /// fivefold.
@@ -76,9 +76,13 @@ impl Receiver for Otlp {
         match encoding {
             Encoding::Json => read(self.signal, body),
             Encoding::Protobuf => match decode(self.signal, body, self.max_json_bytes) {
-                Ok(Decoded { is_foreign: true, .. }) => foreign(self.signal, body),
-                Ok(Decoded { json, is_repaired, .. }) => {
+                Ok(Decoded { is_foreign: true, .. }) => foreign(self.signal, Mismatch::NoSection, body),
+                Ok(Decoded { json, is_repaired, has_unknown, .. }) => {
                     let mut received = read(self.signal, &json.into());
+                    let Reading { items, rejected, .. } = &received.reading;
+                    if has_unknown && items.is_empty() && rejected.is_empty() {
+                        return foreign(self.signal, Mismatch::OtherContent, body);
+                    }
                     if is_repaired {
                         received
                             .reading
@@ -96,21 +100,19 @@ impl Receiver for Otlp {
 
 fn read(signal: Signal, body: &Bytes) -> Received {
     match read_request(signal, body) {
-        Ok(Request { is_foreign: true, .. }) => foreign(signal, body),
-        Ok(Request { line, text, .. }) => Received { kept: text, reading: reading(line) },
+        Ok(Request { mismatch: Some(mismatch), .. }) => foreign(signal, mismatch, body),
+        Ok(Request { line, text, sections, .. }) => Received { kept: text, reading: reading(line, sections) },
         Err(fault) => rejected(body, fault.at, fault.reason.into_owned()),
     }
 }
 
-fn reading(line: Line) -> Reading {
+fn reading(line: Line, sections: Vec<DroppedSpan>) -> Reading {
     let Line { traces, logs, metrics, repairs, dropped, .. } = line;
-    let mut rejected: Vec<Rejected> = dropped
-        .into_iter()
-        .map(|span| Rejected {
-            scope: Scope::Item,
-            ..rejection(span.at, span.reason.into_owned(), span.text)
-        })
-        .collect();
+    let beside = |scope: Scope| {
+        move |part: DroppedSpan| Rejected { scope, ..rejection(part.at, part.reason.into_owned(), part.text) }
+    };
+    let mut rejected: Vec<Rejected> = dropped.into_iter().map(beside(Scope::Item)).collect();
+    rejected.extend(sections.into_iter().map(beside(Scope::Section)));
     let items = match (&traces, &logs, &metrics) {
         (None, None, None) => Vec::new(),
         _ => vec![Item { line: REQUEST, traces, logs, metrics, repairs, passage: Passage::Straight }],
@@ -123,9 +125,8 @@ fn reading(line: Line) -> Reading {
 
 /// The body could be read, and holds nothing for this signal. An OTLP receiver accepts unknown fields, so that this is a
 /// warning to the sender, and no failure.
-fn foreign(signal: Signal, body: &Bytes) -> Received {
-    let section = section_of(signal);
-    let mut received = rejected(body, 0, format!("no {section} in a request for {signal}"));
+fn foreign(signal: Signal, mismatch: Mismatch, body: &Bytes) -> Received {
+    let mut received = rejected(body, 0, mismatch.reason(signal));
     received.reading.is_foreign = true;
     received
 }

@@ -18,7 +18,7 @@ use super::body::ReadError;
 use super::body::inflate::{InflateError, UnknownCoding};
 use super::dialect::{Dialect, Otlp, UnknownMediaType};
 use super::head::{LengthRequired, MalformedHead};
-use crate::receiver::{Rejected, Unauthorized};
+use crate::receiver::{Rejected, Scope, Unauthorized};
 use crate::relay::{Answer, Throttled};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -69,15 +69,7 @@ pub(super) fn answer(answer: Answer, dialect: Dialect) -> Reply {
         (Answer::Partial { accepted, rejected }, Dialect::Own) => {
             json(StatusCode::OK, &Report::new(accepted, &rejected, None))
         }
-        (Answer::Partial { accepted: 0, rejected }, Dialect::Otlp(otlp)) => {
-            // A warning: no item of the signal was rejected, because there is none.
-            in_otlp(StatusCode::OK, otlp, otlp.partial_success(0, first_of(&rejected, otlp)))
-        }
-        (Answer::Partial { rejected, .. }, Dialect::Otlp(otlp)) => {
-            let message =
-                format!("{} {} were rejected: {}", rejected.len(), otlp.items(), first_of(&rejected, otlp));
-            in_otlp(StatusCode::OK, otlp, otlp.partial_success(rejected.len(), message))
-        }
+        (Answer::Partial { rejected, .. }, Dialect::Otlp(otlp)) => partial_success(&rejected, otlp),
         (Answer::Unusable { rejected }, Dialect::Own) => {
             let first = rejected.first().map_or("the body holds nothing usable", |first| &first.reason);
             let reason = format!("nothing in the body could be used: {first}");
@@ -94,13 +86,35 @@ pub(super) fn answer(answer: Answer, dialect: Dialect) -> Reply {
     }
 }
 
+/// Counts the items of the signal that were rejected, of which the first stands for all. Anything else that was not taken
+/// is no such item, and a warning.
+fn partial_success(rejected: &[Rejected], otlp: Otlp) -> Reply {
+    let (items, others): (Vec<_>, Vec<_>) = rejected.iter().partition(|part| part.scope == Scope::Item);
+    let mut told = Vec::new();
+    if let Some(first) = items.first() {
+        told.push(format!("{} {} were rejected: {}", items.len(), otlp.items(), described(first, otlp)));
+    }
+    let mut reasons = Vec::new();
+    for other in others {
+        // A section may stand there any number of times.
+        if !reasons.contains(&&other.reason) {
+            reasons.push(&other.reason);
+            told.push(described(other, otlp));
+        }
+    }
+    in_otlp(StatusCode::OK, otlp, otlp.partial_success(items.len(), told.join("; ")))
+}
+
 /// The first rejection, which stands for all.
 fn first_of(rejected: &[Rejected], otlp: Otlp) -> String {
-    match rejected.first() {
-        None => "the body holds nothing usable".to_owned(),
-        Some(Rejected { column, reason, .. }) if otlp.has_places() => format!("{reason} (at byte {column})"),
-        Some(first) => first.reason.clone(),
-    }
+    rejected
+        .first()
+        .map_or_else(|| "the body holds nothing usable".to_owned(), |first| described(first, otlp))
+}
+
+fn described(rejected: &Rejected, otlp: Otlp) -> String {
+    let Rejected { column, reason, .. } = rejected;
+    if otlp.has_places() { format!("{reason} (at byte {column})") } else { reason.clone() }
 }
 
 // --- why a request does not get so far ---

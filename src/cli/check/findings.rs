@@ -71,7 +71,7 @@ pub(super) struct Totals {
     pub(super) accepted: usize,
     pub(super) repaired: usize,
     pub(super) rejected: usize,
-    /// Spans and log records of units that are counted by themselves.
+    /// Parts of units that are counted by themselves.
     pub(super) rejected_items: usize,
     pub(super) ignored: usize,
     pub(super) log_records: usize,
@@ -161,7 +161,7 @@ impl Totals {
         let counter = match outcome {
             Outcome::Accepted => &mut self.accepted,
             Outcome::Repaired(_) => &mut self.repaired,
-            Outcome::Rejected { scope: Scope::Item, .. } => &mut self.rejected_items,
+            Outcome::Rejected { scope: Scope::Item | Scope::Section, .. } => &mut self.rejected_items,
             Outcome::Rejected { scope: Scope::Unit, .. } => &mut self.rejected,
             Outcome::Ignored(_) => &mut self.ignored,
         };

@@ -16,7 +16,7 @@ use crate::config::{Encoding, OtlpConfig};
 use crate::otlp::protobuf::{DecodeError, decode, encode};
 use crate::otlp::{Signal, signal_of};
 use crate::receiver::otlp::Otlp;
-use crate::receiver::{Received, Receiver};
+use crate::receiver::{Received, Receiver, Scope};
 
 const MAX_BODY_BYTES: usize = 1 << 20;
 
@@ -126,7 +126,9 @@ fn passes_on(signal: Signal, receiver: &Otlp, received: &Received, json: Option<
         let own = section(&says, section_of(signal));
         let Meant { line, dropped } =
             meant(&own).unwrap_or_else(|| panic!("passed on, and not OTLP: {own:?}"));
-        assert_eq!(reading.rejected.len(), dropped + foreign(&says, signal));
+        let of = |scope: Scope| reading.rejected.iter().filter(|part| part.scope == scope).count();
+        let counts = [Scope::Unit, Scope::Item, Scope::Section].map(of);
+        assert_eq!(counts, [0, dropped, foreign(&says, signal)]);
         assert_eq!(forwarded.says, line);
     } else {
         assert!(left.is_empty(), "a request is of one signal: {left:?}");

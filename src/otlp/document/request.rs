@@ -17,7 +17,7 @@ use super::super::schema::LINE;
 use super::super::splice::{Edits, Origins, Removals};
 use super::super::twins::is_hollow;
 use super::super::walk::{Walk, signal_of_key};
-use super::{DroppedSpan, Line, Walked, read};
+use super::{DroppedSpan, Line, Walked, holds_nothing, read};
 use crate::otlp::decode_hex;
 use crate::receiver::Repair;
 
@@ -27,8 +27,19 @@ pub(crate) struct Request {
     pub(crate) line: Line,
     /// The body, repaired, without what belongs to other signals.
     pub(crate) text: Bytes,
-    /// Whether it has members, but no section of its own signal.
-    pub(crate) is_foreign: bool,
+    /// Sections of other signals.
+    pub(crate) sections: Vec<DroppedSpan>,
+    /// Set where the body has content, but none for its signal.
+    pub(crate) mismatch: Option<Mismatch>,
+}
+
+/// The reason that a body with content holds nothing for its signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mismatch {
+    /// There is no section of the signal.
+    NoSection,
+    /// All content is in unknown members and in sections of other signals.
+    OtherContent,
 }
 
 /// A body that is text.
@@ -43,7 +54,7 @@ struct Foreign {
     /// The request without them.
     own: Bytes,
     origins: Origins,
-    rejected: Vec<DroppedSpan>,
+    sections: Vec<DroppedSpan>,
 }
 
 /// Reads a body that holds one request of this signal and nothing else.
@@ -52,7 +63,7 @@ pub(crate) fn read_request(signal: Signal, body: &Bytes) -> Result<Request, Faul
     let start = whitespace(&text);
     let mut request = read_object(signal, &text.slice(start..))
         .map_err(|fault| Fault { at: origins.of(start + fault.at), ..fault })?;
-    for span in &mut request.line.dropped {
+    for span in request.line.dropped.iter_mut().chain(&mut request.sections) {
         span.at = origins.of(start + span.at);
         span.range = origins.of_range(&(start + span.range.start..start + span.range.end));
         span.text = body.slice(span.range.clone());
@@ -71,7 +82,7 @@ pub(crate) fn signal_of(body: &Bytes) -> Option<Signal> {
 }
 
 /// The name of the section of a signal's requests.
-pub(crate) fn section_of(signal: Signal) -> &'static str {
+fn section_of(signal: Signal) -> &'static str {
     LINE.fields[signal as usize].name
 }
 
@@ -129,24 +140,22 @@ fn read_object(signal: Signal, given: &Bytes) -> Result<Request, Fault> {
     if is_plain {
         let walked = outcome?;
         ends_at(given, walked.end)?;
-        return Ok(Request { line: Line::new(walked)?, text: given.clone(), is_foreign: false });
+        return Request::new(walked, given.clone(), Vec::new(), true);
     }
     // What belongs to other signals may be why it cannot be read.
     let Ok(members) = member_ranges(given, 0) else {
         return Err(outcome.map_or_else(|fault| fault, |_| Fault::shape(0, "no JSON object")));
     };
     let has_own = members.iter().any(|(key, _)| signal_of_key(given, *key) == Some(signal));
-    let is_foreign = !members.is_empty() && !has_own;
-    let Foreign { own, origins, rejected } = Foreign::find(signal, given)?;
+    let Foreign { own, origins, sections } = Foreign::find(signal, given)?;
     let mut walked: Walked =
         read(&own, &mut Vec::new()).map_err(|fault| Fault { at: origins.of(fault.at), ..fault })?;
     for span in &mut walked.dropped {
         span.at = origins.of(span.at);
         span.range = origins.of_range(&span.range);
     }
-    walked.dropped.extend(rejected);
     ends_at(given, origins.of(walked.end))?;
-    Ok(Request { line: Line::new(walked)?, text: own, is_foreign })
+    Request::new(walked, own, sections, has_own || members.is_empty())
 }
 
 /// Checks that only white space follows the request.
@@ -169,19 +178,53 @@ fn whitespace(text: &[u8]) -> usize {
     cursor.at
 }
 
+// === impl Request ===
+
+impl Request {
+    /// A body without members lacks no section.
+    fn new(
+        walked: Walked,
+        text: Bytes,
+        sections: Vec<DroppedSpan>,
+        has_section: bool,
+    ) -> Result<Self, Fault> {
+        let is_empty = holds_nothing(&walked.walk) && walked.dropped.is_empty();
+        let has_other_content = walked.walk.has_unknown || !sections.is_empty();
+        let mismatch = match has_section {
+            false => Some(Mismatch::NoSection),
+            true => (is_empty && has_other_content).then_some(Mismatch::OtherContent),
+        };
+        Ok(Self { line: Line::new(walked)?, text, sections, mismatch })
+    }
+}
+
+// === impl Mismatch ===
+
+impl Mismatch {
+    /// What the sender is told.
+    pub(crate) fn reason(self, signal: Signal) -> String {
+        match self {
+            Self::NoSection => format!("no {} in a request for {signal}", section_of(signal)),
+            Self::OtherContent => {
+                format!("nothing but content that does not belong in a request for {signal}")
+            }
+        }
+    }
+}
+
 // === impl Foreign ===
 
 impl Foreign {
     fn find(signal: Signal, text: &Bytes) -> Result<Self, Fault> {
         let mut edits = Edits::default();
         let mut removals = Removals::default();
-        let mut rejected = Vec::new();
+        let mut sections = Vec::new();
         for (key, range) in member_ranges(text, 0)? {
             match signal_of_key(text, key) {
                 Some(section) if section != signal => {
                     let value = text[key.end + 1..range.end].trim_ascii_start();
                     if !is_hollow(value.strip_prefix(b":").unwrap_or(value)) {
-                        rejected.push(DroppedSpan {
+                        sections.push(DroppedSpan {
                             at: range.start,
                             reason: format!(
                                 "{section} in a request for {signal}: send them to /v1/{section}"
@@ -203,6 +246,6 @@ impl Foreign {
             origins.note(range.start - gone, range.end);
             gone += range.len();
         }
-        Ok(Self { own: edits.apply(text), origins, rejected })
+        Ok(Self { own: edits.apply(text), origins, sections })
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct Decoded {
     pub(crate) is_repaired: bool,
     /// Whether there are fields, and none is the list that a request is there for.
     pub(crate) is_foreign: bool,
+    /// Whether fields that the schema does not know were left out.
+    pub(crate) has_unknown: bool,
 }
 
 /// JSON as it grows.
@@ -72,6 +74,7 @@ struct Writer {
     /// What may still be copied to put messages together that come in pieces.
     pieces_bytes: usize,
     is_repaired: bool,
+    has_unknown: bool,
 }
 
 /// Decodes an export request of one signal.
@@ -84,6 +87,7 @@ pub(crate) fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Resu
         depth: 0,
         pieces_bytes: body.len().max(PIECES_BYTES),
         is_repaired: false,
+        has_unknown: false,
     };
     let mut is_foreign = !body.is_empty();
     writer.open(b'{')?;
@@ -98,22 +102,30 @@ pub(crate) fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Resu
                 writer.element(|writer| writer.message(resource, bytes))?;
             }
             (1, _) => return Err(DecodeError::WireType(section.name)),
-            _ => {}
+            _ => writer.has_unknown = true,
         }
     }
     writer.close(b']');
     writer.close(b'}');
-    Ok(Decoded { json: writer.json, is_repaired: writer.is_repaired, is_foreign })
+    let Writer { json, is_repaired, has_unknown, .. } = writer;
+    Ok(Decoded { json, is_repaired, is_foreign, has_unknown })
 }
 
-/// Finds the fields of a message, each at its place in the schema.
-fn locate(message: &'static Message, bytes: &[u8]) -> Result<[Option<Site>; MAX_FIELDS], DecodeError> {
+/// Finds the fields of a message, each at its place in the schema, and notes whether there are others.
+fn locate(
+    message: &'static Message,
+    bytes: &[u8],
+    has_unknown: &mut bool,
+) -> Result<[Option<Site>; MAX_FIELDS], DecodeError> {
     let mut sites = [None; MAX_FIELDS];
     let mut fields = Fields::new(bytes, 0);
     loop {
         let at = fields.at;
         let Some((number, wire)) = fields.read()? else { return Ok(sites) };
-        let Some(index) = message.fields.iter().position(|field| field.number == number) else { continue };
+        let Some(index) = message.fields.iter().position(|field| field.number == number) else {
+            *has_unknown = true;
+            continue;
+        };
         let field = &message.fields[index];
         if !field.kind.comes_as(wire) {
             return Err(DecodeError::WireType(field.name));
@@ -196,7 +208,7 @@ impl Int {
 
 impl Writer {
     fn message(&mut self, message: &'static Message, bytes: &[u8]) -> Result<(), DecodeError> {
-        let sites = locate(message, bytes)?;
+        let sites = locate(message, bytes, &mut self.has_unknown)?;
         self.open(b'{')?;
         for (field, site) in message.fields.iter().zip(sites) {
             if let Some(site) = site {

@@ -124,6 +124,7 @@ fn what_belongs_to_other_signals_is_rejected_and_the_own_section_is_not() {
         let found: Vec<usize> = rejected.iter().map(|rejected| rejected.column as usize - 1).collect();
         assert_eq!(found, places, "{body}");
         assert!(rejected.iter().all(|it| body.as_bytes()[it.column as usize - 1..].starts_with(&it.input)));
+        assert!(rejected.iter().all(|it| it.scope == Scope::Section), "{rejected:?}");
         assert!(rejected.iter().all(|it| it.reason.contains("send them to /v1/")), "{rejected:?}");
         assert_eq!(leaving(received.reading), [(Signal::Logs, 1, record.clone())]);
     }
@@ -140,6 +141,63 @@ fn a_request_with_nothing_for_its_signal_is_a_warning_and_is_kept() {
     }
     let received = receive_protobuf(Signal::Traces, b"\x12\x00");
     assert!(received.reading.is_foreign && received.reading.rejected.len() == 1);
+}
+
+#[test]
+fn content_that_does_not_belong_in_an_otherwise_empty_request_is_a_warning_and_is_kept() {
+    const REASON: &str = "nothing but content that does not belong in a request for traces";
+    let beside = logs("{}").replacen('{', r#"{"resourceSpans":[{"scopeSpans":[]}],"#, 1);
+    for body in [
+        &logs(r#"{"body":{"stringValue":"b"}}"#).replace("resourceLogs", "resourceSpans"),
+        &beside,
+        r#"{"resourceSpans":[{"x":1}]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[],"scopeLogs":[{"logRecords":[{"body":{}}]}]}]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[{"logRecords":[{"eventName":"e"}]}]}]}"#,
+        r#"{"resource_spans":[{"scopeSpans":[{"spans":[],"x":true}]}],"resourceSpans":[]}"#,
+        r#"{"resourceSpans":[],"scopeSpans":[{"spans":[{"name":"n"}]}]}"#,
+    ] {
+        let received = receive(Signal::Traces, body);
+        assert!(received.reading.is_foreign, "{body}");
+        assert_eq!(only_reason(&received), REASON, "{body}");
+        assert_eq!(received.reading.rejected[0].scope, Scope::Unit);
+        assert_eq!(received.reading.rejected[0].input, body.as_bytes());
+    }
+    for body in [&b"\x0a\x00\x12\x01x"[..], b"\x0a\x03\x7a\x01x"] {
+        let received = receive_protobuf(Signal::Traces, body);
+        assert!(received.reading.is_foreign, "{body:?}");
+        assert_eq!(only_reason(&received), REASON, "{body:?}");
+    }
+    let point =
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"someday":{"dataPoints":[{"x":1}]}}]}]}]}"#;
+    assert!(receive(Signal::Metrics, point).reading.is_foreign);
+}
+
+#[test]
+fn unknown_content_beside_a_span_or_in_an_empty_list_is_no_reason_for_a_warning() {
+    let span = spans(&format!("{{{TRACE}}}")).replacen('{', r#"{"x":1,"#, 1);
+    let reading = receive(Signal::Traces, &span).reading;
+    assert!(reading.rejected.is_empty() && !reading.is_foreign);
+    assert_eq!(leaving(reading), [(Signal::Traces, 1, span)]);
+    for body in [r#"{"resourceSpans":[{"scopeLogs":[{}]}]}"#, r#"{"resourceSpans":[],"x":null}"#] {
+        let reading = receive(Signal::Traces, body).reading;
+        assert!(reading.items.is_empty() && reading.rejected.is_empty(), "{body}");
+    }
+}
+
+#[test]
+fn bad_spans_beside_a_section_of_another_signal_are_what_is_wrong_with_the_request() {
+    let section = logs("{}");
+    let section = section.strip_prefix('{').unwrap().strip_suffix('}').unwrap();
+    for (good, scopes) in [
+        (format!(",{{{TRACE}}}"), [Scope::Item, Scope::Section]),
+        (String::new(), [Scope::Unit, Scope::Section]),
+    ] {
+        let body = spans(&format!("{{\"traceId\":\"00\"}}{good}")).replacen('{', &format!("{{{section},"), 1);
+        let reading = receive(Signal::Traces, &body).reading;
+        let found: Vec<Scope> = reading.rejected.iter().map(|part| part.scope).collect();
+        assert_eq!(found, scopes, "{body}");
+        assert!(!reading.is_foreign && reading.items.is_empty() == good.is_empty());
+    }
 }
 
 #[test]

@@ -161,6 +161,44 @@ async fn a_request_of_another_signal_is_a_warning_counted_and_kept() {
 }
 
 #[tokio::test]
+async fn content_of_another_signal_inside_the_own_section_is_a_warning_counted_and_kept() {
+    let mut bench = Bench::new(1 << 20);
+    let answer =
+        bench.post(Signal::Traces, Encoding::Json, logs().replace("resourceLogs", "resourceSpans")).await;
+    assert!(
+        matches!(&answer, Answer::Partial { accepted: 0, rejected } if rejected.len() == 1),
+        "{answer:?}"
+    );
+    assert!(bench.leaving().is_empty());
+    let metrics = String::from_utf8(bench.metrics.render()).unwrap();
+    assert!(metrics.contains("spanrelay_lines_total{outcome=\"rejected\",receiver=\"otlp\"} 1"), "{metrics}");
+    let kept = std::fs::read_to_string(bench.directory.path().join("rejected.ndjson")).unwrap();
+    assert!(kept.contains("content that does not belong in a request for traces"), "{kept}");
+}
+
+#[tokio::test]
+async fn a_section_of_another_signal_is_kept_and_counts_neither_as_a_line_nor_as_a_span() {
+    for (bad_span, refused) in [("", 0), (r#"{"name":"no ids"},"#, 1)] {
+        let mut bench = Bench::new(1 << 20);
+        let body = traces().replace(r#""spans":["#, &format!(r#""spans":[{bad_span}"#));
+        let body = format!("{},{}", body.strip_suffix('}').unwrap(), logs().strip_prefix('{').unwrap());
+        let answer = bench.post(Signal::Traces, Encoding::Json, body).await;
+        let Answer::Partial { accepted: 1, rejected } = answer else { panic!("{answer:?}") };
+        assert_eq!(rejected.len(), refused + 1);
+        assert_eq!(*bench.leaving()[0].request.json(), traces());
+        assert_eq!(bench.metric("otelcol_receiver_refused_spans") as usize, refused);
+        let metrics = String::from_utf8(bench.metrics.render()).unwrap();
+        for (outcome, lines) in [("accepted", 1), ("rejected", 0)] {
+            let series =
+                format!("spanrelay_lines_total{{outcome=\"{outcome}\",receiver=\"otlp\"}} {lines}\n");
+            assert!(metrics.contains(&series), "{series} in {metrics}");
+        }
+        let kept = std::fs::read_to_string(bench.directory.path().join("rejected.ndjson")).unwrap();
+        assert!(kept.contains("logs in a request for traces: send them to /v1/logs"), "{kept}");
+    }
+}
+
+#[tokio::test]
 async fn an_event_without_a_time_gets_the_time_at_which_its_record_was_received() {
     let mut bench = Bench::new(1 << 20);
     let both = traces().replace("]}]}]}", &format!("]}}]}}],{}", logs().strip_prefix('{').unwrap()));

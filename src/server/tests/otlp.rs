@@ -31,8 +31,8 @@ async fn house(answer: impl Fn() -> Answer + Send + Sync + 'static) -> House {
     House::open(with_otlp(Fake::answering(answer)), config()).await
 }
 
-fn rejected(reason: &str) -> Rejected {
-    Rejected { scope: Scope::Unit, line: 1, column: 7, reason: reason.to_owned(), input: Bytes::new() }
+fn rejected(scope: Scope, reason: &str) -> Rejected {
+    Rejected { scope, line: 1, column: 7, reason: reason.to_owned(), input: Bytes::new() }
 }
 
 fn json_of(seen: &Seen) -> Value {
@@ -61,9 +61,8 @@ async fn a_success_is_an_empty_response_of_the_requests_own_type() {
 
 #[tokio::test]
 async fn a_partial_success_says_how_many_and_why() {
-    let house =
-        house(|| Answer::Partial { accepted: 1, rejected: vec![rejected("bad id"), rejected("other")] })
-            .await;
+    let bad = || vec![rejected(Scope::Item, "bad id"), rejected(Scope::Item, "other")];
+    let house = house(move || Answer::Partial { accepted: 1, rejected: bad() }).await;
     for (path, count, message) in [
         ("/v1/traces", "rejectedSpans", "2 spans were rejected: bad id (at byte 7)"),
         ("/v1/logs", "rejectedLogRecords", "2 log records were rejected: bad id (at byte 7)"),
@@ -82,8 +81,38 @@ async fn a_partial_success_says_how_many_and_why() {
 }
 
 #[tokio::test]
+async fn a_section_of_another_signal_is_named_and_is_no_rejected_item() {
+    let section = |name: &str| rejected(Scope::Section, name);
+    let item = || rejected(Scope::Item, "bad id");
+    for (parts, count, json_message, protobuf_message) in [
+        (vec![section("logs")], 0, "logs (at byte 7)", "logs"),
+        (
+            vec![section("logs"), section("metrics"), section("logs")],
+            0,
+            "logs (at byte 7); metrics (at byte 7)",
+            "logs; metrics",
+        ),
+        (
+            vec![item(), item(), section("logs")],
+            2,
+            "2 spans were rejected: bad id (at byte 7); logs (at byte 7)",
+            "2 spans were rejected: bad id; logs",
+        ),
+    ] {
+        let house = house(move || Answer::Partial { accepted: 1, rejected: parts.clone() }).await;
+        let seen = house.ask(post_with("/v1/traces", JSON, b"{}")).await;
+        let partial = json!({ "rejectedSpans": count.to_string(), "errorMessage": json_message });
+        assert_eq!((seen.status, json_of(&seen)), (200, json!({ "partialSuccess": partial })));
+        let seen = house.ask(post_with("/v1/traces", PROTOBUF, b"")).await;
+        let partial = protobuf_of::<ExportTraceServiceResponse>(&seen).partial_success.unwrap();
+        assert_eq!((partial.rejected_spans, partial.error_message.as_str()), (count, protobuf_message));
+    }
+}
+
+#[tokio::test]
 async fn a_request_with_nothing_for_its_signal_gets_a_warning() {
-    let house = house(|| Answer::Partial { accepted: 0, rejected: vec![rejected("no spans")] }).await;
+    let nothing = || vec![rejected(Scope::Unit, "no spans")];
+    let house = house(move || Answer::Partial { accepted: 0, rejected: nothing() }).await;
     let seen = house.ask(post_with("/v1/traces", JSON, b"{\"x\":1}")).await;
     let expected =
         json!({ "partialSuccess": { "rejectedSpans": "0", "errorMessage": "no spans (at byte 7)" } });
@@ -95,7 +124,8 @@ async fn a_request_with_nothing_for_its_signal_gets_a_warning() {
 
 #[tokio::test]
 async fn bad_data_is_a_400_with_a_status_of_the_requests_own_type() {
-    let house = house(|| Answer::Unusable { rejected: vec![rejected("not a \"request\"")] }).await;
+    let bad = || vec![rejected(Scope::Unit, "not a \"request\"")];
+    let house = house(move || Answer::Unusable { rejected: bad() }).await;
     let seen = house.ask(post_with("/v1/traces", JSON, b"[")).await;
     let expected = json!({ "code": 3, "message": "not a \"request\" (at byte 7)" });
     assert_eq!((seen.status, json_of(&seen)), (400, expected));
