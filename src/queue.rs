@@ -38,7 +38,7 @@ pub(crate) use disk::{DiskQueue, OpenError};
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use disk::{decode_frame, encode_frame};
 pub(crate) use memory::MemoryQueue;
-pub(crate) use progress::{Progress, Runs, Tracker};
+pub(crate) use progress::{Half, Progress, Runs, Tracker};
 pub(crate) use receipt::{Ledger, Part, Receipt, RecordId, Settled, Taken};
 
 /// What the sender said, to whom, and when.

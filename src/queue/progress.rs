@@ -1,7 +1,8 @@
 //! Progress within a record: the items of it that are resolved.
 //!
 //! In: ranges of item ordinals, in any order. Out: [`Progress`], a compact value that the queue stores beside the record,
-//! so that a record that is read again leaves out what was resolved before.
+//! so that a record that is read again leaves out what was resolved before. A log record that leaves as an event and as a
+//! log has two *halves*, each with a receipt; it is resolved when both are settled, in this process or in two.
 //! Promises: an item is resolved once, however many receipts it has; encoding and decoding are linear in the number of
 //! runs; bytes that are not an encoding decode to nothing.
 //!
@@ -9,10 +10,11 @@
 //!
 //! | what | bytes |
 //! |---|---|
-//! | [`VERSION`] | 1 |
+//! | version: 1 without the halves below, 2 with them | 1 |
 //! | fingerprint of the reading that the ordinals belong to, little-endian | 8 |
 //! | for traces, logs, metrics: the number of runs | 1 to 5 |
 //! | for each run: items since the end of the run before, then items in it | 2 to 10 |
+//! | for each [`Half`] and outcome that log records have: the half, the outcome, their runs as above | 4 or more |
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,7 +25,12 @@ use smallvec::{SmallVec, smallvec};
 use super::Settled;
 use crate::otlp::Signal;
 
-const VERSION: u8 = 1;
+const WITHOUT_HALVES: u8 = 1;
+const WITH_HALVES: u8 = 2;
+
+/// Outcomes by their stored numbers.
+const OUTCOMES: [Settled; 5] =
+    [Settled::Rejected, Settled::Dropped, Settled::Superseded, Settled::Delivered, Settled::Attached];
 
 /// A set of ordinals, as runs that neither overlap nor touch: first ordinal to the one after the last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +42,17 @@ pub(crate) struct Progress {
     /// Fingerprint of the reading that gave the items their ordinals.
     pub(crate) reading: u64,
     resolved: [Runs; Signal::ALL.len()],
+    /// Log records of which one half is settled, by that half and its outcome. They stay here when they are resolved.
+    halves: BTreeMap<(Half, Settled), Runs>,
+}
+
+/// The two ways in which a log record leaves when it is kept as a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Half {
+    /// As an event of a span.
+    Event,
+    /// As a log. Receipts of all other items are of this half, too.
+    Log,
 }
 
 /// The progress of a record whose receipts are in circulation, shared by them and the queue.
@@ -47,8 +65,8 @@ pub(crate) type Outcomes = SmallVec<[(Range<u32>, Settled); 1]>;
 #[derive(Debug, Default)]
 struct Tracked {
     progress: Progress,
-    /// Items with two receipts, and the outcome of the first that was settled.
-    shared: BTreeMap<(Signal, u32), Option<Settled>>,
+    /// Log records with a receipt for each half.
+    shared: Runs,
     /// The queue knows that there is something to store.
     claimed: bool,
     /// The record is acknowledged: its progress means nothing any more.
@@ -107,6 +125,10 @@ impl Runs {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn contains(&self, ordinal: u32) -> bool {
         self.0.range(..=ordinal).next_back().is_some_and(|(_, &end)| ordinal < end)
     }
@@ -159,11 +181,20 @@ impl Progress {
         self.resolved[signal as usize].gaps(items)
     }
 
+    /// The half of a log record that is settled, and its outcome.
+    fn half(&self, log: u32) -> Option<(Half, Settled)> {
+        self.halves.iter().find_map(|(&half, logs)| logs.contains(log).then_some(half))
+    }
+
     /// The stored form.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let mut out = vec![if self.halves.is_empty() { WITHOUT_HALVES } else { WITH_HALVES }];
         out.extend_from_slice(&self.reading.to_le_bytes());
         self.resolved.iter().for_each(|runs| runs.encode(&mut out));
+        for (&(half, outcome), logs) in &self.halves {
+            out.extend([half as u8, outcome as u8]);
+            logs.encode(&mut out);
+        }
         out
     }
 
@@ -175,7 +206,15 @@ impl Progress {
         for runs in &mut progress.resolved {
             *runs = Runs::decode(&mut rest)?;
         }
-        (version == VERSION && rest.is_empty()).then_some(progress)
+        while version == WITH_HALVES
+            && let [half, outcome, logs @ ..] = rest
+        {
+            let half = *[Half::Event, Half::Log].get(usize::from(*half))?;
+            let outcome = *OUTCOMES.get(usize::from(*outcome))?;
+            rest = logs;
+            progress.halves.insert((half, outcome), Runs::decode(&mut rest)?);
+        }
+        ([WITHOUT_HALVES, WITH_HALVES].contains(&version) && rest.is_empty()).then_some(progress)
     }
 }
 
@@ -192,21 +231,26 @@ impl Tracker {
         self.lock().progress.open(signal, items).collect()
     }
 
-    /// Gives an item a second receipt: it is resolved when both are settled.
-    pub(crate) fn share(&self, signal: Signal, item: u32) {
-        self.lock().shared.insert((signal, item), None);
+    /// Announces receipts for both halves of a log record: it is resolved when both are settled.
+    pub(crate) fn share(&self, log: u32) {
+        self.lock().shared.insert(log..log + 1);
+    }
+
+    /// The half of an unresolved log record that is settled.
+    pub(crate) fn half(&self, log: u32) -> Option<Half> {
+        self.lock().progress.half(log).map(|(half, _)| half)
     }
 
     /// Settles items and returns those that are resolved by that, with their outcomes.
-    pub(crate) fn settle(&self, signal: Signal, items: Range<u32>, outcome: Settled) -> Outcomes {
+    pub(crate) fn settle(&self, signal: Signal, half: Half, items: Range<u32>, outcome: Settled) -> Outcomes {
         let mut tracked = self.lock();
-        if tracked.shared.is_empty() {
+        if signal != Signal::Logs || (tracked.shared.is_empty() && tracked.progress.halves.is_empty()) {
             tracked.progress.insert(signal, items.clone());
             return smallvec![(items, outcome)];
         }
         let mut outcomes = Outcomes::new();
         for item in items {
-            let Some(outcome) = tracked.settle_one(signal, item, outcome) else { continue };
+            let Some(outcome) = tracked.settle_log(half, item, outcome) else { continue };
             tracked.progress.insert(signal, item..item + 1);
             match outcomes.last_mut() {
                 Some((range, same)) if range.end == item && *same == outcome => range.end += 1,
@@ -242,19 +286,15 @@ impl Tracker {
 // === impl Tracked ===
 
 impl Tracked {
-    /// The outcome of the item if it has one now.
-    fn settle_one(&mut self, signal: Signal, item: u32, outcome: Settled) -> Option<Settled> {
-        match self.shared.get_mut(&(signal, item)) {
-            None => Some(outcome),
-            Some(first @ None) => {
-                *first = Some(outcome);
+    /// The outcome of the log record if it has one now.
+    fn settle_log(&mut self, half: Half, log: u32, outcome: Settled) -> Option<Settled> {
+        match self.progress.half(log) {
+            Some((_, first)) => Some(first.better(outcome)),
+            None if self.shared.contains(log) => {
+                self.progress.halves.entry((half, outcome)).or_default().insert(log..log + 1);
                 None
             }
-            Some(Some(first)) => {
-                let outcome = first.better(outcome);
-                self.shared.remove(&(signal, item));
-                Some(outcome)
-            }
+            None => Some(outcome),
         }
     }
 }
@@ -332,16 +372,54 @@ mod tests {
         #[test]
         fn an_item_with_two_receipts_is_resolved_by_the_second(order in Just(vec![0_u32, 0, 1, 2, 2, 3]).prop_shuffle()) {
             let tracker = Tracker::default();
-            tracker.share(Signal::Logs, 0);
-            tracker.share(Signal::Logs, 2);
+            tracker.share(0);
+            tracker.share(2);
             let mut left = BTreeMap::from([(0, 2), (1, 1), (2, 2), (3, 1)]);
             for item in order {
-                let resolved = tracker.settle(Signal::Logs, item..item + 1, Settled::Delivered);
                 let more = left.get_mut(&item).unwrap();
+                let half = if *more == 2 { Half::Event } else { Half::Log };
+                let resolved = tracker.settle(Signal::Logs, half, item..item + 1, Settled::Delivered);
                 *more -= 1;
                 prop_assert_eq!(resolved.is_empty(), *more > 0);
             }
             prop_assert!(tracker.open(Signal::Logs, 0..4).is_empty());
+        }
+
+        #[test]
+        fn halves_are_resolved_across_restarts_with_the_better_outcome(
+            steps in proptest::collection::vec((0_u32..8, any::<bool>(), 0..OUTCOMES.len(), any::<bool>()), 0..40),
+        ) {
+            let mut tracker = Tracker::default();
+            let mut settled: BTreeMap<u32, Vec<(Half, Settled)>> = BTreeMap::new();
+            (0..8).for_each(|log| tracker.share(log));
+            for (log, event, outcome, restart) in steps {
+                if restart {
+                    // Nobody announces that an item with a settled half will have a second receipt.
+                    let stored = Progress::decode(&tracker.encode().unwrap()).unwrap();
+                    tracker = Tracker::default();
+                    (0..8).filter(|log| stored.half(*log).is_none()).for_each(|log| tracker.share(log));
+                    tracker.resume(stored);
+                }
+                let (half, outcome) = (if event { Half::Event } else { Half::Log }, OUTCOMES[outcome]);
+                let known = settled.entry(log).or_default();
+                if known.len() == 2 || known.iter().any(|(one, _)| *one == half) {
+                    continue;
+                }
+                known.push((half, outcome));
+                let resolved = tracker.settle(Signal::Logs, half, log..log + 1, outcome);
+                match known[..] {
+                    [_] => prop_assert!(resolved.is_empty()),
+                    [(_, one), ..] => prop_assert_eq!(&resolved[..], &[(log..log + 1, one.max(outcome))]),
+                    [] => unreachable!(),
+                }
+                for (log, known) in &settled {
+                    let is_open = !tracker.open(Signal::Logs, *log..*log + 1).is_empty();
+                    prop_assert_eq!(is_open, known.len() < 2);
+                    if let [(half, _)] = known[..] {
+                        prop_assert_eq!(tracker.half(*log), Some(half));
+                    }
+                }
+            }
         }
     }
 
@@ -353,6 +431,28 @@ mod tests {
         let bytes = progress.encode();
         for end in 0..bytes.len() {
             assert_eq!(Progress::decode(&bytes[..end]), None);
+        }
+        progress.halves.entry((Half::Log, Settled::Rejected)).or_default().insert(4..9);
+        let with_halves = progress.encode();
+        for end in bytes.len() + 1..with_halves.len() {
+            assert_eq!(Progress::decode(&with_halves[..end]), None);
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_version_stored_is_read_and_a_later_one_is_not() {
+        let mut progress = Progress::new(1);
+        progress.insert(Signal::Logs, 2..5);
+        let mut stored = vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 0];
+        assert_eq!((Progress::decode(&stored), progress.encode()), (Some(progress), stored.clone()));
+        stored[0] = 3;
+        assert_eq!(Progress::decode(&stored), None);
+    }
+
+    #[test]
+    fn outcomes_have_the_numbers_that_are_stored() {
+        for (number, outcome) in OUTCOMES.into_iter().enumerate() {
+            assert_eq!(outcome as usize, number);
         }
     }
 

@@ -13,23 +13,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-use super::progress::{Progress, Tracker};
+use super::progress::{Half, Progress, Tracker};
 use crate::otlp::Signal;
 use crate::telemetry::traces::Cause;
 
-/// The outcome of an item, worst first.
+/// The outcome of an item, worst first. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Settled {
     /// The downstream will never accept it.
-    Rejected,
+    Rejected = 0,
     /// The configuration says to drop it.
-    Dropped,
+    Dropped = 1,
     /// A later event made the same span.
-    Superseded,
+    Superseded = 2,
     /// The downstream accepted it.
-    Delivered,
+    Delivered = 3,
     /// A log event that was delivered as an event of a span.
-    Attached,
+    Attached = 4,
 }
 
 /// A record that the queue has.
@@ -50,6 +50,7 @@ pub(crate) struct Part {
 pub(crate) struct Receipt {
     record: Arc<Pending>,
     signal: Signal,
+    half: Half,
     /// The ordinal of the first item.
     first: u32,
     items: u32,
@@ -201,7 +202,8 @@ impl Part {
     pub(crate) fn into_receipts(self) -> SmallVec<[Receipt; 1]> {
         match self.ordinals {
             Ordinals::Run { first, items } => {
-                SmallVec::from_buf([Receipt { record: self.record, signal: self.signal, first, items }])
+                let Self { record, signal, .. } = self;
+                SmallVec::from_buf([Receipt { record, signal, half: Half::Log, first, items }])
             }
             Ordinals::Scattered(_) => {
                 let receipts = self.receipts(0..self.items() as usize);
@@ -211,9 +213,15 @@ impl Part {
         }
     }
 
-    /// Announces that two receipts will be given out for an item: it is resolved when both are settled.
+    /// Announces that a log record leaves both as an event and as a log: it is resolved when both are settled.
     pub(crate) fn share(&self, index: usize) {
-        self.record.tracker.share(self.signal, self.ordinal(index));
+        debug_assert_eq!(self.signal, Signal::Logs, "only log records have halves");
+        self.record.tracker.share(self.ordinal(index));
+    }
+
+    /// The half of a log record that is settled already, before a restart.
+    pub(crate) fn settled_half(&self, index: usize) -> Option<Half> {
+        self.record.tracker.half(self.ordinal(index))
     }
 
     /// No more receipts will be asked for.
@@ -229,7 +237,7 @@ impl Part {
     }
 
     fn run(&self, first: u32, items: u32) -> Receipt {
-        Receipt { record: self.record.open_one(), signal: self.signal, first, items }
+        Receipt { record: self.record.open_one(), signal: self.signal, half: Half::Log, first, items }
     }
 }
 
@@ -262,12 +270,19 @@ impl Receipt {
         self.items
     }
 
+    /// The receipt for what leaves as events.
+    pub(crate) fn of_events(mut self) -> Self {
+        self.half = Half::Event;
+        self
+    }
+
     /// Keeps the first `items` and returns a receipt for the others.
     pub(crate) fn split_at(&mut self, items: u32) -> Self {
         let kept = items.min(self.items);
         let rest = Self {
             record: self.record.open_one(),
             signal: self.signal,
+            half: self.half,
             first: self.first + kept,
             items: self.items - kept,
         };
@@ -277,8 +292,8 @@ impl Receipt {
 
     /// Reports the outcome of its items.
     pub(crate) fn settle(self, outcome: Settled) {
-        let Self { record, signal, first, items } = self;
-        for (range, outcome) in record.tracker.settle(signal, first..first + items, outcome) {
+        let Self { record, signal, half, first, items } = self;
+        for (range, outcome) in record.tracker.settle(signal, half, first..first + items, outcome) {
             if outcome == Settled::Rejected
                 && let Some(observer) = &record.on_rejected
             {

@@ -2,7 +2,8 @@
 //!
 //! In: a document and its receipt. Out: for spans their export request, for logs what [`LogExit`] makes of them.
 //! Promises: a record that becomes an event takes a receipt along to the span, so it is settled with that span; with
-//! `keep_logs` it is resolved when its log is settled too.
+//! `keep_logs` it is resolved when its log is settled too. A record of which one of the two was settled before a restart
+//! leaves as the other only.
 //! Leaves to others: who meets whom ([`Hold`]), and when an entry leaves.
 //!
 //! [`Hold`]: super::hold::Hold
@@ -16,7 +17,7 @@ use super::arrivals::Arrivals;
 use super::index::{KEY_BYTES, Key};
 use crate::exporter::{Carried, Export};
 use crate::otlp::{Logs, Signal, SpanEvent, Traces};
-use crate::queue::{Part, Receipt, Settled};
+use crate::queue::{Half, Part, Receipt, Settled};
 
 /// What an attached event costs beside its text, in bytes; both lists that it is in double when they grow.
 const EVENT_BYTES: usize = 2 * (size_of::<SpanEvent>() + size_of::<Carried>());
@@ -57,12 +58,23 @@ pub(super) struct WaitingLogs {
 /// What became of a log record so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It names no span and goes on as a log.
-    NamesNoSpan,
+    /// It names no span, or was an event before a restart: it goes on as a log.
+    Log,
     /// Its span has not come.
     Waits,
     /// It is an event of its span.
     Attached,
+}
+
+// === impl Fate ===
+
+impl Fate {
+    fn of(key: Option<Key>, settled: Option<Half>) -> Self {
+        match (key, settled) {
+            (Some(_), None | Some(Half::Log)) => Self::Waits,
+            (None, _) | (_, Some(Half::Event)) => Self::Log,
+        }
+    }
 }
 
 // === impl Entry ===
@@ -140,8 +152,11 @@ impl WaitingSpans {
 
 impl WaitingLogs {
     pub(super) fn new(logs: Logs, part: Part, deadline: Instant) -> Self {
-        let fates: SmallVec<[Fate; 8]> =
-            logs.records().map(|key| if key.is_some() { Fate::Waits } else { Fate::NamesNoSpan }).collect();
+        let fates: SmallVec<[Fate; 8]> = logs
+            .records()
+            .enumerate()
+            .map(|(record, key)| Fate::of(key, part.settled_half(record)))
+            .collect();
         let waiting = fates.iter().filter(|&&fate| fate == Fate::Waits).count();
         let spilled = if fates.spilled() { fates.capacity() * size_of::<Fate>() } else { 0 };
         let bytes = size_of::<Self>() + logs.held_bytes() + spilled;
@@ -185,6 +200,6 @@ impl WaitingLogs {
         if self.keep_logs {
             self.part.share(record);
         }
-        (self.logs.event(record), self.part.receipt(record))
+        (self.logs.event(record), self.part.receipt(record).of_events())
     }
 }

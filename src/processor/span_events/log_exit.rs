@@ -2,14 +2,15 @@
 //!
 //! In: logs of which every record was attached, names no span, or has waited long enough. Out: at most one request
 //! for `/v1/logs` and one for `/v1/traces`.
-//! Promises: every record that was not attached is in exactly one request, or is settled as dropped. The receipts
-//! go with the requests, so no record counts before it is delivered.
+//! Promises: every record that was not attached is in exactly one request, or is settled as dropped. One that left as a
+//! log before a restart does not do so again. The receipts go with the requests, so no record counts before it is
+//! delivered.
 
 use super::entry::{Fate, WaitingLogs};
 use crate::config::{SpanEventsConfig, Unmatched};
 use crate::exporter::{Carried, Export};
 use crate::otlp::Signal;
-use crate::queue::{Receipt, Settled};
+use crate::queue::{Half, Receipt, Settled};
 use crate::telemetry::metrics::{LogEventOutcome, Metrics};
 
 /// The ways out that are configured.
@@ -17,6 +18,14 @@ pub(super) struct LogExit {
     unmatched: Unmatched,
     keep_logs: bool,
     metrics: Metrics,
+}
+
+/// How a record leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Log,
+    Event,
+    Nowhere,
 }
 
 // === impl LogExit ===
@@ -30,25 +39,35 @@ impl LogExit {
     pub(super) fn release(&self, logs: WaitingLogs, out: &mut Vec<Export>) {
         let outcome = self.settle_unmatched(&logs, out);
         let WaitingLogs { logs: document, fates, part, .. } = logs;
-        let leaves_as_log = |record: usize| match fates.get(record) {
-            None | Some(Fate::NamesNoSpan) => true,
-            Some(Fate::Attached) => self.keep_logs,
+        let was_log = |record: usize| part.settled_half(record) == Some(Half::Log);
+        let way = |record: usize| match fates.get(record) {
+            None | Some(Fate::Log) => Way::Log,
+            Some(Fate::Attached) => Way::Event,
             Some(Fate::Waits) => match outcome {
-                Some(LogEventOutcome::Forwarded) => true,
+                Some(LogEventOutcome::Forwarded) => Way::Log,
                 // An event of a span that stands in for its own is an event like those that were attached.
-                Some(LogEventOutcome::Carrier) => self.keep_logs,
-                Some(LogEventOutcome::Attached | LogEventOutcome::Dropped) | None => false,
+                Some(LogEventOutcome::Carrier) => Way::Event,
+                Some(LogEventOutcome::Attached | LogEventOutcome::Dropped) | None => Way::Nowhere,
             },
+        };
+        for record in (0..fates.len()).filter(|&record| way(record) == Way::Log && was_log(record)) {
+            // Its log decides: it has no span to be an event of.
+            part.receipt(record).of_events().settle(Settled::Rejected);
+        }
+        let leaves_as_log = |record: usize| match way(record) {
+            Way::Log => !was_log(record),
+            Way::Event => self.keep_logs && !was_log(record),
+            Way::Nowhere => false,
         };
         let receipts = part.receipts((0..fates.len()).filter(|&record| leaves_as_log(record)));
         let items = receipts.iter().map(Receipt::items).sum();
-        part.close();
         out.extend(document.into_request(leaves_as_log).map(|request| Export {
             signal: Signal::Logs,
             request,
             items,
             receipts: Carried::in_order(receipts, Settled::Delivered).into_vec(),
         }));
+        part.close();
     }
 
     /// Decides about the records whose span did not come, if there are any.
@@ -68,13 +87,10 @@ impl LogExit {
                     if self.keep_logs {
                         records().for_each(|record| logs.part.share(record));
                     }
-                    let receipts = Carried::in_order(logs.part.receipts(records()), Settled::Delivered);
-                    Export {
-                        signal: Signal::Traces,
-                        request,
-                        items: logs.waiting,
-                        receipts: receipts.into_vec(),
-                    }
+                    let receipts =
+                        logs.part.receipts(records()).into_iter().map(Receipt::of_events).collect();
+                    let receipts = Carried::in_order(receipts, Settled::Delivered).into_vec();
+                    Export { signal: Signal::Traces, request, items: logs.waiting, receipts }
                 }));
                 outcome
             }

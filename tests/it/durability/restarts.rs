@@ -103,6 +103,49 @@ async fn a_killed_relay_delivers_nothing_twice_that_it_had_recorded() {
     only_the_rest_is_delivered(home).await;
 }
 
+/// One signal is withheld while a log record leaves both as an event and as a log, and then the relay is stopped.
+async fn each_half_is_delivered_once(withheld: &'static str, unmatched: &str, [before, after]: [&str; 2]) {
+    let settings = format!(
+        "exporters.otlp_http.timeout: 1h\nprocessors.span_events.keep_logs: true\nprocessors.span_events.unmatched: {unmatched}"
+    );
+    let mut home = Home::new(Mood::Withholds(withheld), &settings).await;
+    let relay = home.start().await;
+    batch(&relay, request_of(&[span(1, "a"), log(1, "event")])).await;
+    eventually("the other signal is delivered", async || {
+        let samples = relay.metrics().await;
+        let sent = ["otelcol_exporter_sent_spans", "otelcol_exporter_sent_log_records"];
+        (sent.iter().map(|name| samples.sum(name, &[])).sum::<f64>() == 1.0).then_some(())
+    })
+    .await;
+    stopped(relay).await;
+    assert_eq!(home.downstream.taken_names(), [before]);
+
+    home.downstream.set(Mood::Up).await;
+    let relay = home.start().await;
+    let samples = at_rest(&relay).await;
+    assert_eq!(home.downstream.taken_names(), [before, after], "unmatched: {unmatched}");
+    let logs =
+        |name: &str, labels: &[(&str, &str)]| samples.sum(name, &[&[("signal", "logs")], labels].concat());
+    assert_eq!(logs("spanrelay_recovered_items_total", &[]), 1.0);
+    assert_eq!(logs("spanrelay_settled_items_total", &[("fate", "attached")]), 1.0);
+    assert_eq!(logs("spanrelay_settled_items_total", &[]), 1.0);
+    stopped(relay).await;
+}
+
+#[tokio::test]
+async fn a_kept_log_that_was_delivered_as_an_event_leaves_as_a_log_after_a_restart() {
+    for unmatched in ["forward_log", "drop", "carrier_span"] {
+        each_half_is_delivered_once("resourceLogs", unmatched, ["a: event", "log event"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_kept_log_that_was_delivered_as_a_log_leaves_as_an_event_after_a_restart() {
+    for unmatched in ["forward_log", "drop", "carrier_span"] {
+        each_half_is_delivered_once("resourceSpans", unmatched, ["log event", "a: event"]).await;
+    }
+}
+
 #[tokio::test]
 async fn what_was_accepted_with_repair_on_and_longer_lines_is_delivered_without() {
     let mut home = Home::new(Mood::Down, "").await;
