@@ -143,7 +143,7 @@ impl DiskQueue {
     pub(crate) fn state(&self) -> QueueState {
         let state = self.shared.lock();
         let oldest = state.live.first_key_value().map(|(_, live)| live.received);
-        let oldest = [oldest, state.backlog.since()].into_iter().flatten().min();
+        let oldest = [oldest, state.backlog.since(), state.parked_since].into_iter().flatten().min();
         QueueState {
             kept_bytes: state.kept_bytes,
             capacity_bytes: self.shared.capacity_bytes,

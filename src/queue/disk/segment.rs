@@ -387,6 +387,10 @@ impl Scan {
         }
         // Whatever was cut off, what remains of an unused rest is of no interest.
         let end = if window.is_zero(start, size)? { start } else { size };
+        // Bytes that are missing from a damaged stretch make the file shorter, too.
+        if start == end && self.stretches.iter().any(|stretch| stretch.confirmed) {
+            return Ok(());
+        }
         self.push_stretch(Stretch { start, end, confirmed: true });
         Ok(())
     }

@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) backlog: Backlog,
     /// Left for the next start.
     pub(super) parked: BTreeSet<RecordId>,
+    /// When the oldest of the parked records that were read was received.
+    pub(super) parked_since: Option<SystemTime>,
     /// Neither live nor in the backlog for the moment: confirmed by the writer and not yet seen by who offered it, or
     /// being read.
     pub(super) in_transit: BTreeSet<RecordId>,
@@ -290,6 +292,8 @@ impl Ledger for Shared {
         if let Some(live) = state.live.remove(&record) {
             state.live_bytes -= live.memory_bytes;
             state.parked.insert(record);
+            let since = state.parked_since.map_or(live.received, |since| since.min(live.received));
+            state.parked_since = Some(since);
         }
         drop(state);
         self.changed.notify_one();

@@ -120,6 +120,23 @@ fn the_damaged_bytes_are_in_a_file_of_their_own() {
 }
 
 #[test]
+fn bytes_that_are_missing_in_the_middle_are_one_damage() {
+    let bench = Bench::new();
+    let taken: Vec<Taken> = (0..4).map(|number| bench.live(&format!("body {number}"))).collect();
+    let disk = bench.disk.after_kill();
+    drop(taken);
+    let name = disk.segments().remove(0);
+    disk.change(&name, |bytes| {
+        let second = memchr::memmem::find_iter(&bytes[..], &marker(&name)).nth(2).unwrap();
+        bytes.drain(second + HEADER_BYTES + 2..second + HEADER_BYTES + 12);
+    });
+    let bench = Bench::on(disk, |_| {});
+    let names = bench.disk.names().unwrap();
+    assert_eq!(names.iter().filter(|name| name.contains(".damaged-")).count(), 1);
+    assert_eq!((bench.damage_reported(), bench.stored_bodies().len()), (1, 3));
+}
+
+#[test]
 fn a_file_without_any_frame_is_set_aside_whole() {
     for contents in [&b""[..], b"a text that somebody put here", &[0; 5000]] {
         let (disk, name, _) = small();
