@@ -1,7 +1,7 @@
 //! Framing of Fastly bodies, judged by a naive framer that was written from the rules alone.
 //!
 //! It parses every candidate with serde_json, from every brace, and is quadratic. What it knows of JSON and OTLP is
-//! serde_json's grammar and six names of keys.
+//! serde_json's grammar and six names of keys. What it knows of repair is one name of a span with unescaped quotes.
 //!
 //! The input is judged twice: as it is, where every complete object must be a frame of its own; and as a recipe for a body of
 //! good units and junk, where every unit must be accepted once, unaltered, and everything else be rejected as often as the
@@ -30,6 +30,9 @@ const KEYS: [&str; 6] = [
     "resource_logs",
     "resource_metrics",
 ];
+
+/// A name with quotes that are to be repaired, and what becomes of it.
+const QUOTED: [&str; 2] = ["W/\"e7\" x", "W/\\\"e7\\\" x"];
 
 /// Any bytes, and the body that they are a recipe for.
 pub fn framing(input: &[u8]) {
@@ -95,14 +98,16 @@ fn judge_reading(body: &[u8], parts: &[Part]) {
     let accepted: Vec<(usize, Bytes)> = items
         .into_iter()
         .map(|item| {
-            assert!(item.repairs.is_empty(), "{:?} in {shown}", item.repairs);
-            (item.line as usize, item.traces.expect("all units hold spans").into_json())
+            let json = item.traces.expect("all units hold spans").into_json();
+            let is_repaired = memchr::memmem::find(&json, QUOTED[1].as_bytes()).is_some();
+            assert_eq!(!item.repairs.is_empty(), is_repaired, "{:?} in {shown}", item.repairs);
+            (item.line as usize, json)
         })
         .collect();
     let (good, bad): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.is_unit);
     let good: Vec<(usize, Bytes)> = good
         .into_iter()
-        .map(|part| (line_of(part.range.start), Bytes::copy_from_slice(&body[part.range.clone()])))
+        .map(|part| (line_of(part.range.start), Bytes::from(mended(&body[part.range.clone()]))))
         .collect();
     assert!(accepted == good, "accepted of {shown}: {accepted:?} and not {good:?}");
     let kept: Vec<String> = rejected.iter().map(|entry| entry.input.escape_ascii().to_string()).collect();
@@ -181,11 +186,19 @@ fn part(body: &[u8], lines: &[Range<usize>], at: usize, parts: &mut Vec<Part>) -
     if b" \t,]".contains(&rest[0]) {
         return at + 1;
     }
+    if let Some(length) = text_frame(rest) {
+        parts.push(Part { range: at..at + length, is_unit: false });
+        return at + length;
+    }
     let start = at + prefix(rest);
     let value = value_at(&body[start..line.end]).filter(|value| value.is_object);
     if let Some(value) = value {
         parts.push(Part { range: start..start + value.end, is_unit: value.is_unit });
         return start + value.end;
+    }
+    if let Some(length) = repairable(&body[start..line.end]) {
+        parts.push(Part { range: start..start + length, is_unit: true });
+        return start + length;
     }
     if body[start] == b'[' && separates(&body[start..line.end]) && !is_joined_list(body, lines, start) {
         return start + 1;
@@ -260,19 +273,48 @@ fn first_unit(body: &[u8], start: usize, end: usize) -> Option<usize> {
     (start..end).find(|at| body[*at] == b'{' && value_at(&body[*at..end]).is_some_and(|value| value.is_unit))
 }
 
+/// Length of the unit at the start of a line that is one after its quotes are escaped.
+fn repairable(line: &[u8]) -> Option<usize> {
+    let quoted = memchr::memmem::find(line, QUOTED[0].as_bytes())?;
+    let added = QUOTED[1].len() - QUOTED[0].len();
+    value_at(&mended(line)).filter(|value| value.is_unit && value.end > quoted).map(|value| value.end - added)
+}
+
+/// A text with the first of the names that need repair repaired.
+fn mended(text: &[u8]) -> Vec<u8> {
+    match memchr::memmem::find(text, QUOTED[0].as_bytes()) {
+        Some(at) => [&text[..at], QUOTED[1].as_bytes(), &text[at + QUOTED[0].len()..]].concat(),
+        None => text.to_vec(),
+    }
+}
+
+/// Length of an octet-counted frame that holds no object and has another frame directly behind it.
+fn text_frame(line: &[u8]) -> Option<usize> {
+    let length = counted(line)?;
+    let is_followed = line.len() > length && counted(&line[length..]).is_some();
+    (is_followed && !line[..length].contains(&b'{')).then_some(length)
+}
+
+/// Length of an octet-counted frame, according to its count.
+fn counted(line: &[u8]) -> Option<usize> {
+    let space = line.iter().position(|byte| *byte == b' ')?;
+    let is_count = line[..space].iter().all(u8::is_ascii_digit);
+    let octets: usize = std::str::from_utf8(&line[..space]).ok()?.parse().ok()?;
+    (is_count && has_priority(&line[space + 1..])).then_some(octets.saturating_add(space + 1))
+}
+
+fn has_priority(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(&text[..text.len().min(5)]).into_owned();
+    let priority = text.strip_prefix('<').and_then(|text| text.split_once('>')).map(|(priority, _)| priority);
+    priority.is_some_and(|digits| {
+        (1..=3).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
 /// Length of a syslog header.
 fn prefix(line: &[u8]) -> usize {
-    let text = String::from_utf8_lossy(&line[..line.len().min(16)]).into_owned();
-    let text = match text.split_once(' ') {
-        Some((count, rest)) if !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()) => rest,
-        _ => &text,
-    };
-    let priority = text.strip_prefix('<').and_then(|text| text.split_once('>')).map(|(priority, _)| priority);
-    let is_priority =
-        |text: &str| (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    let object = line.iter().position(|byte| *byte == b'{');
-    match object {
-        Some(object) if priority.is_some_and(is_priority) => object,
+    match line.iter().position(|byte| *byte == b'{') {
+        Some(object) if counted(line).is_some() || has_priority(line) => object,
         _ => 0,
     }
 }
@@ -330,7 +372,7 @@ impl<'a> Recipe<'a> {
     }
 
     fn piece(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
-        match self.next(12) {
+        match self.next(13) {
             0 | 1 => {
                 let before = ["", "", " ", "\u{feff}", CLASSIC, LOGPLEX, LOGGLY, "\t"][self.next(8)];
                 body.extend_from_slice(before.as_bytes());
@@ -357,6 +399,7 @@ impl<'a> Recipe<'a> {
             }
             10 => body
                 .extend_from_slice(b"{\n  \"timestamp\": \"t\",\n  \"tags\": [\n    1,\n    \"x\"\n  ]\n}"),
+            12 => self.between(body, units),
             _ => body.extend_from_slice(JUNK[self.next(JUNK.len())].as_bytes()),
         }
     }
@@ -437,12 +480,50 @@ impl<'a> Recipe<'a> {
         body.extend_from_slice(b"]");
     }
 
-    /// Octet-counted frames without line ends.
+    /// Octet-counted frames without line ends, of units and of text.
     fn frames(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
-        for _ in 0..=self.next(3) {
-            body.extend_from_slice(LOGPLEX.as_bytes());
-            self.unit(body, units);
+        for _ in 0..=self.next(4) {
+            let text = ["hello", "a [b], \"c", "}", "<7>5 <7>"][self.next(4)];
+            match self.next(4) {
+                0 => body.extend_from_slice(counted_frame(text).as_bytes()),
+                1 => {
+                    let unit = self.text();
+                    body.extend_from_slice(counted_frame(&unit).as_bytes());
+                    units.push(unit.into_bytes());
+                }
+                _ => {
+                    body.extend_from_slice(LOGPLEX.as_bytes());
+                    self.unit(body, units);
+                }
+            }
         }
+    }
+
+    /// Units between the lines of one that lacks its last brace and a line with such a brace.
+    fn between(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
+        let line_end = ["\n", "\r\n", "\r"][self.next(3)];
+        let open = self.text();
+        body.extend_from_slice(&open.as_bytes()[..open.len() - 1]);
+        for _ in 0..=self.next(3) {
+            let before = ["", "[", " , ", "\u{feff}", CLASSIC, LOGPLEX, LOGGLY, "[["][self.next(8)];
+            body.extend_from_slice([line_end, before].concat().as_bytes());
+            match self.next(3) {
+                0 => self.unit(body, units),
+                _ => self.repairable(body, units),
+            }
+        }
+        let close = ["}", "end of block }", "]}", "} done"][self.next(4)];
+        body.extend_from_slice([line_end, close].concat().as_bytes());
+    }
+
+    fn repairable(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
+        self.unit += 1;
+        let (number, name) = (self.unit, QUOTED[0]);
+        let span =
+            format!("{{\"traceId\":\"{number:032x}\",\"spanId\":\"{number:016x}\",\"name\":\"{name}\"}}");
+        let text = format!("{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{span}]}}]}}]}}");
+        body.extend_from_slice(text.as_bytes());
+        units.push(text.into_bytes());
     }
 
     /// A unit that was cut off.
@@ -454,4 +535,9 @@ impl<'a> Recipe<'a> {
         body.extend_from_slice(before.as_bytes());
         body.extend_from_slice(&text.as_bytes()[..end]);
     }
+}
+
+fn counted_frame(text: &str) -> String {
+    let frame = format!("<134>1 - edge vcl - - - {text}");
+    format!("{} {frame}", frame.len())
 }

@@ -7,7 +7,8 @@
 //!   prefix, and hold several values; commas and square brackets around objects separate them and belong to no unit.
 //! - A complete object is never part of anything else's frame, whatever is before or after it.
 //! - Lines are joined only to a balanced value that is not complete without them, and never across a line with a complete
-//!   object.
+//!   object. Where the value is no JSON, no object in it has a resource key: that one may be repairable by itself.
+//! - An octet-counted syslog frame without an object is text of its own, although the next frame is on the same line.
 //!
 //! An object is *complete* when it has a resource key (`resourceSpans`, `resourceLogs`, `resourceMetrics`, or these in snake
 //! case) among the keys of its top level, at any place, and is JSON but for what repair replaces without looking
@@ -21,12 +22,14 @@
 //!
 //! Leaves to others: what a unit means and whether it can be repaired ([`super::reading`]).
 
+mod prefix;
 mod scalar;
 mod scan;
 
 #[cfg(test)]
 mod tests;
 
+use self::prefix::{prefix_length, text_frame_length};
 use self::scalar::scalar_length;
 use self::scan::{Kind, Scanner, Value};
 
@@ -252,7 +255,11 @@ impl<'a> Frames<'a> {
 
     /// Returns the offset after a syslog prefix and the opening brackets that follow it.
     fn skip_prefix(&mut self) -> usize {
-        let prefix = if self.is_array { 0 } else { prefix_length(&self.body[self.at..self.end]) };
+        let line = &self.body[self.at..self.end];
+        if self.is_array || text_frame_length(line).is_some() {
+            return self.at;
+        }
+        let prefix = prefix_length(line);
         let mut start = self.at + prefix;
         while prefix > 0 && start < self.end && self.body[start] != b'{' {
             self.open_arrays += usize::from(self.body[start] == b'[');
@@ -291,6 +298,10 @@ impl<'a> Frames<'a> {
 
     /// Frames what starts with no brace, up to the next complete object.
     fn text(&mut self, start: usize) -> Frame {
+        let counted = if self.is_array { None } else { text_frame_length(&self.body[start..self.end]) };
+        if let Some(length) = counted {
+            return self.frame(start, start, start + length, Shape::Text);
+        }
         let may_hold_value =
             !self.is_array && memchr::memchr2(b'{', b'[', &self.body[start..self.end]).is_some();
         let mut next = None;
@@ -370,28 +381,6 @@ fn line_end(body: &[u8], from: usize) -> Option<usize> {
 /// Returns the offset after the line end at `end`, which has two bytes when it is CRLF.
 fn after_line_end(body: &[u8], end: usize) -> usize {
     end + if body[end..].starts_with(b"\r\n") { 2 } else { 1 }
-}
-
-/// Length of a syslog header before an object or an array: `<134>…`, in Heroku's framing after a count of octets. Zero
-/// where there is none.
-fn prefix_length(line: &[u8]) -> usize {
-    let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let mut rest = line;
-    let count = digits(rest);
-    if count > 0 && rest.get(count) == Some(&b' ') {
-        rest = &rest[count + 1..];
-    }
-    let Some(rest) = rest.strip_prefix(b"<") else { return 0 };
-    let priority = digits(rest);
-    if !(1..=3).contains(&priority) || rest.get(priority) != Some(&b'>') {
-        return 0;
-    }
-    let brace = memchr::memchr(b'{', line);
-    let header = &line[..brace.unwrap_or(line.len())];
-    // Brackets at the end of the header are those of an array, whose first object may be on a later line.
-    let is_in_header = |byte: &u8| !matches!(byte, b'[' | b' ' | b'\t');
-    let end = header.iter().rposition(is_in_header).map_or(0, |last| last + 1);
-    memchr::memchr(b'[', &header[end..]).map(|offset| end + offset).or(brace).unwrap_or(0)
 }
 
 /// Splits a body, where `read` returns the length of the object at the start of a text if it can be read.

@@ -44,7 +44,7 @@ pub(super) enum Kind {
     Unit,
     /// JSON of any other form.
     Other,
-    /// An object with a resource key whose brackets match although it is not JSON.
+    /// An object with a resource key whose brackets match although it is not JSON, and that holds no other such object.
     Broken,
 }
 
@@ -106,6 +106,8 @@ pub(super) struct Scanner<'a> {
     units: VecDeque<Value>,
     /// Other values that take several lines or hold complete objects, by their starts.
     others: BTreeMap<usize, Value>,
+    /// Start of the last object with a resource key, complete or not.
+    last_keyed: usize,
     visited: usize,
 }
 
@@ -124,6 +126,7 @@ impl<'a> Scanner<'a> {
             escaped: None,
             units: VecDeque::new(),
             others: BTreeMap::new(),
+            last_keyed: 0,
             visited: 0,
         }
     }
@@ -250,7 +253,8 @@ impl<'a> Scanner<'a> {
     /// Ends the string of one reading and begins one in the other.
     fn quote(&mut self, at: usize) {
         mem::swap(&mut self.outside, &mut self.inside);
-        self.outside.string(self.body, self.string_start, at);
+        let keyed = self.outside.string(self.body, self.string_start, at);
+        self.last_keyed = keyed.map_or(self.last_keyed, |start| start.max(self.last_keyed));
         self.string_start = at + 1;
     }
 
@@ -269,7 +273,7 @@ impl<'a> Scanner<'a> {
             (true, false) if is_object && (has_lines || holds_unit) => Kind::Other,
             (true, false) if !is_object && has_lines && !closed.has_object => Kind::Other,
             (false, true) if !closed.is_broken && !holds_unit => Kind::Unit,
-            (false, true) if has_lines && !holds_unit => Kind::Broken,
+            (false, true) if has_lines && !holds_unit && self.last_keyed <= closed.start => Kind::Broken,
             _ => return,
         };
         let value = Value { start: closed.start, end: at + 1, kind };
@@ -365,13 +369,17 @@ impl Strand {
         Some(closed)
     }
 
-    fn string(&mut self, body: &[u8], start: usize, end: usize) {
-        let Some(top) = self.open.back_mut() else { return };
+    /// Takes a string, and returns the start of its object if it is a resource key.
+    fn string(&mut self, body: &[u8], start: usize, end: usize) -> Option<usize> {
+        let top = self.open.back_mut()?;
         if top.expect != Expect::Key {
-            return self.value();
+            self.value();
+            return None;
         }
         (top.expect, top.follows_comma) = (Expect::Colon, false);
-        top.has_resource_key |= !top.is_broken && is_resource_key(body, start, end);
+        let is_resource_key = is_resource_key(body, start, end);
+        top.has_resource_key |= is_resource_key && !top.is_broken;
+        is_resource_key.then_some(top.start)
     }
 
     fn value(&mut self) {

@@ -50,6 +50,9 @@ fn hostile_bodies_are_framed_in_linear_time() {
         "{\"a\" \"b\"}",
         "\"{\"resourceSpans\":[]}",
         "12 <134>{",
+        "8 <1>text",
+        "60000 <1>",
+        "{\"resourceSpans\":\n",
         "<134>[\n",
         "5,[",
         "]{\"resourceSpans\":[{}",
@@ -120,6 +123,28 @@ fn a_value_of_several_lines_that_is_no_json_is_one_frame_if_it_has_a_resource_ke
 }
 
 #[test]
+fn lines_are_not_joined_over_an_object_that_may_be_a_unit_when_repaired() {
+    let open = r#"{"resourceSpans":[]"#;
+    for quoted in [
+        r#"{"resourceSpans":[{"a":"W/"b""}]}"#,
+        r#"{ "resource_logs" :[{"a":"W/"b""}]}"#,
+        r#"{"x":1,"resourceSpans":["W/"b""]}"#,
+    ] {
+        for before in ["", " ", "\u{feff}", "<134>x: ", "12 <134>x: ", "<134>1 [a b=\"}\"] "] {
+            for line_end in ["\n", "\r", "\r\n"] {
+                for close in ["}", "end of block }"] {
+                    let line = before.to_owned() + quoted;
+                    let body = [open, &line, &line, close, UNIT].join(line_end);
+                    let line = line.trim_start_matches([' ', '\u{feff}']);
+                    assert_eq!(framed(&body), [open, line, line, close, UNIT], "{body}");
+                }
+            }
+        }
+        assert_eq!(framed(&format!("[{open}\n[,{quoted}\n}}]")), [open, quoted, "}]"]);
+    }
+}
+
+#[test]
 fn what_other_json_holds_belongs_to_it() {
     let other = format!("{{\"batch\":[{UNIT}]}}");
     assert_eq!(framed(&format!("{other}\n{UNIT}{other} {UNIT}")), [&other, UNIT, &other, UNIT]);
@@ -129,6 +154,17 @@ fn what_other_json_holds_belongs_to_it() {
 fn octet_counted_frames_need_no_line_ends() {
     let frame = format!("20 <134>1 - host app - - {UNIT}");
     assert_eq!(framed(&frame.repeat(3)), [&frame, &frame, &frame]);
+}
+
+#[test]
+fn an_octet_counted_frame_of_text_ends_where_its_count_says() {
+    let text = "24 <134>1 - h a - - - hello";
+    let unit = format!("39 <134>1 - h a - - - {UNIT}");
+    let body = format!("{text}{text}{unit}{text}{unit} {text}{text}\n{unit}");
+    assert_eq!(framed(&body), [text, text, &unit, text, &unit, text, text, &unit]);
+    // A count that is wrong ends nothing.
+    let wrong = format!("26 {}{unit}", &text[3..]);
+    assert_eq!(framed(&wrong), [&wrong]);
 }
 
 #[test]

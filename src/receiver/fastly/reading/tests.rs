@@ -61,6 +61,27 @@ fn a_unit_is_counted_once_however_many_of_its_spans_are_rejected() {
 }
 
 #[test]
+fn a_repairable_line_between_two_halves_of_another_is_accepted() {
+    let open = good("a").strip_suffix('}').unwrap().to_owned();
+    for line in [good("W/\"b\" c"), good("W/\"{b\" c")] {
+        for (close, count) in [("}", 2), ("end of block }", 2), ("]", 1)] {
+            let reading = read_all(&format!("{open}\n{line}\n<134>x: {line}\r{close}"));
+            assert_eq!(reading.items.len(), 2, "{line} {close}: {:?}", reading.rejected);
+            assert_eq!(reading.rejected.len(), count, "{line} {close}");
+        }
+    }
+}
+
+#[test]
+fn octet_counted_frames_of_text_are_rejected_one_by_one() {
+    let frame = |text: &str| format!("{} <134>1 - h a - - - {text}", text.len() + 19);
+    let (text, unit) = (frame("hello"), frame(&good("a")));
+    let reading = read_all(&format!("{text}{unit}{text}{text}{unit}{text}"));
+    let kept: Vec<&[u8]> = rejections(&reading).into_iter().map(|(_, _, input)| input).collect();
+    assert_eq!((reading.items.len(), kept), (2, vec![text.as_bytes(); 4]));
+}
+
+#[test]
 fn a_bad_element_of_an_array_costs_only_itself() {
     let broken = good("x").replacen(':', " ", 1);
     let good_unit = good("x");
