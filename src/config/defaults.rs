@@ -57,7 +57,8 @@ impl Default for ServerConfig {
 }
 
 impl FastlyConfig {
-    pub(super) fn new(id: &str) -> Self {
+    /// Returns the defaults for a component id.
+    pub(crate) fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
             path: format!("/{id}"),

@@ -22,7 +22,7 @@ use crate::telemetry::Metrics;
 /// Time between two lines about a destination that stays blocked.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Where the requests of one signal go.
+/// Destination of the requests of one signal.
 pub(super) struct Destination {
     signal: Signal,
     /// Host and port.

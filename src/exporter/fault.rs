@@ -24,7 +24,7 @@ pub(super) enum Fault {
     NotHttp,
     /// The connection ended without a response.
     Closed,
-    /// Nobody listens.
+    /// Connection refused: no process listens on the port.
     Refused,
     Unreachable,
 }

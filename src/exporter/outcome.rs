@@ -11,7 +11,7 @@ use super::response::PartialSuccess;
 use crate::telemetry::inspect::view::Attempt;
 use crate::telemetry::metrics::ExportOutcome;
 
-/// How one attempt ended; after the last attempt, how the export ended.
+/// Result of one attempt; after the last attempt, result of the export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Delivered, perhaps without some items.
@@ -22,7 +22,7 @@ pub(super) enum Outcome {
     Retryable { reason: String, retry_after: Option<Duration> },
     /// Not delivered, because the destination or its configuration is at fault: no data would be accepted.
     Blocked { reason: String, status: Option<StatusCode>, remedy: String },
-    /// The same data will never be accepted.
+    /// Rejected for good: repeating the same data does not help.
     Permanent { reason: String },
     /// Not accepted for longer than the configuration allows.
     GivenUp { reason: String },

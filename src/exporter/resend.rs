@@ -20,7 +20,7 @@ use super::{ExporterError, fault, response};
 use crate::config::{ExporterConfig, SignalExport};
 use crate::otlp::Signal;
 
-/// Where each signal goes.
+/// Sends export requests of each signal to its endpoint.
 pub(crate) struct Resender {
     lanes: [Lane; Signal::ALL.len()],
     permanent_status_codes: Vec<u16>,
@@ -35,7 +35,7 @@ struct Lane {
     timeout: Duration,
 }
 
-/// How one attempt ended.
+/// Result of one attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Resent {
     Accepted,

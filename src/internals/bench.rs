@@ -71,14 +71,7 @@ impl Receivers {
     /// With default settings.
     #[expect(clippy::new_without_default, reason = "a benchmark says that it makes one")]
     pub fn new() -> Self {
-        let config = FastlyConfig {
-            id: "fastly".to_owned(),
-            path: "/fastly".to_owned(),
-            service_ids: vec!["*".to_owned()],
-            auth: None,
-            repair: true,
-            rate_limit: None,
-        };
+        let config = FastlyConfig::new("fastly");
         Self {
             fastly: Fastly::new(&config, MAX_LINE_BYTES),
             otlp: Otlp::new(&OtlpConfig::default(), Signal::Traces, MAX_BODY_BYTES),

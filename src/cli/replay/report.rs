@@ -1,17 +1,17 @@
-//! What became of every entry of a rejected-lines file.
+//! Reports the outcome of every entry of a rejected-lines file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// What became of one entry.
+/// Outcome of one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Accepted,
-    /// It arrived, and was rejected for this reason.
+    /// Arrived, and was rejected for this reason.
     Rejected(String),
-    /// It did not arrive, for this reason.
+    /// Did not arrive, for this reason.
     NotSent(String),
 }
 
@@ -53,7 +53,7 @@ impl Report {
         self.interrupted = Some(Rest { under_way: Lines(under_way), from });
     }
 
-    /// Whether every entry was accepted.
+    /// Returns true if every entry was accepted.
     pub(super) fn is_complete(&self) -> bool {
         self.rejected.is_empty() && self.not_sent.is_empty() && self.interrupted.is_none()
     }

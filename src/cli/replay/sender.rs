@@ -32,7 +32,7 @@ pub(super) struct Sender {
     unreachable: OnceLock<String>,
 }
 
-/// How one attempt ended.
+/// Result of one attempt.
 enum Attempt {
     Done(End),
     /// Another attempt may help after the pause.

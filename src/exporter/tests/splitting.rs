@@ -95,7 +95,7 @@ fn depth(of: usize) -> usize {
     of.max(1).next_power_of_two().ilog2() as usize
 }
 
-/// What came of some units.
+/// Outcomes of some units.
 struct Came {
     /// Bodies of accepted requests, in their order.
     accepted: Vec<String>,

@@ -19,14 +19,7 @@ fn fastly() -> Fastly {
 }
 
 fn config() -> FastlyConfig {
-    FastlyConfig {
-        id: "fastly".to_owned(),
-        path: "/fastly".to_owned(),
-        service_ids: vec!["*".to_owned()],
-        auth: None,
-        repair: true,
-        rate_limit: None,
-    }
+    FastlyConfig::new("fastly")
 }
 
 fn read(body: impl AsRef<[u8]>) -> Reading {

@@ -49,14 +49,7 @@ impl Bench {
             receiver: Arc::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
             rate_limit: None,
         }));
-        let fastly = FastlyConfig {
-            id: "fastly".to_owned(),
-            path: "/fastly".to_owned(),
-            service_ids: vec!["*".to_owned()],
-            auth: None,
-            repair: true,
-            rate_limit: None,
-        };
+        let fastly = FastlyConfig::new("fastly");
         let receiver = Arc::new(Fastly::new(&fastly, 1 << 20));
         receivers.push(Instance { kind: Kind::Fastly, receiver, rate_limit: None });
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
@@ -145,19 +138,21 @@ async fn a_span_without_ids_makes_a_partial_success_and_a_request_of_such_spans_
     assert!(bench.leaving().is_empty());
 }
 
-#[tokio::test]
-async fn a_request_of_another_signal_is_a_warning_counted_and_kept() {
-    let mut bench = Bench::new(1 << 20);
-    let answer = bench.post(Signal::Traces, Encoding::Json, logs()).await;
-    assert!(
-        matches!(&answer, Answer::Partial { accepted: 0, rejected } if rejected.len() == 1),
-        "{answer:?}"
-    );
+/// Asserts that nothing of the request is exported, and that it is counted and kept for this reason.
+fn assert_is_a_warning(bench: &mut Bench, answer: &Answer, reason: &str) {
+    assert!(matches!(answer, Answer::Partial { accepted: 0, rejected } if rejected.len() == 1), "{answer:?}");
     assert!(bench.leaving().is_empty());
     let metrics = String::from_utf8(bench.metrics.render()).unwrap();
     assert!(metrics.contains("spanrelay_lines_total{outcome=\"rejected\",receiver=\"otlp\"} 1"), "{metrics}");
     let kept = std::fs::read_to_string(bench.directory.path().join("rejected.ndjson")).unwrap();
-    assert!(kept.contains("no resourceSpans in a request for traces"), "{kept}");
+    assert!(kept.contains(reason), "{kept}");
+}
+
+#[tokio::test]
+async fn a_request_of_another_signal_is_a_warning_counted_and_kept() {
+    let mut bench = Bench::new(1 << 20);
+    let answer = bench.post(Signal::Traces, Encoding::Json, logs()).await;
+    assert_is_a_warning(&mut bench, &answer, "no resourceSpans in a request for traces");
 }
 
 #[tokio::test]
@@ -165,15 +160,7 @@ async fn content_of_another_signal_inside_the_own_section_is_a_warning_counted_a
     let mut bench = Bench::new(1 << 20);
     let answer =
         bench.post(Signal::Traces, Encoding::Json, logs().replace("resourceLogs", "resourceSpans")).await;
-    assert!(
-        matches!(&answer, Answer::Partial { accepted: 0, rejected } if rejected.len() == 1),
-        "{answer:?}"
-    );
-    assert!(bench.leaving().is_empty());
-    let metrics = String::from_utf8(bench.metrics.render()).unwrap();
-    assert!(metrics.contains("spanrelay_lines_total{outcome=\"rejected\",receiver=\"otlp\"} 1"), "{metrics}");
-    let kept = std::fs::read_to_string(bench.directory.path().join("rejected.ndjson")).unwrap();
-    assert!(kept.contains("content that does not belong in a request for traces"), "{kept}");
+    assert_is_a_warning(&mut bench, &answer, "content that does not belong in a request for traces");
 }
 
 #[tokio::test]

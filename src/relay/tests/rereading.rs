@@ -240,6 +240,21 @@ struct Unit {
     points: usize,
 }
 
+/// Takes a part of one of the exports, or all of it when it cannot be split there.
+fn take_part(exports: &mut Vec<Export>, export: usize, part: u32) -> Option<Export> {
+    if exports.is_empty() {
+        return None;
+    }
+    let export = exports.swap_remove(export % exports.len());
+    Some(match export.split_at(part) {
+        Ok([chosen, rest]) => {
+            exports.push(rest);
+            chosen
+        }
+        Err(whole) => whole,
+    })
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Post(Vec<Unit>),
@@ -417,17 +432,7 @@ fn keep_logs(steps: Vec<Step>, unmatched: Unmatched) {
             }
             Step::Settle { export, part, outcome } => {
                 let exports = &mut bench.process().exports;
-                if exports.is_empty() {
-                    continue;
-                }
-                let export = exports.swap_remove(export % exports.len());
-                let chosen = match export.split_at(part) {
-                    Ok([chosen, rest]) => {
-                        exports.push(rest);
-                        chosen
-                    }
-                    Err(whole) => whole,
-                };
+                let Some(chosen) = take_part(exports, export, part) else { continue };
                 for (item, accepted) in leaving(&chosen) {
                     let outcome = if outcome == Settled::Delivered { accepted } else { outcome };
                     model.settle(&item, outcome);
@@ -473,17 +478,7 @@ fn tell(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Settle { export, part, outcome } => {
                 let exports = &mut bench.process().exports;
-                if exports.is_empty() {
-                    continue;
-                }
-                let export = exports.swap_remove(export % exports.len());
-                let chosen = match export.split_at(part) {
-                    Ok([chosen, rest]) => {
-                        exports.push(rest);
-                        chosen
-                    }
-                    Err(whole) => whole,
-                };
+                let Some(chosen) = take_part(exports, export, part) else { continue };
                 for name in names(&chosen) {
                     prop_assert!(open.remove(&name), "{name} is resolved twice");
                 }

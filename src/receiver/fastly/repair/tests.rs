@@ -14,14 +14,7 @@ const IDS: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad
 const STRUCTURAL: &[u8] = br#"{}[],:""#;
 
 fn read(line: &[u8]) -> Reading {
-    let config = FastlyConfig {
-        id: "fastly".to_owned(),
-        path: "/fastly".to_owned(),
-        service_ids: vec!["*".to_owned()],
-        auth: None,
-        repair: true,
-        rate_limit: None,
-    };
+    let config = FastlyConfig::new("fastly");
     Fastly::new(&config, 1 << 20).read(&Bytes::copy_from_slice(line))
 }
 
