@@ -225,8 +225,6 @@ pub(crate) struct ExporterConfig {
     /// Timeout of one attempt.
     pub(crate) timeout: Duration,
     pub(crate) max_in_flight: usize,
-    /// Maximum number of requests on one connection without a response; more than one means HTTP/1.1 pipelining.
-    pub(crate) max_pipelined: usize,
     pub(crate) retry_on_failure: RetryConfig,
     /// Statuses that condemn the data; any other 4xx or 5xx keeps it in the queue.
     pub(crate) permanent_status_codes: Vec<u16>,

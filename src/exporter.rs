@@ -15,7 +15,7 @@
 //!    downstream handles well ([`concurrency`]), measures the attempt and makes an [`outcome`] of its response
 //!    ([`response`]) or [`fault`]; one that the destination is at fault for ([`remedy`], [`tls_port`]) is repeated
 //! 4. the timeout of one attempt
-//! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), or after others on one ([`pipelining`])
+//! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`])
 //!
 //! Self-traces are exported separately ([`aside`]): below them is only the POST. So are the refused exports that
 //! `spanrelay replay` sends again ([`resend`]).
@@ -39,8 +39,6 @@ mod stack;
 mod otlp_http;
 
 mod client;
-
-mod pipelining;
 
 mod aside;
 
@@ -89,7 +87,7 @@ use batch::Batcher;
 use client::TlsError;
 use delivery::Delivery;
 use observe::Observe;
-use otlp_http::Posts;
+use otlp_http::Post;
 pub(crate) use resend::{Resender, Resent};
 use stack::SendExports;
 
@@ -151,7 +149,7 @@ pub(crate) fn tls_problems(config: &ExporterConfig) -> Vec<ExporterError> {
 /// Sends exports until there are no more.
 pub(crate) struct Exporter {
     config: ExporterConfig,
-    posts: Posts,
+    posts: [Post; Signal::ALL.len()],
     metrics: Metrics,
     rejects: Arc<dyn RejectSink>,
     wall_clock: fn() -> SystemTime,
@@ -245,7 +243,7 @@ impl Exporter {
         rejects: Arc<dyn RejectSink>,
         wall_clock: fn() -> SystemTime,
     ) -> Result<Self, ExporterError> {
-        let posts = Posts::new(config)?;
+        let posts = otlp_http::posts(config)?;
         Ok(Self { config: config.clone(), posts, metrics, rejects, wall_clock })
     }
 
@@ -257,16 +255,8 @@ impl Exporter {
     /// queue's bound until they are settled.
     pub(crate) async fn run(self, exports: UnboundedReceiver<Vec<Export>>, stop: CancellationToken) {
         let Self { config, posts, metrics, rejects, wall_clock } = self;
-        match posts {
-            Posts::Pooled(posts) => {
-                let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
-                deliver(Observe::new(stacks, &config, metrics, rejects), &config, exports, stop).await;
-            }
-            Posts::Pipelined(posts) => {
-                let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
-                deliver(Observe::new(stacks, &config, metrics, rejects), &config, exports, stop).await;
-            }
-        }
+        let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);
+        deliver(Observe::new(stacks, &config, metrics, rejects), &config, exports, stop).await;
     }
 }
 

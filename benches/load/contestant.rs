@@ -31,8 +31,6 @@ pub(crate) enum Who {
     Floor(Floor),
     /// A Collector, with these extra settings for its exporter.
     Collector(&'static str),
-    /// The relay, with a Collector between it and the sink, with these extra settings for the Collector's exporter.
-    BeforeCollector(Vec<String>, &'static str),
 }
 
 /// Settings of the relay: a user's, but with free ports, an in-memory queue and no `wait`.
@@ -49,8 +47,6 @@ pub(crate) struct Contestant {
     pub(crate) sink: Sink,
     joins: bool,
     child: Running,
-    /// Process between it and the sink.
-    _behind: Option<Running>,
     address: SocketAddr,
     telemetry: Option<SocketAddr>,
     _directory: TempDir,
@@ -74,25 +70,12 @@ impl Who {
         Self::Relay(settings.iter().map(|setting| (*setting).to_owned()).collect())
     }
 
-    /// Returns a relay in front of a Collector whose exporter is set for maximum throughput.
-    pub(crate) fn before_collector(settings: &[&str]) -> Self {
-        const EXPORTER: &str =
-            "sending_queue: { queue_size: 100000, batch: { flush_timeout: 50ms, min_size: 4000 } }";
-        Self::BeforeCollector(settings.iter().map(|setting| (*setting).to_owned()).collect(), EXPORTER)
-    }
-
     pub(crate) fn start(&self, name: &str) -> Contestant {
         // On the disk of the project, because the temporary directory may be in memory.
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("there is a place for files");
         let sink = Sink::open();
-        let mut behind = None;
         let (child, address, telemetry) = match self {
             Self::Relay(settings) => relay(settings, sink.address, &directory),
-            Self::BeforeCollector(settings, exporter) => {
-                let (child, address) = collector(sink.address, exporter, &directory);
-                behind = Some(child);
-                relay(settings, address, &directory)
-            }
             Self::Floor(floor) => {
                 let mut command = Command::new(std::env::current_exe().expect("this program has a file"));
                 command.args(["--role", floor.name(), &sink.address.to_string()]);
@@ -110,7 +93,6 @@ impl Who {
             sink,
             joins: telemetry.is_some(),
             child,
-            _behind: behind,
             address,
             telemetry,
             _directory: directory,

@@ -36,7 +36,6 @@ pub(crate) struct Scenario {
 
 pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "single", run: single },
-    Scenario { name: "pipelined", run: pipelined },
     Scenario { name: "batch", run: batch },
     Scenario { name: "events", run: events },
     Scenario { name: "faults", run: faults },
@@ -50,9 +49,6 @@ pub(crate) const ALL: &[Scenario] = &[
 ];
 
 const SINGLE: &[&str] = &["exporters.otlp_http.delivery=single"];
-const PIPELINED: &[&str] = &["exporters.otlp_http.delivery=single", "exporters.otlp_http.max_pipelined=16"];
-const LESS_PIPELINED: &[&str] =
-    &["exporters.otlp_http.delivery=single", "exporters.otlp_http.max_pipelined=8"];
 const BATCH: &[&str] = &["exporters.otlp_http.delivery=batch"];
 
 // === impl Outcome ===
@@ -127,31 +123,6 @@ fn single(effort: Effort, outcome: &mut Outcome) {
         &columns[0],
         &columns[1],
     );
-}
-
-/// Measures the benefit of pipelining in front of a sink, which costs almost nothing, and of a Collector.
-fn pipelined(effort: Effort, outcome: &mut Outcome) {
-    let load = || flat_out(effort, Shape::Canonical, LINES, 4);
-    let columns = effort.contest(vec![
-        relay("spanrelay, single, max_pipelined: 16", PIPELINED, load()),
-        relay("spanrelay, single, max_pipelined: 8", LESS_PIPELINED, load()),
-        relay("spanrelay, single", SINGLE, load()),
-        floor(Floor::Bare, load()),
-    ]);
-    outcome.show("pipelined: batches of 1000 canonical lines, each line leaves on its own", &columns);
-    outcome.at_most("pipelined: CPU per line against single without", 1.0, &columns[0], &columns[2]);
-    if let Err(why) = collector::provide() {
-        println!("\nThere is no Collector to measure: {why}");
-        return;
-    }
-    let entry = |name, settings| Entry { name, who: Who::before_collector(settings), load: load() };
-    let columns = effort.contest(vec![
-        entry("spanrelay, single, max_pipelined: 16", PIPELINED),
-        entry("spanrelay, single", SINGLE),
-    ]);
-    outcome.show("pipelined, a Collector behind the relay: the same", &columns);
-    let measure = "pipelined, before a Collector: CPU per line against single without";
-    outcome.at_most(measure, 1.0, &columns[0], &columns[1]);
 }
 
 fn batch(effort: Effort, outcome: &mut Outcome) {

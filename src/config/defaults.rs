@@ -21,9 +21,6 @@ pub(super) const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default of `exporters.otlp_http.max_in_flight`.
 pub(super) const MAX_IN_FLIGHT: usize = 32;
 
-/// Default of `exporters.otlp_http.max_pipelined`: no pipelining.
-pub(super) const MAX_PIPELINED: usize = 1;
-
 /// Default of `exporters.otlp_http.permanent_status_codes`.
 pub(super) const PERMANENT_STATUS_CODES: [u16; 3] = [400, 413, 422];
 

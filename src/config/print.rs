@@ -141,7 +141,6 @@ impl Printer {
         self.headers(&exporter.headers);
         self.value("timeout", format_duration(exporter.timeout));
         self.value("max_in_flight", exporter.max_in_flight);
-        self.value("max_pipelined", exporter.max_pipelined);
         let retry = &exporter.retry_on_failure;
         self.section("retry_on_failure", |p| {
             p.value("initial_interval", format_duration(retry.initial_interval));

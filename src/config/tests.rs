@@ -87,7 +87,7 @@ fn a_receiver_without_a_value_is_enabled_and_everything_else_has_its_default() {
     assert_eq!(exporter.compression, Compression::None);
     assert!(exporter.headers.is_empty());
     assert_eq!(exporter.timeout, Duration::from_secs(10));
-    assert_eq!((exporter.max_in_flight, exporter.max_pipelined), (32, 1));
+    assert_eq!(exporter.max_in_flight, 32);
     let retry = exporter.retry_on_failure;
     assert_eq!(retry.initial_interval, Duration::from_secs(1));
     assert_eq!(retry.max_interval, Duration::from_secs(30));
@@ -253,7 +253,6 @@ fn a_problem_says_what_is_allowed() {
         ("exporters: {otlp_http: {timeout: 0s}}", "must be more than 0s"),
         ("exporters: {otlp_http: {timeout: 9000h}}", "must be at most 8760h"),
         ("exporters: {otlp_http: {max_in_flight: 0}}", "must be from 1 to"),
-        ("exporters: {otlp_http: {max_pipelined: 0}}", "must be from 1 to"),
         ("exporters: {otlp_http: {retry_on_failure: {multiplier: 0.5}}}", "must be from 1 to 100"),
         ("exporters: {otlp_http: {retry_on_failure: {randomization_factor: .nan}}}", "is not a number"),
         ("exporters: {otlp_http: {retry_on_failure: {randomization_factor: 1.1}}}", "must be from 0 to 1"),

@@ -24,12 +24,12 @@ use crate::pem::{self, PemError};
 
 /// Shorter than a Collector keeps an idle connection (60 s), so that it is us who close it: a request on a
 /// connection that the other side is closing would have to be sent again.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) type HttpClient = Client<Connector, Full<Slices>>;
 
 /// Connects to an address, with TLS when it is https.
-pub(super) type Connector = HttpsConnector<HttpConnector>;
+type Connector = HttpsConnector<HttpConnector>;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -94,11 +94,6 @@ pub(super) fn tls_problems(exports: &[SignalExport<'_>; Signal::ALL.len()]) -> V
         }
     }
     problems
-}
-
-/// What connects to one endpoint, for whoever keeps its connections itself.
-pub(super) fn connector(signal: Signal, export: &SignalExport<'_>) -> Result<Connector, ExporterError> {
-    connector_to(tls_of(export), export.timeout).map_err(|source| ExporterError::Tls { signal, source })
 }
 
 /// A client for one endpoint that is asked by one task.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError};
 use tower::timeout::error::Elapsed;
 
-use super::pipelining::Failure;
 use super::response::printable;
 
 /// Kinds of failure, by what they say about the destination.
@@ -85,11 +84,6 @@ fn fault_of(error: &(dyn Error + 'static)) -> Fault {
             return Fault::NotHttp;
         }
     }
-    match find::<Failure>(error) {
-        Some(Failure::Closed) => return Fault::Closed,
-        Some(Failure::Strange) => return Fault::NotHttp,
-        _ => {}
-    }
     match io_kind(error) {
         Some(io::ErrorKind::ConnectionRefused) => Fault::Refused,
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Fault::Closed,
@@ -157,8 +151,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
-        let is_wrapping = error.is::<hyper_util::client::legacy::Error>() || error.is::<Failure>();
-        let says_nothing = is_wrapping && error.source().is_some();
+        let says_nothing = error.is::<hyper_util::client::legacy::Error>() && error.source().is_some();
         if !says_nothing && !causes.iter().any(|earlier| earlier.contains(&text)) {
             causes.push(text);
         }

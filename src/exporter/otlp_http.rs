@@ -15,9 +15,8 @@ use tower::Service;
 
 use super::ExporterError;
 use super::client::{self, HttpClient};
-use super::pipelining::{Head, Pipelined};
 use super::slices::Slices;
-use crate::config::{Compression, Delivery, Encoding, ExporterConfig, SignalExport};
+use crate::config::{Compression, Encoding, ExporterConfig, SignalExport};
 use crate::otlp::Signal;
 
 const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
@@ -41,46 +40,16 @@ struct Target {
     headers: HeaderMap,
 }
 
-/// The innermost services, one for each signal.
-pub(super) enum Posts {
-    Pooled([Post; Signal::ALL.len()]),
-    Pipelined([Pipelined; Signal::ALL.len()]),
-}
-
-// === impl Posts ===
-
-impl Posts {
-    /// Reads certificates; connects to nothing yet.
-    pub(super) fn new(config: &ExporterConfig) -> Result<Self, ExporterError> {
-        // A batch is few system calls as it is, and much to hold up others with.
-        if config.max_pipelined == 1 || config.delivery == Delivery::Batch {
-            return Self::pooled(config).map(Self::Pooled);
-        }
-        let exports = Signal::ALL.map(|signal| config.of(signal));
-        let post = |signal, export: &SignalExport<'_>| {
-            let Target { uri, headers } = Target::new(signal, export)?;
-            let (connector, head) = (client::connector(signal, export)?, Head::new(&uri, &headers));
-            Ok(Pipelined::new(connector, uri, head, config.max_pipelined, config.max_in_flight))
-        };
-        for_all(&exports, post).map(Self::Pipelined)
-    }
-
-    /// On connections that carry one request at a time.
-    pub(super) fn pooled(config: &ExporterConfig) -> Result<[Post; Signal::ALL.len()], ExporterError> {
-        let exports = Signal::ALL.map(|signal| config.of(signal));
-        let clients = client::clients(&exports, config.max_in_flight)?;
-        for_all(&exports, |signal, export: &SignalExport<'_>| {
-            let client = clients[signal as usize].clone();
-            Ok(Post { shared: Arc::new(Shared { client, target: Target::new(signal, export)? }) })
-        })
-    }
-}
-
-fn for_all<P>(
-    exports: &[SignalExport<'_>; Signal::ALL.len()],
-    post: impl Fn(Signal, &SignalExport<'_>) -> Result<P, ExporterError>,
-) -> Result<[P; Signal::ALL.len()], ExporterError> {
-    let [traces, logs, metrics] = Signal::ALL.map(|signal| post(signal, &exports[signal as usize]));
+/// Returns the innermost service of each signal. Reads certificates; connects to nothing yet.
+pub(super) fn posts(config: &ExporterConfig) -> Result<[Post; Signal::ALL.len()], ExporterError> {
+    let exports = Signal::ALL.map(|signal| config.of(signal));
+    let clients = client::clients(&exports, config.max_in_flight)?;
+    let post = |signal: Signal| -> Result<Post, ExporterError> {
+        let client = clients[signal as usize].clone();
+        let target = Target::new(signal, &exports[signal as usize])?;
+        Ok(Post { shared: Arc::new(Shared { client, target }) })
+    };
+    let [traces, logs, metrics] = Signal::ALL.map(post);
     Ok([traces?, logs?, metrics?])
 }
 

@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::compress::Compressors;
 use super::encode::Encoder;
-use super::otlp_http::{Post, Posts, host_and_port};
+use super::otlp_http::{self, Post, host_and_port};
 use super::outcome::{Meaning, meaning_of};
 use super::retry::retry_after;
 use super::{ExporterError, fault, response};
@@ -56,7 +56,7 @@ impl Resender {
         config: &ExporterConfig,
         wall_clock: fn() -> SystemTime,
     ) -> Result<Self, ExporterError> {
-        let posts = Posts::pooled(config)?;
+        let posts = otlp_http::posts(config)?;
         let compressors = Arc::new(Compressors::new());
         let lanes = Signal::ALL.map(|signal| {
             Lane::new(signal, posts[signal as usize].clone(), &config.of(signal), Arc::clone(&compressors))

@@ -5,7 +5,6 @@
 //!
 //! A transport that has no vectored writes gets the chunks one after another: hyper brings them together for it.
 
-use std::fmt::Write;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -99,10 +98,6 @@ impl Gather {
 
     pub(super) fn text(&mut self, text: &'static str) {
         self.slice(&Bytes::from_static(text.as_bytes()));
-    }
-
-    pub(super) fn number(&mut self, number: usize) {
-        write!(self.short, "{number}").expect("a buffer in memory takes everything");
     }
 
     pub(super) fn slice(&mut self, slice: &Bytes) {

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tower::{Service, ServiceExt};
 
-use super::otlp_http::{Posts, host_and_port};
+use super::otlp_http::host_and_port;
 use super::slices::Slices;
 use super::*;
 use crate::config::{
@@ -55,7 +55,6 @@ pub(super) fn config_for(base: &str) -> ExporterConfig {
         signals: SignalOverrides::default(),
         timeout: Duration::from_secs(10),
         max_in_flight: 32,
-        max_pipelined: 1,
         retry_on_failure: RetryConfig {
             initial_interval: Duration::from_millis(2),
             max_interval: Duration::from_millis(10),
@@ -91,12 +90,9 @@ fn gunzipped(body: &[u8]) -> Vec<u8> {
 
 /// What the log would say about the first attempt.
 async fn failure_of(config: &ExporterConfig) -> String {
-    let body = || Bytes::from_static(b"{}").into();
-    let error: tower::BoxError = match Posts::new(config).unwrap() {
-        Posts::Pooled([mut post, ..]) => in_time(post.call(body())).await.unwrap_err().into(),
-        Posts::Pipelined([mut post, ..]) => in_time(post.call(body())).await.unwrap_err().into(),
-    };
-    fault::describe(&host_and_port(&config.traces_endpoint), config.timeout, &*error)
+    let [mut post, ..] = otlp_http::posts(config).unwrap();
+    let error = in_time(post.call(Bytes::from_static(b"{}").into())).await.unwrap_err();
+    fault::describe(&host_and_port(&config.traces_endpoint), config.timeout, &error)
 }
 
 async fn in_time<T>(what: impl Future<Output = T>) -> T {

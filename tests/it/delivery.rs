@@ -392,9 +392,7 @@ async fn a_batch_that_is_refused_is_split_until_the_bad_event_is_alone() {
 
 #[tokio::test]
 async fn a_unit_whose_data_is_condemned_is_split_until_the_bad_item_is_alone_and_logs_follow_their_span() {
-    for settings in
-        ["", BATCH, "exporters.otlp_http.compression: gzip", "exporters.otlp_http.max_pipelined: 4"]
-    {
+    for settings in ["", BATCH, "exporters.otlp_http.compression: gzip"] {
         let bad = |request: &Recorded| {
             let body = if request.headers.contains_key("content-encoding") {
                 inflated(request)

@@ -57,7 +57,6 @@ exporters:
     headers: { x-a: hunter2 }
     timeout: 1500us
     max_in_flight: 1
-    max_pipelined: 2
     retry_on_failure: { initial_interval: 2s, max_interval: 1h, multiplier: 1, randomization_factor: 0.1, max_elapsed_time: 5m }
     permanent_status_codes: [400, 501]
     tls: { ca_file: "a b" }

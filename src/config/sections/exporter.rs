@@ -46,11 +46,6 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ExporterConfig> {
     section.set("timeout", &mut timeout, Field::positive_duration);
     let mut max_in_flight = defaults::MAX_IN_FLIGHT;
     section.set("max_in_flight", &mut max_in_flight, Field::count);
-    let mut max_pipelined = defaults::MAX_PIPELINED;
-    section.set("max_pipelined", &mut max_pipelined, Field::count);
-    if max_pipelined > 1 && delivery == Delivery::Batch {
-        section.note("max_pipelined has no effect with delivery: batch");
-    }
     let retry_on_failure = retry(section.section("retry_on_failure"));
     let permanent_status_codes = permanent_status_codes(&mut section);
     let tls = tls(section.section("tls"));
@@ -85,7 +80,6 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ExporterConfig> {
         signals: SignalOverrides { traces: traces_override, logs: logs_override, metrics: metrics_override },
         timeout,
         max_in_flight,
-        max_pipelined,
         retry_on_failure,
         permanent_status_codes,
         tls,

@@ -10,60 +10,10 @@ use tokio::net::TcpListener;
 use super::collector::{Answer, Collector};
 use super::*;
 
-/// How single requests share connections.
-#[derive(Debug, Clone, Copy)]
-enum Way {
-    Pooled,
-    Pipelined,
-}
-
-impl Way {
-    fn config_for(self, base: &str) -> ExporterConfig {
-        let max_pipelined = match self {
-            Self::Pooled => 1,
-            Self::Pipelined => 8,
-        };
-        ExporterConfig { max_pipelined, ..config_for(base) }
-    }
-}
-
-macro_rules! both_ways {
-    ($($test:ident)*) => {
-        mod pooled {
-            $(#[tokio::test]
-            async fn $test() {
-                super::$test(super::Way::Pooled).await;
-            })*
-        }
-
-        mod pipelined {
-            $(#[tokio::test]
-            async fn $test() {
-                super::$test(super::Way::Pipelined).await;
-            })*
-        }
-    };
-}
-
-both_ways! {
-    every_export_is_one_post_with_exactly_its_bytes
-    carries_configured_headers_and_keeps_a_url_unchanged
-    each_signal_is_sent_with_its_own_settings
-    one_connection_serves_exports_that_follow_each_other
-    a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metrics
-    a_2xx_is_delivered_whatever_its_body
-    a_refusal_stands_even_when_its_body_never_comes
-    a_connection_closed_without_an_answer_is_tried_again
-    waits_for_a_collector_that_starts_later
-    says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on
-    a_collector_that_restarts_between_exports_costs_no_data
-    plain_http_to_a_tls_port_keeps_the_data_until_it_is_fixed
-    a_400_of_a_plain_port_that_closes_condemns_the_data
-}
-
-async fn every_export_is_one_post_with_exactly_its_bytes(way: Way) {
+#[tokio::test]
+async fn every_export_is_one_post_with_exactly_its_bytes() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
-    let rig = Rig::start(&way.config_for(&collector.url()));
+    let rig = Rig::start(&config_for(&collector.url()));
     let odd = "{ \"resourceSpans\" : [ {\"t\":1655990400123457000.0} ],\r\n\"x\":1}\n";
     rig.export(Signal::Traces, odd, 2);
     rig.export(Signal::Logs, NO_LOGS, 1);
@@ -86,9 +36,10 @@ async fn every_export_is_one_post_with_exactly_its_bytes(way: Way) {
     assert_eq!((ended.fates.len(), ended.sent_spans()), (3, 2));
 }
 
-async fn carries_configured_headers_and_keeps_a_url_unchanged(way: Way) {
+#[tokio::test]
+async fn carries_configured_headers_and_keeps_a_url_unchanged() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
-    let mut config = way.config_for(&collector.url());
+    let mut config = config_for(&collector.url());
     config.traces_endpoint = format!("{}/custom//path/?api=1", collector.url()).parse().unwrap();
     config.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
     let rig = Rig::start(&config);
@@ -100,10 +51,11 @@ async fn carries_configured_headers_and_keeps_a_url_unchanged(way: Way) {
     assert_eq!(request.headers["host"], collector.address.to_string());
 }
 
-async fn each_signal_is_sent_with_its_own_settings(way: Way) {
+#[tokio::test]
+async fn each_signal_is_sent_with_its_own_settings() {
     let [shared, own] =
         [Collector::start(|_, _| Answer::ok()).await, Collector::start(|_, _| Answer::ok()).await];
-    let mut config = way.config_for(&shared.url());
+    let mut config = config_for(&shared.url());
     config.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
     config.logs_endpoint = format!("{}/ingest", own.url()).parse().unwrap();
     config.signals.logs.encoding = Some(Encoding::Protobuf);
@@ -128,9 +80,10 @@ async fn each_signal_is_sent_with_its_own_settings(way: Way) {
     assert_eq!(logs.headers["content-encoding"], "gzip");
 }
 
-async fn one_connection_serves_exports_that_follow_each_other(way: Way) {
+#[tokio::test]
+async fn one_connection_serves_exports_that_follow_each_other() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
-    let mut config = way.config_for(&collector.url());
+    let mut config = config_for(&collector.url());
     config.max_in_flight = 1;
     let rig = Rig::start(&config);
     (0..50).for_each(|n| rig.traces(&n.to_string()));
@@ -138,7 +91,8 @@ async fn one_connection_serves_exports_that_follow_each_other(way: Way) {
     assert_eq!((collector.requests().len(), collector.connections()), (50, 1));
 }
 
-async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metrics(way: Way) {
+#[tokio::test]
+async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metrics() {
     use opentelemetry_proto::tonic::collector::trace::v1::{
         ExportTracePartialSuccess, ExportTraceServiceResponse,
     };
@@ -152,7 +106,7 @@ async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metri
         let body = Bytes::from(body);
         let collector =
             Collector::start(move |_, _| Answer::Say { status: 200, content_type, body: body.clone() }).await;
-        let rig = Rig::start(&way.config_for(&collector.url()));
+        let rig = Rig::start(&config_for(&collector.url()));
         rig.export(Signal::Traces, &spans("a"), 10);
         let ended = drained(rig).await;
         assert_eq!(collector.requests().len(), 1, "a partial success is not sent again");
@@ -161,7 +115,8 @@ async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metri
     }
 }
 
-async fn a_2xx_is_delivered_whatever_its_body(way: Way) {
+#[tokio::test]
+async fn a_2xx_is_delivered_whatever_its_body() {
     let answers: [fn() -> Answer; 8] = [
         || Answer::json(200, "<html>garbage"),
         || Answer::json(200, ""),
@@ -178,7 +133,7 @@ async fn a_2xx_is_delivered_whatever_its_body(way: Way) {
     ];
     for (number, answer) in answers.into_iter().enumerate() {
         let collector = Collector::start(move |_, _| answer()).await;
-        let mut config = way.config_for(&collector.url());
+        let mut config = config_for(&collector.url());
         config.timeout = Duration::from_millis(500);
         let rig = Rig::start(&config);
         rig.traces("a");
@@ -187,14 +142,15 @@ async fn a_2xx_is_delivered_whatever_its_body(way: Way) {
     }
 }
 
-async fn a_refusal_stands_even_when_its_body_never_comes(way: Way) {
+#[tokio::test]
+async fn a_refusal_stands_even_when_its_body_never_comes() {
     let collector = Collector::start(|number, _| match number {
         0 => Answer::HangAfterHead { status: 503 },
         1 => Answer::BreakOff { status: 502 },
         _ => Answer::HangAfterHead { status: 400 },
     })
     .await;
-    let mut config = way.config_for(&collector.url());
+    let mut config = config_for(&collector.url());
     config.timeout = Duration::from_millis(500);
     let rig = Rig::start(&config);
     rig.traces("a");
@@ -203,19 +159,21 @@ async fn a_refusal_stands_even_when_its_body_never_comes(way: Way) {
     assert_eq!(ended.rejects, [(spans("a"), "downstream answered 400".to_owned())]);
 }
 
-async fn a_connection_closed_without_an_answer_is_tried_again(way: Way) {
+#[tokio::test]
+async fn a_connection_closed_without_an_answer_is_tried_again() {
     let collector = Collector::start(|number, _| if number < 3 { Answer::Close } else { Answer::ok() }).await;
-    let rig = Rig::start(&way.config_for(&collector.url()));
+    let rig = Rig::start(&config_for(&collector.url()));
     rig.traces("a");
     let ended = drained(rig).await;
     assert_eq!((ended.sent_spans(), ended.attempts("retryable")), (1, 3));
 }
 
-async fn waits_for_a_collector_that_starts_later(way: Way) {
+#[tokio::test]
+async fn waits_for_a_collector_that_starts_later() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let rig = Rig::start(&way.config_for(&format!("http://{address}")));
+    let rig = Rig::start(&config_for(&format!("http://{address}")));
     rig.traces("a");
     let refused = async {
         while Ended::new(&rig.seen, &rig.metrics).attempts("retryable") < 2 {
@@ -291,9 +249,10 @@ async fn bodies_are_compressed_as_configured_in_both_ways_of_delivery() {
     }
 }
 
-async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on(way: Way) {
+#[tokio::test]
+async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on() {
     let closing = Collector::start(|_, _| Answer::Close).await;
-    let said = failure_of(&way.config_for(&closing.url())).await;
+    let said = failure_of(&config_for(&closing.url())).await;
     assert_eq!(said, format!("{} closed the connection without an answer", closing.address));
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -305,15 +264,16 @@ async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on
         let mut request = [0; 1024];
         while tcp.read(&mut request).await.is_ok_and(|read| read > 0) {}
     });
-    let said = failure_of(&way.config_for(&format!("http://{address}"))).await;
+    let said = failure_of(&config_for(&format!("http://{address}"))).await;
     assert!(said.contains("does not answer in HTTP/1.1") && said.contains("4318"), "{said}");
 
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let said = failure_of(&way.config_for(&format!("http://{address}"))).await;
+    let said = failure_of(&config_for(&format!("http://{address}"))).await;
     assert_eq!(said, format!("connection refused by {address}: is a Collector listening there?"));
 }
 
-async fn a_collector_that_restarts_between_exports_costs_no_data(way: Way) {
+#[tokio::test]
+async fn a_collector_that_restarts_between_exports_costs_no_data() {
     let closing = Arc::new(AtomicBool::new(false));
     let close = Arc::clone(&closing);
     // every second answer is followed by the end of its connection, unannounced
@@ -321,7 +281,7 @@ async fn a_collector_that_restarts_between_exports_costs_no_data(way: Way) {
         if close.fetch_xor(true, Ordering::Relaxed) { Answer::BreakOff { status: 200 } } else { Answer::ok() }
     })
     .await;
-    let rig = Rig::start(&way.config_for(&collector.url()));
+    let rig = Rig::start(&config_for(&collector.url()));
     for n in 0..20 {
         rig.traces(&n.to_string());
         rig.settled(n + 1).await;
@@ -365,12 +325,13 @@ impl OddPort {
     }
 }
 
-async fn plain_http_to_a_tls_port_keeps_the_data_until_it_is_fixed(way: Way) {
+#[tokio::test]
+async fn plain_http_to_a_tls_port_keeps_the_data_until_it_is_fixed() {
     for port in [OddPort::TlsWith400, OddPort::TlsWithAlert, OddPort::TlsThatCloses] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let listening = tokio::spawn(port.listen(listener));
-        let rig = Rig::start(&way.config_for(&format!("http://{address}")));
+        let rig = Rig::start(&config_for(&format!("http://{address}")));
         rig.traces("a");
         rig.traces("b");
         rig.blocked().await;
@@ -383,11 +344,12 @@ async fn plain_http_to_a_tls_port_keeps_the_data_until_it_is_fixed(way: Way) {
     }
 }
 
-async fn a_400_of_a_plain_port_that_closes_condemns_the_data(way: Way) {
+#[tokio::test]
+async fn a_400_of_a_plain_port_that_closes_condemns_the_data() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let listening = tokio::spawn(OddPort::PlainWith400.listen(listener));
-    let rig = Rig::start(&way.config_for(&format!("http://{address}")));
+    let rig = Rig::start(&config_for(&format!("http://{address}")));
     rig.traces("a");
     let ended = drained(rig).await;
     assert_eq!(ended.rejects.len(), 1);

@@ -119,11 +119,6 @@ async fn every_fault_costs_nothing_with_batches() {
 }
 
 #[tokio::test]
-async fn every_fault_costs_nothing_with_pipelining() {
-    every_fault_costs_nothing("exporters.otlp_http.max_pipelined: 4").await;
-}
-
-#[tokio::test]
 async fn a_fault_that_outlives_the_relay_costs_nothing() {
     for delivery in [SINGLE, BATCHES] {
         for mood in [Mood::Status(401), Mood::Status(307), Mood::Status(500), Mood::SpeaksTls] {

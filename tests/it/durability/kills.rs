@@ -113,11 +113,6 @@ async fn every_acknowledged_id_survives_kills_under_load_and_leaves_once_per_pro
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_are_pipelined_lose_nothing_either() {
-    loses_nothing("exporters.otlp_http.max_pipelined: 8").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_lose_nothing_either_and_only_the_bad_event_of_one_is_rejected() {
     loses_nothing(
         "exporters.otlp_http.delivery: batch\nexporters.otlp_http.batch: {max_events: 20, timeout: 20ms}",
