@@ -3,7 +3,7 @@
 //! In: [`Export`]s. Out: one OTLP/HTTP request for each, or merged ones with `delivery: batch`.
 //! Promises: every export ends once, delivered or rejected, unless the process stops first; then its receipts stay
 //! unsettled and the queue still has it. Data is rejected for the responses in `permanent_status_codes` only, and item by
-//! item. At most `max_in_flight` requests are on the wire, and fewer when the downstream does not handle so many well.
+//! item. At most `max_in_flight` requests are on the wire.
 //!
 //! The way of an export: [`delivery`] receives it from the channel and, with `delivery: batch`, merges it with others
 //! ([`batch`]) without copying them ([`slices`]). Then the tower [`stack`] of its signal, outermost first:
@@ -11,9 +11,8 @@
 //! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took; a request
 //!    whose data was condemned becomes two; rejected data is logged ([`losses`])
 //! 2. [`retry`]: sends again, with growing pauses, what was not accepted through no fault of the data
-//! 3. [`attempt`]: waits until the [`destination`] admits it and for a slot on the wire, of which there are as many as the
-//!    downstream handles well ([`concurrency`]), measures the attempt and makes an [`outcome`] of its response
-//!    ([`response`]) or [`fault`]; one that the destination is at fault for ([`remedy`], [`tls_port`]) is repeated
+//! 3. [`attempt`]: waits until the [`destination`] admits it and for one of the [`slots`] on the wire, measures the attempt and
+//!    makes an [`outcome`] of its response ([`response`]) or [`fault`]; one that the destination is at fault for ([`remedy`], [`tls_port`]) is repeated
 //! 4. the timeout of one attempt
 //! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`])
 //!
@@ -54,7 +53,7 @@ mod remedy;
 
 mod tls_port;
 
-mod concurrency;
+mod slots;
 
 mod outcome;
 

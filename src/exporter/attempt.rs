@@ -19,7 +19,6 @@ use http_body::Body;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
 
-use super::concurrency::{Concurrency, Place};
 use super::destination::Destination;
 use super::fault::{self, Fault, Unanswered};
 use super::otlp_http::host_and_port;
@@ -29,6 +28,7 @@ use super::remedy::{self, Remedies};
 use super::response;
 use super::retry::retry_after;
 use super::slices::Slices;
+use super::slots::Slots;
 use super::stack::WatchedBody;
 use super::tls_port::PlainPort;
 use crate::config::{ExporterConfig, SignalExport};
@@ -41,7 +41,7 @@ use crate::telemetry::traces::{Attempts, OwnSpan};
 pub(super) struct Attempt<S> {
     inner: S,
     judge: Arc<Judge>,
-    concurrency: Arc<Concurrency>,
+    slots: Arc<Slots>,
 }
 
 /// Makes outcomes of a signal's responses, and counts them.
@@ -64,8 +64,8 @@ pub(super) struct Judge {
 // === impl Attempt ===
 
 impl<S> Attempt<S> {
-    pub(super) fn new(inner: S, judge: Arc<Judge>, concurrency: Arc<Concurrency>) -> Self {
-        Self { inner, judge, concurrency }
+    pub(super) fn new(inner: S, judge: Arc<Judge>, slots: Arc<Slots>) -> Self {
+        Self { inner, judge, slots }
     }
 }
 
@@ -74,18 +74,17 @@ where
     S: Service<Slices, Response = Response<B>, Error = BoxError> + Clone,
     B: Body<Data = Bytes> + Unpin,
 {
-    async fn once(&mut self, request: &WatchedBody, place: Place) -> Outcome {
+    async fn once(&mut self, request: &WatchedBody) -> Outcome {
         let WatchedBody { body, watch, attempts } = request;
         let judge = &*self.judge;
-        let began = place.began();
+        let began = Instant::now();
         let span = judge.span(attempts, body.remaining());
         let outcome = match self.inner.call(body.clone()).await {
             Ok(response) => judge.answered(response, began, &span).await,
             Err(error) => judge.unanswered(error, &span).await,
         };
-        let (took, meaning) = (began.elapsed(), outcome.meaning());
-        place.ended(meaning, took);
-        judge.metrics.export_attempt(judge.signal, meaning.label(), took);
+        let took = began.elapsed();
+        judge.metrics.export_attempt(judge.signal, outcome.meaning().label(), took);
         judge.outage.note(&outcome);
         Judge::ended(&span, &outcome);
         watch.attempt(judge.signal, || outcome.as_attempt(took));
@@ -111,16 +110,16 @@ where
     fn call(&mut self, request: WatchedBody) -> Self::Future {
         let mut attempt = self.clone();
         Box::pin(async move {
-            let destination = Arc::clone(&attempt.judge.destination);
+            let (judge, slots) = (Arc::clone(&attempt.judge), Arc::clone(&attempt.slots));
             loop {
-                let clearance = destination.clearance().await;
-                let place = Arc::clone(&attempt.concurrency).place().await;
-                if !destination.admits(&clearance) {
+                let clearance = judge.destination.clearance().await;
+                let _slot = slots.acquire(|| judge.outage.is_failing()).await;
+                if !judge.destination.admits(&clearance) {
                     // It was blocked while this export waited for its slot.
                     continue;
                 }
-                let outcome = attempt.once(&request, place).await;
-                destination.ended(clearance, &outcome);
+                let outcome = attempt.once(&request).await;
+                judge.destination.ended(clearance, &outcome);
                 if outcome.meaning() != Meaning::Blocked {
                     return Ok(outcome);
                 }

@@ -49,6 +49,11 @@ impl Outage {
         Self { signal, endpoint, failing: AtomicBool::new(false), streak: Mutex::default() }
     }
 
+    /// Reports whether the last attempt that says something about an outage failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+    }
+
     /// Notes the end of an attempt. A response that condemns the data shows a downstream that works; one that judges the
     /// destination says nothing about an outage.
     pub(super) fn note(&self, outcome: &Outcome) {
@@ -70,7 +75,7 @@ impl Outage {
     }
 
     fn answered(&self) {
-        if !self.failing.load(Ordering::Acquire) {
+        if !self.is_failing() {
             return;
         }
         self.failing.store(false, Ordering::Release);

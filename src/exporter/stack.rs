@@ -13,10 +13,10 @@ use http_body::Body;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use super::attempt::{Attempt, Judge};
-use super::concurrency::Concurrency;
 use super::outcome::Outcome;
 use super::retry::Backoff;
 use super::slices::Slices;
+use super::slots::Slots;
 use crate::config::{ExporterConfig, RetryConfig};
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
@@ -61,16 +61,16 @@ where
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let concurrency = Concurrency::for_all_signals(config.max_in_flight, metrics);
+    let slots = Slots::for_all_signals(config.max_in_flight);
     Signal::ALL.map(|signal| {
         let judge = Judge::new(signal, config, metrics.clone(), wall_clock);
         let post = posts[signal as usize].clone();
-        stack(post, judge, config.retry_on_failure.clone(), Arc::clone(&concurrency[signal as usize]))
+        stack(post, judge, config.retry_on_failure.clone(), Arc::clone(&slots[signal as usize]))
     })
 }
 
 /// Outermost first.
-fn stack<S, B>(post: S, judge: Judge, retry: RetryConfig, concurrency: Arc<Concurrency>) -> impl SendExports
+fn stack<S, B>(post: S, judge: Judge, retry: RetryConfig, slots: Arc<Slots>) -> impl SendExports
 where
     S: Service<Slices, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
@@ -83,9 +83,9 @@ where
     ServiceBuilder::new()
         // above all that can fail: sends again until an attempt ends for good
         .retry(Backoff::new(retry, judge.destination()))
-        // below retry: an export that pauses between attempts takes no place on the wire from another; above the
-        // timeout, whose error is an outcome too, and so waiting for a place is no part of an attempt's time
-        .layer_fn(move |inner| Attempt::new(inner, Arc::clone(&judge), Arc::clone(&concurrency)))
+        // below retry: an export that pauses between attempts takes no slot from another; above the
+        // timeout, whose error is an outcome too, and so waiting for a slot is no part of an attempt's time
+        .layer_fn(move |inner| Attempt::new(inner, Arc::clone(&judge), Arc::clone(&slots)))
         // bounds one attempt up to the head of its answer: connecting, sending, waiting
         .timeout(timeout)
         .service(post)

@@ -64,7 +64,6 @@ pub(crate) struct Metrics {
     /// By outcome.
     export_requests: PerSignal<[IntCounter; ExportOutcome::ALL.len()]>,
     export_duration: PerSignal<Histogram>,
-    concurrency_limit: IntGaugeVec,
     exporter_blocked: IntGaugeVec,
     /// Spans that wait for their log events.
     pub(crate) held_spans: IntGauge,
@@ -200,16 +199,6 @@ impl Metrics {
                     .map(|outcome| export_requests.with_label_values(&[signal.as_str(), outcome.as_str()]))
             }),
             export_duration: PerSignal::new(|signal| export_duration.with_label_values(&[signal.as_str()])),
-            concurrency_limit: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "spanrelay_export_concurrency_limit",
-                        "Export requests that may be on the wire now, by what the downstream takes well.",
-                    ),
-                    &["signal"],
-                ),
-            ),
             exporter_blocked: register(
                 &registry,
                 IntGaugeVec::new(
@@ -342,12 +331,6 @@ impl Metrics {
     pub(crate) fn export_attempt(&self, signal: Signal, outcome: ExportOutcome, took: Duration) {
         self.export_requests.of(signal)[outcome as usize].inc();
         self.export_duration.of(signal).observe(took.as_secs_f64());
-    }
-
-    /// So many requests of a signal may be on the wire from now on.
-    pub(crate) fn concurrency_limit(&self, signal: Signal, limit: usize) {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.concurrency_limit.with_label_values(&[signal.as_str()]).set(limit);
     }
 
     /// The destination of a signal is at fault, or no longer.

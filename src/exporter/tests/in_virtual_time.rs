@@ -1,7 +1,7 @@
 //! Without sockets: a closure stands in for the HTTP client, and time passes only when all tasks wait.
 
 use std::future::pending;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use http::{Response, header};
@@ -227,6 +227,27 @@ async fn a_signal_whose_endpoint_is_down_does_not_hold_up_the_others() {
     let ended = Ended::new(&rig.seen, &rig.metrics);
     assert!(ended.fates.iter().all(|(signal, ..)| *signal == Signal::Traces));
     rig.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_whose_endpoint_hangs_leaves_slots_to_the_others() {
+    let mut config = config();
+    config.max_in_flight = 6;
+    let hangs = Arc::new(AtomicBool::new(true));
+    let is_hanging = Arc::clone(&hangs);
+    let post = service_fn(move |body: Bytes| {
+        let hangs = body == NO_LOGS && is_hanging.load(Ordering::Relaxed);
+        async move { if hangs { pending().await } else { answer(200, "") } }
+    });
+    let rig = Rig::with_post(&config, post);
+    (0..12).for_each(|_| rig.export(Signal::Logs, NO_LOGS, 1));
+    tokio::time::sleep(config.timeout + Duration::from_secs(1)).await;
+    let began = Instant::now();
+    (0..10).for_each(|n| rig.traces(&n.to_string()));
+    rig.settled(10).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    hangs.store(false, Ordering::Relaxed);
+    assert_eq!(rig.drained().await.count(Settled::Delivered), 22);
 }
 
 #[tokio::test(start_paused = true)]
