@@ -5,8 +5,7 @@
 
 use bytes::Bytes;
 use http::header::{HeaderValue, USER_AGENT};
-use tokio::time::timeout;
-use tower::{Service, ServiceExt};
+use tower::BoxError;
 
 use super::client::TlsError;
 use super::otlp_http::{Post, host_and_port};
@@ -66,26 +65,10 @@ impl From<ExporterError> for AsideError {
 
 impl Deliver for Aside {
     async fn deliver(&self, body: Bytes) -> Result<(), Undelivered> {
-        let unanswered = |error: &(dyn std::error::Error + 'static)| {
-            Undelivered::ForNow(fault::describe(&self.endpoint, self.timeout, error))
-        };
-        let exchange = async {
-            let mut post = self.post.clone();
-            let response = post.ready().await?.call(body.into()).await?;
-            let (head, body) = response.into_parts();
-            // Read to its end, so that the connection can be used again.
-            let body = response::read_body(body).await.unwrap_or_default();
-            Ok::<_, hyper_util::client::legacy::Error>((head, body))
-        };
-        let (head, body) = match timeout(self.timeout, exchange).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(unanswered(&error)),
-            Err(_) => return Err(unanswered(&tower::timeout::error::Elapsed::new())),
-        };
-        let reason = || match response::error_message(&head.headers, &body) {
-            Some(message) => format!("{} answered {}: {message}", self.endpoint, head.status.as_u16()),
-            None => format!("{} answered {}", self.endpoint, head.status.as_u16()),
-        };
+        let unanswered =
+            |error: BoxError| Undelivered::ForNow(fault::describe(&self.endpoint, self.timeout, &*error));
+        let (head, body) = self.post.exchange(body.into(), self.timeout).await.map_err(unanswered)?;
+        let reason = || response::refusal(&self.endpoint, head.status, &head.headers, &body);
         match meaning_of(head.status, &[]) {
             Meaning::Sent => Ok(()),
             Meaning::Throttled | Meaning::Retryable => Err(Undelivered::ForNow(reason())),

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use http::uri::Scheme;
-use http::{HeaderMap, Response, StatusCode, Version, header};
+use http::{Response, StatusCode, Version, header};
 use http_body::Body;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
@@ -181,7 +181,7 @@ impl Judge {
             self.port.iter().for_each(PlainPort::answered);
             return Outcome::Sent { partial: response::partial_success(&head.headers, &body) };
         }
-        let reason = refusal(status, &head.headers, &body);
+        let reason = response::refusal("downstream", status, &head.headers, &body);
         span.failed(status.as_str(), &reason);
         let retry_after = || retry_after(&head.headers, (self.wall_clock)());
         match meaning {
@@ -263,13 +263,4 @@ fn closes(head: &http::response::Parts) -> bool {
     let connection = head.headers.get_all(header::CONNECTION);
     let is_close = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
     head.version < Version::HTTP_11 || connection.iter().any(is_close)
-}
-
-/// `downstream answered 400: <its message>`
-fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
-    let code = status.as_u16();
-    match response::error_message(headers, body) {
-        Some(message) => format!("downstream answered {code}: {message}"),
-        None => format!("downstream answered {code}"),
-    }
 }

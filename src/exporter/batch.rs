@@ -6,7 +6,6 @@
 //! Leaves to others: the clock, compression, sending.
 
 use std::iter;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -20,8 +19,6 @@ use crate::telemetry::traces::Cause;
 
 /// `{"resourceMetrics":[` and `]}`, the longest that stands around merged elements.
 const ENVELOPE_BYTES: u64 = 22;
-/// When `timeout` is beyond what a clock can count; a batch is full long before.
-const FAR_FUTURE: Duration = Duration::from_secs(365 * 86_400);
 
 /// Exports of one signal that leave in one request.
 #[derive(Debug)]
@@ -141,7 +138,7 @@ impl Batcher {
             }
             full => {
                 full.into_iter().for_each(|open| ready(open.batch));
-                let due = now.checked_add(self.limits.timeout).unwrap_or_else(|| now + FAR_FUTURE);
+                let due = now + self.limits.timeout;
                 Open { batch: Batch::single(export), items: 0, bytes: ENVELOPE_BYTES, due }
             }
         };
@@ -188,6 +185,8 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::otlp::ExportRequest;
 

@@ -6,16 +6,19 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper_util::client::legacy::{Error as ClientError, ResponseFuture};
-use tower::Service;
+use tokio::time::timeout;
+use tower::timeout::error::Elapsed;
+use tower::{BoxError, Service};
 
-use super::ExporterError;
 use super::client::{self, HttpClient};
 use super::slices::Slices;
+use super::{ExporterError, response};
 use crate::config::{Compression, Encoding, ExporterConfig, SignalExport};
 use crate::otlp::Signal;
 
@@ -111,6 +114,24 @@ impl Post {
     pub(super) fn alone(signal: Signal, export: &SignalExport<'_>) -> Result<Self, ExporterError> {
         let (client, target) = (client::alone(signal, export)?, Target::new(signal, export)?);
         Ok(Self { shared: Arc::new(Shared { client, target }) })
+    }
+
+    /// Sends one request and reads its response to the end, within `limit`. A body that cannot be read is empty.
+    pub(super) async fn exchange(
+        &self,
+        body: Slices,
+        limit: Duration,
+    ) -> Result<(http::response::Parts, Vec<u8>), BoxError> {
+        let exchange = async {
+            let (head, body) = self.clone().call(body).await?.into_parts();
+            // To the end, so that the connection can be used again.
+            let body = response::read_body(body).await.unwrap_or_default();
+            Ok::<_, ClientError>((head, body))
+        };
+        match timeout(limit, exchange).await {
+            Ok(end) => Ok(end?),
+            Err(_) => Err(Elapsed::new().into()),
+        }
     }
 }
 

@@ -8,8 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::time::timeout;
-use tower::Service;
 
 use super::compress::Compressors;
 use super::encode::Encoder;
@@ -71,29 +69,17 @@ impl Resender {
             Ok(body) => body,
             Err(error) => return Resent::Refused(error.to_string()),
         };
-        let failed = |error: &(dyn std::error::Error + 'static)| Resent::Failed {
-            reason: fault::describe(&lane.endpoint, lane.timeout, error),
-            retry_after: None,
-        };
-        let exchange = async {
-            // Always ready.
-            let response = lane.post.clone().call(body).await?;
-            let (head, body) = response.into_parts();
-            let body = response::read_body(body).await.unwrap_or_default();
-            Ok::<_, hyper_util::client::legacy::Error>((head, body))
-        };
-        match timeout(lane.timeout, exchange).await {
-            Ok(Ok((head, body))) => self.judge(head.status, &head.headers, &body),
-            Ok(Err(error)) => failed(&error),
-            Err(_) => failed(&tower::timeout::error::Elapsed::new()),
+        match lane.post.exchange(body, lane.timeout).await {
+            Ok((head, body)) => self.judge(head.status, &head.headers, &body),
+            Err(error) => Resent::Failed {
+                reason: fault::describe(&lane.endpoint, lane.timeout, &*error),
+                retry_after: None,
+            },
         }
     }
 
     fn judge(&self, status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -> Resent {
-        let reason = || match response::error_message(headers, body) {
-            Some(message) => format!("downstream answered {}: {message}", status.as_u16()),
-            None => format!("downstream answered {}", status.as_u16()),
-        };
+        let reason = || response::refusal("downstream", status, headers, body);
         match meaning_of(status, &self.permanent_status_codes) {
             Meaning::Sent => match response::partial_success(headers, body) {
                 Some(partial) if partial.rejected_items > 0 => Resent::Refused(partial.message),

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use prost::Message;
@@ -128,8 +128,17 @@ pub(super) fn partial_success(headers: &HeaderMap, body: &[u8]) -> Option<Partia
         .then(|| PartialSuccess { rejected_items, message: printable(&message) })
 }
 
+/// Returns `<who> answered 400: <its message>` for a response that is no success, fit for a log line.
+pub(super) fn refusal(who: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
+    let code = status.as_u16();
+    match error_message(headers, body) {
+        Some(message) => format!("{who} answered {code}: {message}"),
+        None => format!("{who} answered {code}"),
+    }
+}
+
 /// What the body of an error says, fit for a log line.
-pub(super) fn error_message(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+fn error_message(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     let message = match format_of(headers) {
         Format::Json => json_message(body)?,
         // so says a TLS port to whom speaks plain HTTP to it
