@@ -110,7 +110,7 @@ impl App {
         let sink = Arc::new(KeepRejects(Arc::clone(&rejected)));
         // Read before first use, so that a later change is never missed.
         let exporter_files = ExporterFiles::read(&config);
-        let exporter = Exporter::new(&config.exporter, metrics.clone(), sink, wall_clock)?;
+        let exporter = Exporter::new(&config.exporters.otlp_http, metrics.clone(), sink, wall_clock)?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;
@@ -215,7 +215,7 @@ impl App {
         let admin_terms = Terms::plain(config.server.header_timeout);
         let terms = Terms { tls, metrics: Some(metrics.clone()), ..admin_terms.clone() };
         let settling = Settling::new(config.queue.storage, metrics.clone());
-        let processor = SpanEvents::new(&config.span_events, metrics);
+        let processor = SpanEvents::new(&config.processors.span_events, metrics);
         Running {
             reloads: Reloads {
                 config,
@@ -343,7 +343,8 @@ fn receivers(config: &Config) -> Vec<Instance> {
 
 /// Returns the part of the configuration that the inspector shows.
 fn setting(config: &Config) -> Setting {
-    let Config { receivers, span_events, exporter, telemetry, .. } = config;
+    let Config { receivers, telemetry, .. } = config;
+    let (span_events, exporter) = (&config.processors.span_events, &config.exporters.otlp_http);
     let fastly = receivers.fastly.iter().map(|fastly| (&fastly.id, &fastly.path));
     let circleci = receivers.circleci.iter().map(|circleci| (&circleci.id, &circleci.path));
     let of_otlp = receivers.otlp.is_some().then(|| view::ReceiverSetting {
@@ -384,7 +385,8 @@ fn doors(config: &Config, relay: Arc<Relay>, metrics: &Metrics) -> Doors<Arc<Rel
 
 /// Opens the queue on a blocking thread, because it reads the whole file: about a second per gigabyte.
 async fn open_queue(config: &Config, metrics: Metrics) -> Result<Queue, StartError> {
-    let (queue, memory_bytes) = (config.queue.clone(), config.span_events.max_held_bytes + IN_FLIGHT_BYTES);
+    let (queue, memory_bytes) =
+        (config.queue.clone(), config.processors.span_events.max_held_bytes + IN_FLIGHT_BYTES);
     let opened = tokio::task::spawn_blocking(move || Queue::open(&queue, memory_bytes, metrics)).await;
     match opened {
         Ok(opened) => Ok(opened?),

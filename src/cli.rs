@@ -88,6 +88,8 @@ enum Command {
     /// Resubmit rejected input to a running relay, and rejected exports to the downstream
     #[command(after_long_help = CONFIGURATION_HELP)]
     Replay(ReplayArgs),
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
     /// Post sample logs and webhooks through a relay and draw the resulting traces
     Demo(DemoArgs),
 }
@@ -129,6 +131,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::run(&args, &Terminal::of_stdout()),
         Some(Command::Traceparent(args)) => traceparent::run(&args),
         Some(Command::Replay(args)) => replay::run(args),
+        Some(Command::Schema) => print(&crate::config::schema()),
         Some(Command::Demo(args)) => demo::run(&args, &Terminal::of_stdout()),
     }
 }
@@ -221,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_and_help_is_not_an_error() {
-        let commands = ["run", "validate", "check", "traceparent", "replay", "demo"];
+        let commands = ["run", "validate", "check", "traceparent", "replay", "schema", "demo"];
         for arguments in
             commands.iter().map(|command| vec![*command, "--help"]).chain([vec!["--help"], vec!["--version"]])
         {

@@ -42,7 +42,8 @@ struct Risk {
 
 /// Writes the summary.
 pub(super) fn announce(config: &Config, addresses: Addresses) {
-    let Config { server, receivers, span_events, queue, exporter, .. } = config;
+    let Config { server, receivers, queue, .. } = config;
+    let (span_events, exporter) = (&config.processors.span_events, &config.exporters.otlp_http);
     for fastly in &receivers.fastly {
         let (service_ids, token) = (fastly.service_ids.len(), fastly.auth.is_some());
         info!(receiver = fastly.id, path = fastly.path, token, service_ids, "receiver enabled");
@@ -92,7 +93,8 @@ fn host_and_port(authority: &http::uri::Authority) -> &str {
 fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
     let mut risks = Vec::new();
     let mut risk = |key: &str, what: &'static str| risks.push(Risk { key: key.to_owned(), what });
-    let Config { server, receivers, queue, exporter, telemetry, .. } = config;
+    let Config { server, receivers, queue, telemetry, .. } = config;
+    let exporter = &config.exporters.otlp_http;
     let is_public = !addresses.server.ip().is_loopback();
     let asks_for_certificates = server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
     let takes_anyone = is_public && !asks_for_certificates;

@@ -17,7 +17,9 @@ pub(crate) fn unusable_files(config: &Config) -> Vec<String> {
     let server = config.server.tls.as_ref().and_then(|tls| Tls::load(tls).err());
     let self_tracing = config.telemetry.traces.as_ref().and_then(|traces| Aside::new(traces).err());
     let mut problems: Vec<String> = server.iter().map(|error| chain(error).to_string()).collect();
-    problems.extend(exporter::tls_problems(&config.exporter).iter().map(|error| chain(error).to_string()));
+    problems.extend(
+        exporter::tls_problems(&config.exporters.otlp_http).iter().map(|error| chain(error).to_string()),
+    );
     problems.extend(self_tracing.iter().map(|error| chain(error).to_string()));
     problems
 }
@@ -39,12 +41,12 @@ struct File {
 impl ExporterFiles {
     /// Reads all files.
     pub(super) fn read(config: &Config) -> Self {
-        let signals = &config.exporter.signals;
+        let exporter = &config.exporters.otlp_http;
         let sections = [
-            ("exporters.otlp_http", Some(&config.exporter.tls)),
-            ("exporters.otlp_http.traces", Some(&signals.traces.tls)),
-            ("exporters.otlp_http.logs", Some(&signals.logs.tls)),
-            ("exporters.otlp_http.metrics", Some(&signals.metrics.tls)),
+            ("exporters.otlp_http", Some(&exporter.tls)),
+            ("exporters.otlp_http.traces", Some(&exporter.traces.tls)),
+            ("exporters.otlp_http.logs", Some(&exporter.logs.tls)),
+            ("exporters.otlp_http.metrics", Some(&exporter.metrics.tls)),
             ("telemetry.traces", config.telemetry.traces.as_ref().map(|traces| &traces.tls)),
         ];
         let named = sections.into_iter().filter_map(|(section, tls)| Some((section, tls?)));

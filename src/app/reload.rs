@@ -10,8 +10,7 @@ use tracing::{info, warn};
 
 use super::files::ExporterFiles;
 use super::{challenge_text, receivers};
-use crate::config::Config;
-use crate::config::reload::Reloaded;
+use crate::config::{Config, Reloaded};
 use crate::relay::Relay;
 use crate::server::{Challenge, Tls};
 

@@ -91,12 +91,14 @@ pub(super) fn notes(config: &Config, environment: &Environment) -> Vec<String> {
             config.server.endpoint
         ));
     }
-    let (traces, logs) =
-        (config.exporter.traces_endpoint.authority(), config.exporter.logs_endpoint.authority());
+    let (traces, logs) = (
+        config.exporters.otlp_http.traces_endpoint.authority(),
+        config.exporters.otlp_http.logs_endpoint.authority(),
+    );
     if is_set(PROXY_URL) && traces != logs {
         notes.push(format!(
             "{PROXY_URL} applies to traces only; logs and metrics are exported to {}; set {OTLP_ENDPOINT} to change that",
-            config.exporter.logs_endpoint
+            config.exporters.otlp_http.logs_endpoint
         ));
     }
     notes

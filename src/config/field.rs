@@ -4,7 +4,6 @@
 //! Promises: text that may be a secret (a hidden field, the value of a variable) is never repeated in a problem.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -19,7 +18,7 @@ use super::yaml::{Node, Scalar, Value};
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Maximum count, and thus the maximum number of permits of a semaphore.
-const MAX_COUNT: usize = 1_000_000;
+pub(super) const MAX_COUNT: usize = 1_000_000;
 
 /// Maximum size: the largest file offset.
 const MAX_SIZE: u64 = i64::MAX as u64;
@@ -27,17 +26,16 @@ const MAX_SIZE: u64 = i64::MAX as u64;
 /// Maximum length of an invalid value that a message repeats, in characters.
 const SHOWN: usize = 60;
 
-/// Problems, notes and known keys collected while reading a configuration.
+/// Problems and notes collected while reading a configuration.
 #[derive(Debug, Default)]
 pub(super) struct Diagnostics {
     problems: RefCell<Vec<Problem>>,
     notes: RefCell<Vec<String>>,
-    keys: RefCell<BTreeSet<String>>,
 }
 
 /// A value that is present, with its key.
 #[derive(Debug, Clone)]
-pub(super) struct Field<'a> {
+pub(crate) struct Field<'a> {
     pub(super) diagnostics: &'a Diagnostics,
     /// Key, dotted from the root.
     pub(super) path: String,
@@ -58,14 +56,9 @@ impl Diagnostics {
         self.notes.borrow_mut().push(what.into());
     }
 
-    /// Records that this key exists, present or not.
-    pub(super) fn known(&self, path: String) {
-        self.keys.borrow_mut().insert(path);
-    }
-
-    /// Returns problems, notes, and every known key.
-    pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<String>, BTreeSet<String>) {
-        (self.problems.into_inner(), self.notes.into_inner(), self.keys.into_inner())
+    /// Returns problems and notes.
+    pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<String>) {
+        (self.problems.into_inner(), self.notes.into_inner())
     }
 }
 
@@ -83,11 +76,11 @@ impl<'a> Field<'a> {
     }
 
     /// Returns the field with its value hidden from messages.
-    pub(super) fn hidden(&self) -> Self {
+    pub(crate) fn hidden(&self) -> Self {
         Self { hidden: true, ..self.clone() }
     }
 
-    pub(super) fn problem(&self, what: impl Into<String>) {
+    pub(crate) fn problem(&self, what: impl Into<String>) {
         self.diagnostics.problem(self.origin, &self.path, what);
     }
 
@@ -104,7 +97,7 @@ impl<'a> Field<'a> {
     }
 
     /// Formats the value for a message, unless it may be a secret.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         match &self.node.value {
             Value::Scalar(scalar) if !self.hidden && !scalar.from_environment => {
                 let mut text: String = scalar.text.chars().take(SHOWN).collect();
@@ -126,6 +119,12 @@ impl<'a> Field<'a> {
         value
     }
 
+    /// Parses text whose problems are recorded already.
+    pub(crate) fn parsed_quietly<T, E>(&self, read: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        let Value::Scalar(scalar) = &self.node.value else { return None };
+        read(&scalar.text).ok()
+    }
+
     /// Returns the value, or records a problem if it is not `allowed`.
     fn within<T>(&self, value: Option<T>, allowed: impl FnOnce(&T) -> bool, rule: &str) -> Option<T> {
         let value = value?;
@@ -136,7 +135,7 @@ impl<'a> Field<'a> {
         Some(value)
     }
 
-    pub(super) fn text(&self) -> Option<&'a str> {
+    pub(crate) fn text(&self) -> Option<&'a str> {
         let text = self.scalar("text")?.text.as_str();
         if text.is_empty() {
             self.problem("is empty");
@@ -145,19 +144,19 @@ impl<'a> Field<'a> {
         Some(text)
     }
 
-    pub(super) fn string(&self) -> Option<String> {
+    pub(crate) fn string(&self) -> Option<String> {
         self.text().map(str::to_owned)
     }
 
-    pub(super) fn secret(&self) -> Option<Secret> {
+    pub(crate) fn secret(&self) -> Option<Secret> {
         self.text().map(Secret::new)
     }
 
-    pub(super) fn file(&self) -> Option<PathBuf> {
+    pub(crate) fn file(&self) -> Option<PathBuf> {
         self.text().map(PathBuf::from)
     }
 
-    pub(super) fn boolean(&self) -> Option<bool> {
+    pub(crate) fn boolean(&self) -> Option<bool> {
         let scalar = self.scalar("true or false")?;
         let meant = match scalar.text.as_str() {
             "true" | "True" | "TRUE" => return Some(true),
@@ -174,47 +173,47 @@ impl<'a> Field<'a> {
         None
     }
 
-    pub(super) fn one_of<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn one_of<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         let expected = format!("one of {}", names.join(", "));
         self.parsed(&expected, |text| choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value))
     }
 
-    pub(super) fn duration(&self) -> Option<Duration> {
+    pub(crate) fn duration(&self) -> Option<Duration> {
         let duration = self.parsed("a duration; write it like 500ms, 3s, 5m or 1h", units::parse_duration);
         self.within(duration, |duration| *duration <= MAX_DURATION, "at most 8760h")
     }
 
-    pub(super) fn positive_duration(&self) -> Option<Duration> {
+    pub(crate) fn positive_duration(&self) -> Option<Duration> {
         self.within(self.duration(), |duration| !duration.is_zero(), "more than 0s")
     }
 
     /// Reads a size in bytes, at least one.
-    pub(super) fn size(&self) -> Option<u64> {
+    pub(crate) fn size(&self) -> Option<u64> {
         let size = self.parsed("a size; write it like 64KiB, 100MiB, 1GiB, 500MB or 1024", units::parse_size);
         self.within(size, |size| (1..=MAX_SIZE).contains(size), "from 1 to 8 EiB")
     }
 
     /// Reads a count, at least one.
-    pub(super) fn count(&self) -> Option<usize> {
+    pub(crate) fn count(&self) -> Option<usize> {
         let count = self.parsed("a whole number", |text| text.parse().ok());
         self.within(count, |count| (1..=MAX_COUNT).contains(count), &format!("from 1 to {MAX_COUNT}"))
     }
 
     /// The status of an HTTP error.
-    pub(super) fn error_status(&self) -> Option<u16> {
+    pub(crate) fn error_status(&self) -> Option<u16> {
         let code = self.parsed("an HTTP status code", |text| text.parse().ok());
         self.within(code, |code| (400..=599).contains(code), "from 400 to 599")
     }
 
-    pub(super) fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
+    pub(crate) fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
         let number = self.parsed("a number", |text| text.parse().ok());
         let rule = format!("from {} to {}", range.start(), range.end());
         self.within(number, |number: &f64| range.contains(number), &rule)
     }
 
     /// Reads a socket address. `localhost` is the only name accepted: a listening address must not depend on DNS.
-    pub(super) fn socket_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn socket_address(&self) -> Option<SocketAddr> {
         self.parsed(
             "an IP address and a port; write it like 127.0.0.1:3000, 0.0.0.0:3000 or [::]:3000",
             |text| match text.strip_prefix("localhost:") {
@@ -224,12 +223,8 @@ impl<'a> Field<'a> {
         )
     }
 
-    pub(super) fn is_empty_list(&self) -> bool {
-        matches!(&self.node.value, Value::List(items) if items.is_empty())
-    }
-
     /// Reads each item with `read`. Returns `None` if the value is not a list; invalid items are skipped.
-    pub(super) fn list<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
+    pub(crate) fn list<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
         let Value::List(items) = &self.node.value else {
             let found = match &self.node.value {
                 Value::Broken => return None,

@@ -7,11 +7,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::env::Environment;
-use super::field::Diagnostics;
+use super::field::{Diagnostics, Field};
 use super::interpolate::interpolate;
+use super::kind::Kind as _;
 use super::problem::{Origin, Problem};
 use super::yaml::{self, Node};
-use super::{Config, ConfigError, deployment, overrides, sections};
+use super::{Config, ConfigError, deployment, overrides};
 
 /// Built-in configuration, used without a file.
 const LOCAL: &str = include_str!("../../config/local.yaml");
@@ -112,8 +113,9 @@ fn set_all(root: &mut Node, set: &[String], environment: &Environment, problems:
 /// Reads the complete tree.
 fn finish(name: &str, root: &Node, mut problems: Vec<Problem>) -> Result<Loaded, ConfigError> {
     let diagnostics = Diagnostics::default();
-    let config = sections::read(root, &diagnostics);
-    let (found, notes, _) = diagnostics.into_parts();
+    let field = Field::new(&diagnostics, String::new(), &root.origin, root);
+    let config = Config::read(&field);
+    let (found, notes) = diagnostics.into_parts();
     problems.extend(found);
     match config {
         Some(config) if problems.is_empty() => Ok(Loaded { config, notes }),

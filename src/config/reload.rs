@@ -3,7 +3,8 @@
 //! In: the configuration in use and the reloaded one. Out: the one to use from now on, and the changed keys that need a
 //! restart. Promises: receivers keep their number, ids and paths, so that a request in progress finds its receiver.
 
-use super::{Config, ReceiversConfig};
+use super::Config;
+use super::declare::Keys as _;
 
 /// Outcome of a reload.
 #[derive(Debug)]
@@ -16,89 +17,15 @@ pub(crate) struct Reloaded {
 // === impl Config ===
 
 impl Config {
-    /// Returns this configuration with the receivers' secrets, tokens, service ids and other settings of `new`.
+    /// Returns this configuration with the values of `new` that apply while the relay runs.
     pub(crate) fn reloaded(&self, new: &Self) -> Reloaded {
         let mut config = self.clone();
-        if self.receivers.ids_and_paths() == new.receivers.ids_and_paths() {
-            let old = std::mem::replace(&mut config.receivers, new.receivers.clone());
-            config.receivers.keep_limits_of(&old);
-        }
-        let needs_restart = changed_keys(&config, new);
+        config.receivers.reload(&new.receivers);
+        let mut needs_restart = Vec::new();
+        config.to_tree().differences(&new.to_tree(), "", &mut needs_restart);
+        needs_restart.sort();
         Reloaded { config, needs_restart }
     }
-}
-
-// === impl ReceiversConfig ===
-
-impl ReceiversConfig {
-    /// Returns id and path of every receiver.
-    fn ids_and_paths(&self) -> Vec<(&str, &str)> {
-        let fastly = self.fastly.iter().map(|fastly| (fastly.id.as_str(), fastly.path.as_str()));
-        let circleci = self.circleci.iter().map(|circleci| (circleci.id.as_str(), circleci.path.as_str()));
-        fastly.chain(circleci).chain(self.otlp.iter().map(|_| ("otlp", ""))).collect()
-    }
-
-    /// Keeps the rate limits of `old`, because new ones would lose their counts.
-    fn keep_limits_of(&mut self, old: &Self) {
-        for (new, old) in self.fastly.iter_mut().zip(&old.fastly) {
-            new.rate_limit = old.rate_limit;
-        }
-        for (new, old) in self.circleci.iter_mut().zip(&old.circleci) {
-            new.rate_limit = old.rate_limit;
-        }
-        if let (Some(new), Some(old)) = (&mut self.otlp, &old.otlp) {
-            new.rate_limit = old.rate_limit;
-        }
-    }
-}
-
-/// Returns the keys in which two configurations differ, dotted from the root.
-fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
-    if one == other {
-        return Vec::new();
-    }
-    let (before, after) = (lines_with_keys(&one.to_yaml()), lines_with_keys(&other.to_yaml()));
-    let differs = |line: &&(String, String), others: &[(String, String)]| !others.contains(line);
-    let mut keys: Vec<String> = before
-        .iter()
-        .filter(|line| differs(line, &after))
-        .chain(after.iter().filter(|line| differs(line, &before)))
-        .map(|(key, _)| key.clone())
-        .collect();
-    // Header values are not printed, so the comparison below misses them.
-    let headers = |config: &Config| (config.exporter.headers.clone(), config.exporter.signal_headers.clone());
-    if headers(one) != headers(other) {
-        keys.push("exporters.otlp_http.headers".to_owned());
-    }
-    let own_headers = |config: &Config| config.telemetry.traces.as_ref().map(|traces| traces.headers.clone());
-    if own_headers(one) != own_headers(other) {
-        keys.push("telemetry.traces.headers".to_owned());
-    }
-    keys.sort();
-    keys.dedup();
-    // A new section stands for all of its keys.
-    let sections = keys.clone();
-    keys.retain(|key| {
-        !sections
-            .iter()
-            .any(|section| key.strip_prefix(section.as_str()).is_some_and(|rest| rest.starts_with('.')))
-    });
-    keys
-}
-
-/// Returns every line of a printed configuration with its key, dotted from the root.
-fn lines_with_keys(yaml: &str) -> Vec<(String, String)> {
-    let mut path: Vec<&str> = Vec::new();
-    let mut lines = Vec::new();
-    for line in yaml.lines() {
-        let text = line.trim_start();
-        let depth = (line.len() - text.len()) / 2;
-        let Some((key, value)) = text.split_once(':') else { continue };
-        path.truncate(depth);
-        path.push(key.trim_matches('"'));
-        lines.push((path.join("."), value.to_owned()));
-    }
-    lines
 }
 
 #[cfg(test)]
@@ -136,7 +63,7 @@ receivers:
             needs_restart,
             ["exporters.otlp_http.headers", "exporters.otlp_http.timeout", "queue.max_size"]
         );
-        assert_eq!(config.exporter, old.exporter);
+        assert_eq!(config.exporters.otlp_http, old.exporters.otlp_http);
         assert_eq!(config.queue, old.queue);
         assert_ne!(config.receivers, old.receivers, "the rest is reloaded all the same");
     }

@@ -1,18 +1,17 @@
 //! One mapping of the configuration, read key by key.
 //!
-//! Reading a key makes it a known key, so there is no second table of keys to keep in sync. [`Section::finish`] reports
-//! all other keys, each with the nearest known one.
+//! Reading a key makes it a known key. [`Section::finish`] reports all other keys, each with the nearest known one.
 
 use super::field::{Diagnostics, Field};
 use super::problem::Origin;
-use super::yaml::{Entry, Node, Value};
+use super::yaml::{Entry, Value};
 
 /// Maximum edit distance at which a key counts as a typo of another.
 const MAX_DISTANCE: usize = 3;
 
 /// A mapping; an absent one behaves like an empty one.
 #[derive(Debug)]
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     diagnostics: &'a Diagnostics,
     path: String,
     origin: &'a Origin,
@@ -25,12 +24,8 @@ pub(super) struct Section<'a> {
 // === impl Section ===
 
 impl<'a> Section<'a> {
-    pub(super) fn root(diagnostics: &'a Diagnostics, root: &'a Node) -> Self {
-        Self::of(Field::new(diagnostics, String::new(), &root.origin, root))
-    }
-
     /// Reads the mapping in `field`. Any other value but null is a problem.
-    pub(super) fn of(field: Field<'a>) -> Self {
+    pub(crate) fn of(field: Field<'a>) -> Self {
         let (entries, broken) = match &field.node.value {
             Value::Map(entries) => (entries.as_slice(), false),
             Value::Null => (&[] as &[Entry], false),
@@ -49,18 +44,35 @@ impl<'a> Section<'a> {
     }
 
     /// Returns the value at `name`; `None` if it is absent or `null`, which are equivalent.
-    pub(super) fn field(&mut self, name: &'static str) -> Option<Field<'a>> {
+    pub(crate) fn field(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.given(name).filter(|field| !matches!(field.node.value, Value::Null))
     }
 
+    /// Returns a value that was read before, to look at it again.
+    pub(crate) fn value(&self, name: &str) -> Option<Field<'a>> {
+        let entry = self.entries.iter().find(|entry| entry.key == name)?;
+        Some(self.at(entry)).filter(|field| !matches!(field.node.value, Value::Null))
+    }
+
+    /// Returns `true` if there is no value at `name`, or an empty list.
+    pub(crate) fn is_unset(&self, name: &str) -> bool {
+        self.value(name)
+            .is_none_or(|field| matches!(&field.node.value, Value::List(items) if items.is_empty()))
+    }
+
+    /// Returns the last key of the path to this section.
+    pub(crate) fn name(&self) -> &str {
+        self.path.rsplit('.').next().unwrap_or_default()
+    }
+
     /// Returns the value at `name`, `null` included, for keys whose presence alone has a meaning.
-    pub(super) fn given(&mut self, name: &'static str) -> Option<Field<'a>> {
+    pub(crate) fn given(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.know(name);
         self.entries.iter().find(|entry| entry.key == name).map(|entry| self.at(entry))
     }
 
     /// Reads the value at `name` into `target`; an absent or invalid value leaves it unchanged.
-    pub(super) fn set<T>(
+    pub(crate) fn set<T>(
         &mut self,
         name: &'static str,
         target: &mut T,
@@ -72,7 +84,7 @@ impl<'a> Section<'a> {
     }
 
     /// Returns the section at `name`, empty if it is absent.
-    pub(super) fn section(&mut self, name: &'static str) -> Section<'a> {
+    pub(crate) fn section(&mut self, name: &'static str) -> Section<'a> {
         match self.given(name) {
             Some(field) => Section::of(field),
             None => Section {
@@ -92,25 +104,24 @@ impl<'a> Section<'a> {
     }
 
     /// Adds a known key, for mappings with keys partly chosen by the operator.
-    pub(super) fn know(&mut self, name: &'static str) {
+    pub(crate) fn know(&mut self, name: &'static str) {
         if !self.known.contains(&name) {
             self.known.push(name);
-            self.diagnostics.known(self.path_of(name));
         }
     }
 
-    /// Records a problem with the value at `name`, which may be the default.
-    pub(super) fn problem_at(&self, name: &str, what: impl Into<String>) {
-        let field = self.entries.iter().find(|entry| entry.key == name).map(|entry| self.at(entry));
-        let origin = field.map_or(self.origin, |field| field.origin);
-        self.diagnostics.problem(origin, &self.path_of(name), what);
-    }
-
-    /// Records a problem with the value at `name` within the mapping at `entry`, which may be the default.
-    pub(super) fn problem_in(&self, entry: &'a Entry, name: &str, what: impl Into<String>) {
-        let path = format!("{}.{name}", self.path_of(&entry.key));
-        let origin = entry.node.get(name).map_or(&entry.origin, |node| &node.origin);
-        self.diagnostics.problem(origin, &path, what);
+    /// Records a problem with the value at `path` (keys joined by dots), which may be the default.
+    pub(crate) fn problem_at(&self, path: &str, what: impl Into<String>) {
+        if self.broken {
+            return;
+        }
+        let (mut origin, mut entries) = (self.origin, self.entries);
+        for key in path.split('.') {
+            let Some(entry) = entries.iter().find(|entry| entry.key == key) else { break };
+            origin = self.at(entry).origin;
+            entries = if let Value::Map(entries) = &entry.node.value { entries } else { &[] };
+        }
+        self.diagnostics.problem(origin, &self.path_of(path), what);
     }
 
     /// Records a problem with the section at `entry` without repeating its key.
@@ -119,18 +130,19 @@ impl<'a> Section<'a> {
     }
 
     /// Records a problem with something missing in the section.
-    pub(super) fn missing(&self, what: impl Into<String>) {
+    pub(crate) fn missing(&self, what: impl Into<String>) {
         if !self.broken {
             self.diagnostics.problem(self.origin, &self.path, what);
         }
     }
 
-    pub(super) fn note(&self, what: impl AsRef<str>) {
-        self.diagnostics.note(format!("{}: {}", self.path, what.as_ref()));
+    pub(crate) fn note(&self, what: impl AsRef<str>) {
+        let gap = if self.path.is_empty() { "" } else { ": " };
+        self.diagnostics.note(format!("{}{gap}{}", self.path, what.as_ref()));
     }
 
     /// Reports unknown keys.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         for entry in self.entries {
             let key = entry.key.as_str();
             if !self.known.contains(&key) {
@@ -149,7 +161,7 @@ impl<'a> Section<'a> {
         self.diagnostics.problem(&entry.origin, &self.path_of(&entry.key), what);
     }
 
-    pub(super) fn path_of(&self, name: &str) -> String {
+    pub(crate) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 

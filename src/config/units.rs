@@ -29,6 +29,12 @@ const BYTES: [(&str, u64); 10] = [
     ("GB", 1_000_000_000),
 ];
 
+/// Regular expression of durations, for the schema.
+pub(super) const DURATION_PATTERN: &str = "^(([0-9]+\\.?[0-9]*|\\.[0-9]+)(h|ms|m|s|us|µs|ns))+$|^0$";
+
+/// Regular expression of sizes, for the schema.
+pub(super) const SIZE_PATTERN: &str = "^[0-9]+ *(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB)?$";
+
 /// Parses a duration. A bare `0` is one; any other number needs a unit.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {

@@ -25,8 +25,7 @@ use super::otlp_http::host_and_port;
 use super::slices::Slices;
 use super::*;
 use crate::config::{
-    BatchConfig, Compression, Delivery as DeliveryConfig, Encoding, RetryConfig, SignalHeaders,
-    SignalOverrides, TlsClientConfig,
+    BatchConfig, Compression, Delivery as DeliveryConfig, Encoding, RetryConfig, TlsClientConfig,
 };
 use crate::queue::{Ledger, RecordId, Taken};
 
@@ -51,8 +50,6 @@ pub(super) fn config_for(base: &str) -> ExporterConfig {
         },
         compression: Compression::None,
         headers: HeaderMap::new(),
-        signal_headers: SignalHeaders::default(),
-        signals: SignalOverrides::default(),
         timeout: Duration::from_secs(10),
         max_in_flight: 32,
         retry_on_failure: RetryConfig {
@@ -64,6 +61,7 @@ pub(super) fn config_for(base: &str) -> ExporterConfig {
         },
         permanent_status_codes: vec![400, 413, 422],
         tls: TlsClientConfig::default(),
+        ..ExporterConfig::default()
     }
 }
 

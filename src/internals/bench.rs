@@ -71,7 +71,7 @@ impl Receivers {
     /// With default settings.
     #[expect(clippy::new_without_default, reason = "a benchmark says that it makes one")]
     pub fn new() -> Self {
-        let config = FastlyConfig::new("fastly");
+        let config = FastlyConfig::default();
         Self {
             fastly: Fastly::new(&config, MAX_LINE_BYTES),
             otlp: Otlp::new(&OtlpConfig::default(), Signal::Traces, MAX_BODY_BYTES),

@@ -127,7 +127,7 @@ mod tests {
     fn the_configuration_is_valid() {
         let yaml = yaml("127.0.0.1:4318".parse().unwrap(), Path::new("/tmp/demo"));
         let config = Config::from_yaml(&yaml, &Environment::empty()).unwrap();
-        assert_eq!(config.exporter.traces_endpoint, "http://127.0.0.1:4318/v1/traces");
+        assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://127.0.0.1:4318/v1/traces");
         assert_eq!(config.receivers.fastly[0].path, FASTLY_PATH);
         assert_eq!(config.receivers.circleci[0].path, CIRCLECI_PATH);
         assert!(!config.receivers.circleci[0].allow_unsigned);

@@ -46,7 +46,7 @@ enum Attempt {
 
 impl Sender {
     pub(super) fn new(config: Config, address: SocketAddr) -> Result<Self, ExporterError> {
-        let downstream = Resender::new(&config.exporter, wall_clock)?;
+        let downstream = Resender::new(&config.exporters.otlp_http, wall_clock)?;
         Ok(Self { config, relay: Client::new(address), downstream, unreachable: OnceLock::new() })
     }
 

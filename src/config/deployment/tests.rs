@@ -16,7 +16,7 @@ fn loaded(variables: &[(&str, &str)]) -> Loaded {
 }
 
 fn exporter(variables: &[(&str, &str)]) -> ExporterConfig {
-    loaded(variables).config.exporter
+    loaded(variables).config.exporters.otlp_http
 }
 
 fn headers(export: &SignalExport<'_>) -> Vec<String> {
@@ -54,7 +54,7 @@ fn a_circleci_hook_environment_works_unchanged() {
     assert_eq!(circleci.secrets, [Secret::new("hunter2")]);
     assert!(!circleci.allow_unsigned);
     assert_eq!(circleci.service_name, "builds");
-    let traces = config.exporter.of(Signal::Traces);
+    let traces = config.exporters.otlp_http.of(Signal::Traces);
     assert_eq!(*traces.endpoint, "https://api.honeycomb.io:443/v1/traces");
     assert_eq!(headers(&traces), ["x-honeycomb-dataset=ci", "x-honeycomb-team=team-key"]);
     assert!(notes.is_empty(), "{notes:?}");
@@ -66,8 +66,8 @@ fn a_fastly_example_proxy_environment_works_unchanged() {
         loaded(&[("PORT", "8080"), ("OTEL_HTTP_COLLECTOR_URL", "http://collector:4318/v1/traces")]);
     assert_eq!(config.server.endpoint.to_string(), "0.0.0.0:8080");
     assert_eq!(config.receivers.fastly[0].service_ids, ["*"]);
-    assert_eq!(config.exporter.traces_endpoint, "http://collector:4318/v1/traces");
-    assert_eq!(config.exporter.logs_endpoint, "http://collector:4318/v1/logs");
+    assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://collector:4318/v1/traces");
+    assert_eq!(config.exporters.otlp_http.logs_endpoint, "http://collector:4318/v1/logs");
     assert!(config.receivers.circleci.is_empty());
     assert_eq!(notes, ["circleci receiver disabled: PORT is set and CIRCLECI_HOOK_SECRET is not"]);
 }
@@ -75,8 +75,8 @@ fn a_fastly_example_proxy_environment_works_unchanged() {
 #[test]
 fn a_collector_url_without_the_traces_path_applies_to_traces_only_with_a_note() {
     let Loaded { config, notes } = loaded(&[("OTEL_HTTP_COLLECTOR_URL", "http://collector:9411/ingest?a=b")]);
-    assert_eq!(config.exporter.traces_endpoint, "http://collector:9411/ingest?a=b");
-    assert_eq!(config.exporter.logs_endpoint, "http://localhost:4318/v1/logs");
+    assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://collector:9411/ingest?a=b");
+    assert_eq!(config.exporters.otlp_http.logs_endpoint, "http://localhost:4318/v1/logs");
     assert!(
         notes
             .iter()
@@ -190,10 +190,10 @@ fn variables_of_the_replaced_programs_take_precedence() {
         ("OTEL_HTTP_COLLECTOR_URL", "http://proxy/v1/traces"),
         ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "a=logs"),
     ]);
-    assert_eq!(config.exporter.traces_endpoint, "http://proxy/v1/traces");
-    assert_eq!(config.exporter.logs_endpoint, "http://hook/v1/logs");
-    assert_eq!(headers(&config.exporter.of(Signal::Traces)), ["a=hook", "b=all"]);
-    assert_eq!(headers(&config.exporter.of(Signal::Logs)), ["a=logs", "b=all"]);
+    assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://proxy/v1/traces");
+    assert_eq!(config.exporters.otlp_http.logs_endpoint, "http://hook/v1/logs");
+    assert_eq!(headers(&config.exporters.otlp_http.of(Signal::Traces)), ["a=hook", "b=all"]);
+    assert_eq!(headers(&config.exporters.otlp_http.of(Signal::Logs)), ["a=logs", "b=all"]);
     let expected = [
         "CIRCLECI_OTLP_ENDPOINT overrides OTEL_EXPORTER_OTLP_ENDPOINT",
         "OTEL_HTTP_COLLECTOR_URL overrides OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",

@@ -64,7 +64,7 @@ fn the_command_line_overrides_the_file_and_later_arguments_override_earlier_ones
         ["exporters.otlp_http.timeout=4s", "exporters.otlp_http.timeout=3s", "receivers.fastly/www.path=/x"];
     let config =
         load(b"receivers: {fastly: }\nexporters: {otlp_http: {timeout: 5s}}\n", &set).unwrap().config;
-    assert_eq!(config.exporter.timeout, std::time::Duration::from_secs(3));
+    assert_eq!(config.exporters.otlp_http.timeout, std::time::Duration::from_secs(3));
     assert_eq!(config.receivers.fastly[1].path, "/x");
 }
 
@@ -94,5 +94,5 @@ fn with_a_file_the_environment_table_does_not_apply() {
         [("PORT", "4000"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://elsewhere")].into_iter().collect();
     let config = Config::load(&Sources { file: Some(file), set: Vec::new(), environment }).unwrap().config;
     assert_eq!(config.server.endpoint.port(), 3000);
-    assert_eq!(config.exporter.traces_endpoint, "http://localhost:4318/v1/traces");
+    assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://localhost:4318/v1/traces");
 }

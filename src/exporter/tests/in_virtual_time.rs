@@ -135,7 +135,7 @@ async fn an_attempt_that_hangs_is_cut_off_and_repeated() {
 #[tokio::test(start_paused = true)]
 async fn each_signal_has_its_own_time_for_an_attempt() {
     let mut config = config();
-    config.signals.logs.timeout = Some(Duration::from_secs(1));
+    config.logs.timeout = Some(Duration::from_secs(1));
     let attempts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let post = service_fn(move |body: Bytes| {
         let earlier = attempts[usize::from(body == NO_LOGS)].fetch_add(1, Ordering::Relaxed);

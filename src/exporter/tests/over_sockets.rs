@@ -58,9 +58,9 @@ async fn each_signal_is_sent_with_its_own_settings() {
     let mut config = config_for(&shared.url());
     config.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
     config.logs_endpoint = format!("{}/ingest", own.url()).parse().unwrap();
-    config.signals.logs.encoding = Some(Encoding::Protobuf);
-    config.signals.logs.compression = Some(Compression::Gzip);
-    config.signal_headers.logs.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("logs"));
+    config.logs.encoding = Some(Encoding::Protobuf);
+    config.logs.compression = Some(Compression::Gzip);
+    config.logs.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("logs"));
     let rig = Rig::start(&config);
     rig.traces("a");
     rig.export(Signal::Logs, NO_LOGS, 1);

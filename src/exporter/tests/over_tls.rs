@@ -197,14 +197,14 @@ async fn each_signal_trusts_its_own_authority() {
     let (traces, mut config) = common.collector().await;
     let (logs, of_logs) = own.collector().await;
     config.logs_endpoint = of_logs.logs_endpoint;
-    config.signals.logs.tls.ca_file = own.file("ca.pem");
+    config.logs.tls.ca_file = own.file("ca.pem");
     let rig = Rig::start(&config);
     rig.traces("a");
     rig.export(Signal::Logs, NO_LOGS, 1);
     drained(rig).await;
     assert_eq!((traces.bodies(), logs.bodies()), (vec![spans("a")], vec![NO_LOGS.to_owned()]));
 
-    config.signals.logs.tls.ca_file = None;
+    config.logs.tls.ca_file = None;
     config.traces_endpoint = config.logs_endpoint.clone();
     assert!(failure_of(&config).await.contains("certificate"), "the others do not trust it");
 }
@@ -214,7 +214,7 @@ async fn signals_with_the_same_tls_share_connections_and_others_do_not() {
     let pki = Pki::new();
     for (client_certificate, connections) in [(None, 1), (Some(("cert.pem", "key.pem")), 2)] {
         let (collector, mut config) = pki.collector().await;
-        let own = &mut config.signals.logs.tls;
+        let own = &mut config.logs.tls;
         (own.cert_file, own.key_file) =
             client_certificate.map_or((None, None), |(cert, key)| (pki.file(cert), pki.file(key)));
         let rig = Rig::start(&config);

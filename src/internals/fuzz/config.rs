@@ -73,11 +73,11 @@ fn without_secrets(mut config: Config) -> Config {
     config.receivers.otlp.iter_mut().for_each(|otlp| auth(&mut otlp.auth));
     let secrets = config.receivers.circleci.iter_mut().flat_map(|circleci| &mut circleci.secrets);
     secrets.for_each(|secret| *secret = Secret::new(REDACTED));
-    let exporter = &mut config.exporter;
+    let exporter = &mut config.exporters.otlp_http;
     headers(&mut exporter.headers);
-    headers(&mut exporter.signal_headers.traces);
-    headers(&mut exporter.signal_headers.logs);
-    headers(&mut exporter.signal_headers.metrics);
+    headers(&mut exporter.traces.headers);
+    headers(&mut exporter.logs.headers);
+    headers(&mut exporter.metrics.headers);
     config.telemetry.traces.iter_mut().for_each(|traces| headers(&mut traces.headers));
     config
 }

@@ -19,7 +19,7 @@ fn fastly() -> Fastly {
 }
 
 fn config() -> FastlyConfig {
-    FastlyConfig::new("fastly")
+    FastlyConfig::default()
 }
 
 fn read(body: impl AsRef<[u8]>) -> Reading {

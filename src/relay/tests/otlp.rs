@@ -49,7 +49,7 @@ impl Bench {
             receiver: Arc::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
             rate_limit: None,
         }));
-        let fastly = FastlyConfig::new("fastly");
+        let fastly = FastlyConfig::default();
         let receiver = Arc::new(Fastly::new(&fastly, 1 << 20));
         receivers.push(Instance { kind: Kind::Fastly, receiver, rate_limit: None });
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();

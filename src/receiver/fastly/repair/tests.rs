@@ -14,7 +14,7 @@ const IDS: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad
 const STRUCTURAL: &[u8] = br#"{}[],:""#;
 
 fn read(line: &[u8]) -> Reading {
-    let config = FastlyConfig::new("fastly");
+    let config = FastlyConfig::default();
     Fastly::new(&config, 1 << 20).read(&Bytes::copy_from_slice(line))
 }
 

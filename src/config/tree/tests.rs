@@ -19,11 +19,10 @@ fn redacted(mut config: Config) -> Config {
     for circleci in &mut config.receivers.circleci {
         circleci.secrets.fill(Secret::new(super::REDACTED));
     }
-    let exporter = &mut config.exporter;
-    let own = &mut exporter.signal_headers;
-    for headers in [&mut exporter.headers, &mut own.traces, &mut own.logs, &mut own.metrics] {
-        redact(headers);
-    }
+    let exporter = &mut config.exporters.otlp_http;
+    let own = [&mut exporter.traces, &mut exporter.logs, &mut exporter.metrics];
+    own.into_iter().for_each(|signal| redact(&mut signal.headers));
+    redact(&mut exporter.headers);
     if let Some(traces) = &mut config.telemetry.traces {
         redact(&mut traces.headers);
     }
@@ -36,7 +35,7 @@ fn redact(headers: &mut HeaderMap) {
     }
 }
 
-const EVERYTHING: &str = r#"
+pub(in crate::config) const EVERYTHING: &str = r#"
 server: { endpoint: "[::]:3000", max_request_body_size: 500MB, max_line_size: 1000, header_timeout: 1m30s, tls: { cert_file: "c$$", key_file: k, client_ca_file: "a b" } }
 receivers:
   fastly: { service_ids: [a1, b2], repair: false, auth: { header: X-Key, values: [hunter2, "hunter2$${env:X}"] } }

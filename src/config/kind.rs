@@ -1,0 +1,321 @@
+//! Kinds of values: how the value of a key is read, printed and described.
+//!
+//! A kind is a type. It is the type of the value itself where that says everything (`bool`), and a marker where a number or
+//! a text has rules of its own ([`Size`], [`Positive`]).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use serde_json::{Value, json};
+
+use super::declare::{Keys, Shape, choice};
+use super::endpoint::Endpoint;
+use super::field::{Field, MAX_COUNT};
+use super::secret::Secret;
+use super::section::Section;
+use super::tree::Tree;
+use super::units::{DURATION_PATTERN, SIZE_PATTERN, format_duration, format_size};
+
+/// Headers that the relay sets itself.
+const OWN_HEADERS: [HeaderName; 8] =
+    [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+/// Reader, printer and description of the values of a key.
+pub(crate) trait Kind {
+    type Value: Clone;
+
+    /// Set for kinds of which `key:` without a value is an empty one, and not an absent one.
+    const IS_SECTION: bool = false;
+
+    /// Reads a value. Returns `None` if it is invalid, with a problem recorded.
+    fn read(field: &Field<'_>) -> Option<Self::Value>;
+
+    /// Reads the value at `name`; an absent or invalid one leaves `target` unchanged.
+    fn read_key(section: &mut Section<'_>, name: &'static str, target: &mut Self::Value) {
+        section.set(name, target, Self::read);
+    }
+
+    fn to_tree(value: &Self::Value) -> Tree;
+
+    fn shape() -> Shape;
+}
+
+/// Text that is not empty.
+pub(crate) struct Text;
+
+/// Text that is never repeated.
+pub(crate) struct SecretText;
+
+/// Path of a file or directory.
+pub(crate) struct File;
+
+/// Size in bytes, at least 1.
+pub(crate) struct Size;
+
+/// Whole number, at least 1.
+pub(crate) struct Count;
+
+/// Duration, at least zero.
+pub(crate) struct Time;
+
+/// Duration above zero.
+pub(crate) struct Positive;
+
+/// Number from 0 to 1.
+pub(crate) struct Fraction;
+
+/// Number from 1 to 100: a larger backoff multiplier would make retries pointless.
+pub(crate) struct Multiplier;
+
+/// URL of a downstream, without its user name and password.
+pub(crate) struct Url;
+
+/// Header names and values; values are marked sensitive.
+pub(crate) struct Headers;
+
+/// Returns the shape of a value with this schema, which may also come from a variable or be absent.
+pub(super) fn value(schema: Value) -> Shape {
+    Shape::Value(json!({ "anyOf": [schema, { "$ref": "#/$defs/variable" }] }))
+}
+
+/// Returns the schema of text. YAML's numbers and booleans are text, too, where a key holds text.
+pub(super) fn text_schema() -> Value {
+    json!({ "type": ["string", "number", "boolean"] })
+}
+
+// === impl Kind ===
+
+/// Implements [`Kind`] for a kind whose values have one reader, one printed form and one schema.
+macro_rules! kind {
+    ($kind:ty: $value:ty, $read:expr, $print:expr, $schema:expr) => {
+        impl Kind for $kind {
+            type Value = $value;
+
+            fn read(field: &Field<'_>) -> Option<$value> {
+                $read(field)
+            }
+
+            fn to_tree(value: &$value) -> Tree {
+                $print(value)
+            }
+
+            fn shape() -> Shape {
+                value($schema)
+            }
+        }
+    };
+}
+
+kind!(bool: bool, Field::boolean, |value: &bool| plain(value), json!({ "type": "boolean" }));
+kind!(Text: String, Field::string, |value: &String| Tree::Text(value.clone()), text_schema());
+kind!(SecretText: Secret, Field::secret, secret, text_schema());
+kind!(File: PathBuf, Field::file, |value: &PathBuf| Tree::Text(value.display().to_string()), text_schema());
+kind!(
+    SocketAddr: SocketAddr, Field::socket_address,
+    |value: &SocketAddr| Tree::Text(value.to_string()),
+    json!({ "type": "string", "pattern": ":[0-9]+$" })
+);
+kind!(
+    Size: u64, Field::size,
+    |value: &u64| Tree::Plain(format_size(*value)),
+    json!({ "type": ["string", "integer"], "minimum": 1, "pattern": SIZE_PATTERN })
+);
+kind!(
+    Count: usize, Field::count, plain,
+    json!({ "type": "integer", "minimum": 1, "maximum": MAX_COUNT })
+);
+kind!(
+    Time: Duration, Field::duration, duration,
+    json!({ "type": ["string", "integer"], "minimum": 0, "maximum": 0, "pattern": DURATION_PATTERN })
+);
+kind!(
+    Positive: Duration, Field::positive_duration, duration,
+    json!({ "type": "string", "pattern": DURATION_PATTERN })
+);
+kind!(
+    Fraction: f64, |field: &Field<'_>| field.number(0.0..=1.0), plain,
+    json!({ "type": "number", "minimum": 0, "maximum": 1 })
+);
+kind!(
+    Multiplier: f64, |field: &Field<'_>| field.number(1.0..=100.0), plain,
+    json!({ "type": "number", "minimum": 1, "maximum": 100 })
+);
+kind!(
+    Url: Uri, |field: &Field<'_>| endpoint(field).map(|endpoint| endpoint.uri),
+    |value: &Uri| Tree::Text(value.to_string()),
+    json!({ "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://" })
+);
+kind!(
+    HeaderName: HeaderName, header_name,
+    |value: &HeaderName| Tree::Text(value.to_string()),
+    json!({ "type": "string" })
+);
+kind!(
+    Headers: HeaderMap, |field: &Field<'_>| Some(headers(Section::of(field.clone()))), table,
+    json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } })
+);
+
+const LEVELS: &[(&str, tracing::Level)] = &[
+    ("error", tracing::Level::ERROR),
+    ("warn", tracing::Level::WARN),
+    ("info", tracing::Level::INFO),
+    ("debug", tracing::Level::DEBUG),
+    ("trace", tracing::Level::TRACE),
+];
+
+choice!(@kind tracing::Level, LEVELS);
+
+impl<S: Keys> Kind for S {
+    type Value = Self;
+
+    const IS_SECTION: bool = true;
+
+    fn read(field: &Field<'_>) -> Option<Self> {
+        let mut value = Self::default();
+        let mut section = Section::of(field.clone());
+        value.read_keys(&mut section);
+        section.finish();
+        Some(value)
+    }
+
+    fn read_key(section: &mut Section<'_>, name: &'static str, target: &mut Self) {
+        let mut section = section.section(name);
+        target.read_keys(&mut section);
+        section.finish();
+    }
+
+    fn to_tree(value: &Self) -> Tree {
+        value.to_tree()
+    }
+
+    fn shape() -> Shape {
+        Shape::Section { name: Self::NAME, keys: Self::describe() }
+    }
+}
+
+impl<K: Kind> Kind for Option<K> {
+    type Value = Option<K::Value>;
+
+    const IS_SECTION: bool = K::IS_SECTION;
+
+    fn read(field: &Field<'_>) -> Option<Self::Value> {
+        K::read(field).map(Some)
+    }
+
+    /// Reads the value. A section without a value is an empty one: it was meant to enable something.
+    fn read_key(section: &mut Section<'_>, name: &'static str, target: &mut Self::Value) {
+        let field = if K::IS_SECTION { section.given(name) } else { section.field(name) };
+        if let Some(value) = field.and_then(|field| K::read(&field)) {
+            *target = Some(value);
+        }
+    }
+
+    fn to_tree(value: &Self::Value) -> Tree {
+        value.as_ref().map_or(Tree::Absent, K::to_tree)
+    }
+
+    fn shape() -> Shape {
+        K::shape()
+    }
+}
+
+impl<K: Kind> Kind for Vec<K> {
+    type Value = Vec<K::Value>;
+
+    fn read(field: &Field<'_>) -> Option<Self::Value> {
+        field.list(K::read)
+    }
+
+    fn to_tree(value: &Self::Value) -> Tree {
+        Tree::List(value.iter().map(K::to_tree).collect())
+    }
+
+    fn shape() -> Shape {
+        let Shape::Value(items) = K::shape() else { return Shape::Derived };
+        value(json!({ "type": "array", "items": items }))
+    }
+}
+
+fn plain(value: &impl ToString) -> Tree {
+    Tree::Plain(value.to_string())
+}
+
+fn duration(value: &Duration) -> Tree {
+    Tree::Plain(format_duration(*value))
+}
+
+fn secret(value: &Secret) -> Tree {
+    Tree::Secret(value.expose().into())
+}
+
+fn table(headers: &HeaderMap) -> Tree {
+    let entry = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.to_string(), Tree::Secret(value.as_bytes().into()))
+    };
+    Tree::Table(headers.iter().map(entry).collect())
+}
+
+/// Reads a URL of a downstream.
+pub(super) fn endpoint(field: &Field<'_>) -> Option<Endpoint> {
+    let url = field.text()?;
+    match Endpoint::parse(url) {
+        Ok(endpoint) => Some(endpoint),
+        Err(what) => {
+            // A URL with a user contains a password.
+            let shown = if url.contains('@') { field.hidden().shown() } else { field.shown() };
+            field.problem(format!("{shown} {what}"));
+            None
+        }
+    }
+}
+
+fn header_name(field: &Field<'_>) -> Option<HeaderName> {
+    let name = field.text()?.parse().ok();
+    if name.is_none() {
+        field.problem(format!("{} is not a valid header name", field.shown()));
+    }
+    name
+}
+
+/// Reads header names and values. Neither is repeated in a problem: a typo may have turned the value into a name.
+fn headers(section: Section<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (entry, field) in section.entries() {
+        let Ok(name) = entry.key.parse::<HeaderName>() else {
+            section.problem_by(entry, "contains a key that is not a valid header name");
+            continue;
+        };
+        if OWN_HEADERS.contains(&name) {
+            field.problem("the relay sets this header itself");
+            continue;
+        }
+        let Some(text) = field.hidden().text() else { continue };
+        let Ok(mut value) = HeaderValue::from_str(text) else {
+            field.problem("invalid header value: it contains a line break or another control character");
+            continue;
+        };
+        value.set_sensitive(true);
+        if headers.insert(name, value).is_some() {
+            field.problem("duplicate header; header names are case-insensitive");
+        }
+    }
+    headers
+}
+
+/// Adds the `authorization` header from an endpoint's URL to `own`, unless it or `common` has one.
+pub(super) fn authorize(own: &mut HeaderMap, authorization: Option<&str>, common: &HeaderMap) {
+    if let Some(authorization) = authorization
+        && !own.contains_key(&AUTHORIZATION)
+        && !common.contains_key(&AUTHORIZATION)
+        && let Ok(mut value) = HeaderValue::from_str(authorization)
+    {
+        value.set_sensitive(true);
+        own.insert(AUTHORIZATION, value);
+    }
+}

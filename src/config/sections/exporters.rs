@@ -1,0 +1,322 @@
+//! `exporters`: endpoints and how to export to them.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Uri};
+
+use super::super::declare::Shape;
+use super::super::declare::{choice, section};
+use super::super::endpoint::Endpoint;
+use super::super::field::Field;
+use super::super::kind::{
+    Count, File, Fraction, Headers, Kind, Multiplier, Positive, Size, Time, Url, authorize, value,
+};
+use super::super::section::Section;
+use super::super::tree::Tree;
+use crate::otlp::Signal;
+
+/// Default of `endpoint`: a Collector on the same host.
+const COLLECTOR: &str = "http://localhost:4318";
+
+/// Port of OTLP/gRPC, which the relay does not support.
+pub(super) const GRPC_PORT: u16 = 4317;
+
+/// Statuses that OTLP/HTTP defines as retryable.
+const ALWAYS_RETRIED: [u16; 4] = [429, 502, 503, 504];
+
+/// Statuses about the endpoint, the credentials or the format, independent of the data.
+const OF_THE_DESTINATION: [u16; 6] = [401, 403, 404, 405, 407, 415];
+
+section! {
+    /// `exporters`
+    pub(crate) struct ExportersConfig {
+        /// OTLP/HTTP to a Collector or a vendor.
+        otlp_http: ExporterConfig;
+    }
+}
+
+section! {
+    /// `exporters.otlp_http`
+    pub(crate) struct ExporterConfig => check {
+        /// Base URL; `/v1/traces`, `/v1/logs` and `/v1/metrics` are appended. A user name and password in it become an
+        /// `authorization` header.
+        endpoint: Url = Uri::from_static(COLLECTOR);
+        /// Complete URL for traces, used unchanged; by default `endpoint` with the path of the signal.
+        traces_endpoint: Url = Uri::from_static("http://localhost:4318/v1/traces"), sample("http://localhost:4318/v1/traces");
+        /// Complete URL for logs.
+        logs_endpoint: Url = Uri::from_static("http://localhost:4318/v1/logs"), sample("http://localhost:4318/v1/logs");
+        /// Complete URL for metrics.
+        metrics_endpoint: Url = Uri::from_static("http://localhost:4318/v1/metrics"), sample("http://localhost:4318/v1/metrics");
+        /// Encoding of requests: `json` or `protobuf`.
+        encoding: Encoding = Encoding::Json;
+        /// Number of units per request: `single` is one request per accepted line or webhook, `batch` many, limited by `batch`.
+        delivery: Delivery = Delivery::Single;
+        /// Limits of a batch, for `delivery: batch`.
+        batch: BatchConfig;
+        /// Compression of requests: `none`, `gzip` or `zstd`.
+        compression: Compression = Compression::None;
+        /// Headers of each request.
+        headers: Headers, sample("{ \"x-honeycomb-team\": \"${env:HONEYCOMB_KEY}\" }");
+        /// Timeout of one attempt.
+        timeout: Positive = Duration::from_secs(10);
+        /// Maximum number of concurrent requests, over all signals. While the attempts of a signal fail, it has at most a third of
+        /// them.
+        max_in_flight: Count = 32;
+        /// Retries after 429, 5xx and failed connections.
+        retry_on_failure: RetryConfig;
+        /// Response statuses that reject data for good: 400 to 599 without 429, 502, 503 and 504. After any other error the data
+        /// stays in the queue.
+        permanent_status_codes: Vec<PermanentStatus> = vec![400, 413, 422];
+        /// PEM files for HTTPS.
+        tls: TlsClientConfig;
+        /// Settings for traces only.
+        traces: SignalConfig;
+        /// Settings for logs only.
+        logs: SignalConfig;
+        /// Settings for metrics only.
+        metrics: SignalConfig;
+    }
+}
+
+section! {
+    /// Settings of one signal; `None` falls back to the common setting.
+    pub(crate) struct SignalConfig {
+        /// Encoding of requests.
+        encoding: Option<Encoding>, sample("json");
+        /// Compression of requests.
+        compression: Option<Compression>, sample("none");
+        /// Headers, in addition to the common ones; they take precedence.
+        headers: Headers, sample("{}");
+        /// Timeout of one attempt.
+        timeout: Option<Positive>, sample("10s");
+        /// PEM files for HTTPS, each of which falls back to the common one.
+        tls: TlsClientConfig;
+    }
+}
+
+section! {
+    /// `exporters.otlp_http.batch`
+    pub(crate) struct BatchConfig {
+        /// Number of lines at which a batch is sent.
+        max_events: Count = 512;
+        /// Size before compression at which a batch is sent.
+        max_bytes: Size = 4 << 20;
+        /// Age at which a batch is sent.
+        timeout: Positive = Duration::from_millis(200);
+    }
+}
+
+section! {
+    /// `exporters.otlp_http.retry_on_failure`
+    pub(crate) struct RetryConfig => check_retry {
+        /// First pause.
+        initial_interval: Positive = Duration::from_secs(1);
+        /// Longest pause. Also the time between two probes of a destination that is at fault (3xx, 401, 403, 404 and the like).
+        max_interval: Positive = Duration::from_secs(30);
+        /// Factor from each pause to the next, 1 to 100.
+        multiplier: Multiplier = 1.5;
+        /// Fraction of a pause by which it varies at random, 0 to 1.
+        randomization_factor: Fraction = 0.5;
+        /// Maximum time of failed attempts, after which the data goes to the rejected input; `0s` never gives up. Time in which the
+        /// destination is at fault does not count.
+        max_elapsed_time: Time = Duration::ZERO;
+    }
+}
+
+section! {
+    /// TLS files of a client.
+    pub(crate) struct TlsClientConfig {
+        /// Trusted authorities, instead of the system's.
+        ca_file: Option<File>, sample("/etc/spanrelay/ca.pem");
+        /// The relay's client certificate; needs `key_file`.
+        cert_file: Option<File>, sample("/etc/spanrelay/client.pem");
+        /// Private key of the client certificate.
+        key_file: Option<File>, sample("/etc/spanrelay/client.key");
+    }
+}
+
+choice! {
+    /// OTLP encoding: `exporters.otlp_http.encoding`, and the encodings that the OTLP receiver accepts.
+    pub(crate) enum Encoding {
+        Json = "json",
+        Protobuf = "protobuf",
+    }
+}
+
+choice! {
+    /// `exporters.otlp_http.delivery`
+    pub(crate) enum Delivery {
+        Single = "single",
+        Batch = "batch",
+    }
+}
+
+choice! {
+    /// `exporters.otlp_http.compression`
+    pub(crate) enum Compression {
+        None = "none",
+        Gzip = "gzip",
+        Zstd = "zstd",
+    }
+}
+
+/// Status that can reject data for good.
+pub(crate) struct PermanentStatus;
+
+/// Effective export settings of one signal.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SignalExport<'a> {
+    pub(crate) endpoint: &'a Uri,
+    pub(crate) encoding: Encoding,
+    pub(crate) compression: Compression,
+    /// Timeout of one attempt.
+    pub(crate) timeout: Duration,
+    pub(crate) headers: HeaderMap,
+    pub(crate) tls: TlsClientConfig,
+}
+
+// === impl ExporterConfig ===
+
+impl ExporterConfig {
+    /// Returns the effective settings for `signal`: its own where set, else the common ones.
+    pub(crate) fn of(&self, signal: Signal) -> SignalExport<'_> {
+        let (endpoint, own) = match signal {
+            Signal::Traces => (&self.traces_endpoint, &self.traces),
+            Signal::Logs => (&self.logs_endpoint, &self.logs),
+            Signal::Metrics => (&self.metrics_endpoint, &self.metrics),
+        };
+        let mut headers = self.headers.clone();
+        headers.extend(own.headers.clone());
+        SignalExport {
+            endpoint,
+            encoding: own.encoding.unwrap_or(self.encoding),
+            compression: own.compression.unwrap_or(self.compression),
+            timeout: own.timeout.unwrap_or(self.timeout),
+            headers,
+            tls: own.tls.clone().or(&self.tls),
+        }
+    }
+
+    fn of_mut(&mut self, signal: Signal) -> (&'static str, &mut Uri, &mut SignalConfig) {
+        match signal {
+            Signal::Traces => ("traces_endpoint", &mut self.traces_endpoint, &mut self.traces),
+            Signal::Logs => ("logs_endpoint", &mut self.logs_endpoint, &mut self.logs),
+            Signal::Metrics => ("metrics_endpoint", &mut self.metrics_endpoint, &mut self.metrics),
+        }
+    }
+}
+
+// === impl TlsClientConfig ===
+
+impl TlsClientConfig {
+    /// Returns these settings, with each missing file taken from `other`.
+    fn or(self, other: &Self) -> Self {
+        Self {
+            ca_file: self.ca_file.or_else(|| other.ca_file.clone()),
+            cert_file: self.cert_file.or_else(|| other.cert_file.clone()),
+            key_file: self.key_file.or_else(|| other.key_file.clone()),
+        }
+    }
+}
+
+// === impl PermanentStatus ===
+
+impl Kind for PermanentStatus {
+    type Value = u16;
+
+    fn read(field: &Field<'_>) -> Option<u16> {
+        let code = field.error_status()?;
+        if ALWAYS_RETRIED.contains(&code) {
+            let what = "cannot be permanent: OTLP defines 429, 502, 503 and 504 as retryable";
+            field.problem(format!("{code} {what}"));
+            return None;
+        }
+        Some(code)
+    }
+
+    fn to_tree(code: &u16) -> Tree {
+        Tree::Plain(code.to_string())
+    }
+
+    fn shape() -> Shape {
+        value(serde_json::json!({
+            "type": "integer", "minimum": 400, "maximum": 599, "not": { "enum": ALWAYS_RETRIED }
+        }))
+    }
+}
+
+fn check(exporter: &mut ExporterConfig, section: &Section<'_>) {
+    resolve_endpoints(exporter, section);
+    for code in exporter.permanent_status_codes.iter().filter(|code| OF_THE_DESTINATION.contains(code)) {
+        section.note(format!(
+            "permanent_status_codes has {code}, so a wrong endpoint or credential will reject data instead of \
+             keeping it in the queue"
+        ));
+    }
+    check_pair(section, "tls", &exporter.tls);
+    for (key, own) in [("traces", &exporter.traces), ("logs", &exporter.logs), ("metrics", &exporter.metrics)]
+    {
+        // A signal may combine the common certificate with its own key.
+        if own.tls.cert_file.is_some() || own.tls.key_file.is_some() {
+            check_pair(section, key, &own.tls.clone().or(&exporter.tls));
+        }
+    }
+}
+
+/// Sets the URL of each signal without one to the base with the signal's path, and moves credentials from URLs to headers.
+fn resolve_endpoints(exporter: &mut ExporterConfig, section: &Section<'_>) {
+    let base = match section.value("endpoint") {
+        Some(field) => field.parsed_quietly(Endpoint::parse),
+        None => Endpoint::parse(COLLECTOR).ok(),
+    };
+    let path = exporter.endpoint.path().trim_end_matches('/');
+    if Signal::ALL.iter().any(|signal| path.ends_with(&format!("/v1/{signal}"))) {
+        section.note("endpoint ends in a signal path, which is appended once more; use traces_endpoint, logs_endpoint or metrics_endpoint for complete URLs");
+    }
+    let common = exporter.headers.clone();
+    let mut unusable_base = None;
+    for signal in Signal::ALL {
+        let (key, endpoint, own) = exporter.of_mut(signal);
+        let authorization = if let Some(field) = section.value(key) {
+            authorization(&field)
+        } else {
+            match base.as_ref().map(|base| base.join(signal)) {
+                Some(Ok(joined)) => {
+                    *endpoint = joined.uri;
+                    joined.authorization
+                }
+                Some(Err(what)) => {
+                    unusable_base = Some(what);
+                    continue;
+                }
+                None => continue,
+            }
+        };
+        authorize(&mut own.headers, authorization.as_deref(), &common);
+        if endpoint.port_u16() == Some(GRPC_PORT) {
+            section.note(format!(
+                "{signal} are exported to port {GRPC_PORT}, the default of OTLP/gRPC; the relay exports OTLP/HTTP, whose default is 4318"
+            ));
+        }
+    }
+    if let Some(what) = unusable_base {
+        section.problem_at("endpoint", what);
+    }
+}
+
+/// Returns the `authorization` header for the user in a URL.
+pub(super) fn authorization(field: &Field<'_>) -> Option<String> {
+    field.parsed_quietly(Endpoint::parse)?.authorization
+}
+
+fn check_retry(retry: &mut RetryConfig, section: &Section<'_>) {
+    if retry.max_interval < retry.initial_interval {
+        section.problem_at("max_interval", "must be at least initial_interval");
+    }
+}
+
+pub(super) fn check_pair(section: &Section<'_>, key: &str, tls: &TlsClientConfig) {
+    if tls.cert_file.is_some() != tls.key_file.is_some() {
+        section.problem_at(key, "cert_file and key_file belong together; give both or neither");
+    }
+}

@@ -1,0 +1,96 @@
+//! `telemetry`: the relay's own health, metrics, log, inspector and traces.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::USER_AGENT;
+
+use super::super::declare::{choice, section};
+use super::super::kind::{Fraction, Headers, Positive, Url, authorize};
+use super::super::section::Section;
+use super::exporters::{GRPC_PORT, TlsClientConfig, authorization, check_pair};
+
+/// Default path for traces of a Collector.
+const USUAL_PATH: &str = "/v1/traces";
+
+section! {
+    /// `telemetry`
+    pub(crate) struct TelemetryConfig {
+        /// IP address and port of health, metrics and the inspector: never the public port. By default the Collector's health
+        /// check port.
+        endpoint: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 13133));
+        /// The relay's log.
+        logs: LogsConfig;
+        /// Self-tracing: spans about the relay's own work. Disabled without this section.
+        traces: Option<TracesConfig>;
+        /// The live page at `/inspect` of this endpoint.
+        inspect: InspectConfig;
+    }
+}
+
+section! {
+    /// `telemetry.logs`
+    pub(crate) struct LogsConfig {
+        /// Least severity: `error`, `warn`, `info`, `debug` or `trace`.
+        level: tracing::Level = tracing::Level::INFO;
+        /// Form of a line: `text` or `json`.
+        format: LogFormat = LogFormat::Text;
+    }
+}
+
+choice! {
+    /// `telemetry.logs.format`
+    pub(crate) enum LogFormat {
+        Text = "text",
+        Json = "json",
+    }
+}
+
+section! {
+    /// `telemetry.traces`: self-tracing, as opposed to the relayed traces.
+    pub(crate) struct TracesConfig => check_traces {
+        /// Complete URL, used unchanged; not the relay itself.
+        endpoint: Url, required("http://localhost:4318/v1/traces");
+        /// Headers of each request. The exporter's headers are not sent there.
+        headers: Headers, sample("{}");
+        /// Fraction of the requests that are traced, 0 to 1.
+        sampling_ratio: Fraction = 1.0;
+        /// Timeout of one request.
+        timeout: Positive = Duration::from_secs(10);
+        /// PEM files for HTTPS.
+        tls: TlsClientConfig;
+    }
+}
+
+section! {
+    /// `telemetry.inspect`
+    pub(crate) struct InspectConfig {
+        /// Shows attribute values and the text of rejected lines, too, to anyone who can reach the endpoint.
+        show_values: bool = false;
+    }
+}
+
+fn check_traces(traces: &mut TracesConfig, section: &Section<'_>) {
+    if traces.headers.contains_key(USER_AGENT) {
+        section.problem_at(
+            "headers",
+            "user-agent is set by the relay, which recognises self-tracing requests by it",
+        );
+    }
+    check_pair(section, "tls", &traces.tls);
+    let Some(field) = section.value("endpoint") else {
+        // An absent section disables self-tracing; an empty one was meant to enable it.
+        section.missing("needs an endpoint, such as http://localhost:4318/v1/traces");
+        return;
+    };
+    if traces.endpoint.port_u16() == Some(GRPC_PORT) {
+        section.note(format!(
+            "endpoint has port {GRPC_PORT}, the default of OTLP/gRPC; the relay exports OTLP/HTTP, whose default is 4318"
+        ));
+    }
+    if traces.endpoint.path() == "/" {
+        section.note(format!("endpoint is used unchanged and has no path; a Collector's is {USUAL_PATH}"));
+    }
+    authorize(&mut traces.headers, authorization(&field).as_deref(), &HeaderMap::new());
+}
