@@ -33,16 +33,15 @@ pub(crate) use self::files::unusable_files;
 use self::reload::Reloads;
 use self::self_tracing::SelfTracing;
 pub use self::start_error::StartError;
-use crate::config::{Config, OtlpConfig, QueueConfig, RateLimitConfig};
+use crate::config::{Config, QueueConfig, ReceiverConfig};
 use crate::exporter::{Export, Exporter, RejectSink, RejectedExport};
 use crate::otlp::Signal;
 use crate::pipeline;
 use crate::processor::{Settling, SpanEvents, Work};
 use crate::queue::Queue;
-use crate::receiver::Kind;
-use crate::receiver::circleci::{self, CircleCi};
-use crate::receiver::fastly::{self, Fastly};
-use crate::receiver::otlp::Otlp;
+use crate::receiver;
+use crate::receiver::circleci::{self, CircleCiConfig};
+use crate::receiver::fastly::{self, FastlyConfig};
 use crate::rejected::{DOWNSTREAM, RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
 use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, serve, stack};
@@ -318,44 +317,24 @@ fn ended(part: &str, result: Result<Result<(), tokio::task::JoinError>, tokio::t
 fn receivers(config: &Config) -> Vec<Instance> {
     let max_line_bytes = usize::try_from(config.server.max_line_size).unwrap_or(usize::MAX);
     let max_body_bytes = usize::try_from(config.server.max_request_body_size).unwrap_or(usize::MAX);
-    let limit = |config: Option<RateLimitConfig>| config.map(|config| Arc::new(RateLimit::new(config)));
-    let fastly = config.receivers.fastly.iter().map(|fastly| Instance {
-        kind: Kind::Fastly,
-        receiver: Arc::new(Fastly::new(fastly, max_line_bytes)),
-        rate_limit: limit(fastly.rate_limit),
+    let instances = config.receivers.iter().flat_map(|section| {
+        // Instances of one section share its rate limit.
+        let rate_limit = section.rate_limit().map(|limit| Arc::new(RateLimit::new(limit)));
+        let receivers = receiver::build(section, max_line_bytes, max_body_bytes).into_iter();
+        receivers.map(move |(kind, receiver)| Instance { kind, receiver, rate_limit: rate_limit.clone() })
     });
-    let circleci = config.receivers.circleci.iter().map(|circleci| Instance {
-        kind: Kind::CircleCi,
-        receiver: Arc::new(CircleCi::new(circleci)),
-        rate_limit: limit(circleci.rate_limit),
-    });
-    // One instance per path, with a shared rate limit.
-    let otlp = config.receivers.otlp.iter().flat_map(|otlp| {
-        let rate_limit = limit(otlp.rate_limit);
-        Signal::ALL.map(|signal| Instance {
-            kind: Kind::Otlp(signal),
-            receiver: Arc::new(Otlp::new(otlp, signal, max_body_bytes)),
-            rate_limit: rate_limit.clone(),
-        })
-    });
-    fastly.chain(circleci).chain(otlp).collect()
+    instances.collect()
 }
 
 /// Returns the part of the configuration that the inspector shows.
 fn setting(config: &Config) -> Setting {
     let Config { receivers, telemetry, .. } = config;
     let (span_events, exporter) = (&config.processors.span_events, &config.exporters.otlp_http);
-    let fastly = receivers.fastly.iter().map(|fastly| (&fastly.id, &fastly.path));
-    let circleci = receivers.circleci.iter().map(|circleci| (&circleci.id, &circleci.path));
-    let of_otlp = receivers.otlp.is_some().then(|| view::ReceiverSetting {
-        id: OtlpConfig::ID.to_owned(),
-        path: "/v1/traces /v1/logs /v1/metrics".to_owned(),
-    });
-    let receivers = fastly
-        .chain(circleci)
-        .map(|(id, path)| view::ReceiverSetting { id: id.clone(), path: path.clone() })
-        .chain(of_otlp)
-        .collect();
+    let receiver_setting = |receiver: &dyn ReceiverConfig| view::ReceiverSetting {
+        id: receiver.id().to_owned(),
+        path: receiver.path().map_or_else(|| "/v1/traces /v1/logs /v1/metrics".to_owned(), str::to_owned),
+    };
+    let receivers = receivers.iter().map(receiver_setting).collect();
     let downstream = Signal::ALL.map(|signal| {
         let endpoint = exporter.of(signal).endpoint;
         view::Downstream { signal: signal.as_str(), endpoint: host_of(endpoint) }
@@ -369,7 +348,8 @@ fn setting(config: &Config) -> Setting {
 
 /// Returns the response to Fastly's challenge.
 fn challenge_text(config: &Config) -> Bytes {
-    let service_ids = config.receivers.fastly.iter().flat_map(|fastly| &fastly.service_ids);
+    let service_ids =
+        config.receivers.all::<FastlyConfig>().into_iter().flat_map(|fastly| &fastly.service_ids);
     fastly::challenge(service_ids.map(String::as_str)).into()
 }
 
@@ -377,8 +357,9 @@ fn doors(config: &Config, relay: Arc<Relay>, metrics: &Metrics) -> Doors<Arc<Rel
     let receivers = &config.receivers;
     Doors {
         ingest: relay,
-        challenge: (!receivers.fastly.is_empty()).then(|| Challenge::new(challenge_text(config))),
-        traceparent: (!receivers.circleci.is_empty()).then_some(circleci::traceparent),
+        challenge: (!receivers.all::<FastlyConfig>().is_empty())
+            .then(|| Challenge::new(challenge_text(config))),
+        traceparent: (!receivers.all::<CircleCiConfig>().is_empty()).then_some(circleci::traceparent),
         metrics: metrics.clone(),
     }
 }
@@ -421,13 +402,15 @@ mod tests {
 
     use super::*;
     use crate::config::{Environment, LogFormat, Sources};
+    use crate::receiver::RECEIVERS;
     use crate::telemetry::logging::tests::Captured;
 
     async fn relay(directory: &std::path::Path) -> App {
         let directory = format!("queue.directory={}", directory.display());
         let set = ["server.endpoint=127.0.0.1:0", "telemetry.endpoint=127.0.0.1:0", "queue.storage=memory"];
         let set = set.map(str::to_owned).into_iter().chain([directory]).collect();
-        let loaded = Config::load(&Sources { file: None, set, environment: Environment::empty() }).unwrap();
+        let loaded =
+            Config::load(&Sources { file: None, set, environment: Environment::empty() }, RECEIVERS).unwrap();
         App::bind(loaded.config).await.unwrap()
     }
 

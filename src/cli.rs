@@ -31,6 +31,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::terminal::Terminal;
 use crate::config::{Environment, Sources};
+use crate::receiver::RECEIVERS;
 use check::CheckArgs;
 use demo::DemoArgs;
 use replay::ReplayArgs;
@@ -131,7 +132,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::run(&args, &Terminal::of_stdout()),
         Some(Command::Traceparent(args)) => traceparent::run(&args),
         Some(Command::Replay(args)) => replay::run(args),
-        Some(Command::Schema) => print(&crate::config::schema()),
+        Some(Command::Schema) => print(&crate::config::schema(RECEIVERS)),
         Some(Command::Demo(args)) => demo::run(&args, &Terminal::of_stdout()),
     }
 }

@@ -32,6 +32,8 @@ pub(crate) mod kind;
 
 mod sections;
 
+mod receivers;
+
 pub(crate) mod section;
 
 pub(crate) mod field;
@@ -54,12 +56,12 @@ pub(crate) mod secret;
 
 pub(crate) mod terminal;
 
-use std::time::Duration;
-
 pub use env::Environment;
 pub(crate) use generate::schema;
 pub use load::{Loaded, Sources};
 pub use problem::ConfigError;
+pub use receivers::ReceiverKind;
+pub(crate) use receivers::{Instances, ReceiverConfig, ReceiverSection, ReceiversConfig, Resubmit};
 pub(crate) use reload::Reloaded;
 pub(crate) use secret::Secret;
 pub(crate) use sections::*;
@@ -89,9 +91,6 @@ section! {
     }
 }
 
-/// Timeout of CircleCI's webhook requests.
-const CIRCLECI_TIMEOUT: Duration = Duration::from_secs(10);
-
 // === impl Config ===
 
 impl Config {
@@ -104,8 +103,8 @@ impl Config {
 /// Checks the constraints between sections.
 fn check(config: &mut Config, section: &Section<'_>) {
     let Config { server, receivers, queue, telemetry, .. } = config;
-    if !receivers.circleci.is_empty() && server.request_timeout >= CIRCLECI_TIMEOUT {
-        section.note("server.request_timeout is not below CircleCI's timeout of 10s");
+    for note in receivers.iter().filter_map(|receiver| receiver.note(server)) {
+        section.note(note);
     }
     if queue.max_size < server.max_request_body_size {
         section.note(

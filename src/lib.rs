@@ -73,10 +73,9 @@
 //! authentic (`verify`), what does it hold (`read`). [`receiver::circleci`] is the one to read first.
 //!
 //! 1. `receiver/NAME.rs`, and `mod NAME` in `receiver.rs`
-//! 2. its section in the configuration: a struct in `config.rs`, how it is read in `config/sections/receivers.rs`, its
-//!    defaults in `config/defaults.rs`, how it is printed in `config/print.rs`, its keys in `config/spanrelay.example.yaml`
-//! 3. a row in `receiver::Kind`, and one arm where `app.rs` builds the registry (`receivers`); until both are there the
-//!    compiler warns of dead code
+//! 2. `receiver/NAME/config.rs`: its section of the configuration, declared with `section!`, from which reading, printing,
+//!    reloading, schema, example and reference follow; and its [`config::ReceiverSection`]: start-up log, risks, resubmission
+//! 3. a row in `receiver::Kind`, an entry in `receiver::RECEIVERS` and an arm in `receiver::build`
 //! 4. a folder below `proto-fixtures/` with requests as the sender writes them, and what must leave
 //!
 //! Server, relay, queue, processor and exporter stay as they are. Requests that are single events rather than lines say so
@@ -117,3 +116,4 @@ mod telemetry;
 pub mod internals;
 
 pub use app::{App, StartError};
+pub use receiver::RECEIVERS;

@@ -3,8 +3,8 @@
 //! A receiver is pure. It sees bytes and headers and answers with values; it does no I/O, reads no clock and knows
 //! neither queue nor exporter. So the accepted bytes can be read again after a restart and give the same items.
 //!
-//! A new source is one file below `receiver/`, one arm where `app.rs` builds the registry and one folder of
-//! fixtures.
+//! A new source is a folder below `receiver/` with its section of the configuration, an entry in [`RECEIVERS`], an arm in
+//! [`build`] and a folder of fixtures.
 
 pub(crate) mod circleci;
 pub(crate) mod fastly;
@@ -12,14 +12,21 @@ pub(crate) mod otlp;
 
 mod token;
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
 
-use self::fastly::Mistake;
-use crate::config::Encoding;
+use self::circleci::CircleCi;
+use self::fastly::{Fastly, Mistake};
+use self::otlp::Otlp;
+use crate::config::{Encoding, ReceiverConfig, ReceiverKind};
 use crate::otlp::{Logs, Metrics, Signal, TraceId, Traces};
+
+/// Kinds of receivers, as the configuration knows them.
+pub const RECEIVERS: &[ReceiverKind] = &[fastly::KIND, circleci::KIND, otlp::KIND];
 
 /// One configured source.
 pub(crate) trait Receiver: Send + Sync {
@@ -64,6 +71,25 @@ pub(crate) trait Receiver: Send + Sync {
     /// same for.
     fn receive(&self, body: &Bytes, _encoding: Encoding) -> Received {
         Received { kept: body.clone(), reading: self.read(body) }
+    }
+}
+
+/// Builds the receivers of one section, one for each path. The limits are in bytes.
+pub(crate) fn build(
+    section: &dyn ReceiverConfig,
+    max_line_bytes: usize,
+    max_body_bytes: usize,
+) -> Vec<(Kind, Arc<dyn Receiver>)> {
+    let section: &dyn Any = section;
+    if let Some(fastly) = section.downcast_ref() {
+        vec![(Kind::Fastly, Arc::new(Fastly::new(fastly, max_line_bytes)))]
+    } else if let Some(circleci) = section.downcast_ref() {
+        vec![(Kind::CircleCi, Arc::new(CircleCi::new(circleci)))]
+    } else if let Some(otlp) = section.downcast_ref() {
+        let receiver = |signal| Arc::new(Otlp::new(otlp, signal, max_body_bytes)) as Arc<dyn Receiver>;
+        Signal::ALL.map(|signal| (Kind::Otlp(signal), receiver(signal))).into()
+    } else {
+        Vec::new()
     }
 }
 

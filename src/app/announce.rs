@@ -10,7 +10,7 @@ use http::uri::Scheme;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::config::{Config, OtlpConfig, Storage, Sync, TracesConfig, format_duration};
+use crate::config::{Config, Storage, Sync, TracesConfig, format_duration};
 use crate::otlp::Signal;
 
 /// Bound addresses of the relay.
@@ -44,17 +44,7 @@ struct Risk {
 pub(super) fn announce(config: &Config, addresses: Addresses) {
     let Config { server, receivers, queue, .. } = config;
     let (span_events, exporter) = (&config.processors.span_events, &config.exporters.otlp_http);
-    for fastly in &receivers.fastly {
-        let (service_ids, token) = (fastly.service_ids.len(), fastly.auth.is_some());
-        info!(receiver = fastly.id, path = fastly.path, token, service_ids, "receiver enabled");
-    }
-    for circleci in &receivers.circleci {
-        let secrets = circleci.secrets.len();
-        info!(receiver = circleci.id, path = circleci.path, secrets, "receiver enabled");
-    }
-    if let Some(otlp) = &receivers.otlp {
-        info!(receiver = OtlpConfig::ID, path = "/v1/*", token = otlp.auth.is_some(), "receiver enabled");
-    }
+    receivers.iter().for_each(|receiver| receiver.announce());
     info!(wait = format_duration(span_events.wait), "span_events enabled");
     match queue.storage {
         Storage::Disk => {
@@ -98,20 +88,10 @@ fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
     let is_public = !addresses.server.ip().is_loopback();
     let asks_for_certificates = server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
     let takes_anyone = is_public && !asks_for_certificates;
-    for fastly in receivers.fastly.iter().filter(|fastly| takes_anyone && fastly.auth.is_none()) {
-        risk(
-            &format!("receivers.{}.auth", fastly.id),
-            "no authentication: anyone who can reach this port can send lines",
-        );
-    }
-    for circleci in receivers.circleci.iter().filter(|circleci| circleci.allow_unsigned) {
-        risk(
-            &format!("receivers.{}.allow_unsigned", circleci.id),
-            "accepting unsigned webhooks: allow_unsigned is true",
-        );
-    }
-    if takes_anyone && receivers.otlp.as_ref().is_some_and(|otlp| otlp.auth.is_none()) {
-        risk("receivers.otlp.auth", "no authentication: anyone who can reach this port can send telemetry");
+    for receiver in receivers.iter() {
+        if let Some((key, what)) = receiver.risk(takes_anyone) {
+            risk(&format!("receivers.{}.{key}", receiver.id()), what);
+        }
     }
     if is_public && server.tls.is_none() {
         risk(
@@ -174,10 +154,11 @@ fn is_local(endpoint: &Uri) -> bool {
 mod tests {
     use super::*;
     use crate::config::{Environment, LogFormat};
+    use crate::receiver::RECEIVERS;
     use crate::telemetry::logging::tests::Captured;
 
     fn keys(yaml: &str, server: &str, telemetry: &str) -> Vec<String> {
-        let config = Config::from_yaml(yaml, &Environment::empty()).unwrap();
+        let config = Config::from_yaml(yaml, &Environment::empty(), RECEIVERS).unwrap();
         let addresses = Addresses { server: server.parse().unwrap(), telemetry: telemetry.parse().unwrap() };
         risks(&config, addresses).into_iter().map(|risk| risk.key).collect()
     }
@@ -245,7 +226,7 @@ mod tests {
     fn durations_are_formatted_as_in_the_configuration() {
         let (captured, _guard) = Captured::start(tracing::Level::INFO, LogFormat::Text);
         let yaml = "receivers: { fastly: }\nprocessors: { span_events: { wait: 0s } }\n";
-        let config = Config::from_yaml(yaml, &Environment::empty()).unwrap();
+        let config = Config::from_yaml(yaml, &Environment::empty(), RECEIVERS).unwrap();
         let address: SocketAddr = LOCAL.parse().unwrap();
         announce(&config, Addresses { server: address, telemetry: address });
         let text = captured.text();

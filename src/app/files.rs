@@ -82,6 +82,7 @@ mod tests {
     use super::*;
     use crate::config::Environment;
     use crate::pem::tests::pki::{Authority, Validity};
+    use crate::receiver::RECEIVERS;
 
     fn config(directory: &Path) -> Config {
         let directory = directory.display();
@@ -97,7 +98,7 @@ telemetry:
   traces: {{ endpoint: 'https://collector.example:4318/v1/traces', tls: {{ ca_file: {directory}/own.pem }} }}
 "
         );
-        Config::from_yaml(&yaml, &Environment::empty()).unwrap()
+        Config::from_yaml(&yaml, &Environment::empty(), RECEIVERS).unwrap()
     }
 
     fn install(directory: &Path) {

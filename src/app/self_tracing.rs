@@ -90,6 +90,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::receiver::RECEIVERS;
 
     #[tokio::test]
     async fn the_bound_port_is_compared() {
@@ -117,7 +118,7 @@ mod tests {
     async fn an_endpoint_that_is_the_relay_itself_prevents_the_start() {
         let yaml = "receivers: { fastly: }\nserver: { endpoint: '127.0.0.1:0' }\n\
                     telemetry: { traces: { endpoint: 'http://127.0.0.1:4318/v1/traces' } }\n";
-        let config = Config::from_yaml(yaml, &crate::config::Environment::empty()).unwrap();
+        let config = Config::from_yaml(yaml, &crate::config::Environment::empty(), RECEIVERS).unwrap();
         let at = |server: &str| Addresses {
             server: server.parse().unwrap(),
             telemetry: "127.0.0.1:1".parse().unwrap(),

@@ -10,10 +10,11 @@ use http::{Method, StatusCode};
 
 use super::http::{Client, reachable};
 use crate::config::{Config, Sources};
+use crate::receiver::RECEIVERS;
 
 /// Queries the relay and returns the exit code of the process.
 pub(super) fn run(sources: &Sources) -> ExitCode {
-    let config = match Config::load(sources) {
+    let config = match Config::load(sources, RECEIVERS) {
         Ok(loaded) => loaded.config,
         Err(problems) => {
             super::print_error(problems);

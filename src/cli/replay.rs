@@ -31,6 +31,7 @@ use self::sender::Sender;
 use super::SourceArgs;
 use super::http::reachable;
 use crate::config::{Config, Sources};
+use crate::receiver::RECEIVERS;
 
 /// Entries under way at once.
 const CONCURRENCY: usize = 32;
@@ -62,7 +63,7 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
             return ExitCode::from(super::USAGE);
         }
     };
-    let config = match Config::load(&Sources::from(args.sources)) {
+    let config = match Config::load(&Sources::from(args.sources), RECEIVERS) {
         Ok(loaded) => loaded.config,
         Err(problems) => {
             super::print_error(problems);

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::App;
 use crate::config::{Config, Loaded, Sources};
+use crate::receiver::RECEIVERS;
 use crate::telemetry::logging;
 
 /// Exit code for an invalid configuration: `EX_USAGE` of sysexits.h.
@@ -31,7 +32,7 @@ struct Signals {
 /// Runs the relay until a signal ends it.
 pub(super) fn run(sources: &Sources) -> ExitCode {
     let dumps = without_core_dumps();
-    let Loaded { config, notes } = match Config::load(sources) {
+    let Loaded { config, notes } = match Config::load(sources, RECEIVERS) {
         Ok(loaded) => loaded,
         Err(problems) => {
             super::print_error(problems);
@@ -94,7 +95,7 @@ fn reloads(mut hangup: Signal, sources: Sources) -> mpsc::Receiver<Config> {
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             let sources = sources.clone();
-            let loaded = tokio::task::spawn_blocking(move || Config::load(&sources)).await;
+            let loaded = tokio::task::spawn_blocking(move || Config::load(&sources, RECEIVERS)).await;
             match loaded {
                 Ok(Ok(Loaded { config, notes })) => {
                     for note in notes {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use super::SourceArgs;
 use crate::app::unusable_files;
 use crate::config::{Config, Loaded, Sources};
+use crate::receiver::RECEIVERS;
 
 /// Arguments of `spanrelay validate`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,7 @@ pub(super) struct ValidateArgs {
 /// Runs the command and returns the exit code of the process.
 pub(super) fn run(args: ValidateArgs) -> ExitCode {
     let sources = Sources::from(args.sources);
-    match Config::load(&sources) {
+    match Config::load(&sources, RECEIVERS) {
         Ok(Loaded { config, notes }) => {
             for note in notes {
                 super::print_error(format_args!("note: {note}"));

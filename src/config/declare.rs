@@ -56,6 +56,8 @@ pub(crate) enum Presence {
 pub(crate) enum Shape {
     /// No key: the value is derived from others.
     Derived,
+    /// The sections of the receivers, which are not known to the declaration.
+    Receivers,
     /// A value with this JSON Schema.
     Value(Value),
     Section {

@@ -74,7 +74,7 @@ pub(super) fn require_signatures(root: &mut Node) {
 pub(super) fn notes(config: &Config, environment: &Environment) -> Vec<String> {
     let is_set = |name: &str| is_set(environment, name);
     let mut notes = Vec::new();
-    if is_set(PORT) && !is_set(HOOK_SECRET) && config.receivers.circleci.is_empty() {
+    if is_set(PORT) && !is_set(HOOK_SECRET) && !config.receivers.has("circleci") {
         notes.push(format!("circleci receiver disabled: {PORT} is set and {HOOK_SECRET} is not"));
     }
     if is_set(HOOK_ENDPOINT) && is_set(OTLP_ENDPOINT) {

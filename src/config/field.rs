@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::{Origin, Problem};
+use super::receivers::ReceiverKind;
 use super::secret::Secret;
 use super::units;
 use super::yaml::{Node, Scalar, Value};
@@ -26,15 +27,16 @@ const MAX_SIZE: u64 = i64::MAX as u64;
 /// Maximum length of an invalid value that a message repeats, in characters.
 const SHOWN: usize = 60;
 
-/// Problems and notes collected while reading a configuration.
-#[derive(Debug, Default)]
+/// Problems and notes collected while reading a configuration, and what is known outside of it.
 pub(super) struct Diagnostics {
+    /// Kinds of receivers that can be configured.
+    pub(super) receivers: &'static [ReceiverKind],
     problems: RefCell<Vec<Problem>>,
     notes: RefCell<Vec<String>>,
 }
 
 /// A value that is present, with its key.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Field<'a> {
     pub(super) diagnostics: &'a Diagnostics,
     /// Key, dotted from the root.
@@ -47,6 +49,10 @@ pub(crate) struct Field<'a> {
 // === impl Diagnostics ===
 
 impl Diagnostics {
+    pub(super) fn new(receivers: &'static [ReceiverKind]) -> Self {
+        Self { receivers, problems: RefCell::default(), notes: RefCell::default() }
+    }
+
     pub(super) fn problem(&self, origin: &Origin, path: &str, what: impl Into<String>) {
         self.problems.borrow_mut().push(Problem::new(origin, path, what));
     }

@@ -5,22 +5,31 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Config;
 use super::declare::{Key, Keys as _, Presence, Shape};
 use super::tree::Tree;
+use super::{Config, ReceiverKind, ReceiversConfig};
 
 /// Returns the schema as indented text.
-pub(crate) fn schema() -> String {
+pub(crate) fn schema(receivers: &[ReceiverKind]) -> String {
     let mut definitions = Map::new();
     definitions.insert(
         "variable".to_owned(),
         json!({ "description": "No value, or one from the environment.", "type": ["string", "null"], "pattern": "\\$\\{env:" }),
     );
-    let mut root = object(Config::describe(), &mut definitions);
+    let mut root = object(keys(receivers), &mut definitions);
     root["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     root["title"] = "spanrelay configuration".into();
     root["$defs"] = definitions.into();
     format!("{root:#}\n")
+}
+
+/// Describes every key, those of the receivers included.
+pub(super) fn keys(receivers: &[ReceiverKind]) -> Vec<Key> {
+    let mut keys = Config::describe();
+    for key in keys.iter_mut().filter(|key| matches!(key.shape, Shape::Receivers)) {
+        key.shape = ReceiversConfig::describe(receivers);
+    }
+    keys
 }
 
 fn object(keys: Vec<Key>, definitions: &mut Map<String, Value>) -> Value {
@@ -48,7 +57,7 @@ fn object(keys: Vec<Key>, definitions: &mut Map<String, Value>) -> Value {
 /// Returns the schema of one key. `None` if it is derived from others.
 fn property(key: Key, definitions: &mut Map<String, Value>) -> Option<Value> {
     let mut property = match key.shape {
-        Shape::Derived => return None,
+        Shape::Derived | Shape::Receivers => return None,
         Shape::Value(schema) => schema,
         Shape::Section { name, keys } => {
             if !definitions.contains_key(name) {

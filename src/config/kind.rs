@@ -80,7 +80,7 @@ pub(crate) struct Url;
 pub(crate) struct Headers;
 
 /// Returns the shape of a value with this schema, which may also come from a variable or be absent.
-pub(super) fn value(schema: Value) -> Shape {
+pub(crate) fn value(schema: Value) -> Shape {
     Shape::Value(json!({ "anyOf": [schema, { "$ref": "#/$defs/variable" }] }))
 }
 

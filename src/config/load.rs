@@ -12,7 +12,7 @@ use super::interpolate::interpolate;
 use super::kind::Kind as _;
 use super::problem::{Origin, Problem};
 use super::yaml::{self, Node};
-use super::{Config, ConfigError, deployment, overrides};
+use super::{Config, ConfigError, ReceiverKind, deployment, overrides};
 
 /// Built-in configuration, used without a file.
 const LOCAL: &str = include_str!("../../config/local.yaml");
@@ -48,20 +48,20 @@ pub struct Loaded {
 // === impl Config ===
 
 impl Config {
-    /// Loads and validates the configuration.
+    /// Loads and validates the configuration of a relay with these kinds of receivers.
     ///
     /// # Errors
     /// Returns every problem with its position.
-    pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    pub fn load(sources: &Sources, receivers: &'static [ReceiverKind]) -> Result<Loaded, ConfigError> {
         let Sources { file, set, environment } = sources;
         let named = environment.get_os(FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
         match file.as_ref().or(named.as_ref()) {
             Some(path) => {
                 let name = path.display().to_string();
                 let text = read(path).map_err(|what| whole(&name, what))?;
-                from_text(&name, &text, set, environment)
+                from_text(&name, &text, set, environment, receivers)
             }
-            None => built_in(set, environment),
+            None => built_in(set, environment, receivers),
         }
     }
 
@@ -69,8 +69,12 @@ impl Config {
     ///
     /// # Errors
     /// Returns every problem with its line.
-    pub fn from_yaml(yaml: &str, environment: &Environment) -> Result<Self, ConfigError> {
-        from_text("config.yaml", yaml, &[], environment).map(|loaded| loaded.config)
+    pub fn from_yaml(
+        yaml: &str,
+        environment: &Environment,
+        receivers: &'static [ReceiverKind],
+    ) -> Result<Self, ConfigError> {
+        from_text("config.yaml", yaml, &[], environment, receivers).map(|loaded| loaded.config)
     }
 }
 
@@ -79,6 +83,7 @@ fn from_text(
     text: &str,
     set: &[String],
     environment: &Environment,
+    receivers: &'static [ReceiverKind],
 ) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
     let Some(mut root) = yaml::parse(text, &mut problems) else {
@@ -89,16 +94,20 @@ fn from_text(
     };
     interpolate(&mut root, "", environment, &mut problems);
     set_all(&mut root, set, environment, &mut problems);
-    finish(name, &root, problems)
+    finish(name, &root, problems, receivers)
 }
 
-fn built_in(set: &[String], environment: &Environment) -> Result<Loaded, ConfigError> {
+fn built_in(
+    set: &[String],
+    environment: &Environment,
+    receivers: &'static [ReceiverKind],
+) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
     let mut root = yaml::parse(LOCAL, &mut problems).unwrap_or_else(|| Node::null(Origin::File));
     deployment::apply(&mut root, environment, &mut problems);
     set_all(&mut root, set, environment, &mut problems);
     deployment::require_signatures(&mut root);
-    let mut loaded = finish("built-in config/local.yaml", &root, problems)?;
+    let mut loaded = finish("built-in config/local.yaml", &root, problems, receivers)?;
     loaded.notes.extend(deployment::notes(&loaded.config, environment));
     Ok(loaded)
 }
@@ -111,8 +120,13 @@ fn set_all(root: &mut Node, set: &[String], environment: &Environment, problems:
 }
 
 /// Reads the complete tree.
-fn finish(name: &str, root: &Node, mut problems: Vec<Problem>) -> Result<Loaded, ConfigError> {
-    let diagnostics = Diagnostics::default();
+fn finish(
+    name: &str,
+    root: &Node,
+    mut problems: Vec<Problem>,
+    receivers: &'static [ReceiverKind],
+) -> Result<Loaded, ConfigError> {
+    let diagnostics = Diagnostics::new(receivers);
     let field = Field::new(&diagnostics, String::new(), &root.origin, root);
     let config = Config::read(&field);
     let (found, notes) = diagnostics.into_parts();

@@ -32,9 +32,10 @@ impl Config {
 mod tests {
     use super::*;
     use crate::config::Environment;
+    use crate::receiver::RECEIVERS;
 
     fn config(yaml: &str) -> Config {
-        Config::from_yaml(yaml, &Environment::empty()).unwrap()
+        Config::from_yaml(yaml, &Environment::empty(), RECEIVERS).unwrap()
     }
 
     const OLD: &str = "

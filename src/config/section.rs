@@ -4,13 +4,13 @@
 
 use super::field::{Diagnostics, Field};
 use super::problem::Origin;
+use super::receivers::ReceiverKind;
 use super::yaml::{Entry, Value};
 
 /// Maximum edit distance at which a key counts as a typo of another.
 const MAX_DISTANCE: usize = 3;
 
 /// A mapping; an absent one behaves like an empty one.
-#[derive(Debug)]
 pub(crate) struct Section<'a> {
     diagnostics: &'a Diagnostics,
     path: String,
@@ -58,6 +58,11 @@ impl<'a> Section<'a> {
     pub(crate) fn is_unset(&self, name: &str) -> bool {
         self.value(name)
             .is_none_or(|field| matches!(&field.node.value, Value::List(items) if items.is_empty()))
+    }
+
+    /// Returns the kinds of receivers that can be configured.
+    pub(super) fn receivers(&self) -> &'static [ReceiverKind] {
+        self.diagnostics.receivers
     }
 
     /// Returns the last key of the path to this section.

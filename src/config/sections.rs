@@ -2,7 +2,7 @@
 
 mod server;
 
-mod receivers;
+mod receiver;
 
 mod processors;
 
@@ -18,8 +18,6 @@ pub(crate) use exporters::{
 };
 pub(crate) use processors::{ProcessorsConfig, SpanEventsConfig, Unmatched};
 pub(crate) use queue::{QueueConfig, Storage, Sync};
-pub(crate) use receivers::{
-    AuthConfig, CircleCiConfig, FastlyConfig, OtlpConfig, RateLimitConfig, ReceiversConfig,
-};
+pub(crate) use receiver::{AuthConfig, ComponentId, RateLimitConfig, ReceiverPath};
 pub(crate) use server::{ServerConfig, TlsServerConfig};
 pub(crate) use telemetry::{LogFormat, LogsConfig, TelemetryConfig, TracesConfig};

@@ -1,11 +1,16 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 
 use super::*;
 use crate::otlp::Signal;
+use crate::receiver::RECEIVERS;
+use crate::receiver::circleci::CircleCiConfig;
+use crate::receiver::fastly::FastlyConfig;
+use crate::receiver::otlp::OtlpConfig;
 
 mod documents;
 
@@ -26,7 +31,7 @@ fn environment() -> Environment {
 }
 
 fn config(yaml: &str) -> Config {
-    Config::from_yaml(yaml, &environment()).unwrap_or_else(|error| panic!("{error}"))
+    Config::from_yaml(yaml, &environment(), RECEIVERS).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Adds a valid receiver to a configuration.
@@ -35,7 +40,7 @@ fn with_receivers(yaml: &str) -> String {
 }
 
 fn problems(yaml: &str) -> Vec<String> {
-    let error = Config::from_yaml(yaml, &environment()).expect_err("there are problems");
+    let error = Config::from_yaml(yaml, &environment(), RECEIVERS).expect_err("there are problems");
     error.to_string().lines().map(str::to_owned).collect()
 }
 
@@ -50,7 +55,7 @@ fn notes(yaml: &str) -> String {
     let file = directory.path().join("relay.yaml");
     std::fs::write(&file, yaml).unwrap();
     let sources = Sources { file: Some(file), set: Vec::new(), environment: environment() };
-    Config::load(&sources).unwrap().notes.join("\n")
+    Config::load(&sources, RECEIVERS).unwrap().notes.join("\n")
 }
 
 #[test]
@@ -65,13 +70,13 @@ fn a_receiver_without_a_value_is_enabled_and_everything_else_has_its_default() {
     assert_eq!(server.header_timeout, Duration::from_secs(10));
     assert_eq!(server.body_timeout, Duration::from_secs(60));
     assert_eq!(server.request_timeout, Duration::from_secs(9));
-    assert_eq!(receivers.fastly.len(), 1);
-    assert_eq!(receivers.fastly[0].id, "fastly");
-    assert_eq!(receivers.fastly[0].path, "/fastly");
-    assert_eq!(receivers.fastly[0].service_ids, ["*"]);
-    assert_eq!(receivers.fastly[0].auth, None);
-    assert!(receivers.fastly[0].repair);
-    assert!(receivers.circleci.is_empty());
+    assert_eq!(receivers.all::<FastlyConfig>().len(), 1);
+    assert_eq!(receivers.all::<FastlyConfig>()[0].id, "fastly");
+    assert_eq!(receivers.all::<FastlyConfig>()[0].path, "/fastly");
+    assert_eq!(receivers.all::<FastlyConfig>()[0].service_ids, ["*"]);
+    assert_eq!(receivers.all::<FastlyConfig>()[0].auth, None);
+    assert!(receivers.all::<FastlyConfig>()[0].repair);
+    assert!(receivers.all::<CircleCiConfig>().is_empty());
     assert_eq!(span_events.wait, Duration::from_secs(10));
     assert_eq!(span_events.max_held_bytes, 67_108_864);
     assert_eq!(span_events.unmatched, Unmatched::ForwardLog);
@@ -126,7 +131,7 @@ fn whole_example() -> String {
 #[test]
 fn the_example_is_valid_with_every_key() {
     let config = config(&whole_example());
-    assert!(config.receivers.fastly[0].auth.is_some() && config.telemetry.traces.is_some());
+    assert!(config.receivers.all::<FastlyConfig>()[0].auth.is_some() && config.telemetry.traces.is_some());
     assert!(config.exporters.otlp_http.metrics.tls.key_file.is_some());
 }
 
@@ -306,25 +311,25 @@ fn named_instances_have_their_own_path_and_keep_the_order_of_the_file() {
     let config = config(
         "receivers:\n  fastly/www: {service_ids: [abc]}\n  fastly:\n  circleci/app: {secrets: [a, b]}\n",
     );
-    let paths: Vec<&str> = config.receivers.fastly.iter().map(|fastly| fastly.path.as_str()).collect();
+    let paths: Vec<&str> =
+        config.receivers.all::<FastlyConfig>().iter().map(|fastly| fastly.path.as_str()).collect();
     assert_eq!(paths, ["/fastly/www", "/fastly"]);
-    assert_eq!(config.receivers.fastly[0].service_ids, ["abc"]);
-    assert_eq!(config.receivers.circleci[0].id, "circleci/app");
-    assert_eq!(config.receivers.circleci[0].secrets, [Secret::new("a"), Secret::new("b")]);
+    assert_eq!(config.receivers.all::<FastlyConfig>()[0].service_ids, ["abc"]);
+    assert_eq!(config.receivers.all::<CircleCiConfig>()[0].id, "circleci/app");
+    assert_eq!(config.receivers.all::<CircleCiConfig>()[0].secrets, [Secret::new("a"), Secret::new("b")]);
 }
 
 #[test]
 fn otlp_is_one_receiver_without_a_path_of_its_own() {
     assert_eq!(
-        config("receivers: {fastly: }\n").receivers.otlp,
-        None,
+        config("receivers: {fastly: }\n").receivers.all::<OtlpConfig>(),
+        Vec::<&OtlpConfig>::new(),
         "disabled, like any receiver that is not configured"
     );
-    assert_eq!(config("receivers: {otlp: }\n").receivers.otlp, Some(OtlpConfig::default()));
-    let auth =
-        config("receivers: {otlp: {auth: {header: x-key, values: [a, b]}}}\n").receivers.otlp.unwrap().auth;
+    assert_eq!(config("receivers: {otlp: }\n").receivers.all::<OtlpConfig>(), [&OtlpConfig::default()]);
+    let config = config("receivers: {otlp: {auth: {header: x-key, values: [a, b]}}}\n");
     assert_eq!(
-        auth.unwrap(),
+        config.receivers.all::<OtlpConfig>()[0].auth.clone().unwrap(),
         AuthConfig { header: "x-key".parse().unwrap(), values: vec![Secret::new("a"), Secret::new("b")] }
     );
 
@@ -361,15 +366,21 @@ fn a_variable_can_be_a_number_or_a_part_of_a_value() {
 fn tls_and_rate_limits_are_off_by_default_and_the_default_burst_is_one_second() {
     let off = config("receivers: {fastly: , circleci: {secrets: [a]}}\n");
     assert_eq!(off.server.tls, None);
-    assert_eq!((off.receivers.fastly[0].rate_limit, off.receivers.circleci[0].rate_limit), (None, None));
+    assert_eq!(
+        (
+            off.receivers.all::<FastlyConfig>()[0].rate_limit,
+            off.receivers.all::<CircleCiConfig>()[0].rate_limit
+        ),
+        (None, None)
+    );
     let on = config(
         "receivers:\n  fastly: {rate_limit: {requests_per_second: 2.5}}\n  \
          circleci: {secrets: [a], rate_limit: {requests_per_second: 2, burst: 9}}\n\
          server: {tls: {cert_file: c, key_file: k}}\n",
     );
     let limit = |requests_per_second, burst| Some(RateLimitConfig { requests_per_second, burst });
-    assert_eq!(on.receivers.fastly[0].rate_limit, limit(2.5, 3));
-    assert_eq!(on.receivers.circleci[0].rate_limit, limit(2.0, 9));
+    assert_eq!(on.receivers.all::<FastlyConfig>()[0].rate_limit, limit(2.5, 3));
+    assert_eq!(on.receivers.all::<CircleCiConfig>()[0].rate_limit, limit(2.0, 9));
     let files = TlsServerConfig { cert_file: "c".into(), key_file: "k".into(), client_ca_file: None };
     assert_eq!(on.server.tls, Some(files));
 }

@@ -30,7 +30,7 @@ pub(crate) enum Tree {
 
 impl Tree {
     /// Creates a section from the values of its keys; absent if all of them are.
-    pub(super) fn section(mut keys: Vec<(String, Self)>) -> Self {
+    pub(crate) fn section(mut keys: Vec<(String, Self)>) -> Self {
         keys.retain(|(_, value)| !value.is_absent());
         if keys.is_empty() { Self::Absent } else { Self::Section(keys) }
     }

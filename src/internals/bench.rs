@@ -14,13 +14,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::{Encoding, FastlyConfig, OtlpConfig, SpanEventsConfig, Unmatched};
+use crate::config::{Encoding, SpanEventsConfig, Unmatched};
 use crate::exporter::{Carried, Export};
 use crate::otlp::{LineReader, Signal, protobuf};
 use crate::processor::{SpanEvents, Work};
 use crate::queue::{Ledger, RecordId, Settled, Taken};
 use crate::receiver::fastly::Fastly;
+use crate::receiver::fastly::FastlyConfig;
 use crate::receiver::otlp::Otlp;
+use crate::receiver::otlp::OtlpConfig;
 use crate::receiver::{Reading, Receiver};
 use crate::telemetry::metrics::Metrics;
 

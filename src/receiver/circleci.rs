@@ -22,6 +22,7 @@ mod vcs;
 mod spans;
 
 mod attributes;
+mod config;
 
 mod export;
 
@@ -38,8 +39,8 @@ pub(crate) use signature::sign;
 pub(crate) use traceparent::traceparent;
 
 use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Repair, Scope, Unauthorized, WebhookEvent};
-use crate::config::CircleCiConfig;
 use crate::otlp::Traces;
+pub(crate) use config::{CircleCiConfig, KIND};
 use repair::repair;
 use signature::Verifier;
 use webhook::{Malformed, Webhook};

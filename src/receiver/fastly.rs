@@ -6,6 +6,7 @@
 //! Leaves to others: the meaning of a unit ([`crate::otlp::LineReader`]).
 
 mod challenge;
+mod config;
 mod framing;
 mod mistake;
 mod reading;
@@ -16,9 +17,9 @@ use http::HeaderMap;
 
 use super::token::Token;
 use super::{Reading, Receiver, Rejected, Unauthorized};
-use crate::config::FastlyConfig;
 
 pub(crate) use challenge::challenge;
+pub(crate) use config::{FastlyConfig, KIND};
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use framing::frames;
 pub(crate) use mistake::{Mistake, mistake};

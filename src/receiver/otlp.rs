@@ -11,12 +11,16 @@
 //! and the path is not kept. So protobuf is decoded before it is queued, which costs what it would cost later, and the
 //! signal is told by the section.
 
+mod config;
+
 use bytes::Bytes;
 use http::HeaderMap;
 
+pub(crate) use config::{KIND, OtlpConfig};
+
 use super::token::Token;
 use super::{Item, Passage, Reading, Received, Receiver, Rejected, Repair, Scope, Unauthorized};
-use crate::config::{Encoding, OtlpConfig};
+use crate::config::Encoding;
 use crate::otlp::protobuf::{Decoded, decode};
 use crate::otlp::{DroppedSpan, Line, Mismatch, Request, Signal, read_request, signal_of};
 

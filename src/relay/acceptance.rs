@@ -115,9 +115,9 @@ pub(super) fn count(items: &[Item]) -> [u32; Signal::ALL.len()] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::FastlyConfig;
     use crate::receiver::Receiver;
     use crate::receiver::fastly::Fastly;
+    use crate::receiver::fastly::FastlyConfig;
 
     const SPAN: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000001"}]}]}]}"#;
 

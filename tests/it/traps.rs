@@ -7,6 +7,7 @@
 use std::process::Stdio;
 
 use serde_json::Value;
+use spanrelay::RECEIVERS;
 use spanrelay::config::{Config, Environment};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -466,7 +467,8 @@ async fn d13_lines_and_webhooks_of_more_than_64_kib_arrive_whole() {
 #[test]
 fn d14_a_path_without_a_leading_slash_is_a_problem_and_no_panic() {
     let problem =
-        Config::from_yaml("receivers:\n  fastly:\n    path: fastly\n", &Environment::empty()).unwrap_err();
+        Config::from_yaml("receivers:\n  fastly:\n    path: fastly\n", &Environment::empty(), RECEIVERS)
+            .unwrap_err();
     let problem = problem.to_string();
     assert!(problem.contains("receivers.fastly.path") && problem.contains("must begin with /"), "{problem}");
 }

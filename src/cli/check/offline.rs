@@ -8,17 +8,16 @@ use bytes::Bytes;
 
 use super::Source;
 use super::findings::{Finding, Outcome, Outgoing};
-use crate::config::{CircleCiConfig, FastlyConfig, SpanEventsConfig, Unmatched};
+use crate::config::{ServerConfig, SpanEventsConfig};
 use crate::otlp::Signal;
 use crate::processor::{SpanEvents, Work};
 use crate::queue::{Ledger, RecordId, Settled, Taken};
 use crate::receiver::circleci::CircleCi;
+use crate::receiver::circleci::CircleCiConfig;
+use crate::receiver::fastly::FastlyConfig;
 use crate::receiver::fastly::{Fastly, mistake};
 use crate::receiver::{Item, Reading, Receiver, Rejected};
 use crate::telemetry::Metrics;
-
-/// The default of `server.max_line_size`.
-const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// What a relay that had nothing else to do would have made of a body.
 #[derive(Debug, Default)]
@@ -38,24 +37,14 @@ pub(crate) fn relay_offline(source: Source, body: &Bytes) -> Offline {
 
 /// What the receiver makes of the body, with the settings that a relay has by default.
 fn read(source: Source, body: &Bytes) -> Reading {
-    let (id, path) = (source.as_str().to_owned(), format!("/{}", source.as_str()));
     match source {
         Source::Fastly => {
-            let service_ids = vec!["*".to_owned()];
-            let config = FastlyConfig { id, path, service_ids, auth: None, repair: true, rate_limit: None };
-            Fastly::new(&config, MAX_LINE_BYTES).read(body)
+            let max_line_bytes = usize::try_from(ServerConfig::default().max_line_size).unwrap_or(usize::MAX);
+            Fastly::new(&FastlyConfig::default(), max_line_bytes).read(body)
         }
         Source::CircleCi => {
-            let service_name = id.clone();
-            let config = CircleCiConfig {
-                id,
-                path,
-                secrets: Vec::new(),
-                allow_unsigned: true,
-                service_name,
-                cancel_settle: Duration::ZERO,
-                rate_limit: None,
-            };
+            let defaults = CircleCiConfig::default();
+            let config = CircleCiConfig { allow_unsigned: true, cancel_settle: Duration::ZERO, ..defaults };
             CircleCi::new(&config).read(body)
         }
     }
@@ -65,12 +54,8 @@ fn read(source: Source, body: &Bytes) -> Reading {
 fn attach(mut items: Vec<Item>) -> Vec<Outgoing> {
     let arrival = now();
     items.iter_mut().for_each(|item| item.set_arrival(arrival));
-    let config = SpanEventsConfig {
-        wait: Duration::ZERO,
-        max_held_bytes: u64::MAX,
-        unmatched: Unmatched::ForwardLog,
-        keep_logs: false,
-    };
+    let config =
+        SpanEventsConfig { wait: Duration::ZERO, max_held_bytes: u64::MAX, ..SpanEventsConfig::default() };
     let nothing_kept = Taken::new(RecordId(0), 0, Arc::new(NoLedger));
     let request = Work::of(&nothing_kept, items);
     let mut exports = Vec::new();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::script::SECRET;
 use crate::app::{App, StartError};
 use crate::config::{Config, ConfigError, Environment};
+use crate::receiver::RECEIVERS;
 
 pub(super) const FASTLY_PATH: &str = "/fastly";
 pub(super) const CIRCLECI_PATH: &str = "/circleci";
@@ -40,7 +41,7 @@ impl DemoRelay {
     pub(super) async fn bind(collector: SocketAddr) -> Result<Self, RelayError> {
         let directory = TemporaryDirectory::new().map_err(RelayError::TemporaryDirectory)?;
         // The demonstration ignores the user's environment.
-        let config = Config::from_yaml(&yaml(collector, &directory.0), &Environment::empty())?;
+        let config = Config::from_yaml(&yaml(collector, &directory.0), &Environment::empty(), RECEIVERS)?;
         Ok(Self { app: App::bind(config).await?, _directory: directory })
     }
 
@@ -115,6 +116,8 @@ impl Drop for TemporaryDirectory {
 mod tests {
     use super::*;
     use crate::config::Storage;
+    use crate::receiver::circleci::CircleCiConfig;
+    use crate::receiver::fastly::FastlyConfig;
 
     #[test]
     fn the_configuration_names_the_collector_and_keeps_unusual_directory_names_intact() {
@@ -126,11 +129,11 @@ mod tests {
     #[test]
     fn the_configuration_is_valid() {
         let yaml = yaml("127.0.0.1:4318".parse().unwrap(), Path::new("/tmp/demo"));
-        let config = Config::from_yaml(&yaml, &Environment::empty()).unwrap();
+        let config = Config::from_yaml(&yaml, &Environment::empty(), RECEIVERS).unwrap();
         assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://127.0.0.1:4318/v1/traces");
-        assert_eq!(config.receivers.fastly[0].path, FASTLY_PATH);
-        assert_eq!(config.receivers.circleci[0].path, CIRCLECI_PATH);
-        assert!(!config.receivers.circleci[0].allow_unsigned);
+        assert_eq!(config.receivers.all::<FastlyConfig>()[0].path, FASTLY_PATH);
+        assert_eq!(config.receivers.all::<CircleCiConfig>()[0].path, CIRCLECI_PATH);
+        assert!(!config.receivers.all::<CircleCiConfig>()[0].allow_unsigned);
         assert_eq!(config.queue.storage, Storage::Memory);
     }
 

@@ -4,9 +4,8 @@
 
 use bytes::Bytes;
 
-use crate::config::{AuthConfig, CircleCiConfig, Config, OtlpConfig};
+use crate::config::{Config, Resubmit};
 use crate::otlp::{Signal, signal_of};
-use crate::receiver::circleci::sign;
 use crate::rejected::{self, Entry};
 
 /// One request.
@@ -40,16 +39,9 @@ pub(super) fn plan(config: &Config, entry: &Entry) -> Result<Resubmission, Strin
         let signal = signal_of(&input).ok_or("its input is no export request")?;
         return Ok(Resubmission::Downstream(signal, input));
     }
-    let receivers = &config.receivers;
-    if let Some(fastly) = receivers.fastly.iter().find(|one| one.id == entry.receiver) {
-        let headers = token(fastly.auth.as_ref());
-        return Ok(Resubmission::Relay(Post { path: fastly.path.clone(), headers, body: input }));
-    }
-    if let Some(circleci) = receivers.circleci.iter().find(|one| one.id == entry.receiver) {
-        return Ok(Resubmission::Relay(webhook(circleci, input)));
-    }
-    if let Some(otlp) = receivers.otlp.as_ref().filter(|_| entry.receiver == OtlpConfig::ID) {
-        return Ok(Resubmission::Relay(otlp_request(otlp, input)));
+    if let Some(receiver) = config.receivers.get(&entry.receiver) {
+        let Resubmit { path, headers } = receiver.resubmit(&input);
+        return Ok(Resubmission::Relay(Post { path, headers, body: input }));
     }
     Err(format!(
         "receiver {:?} is not configured: enable it, or name its configuration with --config",
@@ -57,39 +49,16 @@ pub(super) fn plan(config: &Config, entry: &Entry) -> Result<Resubmission, Strin
     ))
 }
 
-/// The header that a receiver asks for.
-fn token(auth: Option<&AuthConfig>) -> Vec<(String, String)> {
-    auth.and_then(|auth| {
-        let value = auth.values.first()?;
-        Some((auth.header.as_str().to_owned(), value.expose().to_owned()))
-    })
-    .into_iter()
-    .collect()
-}
-
-fn webhook(circleci: &CircleCiConfig, input: Bytes) -> Post {
-    let signature = circleci.secrets.first().map(|secret| {
-        ("circleci-signature".to_owned(), format!("v1={}", sign(secret.expose().as_bytes(), &input)))
-    });
-    Post { path: circleci.path.clone(), headers: signature.into_iter().collect(), body: input }
-}
-
-fn otlp_request(otlp: &OtlpConfig, input: Bytes) -> Post {
-    let signal = signal_of(&input).unwrap_or(Signal::Traces);
-    let mut headers = token(otlp.auth.as_ref());
-    headers.push(("content-type".to_owned(), "application/json".to_owned()));
-    Post { path: format!("/v1/{signal}"), headers, body: input }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Environment;
+    use crate::receiver::RECEIVERS;
 
     fn planned(receiver: &str, input: &str) -> Result<Resubmission, String> {
         let yaml = "receivers:\n  fastly: { auth: { header: x-token, values: [t0, t1] } }\n  fastly/www: { path: /www }\n  \
                     circleci: { secrets: [secret, other] }\n  otlp: { auth: { values: [t] } }\n";
-        let config = Config::from_yaml(yaml, &Environment::empty()).unwrap();
+        let config = Config::from_yaml(yaml, &Environment::empty(), RECEIVERS).unwrap();
         let entry = serde_json::json!({"time": "t", "receiver": receiver, "reason": "r", "input": input});
         plan(&config, &serde_json::from_value(entry).unwrap())
     }
@@ -139,7 +108,7 @@ mod tests {
     fn an_entry_that_cannot_be_sent_says_why() {
         assert!(planned("gone", "x").unwrap_err().starts_with("receiver \"gone\" is not configured"));
         assert_eq!(planned("fastly", " \n").unwrap_err(), "its input is empty");
-        let config = Config::from_yaml("receivers: { fastly: }", &Environment::empty()).unwrap();
+        let config = Config::from_yaml("receivers: { fastly: }", &Environment::empty(), RECEIVERS).unwrap();
         for (json, reason) in [
             (r#"{"time":"t","receiver":"fastly","reason":"r"}"#, "it has no input"),
             (r#"{"time":"t","receiver":"fastly","reason":"r","input_base64":"%"}"#, "it has no input"),

@@ -5,10 +5,13 @@ use crate::config::{
     Compression, Config, Encoding, Environment, ExporterConfig, Loaded, Secret, SignalExport, Sources,
 };
 use crate::otlp::Signal;
+use crate::receiver::RECEIVERS;
+use crate::receiver::circleci::CircleCiConfig;
+use crate::receiver::fastly::FastlyConfig;
 
 fn load(variables: &[(&str, &str)]) -> Result<Loaded, String> {
     let environment: Environment = variables.iter().copied().collect();
-    Config::load(&Sources { environment, ..Sources::default() }).map_err(|error| error.to_string())
+    Config::load(&Sources { environment, ..Sources::default() }, RECEIVERS).map_err(|error| error.to_string())
 }
 
 fn loaded(variables: &[(&str, &str)]) -> Loaded {
@@ -32,8 +35,8 @@ fn without_variables_everything_is_on_loopback_without_authentication() {
     let Loaded { config, notes } = loaded(&[]);
     assert_eq!(config.server.endpoint.to_string(), "127.0.0.1:3000");
     assert!(config.telemetry.endpoint.ip().is_loopback());
-    assert_eq!(config.receivers.fastly[0].service_ids, ["*"]);
-    assert!(config.receivers.circleci[0].allow_unsigned);
+    assert_eq!(config.receivers.all::<FastlyConfig>()[0].service_ids, ["*"]);
+    assert!(config.receivers.all::<CircleCiConfig>()[0].allow_unsigned);
     assert!(notes.is_empty(), "{notes:?}");
 }
 
@@ -50,7 +53,7 @@ fn a_circleci_hook_environment_works_unchanged() {
         ("HOME", "/root"),
     ]);
     assert_eq!(config.server.endpoint.to_string(), "0.0.0.0:8080");
-    let circleci = &config.receivers.circleci[0];
+    let circleci = &config.receivers.all::<CircleCiConfig>()[0];
     assert_eq!(circleci.secrets, [Secret::new("hunter2")]);
     assert!(!circleci.allow_unsigned);
     assert_eq!(circleci.service_name, "builds");
@@ -65,10 +68,10 @@ fn a_fastly_example_proxy_environment_works_unchanged() {
     let Loaded { config, notes } =
         loaded(&[("PORT", "8080"), ("OTEL_HTTP_COLLECTOR_URL", "http://collector:4318/v1/traces")]);
     assert_eq!(config.server.endpoint.to_string(), "0.0.0.0:8080");
-    assert_eq!(config.receivers.fastly[0].service_ids, ["*"]);
+    assert_eq!(config.receivers.all::<FastlyConfig>()[0].service_ids, ["*"]);
     assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://collector:4318/v1/traces");
     assert_eq!(config.exporters.otlp_http.logs_endpoint, "http://collector:4318/v1/logs");
-    assert!(config.receivers.circleci.is_empty());
+    assert!(config.receivers.all::<CircleCiConfig>().is_empty());
     assert_eq!(notes, ["circleci receiver disabled: PORT is set and CIRCLECI_HOOK_SECRET is not"]);
 }
 
@@ -111,8 +114,9 @@ fn an_empty_secret_is_a_problem_and_never_disables_verification() {
 fn the_command_line_can_enable_circleci_again() {
     let environment: Environment = [("PORT", "8080")].into_iter().collect();
     let set = vec!["receivers.circleci.secrets=[hunter2]".to_owned()];
-    let Loaded { config, notes } = Config::load(&Sources { file: None, set, environment }).unwrap();
-    assert_eq!(config.receivers.circleci[0].secrets, [Secret::new("hunter2")]);
+    let Loaded { config, notes } =
+        Config::load(&Sources { file: None, set, environment }, RECEIVERS).unwrap();
+    assert_eq!(config.receivers.all::<CircleCiConfig>()[0].secrets, [Secret::new("hunter2")]);
     assert!(notes.is_empty(), "{notes:?}");
 }
 
@@ -121,7 +125,7 @@ fn service_ids_are_separated_by_commas_or_spaces() {
     let config =
         loaded(&[("FASTLY_SERVICE_IDS", " SU1Z0isxPaozGVKXdv0eY, 7i6HN3TK9wS159v2gPAZ8A  abc,")]).config;
     assert_eq!(
-        config.receivers.fastly[0].service_ids,
+        config.receivers.all::<FastlyConfig>()[0].service_ids,
         ["SU1Z0isxPaozGVKXdv0eY", "7i6HN3TK9wS159v2gPAZ8A", "abc"]
     );
 }
@@ -257,8 +261,8 @@ fn secrets_from_anywhere_refuse_unsigned_webhooks_unless_those_were_asked_for() 
     let load = |variables: &[(&str, &str)], set: &[&str]| {
         let environment: Environment = variables.iter().copied().collect();
         let set = set.iter().map(|argument| (*argument).to_owned()).collect();
-        Config::load(&Sources { environment, set, ..Sources::default() }).map(|loaded| {
-            let circleci = &loaded.config.receivers.circleci[0];
+        Config::load(&Sources { environment, set, ..Sources::default() }, RECEIVERS).map(|loaded| {
+            let circleci = &loaded.config.receivers.all::<CircleCiConfig>()[0];
             (circleci.secrets.len(), circleci.allow_unsigned)
         })
     };

@@ -2,6 +2,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::receiver::RECEIVERS;
+use crate::receiver::fastly::FastlyConfig;
 
 fn load(bytes: &[u8], set: &[&str]) -> Result<Loaded, String> {
     let directory = tempfile::tempdir().unwrap();
@@ -9,7 +11,7 @@ fn load(bytes: &[u8], set: &[&str]) -> Result<Loaded, String> {
     fs::write(&file, bytes).unwrap();
     let set = set.iter().map(|argument| (*argument).to_owned()).collect();
     let sources = Sources { file: Some(file.clone()), set, environment: Environment::empty() };
-    Config::load(&sources)
+    Config::load(&sources, RECEIVERS)
         .map_err(|error| error.to_string().replace(&file.display().to_string(), "relay.yaml"))
 }
 
@@ -35,7 +37,7 @@ fn reading_stops_at_the_maximum_file_size() {
 #[test]
 fn a_missing_file_is_named() {
     let file = Some(PathBuf::from("/nowhere/relay.yaml"));
-    let error = Config::load(&Sources { file, ..Sources::default() }).unwrap_err().to_string();
+    let error = Config::load(&Sources { file, ..Sources::default() }, RECEIVERS).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/relay.yaml: cannot read: "), "{error}");
 }
 
@@ -47,15 +49,21 @@ fn the_variable_names_the_file_and_the_argument_overrides_it() {
     fs::write(&two, "receivers: {fastly: {path: /two}}\n").unwrap();
     let environment: Environment = [(FILE_VARIABLE, one.as_os_str())].into_iter().collect();
     let named = Sources { environment, ..Sources::default() };
-    assert_eq!(Config::load(&named).unwrap().config.receivers.fastly[0].path, "/one");
+    assert_eq!(
+        Config::load(&named, RECEIVERS).unwrap().config.receivers.all::<FastlyConfig>()[0].path,
+        "/one"
+    );
     let both = Sources { file: Some(two), ..named };
-    assert_eq!(Config::load(&both).unwrap().config.receivers.fastly[0].path, "/two");
+    assert_eq!(
+        Config::load(&both, RECEIVERS).unwrap().config.receivers.all::<FastlyConfig>()[0].path,
+        "/two"
+    );
 }
 
 #[test]
 fn an_empty_variable_names_no_file() {
     let environment = [(FILE_VARIABLE, "")].into_iter().collect();
-    assert!(Config::load(&Sources { environment, ..Sources::default() }).is_ok());
+    assert!(Config::load(&Sources { environment, ..Sources::default() }, RECEIVERS).is_ok());
 }
 
 #[test]
@@ -65,7 +73,7 @@ fn the_command_line_overrides_the_file_and_later_arguments_override_earlier_ones
     let config =
         load(b"receivers: {fastly: }\nexporters: {otlp_http: {timeout: 5s}}\n", &set).unwrap().config;
     assert_eq!(config.exporters.otlp_http.timeout, std::time::Duration::from_secs(3));
-    assert_eq!(config.receivers.fastly[1].path, "/x");
+    assert_eq!(config.receivers.all::<FastlyConfig>()[1].path, "/x");
 }
 
 #[test]
@@ -92,7 +100,8 @@ fn with_a_file_the_environment_table_does_not_apply() {
     fs::write(&file, "receivers: {fastly: }\n").unwrap();
     let environment =
         [("PORT", "4000"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://elsewhere")].into_iter().collect();
-    let config = Config::load(&Sources { file: Some(file), set: Vec::new(), environment }).unwrap().config;
+    let config =
+        Config::load(&Sources { file: Some(file), set: Vec::new(), environment }, RECEIVERS).unwrap().config;
     assert_eq!(config.server.endpoint.port(), 3000);
     assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://localhost:4318/v1/traces");
 }

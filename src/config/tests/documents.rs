@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::super::declare::{Key, Keys as _, Presence, Shape};
+use super::super::declare::{Key, Presence, Shape};
+use super::super::generate::keys;
 use super::*;
 
 /// Maximum width of comments in the example.
@@ -33,7 +34,7 @@ const END: &str = "<!-- End of the generated part. -->\n";
 #[test]
 fn the_example_is_current() {
     let mut seen = Vec::new();
-    let sections = Config::describe().into_iter().map(|key| example(vec![key], true, &mut seen).join("\n"));
+    let sections = keys(RECEIVERS).into_iter().map(|key| example(vec![key], true, &mut seen).join("\n"));
     let text: Vec<String> = sections.collect();
     compare("config/spanrelay.example.yaml", |_| format!("{HEAD}\n{}\n", text.join("\n\n")));
 }
@@ -42,7 +43,7 @@ fn the_example_is_current() {
 fn the_reference_is_current() {
     let mut text = String::new();
     let mut seen = HashMap::new();
-    for key in Config::describe() {
+    for key in keys(RECEIVERS) {
         reference(key, "", &mut seen, &mut text);
     }
     compare("docs/configuration.md", |old| {
@@ -73,7 +74,7 @@ fn example(keys: Vec<Key>, with_docs: bool, seen: &mut Vec<&'static str>) -> Vec
         let is_commented = key.presence == Presence::Optional;
         let mut block = Vec::new();
         match key.shape {
-            Shape::Derived => continue,
+            Shape::Derived | Shape::Receivers => continue,
             Shape::Value(_) => {
                 let value = if key.sample.is_empty() { key.default.inline() } else { key.sample.to_owned() };
                 block.push(format!("{}: {value}", key.name));
@@ -137,7 +138,7 @@ fn rows(
         let reload = if key.is_live { " Reloads without a restart." } else { "" };
         let meaning = format!("{}{reload}", key.doc);
         match key.shape {
-            Shape::Derived => {}
+            Shape::Derived | Shape::Receivers => {}
             Shape::Value(_) => {
                 let default = match key.default.inline() {
                     default if !default.is_empty() => format!("`{default}`"),

@@ -1,24 +1,18 @@
 use proptest::prelude::*;
 
-use crate::config::{Config, Environment, ReceiversConfig, Secret, Sources};
+use crate::config::{Config, Environment, Sources};
+use crate::receiver::RECEIVERS;
+use crate::receiver::circleci::CircleCiConfig;
 use http::{HeaderMap, HeaderValue};
 
 fn reloaded(config: &Config) -> Config {
     let yaml = config.to_yaml();
-    Config::from_yaml(&yaml, &Environment::empty()).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
+    Config::from_yaml(&yaml, &Environment::empty(), RECEIVERS)
+        .unwrap_or_else(|error| panic!("{error}\n{yaml}"))
 }
 
-/// Returns the configuration with `[redacted]` for every secret, as after printing.
+/// Returns the configuration with `[redacted]` for every header value, as after printing.
 fn redacted(mut config: Config) -> Config {
-    let ReceiversConfig { fastly, otlp, .. } = &mut config.receivers;
-    let auths =
-        fastly.iter_mut().map(|fastly| &mut fastly.auth).chain(otlp.iter_mut().map(|otlp| &mut otlp.auth));
-    for auth in auths.flatten() {
-        auth.values.fill(Secret::new(super::REDACTED));
-    }
-    for circleci in &mut config.receivers.circleci {
-        circleci.secrets.fill(Secret::new(super::REDACTED));
-    }
     let exporter = &mut config.exporters.otlp_http;
     let own = [&mut exporter.traces, &mut exporter.logs, &mut exporter.metrics];
     own.into_iter().for_each(|signal| redact(&mut signal.headers));
@@ -38,9 +32,9 @@ fn redact(headers: &mut HeaderMap) {
 pub(in crate::config) const EVERYTHING: &str = r#"
 server: { endpoint: "[::]:3000", max_request_body_size: 500MB, max_line_size: 1000, header_timeout: 1m30s, tls: { cert_file: "c$$", key_file: k, client_ca_file: "a b" } }
 receivers:
-  fastly: { service_ids: [a1, b2], repair: false, auth: { header: X-Key, values: [hunter2, "hunter2$${env:X}"] } }
+  fastly: { service_ids: [a1, b2], repair: false, auth: { header: X-Key, values: ["hunter2", "hunter2$${env:X}"] } }
   fastly/www: { path: "/w/$$1", rate_limit: { requests_per_second: 0.5 } }
-  otlp: { auth: { values: [hunter2] }, rate_limit: { requests_per_second: 10 } }
+  otlp: { auth: { values: ["hunter2"] }, rate_limit: { requests_per_second: 10 } }
   circleci/app: { secrets: ["hunter2"], service_name: "it's \"quoted\" \\ $$HOME # no\tcomment\n: ü" }
   circleci: { allow_unsigned: true, service_name: "null", rate_limit: { requests_per_second: 3, burst: 7 } }
 processors: { span_events: { wait: 0s, max_held_bytes: 1KiB, unmatched: carrier_span, keep_logs: true } }
@@ -53,36 +47,37 @@ exporters:
     delivery: batch
     batch: { max_events: 7, max_bytes: 7, timeout: 7ms }
     compression: zstd
-    headers: { x-a: hunter2 }
+    headers: { x-a: "hunter2" }
     timeout: 1500us
     max_in_flight: 1
     retry_on_failure: { initial_interval: 2s, max_interval: 1h, multiplier: 1, randomization_factor: 0.1, max_elapsed_time: 5m }
     permanent_status_codes: [400, 501]
     tls: { ca_file: "a b" }
-    traces: { timeout: 1s, compression: gzip, encoding: json, headers: { x-b: hunter2 }, tls: { cert_file: c, key_file: k } }
-    metrics: { headers: { x-c: hunter2 } }
+    traces: { timeout: 1s, compression: gzip, encoding: json, headers: { x-b: "hunter2" }, tls: { cert_file: c, key_file: k } }
+    metrics: { headers: { x-c: "hunter2" } }
 telemetry:
   endpoint: "127.0.0.1:1"
   logs: { level: trace, format: json }
-  traces: { endpoint: "https://user:hunter2@t:1/x?a=$$b", headers: { x-d: hunter2 }, sampling_ratio: 0.25, timeout: 2s, tls: { ca_file: c } }
+  traces: { endpoint: "https://user:hunter2@t:1/x?a=$$b", headers: { x-d: "hunter2" }, sampling_ratio: 0.25, timeout: 2s, tls: { ca_file: c } }
 "#;
 
 #[test]
 fn the_printed_configuration_loads_as_the_same_one() {
+    let yaml = EVERYTHING.replace("hunter2$${env:X}", "hunter2").replace("hunter2", super::REDACTED);
     let config =
-        Config::from_yaml(EVERYTHING, &Environment::empty()).unwrap_or_else(|error| panic!("{error}"));
+        Config::from_yaml(&yaml, &Environment::empty(), RECEIVERS).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(redacted(reloaded(&config)), redacted(config));
 }
 
 #[test]
 fn the_printed_built_in_configuration_loads() {
-    let config = Config::load(&Sources::default()).unwrap().config;
+    let config = Config::load(&Sources::default(), RECEIVERS).unwrap().config;
     assert_eq!(reloaded(&config), config);
 }
 
 #[test]
 fn no_secret_is_printed() {
-    let yaml = Config::from_yaml(EVERYTHING, &Environment::empty()).unwrap().to_yaml();
+    let yaml = Config::from_yaml(EVERYTHING, &Environment::empty(), RECEIVERS).unwrap().to_yaml();
     assert!(!yaml.contains("hunter2"), "{yaml}");
     assert!(!yaml.contains("user"), "{yaml}");
     assert!(!yaml.contains("Basic"), "{yaml}");
@@ -95,8 +90,8 @@ proptest! {
     #[test]
     fn any_text_survives_quoting(text in "\\PC{1,20}|[\u{0}-\u{ff}]{1,20}") {
         let yaml = format!("receivers: {{circleci: {{allow_unsigned: true, service_name: {}}}}}\n", super::quote(&text));
-        let config = Config::from_yaml(&yaml, &Environment::empty()).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
-        prop_assert_eq!(&config.receivers.circleci[0].service_name, &text);
+        let config = Config::from_yaml(&yaml, &Environment::empty(), RECEIVERS).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+        prop_assert_eq!(&config.receivers.all::<CircleCiConfig>()[0].service_name, &text);
     }
 }
 
@@ -106,6 +101,6 @@ fn names_are_quoted_where_yaml_requires_it() {
 receivers: { fastly/null: { path: /b }, fastly/1: { path: /c } }
 exporters: { otlp_http: { endpoint: "http://h:1", headers: { "*a": x, "&b": x, "#c": x, "!d": x, "|e": x, "%f": x, "$g": x, "'h": x, "-": x, "1": x } } }
 "##;
-    let config = Config::from_yaml(yaml, &Environment::empty()).unwrap();
+    let config = Config::from_yaml(yaml, &Environment::empty(), RECEIVERS).unwrap();
     assert_eq!(reloaded(&config), redacted(config));
 }

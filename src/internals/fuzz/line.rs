@@ -6,10 +6,10 @@ use super::forwarded::{Forwarded, check_reading, points, records, section_of, sp
 use super::json::Json;
 use super::meant::{Meant, meant, section};
 use super::{forwarded, strict};
-use crate::config::FastlyConfig;
 use crate::otlp::json::Fault;
 use crate::otlp::{Line, LineReader, Signal};
 use crate::receiver::fastly::Fastly;
+use crate::receiver::fastly::FastlyConfig;
 use crate::receiver::{Item, Passage, Receiver};
 
 /// Longer lines are for tests of their own.

@@ -12,10 +12,11 @@ use super::forwarded::{Forwarded, check_reading, section_of};
 use super::json::Json;
 use super::meant::{Meant, is_hollow, meant, section};
 use super::messages::field;
-use crate::config::{Encoding, OtlpConfig};
+use crate::config::Encoding;
 use crate::otlp::protobuf::{DecodeError, decode, encode};
 use crate::otlp::{Signal, signal_of};
 use crate::receiver::otlp::Otlp;
+use crate::receiver::otlp::OtlpConfig;
 use crate::receiver::{Received, Receiver, Scope};
 
 const MAX_BODY_BYTES: usize = 1 << 20;

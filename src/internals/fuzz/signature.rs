@@ -7,8 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
-use crate::config::{CircleCiConfig, Secret};
+use crate::config::Secret;
 use crate::receiver::Receiver;
+use crate::receiver::circleci::CircleCiConfig;
 use crate::receiver::circleci::{CircleCi, sign};
 
 /// One shorter and one longer than a block of SHA-256.

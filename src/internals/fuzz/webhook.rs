@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::forwarded::{check_reading, spans};
 use super::json::Json;
-use crate::config::CircleCiConfig;
 use crate::receiver::circleci::CircleCi;
+use crate::receiver::circleci::CircleCiConfig;
 use crate::receiver::{Ignored, Reading, Receiver};
 
 /// What is counted as a failure of the work and not of the relay.

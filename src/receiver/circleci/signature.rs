@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use sha2::Sha256;
 
-use crate::config::CircleCiConfig;
+use super::CircleCiConfig;
 use crate::otlp::{decode_hex, encode_hex};
 use crate::receiver::Unauthorized;
 

@@ -6,13 +6,14 @@ use super::super::*;
 use crate::config::{Config, Environment, LogFormat};
 use crate::otlp::Signal;
 use crate::queue::MemoryQueue;
-use crate::receiver::circleci::CircleCi;
-use crate::receiver::fastly::Fastly;
-use crate::receiver::otlp::Otlp;
+use crate::receiver::RECEIVERS;
+use crate::receiver::circleci::{CircleCi, CircleCiConfig};
+use crate::receiver::fastly::{Fastly, FastlyConfig};
+use crate::receiver::otlp::{Otlp, OtlpConfig};
 use crate::telemetry::inspect::page;
 use crate::telemetry::logging::tests::Captured;
 
-const RECEIVERS: &str = "
+const YAML: &str = "
     receivers:
       fastly/www: { auth: { values: [token] }, rate_limit: { requests_per_second: 0.001, burst: 1 } }
       circleci/app: { secrets: [secret] }
@@ -21,9 +22,10 @@ const RECEIVERS: &str = "
 
 /// A relay that somebody looks at.
 fn relay() -> Relay {
-    let config = Config::from_yaml(RECEIVERS, &Environment::empty()).unwrap();
-    let (fastly, circleci) = (&config.receivers.fastly[0], &config.receivers.circleci[0]);
-    let otlp = config.receivers.otlp.as_ref().unwrap();
+    let config = Config::from_yaml(YAML, &Environment::empty(), RECEIVERS).unwrap();
+    let (fastly, circleci) =
+        (config.receivers.all::<FastlyConfig>()[0], config.receivers.all::<CircleCiConfig>()[0]);
+    let otlp = config.receivers.all::<OtlpConfig>()[0];
     let limit = fastly.rate_limit.map(|limit| Arc::new(RateLimit::new(limit)));
     let instance = |kind, receiver, rate_limit| Instance { kind, receiver, rate_limit };
     let receivers = vec![

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::*;
-use crate::config::{FastlyConfig, OtlpConfig, SpanEventsConfig};
+use crate::config::SpanEventsConfig;
 use crate::exporter::{Carried, Export};
 use crate::otlp::Signal;
 use crate::otlp::protobuf::encode;
 use crate::processor::SpanEvents;
 use crate::queue::MemoryQueue;
 use crate::receiver::fastly::Fastly;
+use crate::receiver::fastly::FastlyConfig;
 use crate::receiver::otlp::Otlp;
+use crate::receiver::otlp::OtlpConfig;
 
 const IDS: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
 

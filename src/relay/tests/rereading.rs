@@ -12,12 +12,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::*;
-use crate::config::{FastlyConfig, QueueConfig, SpanEventsConfig, Storage, Sync, Unmatched};
+use crate::config::{QueueConfig, SpanEventsConfig, Storage, Sync, Unmatched};
 use crate::exporter::{Carried, Export};
 use crate::otlp::Signal;
 use crate::processor::SpanEvents;
 use crate::queue::Settled;
 use crate::receiver::fastly::Fastly;
+use crate::receiver::fastly::FastlyConfig;
 
 /// Far beyond what any step takes; only so that a defect fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 use spanrelay::App;
+use spanrelay::RECEIVERS;
 use spanrelay::config::{Config, Environment, Sources};
 use tempfile::{NamedTempFile, TempDir};
 use tokio::sync::oneshot;
@@ -42,7 +43,7 @@ impl Relay {
     pub(crate) async fn configured(mut sources: Sources) -> Self {
         let directory = TempDir::new().unwrap();
         sources.set.push(format!("queue.directory={}", directory.path().display()));
-        let config = Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).config;
+        let config = Config::load(&sources, RECEIVERS).unwrap_or_else(|problems| panic!("{problems}")).config;
         let app = App::bind(config).await.unwrap();
         let (address, telemetry) = (app.local_addr(), app.telemetry_addr());
         let (stop, stopped) = oneshot::channel();

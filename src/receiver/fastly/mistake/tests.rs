@@ -1,9 +1,9 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::config::FastlyConfig;
 use crate::receiver::Receiver;
 use crate::receiver::fastly::Fastly;
+use crate::receiver::fastly::FastlyConfig;
 
 /// What is behind the one rejection of this line, with `repair: false`, so that what could be mended is shown too.
 fn behind(line: &str) -> Option<Mistake> {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
-use crate::config::FastlyConfig;
 use crate::receiver::fastly::Fastly;
+use crate::receiver::fastly::FastlyConfig;
 use crate::receiver::{Reading, Receiver};
 
 const IDS: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
