@@ -1,23 +1,24 @@
 //! Exports data downstream: export requests become POSTs, and receipts are settled by the responses.
 //!
-//! In: [`Export`]s. Out: one OTLP/HTTP request for each, or merged ones with `delivery: batch`.
+//! In: [`Export`]s. Out: one OTLP/HTTP request for each, or one for many with `delivery: batch`.
 //! Promises: every export ends once, delivered or rejected, unless the process stops first; then its receipts stay
-//! unsettled and the queue still has it. Data is rejected for the responses in `permanent_status_codes` only, and item by
+//! unsettled and the queue keeps its data. Only the responses in `permanent_status_codes` reject data, and item by
 //! item. At most `max_in_flight` requests are on the wire.
 //!
-//! The way of an export: [`delivery`] receives it from the channel and, with `delivery: batch`, merges it with others
+//! The path of an export: [`delivery`] receives it from the channel and, with `delivery: batch`, merges it with others
 //! ([`batch`]) without copying them ([`slices`]). Then the tower [`stack`] of its signal, outermost first:
 //!
-//! 1. [`observe`]: counts the end of an export once and settles its receipts, however many attempts it took; a request
-//!    whose data was condemned becomes two; rejected data is logged ([`losses`])
-//! 2. [`retry`]: sends again, with growing pauses, what was not accepted through no fault of the data
+//! 1. [`observe`]: counts the outcome of an export once and settles its receipts, regardless of the number of attempts; splits
+//!    a request whose data was condemned in two; logs rejected data ([`losses`])
+//! 2. [`retry`]: retries, with growing pauses, what was not accepted for reasons other than the data
 //! 3. [`attempt`]: waits until the [`destination`] admits it and for one of the [`slots`] on the wire, measures the attempt and
-//!    makes an [`outcome`] of its response ([`response`]) or [`fault`]; one that the destination is at fault for ([`remedy`], [`tls_port`]) is repeated
+//!    turns its response ([`response`]) or [`fault`] into an [`outcome`]; repeats it when the destination is at fault
+//!    ([`remedy`], [`tls_port`])
 //! 4. the timeout of one attempt
 //! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`])
 //!
-//! Self-traces are exported separately ([`aside`]): below them is only the POST. So are the refused exports that
-//! `spanrelay replay` sends again ([`resend`]).
+//! Self-traces ([`self_trace`]) and the rejected exports that `spanrelay replay` resends ([`resend`]) bypass the stack and use
+//! only the POST.
 
 mod delivery;
 
@@ -39,7 +40,7 @@ mod otlp_http;
 
 mod client;
 
-mod aside;
+mod self_trace;
 
 mod resend;
 
@@ -81,23 +82,23 @@ use crate::telemetry::Metrics;
 use crate::telemetry::inspect::view::Departure;
 use crate::telemetry::traces::Cause;
 
-pub(crate) use aside::{Aside, AsideError};
 use batch::Batcher;
 use client::TlsError;
 use delivery::Delivery;
 use observe::Observe;
 use otlp_http::Post;
 pub(crate) use resend::{Resender, Resent};
+pub(crate) use self_trace::{SelfTraceExporter, SelfTraceExporterError};
 use stack::SendExports;
 
-/// One request that is to leave.
+/// One export request.
 #[derive(Debug)]
 pub(crate) struct Export {
     pub(crate) signal: Signal,
     pub(crate) request: ExportRequest,
-    /// Spans, log records or metric points in it.
+    /// Number of spans, log records or metric points.
     pub(crate) items: u32,
-    /// Receipts of the items, and of the log records that are events of them.
+    /// Receipts of the items, and of the log records attached to them as events.
     pub(crate) receipts: Vec<Carried>,
 }
 
@@ -105,29 +106,29 @@ pub(crate) struct Export {
 #[derive(Debug)]
 pub(crate) struct Carried {
     pub(crate) receipt: Receipt,
-    /// The outcome once the downstream has accepted the export. When it never will, all receipts are rejected.
+    /// Outcome of the receipt once the downstream accepts the export. If the export is rejected, so are all receipts.
     pub(crate) outcome: Settled,
-    /// Index of the item in the export that its first item leaves with. The others leave with those that follow.
+    /// Index of the export item that covers the first item of the receipt. The next export items cover its other items.
     pub(crate) at: u32,
 }
 
-/// An export that the downstream will never take.
+/// An export that will never be delivered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RejectedExport<'a> {
     pub(crate) signal: Signal,
     pub(crate) items: u32,
     pub(crate) json: &'a Bytes,
-    /// `downstream answered 400: <its message>`; one line, fit for a log.
+    /// Reason in one line that is safe to log: `downstream returned 400: <its message>`.
     pub(crate) reason: &'a str,
 }
 
-/// Where rejected exports are kept. Called once for each, before its receipts are settled, from the task that sent
-/// it: what takes long belongs elsewhere.
+/// Store of rejected exports. Called once for each, before its receipts are settled, on the task that sent it, so it must
+/// not block.
 pub(crate) trait RejectSink: Send + Sync {
     fn reject(&self, export: RejectedExport<'_>);
 }
 
-/// Why the exporter cannot be built from its configuration.
+/// Reason that the exporter cannot be built from its configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExporterError {
     #[error("exporters.otlp_http: the endpoint for {signal} must be http:// or https:// and a host")]
@@ -140,12 +141,12 @@ pub(crate) enum ExporterError {
     },
 }
 
-/// What is wrong with the files of `tls`, for whoever has no exporter to build.
+/// Returns the problems of the files of `tls`, without building an exporter.
 pub(crate) fn tls_problems(config: &ExporterConfig) -> Vec<ExporterError> {
     client::tls_problems(&Signal::ALL.map(|signal| config.of(signal)))
 }
 
-/// Sends exports until there are no more.
+/// Sends exports until the channel closes.
 pub(crate) struct Exporter {
     config: ExporterConfig,
     posts: [Post; Signal::ALL.len()],
@@ -157,7 +158,7 @@ pub(crate) struct Exporter {
 // === impl Carried ===
 
 impl Carried {
-    /// Receipts that cover the items of an export from the first on.
+    /// Assigns receipts to the items of an export, in order from the first item.
     pub(crate) fn in_order(receipts: SmallVec<[Receipt; 1]>, outcome: Settled) -> SmallVec<[Self; 1]> {
         let mut next = 0;
         receipts
@@ -170,12 +171,12 @@ impl Carried {
             .collect()
     }
 
-    /// The downstream has accepted the export.
+    /// Settles the receipt of an export that the downstream accepted.
     pub(crate) fn settle(self) {
         self.receipt.settle(self.outcome);
     }
 
-    /// Keeps what leaves with the first `items` of the export and returns what leaves with the others.
+    /// Splits the receipt into the part of the first `items` of the export and the part of the others.
     fn split_at(mut self, items: u32) -> (Option<Self>, Option<Self>) {
         match items.checked_sub(self.at) {
             None | Some(0) => {
@@ -194,8 +195,8 @@ impl Carried {
 // === impl Export ===
 
 impl Export {
-    /// Two exports: the first `items` of this one, and the others, each with the receipts that belong to it. The export
-    /// itself when one of the two would be empty.
+    /// Splits the export after the first `items`, each part with its receipts. Returns the export itself if one part would
+    /// be empty.
     pub(crate) fn split_at(self, items: u32) -> Result<[Self; 2], Self> {
         if items == 0 || items >= self.items {
             return Err(self);
@@ -215,18 +216,18 @@ impl Export {
         Ok([Self { signal, request: first, items, receipts: kept }, second])
     }
 
-    /// What the inspector is told of it when it leaves the processor.
+    /// Returns the description for the inspector when the export leaves the processor.
     pub(crate) fn departure(&self) -> Departure<'_> {
         let records = self.receipts.iter().map(|carried| carried.receipt.record()).collect();
         Departure { signal: self.signal, items: self.items, json: self.request.json(), records }
     }
 
-    /// The requests whose data is in it.
+    /// Returns the self-tracing causes of the requests whose data is in the export.
     fn causes(&self) -> impl Iterator<Item = Cause> {
         self.receipts.iter().map(|carried| carried.receipt.cause())
     }
 
-    /// What the inspector knows it by.
+    /// Returns the identity of the export in the inspector.
     fn identity(&self) -> (Option<RecordId>, &Bytes) {
         (self.receipts.first().map(|carried| carried.receipt.record()), self.request.json())
     }
@@ -235,7 +236,7 @@ impl Export {
 // === impl Exporter ===
 
 impl Exporter {
-    /// Reads certificates; connects to nothing yet. `wall_clock` is asked only for a `Retry-After` that is a date.
+    /// Reads certificates, without connecting. `wall_clock` is used only for a `Retry-After` that is a date.
     pub(crate) fn new(
         config: &ExporterConfig,
         metrics: Metrics,
@@ -246,12 +247,11 @@ impl Exporter {
         Ok(Self { config: config.clone(), posts, metrics, rejects, wall_clock })
     }
 
-    /// Runs until the other side of the channel is gone and every export has ended, or until `stop` says to abandon
-    /// what is left: attempts in flight are dropped and their receipts stay unsettled.
+    /// Runs until the channel is closed and every export has ended, or until `stop` is cancelled: then attempts in flight are
+    /// dropped and their receipts stay unsettled.
     ///
-    /// Exports that become ready together come together, in one message. The channel needs no bound of its own: every
-    /// export holds receipts, and their records count against the
-    /// queue's bound until they are settled.
+    /// Exports that become ready together arrive in one message. The channel needs no bound of its own: every export holds
+    /// receipts, whose records count against the queue's bound until they are settled.
     pub(crate) async fn run(self, exports: UnboundedReceiver<Vec<Export>>, stop: CancellationToken) {
         let Self { config, posts, metrics, rejects, wall_clock } = self;
         let stacks = stack::stacks(&posts, &config, &metrics, wall_clock);

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, TlsClientConfig};
-use crate::exporter::{self, Aside};
+use crate::exporter::{self, SelfTraceExporter};
 use crate::server::Tls;
 use crate::telemetry::logging::chain;
 
 /// Returns the problems of all files, each with its key. Uses the code that reads the files at a start.
 pub(crate) fn unusable_files(config: &Config) -> Vec<String> {
     let server = config.server.tls.as_ref().and_then(|tls| Tls::load(tls).err());
-    let self_tracing = config.telemetry.traces.as_ref().and_then(|traces| Aside::new(traces).err());
+    let self_tracing =
+        config.telemetry.traces.as_ref().and_then(|traces| SelfTraceExporter::new(traces).err());
     let mut problems: Vec<String> = server.iter().map(|error| chain(error).to_string()).collect();
     problems.extend(
         exporter::tls_problems(&config.exporters.otlp_http).iter().map(|error| chain(error).to_string()),

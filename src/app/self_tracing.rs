@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::announce::Addresses;
 use crate::config::own_address::{is_at, is_named, port_of};
 use crate::config::{Config, TracesConfig};
-use crate::exporter::{Aside, AsideError};
+use crate::exporter::{SelfTraceExporter, SelfTraceExporterError};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::Sender;
 
@@ -22,7 +22,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Self-tracing, ready to start.
 pub(super) struct SelfTracing {
-    way: Aside,
+    exporter: SelfTraceExporter,
     sampling_ratio: f64,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct SelfTracing {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SelfTracingError {
     #[error(transparent)]
-    Aside(#[from] AsideError),
+    Exporter(#[from] SelfTraceExporterError),
     #[error(
         "telemetry.traces.endpoint: {host} port {port} is {key} of this relay; self-tracing cannot be exported to the relay itself"
     )]
@@ -55,15 +55,15 @@ impl SelfTracing {
                 return Err(SelfTracingError::Itself { host, port: port_of(endpoint), key });
             }
         }
-        let way = config.telemetry.traces.as_ref().map(Aside::new).transpose()?;
-        Ok(way.map(|way| Self { way, sampling_ratio: *sampling_ratio }))
+        let exporter = config.telemetry.traces.as_ref().map(SelfTraceExporter::new).transpose()?;
+        Ok(exporter.map(|exporter| Self { exporter, sampling_ratio: *sampling_ratio }))
     }
 
     /// Starts recording spans, and exports them until `stop`.
     pub(super) fn start(self, metrics: &Metrics, stop: CancellationToken) -> JoinHandle<()> {
         let counts = metrics.own_spans();
         let spans = metrics.traces.start(self.sampling_ratio, counts.clone());
-        tokio::spawn(Sender::new(self.way, spans, counts, stop).run())
+        tokio::spawn(Sender::new(self.exporter, spans, counts, stop).run())
     }
 }
 

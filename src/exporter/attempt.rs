@@ -1,10 +1,10 @@
-//! One attempt after another until one says something about the data: cleared by the destination, given a slot on the
-//! wire, measured, its response read and judged.
+//! Makes attempts until one has an outcome other than a blocked destination: each waits for clearance and a slot, is measured,
+//! and has its response read and classified.
 //!
-//! In: a body. Out: an [`Outcome`], never an error: what the stack below fails with is an outcome too. Promises: an attempt
-//! that the destination is at fault for is repeated, as [`destination`](super::destination) permits, until another outcome
-//! comes; a status that came is what counts, whatever becomes of its body. A 200 whose body hangs or breaks off was
-//! delivered; sending it again would deliver it twice.
+//! In: a body. Out: an [`Outcome`], never an error: errors of the stack below become outcomes, too. Promises: an attempt that
+//! fails because of the destination is repeated, as [`destination`](super::destination) permits, until another outcome
+//! occurs; a received status counts, even if its body cannot be read. A 200 whose body hangs or breaks off was delivered;
+//! sending it again would deliver it twice.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,35 +20,35 @@ use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use super::destination::Destination;
-use super::fault::{self, Fault, Unanswered};
+use super::fault::{self, Fault, NoResponse};
 use super::otlp_http::host_and_port;
 use super::outage::Outage;
-use super::outcome::{Meaning, Outcome, meaning_of};
+use super::outcome::{Outcome, OutcomeKind, classify_status};
 use super::remedy::{self, Remedies};
 use super::response;
 use super::retry::retry_after;
 use super::slices::Slices;
 use super::slots::Slots;
-use super::stack::WatchedBody;
+use super::stack::ExportBody;
 use super::tls_port::PlainPort;
 use crate::config::{ExporterConfig, SignalExport};
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{Attempts, OwnSpan};
 
-/// The middleware.
+/// Middleware that turns attempts into outcomes.
 #[derive(Clone)]
 pub(super) struct Attempt<S> {
     inner: S,
-    judge: Arc<Judge>,
+    classifier: Arc<Classifier>,
     slots: Arc<Slots>,
 }
 
-/// Makes outcomes of a signal's responses, and counts them.
-pub(super) struct Judge {
+/// Turns the responses of one signal into outcomes, and records them.
+pub(super) struct Classifier {
     signal: Signal,
     timeout: Duration,
-    /// Present where plain HTTP is sent.
+    /// `None` if the endpoint is https.
     port: Option<PlainPort>,
     /// Host and port.
     endpoint: String,
@@ -57,15 +57,15 @@ pub(super) struct Judge {
     destination: Arc<Destination>,
     outage: Outage,
     metrics: Metrics,
-    /// For `Retry-After` as a date.
+    /// Clock for a `Retry-After` that is a date.
     wall_clock: fn() -> SystemTime,
 }
 
 // === impl Attempt ===
 
 impl<S> Attempt<S> {
-    pub(super) fn new(inner: S, judge: Arc<Judge>, slots: Arc<Slots>) -> Self {
-        Self { inner, judge, slots }
+    pub(super) fn new(inner: S, classifier: Arc<Classifier>, slots: Arc<Slots>) -> Self {
+        Self { inner, classifier, slots }
     }
 }
 
@@ -74,25 +74,25 @@ where
     S: Service<Slices, Response = Response<B>, Error = BoxError> + Clone,
     B: Body<Data = Bytes> + Unpin,
 {
-    async fn once(&mut self, request: &WatchedBody) -> Outcome {
-        let WatchedBody { body, watch, attempts } = request;
-        let judge = &*self.judge;
+    async fn once(&mut self, request: &ExportBody) -> Outcome {
+        let ExportBody { body, watch, attempts } = request;
+        let classifier = &*self.classifier;
         let began = Instant::now();
-        let span = judge.span(attempts, body.remaining());
+        let span = classifier.span(attempts, body.remaining());
         let outcome = match self.inner.call(body.clone()).await {
-            Ok(response) => judge.answered(response, began, &span).await,
-            Err(error) => judge.unanswered(error, &span).await,
+            Ok(response) => classifier.responded(response, began, &span).await,
+            Err(error) => classifier.no_response(error, &span).await,
         };
         let took = began.elapsed();
-        judge.metrics.export_attempt(judge.signal, outcome.meaning().label(), took);
-        judge.outage.note(&outcome);
-        Judge::ended(&span, &outcome);
-        watch.attempt(judge.signal, || outcome.as_attempt(took));
+        classifier.metrics.export_attempt(classifier.signal, outcome.kind().label(), took);
+        classifier.outage.record(&outcome);
+        Classifier::ended(&span, &outcome);
+        watch.attempt(classifier.signal, || outcome.as_attempt(took));
         outcome
     }
 }
 
-impl<S, B> Service<WatchedBody> for Attempt<S>
+impl<S, B> Service<ExportBody> for Attempt<S>
 where
     S: Service<Slices, Response = Response<B>, Error = BoxError> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
@@ -103,24 +103,24 @@ where
     type Future = BoxFuture<'static, Result<Outcome, Infallible>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // the services below are always ready, and one that is not would have an error to give away here
+        // The services below are always ready. Polling them here could return an error, which has no place in this type.
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: WatchedBody) -> Self::Future {
+    fn call(&mut self, request: ExportBody) -> Self::Future {
         let mut attempt = self.clone();
         Box::pin(async move {
-            let (judge, slots) = (Arc::clone(&attempt.judge), Arc::clone(&attempt.slots));
+            let (classifier, slots) = (Arc::clone(&attempt.classifier), Arc::clone(&attempt.slots));
             loop {
-                let clearance = judge.destination.clearance().await;
-                let _slot = slots.acquire(|| judge.outage.is_failing()).await;
-                if !judge.destination.admits(&clearance) {
-                    // It was blocked while this export waited for its slot.
+                let clearance = classifier.destination.clearance().await;
+                let _slot = slots.acquire(|| classifier.outage.is_failing()).await;
+                if !classifier.destination.admits(&clearance) {
+                    // The destination was blocked while this export waited for its slot.
                     continue;
                 }
                 let outcome = attempt.once(&request).await;
-                judge.destination.ended(clearance, &outcome);
-                if outcome.meaning() != Meaning::Blocked {
+                classifier.destination.record(clearance, &outcome);
+                if outcome.kind() != OutcomeKind::Blocked {
                     return Ok(outcome);
                 }
             }
@@ -128,9 +128,9 @@ where
     }
 }
 
-// === impl Judge ===
+// === impl Classifier ===
 
-impl Judge {
+impl Classifier {
     pub(super) fn new(
         signal: Signal,
         config: &ExporterConfig,
@@ -156,7 +156,7 @@ impl Judge {
         }
     }
 
-    /// Of one attempt.
+    /// Returns the timeout of one attempt.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -165,39 +165,41 @@ impl Judge {
         Arc::clone(&self.destination)
     }
 
-    async fn answered<B>(&self, response: Response<B>, began: Instant, span: &OwnSpan) -> Outcome
+    async fn responded<B>(&self, response: Response<B>, began: Instant, span: &OwnSpan) -> Outcome
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (head, body) = response.into_parts();
-        let status = head.status;
+        let (parts, body) = response.into_parts();
+        let status = parts.status;
         span.number("http.response.status_code", status.as_u16());
         let left = self.timeout.saturating_sub(began.elapsed());
         let body =
             tokio::time::timeout(left, response::read_body(body)).await.ok().flatten().unwrap_or_default();
 
-        let meaning = meaning_of(status, &self.permanent);
-        if meaning == Meaning::Sent {
-            self.port.iter().for_each(PlainPort::answered);
-            return Outcome::Sent { partial: response::partial_success(&head.headers, &body) };
+        let kind = classify_status(status, &self.permanent);
+        if kind == OutcomeKind::Sent {
+            self.port.iter().for_each(PlainPort::accepted_plain_http);
+            return Outcome::Sent { partial: response::partial_success(&parts.headers, &body) };
         }
-        let reason = response::refusal("downstream", status, &head.headers, &body);
+        let reason = response::failure_reason("downstream", status, &parts.headers, &body);
         span.failed(status.as_str(), &reason);
-        let retry_after = || retry_after(&head.headers, (self.wall_clock)());
-        match meaning {
-            Meaning::Permanent if self.port.is_some() && closes(&head) => {
+        let retry_after = || retry_after(&parts.headers, (self.wall_clock)());
+        match kind {
+            OutcomeKind::Permanent if self.port.is_some() && closes(&parts) => {
                 self.doubtful(status, reason, began).await
             }
-            Meaning::Permanent => Outcome::Permanent { reason },
-            Meaning::Throttled => Outcome::Throttled { reason, retry_after: retry_after() },
-            Meaning::Blocked => {
+            OutcomeKind::Permanent => Outcome::Permanent { reason },
+            OutcomeKind::Throttled => Outcome::Throttled { reason, retry_after: retry_after() },
+            OutcomeKind::Blocked => {
                 Outcome::Blocked { reason, status: Some(status), remedy: self.remedies.of(status) }
             }
-            Meaning::Sent | Meaning::Retryable => Outcome::Retryable { reason, retry_after: retry_after() },
+            OutcomeKind::Sent | OutcomeKind::Retryable => {
+                Outcome::Retryable { reason, retry_after: retry_after() }
+            }
         }
     }
 
-    /// Without the path of the address, which may be a secret of the vendor's.
+    /// Begins the span of an attempt. It omits the path of the endpoint, which may be a vendor's secret.
     fn span(&self, attempts: &Attempts, size_bytes: usize) -> OwnSpan {
         let (span, earlier) = attempts.begin(|| format!("export {}", self.signal));
         if span.is_recorded() {
@@ -215,13 +217,13 @@ impl Judge {
     }
 
     fn ended(span: &OwnSpan, outcome: &Outcome) {
-        span.text("spanrelay.outcome", outcome.meaning().label().as_str());
+        span.text("spanrelay.outcome", outcome.kind().label().as_str());
         span.end();
     }
 
-    /// No status came: nothing is known about the data.
-    async fn unanswered(&self, error: BoxError, span: &OwnSpan) -> Outcome {
-        let Unanswered { fault, reason, advice } = fault::examine(&self.endpoint, self.timeout, &*error);
+    /// Returns the outcome of an attempt without a status: nothing is known about the data.
+    async fn no_response(&self, error: BoxError, span: &OwnSpan) -> Outcome {
+        let NoResponse { fault, reason, advice } = fault::classify(&self.endpoint, self.timeout, &*error);
         drop(error);
         span.failed("no_answer", &reason);
         let remedy = match fault {
@@ -236,7 +238,7 @@ impl Judge {
         Outcome::Blocked { reason, status: None, remedy: remedy.to_owned() }
     }
 
-    /// The outcome of a response that condemns the data, if it is not from a TLS port that could not read the request.
+    /// Returns the outcome of a response that condemns the data, unless it is from a TLS port that could not read the request.
     async fn doubtful(&self, status: StatusCode, reason: String, began: Instant) -> Outcome {
         if self.is_at_tls_port().await {
             let remedy = remedy::TLS_PORT.to_owned();
@@ -245,11 +247,11 @@ impl Judge {
         if self.port.as_ref().is_some_and(|port| port.was_plain(began)) {
             return Outcome::Permanent { reason };
         }
-        // The port may have been one for TLS until a moment ago.
+        // The port may have been a TLS port until a moment ago.
         Outcome::Retryable { reason, retry_after: None }
     }
 
-    /// Plain HTTP is sent to a port that speaks TLS.
+    /// Reports whether plain HTTP is sent to a port that speaks TLS.
     async fn is_at_tls_port(&self) -> bool {
         match &self.port {
             Some(port) => port.speaks_tls().await,
@@ -258,9 +260,9 @@ impl Judge {
     }
 }
 
-/// Reports whether the connection ends with this response, as it does at a TLS port that got plain HTTP.
-fn closes(head: &http::response::Parts) -> bool {
-    let connection = head.headers.get_all(header::CONNECTION);
+/// Reports whether the connection ends with this response, as at a TLS port that received plain HTTP.
+fn closes(parts: &http::response::Parts) -> bool {
+    let connection = parts.headers.get_all(header::CONNECTION);
     let is_close = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
-    head.version < Version::HTTP_11 || connection.iter().any(is_close)
+    parts.version < Version::HTTP_11 || connection.iter().any(is_close)
 }

@@ -1,9 +1,8 @@
-//! Exports of one signal become one request, and a request whose data was condemned becomes two.
+//! Merges exports of one signal into one request, and splits a request whose data was condemned in two.
 //!
-//! In: [`Export`]s as they arrive, and the time. Out: [`Batch`]es within the limits. Promises: nothing is read again,
-//! and nothing is copied but what is short; a merged body is the elements of the exports' lists, one after another, byte
-//! for byte.
-//! Leaves to others: the clock, compression, sending.
+//! In: [`Export`]s as they arrive, and the time. Out: [`Batch`]es within the limits. Promises: nothing is parsed again, and
+//! only short slices are copied; a merged body consists of the elements of the exports' lists, one after another, byte for
+//! byte. Leaves to others: the clock, compression, sending.
 
 use std::iter;
 
@@ -17,13 +16,13 @@ use crate::otlp::Signal;
 use crate::queue::RecordId;
 use crate::telemetry::traces::Cause;
 
-/// `{"resourceMetrics":[` and `]}`, the longest that stands around merged elements.
+/// Length of `{"resourceMetrics":[` and `]}`, the longest text around merged elements.
 const ENVELOPE_BYTES: u64 = 22;
 
-/// Exports of one signal that leave in one request.
+/// Exports of one signal that are sent in one request.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Apart from the others: a batch is never empty, and one that is a single export needs no list.
+    /// Separate from the others: a batch is never empty, and a single export needs no list.
     first: Export,
     others: Vec<Export>,
 }
@@ -31,14 +30,14 @@ pub(super) struct Batch {
 /// Collects exports until a limit is reached.
 pub(super) struct Batcher {
     limits: BatchConfig,
-    open: [Option<Open>; Signal::ALL.len()],
+    open: [Option<OpenBatch>; Signal::ALL.len()],
 }
 
 /// A batch that is being filled.
-struct Open {
+struct OpenBatch {
     batch: Batch,
     items: usize,
-    /// Of the merged request.
+    /// Size of the merged request.
     bytes: u64,
     due: Instant,
 }
@@ -46,7 +45,7 @@ struct Open {
 // === impl Batch ===
 
 impl Batch {
-    /// A request of its own.
+    /// Returns a batch of one export.
     pub(super) fn single(first: Export) -> Self {
         Self { first, others: Vec::new() }
     }
@@ -63,12 +62,12 @@ impl Batch {
         self.events().map(|event| u64::from(event.items)).sum()
     }
 
-    /// What the inspector knows its exports by.
+    /// Returns the identities of its exports in the inspector.
     pub(super) fn identities(&self) -> impl Iterator<Item = (Option<RecordId>, &Bytes)> {
         self.events().map(|event| event.identity())
     }
 
-    /// The requests whose data is in it.
+    /// Returns the self-tracing causes of the requests whose data is in the batch.
     pub(super) fn causes(&self) -> impl Iterator<Item = Cause> {
         self.events().flat_map(|event| event.causes())
     }
@@ -77,7 +76,8 @@ impl Batch {
         iter::once(self.first).chain(self.others)
     }
 
-    /// Two halves, by exports and then by the items of the last one; or the batch itself when it is a single item.
+    /// Splits the batch in two, by exports or, if it is a single export, by items. Returns the batch itself if it is a
+    /// single item.
     pub(super) fn split(mut self) -> Result<[Self; 2], Self> {
         let mut second = self.others.split_off(self.others.len() / 2).into_iter();
         match second.next() {
@@ -89,7 +89,7 @@ impl Batch {
         }
     }
 
-    /// The request as JSON: an export that is alone leaves as the bytes that it is.
+    /// Returns the request as JSON: a single export is sent unchanged.
     pub(super) fn json(&self) -> Slices {
         if self.others.is_empty() {
             return self.first.request.json().clone().into();
@@ -112,7 +112,7 @@ impl Batch {
         json.into_slices()
     }
 
-    /// The requests that it consists of, each for itself.
+    /// Returns the requests of its exports, one after another.
     pub(super) fn requests(&self) -> Slices {
         self.events().map(|event| event.request.json().clone()).collect::<Vec<_>>().into()
     }
@@ -125,13 +125,13 @@ impl Batcher {
         Self { limits, open: [const { None }; Signal::ALL.len()] }
     }
 
-    /// Adds an export; what is ready to leave because of it goes to `ready`.
+    /// Adds an export; passes batches that become ready because of it to `ready`.
     pub(super) fn add(&mut self, export: Export, now: Instant, mut ready: impl FnMut(Batch)) {
         let items = (export.items as usize).max(1);
         let bytes = export.request.elements_bytes() as u64 + 1;
-        let place = &mut self.open[export.signal as usize];
+        let slot = &mut self.open[export.signal as usize];
 
-        let mut open = match place.take() {
+        let mut open = match slot.take() {
             Some(mut open) if open.has_room(&self.limits, items, bytes) => {
                 open.batch.others.push(export);
                 open
@@ -139,34 +139,34 @@ impl Batcher {
             full => {
                 full.into_iter().for_each(|open| ready(open.batch));
                 let due = now + self.limits.timeout;
-                Open { batch: Batch::single(export), items: 0, bytes: ENVELOPE_BYTES, due }
+                OpenBatch { batch: Batch::single(export), items: 0, bytes: ENVELOPE_BYTES, due }
             }
         };
         open.items += items;
         open.bytes += bytes;
         if open.has_room(&self.limits, 1, 1) {
-            *place = Some(open);
+            *slot = Some(open);
         } else {
             ready(open.batch);
         }
     }
 
-    /// When the oldest batch has waited long enough.
+    /// Returns the time at which the next batch is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.open.iter().flatten().map(|open| open.due).min()
     }
 
-    /// The batches that have waited long enough.
+    /// Takes the batches that are due.
     pub(super) fn take_due(&mut self, now: Instant, ready: impl FnMut(Batch)) {
         self.take_if(|open| open.due <= now, ready);
     }
 
-    /// All batches, full or not.
+    /// Takes all batches, full or not.
     pub(super) fn flush(&mut self, ready: impl FnMut(Batch)) {
         self.take_if(|_| true, ready);
     }
 
-    fn take_if(&mut self, condition: impl Fn(&Open) -> bool, ready: impl FnMut(Batch)) {
+    fn take_if(&mut self, condition: impl Fn(&OpenBatch) -> bool, ready: impl FnMut(Batch)) {
         self.open
             .iter_mut()
             .filter_map(|open| open.take_if(|open| condition(open)))
@@ -175,9 +175,9 @@ impl Batcher {
     }
 }
 
-// === impl Open ===
+// === impl OpenBatch ===
 
-impl Open {
+impl OpenBatch {
     fn has_room(&self, limits: &BatchConfig, items: usize, bytes: u64) -> bool {
         self.items.saturating_add(items) <= limits.max_events && self.bytes + bytes <= limits.max_bytes
     }
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_to_max_events_and_max_bytes() {
+    fn respects_max_events_and_max_bytes() {
         let by_events = batched(limits(), (0..7).map(|n| spans(&n.to_string())));
         assert_eq!(by_events.len(), 3);
         let many_items = export(Signal::Traces, r#"{"resourceSpans":[1]}"#, 3);
@@ -259,7 +259,7 @@ mod tests {
         assert!(bodies.len() > 2);
         let (last, others) = bodies.split_last().unwrap();
         assert!(others.iter().all(|body| body.len() as u64 <= max_bytes), "{others:?}");
-        assert!(last.len() > 500, "what is too large for a batch leaves alone");
+        assert!(last.len() > 500, "an export that is too large for a batch is sent alone");
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn halving_reaches_every_event() {
+    fn splitting_reaches_every_export() {
         let mut batcher = Batcher::new(BatchConfig { max_events: 7, ..limits() });
         let mut left = Vec::new();
         (0..7).for_each(|n| batcher.add(spans(&n.to_string()), Instant::now(), |batch| left.push(batch)));

@@ -1,7 +1,7 @@
 //! The HTTP client: pooled HTTP/1.1 connections, plain or TLS.
 //!
-//! In: where each signal goes and how. Out: a client for each; signals with the same TLS share one and its
-//! connections. Certificates are read here, at the start, and only for an endpoint that is https.
+//! In: the export settings of each signal. Out: a client for each; signals with the same TLS settings share a client and its
+//! connections. Reads certificates at the start, and only for https endpoints.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,16 +22,16 @@ use crate::config::{SignalExport, TlsClientConfig};
 use crate::otlp::Signal;
 use crate::pem::{self, PemError};
 
-/// Shorter than a Collector keeps an idle connection (60 s), so that it is us who close it: a request on a
-/// connection that the other side is closing would have to be sent again.
+/// Shorter than the time for which a Collector keeps an idle connection (60 s), so that the relay closes it first: a request on
+/// a connection that the server is closing would have to be sent again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) type HttpClient = Client<Connector, Full<Slices>>;
 
-/// Connects to an address, with TLS when it is https.
+/// Connector to an address, with TLS for https.
 type Connector = HttpsConnector<HttpConnector>;
 
-/// Why TLS cannot be set up.
+/// Reason that TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     #[error("{key}: {}", path.display())]
@@ -51,15 +51,14 @@ pub(crate) enum TlsError {
     Provider(#[source] rustls::Error),
 }
 
-/// What the connections of all clients have in common.
+/// Settings that the connections of all clients share.
 struct Connections {
-    /// Longer than any attempt: an attempt has its own time-out, and this one ends connections that were begun for
-    /// one and outlived it.
+    /// Timeout of connecting, the longest of all attempt timeouts: ends connections that outlive the attempt that began them.
     connect_timeout: Duration,
     max_idle: usize,
 }
 
-/// A client for each signal. `max_idle` connections are kept to each address when nothing is sent.
+/// Returns a client for each signal, which keeps up to `max_idle` idle connections to each address.
 pub(super) fn clients(
     exports: &[SignalExport<'_>; Signal::ALL.len()],
     max_idle: usize,
@@ -79,7 +78,7 @@ pub(super) fn clients(
     Ok([traces?, logs?, metrics?])
 }
 
-/// What keeps each of the clients from being built; signals with the same TLS have it in common.
+/// Returns the problems that prevent building the clients, once for signals with the same TLS settings.
 pub(super) fn tls_problems(exports: &[SignalExport<'_>; Signal::ALL.len()]) -> Vec<ExporterError> {
     let mut seen: Vec<Option<&TlsClientConfig>> = Vec::new();
     let mut problems = Vec::new();
@@ -96,13 +95,13 @@ pub(super) fn tls_problems(exports: &[SignalExport<'_>; Signal::ALL.len()]) -> V
     problems
 }
 
-/// A client for one endpoint that is asked by one task.
-pub(super) fn alone(signal: Signal, export: &SignalExport<'_>) -> Result<HttpClient, ExporterError> {
+/// Returns a client for one endpoint that is used by one task.
+pub(super) fn standalone(signal: Signal, export: &SignalExport<'_>) -> Result<HttpClient, ExporterError> {
     let connections = Connections { connect_timeout: export.timeout, max_idle: 1 };
     connections.client(tls_of(export)).map_err(|source| ExporterError::Tls { signal, source })
 }
 
-/// Nothing when the endpoint is plain http.
+/// Returns the TLS settings, or `None` if the endpoint is plain http.
 fn tls_of<'a>(export: &'a SignalExport<'_>) -> Option<&'a TlsClientConfig> {
     (export.endpoint.scheme() == Some(&Scheme::HTTPS)).then_some(&export.tls)
 }
@@ -116,7 +115,7 @@ impl Connections {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(self.max_idle)
-            // a request that was not sent because its idle connection had just been closed goes out on another one
+            // A request that was not sent because its idle connection had just been closed is sent on another one.
             .retry_canceled_requests(true)
             .build(connector))
     }
@@ -125,22 +124,23 @@ impl Connections {
 fn connector_to(tls: Option<&TlsClientConfig>, connect_timeout: Duration) -> Result<Connector, TlsError> {
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
-    // the TLS connector above it takes care of https
+    // The TLS connector above it handles https.
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(connect_timeout));
 
     Ok(hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls_config(tls)?)
         .https_or_http()
-        // Not h2: the pool holds one h2 connection, and when that dies in silence every export times out on it
-        // until the kernel gives up. A dead HTTP/1.1 connection costs one attempt.
+        // Not h2: the pool holds one h2 connection, and if that dies silently, every export times out on it until the
+        // kernel closes it. A dead HTTP/1.1 connection costs one attempt.
         .enable_http1()
         .wrap_connector(tcp))
 }
 
-/// Without TLS in use no file and no system store is touched: a container without roots can still speak http.
+/// Returns the TLS configuration. Without TLS settings it reads no file and no system store, so that a container without
+/// root certificates can still export over http.
 pub(super) fn tls_config(config: Option<&TlsClientConfig>) -> Result<ClientConfig, TlsError> {
-    // named here, so that it does not matter who installed what for the process
+    // Explicit, so that the process-wide default provider does not matter.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -167,7 +167,7 @@ pub(super) fn tls_config(config: Option<&TlsClientConfig>) -> Result<ClientConfi
 fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let found = pem::certificates_in(path).map_err(file("tls.ca_file", path))?;
-    // Bundles of systems have some that no library takes.
+    // System bundles contain certificates that no library accepts.
     let (usable, _) = roots.add_parsable_certificates(found);
     if usable == 0 {
         return Err(file("tls.ca_file", path)(PemError::NoCertificate));

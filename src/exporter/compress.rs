@@ -1,10 +1,10 @@
-//! Compression, by contexts that are used again and again.
+//! Compression with reused contexts.
 //!
-//! In: the pieces of a body. Out: the compressed body. Promises: nothing of one body is in the next; when nothing is
-//! sent, [`KEPT`] contexts of each kind stay at most.
+//! In: the slices of a body. Out: the compressed body. Promises: no data of one body ends up in the next; at most
+//! [`MAX_IDLE`] idle contexts of each kind are kept.
 //!
-//! A context is 270 KiB (gzip) to 1.3 MiB (zstd, large bodies) of tables: to allocate and clear them costs more than to
-//! compress a line, and as much as to compress dozens.
+//! A context is 270 KiB (gzip) to 1.3 MiB (zstd, large bodies) of tables: allocating and clearing them costs as much as
+//! compressing dozens of lines.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -17,17 +17,17 @@ use zstd::zstd_safe::{
 
 use super::slices::Slices;
 
-/// Level 1 for both: telemetry is repetitive, and what higher levels save on the wire costs more here.
+/// Level 1 for both: telemetry is repetitive, and higher levels cost more CPU than they save on the wire.
 const GZIP_LEVEL: u32 = 1;
 const ZSTD_LEVEL: i32 = 1;
-/// The window that every gzip has.
+/// Window size of every gzip stream.
 const GZIP_WINDOW_BITS: u8 = 15;
-/// Contexts of a kind that wait for work. Work is done on cores: more are in use at a time for a moment at most.
-const KEPT: usize = 4;
-/// Room for what a compressor writes at once.
-const ROOM_BYTES: usize = 4 * 1024;
+/// Maximum number of idle contexts of each kind. Compression is bound by cores, so more are rarely in use.
+const MAX_IDLE: usize = 4;
+/// Free space in the output buffer before each call of a compressor.
+const MIN_FREE_BYTES: usize = 4 * 1024;
 
-/// Contexts for whoever needs one.
+/// Pools of compression contexts.
 #[derive(Debug)]
 pub(super) struct Compressors {
     gzip: Pool<Compress>,
@@ -59,10 +59,10 @@ impl Compressors {
 
 impl<C> Pool<C> {
     fn new() -> Self {
-        Self { idle: Mutex::new(Vec::with_capacity(KEPT)) }
+        Self { idle: Mutex::new(Vec::with_capacity(MAX_IDLE)) }
     }
 
-    /// Lends a context. One whose work failed, or panicked, is not used again.
+    /// Runs `work` with a context. A context whose work failed or panicked is not reused.
     fn with<T>(
         &self,
         new: impl FnOnce() -> io::Result<C>,
@@ -73,7 +73,7 @@ impl<C> Pool<C> {
         let mut context = lent.map_or_else(new, Ok)?;
         let result = work(&mut context)?;
         let mut idle = idle();
-        if idle.len() < KEPT {
+        if idle.len() < MAX_IDLE {
             idle.push(context);
         }
         Ok(result)
@@ -88,18 +88,18 @@ impl<C> std::fmt::Debug for Pool<C> {
 
 fn gzip(context: &mut Compress, plain: &Slices) -> io::Result<Vec<u8>> {
     context.reset();
-    let mut out = Vec::with_capacity(plain.remaining() / 8 + ROOM_BYTES);
+    let mut out = Vec::with_capacity(plain.remaining() / 8 + MIN_FREE_BYTES);
     for piece in plain.iter() {
         let before = context.total_in();
         loop {
             let read = usize::try_from(context.total_in() - before).unwrap_or(usize::MAX);
             let Some(rest) = piece.get(read..).filter(|rest| !rest.is_empty()) else { break };
-            out.reserve(ROOM_BYTES);
+            out.reserve(MIN_FREE_BYTES);
             context.compress_vec(rest, &mut out, FlushCompress::None)?;
         }
     }
     loop {
-        out.reserve(ROOM_BYTES);
+        out.reserve(MIN_FREE_BYTES);
         if context.compress_vec(&[], &mut out, FlushCompress::Finish)? == Status::StreamEnd {
             return Ok(out);
         }
@@ -114,9 +114,9 @@ fn new_zstd() -> io::Result<CCtx<'static>> {
 
 fn zstd(context: &mut CCtx<'_>, plain: &Slices) -> Result<Vec<u8>, ErrorCode> {
     context.reset(ResetDirective::SessionOnly)?;
-    // Small bodies get small tables.
+    // Small bodies use small tables.
     context.set_pledged_src_size(Some(plain.remaining() as u64))?;
-    // More than this it cannot become: nothing has to grow.
+    // Upper bound of the compressed size, so that the buffer never grows.
     let mut compressed = Vec::with_capacity(compress_bound(plain.remaining()));
     let mut out = OutBuffer::around(&mut compressed);
     for piece in plain.iter() {
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// Bodies of many sizes, each with a word of its own, in pieces.
+    /// Returns bodies of many sizes, each with a distinct word, in slices.
     fn bodies() -> Vec<(String, Slices)> {
         let sizes = [3_000_000, 1, 2_000, 0, 300_000, 17, 1_000_000, 60];
         let body = |(number, size): (usize, &usize)| {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_that_was_used_makes_the_same_of_a_body_as_a_new_one() {
+    fn a_reused_context_compresses_a_body_exactly_like_a_new_one() {
         let used = Compressors::new();
         for (text, body) in bodies().into_iter().chain(bodies()) {
             let gzip = used.gzip(&body).unwrap();
@@ -173,15 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn a_context_whose_work_failed_is_not_used_again_and_no_more_than_a_few_are_kept() {
+    fn a_context_whose_work_failed_is_not_reused_and_only_a_few_are_kept() {
         let pool = Pool::new();
         let kept = || pool.idle.lock().unwrap().len();
         fn nested(pool: &Pool<u8>, depth: usize) -> io::Result<()> {
             pool.with(|| Ok(0), |_| if depth > 0 { nested(pool, depth - 1) } else { Ok(()) })
         }
-        nested(&pool, 2 * KEPT).unwrap();
-        assert_eq!(kept(), KEPT);
+        nested(&pool, 2 * MAX_IDLE).unwrap();
+        assert_eq!(kept(), MAX_IDLE);
         pool.with(|| Ok(0), |_| io::Result::<()>::Err(io::ErrorKind::Other.into())).unwrap_err();
-        assert_eq!(kept(), KEPT - 1);
+        assert_eq!(kept(), MAX_IDLE - 1);
     }
 }

@@ -1,9 +1,9 @@
-//! Delivery: exports in the order of arrival, each signal in a lane of its own, at most so many at once.
+//! Delivery: exports in the order of arrival, each signal in its own lane with a limited number of workers.
 //!
-//! In: [`Export`]s from the channel. Out: [`Batch`]es (of one event with `delivery: single`) for the sending service.
+//! In: [`Export`]s from the channel. Out: [`Batch`]es (of one export with `delivery: single`) for the sending service.
 //! Promises: exports of a signal start in the order in which they arrived; a signal whose endpoint is down does not
-//! hold up the others; when the channel closes everything is sent, when told to stop everything is dropped
-//! unsettled. Leaves to others: the bound on memory, which is the queue's.
+//! delay the others; when the channel closes, everything is sent; on stop, everything is dropped unsettled. Leaves to
+//! others: the bound on memory, which is the queue's.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,7 +22,7 @@ use super::Export;
 use super::batch::{Batch, Batcher};
 use crate::otlp::Signal;
 
-/// Hands batches to workers. A worker lives as long as its lane has work, so that under load none is spawned.
+/// Distributes batches to workers. A worker lives as long as its lane has work, so that under load none is spawned.
 pub(super) struct Delivery<S> {
     sender: S,
     batcher: Option<Batcher>,
@@ -30,7 +30,7 @@ pub(super) struct Delivery<S> {
     workers: JoinSet<()>,
 }
 
-/// What waits for one endpoint, and how many work on it.
+/// Waiting batches of one signal, and the number of its workers.
 struct Lane {
     max_workers: usize,
     state: Mutex<LaneState>,
@@ -42,8 +42,8 @@ struct LaneState {
     workers: usize,
 }
 
-/// A worker's place in its lane; given back also when the worker panics.
-struct Place(Arc<Lane>);
+/// Permit of a worker in its lane, returned on drop, even if the worker panics.
+struct WorkerPermit(Arc<Lane>);
 
 // === impl Delivery ===
 
@@ -52,14 +52,14 @@ where
     S: Service<Batch, Response = Option<[Batch; 2]>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Future<Output = Result<Option<[Batch; 2]>, Infallible>> + Send,
 {
-    /// Without a batcher every export is a request of its own.
+    /// Creates the delivery. Without a batcher every export is sent in its own request.
     pub(super) fn new(sender: S, batcher: Option<Batcher>, max_in_flight: usize) -> Self {
         let lanes = Signal::ALL.map(|_| Arc::new(Lane::new(max_in_flight)));
         Self { sender, batcher, lanes, workers: JoinSet::new() }
     }
 
-    /// Runs until the channel is closed and everything has been sent, or until told to stop: then attempts in flight
-    /// are abandoned, and when this returns nothing will be settled any more.
+    /// Runs until the channel is closed and everything has been sent, or until `stop` is cancelled: then attempts in flight
+    /// are abandoned, and no receipt is settled after this returns.
     pub(super) async fn run(mut self, mut exports: UnboundedReceiver<Vec<Export>>, stop: CancellationToken) {
         if stop.run_until_cancelled(self.deliver_all(&mut exports)).await.is_none() {
             self.workers.shutdown().await;
@@ -107,49 +107,49 @@ where
         }
     }
 
-    /// Puts batches into their lanes, those of a signal all at once: its workers want the same lock.
+    /// Puts batches into their lanes, all batches of a signal at once, because its workers use the same lock.
     fn enqueue(&mut self, batches: Vec<Batch>) {
         let mut batches = batches.into_iter().peekable();
         while let Some(signal) = batches.peek().map(Batch::signal) {
             let lane = Arc::clone(&self.lanes[signal as usize]);
             let of_signal = std::iter::from_fn(|| batches.next_if(|batch| batch.signal() == signal));
             lane.state().waiting.extend(of_signal);
-            self.staff(&lane);
+            self.spawn_workers(&lane);
         }
     }
 
-    /// Starts workers while there is work for them and room.
-    fn staff(&mut self, lane: &Arc<Lane>) {
-        while let Some(first) = lane.hire() {
-            self.workers.spawn(work(Place(Arc::clone(lane)), self.sender.clone(), first));
+    /// Spawns workers while there are waiting batches and free permits.
+    fn spawn_workers(&mut self, lane: &Arc<Lane>) {
+        while let Some(first) = lane.claim_batch() {
+            self.workers.spawn(run_worker(WorkerPermit(Arc::clone(lane)), self.sender.clone(), first));
         }
     }
 
     fn reap(&mut self, ended: Result<(), JoinError>) {
         if let Err(error) = ended {
-            // its receipts are not settled, so the queue keeps what it was sending
-            error!(%error, "an export worker ended early; its export stays in the queue until the next start");
+            // Its receipts are not settled, so the queue keeps the data.
+            error!(%error, "export worker panicked; its export stays in the queue until the next start");
         }
-        // A batch that came while the last worker was leaving found no worker hired for it.
+        // A batch that arrived while the last worker was ending has no worker yet.
         for lane in self.lanes.clone() {
-            self.staff(&lane);
+            self.spawn_workers(&lane);
         }
     }
 }
 
-/// Sends until the lane is empty.
-async fn work<S>(place: Place, mut sender: S, first: Batch)
+/// Sends batches until the lane is empty.
+async fn run_worker<S>(permit: WorkerPermit, mut sender: S, first: Batch)
 where
     S: Service<Batch, Response = Option<[Batch; 2]>, Error = Infallible>,
 {
     let mut next = Some(first);
-    // of a batch that was refused; each is dealt with before the lane's next
+    // Halves of a rejected batch, which are sent before the next batch of the lane.
     let mut halves = Vec::new();
     while let Some(batch) = next {
         let Ok(ready) = sender.ready().await;
-        let Ok(refused) = ready.call(batch).await;
-        halves.extend(refused.into_iter().flatten().rev());
-        next = halves.pop().or_else(|| place.0.state().waiting.pop_front());
+        let Ok(split) = ready.call(batch).await;
+        halves.extend(split.into_iter().flatten().rev());
+        next = halves.pop().or_else(|| permit.0.state().waiting.pop_front());
     }
 }
 
@@ -164,8 +164,8 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Work for one more worker.
-    fn hire(&self) -> Option<Batch> {
+    /// Takes the first waiting batch for a new worker, if the lane may have one more.
+    fn claim_batch(&self) -> Option<Batch> {
         let mut state = self.state();
         if state.workers >= self.max_workers {
             return None;
@@ -176,9 +176,9 @@ impl Lane {
     }
 }
 
-// === impl Place ===
+// === impl WorkerPermit ===
 
-impl Drop for Place {
+impl Drop for WorkerPermit {
     fn drop(&mut self) {
         self.0.state().workers -= 1;
     }

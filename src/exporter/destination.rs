@@ -1,12 +1,12 @@
-//! The state of one signal's destination: open, or blocked by a response that judges the destination and not the data.
+//! The state of one signal's destination: open, or blocked by a response that concerns the destination and not the data.
 //!
-//! In: the outcome of each attempt. Out: a [`Clearance`] for each attempt: at once while the destination is open; while it
-//! is blocked, for one export at a time, `max_interval` after the response to the one before. Promises: while a destination
-//! is blocked, nothing but that probe begins; any outcome of a probe other than [`Outcome::Blocked`] opens the destination
-//! for all exports at once. The log gets one ERROR line with the remedy, one a minute while it lasts, and one when it ends.
-//! Leaves to others: the bound on what waits meanwhile, which is the queue's.
+//! In: the outcome of each attempt. Out: a [`Clearance`] for each attempt: immediately while the destination is open; while it
+//! is blocked, for one export at a time, `max_interval` after the response to the previous one. Promises: while a destination
+//! is blocked, only that probe begins; any outcome of a probe other than [`Outcome::Blocked`] opens the destination for all
+//! exports at once. The log has one ERROR line with the remedy, one a minute while the block lasts, and a line at its end.
+//! Leaves to others: the bound on waiting data, which is the queue's.
 //!
-//! Exports take turns as the probe, so that one payload that a firewall answers with 403 cannot hold up all others.
+//! Exports take turns as the probe, so that one payload that a firewall rejects with 403 cannot delay all others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::outcome::Outcome;
 use crate::otlp::Signal;
 use crate::telemetry::Metrics;
 
-/// Time between two lines about a destination that stays blocked.
+/// Interval between log lines while a destination is blocked.
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// Destination of the requests of one signal.
@@ -29,13 +29,13 @@ pub(super) struct Destination {
     endpoint: String,
     probe_interval: Duration,
     state: watch::Sender<State>,
-    /// The right to send the next probe.
+    /// Permit to send the next probe.
     probe: Arc<Mutex<()>>,
     metrics: Metrics,
 }
 
 struct State {
-    /// Grows whenever the destination is blocked or opened: attempts of an earlier epoch say nothing about this one.
+    /// Incremented when the destination is blocked or opened: outcomes of attempts of an earlier epoch do not count.
     epoch: u64,
     opened: Instant,
     block: Option<Block>,
@@ -45,7 +45,7 @@ struct Block {
     since: Instant,
     next_probe: Instant,
     next_line: Instant,
-    /// Responses of this kind since then.
+    /// Number of such responses since then.
     attempts: u64,
     cause: Cause,
 }
@@ -81,7 +81,7 @@ impl Destination {
         }
     }
 
-    /// The time since which the destination is open; the time before does not count as an outage.
+    /// Returns the time since which the destination is open; time before it does not count towards `max_elapsed_time`.
     pub(super) fn opened(&self) -> Instant {
         self.state.borrow().opened
     }
@@ -93,9 +93,9 @@ impl Destination {
                 return Clearance { epoch, probe: None };
             }
             tokio::select! {
-                () = self.opens() => {}
+                () = self.wait_until_open() => {}
                 probe = Arc::clone(&self.probe).lock_owned() => {
-                    if let Some(epoch) = self.probe_time().await {
+                    if let Some(epoch) = self.wait_for_probe().await {
                         return Clearance { epoch, probe: Some(probe) };
                     }
                 }
@@ -108,13 +108,13 @@ impl Destination {
         clearance.epoch == self.state.borrow().epoch
     }
 
-    /// Notes the outcome of an attempt.
-    pub(super) fn ended(&self, clearance: Clearance, outcome: &Outcome) {
+    /// Records the outcome of an attempt.
+    pub(super) fn record(&self, clearance: Clearance, outcome: &Outcome) {
         match outcome {
             Outcome::Blocked { reason, status, remedy } => {
                 let status = status.map(|status| status.as_u16());
                 let cause = Cause { status, reason: reason.clone(), remedy: remedy.clone() };
-                self.blocked(cause, clearance.epoch, clearance.probe.is_some());
+                self.block(cause, clearance.epoch, clearance.probe.is_some());
             }
             _ if clearance.probe.is_some() => self.open(),
             _ => {}
@@ -129,32 +129,32 @@ impl Destination {
     }
 
     /// Waits until a probe has opened the destination.
-    async fn opens(&self) {
+    async fn wait_until_open(&self) {
         let mut state = self.state.subscribe();
-        // It cannot fail: the sender is in self.
+        // Cannot fail: the sender is in self.
         drop(state.wait_for(|state| state.block.is_none()).await);
     }
 
-    /// Waits, with the right to probe, until the probe is due. Nothing when the last probe opened the destination.
-    async fn probe_time(&self) -> Option<u64> {
+    /// Waits until the probe is due, and returns the epoch; returns `None` if the last probe opened the destination.
+    async fn wait_for_probe(&self) -> Option<u64> {
         loop {
             let (epoch, next_probe, next_line) = self.blocked_until()?;
             if next_probe <= Instant::now() {
                 return Some(epoch);
             }
             sleep_until(next_probe.min(next_line)).await;
-            self.remind();
+            self.log_if_due();
         }
     }
 
-    /// The epoch, and when the next probe and the next line are due, while the destination is blocked.
+    /// Returns the epoch and the times of the next probe and the next log line while the destination is blocked.
     fn blocked_until(&self) -> Option<(u64, Instant, Instant)> {
         let state = self.state.borrow();
         state.block.as_ref().map(|block| (state.epoch, block.next_probe, block.next_line))
     }
 
-    /// Blocks the destination if it still is in the epoch in which the attempt began.
-    fn blocked(&self, cause: Cause, epoch: u64, is_probe: bool) {
+    /// Blocks the destination if its epoch is still the one in which the attempt began.
+    fn block(&self, cause: Cause, epoch: u64, is_probe: bool) {
         let now = Instant::now();
         let next_probe = now + self.probe_interval;
         self.state.send_if_modified(|state| match &mut state.block {
@@ -167,7 +167,7 @@ impl Destination {
                 false
             }
             None if state.epoch == epoch => {
-                // Within the lock, so that the gauge changes in the order of the states.
+                // Under the lock, so that the gauge changes in the order of the states.
                 self.metrics.exporter_blocked(self.signal, true);
                 state.epoch += 1;
                 state.block = Some(Block { since: now, next_probe, next_line: now, attempts: 1, cause });
@@ -175,11 +175,11 @@ impl Destination {
             }
             None => false,
         });
-        self.remind();
+        self.log_if_due();
     }
 
-    /// Writes the line about a blocked destination, when one is due.
-    fn remind(&self) {
+    /// Logs that the destination is blocked, if a line is due.
+    fn log_if_due(&self) {
         let now = Instant::now();
         let mut line = None;
         self.state.send_if_modified(|state| {
@@ -243,10 +243,10 @@ mod tests {
         let [first, second, third] =
             [destination.clearance().await, destination.clearance().await, destination.clearance().await];
         let began = Instant::now();
-        destination.ended(first, &blocked());
+        destination.record(first, &blocked());
         tokio::time::advance(INTERVAL / 2).await;
-        destination.ended(second, &Outcome::Sent { partial: None });
-        destination.ended(third, &blocked());
+        destination.record(second, &Outcome::Sent { partial: None });
+        destination.record(third, &blocked());
         assert!(is_blocked(&destination));
         let probe = destination.clearance().await;
         assert!(probe.probe.is_some());
@@ -257,19 +257,19 @@ mod tests {
     async fn an_attempt_that_began_before_the_fault_was_fixed_does_not_block_again() {
         let destination = destination();
         let [first, late] = [destination.clearance().await, destination.clearance().await];
-        destination.ended(first, &blocked());
-        assert!(!destination.admits(&late), "it has not begun and must not");
+        destination.record(first, &blocked());
+        assert!(!destination.admits(&late), "it has not begun and must not begin");
         let probe = destination.clearance().await;
-        destination.ended(probe, &Outcome::Sent { partial: None });
-        destination.ended(late, &blocked());
+        destination.record(probe, &Outcome::Sent { partial: None });
+        destination.record(late, &blocked());
         assert!(!is_blocked(&destination));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_that_is_abandoned_leaves_its_turn_to_the_next() {
+    async fn the_next_export_probes_if_a_probe_is_abandoned() {
         let destination = destination();
         let first = destination.clearance().await;
-        destination.ended(first, &blocked());
+        destination.record(first, &blocked());
         let abandoned = destination.clearance().await;
         assert!(tokio::time::timeout(INTERVAL * 9, destination.clearance()).await.is_err(), "one at a time");
         drop(abandoned);

@@ -1,7 +1,7 @@
-//! The body of a request: encoded and compressed as the configuration says.
+//! Encodes and compresses the body of a request as configured.
 //!
-//! In: the pieces of an OTLP/JSON request, wherever they lie. Out: the bytes that go over the wire. Done once for an
-//! export, however often it is sent.
+//! In: the slices of an OTLP/JSON request. Out: the bytes on the wire. Done once for an export, regardless of the number of
+//! attempts.
 
 use std::borrow::Cow;
 use std::io;
@@ -16,10 +16,10 @@ use crate::config::{Compression, Encoding, SignalExport};
 use crate::otlp::json::Fault;
 use crate::otlp::{Signal, protobuf};
 
-/// Work on more than this is not done on a thread that serves sockets: about a millisecond.
+/// Size above which the work, of about a millisecond, is moved off the threads that serve sockets.
 const INLINE_BYTES: usize = 256 * 1024;
 
-/// Turns the JSON of one signal into what is sent.
+/// Encoder for the JSON of one signal.
 #[derive(Debug, Clone)]
 pub(super) struct Encoder {
     signal: Signal,
@@ -28,12 +28,12 @@ pub(super) struct Encoder {
     compressors: Arc<Compressors>,
 }
 
-/// Why a request cannot be put on the wire: permanent, it is the data.
+/// Reason that a request cannot be encoded. It is permanent, because the data is at fault.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EncodeError {
-    #[error("it cannot be written as protobuf: {reason} at byte {at}")]
+    #[error("not encodable as protobuf: {reason} at byte {at}")]
     Protobuf { reason: Cow<'static, str>, at: usize },
-    #[error("it cannot be compressed")]
+    #[error("compression failed")]
     Compress(#[source] io::Error),
 }
 
@@ -44,16 +44,16 @@ impl Encoder {
         Self { signal, encoding: export.encoding, compression: export.compression, compressors }
     }
 
-    /// What the body is made of.
+    /// Returns the slices that the body is made of.
     pub(super) fn pieces(&self, batch: &Batch) -> Slices {
         match self.encoding {
             Encoding::Json => batch.json(),
-            // In protobuf a request that consists of others is those others, one after another.
+            // In protobuf, concatenated requests are the merged request.
             Encoding::Protobuf => batch.requests(),
         }
     }
 
-    /// The body of the request.
+    /// Returns the body of the request.
     pub(super) async fn body(self, pieces: Slices) -> Result<Slices, EncodeError> {
         if (self.encoding, self.compression) == (Encoding::Json, Compression::None) {
             return Ok(pieces);
@@ -65,7 +65,7 @@ impl Encoder {
             Ok(body) => body,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // cancelled: the runtime is going down, and with it whoever waits for this
+                // Cancelled: the runtime is shutting down, and drops the task that awaits this.
                 Err(_) => std::future::pending().await,
             },
         }
@@ -108,7 +108,7 @@ mod tests {
         Encoder { signal: Signal::Traces, encoding, compression, compressors }
     }
 
-    /// In pieces of up to so many bytes.
+    /// Splits a text into slices of up to `piece_bytes`.
     fn pieces(text: &Bytes, piece_bytes: usize) -> Slices {
         text.chunks(piece_bytes).map(|piece| text.slice_ref(piece)).collect::<Vec<_>>().into()
     }
@@ -133,20 +133,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leaves_plain_json_where_it_lies() {
+    async fn does_not_copy_plain_json() {
         let json = Bytes::from_static(b"{}");
         let body = encoder(Encoding::Json, Compression::None).body(json.clone().into()).await.unwrap();
         assert_eq!(body.chunk().as_ptr(), json.as_ptr());
     }
 
     #[tokio::test]
-    async fn data_that_has_no_protobuf_form_is_an_error_that_says_where() {
-        let refused = encoder(Encoding::Protobuf, Compression::Gzip);
-        let refused = refused.body(Bytes::from_static(b"[]").into()).await;
-        let said = refused.unwrap_err().to_string();
-        assert!(
-            said.starts_with("it cannot be written as protobuf: ") && said.ends_with(" at byte 0"),
-            "{said}"
-        );
+    async fn data_that_protobuf_cannot_express_is_an_error_with_its_position() {
+        let encoder = encoder(Encoding::Protobuf, Compression::Gzip);
+        let result = encoder.body(Bytes::from_static(b"[]").into()).await;
+        let said = result.unwrap_err().to_string();
+        assert!(said.starts_with("not encodable as protobuf: ") && said.ends_with(" at byte 0"), "{said}");
     }
 }

@@ -1,7 +1,7 @@
-//! Why an attempt has no response: the error becomes a typed [`Fault`], and a sentence that an operator can act on.
+//! Turns the error of an attempt without a response into a typed [`Fault`] and a sentence that an operator can act on.
 //!
-//! In: whatever the HTTP client failed with. Out: one line that names host and port, and nothing that could be
-//! secret: no header, no body, no user information.
+//! In: any error of the HTTP client. Out: one line that names host and port, and nothing that could be secret: no header, no
+//! body, no user information. Promises: decides by the types and codes of errors, never by their text.
 
 use std::error::Error;
 use std::io;
@@ -12,14 +12,14 @@ use tower::timeout::error::Elapsed;
 
 use super::response::printable;
 
-/// Kinds of failure, by what they say about the destination.
+/// Kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// No response in time.
     Timeout,
-    /// TLS could not be agreed on, or the certificate is not trusted.
+    /// The TLS handshake failed, or the certificate is not trusted.
     Tls,
-    /// The other side speaks something else than HTTP/1.1.
+    /// The server does not speak HTTP/1.1.
     NotHttp,
     /// The connection ended without a response.
     Closed,
@@ -30,43 +30,43 @@ pub(super) enum Fault {
 
 /// An attempt without a response.
 #[derive(Debug)]
-pub(super) struct Unanswered {
+pub(super) struct NoResponse {
     pub(super) fault: Fault,
     /// The failure in one line.
     pub(super) reason: String,
-    /// Empty when nothing is known to look at.
+    /// Advice for the operator; empty if there is none.
     pub(super) advice: &'static str,
 }
 
-/// Describes what went wrong with `endpoint` (host and port), and what to look at.
+/// Describes a failure of `endpoint` (host and port) with its advice.
 pub(super) fn describe(endpoint: &str, timeout: Duration, error: &(dyn Error + 'static)) -> String {
-    let Unanswered { reason, advice, .. } = examine(endpoint, timeout, error);
+    let NoResponse { reason, advice, .. } = classify(endpoint, timeout, error);
     if advice.is_empty() { reason } else { format!("{reason}: {advice}") }
 }
 
-/// Finds out what went wrong with `endpoint` (host and port).
-pub(super) fn examine(endpoint: &str, timeout: Duration, error: &(dyn Error + 'static)) -> Unanswered {
+/// Classifies a failure of `endpoint` (host and port).
+pub(super) fn classify(endpoint: &str, timeout: Duration, error: &(dyn Error + 'static)) -> NoResponse {
     let fault = fault_of(error);
     let (reason, advice) = match fault {
-        Fault::Timeout => (format!("no answer from {endpoint} within {timeout:?}"), ""),
+        Fault::Timeout => (format!("no response from {endpoint} within {timeout:?}"), ""),
         Fault::Tls => {
             let cause = find::<rustls::Error>(error);
             let text = cause.map_or_else(|| chain(error), ToString::to_string);
             (format!("TLS with {endpoint} failed: {}", printable(&text)), cause.map_or("", tls_advice))
         }
         Fault::NotHttp => (
-            format!("{endpoint} does not answer in HTTP/1.1"),
+            format!("{endpoint} does not respond in HTTP/1.1"),
             "is this its OTLP/HTTP port (usually 4318), not the one for gRPC (4317) or for TLS?",
         ),
         Fault::Closed if io_kind(error).is_none() => {
-            (format!("{endpoint} closed the connection without an answer"), "")
+            (format!("{endpoint} closed the connection without a response"), "")
         }
         Fault::Refused => (format!("connection refused by {endpoint}"), "is a Collector listening there?"),
         Fault::Closed | Fault::Unreachable => {
             (format!("cannot reach {endpoint}: {}", printable(&chain(error))), "")
         }
     };
-    Unanswered { fault, reason, advice }
+    NoResponse { fault, reason, advice }
 }
 
 fn fault_of(error: &(dyn Error + 'static)) -> Fault {
@@ -91,7 +91,7 @@ fn fault_of(error: &(dyn Error + 'static)) -> Fault {
     }
 }
 
-/// A request that was canceled because its connection failed has the failure as its cause.
+/// Returns the innermost error of hyper: a request that was canceled because its connection failed has the failure as source.
 fn innermost(mut error: &hyper::Error) -> &hyper::Error {
     while let Some(cause) = error.source().and_then(<dyn Error>::downcast_ref) {
         error = cause;
@@ -99,8 +99,8 @@ fn innermost(mut error: &hyper::Error) -> &hyper::Error {
     error
 }
 
-/// Reports whether a server sent something before it was asked, as HTTP/2 servers do. hyper has no name for that error:
-/// it is the one of a connection that is none of the others and has no cause.
+/// Reports whether a server sent data before a request, as HTTP/2 servers do. hyper has no predicate for that error: it is the
+/// only one that matches none of the others and has no source.
 fn spoke_first(error: &hyper::Error) -> bool {
     let is_other = error.is_user()
         || error.is_canceled()
@@ -118,10 +118,10 @@ fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
 fn tls_advice(error: &rustls::Error) -> &'static str {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "if its certificate has an authority of its own, name that in tls.ca_file"
+            "if its certificate is from a private authority, set tls.ca_file"
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "it asks for a client certificate, set tls.cert_file and tls.key_file"
+            "it requires a client certificate; set tls.cert_file and tls.key_file"
         }
         rustls::Error::InvalidMessage(_) => {
             "does it speak TLS on this port, or should the endpoint be http://?"
@@ -130,7 +130,7 @@ fn tls_advice(error: &rustls::Error) -> &'static str {
     }
 }
 
-/// The first error of this type in the chain, inside `io::Error`s too: their `source` skips what they wrap.
+/// Returns the first error of this type in the chain, also inside `io::Error`s, whose `source` skips the error they wrap.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -145,14 +145,14 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
-/// The chain in one line, outermost first, without the client's own wrapping and without repetition.
+/// Joins the chain in one line, outermost first, without the client's own wrapper and without repetition.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
-        let says_nothing = error.is::<hyper_util::client::legacy::Error>() && error.source().is_some();
-        if !says_nothing && !causes.iter().any(|earlier| earlier.contains(&text)) {
+        let is_wrapper = error.is::<hyper_util::client::legacy::Error>() && error.source().is_some();
+        if !is_wrapper && !causes.iter().any(|earlier| earlier.contains(&text)) {
             causes.push(text);
         }
         next = error.source();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connection_names_the_place_and_the_likely_cause() {
+    fn a_refused_connection_names_the_endpoint_and_the_likely_cause() {
         let error = io::Error::new(io::ErrorKind::ConnectionRefused, "os error 111");
         assert_eq!(
             described(&error),
@@ -180,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_names_the_time_that_was_allowed() {
-        assert_eq!(described(&Elapsed::new()), "no answer from localhost:4318 within 10s");
+    fn a_timeout_names_its_duration() {
+        assert_eq!(described(&Elapsed::new()), "no response from localhost:4318 within 10s");
     }
 
     #[test]
@@ -189,11 +189,11 @@ mod tests {
         let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let said = described(&io::Error::other(io::Error::new(io::ErrorKind::InvalidData, unknown)));
         assert!(said.starts_with("TLS with localhost:4318 failed: invalid peer certificate"), "{said}");
-        assert!(said.ends_with("name that in tls.ca_file"), "{said}");
+        assert!(said.ends_with("set tls.ca_file"), "{said}");
     }
 
     #[test]
-    fn anything_else_is_told_once_with_its_causes() {
+    fn other_errors_are_described_once_with_their_causes() {
         let error = io::Error::new(io::ErrorKind::HostUnreachable, "no route to host");
         assert_eq!(described(&error), "cannot reach localhost:4318: no route to host");
     }

@@ -1,8 +1,8 @@
-//! What the log says about data that the downstream will not have.
+//! Log lines about data that the downstream rejected.
 //!
-//! In: rejected exports and partial successes, one by one. Out: a line for each, up to [`LINES`] in a minute for
-//! each signal and kind; the next line after that says how many were left out. Leaves to others: the counts, which
-//! are in the metrics, and the data, which is where rejected exports are kept.
+//! In: rejected exports and partial successes, one by one. Out: a line for each, up to [`LINES`] a minute for each signal and
+//! kind; the next line reports how many were suppressed. Leaves to others: counting, which the metrics do, and keeping the
+//! data, which the store of rejected exports does.
 
 use tokio::time::Instant;
 use tracing::warn;
@@ -12,10 +12,11 @@ use super::response::PartialSuccess;
 use crate::otlp::Signal;
 use crate::telemetry::LineLimit;
 
-/// With `delivery: single` every span is an export: a downstream that refuses them all must not fill the disk.
+/// Maximum number of lines a minute. With `delivery: single` every span is an export: a downstream that rejects all of them
+/// must not fill the disk with logs.
 const LINES: u32 = 10;
 
-/// The lines about all signals.
+/// Rate limits of the lines, by signal.
 pub(super) struct Losses {
     rejected: [LineLimit; Signal::ALL.len()],
     partial: [LineLimit; Signal::ALL.len()],
@@ -25,22 +26,22 @@ pub(super) struct Losses {
 
 impl Losses {
     pub(super) fn rejected(&self, export: RejectedExport<'_>) {
-        let Some(left_out) = self.rejected[export.signal as usize].admit(now()) else { return };
+        let Some(suppressed) = self.rejected[export.signal as usize].admit(now()) else { return };
         let (signal, items, reason) = (export.signal.as_str(), export.items, export.reason);
         let size_bytes = export.json.len();
-        warn!(signal, items, size_bytes, reason, left_out = left_out.shown(), "export rejected");
+        warn!(signal, items, size_bytes, reason, suppressed = suppressed.shown(), "export rejected");
     }
 
     pub(super) fn partial(&self, signal: Signal, items: u64, partial: &PartialSuccess) {
-        let Some(left_out) = self.partial[signal as usize].admit(now()) else { return };
+        let Some(suppressed) = self.partial[signal as usize].admit(now()) else { return };
         let (rejected, reason) = (partial.rejected_items, partial.message.as_str());
         warn!(
             signal = signal.as_str(),
             items,
             rejected,
             reason,
-            left_out = left_out.shown(),
-            "downstream took only a part of an export, or has a warning"
+            suppressed = suppressed.shown(),
+            "partial success"
         );
     }
 }
@@ -52,7 +53,7 @@ impl Default for Losses {
     }
 }
 
-/// Virtual where time is.
+/// Returns tokio's time, which is virtual in tests.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
 }

@@ -1,8 +1,8 @@
-//! The outermost service of the way out: sees each export begin and end, once.
+//! The outermost service of the stack: observes the beginning and the end of each export.
 //!
-//! In: a [`Batch`] with its receipts. Out: what is left to send, which is nothing, or the halves of a batch that was
-//! refused. Promises: items are counted and receipts settled exactly once, on every path, whatever happens below;
-//! an export that is dropped on the way (the process is stopping) settles nothing.
+//! In: a [`Batch`] with its receipts. Out: what is left to send: nothing, or the halves of a batch that was rejected.
+//! Promises: items are counted and receipts settled exactly once, on every path; an export that is dropped before its end,
+//! because the process is stopping, settles nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::encode::Encoder;
 use super::losses::Losses;
 use super::outcome::Outcome;
 use super::response::{PartialSuccess, printable};
-use super::stack::{SendExports, WatchedBody};
+use super::stack::{ExportBody, SendExports};
 use super::{Carried, RejectSink, RejectedExport};
 use crate::config::ExporterConfig;
 use crate::otlp::Signal;
@@ -26,17 +26,16 @@ use crate::telemetry::Metrics;
 use crate::telemetry::inspect::Watch;
 use crate::telemetry::inspect::view::ExportEnd;
 
-/// The middleware.
+/// Middleware that encodes batches and observes their exports.
 #[derive(Clone)]
 pub(super) struct Observe<S> {
-    /// One for each signal.
     encoders: [Encoder; Signal::ALL.len()],
     stacks: Arc<[S; Signal::ALL.len()]>,
-    books: Arc<Books>,
+    observer: Arc<Observer>,
 }
 
-/// Where the ends of exports are written down.
-pub(super) struct Books {
+/// Observer of the ends of exports.
+pub(super) struct Observer {
     metrics: Metrics,
     rejects: Arc<dyn RejectSink>,
     losses: Losses,
@@ -57,7 +56,7 @@ impl<S> Observe<S> {
         Self {
             encoders,
             stacks: Arc::new(stacks),
-            books: Arc::new(Books { metrics, rejects, losses: Losses::default() }),
+            observer: Arc::new(Observer { metrics, rejects, losses: Losses::default() }),
         }
     }
 }
@@ -71,7 +70,7 @@ where
     type Future = BoxFuture<'static, Result<Option<[Batch; 2]>, Infallible>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // each export waits for a clone of its own to be ready
+        // Each export polls its own clone of the stack for readiness.
         Poll::Ready(Ok(()))
     }
 
@@ -79,52 +78,52 @@ where
         let signal = batch.signal();
         let encoder = self.encoders[signal as usize].clone();
         let stack = self.stacks[signal as usize].clone();
-        let books = Arc::clone(&self.books);
+        let observer = Arc::clone(&self.observer);
         Box::pin(async move {
-            let watch = books.metrics.inspector.sending(|| batch.identities());
-            let attempts = books.metrics.traces.export(|| batch.causes());
-            // not in a layer of its own: an encoding that fails is one more way for an export to end
+            let watch = observer.metrics.inspector.sending(|| batch.identities());
+            let attempts = observer.metrics.traces.export(|| batch.causes());
+            // Not in a separate layer: a failed encoding is an outcome of the export.
             let pieces = encoder.pieces(&batch);
             let outcome = match encoder.body(pieces).await {
-                Ok(body) => stack.oneshot(WatchedBody { body, watch: watch.clone(), attempts }).await?,
+                Ok(body) => stack.oneshot(ExportBody { body, watch: watch.clone(), attempts }).await?,
                 Err(error) => Outcome::Permanent { reason: printable(&error.to_string()) },
             };
-            Ok(books.close(batch, outcome, &watch))
+            Ok(observer.finish(batch, outcome, &watch))
         })
     }
 }
 
-// === impl Books ===
+// === impl Observer ===
 
-impl Books {
-    fn close(&self, batch: Batch, outcome: Outcome, watch: &Watch) -> Option<[Batch; 2]> {
+impl Observer {
+    fn finish(&self, batch: Batch, outcome: Outcome, watch: &Watch) -> Option<[Batch; 2]> {
         match outcome {
             Outcome::Sent { partial } => {
                 watch.ended(ExportEnd::Delivered);
                 self.sent(batch, partial);
             }
             Outcome::Permanent { reason } => match batch.split() {
-                // One bad event must not cost its neighbours, and only alone can it be told which it was.
+                // A bad item must not affect the others, and it is identified only when it is sent alone.
                 Ok(halves) => {
                     watch.ended(ExportEnd::Split);
                     return Some(halves);
                 }
-                Err(alone) => {
+                Err(single) => {
                     watch.ended(ExportEnd::Rejected);
-                    self.rejected(alone, &reason);
+                    self.rejected(single, &reason);
                 }
             },
             Outcome::GivenUp { reason } => {
                 watch.ended(ExportEnd::Rejected);
                 self.rejected(batch, &reason);
             }
-            // the layers below end no export with these; if they ever do, the receipts stay with the queue
+            // The layers below never return these; if they did, the queue would keep the data.
             Outcome::Throttled { .. } | Outcome::Retryable { .. } | Outcome::Blocked { .. } => {}
         }
         None
     }
 
-    /// Delivered, also when the downstream threw a part of it away: OTLP forbids to send that again.
+    /// Records a delivery, even if the downstream rejected a part of it: OTLP forbids retrying a partial success.
     fn sent(&self, batch: Batch, partial: Option<PartialSuccess>) {
         let signal = batch.signal();
         let items = batch.items();

@@ -1,8 +1,7 @@
-//! OTLP/HTTP: where a signal goes and what every request carries.
+//! OTLP/HTTP: the endpoint and the headers of each signal's requests.
 //!
-//! In: bodies. Out: POSTs. Promises: the URL's path and query are kept as configured. Leaves to others: user
-//! information in a URL, which the configuration makes a header of, and headers that only the relay may write, which
-//! it refuses.
+//! In: bodies. Out: POSTs. Promises: the URL's path and query are kept as configured. Leaves to the configuration: turning user
+//! information in a URL into a header, and rejecting headers that only the relay may set.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,10 +23,10 @@ use crate::otlp::Signal;
 
 const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
 
-/// The innermost service: one POST, answered when the head of the response is there.
+/// The innermost service: one POST, which resolves when the headers of the response arrive.
 #[derive(Clone)]
 pub(super) struct Post {
-    /// The stack is cloned for every export; the client is a large value of many parts.
+    /// Shared, because the stack is cloned for every export, and the client is expensive to clone.
     shared: Arc<Shared>,
 }
 
@@ -36,14 +35,14 @@ struct Shared {
     target: Target,
 }
 
-/// Where a signal goes and what its requests carry.
+/// Endpoint and headers of one signal's requests.
 #[derive(Debug, Clone)]
 struct Target {
     uri: Uri,
     headers: HeaderMap,
 }
 
-/// Returns the innermost service of each signal. Reads certificates; connects to nothing yet.
+/// Returns the innermost service of each signal. Reads certificates, without connecting.
 pub(super) fn posts(config: &ExporterConfig) -> Result<[Post; Signal::ALL.len()], ExporterError> {
     let exports = Signal::ALL.map(|signal| config.of(signal));
     let clients = client::clients(&exports, config.max_in_flight)?;
@@ -56,7 +55,7 @@ pub(super) fn posts(config: &ExporterConfig) -> Result<[Post; Signal::ALL.len()]
     Ok([traces?, logs?, metrics?])
 }
 
-/// What the log shows of an address. Not its path, which may be a secret of the vendor's.
+/// Returns the part of an address that may be logged. The path may be a vendor's secret.
 pub(super) fn host_and_port(address: &Uri) -> String {
     let default_port = if address.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
     let port = address.port_u16().unwrap_or(default_port);
@@ -110,9 +109,9 @@ fn content_encoding(compression: Compression) -> Option<&'static str> {
 // === impl Post ===
 
 impl Post {
-    /// With a client of its own.
-    pub(super) fn alone(signal: Signal, export: &SignalExport<'_>) -> Result<Self, ExporterError> {
-        let (client, target) = (client::alone(signal, export)?, Target::new(signal, export)?);
+    /// Returns a service with its own client.
+    pub(super) fn standalone(signal: Signal, export: &SignalExport<'_>) -> Result<Self, ExporterError> {
+        let (client, target) = (client::standalone(signal, export)?, Target::new(signal, export)?);
         Ok(Self { shared: Arc::new(Shared { client, target }) })
     }
 
@@ -123,10 +122,10 @@ impl Post {
         limit: Duration,
     ) -> Result<(http::response::Parts, Vec<u8>), BoxError> {
         let exchange = async {
-            let (head, body) = self.clone().call(body).await?.into_parts();
+            let (parts, body) = self.clone().call(body).await?.into_parts();
             // To the end, so that the connection can be used again.
             let body = response::read_body(body).await.unwrap_or_default();
-            Ok::<_, ClientError>((head, body))
+            Ok::<_, ClientError>((parts, body))
         };
         match timeout(limit, exchange).await {
             Ok(end) => Ok(end?),
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_kept_and_host_has_its_port_only_when_it_was_written() {
+    fn the_address_is_kept_and_host_has_a_port_only_if_the_address_has_one() {
         for (address, host, shown) in [
             ("https://collector.example/otlp//v1/?x=1", "collector.example", "collector.example:443"),
             ("http://collector.example/", "collector.example", "collector.example:80"),
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_headers_replace_those_that_are_not_about_the_body() {
+    fn configured_headers_replace_all_defaults_except_those_of_the_body() {
         let target = target("http://localhost:4318/v1/traces", |config| {
             for (name, value) in [("user-agent", "fleet/2"), ("host", "inside.example"), ("x-tenant", "a")] {
                 config.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_cannot_work_fails_the_start() {
+    fn an_invalid_address_fails_the_start() {
         for address in ["localhost:4318", "/v1/traces", "ftp://localhost/v1/traces"] {
             let error = target(address, |_| {}).unwrap_err();
             assert!(matches!(error, ExporterError::Address { signal: Signal::Traces }), "{address}: {error}");

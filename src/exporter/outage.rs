@@ -1,6 +1,6 @@
-//! The log lines about a downstream that fails. Never once per attempt.
+//! Log lines about a failing downstream, rate-limited.
 //!
-//! In: how attempts end. Out: a line when an outage begins, one a minute while it lasts, and one when it is over. Leaves to
+//! In: the outcomes of attempts. Out: a line when an outage begins, one a minute while it lasts, and one when it ends. Leaves to
 //! others: a destination that is at fault ([`destination`](super::destination)).
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::outcome::Outcome;
 use crate::otlp::Signal;
 
-/// Time between two lines about the same endpoint, also when it fails and recovers every second.
+/// Interval between log lines about an endpoint, even if it fails and recovers every second.
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// The state of one signal's endpoint.
@@ -21,7 +21,7 @@ pub(super) struct Outage {
     signal: Signal,
     /// Host and port.
     endpoint: String,
-    /// Present so that a success costs no lock.
+    /// Separate, so that a success takes no lock.
     failing: AtomicBool,
     streak: Mutex<Streak>,
 }
@@ -30,16 +30,16 @@ pub(super) struct Outage {
 struct Streak {
     since: Option<Instant>,
     attempts: u64,
-    /// Whether the log knows of it, and must hear of its end.
+    /// The beginning was logged, so the end must be, too.
     announced: bool,
     last_line: Option<Instant>,
 }
 
-/// What is to be said now.
+/// Log line to write.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Failing { attempts: u64, since: Duration },
-    Back { after: Duration },
+    Recovered { after: Duration },
 }
 
 // === impl Outage ===
@@ -54,12 +54,12 @@ impl Outage {
         self.failing.load(Ordering::Acquire)
     }
 
-    /// Notes the end of an attempt. A response that condemns the data shows a downstream that works; one that judges the
-    /// destination says nothing about an outage.
-    pub(super) fn note(&self, outcome: &Outcome) {
+    /// Records the outcome of an attempt. A response that condemns the data shows that the downstream works; one that blocks
+    /// the destination says nothing about an outage.
+    pub(super) fn record(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Throttled { reason, .. } | Outcome::Retryable { reason, .. } => self.failed(reason),
-            Outcome::Sent { .. } | Outcome::Permanent { .. } | Outcome::GivenUp { .. } => self.answered(),
+            Outcome::Sent { .. } | Outcome::Permanent { .. } | Outcome::GivenUp { .. } => self.recovered(),
             Outcome::Blocked { .. } => {}
         }
     }
@@ -74,12 +74,12 @@ impl Outage {
         }
     }
 
-    fn answered(&self) {
+    fn recovered(&self) {
         if !self.is_failing() {
             return;
         }
         self.failing.store(false, Ordering::Release);
-        if let Some(Line::Back { after }) = self.with_streak(|streak| streak.end(Instant::now())) {
+        if let Some(Line::Recovered { after }) = self.with_streak(|streak| streak.end(Instant::now())) {
             let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
             info!(signal, endpoint, failed_seconds = after.as_secs(), "export recovered");
         }
@@ -107,7 +107,7 @@ impl Streak {
     fn end(&mut self, now: Instant) -> Option<Line> {
         let began = self.since.take()?;
         self.attempts = 0;
-        std::mem::take(&mut self.announced).then(|| Line::Back { after: now.duration_since(began) })
+        std::mem::take(&mut self.announced).then(|| Line::Recovered { after: now.duration_since(began) })
     }
 }
 
@@ -118,17 +118,17 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn says_once_that_it_fails_and_once_that_it_is_back() {
+    async fn logs_the_beginning_once_and_the_end_once() {
         let mut streak = Streak::default();
         let now = Instant::now();
         assert_eq!(streak.fail(now), Some(Line::Failing { attempts: 1, since: Duration::ZERO }));
         assert_eq!(streak.fail(now + SECOND), None);
-        assert_eq!(streak.end(now + 2 * SECOND), Some(Line::Back { after: 2 * SECOND }));
+        assert_eq!(streak.end(now + 2 * SECOND), Some(Line::Recovered { after: 2 * SECOND }));
         assert_eq!(streak.end(now + 3 * SECOND), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn reminds_once_a_minute() {
+    async fn logs_once_a_minute_during_an_outage() {
         let mut streak = Streak::default();
         let now = Instant::now();
         let lines: Vec<_> = (0..180).filter_map(|second| streak.fail(now + second * SECOND)).collect();

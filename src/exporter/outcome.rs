@@ -1,7 +1,7 @@
-//! The meaning of a response for the data.
+//! Classifies responses by what they mean for the data.
 //!
-//! In: a status. Out: an [`Outcome`]: the data is delivered, is to be sent again, is condemned, or the destination is at
-//! fault. The table is [`meaning_of`]; nothing else in the program knows it.
+//! In: a status. Out: an [`Outcome`]: the data is delivered, must be retried, is condemned, or the destination is at fault. The
+//! only table of statuses is [`classify_status`].
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::telemetry::metrics::ExportOutcome;
 pub(super) enum Outcome {
     /// Delivered, perhaps without some items.
     Sent { partial: Option<PartialSuccess> },
-    /// The downstream asks for fewer requests.
+    /// Not delivered: the downstream asks for fewer requests.
     Throttled { reason: String, retry_after: Option<Duration> },
     /// Not delivered, which says nothing about the data.
     Retryable { reason: String, retry_after: Option<Duration> },
     /// Not delivered, because the destination or its configuration is at fault: no data would be accepted.
     Blocked { reason: String, status: Option<StatusCode>, remedy: String },
-    /// Rejected for good: repeating the same data does not help.
+    /// Rejected permanently: sending the same data again does not help.
     Permanent { reason: String },
     /// Not accepted for longer than the configuration allows.
     GivenUp { reason: String },
 }
 
-/// An [`Outcome`] without its circumstances.
+/// Kind of an [`Outcome`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum OutcomeKind {
     Sent,
     Throttled,
     Retryable,
@@ -38,25 +38,25 @@ pub(super) enum Meaning {
     Permanent,
 }
 
-/// The one table of statuses. `permanent` are those that condemn the data; 429, 502, 503 and 504 never do, because OTLP
-/// defines them as retryable.
-pub(super) fn meaning_of(status: StatusCode, permanent: &[u16]) -> Meaning {
+/// Classifies a status. The statuses in `permanent` condemn the data, except 429, 502, 503 and 504, which OTLP defines as
+/// retryable.
+pub(super) fn classify_status(status: StatusCode, permanent: &[u16]) -> OutcomeKind {
     match status.as_u16() {
-        200..=299 => Meaning::Sent,
-        429 => Meaning::Throttled,
-        502..=504 => Meaning::Retryable,
-        code if permanent.contains(&code) => Meaning::Permanent,
-        500..=599 => Meaning::Retryable,
-        // An error of the client, a redirect (never followed: it would send data and headers to another host) or a number
-        // that HTTP does not define.
-        _ => Meaning::Blocked,
+        200..=299 => OutcomeKind::Sent,
+        429 => OutcomeKind::Throttled,
+        502..=504 => OutcomeKind::Retryable,
+        code if permanent.contains(&code) => OutcomeKind::Permanent,
+        500..=599 => OutcomeKind::Retryable,
+        // A client error, a redirect (never followed: it would send data and headers to another host) or a number that HTTP
+        // does not define.
+        _ => OutcomeKind::Blocked,
     }
 }
 
-// === impl Meaning ===
+// === impl OutcomeKind ===
 
-impl Meaning {
-    /// The label in the metrics.
+impl OutcomeKind {
+    /// Returns the label for the metrics.
     pub(super) fn label(self) -> ExportOutcome {
         match self {
             Self::Sent => ExportOutcome::Sent,
@@ -71,22 +71,22 @@ impl Meaning {
 // === impl Outcome ===
 
 impl Outcome {
-    pub(super) fn meaning(&self) -> Meaning {
+    pub(super) fn kind(&self) -> OutcomeKind {
         match self {
-            Self::Sent { .. } => Meaning::Sent,
-            Self::Throttled { .. } => Meaning::Throttled,
-            Self::Retryable { .. } => Meaning::Retryable,
-            Self::Blocked { .. } => Meaning::Blocked,
-            Self::Permanent { .. } | Self::GivenUp { .. } => Meaning::Permanent,
+            Self::Sent { .. } => OutcomeKind::Sent,
+            Self::Throttled { .. } => OutcomeKind::Throttled,
+            Self::Retryable { .. } => OutcomeKind::Retryable,
+            Self::Blocked { .. } => OutcomeKind::Blocked,
+            Self::Permanent { .. } | Self::GivenUp { .. } => OutcomeKind::Permanent,
         }
     }
 
-    /// The attempt as the inspector shows it.
+    /// Describes the attempt for the inspector.
     pub(super) fn as_attempt(&self, took: Duration) -> Attempt {
         let answer = match self {
-            Self::Sent { partial: None } => "taken".to_owned(),
+            Self::Sent { partial: None } => "accepted".to_owned(),
             Self::Sent { partial: Some(PartialSuccess { rejected_items, message }) } => {
-                format!("taken, but for {rejected_items} items: {message}")
+                format!("accepted, except {rejected_items} items: {message}")
             }
             Self::Throttled { reason, retry_after: Some(wait) }
             | Self::Retryable { reason, retry_after: Some(wait) } => {
@@ -98,10 +98,10 @@ impl Outcome {
             | Self::GivenUp { reason } => reason.clone(),
             Self::Blocked { reason, remedy, .. } => format!("{reason}; {remedy}"),
         };
-        let meaning = self.meaning();
+        let kind = self.kind();
         Attempt {
-            outcome: meaning.label().as_str(),
-            is_final: matches!(meaning, Meaning::Sent | Meaning::Permanent),
+            outcome: kind.label().as_str(),
+            is_final: matches!(kind, OutcomeKind::Sent | OutcomeKind::Permanent),
             answer,
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         }
@@ -118,34 +118,34 @@ mod tests {
         StatusCode::from_u16(code).expect("three digits")
     }
 
-    fn statuses_that_mean(meaning: Meaning) -> Vec<u16> {
-        (100..1000).filter(|&code| meaning_of(status(code), &PERMANENT) == meaning).collect()
+    fn statuses_of_kind(kind: OutcomeKind) -> Vec<u16> {
+        (100..1000).filter(|&code| classify_status(status(code), &PERMANENT) == kind).collect()
     }
 
     #[test]
-    fn every_2xx_is_delivered_and_nothing_else_is() {
-        assert_eq!(statuses_that_mean(Meaning::Sent), (200..300).collect::<Vec<_>>());
+    fn only_2xx_is_delivered() {
+        assert_eq!(statuses_of_kind(OutcomeKind::Sent), (200..300).collect::<Vec<_>>());
     }
 
     #[test]
     fn only_429_is_throttled_and_every_5xx_is_retried() {
-        assert_eq!(statuses_that_mean(Meaning::Throttled), [429]);
-        assert_eq!(statuses_that_mean(Meaning::Retryable), (500..600).collect::<Vec<_>>());
+        assert_eq!(statuses_of_kind(OutcomeKind::Throttled), [429]);
+        assert_eq!(statuses_of_kind(OutcomeKind::Retryable), (500..600).collect::<Vec<_>>());
     }
 
     #[test]
     fn only_permanent_status_codes_condemn_the_data() {
-        assert_eq!(statuses_that_mean(Meaning::Permanent), PERMANENT);
-        assert_eq!(meaning_of(status(400), &[]), Meaning::Blocked);
-        assert_eq!(meaning_of(status(501), &[501]), Meaning::Permanent);
+        assert_eq!(statuses_of_kind(OutcomeKind::Permanent), PERMANENT);
+        assert_eq!(classify_status(status(400), &[]), OutcomeKind::Blocked);
+        assert_eq!(classify_status(status(501), &[501]), OutcomeKind::Permanent);
         for code in [429, 502, 503, 504] {
-            assert_ne!(meaning_of(status(code), &[code]), Meaning::Permanent, "{code}");
+            assert_ne!(classify_status(status(code), &[code]), OutcomeKind::Permanent, "{code}");
         }
     }
 
     #[test]
-    fn whatever_else_is_the_fault_of_the_destination() {
-        let blocked = statuses_that_mean(Meaning::Blocked);
+    fn every_other_status_blocks_the_destination() {
+        let blocked = statuses_of_kind(OutcomeKind::Blocked);
         for code in [101, 301, 302, 307, 308, 401, 403, 404, 405, 407, 408, 415, 418, 451, 600, 999] {
             assert!(blocked.contains(&code), "{code}");
         }

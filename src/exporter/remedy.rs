@@ -1,7 +1,7 @@
-//! The remedy for each response that judges the destination: the key to change, and what it should hold.
+//! The remedy for each response that blocks the destination: the key to change, and its value.
 //!
-//! In: a status, and the settings of the signal. Out: a sentence for the log. Promises: it holds neither a path that may
-//! be a secret nor a header.
+//! In: a status, and the settings of the signal. Out: a sentence for the log. Promises: it contains neither a path that may be
+//! secret nor a header.
 
 use http::StatusCode;
 
@@ -12,14 +12,14 @@ use crate::otlp::Signal;
 pub(super) const TLS_PORT: &str =
     "this port speaks TLS: write https:// in exporters.otlp_http.endpoint, or set the port for plain HTTP";
 
-/// Remedy for a failure of TLS that names no better one.
+/// Remedy for a failure of TLS without specific advice.
 pub(super) const TLS: &str = "check exporters.otlp_http.endpoint and exporters.otlp_http.tls";
 
 /// The remedies of one signal.
 pub(super) struct Remedies {
-    /// `the path /v1/traces`, unless the path is the operator's own.
+    /// Description of the path: `the path /v1/traces`, or without the path if it is the operator's own.
     path: String,
-    /// The keys that the address can come from.
+    /// Keys that set the address.
     address: String,
     has_headers: bool,
     format: String,
@@ -37,22 +37,24 @@ impl Remedies {
         }
     }
 
-    /// The remedy for a response with this status.
+    /// Returns the remedy for a response with this status.
     pub(super) fn of(&self, status: StatusCode) -> String {
         let Self { path, address, .. } = self;
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.has_headers => {
-                "the downstream refused the credentials: check exporters.otlp_http.headers".to_owned()
+                "credentials rejected: check exporters.otlp_http.headers".to_owned()
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                "the downstream wants credentials: set exporters.otlp_http.headers".to_owned()
+                "authentication required: set exporters.otlp_http.headers".to_owned()
             }
-            StatusCode::NOT_FOUND => format!("the downstream does not know {path}: check {address}"),
+            StatusCode::NOT_FOUND => format!("{path} was not found: check {address}"),
             StatusCode::METHOD_NOT_ALLOWED => {
-                format!("the downstream accepts no POST at {path}: check {address}")
+                format!("{path} does not accept POST: check {address}")
             }
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                format!("a proxy wants credentials: set a proxy-authorization header, or check {address}")
+                format!(
+                    "a proxy requires authentication: set a proxy-authorization header, or check {address}"
+                )
             }
             StatusCode::UNSUPPORTED_MEDIA_TYPE => self.format.clone(),
             status if status.is_redirection() => {
@@ -63,7 +65,7 @@ impl Remedies {
                  exporters.otlp_http.permanent_status_codes",
                 status.as_str()
             ),
-            _ => format!("this is no response to an OTLP/HTTP export: check {address}"),
+            _ => format!("not a response to an OTLP/HTTP export: check {address}"),
         }
     }
 }
@@ -93,14 +95,14 @@ fn format_remedy(export: &SignalExport<'_>) -> String {
     let coding = match export.compression {
         Compression::None => {
             return format!(
-                "the downstream accepts no {encoding}: set exporters.otlp_http.encoding: {other}"
+                "the downstream does not accept {encoding}: set exporters.otlp_http.encoding: {other}"
             );
         }
         Compression::Gzip => "gzip",
         Compression::Zstd => "zstd",
     };
     format!(
-        "the downstream accepts no {encoding} or no {coding}: set exporters.otlp_http.encoding: {other}, or \
+        "the downstream does not accept {encoding} or {coding}: set exporters.otlp_http.encoding: {other}, or \
          exporters.otlp_http.compression: none"
     )
 }
@@ -132,42 +134,42 @@ mod tests {
         let with_gzip: Adjust = |config: &mut ExporterConfig| config.compression = Compression::Gzip;
         let unchanged: Adjust = |_| {};
         let rows: [(u16, Adjust, &str); 13] = [
-            (401, unchanged, "the downstream wants credentials: set exporters.otlp_http.headers"),
-            (401, with_headers, "the downstream refused the credentials: check exporters.otlp_http.headers"),
-            (403, with_headers, "the downstream refused the credentials: check exporters.otlp_http.headers"),
+            (401, unchanged, "authentication required: set exporters.otlp_http.headers"),
+            (401, with_headers, "credentials rejected: check exporters.otlp_http.headers"),
+            (403, with_headers, "credentials rejected: check exporters.otlp_http.headers"),
             (
                 404,
                 unchanged,
-                "the downstream does not know the path /v1/traces: check exporters.otlp_http.endpoint, or \
+                "the path /v1/traces was not found: check exporters.otlp_http.endpoint, or \
                  traces_endpoint where that is set",
             ),
-            (
-                404,
-                with_path,
-                "the downstream does not know the configured path: check exporters.otlp_http.traces_endpoint",
-            ),
+            (404, with_path, "the configured path was not found: check exporters.otlp_http.traces_endpoint"),
             (
                 405,
                 unchanged,
-                "the downstream accepts no POST at the path /v1/traces: check exporters.otlp_http.endpoint, or \
+                "the path /v1/traces does not accept POST: check exporters.otlp_http.endpoint, or \
                  traces_endpoint where that is set",
             ),
             (
                 407,
                 with_path,
-                "a proxy wants credentials: set a proxy-authorization header, or check \
+                "a proxy requires authentication: set a proxy-authorization header, or check \
                  exporters.otlp_http.traces_endpoint",
             ),
-            (415, unchanged, "the downstream accepts no JSON: set exporters.otlp_http.encoding: protobuf"),
+            (
+                415,
+                unchanged,
+                "the downstream does not accept JSON: set exporters.otlp_http.encoding: protobuf",
+            ),
             (
                 415,
                 with_protobuf,
-                "the downstream accepts no protobuf: set exporters.otlp_http.encoding: json",
+                "the downstream does not accept protobuf: set exporters.otlp_http.encoding: json",
             ),
             (
                 415,
                 with_gzip,
-                "the downstream accepts no JSON or no gzip: set exporters.otlp_http.encoding: protobuf, or \
+                "the downstream does not accept JSON or gzip: set exporters.otlp_http.encoding: protobuf, or \
                  exporters.otlp_http.compression: none",
             ),
             (
@@ -184,7 +186,7 @@ mod tests {
             (
                 101,
                 with_path,
-                "this is no response to an OTLP/HTTP export: check exporters.otlp_http.traces_endpoint",
+                "not a response to an OTLP/HTTP export: check exporters.otlp_http.traces_endpoint",
             ),
         ];
         for (status, adjust, expected) in rows {

@@ -1,7 +1,7 @@
 //! Sends export requests one by one and reports how the downstream responds, for `spanrelay replay`.
 //!
-//! In: OTLP/JSON of one signal. Out: what became of one attempt. Promises: goes to the endpoint, with the encoding, the
-//! headers and the TLS that the relay would use. Leaves to others: sending again, and what to tell the operator.
+//! In: OTLP/JSON of one signal. Out: the result of one attempt. Promises: uses the endpoint, the encoding, the headers and the
+//! TLS settings of the relay. Leaves to others: retrying, and reporting to the operator.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use http::StatusCode;
 use super::compress::Compressors;
 use super::encode::Encoder;
 use super::otlp_http::{self, Post, host_and_port};
-use super::outcome::{Meaning, meaning_of};
+use super::outcome::{OutcomeKind, classify_status};
 use super::retry::retry_after;
 use super::{ExporterError, fault, response};
 use crate::config::{ExporterConfig, SignalExport};
@@ -37,9 +37,9 @@ struct Lane {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Resent {
     Accepted,
-    /// The downstream judged the data.
-    Refused(String),
-    /// Nothing is known about the data; another attempt may help after the pause, where there is one.
+    /// The downstream rejected the data.
+    Rejected(String),
+    /// Result that says nothing about the data; another attempt after the pause may help, if there is a pause.
     Failed {
         reason: String,
         retry_after: Option<Duration>,
@@ -49,7 +49,7 @@ pub(crate) enum Resent {
 // === impl Resender ===
 
 impl Resender {
-    /// Reads certificates; connects to nothing yet.
+    /// Reads certificates, without connecting.
     pub(crate) fn new(
         config: &ExporterConfig,
         wall_clock: fn() -> SystemTime,
@@ -67,10 +67,10 @@ impl Resender {
         let lane = &self.lanes[signal as usize];
         let body = match lane.encoder.clone().body(json.into()).await {
             Ok(body) => body,
-            Err(error) => return Resent::Refused(error.to_string()),
+            Err(error) => return Resent::Rejected(error.to_string()),
         };
         match lane.post.exchange(body, lane.timeout).await {
-            Ok((head, body)) => self.judge(head.status, &head.headers, &body),
+            Ok((parts, body)) => self.classify(parts.status, &parts.headers, &body),
             Err(error) => Resent::Failed {
                 reason: fault::describe(&lane.endpoint, lane.timeout, &*error),
                 retry_after: None,
@@ -78,19 +78,19 @@ impl Resender {
         }
     }
 
-    fn judge(&self, status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -> Resent {
-        let reason = || response::refusal("downstream", status, headers, body);
-        match meaning_of(status, &self.permanent_status_codes) {
-            Meaning::Sent => match response::partial_success(headers, body) {
-                Some(partial) if partial.rejected_items > 0 => Resent::Refused(partial.message),
+    fn classify(&self, status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -> Resent {
+        let reason = || response::failure_reason("downstream", status, headers, body);
+        match classify_status(status, &self.permanent_status_codes) {
+            OutcomeKind::Sent => match response::partial_success(headers, body) {
+                Some(partial) if partial.rejected_items > 0 => Resent::Rejected(partial.message),
                 _ => Resent::Accepted,
             },
-            Meaning::Permanent => Resent::Refused(reason()),
-            Meaning::Throttled | Meaning::Retryable => {
+            OutcomeKind::Permanent => Resent::Rejected(reason()),
+            OutcomeKind::Throttled | OutcomeKind::Retryable => {
                 let pause = retry_after(headers, (self.wall_clock)()).unwrap_or(Duration::from_secs(1));
                 Resent::Failed { reason: reason(), retry_after: Some(pause) }
             }
-            Meaning::Blocked => Resent::Failed { reason: reason(), retry_after: None },
+            OutcomeKind::Blocked => Resent::Failed { reason: reason(), retry_after: None },
         }
     }
 }

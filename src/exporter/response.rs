@@ -1,8 +1,8 @@
-//! The bodies of the downstream's answers: partial successes and error messages.
+//! Reads the bodies of the downstream's responses: partial successes and error messages.
 //!
-//! In: a response body, whatever it is. Out: what could be understood of it. Promises: reads at most
-//! [`MAX_RESPONSE_BYTES`], never fails on a body that it does not understand, and goes by the content type of the
-//! answer, because backends answer JSON with protobuf and errors with plain text.
+//! In: any response body. Out: the partial success or message in it, if any. Promises: reads at most [`MAX_RESPONSE_BYTES`],
+//! never fails on an unknown body, and uses the content type of the response, because backends respond to JSON with protobuf
+//! and report errors as plain text.
 
 use std::fmt::Write;
 
@@ -14,29 +14,29 @@ use prost::Message;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// What OTLP/HTTP advises clients to accept at most.
+/// Maximum response size that OTLP/HTTP recommends to clients.
 pub(super) const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
-/// Of the downstream's own words, in a log line or in a reason.
+/// Maximum length of a downstream's message in a log line or a reason.
 const MAX_MESSAGE_CHARS: usize = 256;
 
-/// Taken, but not all of it; or taken with a warning, when the count is zero.
+/// A partial success, or a success with a warning if the count is zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartialSuccess {
     pub(super) rejected_items: u64,
-    /// Fit for a log line.
+    /// Safe to log.
     pub(super) message: String,
 }
 
-/// How a body is to be read.
+/// Format of a body.
 enum Format {
     Json,
     Protobuf,
     Text,
-    /// It does not say: JSON if it is that.
-    Untold,
+    /// No content type: JSON if it parses as such.
+    Unspecified,
 }
 
-/// `Export{Trace,Logs,Metrics}ServiceResponse` in JSON. Values stay raw, so that an odd one costs only itself.
+/// `Export{Trace,Logs,Metrics}ServiceResponse` in JSON. Values stay raw, so that an invalid one does not affect the others.
 #[derive(Deserialize)]
 struct JsonResponse<'a> {
     #[serde(borrow, rename = "partialSuccess", alias = "partial_success")]
@@ -82,14 +82,14 @@ struct ProtobufPartialSuccess {
     message: String,
 }
 
-/// `google.rpc.Status`; the code and the details are of no use here.
+/// `google.rpc.Status`, without the code and the details, which are not used.
 #[derive(Clone, PartialEq, Message)]
 struct ProtobufStatus {
     #[prost(string, tag = "2")]
     message: String,
 }
 
-/// The whole body, or nothing when it breaks off or is too large to be an answer to an export.
+/// Reads the whole body. Returns `None` if it breaks off or is too large for a response to an export.
 pub(super) async fn read_body<B>(mut body: B) -> Option<Vec<u8>>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -105,14 +105,14 @@ where
     Some(whole)
 }
 
-/// What the body of a 2xx says about items that were not taken.
+/// Returns the partial success in the body of a 2xx.
 pub(super) fn partial_success(headers: &HeaderMap, body: &[u8]) -> Option<PartialSuccess> {
-    // What nearly all answers say, in whatever format: it means nothing in any other.
+    // The most frequent bodies of every format; in other formats they mean nothing.
     if matches!(body, b"" | b"{}" | br#"{"partialSuccess":{}}"#) {
         return None;
     }
     let (rejected_items, message) = match format_of(headers) {
-        Format::Json | Format::Untold => {
+        Format::Json | Format::Unspecified => {
             let partial = serde_json::from_slice::<JsonResponse<'_>>(body).ok()?.partial_success?;
             (partial.rejected.and_then(count_of).unwrap_or(0), partial.message.and_then(string_of))
         }
@@ -123,26 +123,28 @@ pub(super) fn partial_success(headers: &HeaderMap, body: &[u8]) -> Option<Partia
         Format::Text => return None,
     };
     let message = message.unwrap_or_default();
-    // An empty partial success is a full one.
+    // An empty partial success is a full success.
     (rejected_items > 0 || !message.is_empty())
         .then(|| PartialSuccess { rejected_items, message: printable(&message) })
 }
 
-/// Returns `<who> answered 400: <its message>` for a response that is no success, fit for a log line.
-pub(super) fn refusal(who: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
+/// Describes an unsuccessful response as `<who> returned 400: <its message>`, safe to log.
+pub(super) fn failure_reason(who: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     let code = status.as_u16();
     match error_message(headers, body) {
-        Some(message) => format!("{who} answered {code}: {message}"),
-        None => format!("{who} answered {code}"),
+        Some(message) => format!("{who} returned {code}: {message}"),
+        None => format!("{who} returned {code}"),
     }
 }
 
-/// What the body of an error says, fit for a log line.
+/// Returns the message in the body of an error, safe to log.
 fn error_message(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     let message = match format_of(headers) {
         Format::Json => json_message(body)?,
-        // so says a TLS port to whom speaks plain HTTP to it
-        Format::Untold => json_message(body).unwrap_or_else(|| String::from_utf8_lossy(body).into_owned()),
+        // TLS ports respond so to plain HTTP.
+        Format::Unspecified => {
+            json_message(body).unwrap_or_else(|| String::from_utf8_lossy(body).into_owned())
+        }
         Format::Protobuf => ProtobufStatus::decode(body).ok()?.message,
         Format::Text => String::from_utf8_lossy(body).into_owned(),
     };
@@ -154,7 +156,8 @@ fn json_message(body: &[u8]) -> Option<String> {
     string_of(serde_json::from_slice::<JsonStatus<'_>>(body).ok()?.message?)
 }
 
-/// One line of at most [`MAX_MESSAGE_CHARS`] characters in which nothing acts on a terminal or forges a log line.
+/// Returns one line of at most [`MAX_MESSAGE_CHARS`] characters, escaped so that it cannot control a terminal or forge a log
+/// line.
 pub(super) fn printable(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(2 * MAX_MESSAGE_CHARS));
     let mut characters = text.chars();
@@ -176,12 +179,12 @@ fn format_of(headers: &HeaderMap) -> Format {
     match media_type.as_str() {
         "application/x-protobuf" | "application/protobuf" => Format::Protobuf,
         "text/plain" | "text/html" => Format::Text,
-        "" => Format::Untold,
+        "" => Format::Unspecified,
         _ => Format::Json,
     }
 }
 
-/// An int64 as JSON has it: a string, or a number.
+/// Parses an int64 in JSON: a string, or a number.
 fn count_of(value: &RawValue) -> Option<u64> {
     value.get().trim_matches('"').parse().ok()
 }
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_protobuf_by_the_content_type_of_the_answer() {
+    fn reads_protobuf_by_the_content_type_of_the_response() {
         let wanted = ProtobufPartialSuccess { rejected: 5, message: "full".to_owned() };
         let body = ProtobufResponse { partial_success: Some(wanted) }.encode_to_vec();
         assert_eq!(partial_success(&headers("application/x-protobuf"), &body), partial(5, "full"));
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn our_wire_form_is_the_one_of_opentelemetry() {
+    fn the_wire_format_is_that_of_opentelemetry() {
         use opentelemetry_proto::tonic::collector::logs::v1::{
             ExportLogsPartialSuccess, ExportLogsServiceResponse,
         };
@@ -272,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_downstream_says_cannot_forge_a_log_line() {
+    fn a_message_of_the_downstream_cannot_forge_a_log_line() {
         let escaped = printable("a\r\n2026 ERROR \u{1b}[31m\u{202e}\"é\"");
         assert_eq!(escaped, "a\\r\\n2026 ERROR \\u{1b}[31m\\u{202e}\"é\"");
         let long = printable(&"é".repeat(10_000));
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn gives_up_a_body_that_is_too_large_to_be_an_answer() {
+    async fn ignores_a_body_that_is_too_large_for_a_response() {
         let body = |bytes: usize| http_body_util::Full::new(Bytes::from(vec![b' '; bytes]));
         assert_eq!(read_body(body(MAX_RESPONSE_BYTES)).await.map(|b| b.len()), Some(MAX_RESPONSE_BYTES));
         assert_eq!(read_body(body(MAX_RESPONSE_BYTES + 1)).await, None);

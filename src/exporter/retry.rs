@@ -1,9 +1,9 @@
-//! How long to wait before an export is sent again, and when to stop.
+//! The pause before an export is retried, and the decision to give up.
 //!
-//! In: how an attempt ended. Out: a pause, or the end. Pauses grow from `initial_interval` to `max_interval` by
-//! `multiplier`, each varied at random by `randomization_factor`, so that exports which failed together do not come
-//! back together. `Retry-After` is a lower bound. Data is never given up for its age unless `max_elapsed_time` says so,
-//! and never for the time in which the destination was blocked.
+//! In: the outcome of an attempt. Out: a pause, or the end. Pauses grow from `initial_interval` to `max_interval` by
+//! `multiplier`, each varied at random by `randomization_factor`, so that exports that failed together are not retried
+//! together. `Retry-After` is a lower bound. Only `max_elapsed_time` limits the age of data, and time in which the destination
+//! was blocked does not count.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use tower::util::rng::{HasherRng, Rng};
 
 use super::destination::Destination;
 use super::outcome::Outcome;
-use super::stack::WatchedBody;
+use super::stack::ExportBody;
 use crate::config::RetryConfig;
 
-/// A downstream may ask for patience, but a wrong date must not stop the relay for a day: after this it is asked
-/// again, and can say so again.
+/// Maximum pause that a downstream may ask for: a wrong date must not stop the relay for a day. It can ask for another pause
+/// at the next attempt.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// A pause between attempts even when the configuration says none: a downstream that refuses at once would
-/// otherwise be asked thousands of times a second.
+/// Minimum pause between attempts, even if none is configured: a downstream that rejects immediately would otherwise get
+/// thousands of requests a second.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 
-/// The policy of one export; the stack clones it, unused, for each.
+/// Retry policy of one export; the stack clones an unused one for each.
 #[derive(Clone)]
 pub(super) struct Backoff {
     config: RetryConfig,
@@ -34,7 +34,7 @@ pub(super) struct Backoff {
     streak: Option<Streak>,
 }
 
-/// An export that is being tried.
+/// Attempts of one export.
 #[derive(Clone)]
 struct Streak {
     began: Instant,
@@ -42,12 +42,12 @@ struct Streak {
     rng: Option<HasherRng>,
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). What is neither, or lies in the past, is no
-/// bound at all.
+/// Parses `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3). Anything else, and a date in the past, is
+/// ignored.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // only digits: what does not fit is merely very long
+        // Only digits: a value that does not fit is very long.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
         httpdate::parse_http_date(value).ok()?.duration_since(now).ok()?
@@ -62,10 +62,10 @@ impl Backoff {
         Self { config, destination, streak: None }
     }
 
-    /// The pause before the next attempt, or nothing when it would end after `max_elapsed_time`.
+    /// Returns the pause before the next attempt, or `None` if it would end after `max_elapsed_time`.
     fn pause(&mut self, at_least: Option<Duration>) -> Option<Duration> {
         let streak = self.streak.get_or_insert_with(|| Streak::begin(&self.config));
-        // a generator of its own for each export that failed: clones of one would all draw the same numbers
+        // Its own generator for each export that failed: clones of one would all return the same numbers.
         let random = streak.rng.get_or_insert_default().next_f64();
         let pause = varied(streak.interval, self.config.randomization_factor, random)
             .max(at_least.unwrap_or_default())
@@ -73,16 +73,16 @@ impl Backoff {
         streak.interval = grown(streak.interval, &self.config);
 
         let limit = self.config.max_elapsed_time;
-        // Time in which the destination was at fault counts against no export.
+        // Time in which the destination was at fault does not count.
         let elapsed = streak.began.max(self.destination.opened()).elapsed();
         (limit.is_zero() || elapsed.saturating_add(pause) <= limit).then_some(pause)
     }
 }
 
-impl Policy<WatchedBody, Outcome, Infallible> for Backoff {
+impl Policy<ExportBody, Outcome, Infallible> for Backoff {
     type Future = Sleep;
 
-    fn retry(&mut self, _body: &mut WatchedBody, result: &mut Result<Outcome, Infallible>) -> Option<Sleep> {
+    fn retry(&mut self, _body: &mut ExportBody, result: &mut Result<Outcome, Infallible>) -> Option<Sleep> {
         let Ok(Outcome::Throttled { reason, retry_after } | Outcome::Retryable { reason, retry_after }) =
             result
         else {
@@ -97,8 +97,8 @@ impl Policy<WatchedBody, Outcome, Infallible> for Backoff {
         None
     }
 
-    fn clone_request(&mut self, body: &WatchedBody) -> Option<WatchedBody> {
-        // asked before each attempt: the first time is when the export begins
+    fn clone_request(&mut self, body: &ExportBody) -> Option<ExportBody> {
+        // Called before each attempt: the first call is the beginning of the export.
         self.streak.get_or_insert_with(|| Streak::begin(&self.config));
         Some(body.clone())
     }
@@ -113,7 +113,7 @@ impl Streak {
     }
 }
 
-/// `interval`, varied evenly within `factor` of itself to both sides, as the Collector does it.
+/// Varies `interval` evenly by up to `factor` of itself in both directions, as the Collector does.
 fn varied(interval: Duration, factor: f64, random: f64) -> Duration {
     let factor = factor.clamp(0.0, 1.0);
     let seconds = interval.as_secs_f64() * (1.0 - factor + 2.0 * factor * random);
@@ -149,7 +149,7 @@ mod tests {
         Backoff::new(config, Arc::new(destination))
     }
 
-    fn asked(value: &str) -> Option<Duration> {
+    fn parsed(value: &str) -> Option<Duration> {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, value.parse().unwrap());
         retry_after(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_UNIX_SECONDS))
@@ -157,16 +157,16 @@ mod tests {
 
     #[test]
     fn honours_retry_after_in_seconds_and_as_a_date() {
-        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
-        assert_eq!(asked("0"), Some(Duration::ZERO));
-        assert_eq!(asked("Wed, 21 Oct 2015 07:28:09 GMT"), Some(Duration::from_secs(9)));
-        assert_eq!(asked("Wednesday, 21-Oct-15 07:28:09 GMT"), Some(Duration::from_secs(9)));
+        assert_eq!(parsed("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parsed("0"), Some(Duration::ZERO));
+        assert_eq!(parsed("Wed, 21 Oct 2015 07:28:09 GMT"), Some(Duration::from_secs(9)));
+        assert_eq!(parsed("Wednesday, 21-Oct-15 07:28:09 GMT"), Some(Duration::from_secs(9)));
     }
 
     #[test]
-    fn ignores_a_retry_after_that_is_negative_past_or_no_time_at_all() {
+    fn ignores_a_retry_after_that_is_negative_in_the_past_or_invalid() {
         for value in ["-5", "1.5", "soon", "", "Wed, 21 Oct 2015 07:27:59 GMT", "+3", "3 s"] {
-            assert_eq!(asked(value), None, "{value:?}");
+            assert_eq!(parsed(value), None, "{value:?}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), SystemTime::UNIX_EPOCH), None);
     }
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn caps_a_retry_after_that_would_stop_the_relay() {
         for value in ["86400", "99999999999999999999999", "Mon, 21 Oct 2115 07:28:00 GMT"] {
-            assert_eq!(asked(value), Some(MAX_RETRY_AFTER), "{value}");
+            assert_eq!(parsed(value), Some(MAX_RETRY_AFTER), "{value}");
         }
     }
 
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn exports_that_failed_together_do_not_come_back_together() {
+    async fn exports_that_failed_together_are_not_retried_together() {
         let policy = backoff(config());
         let mut pauses: Vec<_> = (0..32).map(|_| policy.clone().pause(None).unwrap()).collect();
         pauses.sort_unstable();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retry_after_is_a_lower_bound_and_no_upper_one() {
+    async fn retry_after_is_a_lower_bound_and_not_an_upper_bound() {
         let mut backoff = backoff(config());
         assert_eq!(backoff.pause(Some(Duration::from_secs(60))), Some(Duration::from_secs(60)));
         let pause = backoff.pause(Some(Duration::from_millis(1))).unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn never_gives_up_for_age_unless_told() {
+    async fn gives_up_only_if_max_elapsed_time_is_set() {
         let mut forever = backoff(config());
         let mut limited = backoff(RetryConfig { max_elapsed_time: Duration::from_secs(60), ..config() });
         assert!(forever.pause(None).is_some());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn senseless_settings_neither_panic_nor_hammer() {
+    async fn extreme_settings_neither_panic_nor_flood_the_downstream() {
         let mut backoff = backoff(RetryConfig {
             initial_interval: Duration::ZERO,
             max_interval: Duration::MAX,

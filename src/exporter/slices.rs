@@ -1,45 +1,45 @@
-//! A body that lies in several places: sent as it lies, not brought together first.
+//! A body of several slices, sent without copying them into one buffer.
 //!
-//! In: slices in their order ([`Gather`]). Out: a [`Buf`] whose chunks are handed to the kernel many at a time, or
-//! read one by one by what encodes them. Promises: clones share the slices, so that sending again costs nothing.
+//! In: slices in their order ([`Gather`]). Out: a [`Buf`] whose chunks are passed to the kernel in vectored writes, or encoded
+//! one by one. Promises: clones share the slices, so that retries cost nothing.
 //!
-//! A transport that has no vectored writes gets the chunks one after another: hyper brings them together for it.
+//! For a transport without vectored writes, hyper copies the chunks into one buffer.
 
 use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Shorter slices are brought together. hyper gives 64 chunks to a `writev`, which cannot take more for the call: on
-/// loopback a batch of lines of 2.2 KB costs 0.51 us of CPU a line as chunks and 0.63 us when it is copied into one
-/// buffer first; at 1 KB both cost the same (0.30 and 0.27 us), at 256 bytes the copy is far cheaper (0.07 and 0.12).
+/// Length below which slices are copied together. hyper passes at most 64 chunks to one `writev`: on loopback a
+/// batch of lines of 2.2 KB costs 0.51 us of CPU a line as chunks and 0.63 us when it is copied into one buffer
+/// first; at 1 KB both cost the same (0.30 and 0.27 us), at 256 bytes the copy is far cheaper (0.07 and 0.12).
 const COPY_BELOW_BYTES: usize = 1024;
 
-/// Slices, one after another.
+/// Sequence of slices.
 #[derive(Debug, Clone)]
 pub(super) struct Slices {
-    /// What is left of the first one. Empty only when nothing is left at all.
+    /// Unread part of the current slice. Empty only if nothing is left.
     first: Bytes,
-    /// Absent: there was only one.
+    /// All slices; `None` if there was only one.
     others: Option<Arc<Vec<Bytes>>>,
-    /// The first of the others of which nothing was read.
+    /// Index in `others` of the first slice of which nothing was read.
     next: usize,
-    /// Of the others from there on.
+    /// Length of the slices from `next` on.
     others_bytes: usize,
 }
 
-/// Slices that are being put in a row.
+/// Builder of [`Slices`].
 #[derive(Debug, Default)]
 pub(super) struct Gather {
     slices: Vec<Bytes>,
-    /// Short ones behind them.
+    /// Short slices after them, copied together.
     short: BytesMut,
 }
 
 // === impl Slices ===
 
 impl Slices {
-    /// What is left, piece by piece.
+    /// Returns the unread slices.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Bytes> {
         let others = self.others.as_deref().map_or(&[][..], |others| &others[self.next..]);
         std::iter::once(&self.first).chain(others)
@@ -91,7 +91,7 @@ impl Buf for Slices {
 // === impl Gather ===
 
 impl Gather {
-    /// Room for so many slices that are not short, and as many separators.
+    /// Reserves space for this many slices that are not short, and as many separators.
     pub(super) fn with_capacity(slices: usize) -> Self {
         Self { slices: Vec::with_capacity(2 * slices + 1), short: BytesMut::new() }
     }
@@ -116,7 +116,7 @@ impl Gather {
     fn end_short(&mut self) {
         match &self.short[..] {
             [] => {}
-            // what stands between any two slices that are not short; it needs no memory of its own
+            // The separator of two slices that are not short needs no memory of its own.
             b"," => {
                 self.short.clear();
                 self.slices.push(Bytes::from_static(b","));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_stays_where_it_lies_and_what_is_short_comes_together() {
+    fn long_slices_are_not_copied_and_short_ones_are_copied_together() {
         let long = Bytes::from("x".repeat(COPY_BELOW_BYTES));
         let mut gather = Gather::with_capacity(2);
         gather.text("[");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_is_a_body_too() {
+    fn a_body_can_be_empty() {
         let slices = gathered(&[]);
         assert_eq!((slices.remaining(), slices.chunk()), (0, &b""[..]));
         assert_eq!(slices.chunks_vectored(&mut [IoSlice::new(b"")]), 0);
@@ -163,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_read_in_any_steps_as_what_was_gathered_and_a_clone_from_the_start(
+        fn reads_the_gathered_bytes_in_any_steps_and_a_clone_from_the_start(
             texts in proptest::collection::vec("x{0,3}|[a-z]{1000,1100}", 0..8),
             steps in proptest::collection::vec(1_usize..1700, 1..40),
         ) {

@@ -1,6 +1,6 @@
-//! The tower stacks of the way out, one for each signal, below `observe`, which stands where the receipts are.
+//! The tower stacks of the exporter, one for each signal, below `observe`, which has the receipts.
 //!
-//! In: bodies. Out: for each an [`Outcome`] that is final. Promises: over all signals at most `max_in_flight`
+//! In: bodies. Out: a final [`Outcome`] for each. Promises: over all signals at most `max_in_flight`
 //! requests are on the wire.
 
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use http::Response;
 use http_body::Body;
 use tower::{BoxError, Service, ServiceBuilder};
 
-use super::attempt::{Attempt, Judge};
+use super::attempt::{Attempt, Classifier};
 use super::outcome::Outcome;
 use super::retry::Backoff;
 use super::slices::Slices;
@@ -23,24 +23,24 @@ use crate::telemetry::Metrics;
 use crate::telemetry::inspect::Watch;
 use crate::telemetry::traces::Attempts;
 
-/// One export, ready to be sent as often as it takes: clones share the body.
+/// Encoded body of an export with its observers; clones share the body.
 #[derive(Debug, Clone)]
-pub(super) struct WatchedBody {
+pub(super) struct ExportBody {
     pub(super) body: Slices,
-    /// Told of every attempt.
+    /// Observes every attempt for the inspector.
     pub(super) watch: Watch,
-    /// Makes a span of every attempt.
+    /// Records a span for every attempt.
     pub(super) attempts: Attempts,
 }
 
-/// What a stack is to those above it: every body, sent as often as it takes, ends in an outcome.
+/// Service that sends a body, with retries, until it has a final outcome.
 pub(super) trait SendExports:
-    Service<WatchedBody, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+    Service<ExportBody, Response = Outcome, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
 {
 }
 
 impl<S> SendExports for S where
-    S: Service<WatchedBody, Response = Outcome, Error = Infallible, Future: Send>
+    S: Service<ExportBody, Response = Outcome, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync
@@ -48,7 +48,7 @@ impl<S> SendExports for S where
 {
 }
 
-/// One stack for each signal.
+/// Returns the stack of each signal.
 pub(super) fn stacks<S, B>(
     posts: &[S; Signal::ALL.len()],
     config: &ExporterConfig,
@@ -63,30 +63,30 @@ where
 {
     let slots = Slots::for_all_signals(config.max_in_flight);
     Signal::ALL.map(|signal| {
-        let judge = Judge::new(signal, config, metrics.clone(), wall_clock);
+        let classifier = Classifier::new(signal, config, metrics.clone(), wall_clock);
         let post = posts[signal as usize].clone();
-        stack(post, judge, config.retry_on_failure.clone(), Arc::clone(&slots[signal as usize]))
+        stack(post, classifier, config.retry_on_failure.clone(), Arc::clone(&slots[signal as usize]))
     })
 }
 
-/// Outermost first.
-fn stack<S, B>(post: S, judge: Judge, retry: RetryConfig, slots: Arc<Slots>) -> impl SendExports
+/// Builds the stack of one signal, outermost layer first.
+fn stack<S, B>(post: S, classifier: Classifier, retry: RetryConfig, slots: Arc<Slots>) -> impl SendExports
 where
     S: Service<Slices, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let timeout = judge.timeout();
-    let judge = Arc::new(judge);
+    let timeout = classifier.timeout();
+    let classifier = Arc::new(classifier);
 
     ServiceBuilder::new()
-        // above all that can fail: sends again until an attempt ends for good
-        .retry(Backoff::new(retry, judge.destination()))
-        // below retry: an export that pauses between attempts takes no slot from another; above the
-        // timeout, whose error is an outcome too, and so waiting for a slot is no part of an attempt's time
-        .layer_fn(move |inner| Attempt::new(inner, Arc::clone(&judge), Arc::clone(&slots)))
-        // bounds one attempt up to the head of its answer: connecting, sending, waiting
+        // Above everything that can fail: retries until an attempt has a final outcome.
+        .retry(Backoff::new(retry, classifier.destination()))
+        // Below retry, so that an export holds no slot during a pause; above the timeout, whose error is an outcome, too, so
+        // that the wait for a slot does not count as part of an attempt.
+        .layer_fn(move |inner| Attempt::new(inner, Arc::clone(&classifier), Arc::clone(&slots)))
+        // Limits one attempt up to the headers of its response: connecting, sending, waiting.
         .timeout(timeout)
         .service(post)
 }

@@ -1,5 +1,5 @@
-//! The exporter as a whole. Without sockets and in virtual time where waiting matters; against a recording collector
-//! on a loopback port where bytes and connections matter.
+//! Tests of the whole exporter: without sockets and in virtual time where waiting matters; against a recording collector on a
+//! loopback port where bytes and connections matter.
 
 mod at_fault;
 mod collector;
@@ -29,12 +29,12 @@ use crate::config::{
 };
 use crate::queue::{Ledger, RecordId, Taken};
 
-/// Far beyond what any test takes that waits for so long; only so that a defect fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of every wait, far longer than any test takes, so that a defect fails instead of hanging.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Wed, 21 Oct 2015 07:28:00 GMT
 const NOW_UNIX_SECONDS: u64 = 1_445_412_480;
 
-/// The contract's defaults, but for pauses that a test can wait for.
+/// Returns the default configuration, with pauses short enough for a test.
 pub(super) fn config_for(base: &str) -> ExporterConfig {
     let endpoint = |path: &str| format!("{base}{path}").parse().unwrap();
     ExporterConfig {
@@ -71,13 +71,13 @@ fn wall_clock() -> SystemTime {
 
 const NO_LOGS: &str = r#"{"resourceLogs":[]}"#;
 
-/// One span with a name.
+/// Returns a request with one span.
 fn spans(name: &str) -> String {
     format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"name":"{name}"}}]}}]}}]}}"#)
 }
 
 async fn drained(rig: Rig) -> Ended {
-    tokio::time::timeout(PATIENCE, rig.drained()).await.expect("the exporter drains")
+    tokio::time::timeout(MAX_WAIT, rig.drained()).await.expect("the exporter drains")
 }
 
 fn gunzipped(body: &[u8]) -> Vec<u8> {
@@ -86,7 +86,7 @@ fn gunzipped(body: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// What the log would say about the first attempt.
+/// Returns the description of the failure of a first attempt.
 async fn failure_of(config: &ExporterConfig) -> String {
     let [mut post, ..] = otlp_http::posts(config).unwrap();
     let error = in_time(post.call(Bytes::from_static(b"{}").into())).await.unwrap_err();
@@ -94,10 +94,10 @@ async fn failure_of(config: &ExporterConfig) -> String {
 }
 
 async fn in_time<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it happens")
+    tokio::time::timeout(MAX_WAIT, what).await.expect("it happens")
 }
 
-/// An exporter that runs, and a ledger in the place of the queue.
+/// A running exporter, with a ledger instead of the queue.
 struct Rig {
     exports: mpsc::UnboundedSender<Vec<Export>>,
     seen: Arc<Seen>,
@@ -106,12 +106,12 @@ struct Rig {
     running: JoinHandle<()>,
 }
 
-/// What came out of an exporter.
+/// Observed results of an exporter.
 #[derive(Default)]
 struct Seen {
-    fates: watch::Sender<Vec<(Signal, Settled, u32)>>,
+    settled_receipts: watch::Sender<Vec<(Signal, Settled, u32)>>,
     rejects: Mutex<Vec<(String, String)>>,
-    /// Of records that are not acknowledged.
+    /// Size of the records that are not acknowledged.
     kept_bytes: AtomicU64,
 }
 
@@ -125,7 +125,7 @@ impl Rig {
         })
     }
 
-    /// With a mock in the place of the HTTP client. It gets each body in one piece.
+    /// Starts an exporter with a mock instead of the HTTP client, which receives each body as one slice.
     fn with_post<S, B>(config: &ExporterConfig, post: S) -> Self
     where
         S: Service<Bytes, Response = http::Response<B>> + Clone + Send + Sync + 'static,
@@ -153,7 +153,7 @@ impl Rig {
     ) -> Self {
         let seen = Arc::new(Seen::default());
         #[allow(clippy::disallowed_methods)]
-        // as in the relay: the queue's bound holds what is in the channel
+        // As in the relay: the queue's bound limits the channel.
         let (exports, receiver) = mpsc::unbounded_channel();
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
         let running = spawn(Arc::clone(&seen), metrics.clone(), receiver, stop.clone());
@@ -203,10 +203,10 @@ impl Rig {
         Ended::new(&self.seen, &self.metrics)
     }
 
-    /// Tells the exporter to abandon what it has, and waits until it has.
+    /// Stops the exporter, and waits for its end.
     async fn stopped(&mut self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, &mut self.running).await.expect("the exporter stops").unwrap();
+        tokio::time::timeout(MAX_WAIT, &mut self.running).await.expect("the exporter stops").unwrap();
     }
 
     /// Waits until the destination of the traces is at fault.
@@ -216,20 +216,20 @@ impl Rig {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, blocked).await.expect("it is blocked");
+        tokio::time::timeout(MAX_WAIT, blocked).await.expect("it is blocked");
     }
 
-    /// Waits until so many receipts are settled.
+    /// Waits until this many receipts are settled.
     async fn settled(&self, count: usize) {
-        let mut fates = self.seen.fates.subscribe();
-        let settled = fates.wait_for(|fates| fates.len() >= count);
-        tokio::time::timeout(PATIENCE, settled).await.expect("they are settled").unwrap();
+        let mut settled_receipts = self.seen.settled_receipts.subscribe();
+        let settled = settled_receipts.wait_for(|settled_receipts| settled_receipts.len() >= count);
+        tokio::time::timeout(MAX_WAIT, settled).await.expect("they are settled").unwrap();
     }
 }
 
-/// How it ended.
+/// Results of an exporter at its end.
 struct Ended {
-    fates: Vec<(Signal, Settled, u32)>,
+    settled_receipts: Vec<(Signal, Settled, u32)>,
     /// JSON and reason.
     rejects: Vec<(String, String)>,
     metrics: String,
@@ -240,17 +240,17 @@ struct Ended {
 impl Ended {
     fn new(seen: &Seen, metrics: &Metrics) -> Self {
         Self {
-            fates: seen.fates.borrow().clone(),
+            settled_receipts: seen.settled_receipts.borrow().clone(),
             rejects: seen.rejects.lock().unwrap().clone(),
             metrics: String::from_utf8(metrics.render()).unwrap(),
         }
     }
 
-    fn count(&self, fate: Settled) -> usize {
-        self.fates.iter().filter(|(_, settled, _)| *settled == fate).count()
+    fn count(&self, outcome: Settled) -> usize {
+        self.settled_receipts.iter().filter(|(_, settled, _)| *settled == outcome).count()
     }
 
-    /// A line of the exposition, by its beginning.
+    /// Returns the value of a metric.
     fn metric(&self, name_and_labels: &str) -> Option<u64> {
         let line = self.metrics.lines().find_map(|line| line.strip_prefix(name_and_labels))?;
         line.trim().parse().ok()
@@ -285,7 +285,9 @@ impl Seen {
 
 impl Ledger for Seen {
     fn settled(&self, _: RecordId, signal: Signal, items: Range<u32>, outcome: Settled) {
-        self.fates.send_modify(|fates| fates.push((signal, outcome, items.end - items.start)));
+        self.settled_receipts.send_modify(|settled_receipts| {
+            settled_receipts.push((signal, outcome, items.end - items.start))
+        });
     }
 
     fn acknowledge(&self, _record: RecordId, bytes: u64) {

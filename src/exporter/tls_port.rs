@@ -1,10 +1,10 @@
-//! Finds out whether a port that gets plain HTTP speaks TLS.
+//! Detects whether a port that receives plain HTTP speaks TLS.
 //!
-//! A TLS port that gets plain HTTP answers with an alert, closes the connection, or sends a 400 in words of its own. The
-//! first two look like an outage and the last one like bad data. A handshake tells: only a TLS port answers it with TLS.
+//! A TLS port that receives plain HTTP sends an alert, closes the connection, or sends a 400 with a message of its own. The
+//! first two look like an outage, the last one like bad data. A handshake decides: only a TLS port responds to it with TLS.
 //!
-//! In: responses, and the question. Out: whether it speaks TLS now, and whether it was plain when a request began: between
-//! the response and the handshake somebody may have corrected the port.
+//! In: responses, and queries. Out: whether the port speaks TLS now, and whether it was plain when a request began: the port
+//! may have been corrected between the response and the handshake.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,19 +20,19 @@ use tokio::time::{Instant, timeout};
 use super::client;
 use super::otlp_http::host_and_port;
 
-/// Far longer than a round trip.
+/// Timeout of the handshake, far longer than a round trip.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Content types of the records that a TLS server can begin with: alert and handshake (RFC 8446, section 5.1).
 const FIRST_RECORDS: [u8; 2] = [21, 22];
 /// First byte of the version in a record, the same in every version of TLS.
 const MAJOR_VERSION: u8 = 3;
-/// Ends the request, as a server for plain HTTP reads it, so that it does not wait for the rest.
+/// Ends the handshake as a request for a plain HTTP server, so that it does not wait for more.
 const END_OF_REQUEST: &[u8] = b"\r\n\r\n";
 
-/// A port that plain HTTP is sent to.
+/// Port that receives plain HTTP.
 pub(super) struct PlainPort {
     address: Uri,
-    /// The first evidence that it is one for plain HTTP, since the last that it is one for TLS.
+    /// Time of the first evidence of plain HTTP since the last evidence of TLS.
     plain_since: Mutex<Option<Instant>>,
 }
 
@@ -43,25 +43,25 @@ impl PlainPort {
         Self { address, plain_since: Mutex::default() }
     }
 
-    /// Notes that the port has accepted plain HTTP.
-    pub(super) fn answered(&self) {
+    /// Records that the port has accepted plain HTTP.
+    pub(super) fn accepted_plain_http(&self) {
         self.plain_since().get_or_insert_with(Instant::now);
     }
 
-    /// Reports whether the port was known to be one for plain HTTP at that time, and nothing has shown otherwise since.
+    /// Reports whether the port was known to speak plain HTTP at that time, without evidence of TLS since.
     pub(super) fn was_plain(&self, at: Instant) -> bool {
         self.plain_since().is_some_and(|since| since <= at)
     }
 
-    /// Asks the port for a TLS handshake, and reports whether it answers with one.
+    /// Begins a TLS handshake, and reports whether the port responds with one.
     pub(super) async fn speaks_tls(&self) -> bool {
-        match timeout(MAX_WAIT, answers_handshake(&self.address)).await {
+        match timeout(MAX_WAIT, responds_to_handshake(&self.address)).await {
             Ok(Some(true)) => {
                 *self.plain_since() = None;
                 true
             }
             Ok(Some(false)) => {
-                self.answered();
+                self.accepted_plain_http();
                 false
             }
             Ok(None) | Err(_) => false,
@@ -73,8 +73,8 @@ impl PlainPort {
     }
 }
 
-/// Nothing when that cannot be said, such as for a port that nobody listens on.
-async fn answers_handshake(address: &Uri) -> Option<bool> {
+/// Reports whether the port responds to a TLS handshake; `None` if unknown, for example if the connection is refused.
+async fn responds_to_handshake(address: &Uri) -> Option<bool> {
     let host = address.host()?.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(host.to_owned()).ok()?;
     let mut hello = Vec::new();

@@ -141,10 +141,10 @@ const BEHIND: [Behind; 3] = [
         log: &[
             "export blocked by downstream response",
             "401",
-            "wants credentials",
+            "authentication required",
             "set exporters.otlp_http.headers",
         ],
-        inspector: &["retrying", "downstream answered 401", "set exporters.otlp_http.headers"],
+        inspector: &["retrying", "downstream returned 401", "set exporters.otlp_http.headers"],
     },
     Behind {
         what: "an endpoint that already has the path of the signal",
@@ -152,10 +152,10 @@ const BEHIND: [Behind; 3] = [
         log: &[
             "export blocked by downstream response",
             "404",
-            "does not know the path",
+            "the path /v1/traces was not found",
             "check exporters.otlp_http.endpoint",
         ],
-        inspector: &["retrying", "downstream answered 404", "check exporters.otlp_http.endpoint"],
+        inspector: &["retrying", "downstream returned 404", "check exporters.otlp_http.endpoint"],
     },
 ];
 

@@ -92,7 +92,7 @@ async fn the_page_shows_requests_exports_and_responses() {
         "line 5, column 251",
         "the line ends too early",
         "the line was cut off",
-        &format!("→ traces to {target}: taken after"),
+        &format!("→ traces to {target}: accepted after"),
     ] {
         assert!(shown.contains(expected), "{expected}\n{shown}");
     }

@@ -100,6 +100,7 @@ const PLAIN_ROOMS: &[&str] = &[
     "cli/validate",
     "cli/waterfall",
     "config",
+    "exporter",
     "pem",
     "pipeline",
     "server/body",

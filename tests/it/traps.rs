@@ -214,7 +214,7 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     (
         "d22",
         "src/exporter/tests/in_virtual_time.rs",
-        "an_earlier_throttling_is_not_forgotten_nor_delivered_twice",
+        "an_export_that_is_throttled_several_times_is_delivered_once",
     ),
     ("d23", "tests/it/delivery.rs", "any_other_error_keeps_the_data_until_it_is_delivered"),
     ("d23", "proto-fixtures/fastly/vcl-edge", ""),

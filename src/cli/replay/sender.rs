@@ -95,7 +95,7 @@ impl Sender {
 fn after_export(resent: Resent) -> Attempt {
     match resent {
         Resent::Accepted => Attempt::Done(End::Accepted),
-        Resent::Refused(reason) => Attempt::Done(End::Rejected(reason)),
+        Resent::Rejected(reason) => Attempt::Done(End::Rejected(reason)),
         Resent::Failed { reason, retry_after: Some(pause) } => Attempt::Later { pause, reason },
         Resent::Failed { reason, retry_after: None } => Attempt::Done(End::NotSent(reason)),
     }

@@ -1,4 +1,4 @@
-//! A destination that is at fault: what waits, what is sent meanwhile, and what happens when it is fixed. In virtual time.
+//! Tests of a destination at fault, in virtual time: waiting exports, probes, and the end of the block.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -14,20 +14,20 @@ use crate::telemetry::logging::tests::Captured;
 const PROBE: Duration = Duration::from_secs(30);
 const AT_FAULT: [u16; 14] = [101, 301, 302, 307, 308, 401, 403, 404, 405, 407, 408, 415, 418, 451];
 
-/// With the default `max_interval`.
+/// Returns a configuration with the default `max_interval`.
 fn slow_config() -> ExporterConfig {
     let mut config = config();
     config.retry_on_failure.max_interval = PROBE;
     config
 }
 
-/// A timer counts whole milliseconds.
+/// Compares durations with the resolution of the timer, one millisecond.
 fn is_about(took: Duration, wanted: Duration) -> bool {
     (wanted..wanted + Duration::from_millis(2)).contains(&took)
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_probe_at_a_time_leaves_every_max_interval_and_all_is_delivered_once_it_is_fixed() {
+async fn sends_one_probe_every_max_interval_and_delivers_everything_once_fixed() {
     for status in AT_FAULT {
         for delivery in [DeliveryConfig::Single, DeliveryConfig::Batch] {
             let mut config = slow_config();
@@ -66,7 +66,7 @@ async fn one_probe_at_a_time_leaves_every_max_interval_and_all_is_delivered_once
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_requests_that_are_on_the_wire_when_it_begins_are_the_last_until_the_probe() {
+async fn requests_in_flight_at_the_beginning_of_a_block_are_the_last_until_the_probe() {
     let mut config = slow_config();
     config.max_in_flight = 8;
     let (requests, on_the_wire) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -88,7 +88,11 @@ async fn the_requests_that_are_on_the_wire_when_it_begins_are_the_last_until_the
     assert_eq!(requests.load(Ordering::Relaxed), 8 + 3);
     let kept = rig.seen.kept_bytes();
     rig.stopped().await;
-    assert_eq!((rig.seen.kept_bytes(), rig.seen.fates.borrow().len()), (kept, 0), "the queue has it all");
+    assert_eq!(
+        (rig.seen.kept_bytes(), rig.seen.settled_receipts.borrow().len()),
+        (kept, 0),
+        "the queue has it all"
+    );
     assert!(rig.seen.rejects.lock().unwrap().is_empty());
 }
 
@@ -122,7 +126,7 @@ async fn a_probe_whose_data_is_condemned_ends_the_block() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_to_be_retried_ends_the_block() {
+async fn a_retryable_probe_ends_the_block() {
     for status in [429, 500, 503] {
         let answers = [answer(404, ""), answer(status, ""), answer(200, ""), answer(200, "")];
         let (post, asked) = script(answers);
@@ -149,7 +153,7 @@ async fn time_in_which_the_destination_is_at_fault_does_not_count_towards_max_el
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signal_whose_destination_is_at_fault_does_not_hold_up_the_others() {
+async fn a_signal_whose_destination_is_at_fault_does_not_delay_the_others() {
     let mut config = slow_config();
     config.max_in_flight = 2;
     let post =
@@ -161,13 +165,13 @@ async fn a_signal_whose_destination_is_at_fault_does_not_hold_up_the_others() {
     (0..10).for_each(|n| rig.traces(&n.to_string()));
     rig.settled(10).await;
     let ended = Ended::new(&rig.seen, &rig.metrics);
-    assert!(ended.fates.iter().all(|(signal, ..)| *signal == Signal::Traces));
+    assert!(ended.settled_receipts.iter().all(|(signal, ..)| *signal == Signal::Traces));
     assert!(ended.blocked(Signal::Logs) && !ended.blocked(Signal::Traces));
     rig.stopped().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_names_the_remedy_once_then_once_a_minute_and_tells_the_end() {
+async fn logs_the_remedy_at_once_and_once_a_minute_and_the_end_of_the_block() {
     for interval in [PROBE, Duration::from_secs(7), Duration::from_secs(600)] {
         let (captured, _guard) = Captured::start(Level::INFO, LogFormat::Json);
         let mut config = slow_config();
@@ -200,10 +204,7 @@ async fn the_log_names_the_remedy_once_then_once_a_minute_and_tells_the_end() {
                 (&"traces".into(), &"mock:4318".into(), &404.into())
             );
             let remedy = line["remedy"].as_str().unwrap();
-            assert!(
-                remedy.starts_with("the downstream does not know the path /v1/traces: check"),
-                "{remedy}"
-            );
+            assert!(remedy.starts_with("the path /v1/traces was not found: check"), "{remedy}");
         }
         let seconds: Vec<u64> =
             blocked.iter().map(|line| line["blocked_seconds"].as_u64().unwrap()).collect();

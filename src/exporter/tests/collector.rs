@@ -1,4 +1,4 @@
-//! A collector that records what it gets and answers as it is told.
+//! A collector that records requests and responds as a test configures it.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(super) struct Recorded {
     pub(super) method: Method,
@@ -29,22 +29,22 @@ pub(super) struct Recorded {
     pub(super) body: Bytes,
 }
 
-/// What the collector does with a request.
+/// Reaction of the collector to a request.
 pub(super) enum Answer {
     Say {
         status: u16,
         content_type: &'static str,
         body: Bytes,
     },
-    /// The head of a response and then nothing more.
+    /// Headers of a response, without a body that ends.
     HangAfterHead {
         status: u16,
     },
-    /// The head, a part of the body, and the end of the connection.
+    /// Headers, a part of the body, and the end of the connection.
     BreakOff {
         status: u16,
     },
-    /// Nothing at all, and the end of the connection.
+    /// End of the connection without a response.
     Close,
 }
 
@@ -60,7 +60,7 @@ type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 // === impl Collector ===
 
 impl Collector {
-    /// `behaviour` sees the number of the request, from zero, and the request.
+    /// Starts a collector. `behaviour` gets the number of the request, from zero, and the request.
     pub(super) async fn start(
         behaviour: impl Fn(usize, &Recorded) -> Answer + Send + Sync + 'static,
     ) -> Self {
@@ -137,7 +137,7 @@ impl Answer {
                 head(status).body(StreamBody::new(part.chain(stream::pending())).boxed_unsync())
             }
             Self::BreakOff { status } => {
-                // the server writes out what it has when the body has nothing for it
+                // The server flushes when the body is pending.
                 let end = stream::once(async {
                     tokio::task::yield_now().await;
                     Err(io::Error::other("broken off"))
@@ -166,11 +166,11 @@ where
             behaviour(number, &request).into_response()
         }
     });
-    // an answer that closes the connection ends it with an error
+    // A response that closes the connection ends it with an error.
     drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 
-#[allow(clippy::disallowed_methods)] // a test reads what it sent itself
+#[allow(clippy::disallowed_methods)] // the test itself sent the body
 async fn record(request: Request<Incoming>) -> Recorded {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();

@@ -116,6 +116,6 @@ async fn only_the_event_that_has_no_protobuf_form_is_rejected_from_a_batch() {
     assert_eq!((ended.count(Settled::Delivered), ended.count(Settled::Rejected)), (2, 1));
     let [(json, reason)] = &ended.rejects[..] else { panic!("one reject: {:?}", ended.rejects) };
     assert_eq!(json, bad);
-    assert!(reason.starts_with("it cannot be written as protobuf: "), "{reason}");
+    assert!(reason.starts_with("not encodable as protobuf: "), "{reason}");
     assert_eq!(collector.requests().len(), 2);
 }

@@ -1,4 +1,4 @@
-//! Without sockets: a closure stands in for the HTTP client, and time passes only when all tasks wait.
+//! Tests without sockets: a closure replaces the HTTP client, and time passes only when all tasks wait.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ pub(super) fn config() -> ExporterConfig {
     config_for("http://mock:4318")
 }
 
-/// A collector that gives one answer after another, and notes when it was asked.
+/// A collector with scripted responses that records the times of its requests.
 #[derive(Clone)]
 pub(super) struct Script {
     answers: Arc<Mutex<std::vec::IntoIter<Answer>>>,
@@ -63,14 +63,14 @@ pub(super) fn script(answers: impl IntoIterator<Item = Answer>) -> (Script, Arc<
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_what_the_table_says_until_it_is_delivered() {
+async fn retries_retryable_statuses_until_delivery() {
     for status in [429, 500, 501, 502, 503, 504, 505, 599] {
         let (post, asked) = script([answer(status, ""), answer(status, "{}"), answer(200, "{}")]);
         let rig = Rig::with_post(&config(), post);
         rig.traces("a");
         let ended = rig.drained().await;
         assert_eq!(asked.lock().unwrap().len(), 3, "{status}");
-        assert_eq!(ended.fates, [(Signal::Traces, Settled::Delivered, 1)], "{status}");
+        assert_eq!(ended.settled_receipts, [(Signal::Traces, Settled::Delivered, 1)], "{status}");
         assert_eq!((ended.sent_spans(), ended.failed_spans()), (1, 0), "counted once, not per attempt");
         assert_eq!(ended.attempts("sent"), 1);
         assert_eq!(ended.attempts("throttled") + ended.attempts("retryable"), 2);
@@ -78,7 +78,7 @@ async fn retries_what_the_table_says_until_it_is_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_earlier_throttling_is_not_forgotten_nor_delivered_twice() {
+async fn an_export_that_is_throttled_several_times_is_delivered_once() {
     let answers = [throttled("1"), answer(503, ""), throttled("1"), answer(200, "")];
     let (post, asked) = script(answers);
     let rig = Rig::with_post(&config(), post);
@@ -88,15 +88,15 @@ async fn an_earlier_throttling_is_not_forgotten_nor_delivered_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn never_sends_again_what_was_refused_for_good() {
+async fn never_retries_a_permanent_rejection() {
     for status in [400, 413, 422] {
         let (post, asked) = script([answer(status, r#"{"code":3,"message":"bad\nspan"}"#)]);
         let rig = Rig::with_post(&config(), post);
         rig.traces("a");
         let ended = rig.drained().await;
         assert_eq!(asked.lock().unwrap().len(), 1, "{status}");
-        assert_eq!(ended.fates, [(Signal::Traces, Settled::Rejected, 1)]);
-        assert_eq!(ended.rejects, [(spans("a"), format!("downstream answered {status}: bad\\nspan"))]);
+        assert_eq!(ended.settled_receipts, [(Signal::Traces, Settled::Rejected, 1)]);
+        assert_eq!(ended.rejects, [(spans("a"), format!("downstream returned {status}: bad\\nspan"))]);
         assert_eq!((ended.sent_spans(), ended.failed_spans(), ended.attempts("permanent")), (0, 1, 1));
     }
 }
@@ -116,7 +116,7 @@ async fn waits_as_long_as_retry_after_says_in_seconds_and_as_a_date() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_hangs_is_cut_off_and_repeated() {
+async fn an_attempt_that_hangs_times_out_and_is_retried() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&attempts);
     let post = service_fn(move |_: Bytes| {
@@ -133,7 +133,7 @@ async fn an_attempt_that_hangs_is_cut_off_and_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_signal_has_its_own_time_for_an_attempt() {
+async fn each_signal_has_its_own_timeout() {
     let mut config = config();
     config.logs.timeout = Some(Duration::from_secs(1));
     let attempts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
@@ -146,13 +146,13 @@ async fn each_signal_has_its_own_time_for_an_attempt() {
     rig.traces("a");
     rig.export(Signal::Logs, NO_LOGS, 1);
     rig.settled(1).await;
-    assert_eq!((rig.seen.fates.borrow()[0].0, began.elapsed().as_secs()), (Signal::Logs, 1));
+    assert_eq!((rig.seen.settled_receipts.borrow()[0].0, began.elapsed().as_secs()), (Signal::Logs, 1));
     rig.settled(2).await;
     assert_eq!(began.elapsed().as_secs(), 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn gives_up_only_when_a_limit_is_set_and_then_keeps_what_it_gave_up() {
+async fn gives_up_only_after_max_elapsed_time_and_rejects_the_data() {
     let mut config = config();
     config.delivery = DeliveryConfig::Batch;
     config.retry_on_failure.max_elapsed_time = Duration::from_secs(30);
@@ -161,7 +161,7 @@ async fn gives_up_only_when_a_limit_is_set_and_then_keeps_what_it_gave_up() {
     rig.traces("a");
     rig.traces("b");
     let ended = rig.drained().await;
-    let reason = "given up after max_elapsed_time 30s: downstream answered 503: overloaded".to_owned();
+    let reason = "given up after max_elapsed_time 30s: downstream returned 503: overloaded".to_owned();
     assert_eq!(ended.rejects, [(spans("a"), reason.clone()), (spans("b"), reason)]);
     assert_eq!((ended.count(Settled::Rejected), ended.failed_spans()), (2, 2));
 }
@@ -213,7 +213,7 @@ async fn no_more_than_max_in_flight_are_on_the_wire_over_all_signals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signal_whose_endpoint_is_down_does_not_hold_up_the_others() {
+async fn a_signal_whose_endpoint_is_down_does_not_delay_the_others() {
     let mut config = config();
     config.max_in_flight = 2;
     let post =
@@ -225,7 +225,7 @@ async fn a_signal_whose_endpoint_is_down_does_not_hold_up_the_others() {
     (0..10).for_each(|n| rig.traces(&n.to_string()));
     rig.settled(10).await;
     let ended = Ended::new(&rig.seen, &rig.metrics);
-    assert!(ended.fates.iter().all(|(signal, ..)| *signal == Signal::Traces));
+    assert!(ended.settled_receipts.iter().all(|(signal, ..)| *signal == Signal::Traces));
     rig.stopped().await;
 }
 
@@ -251,7 +251,7 @@ async fn a_signal_whose_endpoint_hangs_leaves_slots_to_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_abandons_what_is_left_without_settling_it() {
+async fn stopping_settles_nothing_in_flight_or_waiting() {
     let post = service_fn(|body: Bytes| async move {
         if body == NO_LOGS { answer(200, "") } else { pending::<Answer>().await }
     });
@@ -266,11 +266,11 @@ async fn stopping_abandons_what_is_left_without_settling_it() {
     rig.stopped().await;
     assert_eq!(rig.seen.kept_bytes(), kept);
     assert_eq!(kept, (spans("in flight").len() + spans("waiting").len()) as u64);
-    assert_eq!(*rig.seen.fates.borrow(), [(Signal::Logs, Settled::Delivered, 1)]);
+    assert_eq!(*rig.seen.settled_receipts.borrow(), [(Signal::Logs, Settled::Delivered, 1)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_settles_neither_what_pauses_nor_what_waits_for_its_batch() {
+async fn stopping_settles_neither_pausing_exports_nor_open_batches() {
     for (delivery, batch_timeout, attempts) in [
         (DeliveryConfig::Single, Duration::ZERO, 2),
         (DeliveryConfig::Batch, Duration::from_secs(1), 1),
@@ -282,18 +282,22 @@ async fn stopping_settles_neither_what_pauses_nor_what_waits_for_its_batch() {
         rig.traces("a");
         rig.traces("b");
         let kept = rig.seen.kept_bytes();
-        // virtual: it passes once nothing else can happen
+        // Virtual time: it passes when all tasks wait.
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(Ended::new(&rig.seen, &rig.metrics).attempts("throttled"), attempts);
         rig.stopped().await;
-        assert_eq!((rig.seen.kept_bytes(), rig.seen.fates.borrow().len()), (kept, 0), "{delivery:?}");
+        assert_eq!(
+            (rig.seen.kept_bytes(), rig.seen.settled_receipts.borrow().len()),
+            (kept, 0),
+            "{delivery:?}"
+        );
         assert!(rig.seen.rejects.lock().unwrap().is_empty());
         assert!(rig.exports.is_closed(), "what comes later is dropped by its sender, unsettled");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_downstream_that_refuses_everything_does_not_fill_the_log() {
+async fn a_downstream_that_rejects_everything_does_not_fill_the_log() {
     let (captured, _guard) = Captured::start(Level::WARN, LogFormat::Json);
     let refused = || answer(400, r#"{"message":"bad id"}"#);
     let taken_in_part = || answer(200, r#"{"partialSuccess":{"rejectedSpans":1}}"#);
@@ -304,12 +308,12 @@ async fn a_downstream_that_refuses_everything_does_not_fill_the_log() {
     }
     let log = captured.text();
     assert_eq!(log.matches("export rejected").count(), 10);
-    assert_eq!(log.matches("took only a part").count(), 10);
-    assert!(log.contains("downstream answered 400: bad id") && !log.contains("left_out"), "{log}");
+    assert_eq!(log.matches("partial success").count(), 10);
+    assert!(log.contains("downstream returned 400: bad id") && !log.contains("suppressed"), "{log}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_waits_for_its_timeout_and_leaves_at_once_when_draining() {
+async fn a_batch_waits_for_its_timeout_and_is_sent_at_once_when_draining() {
     let mut config = config();
     config.delivery = DeliveryConfig::Batch;
     let (post, asked) = script([answer(200, ""), answer(200, "")]);
@@ -340,6 +344,6 @@ async fn a_worker_that_panics_loses_nothing_and_stops_nobody() {
     let seen = Arc::clone(&rig.seen);
     drop(rig.exports);
     rig.running.await.unwrap();
-    assert_eq!(seen.fates.borrow().len(), 3);
+    assert_eq!(seen.settled_receipts.borrow().len(), 3);
     assert_eq!(rig.seen.kept_bytes(), spans("boom").len() as u64, "its record stays in the queue");
 }

@@ -1,4 +1,4 @@
-//! Against a recording collector: the bytes, the headers and the connections.
+//! Tests against a recording collector: bytes, headers and connections.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,7 +33,7 @@ async fn every_export_is_one_post_with_exactly_its_bytes() {
         assert_eq!(request.headers["content-length"], request.body.len().to_string());
         assert!(!request.headers.contains_key("content-encoding"));
     }
-    assert_eq!((ended.fates.len(), ended.sent_spans()), (3, 2));
+    assert_eq!((ended.settled_receipts.len(), ended.sent_spans()), (3, 2));
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn each_signal_is_sent_with_its_own_settings() {
 }
 
 #[tokio::test]
-async fn one_connection_serves_exports_that_follow_each_other() {
+async fn consecutive_exports_share_one_connection() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
     let mut config = config_for(&collector.url());
     config.max_in_flight = 1;
@@ -111,7 +111,7 @@ async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metri
         let ended = drained(rig).await;
         assert_eq!(collector.requests().len(), 1, "a partial success is not sent again");
         assert_eq!((ended.sent_spans(), ended.failed_spans()), (7, 3));
-        assert_eq!(ended.fates, [(Signal::Traces, Settled::Delivered, 10)]);
+        assert_eq!(ended.settled_receipts, [(Signal::Traces, Settled::Delivered, 10)]);
     }
 }
 
@@ -143,7 +143,7 @@ async fn a_2xx_is_delivered_whatever_its_body() {
 }
 
 #[tokio::test]
-async fn a_refusal_stands_even_when_its_body_never_comes() {
+async fn a_rejection_counts_even_if_its_body_never_arrives() {
     let collector = Collector::start(|number, _| match number {
         0 => Answer::HangAfterHead { status: 503 },
         1 => Answer::BreakOff { status: 502 },
@@ -156,11 +156,11 @@ async fn a_refusal_stands_even_when_its_body_never_comes() {
     rig.traces("a");
     let ended = drained(rig).await;
     assert_eq!(collector.requests().len(), 3);
-    assert_eq!(ended.rejects, [(spans("a"), "downstream answered 400".to_owned())]);
+    assert_eq!(ended.rejects, [(spans("a"), "downstream returned 400".to_owned())]);
 }
 
 #[tokio::test]
-async fn a_connection_closed_without_an_answer_is_tried_again() {
+async fn an_export_whose_connection_closes_without_a_response_is_retried() {
     let collector = Collector::start(|number, _| if number < 3 { Answer::Close } else { Answer::ok() }).await;
     let rig = Rig::start(&config_for(&collector.url()));
     rig.traces("a");
@@ -180,7 +180,7 @@ async fn waits_for_a_collector_that_starts_later() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, refused).await.expect("attempts fail while nobody listens");
+    tokio::time::timeout(MAX_WAIT, refused).await.expect("attempts fail while nobody listens");
     let collector = Collector::on(TcpListener::bind(address).await.unwrap(), None, |_, _| Answer::ok());
     assert_eq!(drained(rig).await.sent_spans(), 1);
     assert_eq!(collector.bodies(), [spans("a")]);
@@ -204,7 +204,7 @@ async fn batches_carry_the_same_spans_in_fewer_requests() {
 }
 
 #[tokio::test]
-async fn a_refused_batch_is_split_until_only_the_bad_event_is_rejected() {
+async fn a_rejected_batch_is_split_until_only_the_bad_export_is_rejected() {
     let collector = Collector::start(|_, request| {
         let poisoned = request.body.windows(6).any(|window| window == b"poison");
         if poisoned { Answer::json(400, r#"{"code":3,"message":"bad id"}"#) } else { Answer::ok() }
@@ -216,7 +216,7 @@ async fn a_refused_batch_is_split_until_only_the_bad_event_is_rejected() {
     let name = |n: usize| if n == 11 { "poison".to_owned() } else { format!("span {n:02}") };
     (0..20).map(name).for_each(|name| rig.traces(&name));
     let ended = drained(rig).await;
-    assert_eq!(ended.rejects, [(spans("poison"), "downstream answered 400: bad id".to_owned())]);
+    assert_eq!(ended.rejects, [(spans("poison"), "downstream returned 400: bad id".to_owned())]);
     assert_eq!((ended.count(Settled::Delivered), ended.count(Settled::Rejected)), (19, 1));
     assert_eq!((ended.sent_spans(), ended.failed_spans()), (19, 1), "halves are not counted as failed");
     let bodies = collector.bodies();
@@ -226,7 +226,7 @@ async fn a_refused_batch_is_split_until_only_the_bad_event_is_rejected() {
 }
 
 #[tokio::test]
-async fn bodies_are_compressed_as_configured_in_both_ways_of_delivery() {
+async fn bodies_are_compressed_as_configured_with_single_and_batch_delivery() {
     for (delivery, compression, encoding) in [
         (DeliveryConfig::Single, Compression::Gzip, "gzip"),
         (DeliveryConfig::Batch, Compression::Gzip, "gzip"),
@@ -250,14 +250,14 @@ async fn bodies_are_compressed_as_configured_in_both_ways_of_delivery() {
 }
 
 #[tokio::test]
-async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on() {
+async fn describes_a_closed_port_and_a_port_of_another_protocol() {
     let closing = Collector::start(|_, _| Answer::Close).await;
     let said = failure_of(&config_for(&closing.url())).await;
-    assert_eq!(said, format!("{} closed the connection without an answer", closing.address));
+    assert_eq!(said, format!("{} closed the connection without a response", closing.address));
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    // the first bytes of an HTTP/2 server, as gRPC has it
+    // The first bytes of an HTTP/2 server, such as a gRPC server.
     tokio::spawn(async move {
         let (mut tcp, _) = listener.accept().await.unwrap();
         tcp.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
@@ -265,7 +265,7 @@ async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on
         while tcp.read(&mut request).await.is_ok_and(|read| read > 0) {}
     });
     let said = failure_of(&config_for(&format!("http://{address}"))).await;
-    assert!(said.contains("does not answer in HTTP/1.1") && said.contains("4318"), "{said}");
+    assert!(said.contains("does not respond in HTTP/1.1") && said.contains("4318"), "{said}");
 
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let said = failure_of(&config_for(&format!("http://{address}"))).await;
@@ -273,10 +273,10 @@ async fn says_what_is_wrong_with_a_port_that_nobody_or_something_else_listens_on
 }
 
 #[tokio::test]
-async fn a_collector_that_restarts_between_exports_costs_no_data() {
+async fn a_collector_that_restarts_between_exports_loses_no_data() {
     let closing = Arc::new(AtomicBool::new(false));
     let close = Arc::clone(&closing);
-    // every second answer is followed by the end of its connection, unannounced
+    // After every second response the connection ends unannounced.
     let collector = Collector::start(move |_, _| {
         if close.fetch_xor(true, Ordering::Relaxed) { Answer::BreakOff { status: 200 } } else { Answer::ok() }
     })
@@ -289,7 +289,7 @@ async fn a_collector_that_restarts_between_exports_costs_no_data() {
     assert_eq!(drained(rig).await.sent_spans(), 20);
 }
 
-/// A port that answers plain HTTP with something else than a response to an export.
+/// A port that does not respond to plain HTTP with the response to an export.
 #[derive(Debug, Clone, Copy)]
 enum OddPort {
     /// TLS: a 400 in plain HTTP, as Go and nginx send it.
@@ -345,7 +345,7 @@ async fn plain_http_to_a_tls_port_keeps_the_data_until_it_is_fixed() {
 }
 
 #[tokio::test]
-async fn a_400_of_a_plain_port_that_closes_condemns_the_data() {
+async fn a_400_of_a_plain_port_that_closes_the_connection_condemns_the_data() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let listening = tokio::spawn(OddPort::PlainWith400.listen(listener));
@@ -356,7 +356,7 @@ async fn a_400_of_a_plain_port_that_closes_condemns_the_data() {
     listening.abort();
 }
 
-/// The names of all spans in these requests, in the order of the names.
+/// Returns the sorted names of all spans in these requests.
 fn span_names(bodies: &[String]) -> Vec<String> {
     let mut names = Vec::new();
     for body in bodies {

@@ -1,4 +1,4 @@
-//! Against a recording collector behind TLS.
+//! Tests against a recording collector with TLS.
 
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -8,34 +8,34 @@ use super::*;
 use crate::pem::tests::pki::{Authority, Validity};
 use crate::telemetry::logging::chain;
 
-/// A certificate authority, what it signed for `localhost`, and the files that a configuration names.
+/// A certificate authority, its certificate for `localhost`, and the files for a configuration.
 struct Pki {
     directory: tempfile::TempDir,
     server: rustls::ServerConfig,
 }
 
-/// What a downstream does with those who show no certificate.
+/// Reaction of a downstream to clients without a certificate.
 #[derive(Clone, Copy)]
-enum Strangers {
+enum Unauthenticated {
     Served,
-    SentAway,
+    Rejected,
 }
 
 // === impl Pki ===
 
 impl Pki {
     fn new() -> Self {
-        Self::with(Validity::Now, Strangers::Served)
+        Self::with(Validity::Now, Unauthenticated::Served)
     }
 
-    fn with(validity: Validity, strangers: Strangers) -> Self {
-        Self::speaking(rustls::ALL_VERSIONS, validity, strangers)
+    fn with(validity: Validity, unauthenticated: Unauthenticated) -> Self {
+        Self::speaking(rustls::ALL_VERSIONS, validity, unauthenticated)
     }
 
     fn speaking(
         versions: &[&'static rustls::SupportedProtocolVersion],
         validity: Validity,
-        strangers: Strangers,
+        unauthenticated: Unauthenticated,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new(&directory.path().to_string_lossy());
@@ -52,9 +52,9 @@ impl Pki {
         roots.add(authority.der).unwrap();
         let verifier =
             rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
-        let verifier = match strangers {
-            Strangers::Served => verifier.allow_unauthenticated(),
-            Strangers::SentAway => verifier,
+        let verifier = match unauthenticated {
+            Unauthenticated::Served => verifier.allow_unauthenticated(),
+            Unauthenticated::Rejected => verifier,
         };
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
@@ -69,7 +69,7 @@ impl Pki {
         Some(self.directory.path().join(name))
     }
 
-    /// Its settings have the authority, and no client certificate.
+    /// Starts a collector, with a configuration that trusts the authority and has no client certificate.
     async fn collector(&self) -> (Collector, ExporterConfig) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
@@ -82,7 +82,7 @@ impl Pki {
 
 #[tokio::test]
 async fn delivers_over_tls_with_a_private_authority_and_a_client_certificate() {
-    let pki = Pki::with(Validity::Now, Strangers::SentAway);
+    let pki = Pki::with(Validity::Now, Unauthenticated::Rejected);
     let (collector, mut config) = pki.collector().await;
     let said = failure_of(&config).await;
     assert!(said.starts_with("TLS with localhost:") && said.contains("set tls.cert_file"), "{said}");
@@ -95,9 +95,9 @@ async fn delivers_over_tls_with_a_private_authority_and_a_client_certificate() {
 }
 
 #[tokio::test]
-async fn delivers_to_a_downstream_that_speaks_but_one_version_of_tls() {
+async fn delivers_to_a_downstream_with_only_one_version_of_tls() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let pki = Pki::speaking(&[version], Validity::Now, Strangers::SentAway);
+        let pki = Pki::speaking(&[version], Validity::Now, Unauthenticated::Rejected);
         let (collector, mut config) = pki.collector().await;
         (config.tls.cert_file, config.tls.key_file) = (pki.file("cert.pem"), pki.file("key.pem"));
         let rig = Rig::start(&config);
@@ -108,16 +108,16 @@ async fn delivers_to_a_downstream_that_speaks_but_one_version_of_tls() {
 }
 
 #[tokio::test]
-async fn says_what_is_wrong_with_the_tls_of_a_downstream() {
+async fn describes_tls_failures_of_a_downstream() {
     let pki = Pki::new();
     let (_collector, config) = pki.collector().await;
-    let mut stranger = config.clone();
+    let mut wrong_authority = config.clone();
     let other = Pki::new();
-    stranger.tls.ca_file = other.file("ca.pem");
-    let said = failure_of(&stranger).await;
+    wrong_authority.tls.ca_file = other.file("ca.pem");
+    let said = failure_of(&wrong_authority).await;
     assert!(said.contains("certificate") && said.contains("tls.ca_file"), "{said}");
 
-    let expired = Pki::with(Validity::Over, Strangers::Served);
+    let expired = Pki::with(Validity::Over, Unauthenticated::Served);
     let (_expired, of_expired) = expired.collector().await;
     let said = failure_of(&of_expired).await;
     assert!(said.starts_with("TLS with localhost:") && said.contains("expired"), "{said}");
@@ -136,14 +136,14 @@ async fn says_what_is_wrong_with_the_tls_of_a_downstream() {
 }
 
 #[tokio::test]
-async fn a_certificate_or_a_port_that_tls_fails_on_is_the_fault_of_the_destination() {
+async fn a_tls_failure_blocks_the_destination() {
     let (pki, other) = (Pki::new(), Pki::new());
     let (collector, config) = pki.collector().await;
     let mut untrusted = config.clone();
     untrusted.tls.ca_file = other.file("ca.pem");
-    let of_yesterday = Pki::with(Validity::Over, Strangers::Served);
+    let of_yesterday = Pki::with(Validity::Over, Unauthenticated::Served);
     let (_expired, expired) = of_yesterday.collector().await;
-    let strict = Pki::with(Validity::Now, Strangers::SentAway);
+    let strict = Pki::with(Validity::Now, Unauthenticated::Rejected);
     let (_strict, without_certificate) = strict.collector().await;
     let plain = Collector::start(|_, _| Answer::ok()).await;
     let mut to_plain = config;
@@ -162,7 +162,7 @@ async fn a_certificate_or_a_port_that_tls_fails_on_is_the_fault_of_the_destinati
 }
 
 #[tokio::test]
-async fn tls_files_that_cannot_work_fail_the_start_and_name_their_key() {
+async fn invalid_tls_files_fail_the_start_and_name_their_key() {
     let pki = Pki::new();
     let mut config = config_for("https://localhost:4318");
     let mut error = |adjust: &dyn Fn(&mut TlsClientConfig)| {
@@ -185,7 +185,7 @@ async fn tls_files_that_cannot_work_fail_the_start_and_name_their_key() {
 }
 
 #[tokio::test]
-async fn without_https_no_certificate_is_looked_for() {
+async fn reads_no_certificate_without_https() {
     let mut config = config_for("http://localhost:4318");
     config.tls.ca_file = Some("/nowhere/ca.pem".into());
     assert!(Exporter::new(&config, Metrics::new(), Arc::new(Seen::default()), wall_clock).is_ok());

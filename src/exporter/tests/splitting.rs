@@ -1,5 +1,5 @@
 //! Condemned data is split until the bad item is alone: the others are delivered, each once and unaltered, and every
-//! receipt follows its item. In virtual time; what arrives is judged by a reader that shares nothing with the exporter.
+//! receipt follows its item. In virtual time; a reader that shares no code with the exporter checks what arrives.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use tower::service_fn;
 use super::in_virtual_time::{answer, config};
 use super::*;
 
-/// Items in one scope, and scopes in one resource.
+/// Number of items in a scope, and of scopes in a resource.
 const BRANCHES: usize = 2;
 
-/// Items of one signal in their containers, as a test wants them.
+/// Structure of the test units of one signal.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     signal: Signal,
@@ -29,7 +29,7 @@ const SHAPES: [Shape; 3] = [
     Shape { signal: Signal::Metrics, lists: ["resourceMetrics", "scopeMetrics", "metrics"] },
 ];
 
-/// An item with everything that it stands in.
+/// An item with its resource and scope.
 type Leaf = (String, String, String);
 
 impl Shape {
@@ -44,7 +44,7 @@ impl Shape {
         }
     }
 
-    /// A unit with these items, in their order, in several resources and scopes.
+    /// Returns a unit with these items, in order, in several resources and scopes.
     fn unit(self, names: &[String]) -> String {
         let [resources, scopes, items] = self.lists;
         let scope = |names: &[String]| {
@@ -59,7 +59,7 @@ impl Shape {
         json!({ resources: list }).to_string()
     }
 
-    /// Every item of a request, in its order.
+    /// Returns the items of a request, in order.
     fn leaves(self, request: &str) -> Vec<Leaf> {
         let [resources, scopes, items] = self.lists;
         let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
@@ -86,7 +86,7 @@ fn names(unit: usize, bad: &[bool]) -> Vec<String> {
     bad.iter().enumerate().map(name).collect()
 }
 
-/// A name without what it says about its item.
+/// Returns the number in an item's name.
 fn number(name: &str) -> &str {
     name.rsplit_once(' ').map_or(name, |(number, _)| number)
 }
@@ -97,7 +97,7 @@ fn depth(of: usize) -> usize {
 
 /// Outcomes of some units.
 struct Came {
-    /// Bodies of accepted requests, in their order.
+    /// Bodies of accepted requests, in order.
     accepted: Vec<String>,
     requests: usize,
     ended: Ended,
@@ -143,11 +143,16 @@ fn check(shape: Shape, units: &[Vec<bool>], came: &Came) {
     assert!(rejected.iter().all(|alone| alone.len() == 1), "{rejected:?}");
     assert_eq!(rejected.concat(), bad, "each bad item alone");
 
-    let settled = |outcome| -> u32 {
-        came.ended.fates.iter().filter(|(_, fate, _)| *fate == outcome).map(|(.., items)| items).sum()
+    let items_settled_as = |expected| -> u32 {
+        came.ended
+            .settled_receipts
+            .iter()
+            .filter(|(_, outcome, _)| *outcome == expected)
+            .map(|(.., items)| items)
+            .sum()
     };
-    assert_eq!(settled(Settled::Delivered) as usize, good.len());
-    assert_eq!(settled(Settled::Rejected) as usize, bad.len());
+    assert_eq!(items_settled_as(Settled::Delivered) as usize, good.len());
+    assert_eq!(items_settled_as(Settled::Rejected) as usize, bad.len());
 
     let longest = units.iter().map(Vec::len).max().unwrap_or_default();
     let per_bad_item = 2 * (depth(units.len()) + depth(longest));
@@ -164,7 +169,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn of_any_units_only_the_bad_items_are_rejected(
+    fn only_the_bad_items_of_any_units_are_rejected(
         shape in proptest::sample::select(&SHAPES[..]),
         units in proptest::collection::vec(proptest::collection::vec(proptest::bool::weighted(0.1), 1..20), 1..8),
         is_batch in any::<bool>(),
@@ -177,17 +182,17 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_bad_span_of_a_thousand_costs_twenty_requests_more() {
+async fn one_bad_span_of_a_thousand_costs_twenty_more_requests() {
     let mut unit = vec![false; 1024];
     unit[700] = true;
     let came = sent(SHAPES[0], &[unit.clone()], DeliveryConfig::Single, 400).await;
     check(SHAPES[0], &[unit], &came);
     assert_eq!(came.requests, 21);
-    assert_eq!(came.ended.rejects[0].1, "downstream answered 400: bad item");
+    assert_eq!(came.ended.rejects[0].1, "downstream returned 400: bad item");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_that_is_too_large_is_halved_until_it_fits() {
+async fn a_unit_that_is_too_large_is_split_until_it_fits() {
     let post = service_fn(|body: Bytes| async move { answer(if body.len() > 2000 { 413 } else { 200 }, "") });
     let rig = Rig::with_post(&config(), post);
     let unit = SHAPES[0].unit(&names(0, &[false; 64]));
@@ -231,7 +236,7 @@ async fn the_receipt_of_an_attached_log_record_follows_its_span() {
     rig.spans_with_logs(&SHAPES[0].unit(&names(0, &bad)), 5, &[0, 2, 0, 4]);
     let ended = rig.drained().await;
     let of_logs: Vec<Settled> = ended
-        .fates
+        .settled_receipts
         .iter()
         .filter(|(signal, ..)| *signal == Signal::Logs)
         .map(|(_, outcome, _)| *outcome)

@@ -29,7 +29,7 @@ fn export() -> Export {
 
 fn attempt(is_final: bool) -> Attempt {
     let outcome = if is_final { "sent" } else { "retryable" };
-    Attempt { outcome, is_final, answer: "taken".to_owned(), took_ms: 1 }
+    Attempt { outcome, is_final, answer: "accepted".to_owned(), took_ms: 1 }
 }
 
 fn store_with(requests: usize, size: usize) -> Store {

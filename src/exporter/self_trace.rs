@@ -1,7 +1,7 @@
-//! A way out beside that of the data: for the relay's own traces, with the same client and the same TLS.
+//! Exports self-traces, separately from the data, with the same HTTP client and TLS code.
 //!
-//! In: bodies. Out: one POST for each, taken or not and why. Promises: it makes no spans and counts nothing as exported;
-//! none of the exporter's headers goes along.
+//! In: bodies. Out: one POST for each, and whether it was accepted. Promises: records no spans and counts nothing as exported;
+//! sends none of the exporter's headers.
 
 use bytes::Bytes;
 use http::header::{HeaderValue, USER_AGENT};
@@ -9,28 +9,28 @@ use tower::BoxError;
 
 use super::client::TlsError;
 use super::otlp_http::{Post, host_and_port};
-use super::outcome::{Meaning, meaning_of};
+use super::outcome::{OutcomeKind, classify_status};
 use super::{ExporterError, fault, response};
 use crate::config::{Compression, Encoding, SignalExport, TracesConfig};
 use crate::otlp::Signal;
 use crate::telemetry::traces::{Deliver, USER_AGENT_OF_OWN, Undelivered};
 
-/// Posts to `telemetry.traces.endpoint`.
-pub(crate) struct Aside {
+/// Exporter for `telemetry.traces.endpoint`.
+pub(crate) struct SelfTraceExporter {
     post: Post,
     /// Host and port.
     endpoint: String,
-    /// Of one request, its answer included.
+    /// Timeout of one request, including its response.
     timeout: std::time::Duration,
 }
 
-// === impl Aside ===
+// === impl SelfTraceExporter ===
 
-impl Aside {
-    /// Reads certificates; connects to nothing yet.
-    pub(crate) fn new(config: &TracesConfig) -> Result<Self, AsideError> {
+impl SelfTraceExporter {
+    /// Reads certificates, without connecting.
+    pub(crate) fn new(config: &TracesConfig) -> Result<Self, SelfTraceExporterError> {
         let mut headers = config.headers.clone();
-        // By this the front door of a relay knows requests that are to make no spans.
+        // A relay that receives such a request records no spans for it.
         headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_OF_OWN));
         let export = SignalExport {
             endpoint: &config.endpoint,
@@ -40,21 +40,21 @@ impl Aside {
             headers,
             tls: config.tls.clone(),
         };
-        let post = Post::alone(Signal::Traces, &export)?;
+        let post = Post::standalone(Signal::Traces, &export)?;
         Ok(Self { post, endpoint: host_and_port(&config.endpoint), timeout: config.timeout })
     }
 }
 
-/// Why own traces cannot be sent as they are configured.
+/// Reason that self-tracing cannot be set up as configured.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AsideError {
+pub(crate) enum SelfTraceExporterError {
     #[error("telemetry.traces.endpoint: must be http:// or https:// and a host")]
     Address,
     #[error("telemetry.traces.tls: TLS cannot be set up")]
     Tls(#[source] TlsError),
 }
 
-impl From<ExporterError> for AsideError {
+impl From<ExporterError> for SelfTraceExporterError {
     fn from(error: ExporterError) -> Self {
         match error {
             ExporterError::Address { .. } => Self::Address,
@@ -63,16 +63,16 @@ impl From<ExporterError> for AsideError {
     }
 }
 
-impl Deliver for Aside {
+impl Deliver for SelfTraceExporter {
     async fn deliver(&self, body: Bytes) -> Result<(), Undelivered> {
-        let unanswered =
+        let no_response =
             |error: BoxError| Undelivered::ForNow(fault::describe(&self.endpoint, self.timeout, &*error));
-        let (head, body) = self.post.exchange(body.into(), self.timeout).await.map_err(unanswered)?;
-        let reason = || response::refusal(&self.endpoint, head.status, &head.headers, &body);
-        match meaning_of(head.status, &[]) {
-            Meaning::Sent => Ok(()),
-            Meaning::Throttled | Meaning::Retryable => Err(Undelivered::ForNow(reason())),
-            Meaning::Blocked | Meaning::Permanent => Err(Undelivered::ForGood(reason())),
+        let (parts, body) = self.post.exchange(body.into(), self.timeout).await.map_err(no_response)?;
+        let reason = || response::failure_reason(&self.endpoint, parts.status, &parts.headers, &body);
+        match classify_status(parts.status, &[]) {
+            OutcomeKind::Sent => Ok(()),
+            OutcomeKind::Throttled | OutcomeKind::Retryable => Err(Undelivered::ForNow(reason())),
+            OutcomeKind::Blocked | OutcomeKind::Permanent => Err(Undelivered::ForGood(reason())),
         }
     }
 
