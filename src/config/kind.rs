@@ -46,39 +46,6 @@ pub(crate) trait Kind {
     fn shape() -> Shape;
 }
 
-/// Text that is not empty.
-pub(crate) struct Text;
-
-/// Text that is never repeated.
-pub(crate) struct SecretText;
-
-/// Path of a file or directory.
-pub(crate) struct File;
-
-/// Size in bytes, at least 1.
-pub(crate) struct Size;
-
-/// Whole number, at least 1.
-pub(crate) struct Count;
-
-/// Duration, at least zero.
-pub(crate) struct Time;
-
-/// Duration above zero.
-pub(crate) struct Positive;
-
-/// Number from 0 to 1.
-pub(crate) struct Fraction;
-
-/// Number from 1 to 100: a larger backoff multiplier would make retries pointless.
-pub(crate) struct Multiplier;
-
-/// URL of a downstream, without its user name and password.
-pub(crate) struct Url;
-
-/// Header names and values; values are marked sensitive.
-pub(crate) struct Headers;
-
 /// Returns the shape of a value with this schema, which may also come from a variable or be absent.
 pub(crate) fn value(schema: Value) -> Shape {
     Shape::Value(json!({ "anyOf": [schema, { "$ref": "#/$defs/variable" }] }))
@@ -89,77 +56,90 @@ pub(super) fn text_schema() -> Value {
     json!({ "type": ["string", "number", "boolean"] })
 }
 
-// === impl Kind ===
-
-/// Implements [`Kind`] for a kind whose values have one reader, one printed form and one schema.
+/// Implements [`Kind`] for a kind whose values have one reader, one printed form and one schema, and declares the kind if it
+/// has a doc comment.
 macro_rules! kind {
+    ($(#[doc = $doc:literal])+ $kind:ident: $($rest:tt)*) => {
+        $(#[doc = $doc])+
+        pub(crate) struct $kind;
+        $crate::config::kind::kind!($kind: $($rest)*);
+    };
     ($kind:ty: $value:ty, $read:expr, $print:expr, $schema:expr) => {
-        impl Kind for $kind {
+        impl $crate::config::kind::Kind for $kind {
             type Value = $value;
 
-            fn read(field: &Field<'_>) -> Option<$value> {
+            fn read(field: &$crate::config::field::Field<'_>) -> Option<$value> {
                 $read(field)
             }
 
-            fn to_tree(value: &$value) -> Tree {
+            fn to_tree(value: &$value) -> $crate::config::tree::Tree {
                 $print(value)
             }
 
-            fn shape() -> Shape {
-                value($schema)
+            fn shape() -> $crate::config::declare::Shape {
+                $crate::config::kind::value($schema)
             }
         }
     };
 }
 
-kind!(bool: bool, Field::boolean, |value: &bool| plain(value), json!({ "type": "boolean" }));
-kind!(Text: String, Field::string, |value: &String| Tree::Text(value.clone()), text_schema());
-kind!(SecretText: Secret, Field::secret, secret, text_schema());
-kind!(File: PathBuf, Field::file, |value: &PathBuf| Tree::Text(value.display().to_string()), text_schema());
-kind!(
-    SocketAddr: SocketAddr, Field::socket_address,
-    |value: &SocketAddr| Tree::Text(value.to_string()),
-    json!({ "type": "string", "pattern": ":[0-9]+$" })
-);
-kind!(
-    Size: u64, Field::size,
-    |value: &u64| Tree::Plain(format_size(*value)),
+pub(crate) use kind;
+
+// === impl Kind ===
+
+kind!(bool: bool, Field::boolean, plain, json!({ "type": "boolean" }));
+kind!(SocketAddr: SocketAddr, Field::socket_address, text, json!({ "type": "string", "pattern": ":[0-9]+$" }));
+kind!(HeaderName: HeaderName, header_name, text, json!({ "type": "string" }));
+kind! {
+    /// Text that is not empty.
+    Text: String, Field::string, text, text_schema()
+}
+kind! {
+    /// Text that is never repeated.
+    SecretText: Secret, Field::secret, secret, text_schema()
+}
+kind! {
+    /// Path of a file or directory.
+    File: PathBuf, Field::file, |file: &PathBuf| text(&file.display()), text_schema()
+}
+kind! {
+    /// Size in bytes, at least 1.
+    Size: u64, Field::size, |size: &u64| plain(&format_size(*size)),
     json!({ "type": ["string", "integer"], "minimum": 1, "pattern": SIZE_PATTERN })
-);
-kind!(
-    Count: usize, Field::count, plain,
-    json!({ "type": "integer", "minimum": 1, "maximum": MAX_COUNT })
-);
-kind!(
+}
+kind! {
+    /// Whole number, at least 1.
+    Count: usize, Field::count, plain, json!({ "type": "integer", "minimum": 1, "maximum": MAX_COUNT })
+}
+kind! {
+    /// Duration, at least zero.
     Time: Duration, Field::duration, duration,
     json!({ "type": ["string", "integer"], "minimum": 0, "maximum": 0, "pattern": DURATION_PATTERN })
-);
-kind!(
-    Positive: Duration, Field::positive_duration, duration,
-    json!({ "type": "string", "pattern": DURATION_PATTERN })
-);
-kind!(
+}
+kind! {
+    /// Duration above zero.
+    Positive: Duration, Field::positive_duration, duration, json!({ "type": "string", "pattern": DURATION_PATTERN })
+}
+kind! {
+    /// Number from 0 to 1.
     Fraction: f64, |field: &Field<'_>| field.number(0.0..=1.0), plain,
     json!({ "type": "number", "minimum": 0, "maximum": 1 })
-);
-kind!(
+}
+kind! {
+    /// Number from 1 to 100: a larger backoff multiplier would make retries pointless.
     Multiplier: f64, |field: &Field<'_>| field.number(1.0..=100.0), plain,
     json!({ "type": "number", "minimum": 1, "maximum": 100 })
-);
-kind!(
-    Url: Uri, |field: &Field<'_>| endpoint(field).map(|endpoint| endpoint.uri),
-    |value: &Uri| Tree::Text(value.to_string()),
+}
+kind! {
+    /// URL of a downstream, without its user name and password.
+    Url: Uri, |field: &Field<'_>| endpoint(field).map(|endpoint| endpoint.uri), text,
     json!({ "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://" })
-);
-kind!(
-    HeaderName: HeaderName, header_name,
-    |value: &HeaderName| Tree::Text(value.to_string()),
-    json!({ "type": "string" })
-);
-kind!(
+}
+kind! {
+    /// Header names and values; values are marked sensitive.
     Headers: HeaderMap, |field: &Field<'_>| Some(headers(Section::of(field.clone()))), table,
-    json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } })
-);
+    json!({ "type": "object", "additionalProperties": text_schema() })
+}
 
 const LEVELS: &[(&str, tracing::Level)] = &[
     ("error", tracing::Level::ERROR),
@@ -242,15 +222,21 @@ impl<K: Kind> Kind for Vec<K> {
     }
 }
 
-fn plain(value: &impl ToString) -> Tree {
+/// Prints a value that YAML reads as it is.
+pub(crate) fn plain(value: &impl ToString) -> Tree {
     Tree::Plain(value.to_string())
+}
+
+/// Prints a value in quotes.
+pub(crate) fn text(value: &impl ToString) -> Tree {
+    Tree::Text(value.to_string())
 }
 
 fn duration(value: &Duration) -> Tree {
     Tree::Plain(format_duration(*value))
 }
 
-fn secret(value: &Secret) -> Tree {
+pub(super) fn secret(value: &Secret) -> Tree {
     Tree::Secret(value.expose().into())
 }
 

@@ -106,6 +106,17 @@ async fn the_printed_configuration_is_complete_valid_and_without_secrets() {
 }
 
 #[tokio::test]
+async fn the_schema_describes_the_keys_of_each_receiver() {
+    let ended = run(&["schema"]).await;
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+    let schema: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let receivers = &schema["$defs"]["ReceiversConfig"];
+    assert!(receivers["patternProperties"]["^fastly/[A-Za-z0-9_-]+$"].is_object(), "{receivers}");
+    assert_eq!(receivers["additionalProperties"], false);
+}
+
+#[tokio::test]
 async fn check_reports_the_outcome_of_every_line() {
     let batch = request_of(&[
         span(1, "fine"),

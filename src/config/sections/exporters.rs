@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Uri};
+use serde_json::json;
 
-use super::super::declare::Shape;
 use super::super::declare::{choice, section};
 use super::super::endpoint::Endpoint;
 use super::super::field::Field;
 use super::super::kind::{
-    Count, File, Fraction, Headers, Kind, Multiplier, Positive, Size, Time, Url, authorize, value,
+    Count, File, Fraction, Headers, Multiplier, Positive, Size, Time, Url, authorize, kind, plain,
 };
 use super::super::section::Section;
-use super::super::tree::Tree;
 use crate::otlp::Signal;
 
 /// Default of `endpoint`: a Collector on the same host.
@@ -160,8 +159,11 @@ choice! {
     }
 }
 
-/// Status that can reject data for good.
-pub(crate) struct PermanentStatus;
+kind! {
+    /// Status that can reject data for good.
+    PermanentStatus: u16, permanent_status, plain,
+    json!({ "type": "integer", "minimum": 400, "maximum": 599, "not": { "enum": ALWAYS_RETRIED } })
+}
 
 /// Effective export settings of one signal.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,30 +221,13 @@ impl TlsClientConfig {
     }
 }
 
-// === impl PermanentStatus ===
-
-impl Kind for PermanentStatus {
-    type Value = u16;
-
-    fn read(field: &Field<'_>) -> Option<u16> {
-        let code = field.error_status()?;
-        if ALWAYS_RETRIED.contains(&code) {
-            let what = "cannot be permanent: OTLP defines 429, 502, 503 and 504 as retryable";
-            field.problem(format!("{code} {what}"));
-            return None;
-        }
-        Some(code)
+fn permanent_status(field: &Field<'_>) -> Option<u16> {
+    let code = field.error_status()?;
+    if ALWAYS_RETRIED.contains(&code) {
+        field.problem(format!("{code} cannot be permanent: OTLP defines 429, 502, 503 and 504 as retryable"));
+        return None;
     }
-
-    fn to_tree(code: &u16) -> Tree {
-        Tree::Plain(code.to_string())
-    }
-
-    fn shape() -> Shape {
-        value(serde_json::json!({
-            "type": "integer", "minimum": 400, "maximum": 599, "not": { "enum": ALWAYS_RETRIED }
-        }))
-    }
+    Some(code)
 }
 
 fn check(exporter: &mut ExporterConfig, section: &Section<'_>) {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::super::declare::{Shape, section};
 use super::super::field::Field;
-use super::super::kind::{Count, Kind, SecretText, text_schema, value};
+use super::super::kind::{Count, Kind, kind, plain, secret, text_schema, value};
 use super::super::secret::Secret;
 use super::super::section::Section;
 use super::super::tree::Tree;
@@ -48,11 +48,16 @@ pub(crate) struct ComponentId;
 /// Path of a receiver's requests, by default its id.
 pub(crate) struct ReceiverPath;
 
-/// Secret that is the value of a header.
-pub(crate) struct HeaderSecret;
+kind! {
+    /// Secret that is the value of a header.
+    HeaderSecret: Secret, header_secret, secret, text_schema()
+}
 
-/// Number of requests per second.
-pub(crate) struct Rate;
+kind! {
+    /// Number of requests per second.
+    Rate: f64, |field: &Field<'_>| field.number(REQUESTS_PER_SECOND), plain,
+    json!({ "type": "number", "minimum": REQUESTS_PER_SECOND.start(), "maximum": REQUESTS_PER_SECOND.end() })
+}
 
 // === impl AuthConfig ===
 
@@ -107,45 +112,6 @@ impl Kind for ReceiverPath {
     }
 }
 
-impl Kind for HeaderSecret {
-    type Value = Secret;
-
-    fn read(field: &Field<'_>) -> Option<Secret> {
-        let text = field.text()?;
-        if text.trim() != text || HeaderValue::from_str(text).is_err() {
-            // For example the trailing line break of a secret that was read from a file.
-            field.problem("invalid header value: leading or trailing whitespace, or a control character");
-            return None;
-        }
-        field.secret()
-    }
-
-    fn to_tree(secret: &Secret) -> Tree {
-        SecretText::to_tree(secret)
-    }
-
-    fn shape() -> Shape {
-        value(text_schema())
-    }
-}
-
-impl Kind for Rate {
-    type Value = f64;
-
-    fn read(field: &Field<'_>) -> Option<f64> {
-        field.number(REQUESTS_PER_SECOND)
-    }
-
-    fn to_tree(rate: &f64) -> Tree {
-        Tree::Plain(rate.to_string())
-    }
-
-    fn shape() -> Shape {
-        let (least, most) = REQUESTS_PER_SECOND.into_inner();
-        value(json!({ "type": "number", "minimum": least, "maximum": most }))
-    }
-}
-
 /// Checks `auth`. An absent section means no authentication; an empty one is a problem, since it was meant to enable it.
 fn check_auth(_: &mut AuthConfig, section: &Section<'_>) {
     if section.is_unset("values") {
@@ -162,6 +128,16 @@ fn check_rate_limit(limit: &mut RateLimitConfig, section: &Section<'_>) {
         // In range: at most the end of `REQUESTS_PER_SECOND`.
         limit.burst = (limit.requests_per_second.ceil() as usize).max(1);
     }
+}
+
+fn header_secret(field: &Field<'_>) -> Option<Secret> {
+    let text = field.text()?;
+    if text.trim() != text || HeaderValue::from_str(text).is_err() {
+        // For example the trailing line break of a secret that was read from a file.
+        field.problem("invalid header value: leading or trailing whitespace, or a control character");
+        return None;
+    }
+    field.secret()
 }
 
 /// Reads a path that does not belong to the relay itself.

@@ -4,11 +4,10 @@ use bytes::Bytes;
 use serde_json::json;
 use tracing::info;
 
-use crate::config::declare::{Shape, section};
+use crate::config::declare::section;
 use crate::config::field::Field;
-use crate::config::kind::{Kind, value};
+use crate::config::kind::{kind, text};
 use crate::config::section::Section;
-use crate::config::tree::Tree;
 use crate::config::{
     AuthConfig, ComponentId, Instances, RateLimitConfig, ReceiverKind, ReceiverPath, ReceiverSection,
     Resubmit,
@@ -42,8 +41,11 @@ section! {
     }
 }
 
-/// Id of a Fastly service, or `*`.
-pub(crate) struct ServiceId;
+kind! {
+    /// Id of a Fastly service, or `*`.
+    ServiceId: String, service_id, text,
+    json!({ "type": ["string", "integer"], "pattern": "^([A-Za-z0-9]+|\\*)$" })
+}
 
 // === impl FastlyConfig ===
 
@@ -76,32 +78,17 @@ impl ReceiverSection for FastlyConfig {
     }
 }
 
-// === impl ServiceId ===
-
-impl Kind for ServiceId {
-    type Value = String;
-
-    fn read(field: &Field<'_>) -> Option<String> {
-        let id = field.text()?;
-        if id.len() == SHA256_HEX && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            field.problem("looks like a SHA-256; specify the service id itself, the relay hashes it");
-            return None;
-        }
-        if id != "*" && !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            field
-                .problem(format!("{} is not a service id (letters and digits) and not \"*\"", field.shown()));
-            return None;
-        }
-        Some(id.to_owned())
+fn service_id(field: &Field<'_>) -> Option<String> {
+    let id = field.text()?;
+    if id.len() == SHA256_HEX && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        field.problem("looks like a SHA-256; specify the service id itself, the relay hashes it");
+        return None;
     }
-
-    fn to_tree(id: &String) -> Tree {
-        Tree::Text(id.clone())
+    if id != "*" && !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        field.problem(format!("{} is not a service id (letters and digits) and not \"*\"", field.shown()));
+        return None;
     }
-
-    fn shape() -> Shape {
-        value(json!({ "type": ["string", "integer"], "pattern": "^([A-Za-z0-9]+|\\*)$" }))
-    }
+    Some(id.to_owned())
 }
 
 fn check(fastly: &mut FastlyConfig, section: &Section<'_>) {
