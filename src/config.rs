@@ -1,4 +1,5 @@
-//! Configuration: one YAML file with the Collector's vocabulary, `${env:NAME}`, `--set`, and the environment table.
+//! Configuration: one YAML file with the Collector's vocabulary, `${env:NAME}`, `${file:PATH}`, `--set`, and the
+//! environment table.
 //!
 //! In: [`Sources`]. Out: a validated, complete [`Config`] and notes for the log; or a [`ConfigError`] with every problem.
 //! Nothing else in the program reads its configuration from files or from the environment.

@@ -14,7 +14,7 @@ pub(crate) fn schema(receivers: &[ReceiverKind]) -> String {
     let mut definitions = Map::new();
     definitions.insert(
         "variable".to_owned(),
-        json!({ "description": "No value, or one from the environment.", "type": ["string", "null"], "pattern": "\\$\\{env:" }),
+        json!({ "description": "No value, or one from the environment or a file.", "type": ["string", "null"], "pattern": "\\$\\{(env|file):" }),
     );
     let mut root = object(keys(receivers), &mut definitions);
     root["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();

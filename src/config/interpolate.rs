@@ -1,12 +1,19 @@
-//! Replaces `${env:NAME}` and `${env:NAME:-default}` inside values, as the Collector does.
+//! Replaces `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` inside values, as the Collector does.
 //!
-//! Works on the parsed tree, value by value, so that the value of a variable is text and never becomes structure. `$$` is a
+//! Works on the parsed tree, value by value, so that the value of a variable or the content of a file is text and never becomes structure. `$$` is a
 //! literal `$`. `$NAME` without braces is a problem rather than text: taken literally, it would be a secret that everyone
 //! can read in the documentation. A `$` that no name and no brace follows stands for itself.
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::Read as _;
 
 use super::env::{Environment, Variable};
 use super::problem::Problem;
 use super::yaml::{Node, Value};
+
+/// Maximum size of a file in bytes: far above any secret, a bound for reading the wrong file.
+const MAX_FILE_SIZE: u64 = 64 << 10;
 
 /// Replaces variables in every value below `node`. A value that fails is a problem and becomes [`Value::Broken`].
 pub(super) fn interpolate(
@@ -59,7 +66,7 @@ fn expand(text: &str, environment: &Environment) -> Result<Expanded, String> {
             let (reference, after) = reference
                 .split_once('}')
                 .ok_or("\"${\" without \"}\": write ${env:NAME}, or $${ for a literal ${")?;
-            expanded.text.push_str(resolve(reference, environment)?);
+            expanded.text.push_str(&resolve(reference, environment)?);
             expanded.from_environment = true;
             rest = after;
         } else if after.starts_with(begins_name) {
@@ -76,12 +83,16 @@ fn expand(text: &str, environment: &Environment) -> Result<Expanded, String> {
 }
 
 /// Returns the value of `${reference}`.
-fn resolve<'a>(reference: &'a str, environment: &'a Environment) -> Result<&'a str, String> {
+fn resolve<'a>(reference: &'a str, environment: &'a Environment) -> Result<Cow<'a, str>, String> {
+    if let Some(path) = reference.strip_prefix("file:") {
+        return content(path).map(Cow::Owned);
+    }
     let Some(reference) = reference.strip_prefix("env:") else {
         return Err(if is_name(reference) {
             format!("write ${{env:{reference}}}; ${{{reference}}} is not supported")
         } else {
-            "only ${env:NAME} and ${env:NAME:-default} are supported; $${ is a literal ${".to_owned()
+            "only ${env:NAME}, ${env:NAME:-default} and ${file:PATH} are supported; $${ is a literal ${"
+                .to_owned()
         });
     };
     let (name, default) = match reference.split_once(":-") {
@@ -95,13 +106,33 @@ fn resolve<'a>(reference: &'a str, environment: &'a Environment) -> Result<&'a s
         return Err(format!("the default of ${{env:{name}:-…}} cannot contain another ${{…}}"));
     }
     match (environment.get(name), default) {
-        (Variable::Text(text), _) => Ok(text),
-        (Variable::Unset, Some(default)) => Ok(default),
+        (Variable::Text(text), _) => Ok(text.into()),
+        (Variable::Unset, Some(default)) => Ok(default.into()),
         (Variable::Unset, None) => Err(format!(
             "environment variable {name} is not set; set it, or provide a default with ${{env:{name}:-default}}"
         )),
         (Variable::NotUtf8, _) => Err(format!("environment variable {name} is not UTF-8")),
     }
+}
+
+/// Returns the text of a file without a trailing newline. The error does not repeat the path, which may be a misplaced secret.
+fn content(path: &str) -> Result<String, String> {
+    // Opening a pipe would wait for its writer.
+    let is_file = fs::metadata(path).map(|metadata| metadata.is_file());
+    if !is_file.map_err(|error| format!("cannot read the file in ${{file:PATH}}: {error}"))? {
+        return Err("the path in ${file:PATH} is not a file".to_owned());
+    }
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_string(&mut text))
+        .map_err(|error| format!("cannot read the file in ${{file:PATH}}: {error}"))?;
+    if text.len() as u64 > MAX_FILE_SIZE {
+        return Err(format!("the file in ${{file:PATH}} is larger than {} KiB", MAX_FILE_SIZE >> 10));
+    }
+    let end =
+        text.strip_suffix('\n').map_or(text.len(), |text| text.strip_suffix('\r').unwrap_or(text).len());
+    text.truncate(end);
+    Ok(text)
 }
 
 fn is_name(text: &str) -> bool {
@@ -136,6 +167,31 @@ mod tests {
         assert_eq!(expanded("${env:ABSENT:-x:-y}").unwrap(), "x:-y");
         assert_eq!(expanded("${env:ABSENT:-}").unwrap(), "");
         assert_eq!(expanded("${env:EMPTY:-x}").unwrap(), "");
+    }
+
+    #[test]
+    fn a_file_is_replaced_with_its_text_without_one_trailing_newline() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("secret");
+        for (content, expected) in
+            [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("$b\n", "$b"), ("", "")]
+        {
+            std::fs::write(&file, content).unwrap();
+            let text = format!("<${{file:{}}}>", file.display());
+            assert_eq!(expanded(&text).unwrap(), format!("<{expected}>"), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_a_problem() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| format!("${{file:{}}}", directory.path().join(name).display());
+        assert!(expanded(&at("absent")).unwrap_err().contains("cannot read the file"));
+        assert!(expanded(&at("")).unwrap_err().contains("is not a file"));
+        std::fs::write(directory.path().join("binary"), [0xff]).unwrap();
+        assert!(expanded(&at("binary")).unwrap_err().contains("cannot read the file"));
+        std::fs::write(directory.path().join("large"), vec![b'a'; 65 << 10]).unwrap();
+        assert!(expanded(&at("large")).unwrap_err().contains("larger than 64 KiB"));
     }
 
     #[test]

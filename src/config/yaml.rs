@@ -39,7 +39,7 @@ pub(super) enum Value {
 #[derive(Debug, Clone)]
 pub(super) struct Scalar {
     pub(super) text: String,
-    /// Set if some of the text came from an environment variable, so that messages never repeat it.
+    /// Set if some of the text came from an environment variable or a file of its own, so that messages never repeat it.
     pub(super) from_environment: bool,
 }
 

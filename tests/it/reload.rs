@@ -58,6 +58,21 @@ async fn secrets_tokens_and_service_ids_change_and_connections_stay_open() {
 }
 
 #[tokio::test]
+async fn a_secret_in_a_file_of_its_own_rotates() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&secret, "old\n").unwrap();
+    let reference = format!("${{file:{}}}", secret.path().display());
+    let configuration =
+        House::configuration("http://127.0.0.1:9").replace("fixture-secret", &format!("\"{reference}\""));
+    let relay = Child::start(&configuration, &[]).await;
+    assert_eq!((signed(&relay, "old").await, signed(&relay, "new").await), (202, 401));
+    std::fs::write(&secret, "new\n").unwrap();
+    relay.signal("HUP").await;
+    reloaded(&relay, 1).await;
+    assert_eq!((signed(&relay, "old").await, signed(&relay, "new").await), (401, 202));
+}
+
+#[tokio::test]
 async fn an_invalid_file_is_rejected_with_its_problems_and_the_current_one_stays() {
     let relay = Child::start(&configuration("old"), &[]).await;
     relay.configure(&configuration("new").replace("wait: 0s", "wait: soon"));

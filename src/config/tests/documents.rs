@@ -21,8 +21,9 @@ const HEAD: &str = "\
 # Only `receivers` is required: a file with `receivers: { fastly: }` and nothing else is complete.
 #
 # ${env:NAME} and ${env:NAME:-default} in a value are replaced with an environment variable; one that is not set and has
-# no default is an error, and so is $NAME without braces. $$ is a literal $. Durations: 500ms 3s 5m 1h 1m30s. Sizes: 1024
-# 64KiB 100MiB 1GiB 500MB. A key without a value counts as absent. Unknown keys are errors.
+# no default is an error, and so is $NAME without braces. ${file:PATH} is replaced with the text of a file. $$ is a literal
+# $. Durations: 500ms 3s 5m 1h 1m30s. Sizes: 1024 64KiB 100MiB 1GiB 500MB. A key without a value counts as absent. Unknown
+# keys are errors.
 #
 # Generated from src/config/sections.
 ";
