@@ -2,7 +2,8 @@
 //!
 //! Out: exit code 0 for a valid configuration; else every problem on standard error, one per line, and exit code 1.
 //! Certificate files are read as at a start. `--print` writes the effective configuration to standard output, secrets
-//! redacted. Notes go to standard error and do not change the exit code.
+//! redacted. Notes go to standard error; with `--deny-warnings` they fail the
+//! validation.
 
 use std::process::ExitCode;
 
@@ -20,6 +21,9 @@ pub(super) struct ValidateArgs {
     /// Print the effective configuration as YAML, secrets redacted
     #[arg(long)]
     pub(super) print: bool,
+    /// Fail if there are notes: likely mistakes in a configuration that is valid
+    #[arg(long)]
+    pub(super) deny_warnings: bool,
 }
 
 /// Runs the command and returns the exit code of the process.
@@ -27,12 +31,14 @@ pub(super) fn run(args: ValidateArgs) -> ExitCode {
     let sources = Sources::from(args.sources);
     match Config::load(&sources, RECEIVERS) {
         Ok(Loaded { config, notes }) => {
-            for note in notes {
+            for note in &notes {
                 super::print_error(format_args!("note: {note}"));
             }
             let unusable = unusable_files(&config);
             if !unusable.is_empty() {
                 super::print_error(unusable.join("\n"));
+            }
+            if !unusable.is_empty() || (args.deny_warnings && !notes.is_empty()) {
                 return ExitCode::FAILURE;
             }
             let text = if args.print { config.to_yaml() } else { "the configuration is valid\n".to_owned() };

@@ -72,6 +72,21 @@ async fn validate_exits_with_0_or_with_1_and_every_problem() {
 }
 
 #[tokio::test]
+async fn validate_notes_likely_mistakes_and_can_deny_them() {
+    let small = file(b"receivers: { fastly: }\nqueue: { max_size: 1MiB }\n");
+    let noted = run(&["validate", "--config", path(&small)]).await;
+    assert_eq!(noted.code, Some(0), "{}", noted.err);
+    let denied = run(&["validate", "--deny-warnings", "--config", path(&small)]).await;
+    assert_eq!((denied.code, denied.out.as_str()), (Some(1), ""));
+    for ended in [noted, denied] {
+        assert!(ended.err.starts_with("note: queue: max_size is smaller"), "{}", ended.err);
+    }
+    let clean = file(b"receivers: { fastly: }\n");
+    let ended = run(&["validate", "--deny-warnings", "--config", path(&clean)]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+}
+
+#[tokio::test]
 async fn validate_also_reads_the_certificate_files() {
     let missing = file(
         b"receivers: { fastly: }
