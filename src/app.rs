@@ -34,19 +34,19 @@ use self::reload::Reloads;
 use self::self_tracing::SelfTracing;
 pub use self::start_error::StartError;
 use crate::config::{Config, QueueConfig, ReceiverConfig};
+use crate::event::Signal;
 use crate::exporter::{Export, Exporter, RejectSink, RejectedExport};
-use crate::otlp::Signal;
-use crate::pipeline;
-use crate::processor::{Settling, SpanEvents, Work};
+use crate::processor::{self, Settling, SpanEvents, Work};
 use crate::queue::Queue;
 use crate::receiver;
 use crate::receiver::circleci::{self, CircleCiConfig};
 use crate::receiver::fastly::{self, FastlyConfig};
 use crate::rejected::{DOWNSTREAM, RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
-use crate::server::{Challenge, Doors, Shutdown, Terms, Tls, serve, stack};
+use crate::server::{Admin, Challenge, Doors, Shutdown, Terms, Tls, serve, stack};
+use crate::telemetry::Metrics;
+use crate::telemetry::inspect::page::Reach;
 use crate::telemetry::inspect::{Setting, view};
-use crate::telemetry::{Admin, Metrics, Reach};
 
 /// Time from the signal to stop to the end of the process.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -78,7 +78,7 @@ struct Running {
     relay: Arc<Relay>,
     feeder: JoinHandle<()>,
     front_door: JoinHandle<()>,
-    pipeline: JoinHandle<()>,
+    processor: JoinHandle<()>,
     exporter: JoinHandle<()>,
     telemetry: JoinHandle<()>,
     self_tracing: Option<JoinHandle<()>>,
@@ -214,7 +214,7 @@ impl App {
         let admin_terms = Terms::plain(config.server.header_timeout);
         let terms = Terms { tls, metrics: Some(metrics.clone()), ..admin_terms.clone() };
         let settling = Settling::new(config.queue.storage, metrics.clone());
-        let processor = SpanEvents::new(&config.processors.span_events, metrics);
+        let span_events = SpanEvents::new(&config.processors.span_events, metrics);
         Running {
             reloads: Reloads {
                 config,
@@ -226,9 +226,9 @@ impl App {
             relay,
             feeder,
             front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),
-            pipeline: tokio::spawn(pipeline::run(
+            processor: tokio::spawn(processor::run(
                 settling,
-                processor,
+                span_events,
                 incoming,
                 exports,
                 inspector,
@@ -261,8 +261,17 @@ impl RejectSink for KeepRejects {
 impl Running {
     /// Stops the tasks in the order of the data flow, so that each has its complete input.
     async fn drain(self, deadline: Instant) {
-        let Self { reloads: _, relay, feeder, front_door, pipeline, exporter, telemetry, self_tracing, stop } =
-            self;
+        let Self {
+            reloads: _,
+            relay,
+            feeder,
+            front_door,
+            processor,
+            exporter,
+            telemetry,
+            self_tracing,
+            stop,
+        } = self;
         let end = deadline;
         let deadline = if self_tracing.is_some() { end - FLUSH_SELF_TRACES } else { end };
         // Records that are only on disk stay there for the next start.
@@ -270,7 +279,7 @@ impl Running {
         stop.accepting.cancel();
         ended("front door", timeout_at(deadline, front_door).await);
         stop.processing.cancel();
-        ended("processor", timeout_at(deadline, pipeline).await);
+        ended("processor", timeout_at(deadline, processor).await);
         let mut exporter = exporter;
         if let Ok(result) = timeout_at(deadline, &mut exporter).await {
             ended("exporter", Ok(result));

@@ -76,8 +76,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Delivery as DeliveryConfig, ExporterConfig};
-use crate::otlp::{ExportRequest, Signal};
-use crate::queue::{Receipt, RecordId, Settled};
+use crate::event::{RecordId, Settled, Signal};
+use crate::otlp::ExportRequest;
+use crate::queue::Receipt;
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::view::Departure;
 use crate::telemetry::traces::Cause;

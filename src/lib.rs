@@ -1,6 +1,5 @@
-//! spanrelay stands in front of an OpenTelemetry Collector and takes what a Collector cannot take: Fastly
-//! log batches and CircleCI webhooks; and OTLP, which it passes on. What users see of it is in the README; this is how
-//! it is built.
+//! spanrelay runs in front of an OpenTelemetry Collector and accepts what a Collector can't ingest: Fastly log batches and
+//! CircleCI webhooks. It also passes OTLP on. The README describes it for users; this page describes how it is built.
 //!
 //! # The way of the data
 //!
@@ -9,8 +8,7 @@
 //!        -> relay       the story of one request, on one page: read, offer, hand on, answer
 //!           -> receiver   bytes -> items and rejects: no I/O, no clock, no async
 //!           -> queue      the body as the sender said it, on disk; only now the 2xx
-//!        -> pipeline    drives the processor: work as it comes, the clock, the drain
-//!           -> processor  log events onto their spans, within `wait`
+//!        -> processor   log events onto their spans, within `wait`; its driver adds the clock and the drain
 //!        -> exporter    observe > retry > limit > attempt > timeout > post, a tower stack
 //!        -> queue       a record whose receipts are all settled is acknowledged, and its space is free
 //! ```
@@ -34,23 +32,28 @@
 //! Nothing is parsed into a model. [`otlp`] reads a line once, notes where ids, events and faults are, and writes what
 //! must change as edits at byte ranges; a line that needs none leaves as a slice of the body that it came in.
 //!
-//! # Who may know whom
+//! # Allowed edges
+//!
+//! A module uses only the modules that its row names. The edges form no cycle; a test compares them with the code.
 //!
 //! | module | may use | must not know |
 //! |---|---|---|
-//! | [`receiver`], [`otlp`] | each other's values, their configuration, bytes | tasks, sockets, the clock, queue, exporter |
-//! | [`queue`] | its configuration, bytes, signals, metrics, what own traces know a request by | HTTP, receivers, exporter |
-//! | [`rejected`] | bytes, metrics | everything else |
-//! | [`processor`] | documents, receipts, the exporter's request value | tasks, the clock (it is told the time), sockets |
-//! | [`pipeline`] | processor, the exporter's request value | everything else |
-//! | [`relay`] | receiver, queue, rejected, the processor's input value | sockets, status codes, exporter |
-//! | [`server`] | relay, the receivers' verdicts | queue, processor, exporter |
-//! | [`exporter`] | documents as bytes, receipts | server, receiver, relay |
-//! | [`telemetry`] | the enums that become labels; the server's connections, for its own endpoint | the rest; `app` gives own traces their way out |
-//! | [`config`] | signals | everything that it configures |
-//! | [`app`] | everything | |
-//! | [`cli`] | app, config; for `check` and `demo` also receivers and processor, for `replay` also receivers, exporter and rejected | |
-//! | `internals` | everything; nobody else may use it, and no release has it | |
+//! | [`event`] | | every other module |
+//! | [`pem`] | | every other module |
+//! | [`otlp`] | [`event`] | tasks, sockets, the clock |
+//! | [`config`] | [`event`] | the modules that it configures |
+//! | [`telemetry`] | [`event`], [`config`] | the modules that it observes |
+//! | [`receiver`] | [`otlp`], [`event`], [`config`] (its own section) | tasks, sockets, the clock |
+//! | [`queue`] | [`event`], [`config`], [`telemetry`] (metrics, the causes of self-traces) | HTTP, receivers, the exporter |
+//! | [`rejected`] | [`telemetry`] | records and receipts |
+//! | [`exporter`] | [`otlp`], [`event`], [`config`], [`queue`] (receipts), [`telemetry`], [`pem`] | server, receivers, relay |
+//! | [`processor`] | [`otlp`], [`event`], [`config`], [`receiver`] (items), [`queue`] (receipts), [`exporter`] (the export request), [`telemetry`] | sockets; the clock, except for its driver |
+//! | [`relay`] | [`receiver`], [`queue`], [`rejected`], [`processor`] (its input), [`otlp`], [`event`], [`config`], [`telemetry`] | sockets, status codes, the exporter |
+//! | [`server`] | [`relay`], [`receiver`] (verdicts), [`event`], [`config`], [`telemetry`], [`pem`] | queue, processor, exporter |
+//! | [`app`] | [`server`], [`relay`], [`receiver`], [`queue`], [`rejected`], [`processor`], [`exporter`], [`event`], [`config`], [`telemetry`] | |
+//! | [`cli`] | [`app`], [`config`], [`event`], [`telemetry`]; [`receiver`], [`processor`], [`queue`], [`otlp`], [`rejected`], [`exporter`] (`check`, `demo`, `replay`) | |
+//!
+//! `internals` serves fuzz targets and benchmarks. It may use every module, no module may use it, and no release has it.
 //!
 //! What is decided in one place only: status codes to senders in `server::reply`, the meaning of a downstream's in
 //! `exporter::outcome`, the environment in `config::env`, the two unbounded channels in `app`, metric
@@ -75,7 +78,7 @@
 //! 1. `receiver/NAME.rs`, and `mod NAME` in `receiver.rs`
 //! 2. `receiver/NAME/config.rs`: its section of the configuration, declared with `section!`, from which reading, printing,
 //!    reloading, schema, example and reference follow; and its [`config::ReceiverSection`]: start-up log, risks, resubmission
-//! 3. a row in `receiver::Kind`, an entry in `receiver::RECEIVERS` and an arm in `receiver::build`
+//! 3. a row in `event::SourceKind`, an entry in `receiver::RECEIVERS` and an arm in `receiver::build`
 //! 4. a folder below `proto-fixtures/` with requests as the sender writes them, and what must leave
 //!
 //! Server, relay, queue, processor and exporter stay as they are. Requests that are single events rather than lines say so
@@ -100,11 +103,11 @@ mod queue;
 
 mod rejected;
 
-mod pipeline;
-
 mod processor;
 
 mod otlp;
+
+mod event;
 
 mod exporter;
 

@@ -1,7 +1,9 @@
-//! Processors: what happens between the queue and the exporter.
+//! Processors, between the queue and the exporter.
 //!
-//! A processor is pure and synchronous. It is told what arrived and what time it is, and answers with the export
-//! requests that are to leave now; it neither waits nor sends.
+//! A processor is pure and synchronous: it gets the work that arrived and the current time, and returns the export
+//! requests that are ready. It neither waits nor sends; the [`driver`] does.
+
+mod driver;
 
 mod settling;
 
@@ -9,6 +11,7 @@ mod span_events;
 
 mod work;
 
+pub(crate) use driver::run;
 pub(crate) use settling::Settling;
 pub(crate) use span_events::SpanEvents;
 pub(crate) use work::Work;

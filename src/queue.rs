@@ -27,11 +27,12 @@ mod receipt;
 mod drain_rate;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use crate::config::{QueueConfig, Storage};
+use crate::event::{QueueState, RecordId};
 use crate::telemetry::Metrics;
 
 pub(crate) use disk::{DiskQueue, OpenError};
@@ -39,7 +40,7 @@ pub(crate) use disk::{DiskQueue, OpenError};
 pub(crate) use disk::{decode_frame, encode_frame};
 pub(crate) use memory::MemoryQueue;
 pub(crate) use progress::{Half, Progress, Runs, Tracker};
-pub(crate) use receipt::{Ledger, Part, Receipt, RecordId, Settled, Taken};
+pub(crate) use receipt::{Ledger, Part, Receipt, Taken};
 
 /// What the sender said, to whom, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,19 +93,6 @@ pub(crate) enum OfferError {
     NeverFits { record_bytes: u64, capacity_bytes: u64 },
     #[error("the queue cannot write: {reason}")]
     Unwritable { reason: Arc<str> },
-}
-
-/// How full a queue is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct QueueState {
-    pub(crate) kept_bytes: u64,
-    pub(crate) capacity_bytes: u64,
-    /// Age of the oldest record that is not settled; zero when there is none.
-    pub(crate) oldest: Duration,
-    /// Why nothing can be taken now.
-    pub(crate) failure: Option<Arc<str>>,
-    /// A record found no room, and nothing has left since: what is left of the room is too little for what comes.
-    pub(crate) full: bool,
 }
 
 // === impl OfferError ===

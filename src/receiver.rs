@@ -23,7 +23,8 @@ use self::circleci::CircleCi;
 use self::fastly::{Fastly, Mistake};
 use self::otlp::Otlp;
 use crate::config::{Encoding, ReceiverConfig, ReceiverKind};
-use crate::otlp::{Logs, Metrics, Signal, TraceId, Traces};
+use crate::event::{Repair, Signal, SourceKind, WebhookEvent};
+use crate::otlp::{Logs, Metrics, TraceId, Traces};
 
 /// Kinds of receivers, as the configuration knows them.
 pub const RECEIVERS: &[ReceiverKind] = &[fastly::KIND, circleci::KIND, otlp::KIND];
@@ -79,27 +80,18 @@ pub(crate) fn build(
     section: &dyn ReceiverConfig,
     max_line_bytes: usize,
     max_body_bytes: usize,
-) -> Vec<(Kind, Arc<dyn Receiver>)> {
+) -> Vec<(SourceKind, Arc<dyn Receiver>)> {
     let section: &dyn Any = section;
     if let Some(fastly) = section.downcast_ref() {
-        vec![(Kind::Fastly, Arc::new(Fastly::new(fastly, max_line_bytes)))]
+        vec![(SourceKind::Fastly, Arc::new(Fastly::new(fastly, max_line_bytes)))]
     } else if let Some(circleci) = section.downcast_ref() {
-        vec![(Kind::CircleCi, Arc::new(CircleCi::new(circleci)))]
+        vec![(SourceKind::CircleCi, Arc::new(CircleCi::new(circleci)))]
     } else if let Some(otlp) = section.downcast_ref() {
         let receiver = |signal| Arc::new(Otlp::new(otlp, signal, max_body_bytes)) as Arc<dyn Receiver>;
-        Signal::ALL.map(|signal| (Kind::Otlp(signal), receiver(signal))).into()
+        Signal::ALL.map(|signal| (SourceKind::Otlp(signal), receiver(signal))).into()
     } else {
         Vec::new()
     }
-}
-
-/// The kinds of receivers; the sender of each is answered in its own way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Fastly,
-    CircleCi,
-    /// One receiver in the configuration, and one path for each signal.
-    Otlp(Signal),
 }
 
 /// A body that has just come.
@@ -213,40 +205,6 @@ pub(crate) enum Ignored {
     NoId,
 }
 
-/// The kinds of webhooks, a fixed set: what a sender writes never becomes a label of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum WebhookEvent {
-    WorkflowCompleted,
-    JobCompleted,
-    Ping,
-    Unknown,
-}
-
-/// What was mended in a line whose meaning was unambiguous.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Repair {
-    TrailingComma,
-    ControlCharacter,
-    HexEscape,
-    /// A backslash that begins no JSON escape.
-    LooseBackslash,
-    InvalidUtf8,
-    LoneSurrogate,
-    /// VCL's `(null)` where a value or a parent id belongs.
-    NullWord,
-    UnescapedQuote,
-    /// `NaN` or `Infinity` without the quotes that JSON needs.
-    BareNumberWord,
-    /// A number or a boolean where the field is a string, or the other way round.
-    ValueType,
-    /// A span link without valid ids, which Collectors refuse the whole request for.
-    InvalidLink,
-    /// A trace or span id of a log record or an exemplar that is none.
-    InvalidId,
-    /// A key that stands twice in one object, with different values.
-    RepeatedKey,
-}
-
 // === impl Item ===
 
 impl Item {
@@ -281,19 +239,6 @@ impl Item {
     }
 }
 
-// === impl Kind ===
-
-impl Kind {
-    /// The part of the receiver's id before the slash.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Fastly => "fastly",
-            Self::CircleCi => "circleci",
-            Self::Otlp(_) => "otlp",
-        }
-    }
-}
-
 // === impl Supersede ===
 
 impl Supersede {
@@ -308,45 +253,13 @@ impl Supersede {
     }
 }
 
-// === impl WebhookEvent ===
-
-impl WebhookEvent {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::WorkflowCompleted => "workflow-completed",
-            Self::JobCompleted => "job-completed",
-            Self::Ping => "ping",
-            Self::Unknown => "unknown",
-        }
-    }
-}
+// === impl Ignored ===
 
 impl Ignored {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::UnknownEventType => "unknown event type",
             Self::NoId => "the event has no id that spans can be made of",
-        }
-    }
-}
-
-impl Repair {
-    /// What was done, as `spanrelay check` says it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::TrailingComma => "removed a trailing comma",
-            Self::ControlCharacter => "escaped a raw control character",
-            Self::HexEscape => "rewrote a \\xHH escape",
-            Self::LooseBackslash => "escaped a loose backslash",
-            Self::InvalidUtf8 => "replaced invalid UTF-8",
-            Self::LoneSurrogate => "replaced a lone surrogate",
-            Self::NullWord => "read (null) as no value",
-            Self::UnescapedQuote => "escaped a quote inside a string",
-            Self::BareNumberWord => "quoted NaN or Infinity",
-            Self::ValueType => "gave a value the type of its field",
-            Self::InvalidLink => "removed a span link without valid ids",
-            Self::InvalidId => "removed an id that is not hexadecimal, of the wrong length or all zero",
-            Self::RepeatedKey => "kept the last value of a key that stands twice",
         }
     }
 }

@@ -38,9 +38,10 @@ pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
 use self::watched::Watched;
 use crate::config::Encoding;
+use crate::event::{QueueState, SourceKind};
 use crate::processor::Work;
-use crate::queue::{OfferError, Offered, Progress, Queue, QueueState, Record, Taken};
-use crate::receiver::{Ignored, Kind, Reading, Received, Receiver, Rejected, Unauthorized};
+use crate::queue::{OfferError, Offered, Progress, Queue, Record, Taken};
+use crate::receiver::{Ignored, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
@@ -65,7 +66,7 @@ pub(crate) struct Relay {
 
 /// A configured receiver in the registry.
 pub(crate) struct Instance {
-    pub(crate) kind: Kind,
+    pub(crate) kind: SourceKind,
     pub(crate) receiver: Arc<dyn Receiver>,
     /// Absent: it takes all requests.
     pub(crate) rate_limit: Option<Arc<RateLimit>>,
@@ -122,12 +123,12 @@ impl Relay {
     }
 
     /// The first configured receiver of a kind, for `POST /`.
-    pub(crate) fn receiver_of_kind(&self, kind: Kind) -> Option<ReceiverIndex> {
+    pub(crate) fn receiver_of_kind(&self, kind: SourceKind) -> Option<ReceiverIndex> {
         self.registry().iter().position(|instance| instance.kind == kind).map(ReceiverIndex)
     }
 
     /// The kind of a receiver.
-    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> Kind {
+    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> SourceKind {
         self.registry()[receiver.0].kind
     }
 

@@ -23,11 +23,14 @@ mod dialect;
 
 pub(crate) mod reply;
 
+mod admin;
+
 mod own_span;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use admin::Admin;
 pub(crate) use routes::{Challenge, Doors};
 pub(crate) use serve::{Shutdown, Terms, serve};
 pub(crate) use stack::stack;

@@ -1,14 +1,12 @@
 //! The relay's own telemetry: metrics, logs, traces, the inspector, and the endpoint that serves them and says whether all
 //! is well.
 
-pub(crate) mod admin;
 pub(crate) mod inspect;
 pub(crate) mod line_limit;
 pub(crate) mod logging;
 pub(crate) mod metrics;
 pub(crate) mod traces;
 
-pub(crate) use admin::{Admin, Reach};
 pub(crate) use inspect::Inspector;
 pub(crate) use line_limit::LineLimit;
 pub(crate) use metrics::Metrics;

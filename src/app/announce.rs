@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use crate::config::{Config, Storage, Sync, TracesConfig, format_duration};
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 /// Bound addresses of the relay.
 #[derive(Debug, Clone, Copy)]

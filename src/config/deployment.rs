@@ -18,7 +18,7 @@ use super::endpoint::percent_decode;
 use super::env::{Environment, Variable};
 use super::problem::{Origin, Problem};
 use super::yaml::{Node, Value};
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 const PORT: &str = "PORT";
 const HOOK_SECRET: &str = "CIRCLECI_HOOK_SECRET";

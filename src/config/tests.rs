@@ -6,7 +6,7 @@ use http::HeaderValue;
 use http::header::AUTHORIZATION;
 
 use super::*;
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::receiver::RECEIVERS;
 use crate::receiver::circleci::CircleCiConfig;
 use crate::receiver::fastly::FastlyConfig;

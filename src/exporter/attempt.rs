@@ -32,7 +32,7 @@ use super::slots::Slots;
 use super::stack::ExportBody;
 use super::tls_port::PlainPort;
 use crate::config::{ExporterConfig, SignalExport};
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{Attempts, OwnSpan};
 

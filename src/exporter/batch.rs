@@ -12,8 +12,7 @@ use tokio::time::Instant;
 use super::Export;
 use super::slices::{Gather, Slices};
 use crate::config::BatchConfig;
-use crate::otlp::Signal;
-use crate::queue::RecordId;
+use crate::event::{RecordId, Signal};
 use crate::telemetry::traces::Cause;
 
 /// Length of `{"resourceMetrics":[` and `]}`, the longest text around merged elements.

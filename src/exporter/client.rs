@@ -19,7 +19,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::ExporterError;
 use super::slices::Slices;
 use crate::config::{SignalExport, TlsClientConfig};
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::pem::{self, PemError};
 
 /// Shorter than the time for which a Collector keeps an idle connection (60 s), so that the relay closes it first: a request on

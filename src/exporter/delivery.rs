@@ -20,7 +20,7 @@ use tracing::error;
 
 use super::Export;
 use super::batch::{Batch, Batcher};
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 /// Distributes batches to workers. A worker lives as long as its lane has work, so that under load none is spawned.
 pub(super) struct Delivery<S> {

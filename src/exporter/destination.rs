@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use super::outcome::Outcome;
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::telemetry::Metrics;
 
 /// Interval between log lines while a destination is blocked.

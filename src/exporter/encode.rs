@@ -13,8 +13,9 @@ use super::batch::Batch;
 use super::compress::Compressors;
 use super::slices::Slices;
 use crate::config::{Compression, Encoding, SignalExport};
+use crate::event::Signal;
 use crate::otlp::json::Fault;
-use crate::otlp::{Signal, protobuf};
+use crate::otlp::protobuf;
 
 /// Size above which the work, of about a millisecond, is moved off the threads that serve sockets.
 const INLINE_BYTES: usize = 256 * 1024;

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::RejectedExport;
 use super::response::PartialSuccess;
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::telemetry::LineLimit;
 
 /// Maximum number of lines a minute. With `delivery: single` every span is an export: a downstream that rejects all of them

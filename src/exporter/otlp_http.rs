@@ -19,7 +19,7 @@ use super::client::{self, HttpClient};
 use super::slices::Slices;
 use super::{ExporterError, response};
 use crate::config::{Compression, Encoding, ExporterConfig, SignalExport};
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
 

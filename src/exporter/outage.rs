@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::outcome::Outcome;
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 /// Interval between log lines about an endpoint, even if it fails and recovers every second.
 const REMINDER: Duration = Duration::from_secs(60);

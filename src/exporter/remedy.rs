@@ -6,7 +6,7 @@
 use http::StatusCode;
 
 use crate::config::{Compression, Encoding, SignalExport};
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 /// Remedy for plain HTTP that was sent to a port for TLS.
 pub(super) const TLS_PORT: &str =

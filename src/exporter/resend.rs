@@ -16,7 +16,7 @@ use super::outcome::{OutcomeKind, classify_status};
 use super::retry::retry_after;
 use super::{ExporterError, fault, response};
 use crate::config::{ExporterConfig, SignalExport};
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 /// Sends export requests of each signal to its endpoint.
 pub(crate) struct Resender {

@@ -128,7 +128,7 @@ fn grown(interval: Duration, config: &RetryConfig) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::Signal;
+    use crate::event::Signal;
     use crate::telemetry::Metrics;
 
     const NOW_UNIX_SECONDS: u64 = 1_445_412_480; // Wed, 21 Oct 2015 07:28:00 GMT

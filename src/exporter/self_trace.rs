@@ -12,7 +12,7 @@ use super::otlp_http::{Post, host_and_port};
 use super::outcome::{OutcomeKind, classify_status};
 use super::{ExporterError, fault, response};
 use crate::config::{Compression, Encoding, SignalExport, TracesConfig};
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::telemetry::traces::{Deliver, USER_AGENT_OF_OWN, Undelivered};
 
 /// Exporter for `telemetry.traces.endpoint`.

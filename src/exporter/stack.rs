@@ -18,7 +18,7 @@ use super::retry::Backoff;
 use super::slices::Slices;
 use super::slots::Slots;
 use crate::config::{ExporterConfig, RetryConfig};
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::Watch;
 use crate::telemetry::traces::Attempts;

@@ -27,7 +27,8 @@ use super::*;
 use crate::config::{
     BatchConfig, Compression, Delivery as DeliveryConfig, Encoding, RetryConfig, TlsClientConfig,
 };
-use crate::queue::{Ledger, RecordId, Taken};
+use crate::event::RecordId;
+use crate::queue::{Ledger, Taken};
 
 /// Timeout of every wait, far longer than any test takes, so that a defect fails instead of hanging.
 const MAX_WAIT: Duration = Duration::from_secs(60);

@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::config::{Encoding, SpanEventsConfig, Unmatched};
+use crate::event::{RecordId, Settled, Signal};
 use crate::exporter::{Carried, Export};
-use crate::otlp::{LineReader, Signal, protobuf};
+use crate::otlp::{LineReader, protobuf};
 use crate::processor::{SpanEvents, Work};
-use crate::queue::{Ledger, RecordId, Settled, Taken};
+use crate::queue::{Ledger, Taken};
 use crate::receiver::fastly::Fastly;
 use crate::receiver::fastly::FastlyConfig;
 use crate::receiver::otlp::Otlp;

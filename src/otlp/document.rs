@@ -15,12 +15,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Signal;
 use super::json::{Cursor, Fault};
 use super::splice::{Edits, Removals};
 use super::twins::merge;
 use super::walk::{AttributeKey, Dropped, Stop, Walk, walk};
-use crate::receiver::Repair;
+use crate::event::{Repair, Signal};
 
 pub(crate) use export_request::ExportRequest;
 pub(crate) use logs::Logs;

@@ -10,11 +10,12 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::decode_hex;
 use super::json::{Cursor, Fault};
 use super::number::integer;
 use super::schema::{Field, Int, Kind, LINE, Message, Role};
 use super::walk::text_attribute;
-use super::{Signal, decode_hex};
+use crate::event::Signal;
 
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use decode::DecodeError;

@@ -24,7 +24,7 @@ use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
 use super::twins::is_hollow;
 use super::{SpanId, TraceId};
-use crate::receiver::Repair;
+use crate::event::Repair;
 
 /// Items of one text, however short they are. A note is kept of each, which takes more memory than `{}` does.
 pub(crate) const MAX_ITEMS: usize = 1_000_000;

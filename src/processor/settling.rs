@@ -16,7 +16,7 @@ use std::time::Instant;
 use self::latest::{Latest, Offered};
 use super::Work;
 use crate::config::Storage;
-use crate::queue::Settled;
+use crate::event::Settled;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
 

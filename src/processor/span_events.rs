@@ -38,9 +38,10 @@ use self::hold::Hold;
 use self::log_exit::LogExit;
 use super::Work;
 use crate::config::SpanEventsConfig;
+use crate::event::{Settled, Signal};
 use crate::exporter::{Carried, Export};
-use crate::otlp::{ExportRequest, Logs, Metrics, Signal, Traces};
-use crate::queue::{Part, Settled};
+use crate::otlp::{ExportRequest, Logs, Metrics, Traces};
+use crate::queue::Part;
 use crate::receiver::Passage;
 use crate::telemetry::metrics::{LogEventOutcome, Metrics as Telemetry};
 

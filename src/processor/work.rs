@@ -4,8 +4,9 @@
 //! whole record in the order of the body, so that the same reading gives the same ordinals; an item that was resolved
 //! before is left out.
 
-use crate::otlp::{Logs, Metrics, Signal, Traces};
-use crate::queue::{Part, Settled, Taken};
+use crate::event::{Settled, Signal};
+use crate::otlp::{Logs, Metrics, Traces};
+use crate::queue::{Part, Taken};
 use crate::receiver::{Item, Passage, Supersede};
 
 /// One accepted unit, each of its documents with the part that covers exactly the items in it: spans, log records or data

@@ -58,8 +58,9 @@ use self::log::Log;
 use self::record::Encoded;
 use self::shared::{Live, Reservation, Shared, State};
 use self::writer::{Command, Writer};
-use super::{OfferError, Offered, QueueState, Record, Stored};
+use super::{OfferError, Offered, Record, Stored};
 use crate::config::QueueConfig;
+use crate::event::QueueState;
 use crate::telemetry::Metrics;
 
 pub(crate) use open::OpenError;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::drain_rate::DrainRate;
-use super::{Ledger, OfferError, QueueState, Record, RecordId, Settled, Taken};
-use crate::otlp::Signal;
+use super::{Ledger, OfferError, Record, Taken};
+use crate::event::{QueueState, RecordId, Settled, Signal};
 use crate::telemetry::Metrics;
 
 /// Counts the bytes of records that were taken and are not settled.

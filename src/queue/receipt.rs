@@ -14,23 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use smallvec::SmallVec;
 
 use super::progress::{Half, Progress, Tracker};
-use crate::otlp::Signal;
+use crate::event::{RecordId, Settled, Signal};
 use crate::telemetry::traces::Cause;
-
-/// The outcome of an item, worst first. The numbers are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Settled {
-    /// The downstream will never accept it.
-    Rejected = 0,
-    /// The configuration says to drop it.
-    Dropped = 1,
-    /// A later event made the same span.
-    Superseded = 2,
-    /// The downstream accepted it.
-    Delivered = 3,
-    /// A log event that was delivered as an event of a span.
-    Attached = 4,
-}
 
 /// A record that the queue has.
 pub(crate) struct Taken {
@@ -72,10 +57,6 @@ pub(crate) trait Ledger: Send + Sync {
     fn release(&self, record: RecordId, bytes: u64);
 }
 
-/// The number of a record in its queue; later records have larger ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct RecordId(pub(crate) u64);
-
 /// The ordinals of a document's items, in the order of the document.
 #[derive(Debug)]
 enum Ordinals {
@@ -97,15 +78,6 @@ struct Pending {
     /// Called when an item of it is rejected.
     on_rejected: Option<Box<dyn Fn() + Send + Sync>>,
     ledger: Arc<dyn Ledger>,
-}
-
-// === impl Settled ===
-
-impl Settled {
-    /// The outcome of an item that was exported twice, as a span event and as a log: one success is enough.
-    pub(crate) fn better(self, other: Self) -> Self {
-        self.max(other)
-    }
 }
 
 // === impl Taken ===

@@ -38,7 +38,8 @@ use http::HeaderMap;
 pub(crate) use signature::sign;
 pub(crate) use traceparent::traceparent;
 
-use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Repair, Scope, Unauthorized, WebhookEvent};
+use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Scope, Unauthorized};
+use crate::event::{Repair, WebhookEvent};
 use crate::otlp::Traces;
 pub(crate) use config::{CircleCiConfig, KIND};
 use repair::repair;

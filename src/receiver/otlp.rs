@@ -19,10 +19,11 @@ use http::HeaderMap;
 pub(crate) use config::{KIND, OtlpConfig};
 
 use super::token::Token;
-use super::{Item, Passage, Reading, Received, Receiver, Rejected, Repair, Scope, Unauthorized};
+use super::{Item, Passage, Reading, Received, Receiver, Rejected, Scope, Unauthorized};
 use crate::config::Encoding;
+use crate::event::{Repair, Signal};
 use crate::otlp::protobuf::{Decoded, decode};
-use crate::otlp::{DroppedSpan, Line, Mismatch, Request, Signal, read_request, signal_of};
+use crate::otlp::{DroppedSpan, Line, Mismatch, Request, read_request, signal_of};
 
 /// How many times as large as the largest body the JSON of a protobuf request may be. Real ones grow to the two- to
 /// fivefold.

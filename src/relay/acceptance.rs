@@ -14,7 +14,7 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::queue::Runs;
 use crate::receiver::{Item, Reading};
 

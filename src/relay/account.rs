@@ -3,9 +3,9 @@
 use tracing::{debug, warn};
 
 use super::Cause;
-use crate::otlp::Signal;
+use crate::event::{Signal, WebhookEvent};
 use crate::receiver::fastly::Mistake;
-use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Scope, WebhookEvent};
+use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Scope};
 use crate::telemetry::Metrics;
 use crate::telemetry::line_limit::Suppressed;
 use crate::telemetry::metrics::{LineOutcome, WebhookOutcome};

@@ -12,8 +12,9 @@ use std::time::Instant;
 use tracing::{debug, warn};
 
 use super::{ReceiverIndex, Relay, Throttled, watched};
+use crate::event::WebhookEvent;
 use crate::queue::OfferError;
-use crate::receiver::{Receiver, Unauthorized, WebhookEvent};
+use crate::receiver::{Receiver, Unauthorized};
 use crate::telemetry::inspect::view::RequestOutcome;
 use crate::telemetry::line_limit::{LineLimit, Suppressed};
 use crate::telemetry::metrics::WebhookOutcome;

@@ -11,9 +11,9 @@ use tracing::warn;
 
 use super::acceptance::{self, Acceptance};
 use super::{ReceiverIndex, Relay, account, now};
-use crate::otlp::Signal;
+use crate::event::{Settled, Signal};
 use crate::processor::Work;
-use crate::queue::{Origin, Progress, Record, Settled, Stored};
+use crate::queue::{Origin, Progress, Record, Stored};
 use crate::receiver::{Reading, Rejected};
 
 /// The reason in the rejected lines when the reading itself gives none.

@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::Answer;
-use crate::otlp::{Logs, Signal, Traces};
-use crate::queue::RecordId;
+use crate::event::{RecordId, Repair, Signal};
+use crate::otlp::{Logs, Traces};
 use crate::receiver::fastly::Mistake;
-use crate::receiver::{Item, Reading, Receiver, Rejected, Repair};
+use crate::receiver::{Item, Reading, Receiver, Rejected};
 use crate::telemetry::Inspector;
 use crate::telemetry::inspect::Watching;
 use crate::telemetry::inspect::view::{

@@ -9,8 +9,7 @@ use prost::Message;
 use serde_json::json;
 
 use crate::config::Encoding;
-use crate::otlp::Signal;
-use crate::receiver::Kind;
+use crate::event::{Signal, SourceKind};
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
@@ -64,8 +63,8 @@ struct PartialSuccess {
 
 impl Dialect {
     /// The words for a sender that speaks to a receiver of this kind.
-    pub(super) fn of(kind: Kind, headers: &HeaderMap) -> Result<Self, UnknownMediaType> {
-        let Kind::Otlp(signal) = kind else { return Ok(Self::Own) };
+    pub(super) fn of(kind: SourceKind, headers: &HeaderMap) -> Result<Self, UnknownMediaType> {
+        let SourceKind::Otlp(signal) = kind else { return Ok(Self::Own) };
         let given =
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).ok_or(UnknownMediaType)?;
         // What follows the semicolon, such as a charset, changes nothing: JSON is UTF-8 in any case.

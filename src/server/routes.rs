@@ -21,7 +21,8 @@ use super::head::{self, MalformedHead};
 use super::refused::Refused;
 use super::reply::{self, Reply};
 use crate::config::{Encoding, ServerConfig};
-use crate::receiver::{Kind, Unauthorized};
+use crate::event::SourceKind;
+use crate::receiver::Unauthorized;
 use crate::relay::{Answer, Cause, Declined, ReceiverIndex, Relay, Throttled};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{OwnSpan, Traces};
@@ -62,8 +63,8 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     type Receiver: Copy + Send + Sync + 'static;
 
     fn receiver_at(&self, path: &str) -> Option<Self::Receiver>;
-    fn receiver_of_kind(&self, kind: Kind) -> Option<Self::Receiver>;
-    fn kind(&self, receiver: Self::Receiver) -> Kind;
+    fn receiver_of_kind(&self, kind: SourceKind) -> Option<Self::Receiver>;
+    fn kind(&self, receiver: Self::Receiver) -> SourceKind;
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
     fn throttle(&self, receiver: Self::Receiver) -> Result<(), Throttled>;
     /// The configured name of a receiver.
@@ -105,7 +106,7 @@ pub(super) enum Route<R> {
     Challenge,
     Traceparent,
     /// A receiver at its own path, and its kind.
-    Receiver(R, Kind),
+    Receiver(R, SourceKind),
     Unknown,
 }
 
@@ -134,11 +135,11 @@ impl Ingest for Arc<Relay> {
         Relay::receiver_at(self, path)
     }
 
-    fn receiver_of_kind(&self, kind: Kind) -> Option<ReceiverIndex> {
+    fn receiver_of_kind(&self, kind: SourceKind) -> Option<ReceiverIndex> {
         Relay::receiver_of_kind(self, kind)
     }
 
-    fn kind(&self, receiver: ReceiverIndex) -> Kind {
+    fn kind(&self, receiver: ReceiverIndex) -> SourceKind {
         Relay::kind(self, receiver)
     }
 
@@ -228,9 +229,9 @@ impl<I: Ingest> Routes<I> {
     fn receiver_at_root(&self, headers: &HeaderMap) -> Option<I::Receiver> {
         let ingest = &self.doors.ingest;
         if headers.contains_key("circleci-signature") || headers.contains_key("circleci-event-type") {
-            return ingest.receiver_of_kind(Kind::CircleCi);
+            return ingest.receiver_of_kind(SourceKind::CircleCi);
         }
-        ingest.receiver_at("/").or_else(|| ingest.receiver_of_kind(Kind::Fastly))
+        ingest.receiver_at("/").or_else(|| ingest.receiver_of_kind(SourceKind::Fastly))
     }
 
     /// Where own traces go.
@@ -320,15 +321,15 @@ impl<I: Ingest> Routes<I> {
     async fn receiver(
         &self,
         receiver: I::Receiver,
-        kind: Kind,
+        kind: SourceKind,
         parts: &Parts,
         body: Inbound,
         span: &OwnSpan,
     ) -> Reply {
         match parts.method {
             Method::POST => {}
-            Method::PUT if kind == Kind::Fastly => {}
-            _ if kind == Kind::Fastly => return reply::method_not_allowed("POST, PUT"),
+            Method::PUT if kind == SourceKind::Fastly => {}
+            _ if kind == SourceKind::Fastly => return reply::method_not_allowed("POST, PUT"),
             _ => return reply::method_not_allowed("POST"),
         }
         let spoken = Dialect::of(kind, &parts.headers);
@@ -345,18 +346,18 @@ impl<I: Ingest> Routes<I> {
     /// A place for a request, unless all are taken. Not tower's ConcurrencyLimit below LoadShed: asked whether it is
     /// ready, tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
     /// that there is room for.
-    fn slot(&self, kind: Kind) -> Option<Slot<'_>> {
+    fn slot(&self, kind: SourceKind) -> Option<Slot<'_>> {
         let webhook = match kind {
-            Kind::CircleCi => Some(self.webhook_slots.try_acquire().ok()?),
-            Kind::Fastly | Kind::Otlp(_) => None,
+            SourceKind::CircleCi => Some(self.webhook_slots.try_acquire().ok()?),
+            SourceKind::Fastly | SourceKind::Otlp(_) => None,
         };
         Some(Slot { _any: self.slots.try_acquire().ok()?, _webhook: webhook })
     }
 
-    fn limits_of(&self, kind: Kind) -> BodyLimits {
+    fn limits_of(&self, kind: SourceKind) -> BodyLimits {
         let max_bytes = match kind {
-            Kind::CircleCi => self.limits.max_bytes.min(WEBHOOK_MAX_BYTES),
-            Kind::Fastly | Kind::Otlp(_) => self.limits.max_bytes,
+            SourceKind::CircleCi => self.limits.max_bytes.min(WEBHOOK_MAX_BYTES),
+            SourceKind::Fastly | SourceKind::Otlp(_) => self.limits.max_bytes,
         };
         BodyLimits { max_bytes, ..self.limits }
     }

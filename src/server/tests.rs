@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use super::routes::Ingest;
 use super::{Challenge, Doors, Shutdown, Terms, serve, stack};
 use crate::config::{Encoding, ServerConfig};
-use crate::receiver::{Kind, Unauthorized};
+use crate::event::SourceKind;
+use crate::receiver::Unauthorized;
 use crate::relay::{Answer, Cause, Declined, Throttled};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::OwnSpan;
@@ -39,7 +40,7 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// A relay with the receivers of `paths`, as path and kind. Senders come in with `authorization: yes`; bodies that
 /// contain `forged` do not verify.
 struct Fake {
-    paths: Vec<(&'static str, Kind)>,
+    paths: Vec<(&'static str, SourceKind)>,
     asks_authorization: bool,
     /// Throttled after so many requests.
     tokens: AtomicUsize,
@@ -81,7 +82,11 @@ struct Client<S = TcpStream>(S);
 impl Default for Fake {
     fn default() -> Self {
         Self {
-            paths: vec![("/circleci", Kind::CircleCi), ("/fastly", Kind::Fastly), ("/www", Kind::Fastly)],
+            paths: vec![
+                ("/circleci", SourceKind::CircleCi),
+                ("/fastly", SourceKind::Fastly),
+                ("/www", SourceKind::Fastly),
+            ],
             asks_authorization: false,
             tokens: AtomicUsize::new(usize::MAX),
             answer: Box::new(|| Box::pin(async { Answer::Accepted })),
@@ -122,11 +127,11 @@ impl Ingest for Fake {
         self.paths.iter().position(|(known, _)| *known == path)
     }
 
-    fn receiver_of_kind(&self, kind: Kind) -> Option<usize> {
+    fn receiver_of_kind(&self, kind: SourceKind) -> Option<usize> {
         self.paths.iter().position(|(_, known)| *known == kind)
     }
 
-    fn kind(&self, receiver: usize) -> Kind {
+    fn kind(&self, receiver: usize) -> SourceKind {
         self.paths[receiver].1
     }
 

@@ -26,8 +26,7 @@ use bytes::Bytes;
 
 use self::store::Store;
 use self::view::{Attempt, Departure, Downstream, ExportEnd, Request, Values};
-use crate::otlp::Signal;
-use crate::queue::RecordId;
+use crate::event::{RecordId, Signal};
 
 /// Time after the last poll at which reporting stops. Browsers run the timers of a hidden page once a minute.
 const STILL_LOOKING: Duration = Duration::from_secs(75);

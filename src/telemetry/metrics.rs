@@ -19,9 +19,7 @@ use prometheus::{
 pub(crate) use self::outcomes::{ExportOutcome, LineOutcome, LogEventOutcome, WebhookOutcome};
 use super::Inspector;
 use super::traces::{OwnSpanCounts, Traces};
-use crate::otlp::Signal;
-use crate::queue::{QueueState, Settled};
-use crate::receiver::WebhookEvent;
+use crate::event::{QueueState, Settled, Signal, WebhookEvent};
 
 /// The `exporter` label of the Collector's exporter metrics.
 const EXPORTER: &str = "otlp_http";

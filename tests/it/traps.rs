@@ -208,7 +208,7 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     ),
     ("d27", "src/queue/disk/tests.rs", "a_writer_that_dies_is_told_and_loses_nothing"),
     ("d27", "src/relay/tests/otlp.rs", "a_relay_whose_processor_has_ended_is_not_ready"),
-    ("d27", "src/pipeline.rs", "ends_when_the_exporter_is_gone"),
+    ("d27", "src/processor/driver.rs", "ends_when_the_exporter_is_gone"),
     ("d27", "src/exporter/tests/in_virtual_time.rs", "a_worker_that_panics_loses_nothing_and_stops_nobody"),
     ("d21", "tests/it/front_door.rs", "no_answer_repeats_what_was_sent"),
     (

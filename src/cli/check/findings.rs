@@ -6,9 +6,9 @@ use serde_json::Value;
 use super::Source;
 use super::offline::Offline;
 use crate::cli::waterfall::Traces;
-use crate::otlp::Signal;
+use crate::event::{Repair, Signal};
 use crate::receiver::fastly::Mistake;
-use crate::receiver::{Ignored, Repair, Scope};
+use crate::receiver::{Ignored, Scope};
 
 /// Traces that are kept for drawing.
 pub(super) const MAX_TRACES: usize = 20;

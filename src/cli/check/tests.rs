@@ -8,8 +8,8 @@ use super::findings::{Outgoing, Report};
 use super::offline::{Offline, relay_offline};
 use super::{CheckArgs, Format, Source, check, document, text};
 use crate::config::terminal::{Charset, Colour, Terminal};
-use crate::otlp::Signal;
-use crate::receiver::{Ignored, Item, Passage, Reading, Rejected, Repair, Scope};
+use crate::event::{Repair, Signal};
+use crate::receiver::{Ignored, Item, Passage, Reading, Rejected, Scope};
 
 fn terminal(columns: usize) -> Terminal {
     Terminal { columns, colour: Colour::None, charset: Charset::Unicode }

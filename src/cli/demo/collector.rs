@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::http::{BodyError, read_bounded};
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 /// Maximum size of all requests together, before they are parsed.
 const MAX_KEPT_BYTES: usize = 16 << 20;

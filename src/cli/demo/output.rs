@@ -13,7 +13,7 @@ use crate::cli::check::{Excerpt, Lines};
 use crate::cli::http::Reply;
 use crate::cli::waterfall::{Line, Paint, Traces, draw, harmless, width};
 use crate::config::terminal::Terminal;
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 /// Maximum number of traces to draw; the script has fewer.
 const MAX_TRACES: usize = 20;

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::collector::Received;
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::receiver::circleci::sign;
 
 /// A batch of lines as a Fastly service writes them.

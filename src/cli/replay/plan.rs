@@ -5,7 +5,8 @@
 use bytes::Bytes;
 
 use crate::config::{Config, Resubmit};
-use crate::otlp::{Signal, signal_of};
+use crate::event::Signal;
+use crate::otlp::signal_of;
 use crate::rejected::{self, Entry};
 
 /// One request.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use crate::config::{
     Compression, Config, Encoding, Environment, ExporterConfig, Loaded, Secret, SignalExport, Sources,
 };
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::receiver::RECEIVERS;
 use crate::receiver::circleci::CircleCiConfig;
 use crate::receiver::fastly::FastlyConfig;

@@ -12,7 +12,7 @@ use super::super::kind::{
     Count, File, Fraction, Headers, Multiplier, Positive, Size, Time, Url, authorize, kind, plain,
 };
 use super::super::section::Section;
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 /// Default of `endpoint`: a Collector on the same host.
 const COLLECTOR: &str = "http://localhost:4318";

@@ -10,11 +10,12 @@ use super::forwarded::{Forwarded, check, check_reading, records, spans};
 use super::json::Json;
 use super::line::fastly;
 use crate::config::{SpanEventsConfig, Unmatched};
+use crate::event::{RecordId, Signal};
 use crate::exporter::{Carried, Export};
 use crate::internals::bench::NoLedger;
-use crate::otlp::{Signal, signal_of};
+use crate::otlp::signal_of;
 use crate::processor::{SpanEvents, Work};
-use crate::queue::{Ledger, RecordId, Taken};
+use crate::queue::{Ledger, Taken};
 use crate::receiver::{Item, Reading, Receiver};
 use crate::telemetry::metrics::Metrics;
 

@@ -10,7 +10,8 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 
 use super::messages;
-use crate::otlp::{ExportRequest, Signal, protobuf, read_request};
+use crate::event::Signal;
+use crate::otlp::{ExportRequest, protobuf, read_request};
 use crate::queue::{Record, encode_frame};
 
 /// One line for each signal with every field that it has.

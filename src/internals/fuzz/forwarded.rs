@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::body::count_lines;
 use super::json::Json;
 use super::{otlp, strict};
-use crate::otlp::{ExportRequest, LineReader, Logs, Signal, protobuf};
+use crate::event::Signal;
+use crate::otlp::{ExportRequest, LineReader, Logs, protobuf};
 use crate::receiver::{Item, Reading};
 
 const NO_LIMIT: usize = usize::MAX;

@@ -6,8 +6,9 @@ use super::forwarded::{Forwarded, check_reading, points, records, section_of, sp
 use super::json::Json;
 use super::meant::{Meant, meant, section};
 use super::{forwarded, strict};
+use crate::event::Signal;
 use crate::otlp::json::Fault;
-use crate::otlp::{Line, LineReader, Signal};
+use crate::otlp::{Line, LineReader};
 use crate::receiver::fastly::Fastly;
 use crate::receiver::fastly::FastlyConfig;
 use crate::receiver::{Item, Passage, Receiver};

@@ -26,7 +26,7 @@ impl ExportRequest {
 
     /// Finds the list of a request that a test wrote itself.
     #[cfg(test)]
-    pub(crate) fn parse(signal: crate::otlp::Signal, json: Bytes) -> Option<Self> {
+    pub(crate) fn parse(signal: crate::event::Signal, json: Bytes) -> Option<Self> {
         let members = super::top_level(&json).ok()?;
         let (_, member) = members.into_iter().find(|(of, _)| *of == Some(signal))?;
         let open = member.start + memchr::memchr(b'[', &json[member.clone()])?;

@@ -10,7 +10,6 @@
 
 use bytes::Bytes;
 
-use super::super::Signal;
 use super::super::json::{Cursor, Fault};
 use super::super::members::member_ranges;
 use super::super::schema::LINE;
@@ -18,8 +17,8 @@ use super::super::splice::{Edits, Origins, Removals};
 use super::super::twins::is_hollow;
 use super::super::walk::{Walk, signal_of_key};
 use super::{DroppedSpan, Line, Walked, holds_nothing, read};
+use crate::event::{Repair, Signal};
 use crate::otlp::decode_hex;
-use crate::receiver::Repair;
 
 /// What an export request holds.
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::super::Signal;
 use super::super::json::{Cursor, Fault};
 use super::super::splice::{Edits, Removals};
 use super::{ExportRequest, Logs, Metrics, Traces, read_line};
+use crate::event::Signal;
 
 /// Lists on the way from a request to its items, outermost first.
 fn lists(signal: Signal) -> &'static [&'static [u8]] {

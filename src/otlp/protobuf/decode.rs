@@ -20,9 +20,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::wire::{Fields, Wire, WireFault};
+use crate::event::Signal;
+use crate::otlp::encode_hex;
 use crate::otlp::json::MAX_DEPTH;
 use crate::otlp::schema::{Field, Group, Int, Kind, LINE, Message};
-use crate::otlp::{Signal, encode_hex};
 
 /// No message of OTLP has more fields than a span.
 const MAX_FIELDS: usize = 16;

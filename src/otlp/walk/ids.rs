@@ -6,7 +6,7 @@ use super::super::json::Text;
 use super::super::schema::{Message, Role};
 use super::super::{SpanId, TraceId};
 use super::{Dropped, EventsSite, Fate, RecordSite, SpanSite, Stop, Walker};
-use crate::receiver::Repair;
+use crate::event::Repair;
 
 /// What VCL writes for a variable that is not set.
 pub(super) const NULL_WORD: &[u8] = b"(null)";

@@ -1,8 +1,8 @@
 //! Which field a key names, however it is written.
 
-use super::super::Signal;
 use super::super::json::Text;
 use super::super::schema::{Field, LINE, Message, Role};
+use crate::event::Signal;
 
 /// How a key was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

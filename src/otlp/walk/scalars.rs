@@ -14,7 +14,7 @@ use super::super::protobuf::base64_bytes;
 use super::super::schema::{Field, Int, Kind, Role};
 use super::ids::NULL_WORD;
 use super::{Fate, Stop, VALUE, VALUE_IN_BRACKETS, VALUE_IN_QUOTES, Walker};
-use crate::receiver::Repair;
+use crate::event::Repair;
 
 /// Beyond this a double skips integers (2^53), and receivers that read numbers as doubles round them.
 const EXACT_IN_A_DOUBLE: u128 = 1 << 53;

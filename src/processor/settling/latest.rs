@@ -87,8 +87,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event::WebhookEvent;
     use crate::otlp::TraceId;
-    use crate::receiver::WebhookEvent;
 
     const SETTLE: Duration = Duration::from_secs(60);
 

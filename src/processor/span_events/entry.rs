@@ -15,9 +15,10 @@ use smallvec::SmallVec;
 
 use super::arrivals::Arrivals;
 use super::index::{KEY_BYTES, Key};
+use crate::event::{Settled, Signal};
 use crate::exporter::{Carried, Export};
-use crate::otlp::{Logs, Signal, SpanEvent, Traces};
-use crate::queue::{Half, Part, Receipt, Settled};
+use crate::otlp::{Logs, SpanEvent, Traces};
+use crate::queue::{Half, Part, Receipt};
 
 /// What an attached event costs beside its text, in bytes; both lists that it is in double when they grow.
 const EVENT_BYTES: usize = 2 * (size_of::<SpanEvent>() + size_of::<Carried>());

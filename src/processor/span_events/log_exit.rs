@@ -8,9 +8,9 @@
 
 use super::entry::{Fate, WaitingLogs};
 use crate::config::{SpanEventsConfig, Unmatched};
+use crate::event::{Settled, Signal};
 use crate::exporter::{Carried, Export};
-use crate::otlp::Signal;
-use crate::queue::{Half, Receipt, Settled};
+use crate::queue::{Half, Receipt};
 use crate::telemetry::metrics::{LogEventOutcome, Metrics};
 
 /// The ways out that are configured.

@@ -18,11 +18,9 @@ use super::files::Files;
 use super::index::{ReadError, Reader};
 use super::record;
 use super::writer::Command;
-use crate::otlp::Signal;
+use crate::event::{RecordId, Settled, Signal};
 use crate::queue::drain_rate::DrainRate;
-use crate::queue::{
-    Ledger, OfferError, Offered, Origin, Progress, Record, RecordId, Settled, Stored, Taken, Tracker,
-};
+use crate::queue::{Ledger, OfferError, Offered, Origin, Progress, Record, Stored, Taken, Tracker};
 use crate::telemetry::Metrics;
 
 /// What the front door, the feeder and the writer share.

@@ -18,8 +18,8 @@ use tokio::runtime::Runtime;
 use self::sim::{Faults, Random, Sim};
 use super::*;
 use crate::config::{Storage, Sync};
-use crate::otlp::Signal;
-use crate::queue::{Progress, RecordId, Taken, Tracker};
+use crate::event::{RecordId, Signal};
+use crate::queue::{Progress, Taken, Tracker};
 
 const PLENTY: u64 = 1 << 30;
 /// So that segments are as small as they can be.

@@ -17,7 +17,8 @@ use super::Shared;
 use super::log::{Batch, Log, LogError};
 use super::record::Encoded;
 use crate::config::Sync;
-use crate::queue::{RecordId, Tracker};
+use crate::event::RecordId;
+use crate::queue::Tracker;
 
 /// How long what is settled may wait to be noted, when nothing is written anyway. It only means that more could be
 /// delivered twice. As long after the last record a mark vouches for it.

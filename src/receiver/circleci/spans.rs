@@ -14,7 +14,7 @@ use super::attributes;
 use super::export::{ErrorStatus, Kind, Span};
 use super::traceparent::{self, JobIds};
 use super::webhook::Webhook;
-use crate::receiver::WebhookEvent;
+use crate::event::WebhookEvent;
 
 /// Unix nanoseconds; `start` is never after `end`.
 struct Times {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::traceparent;
 use super::webhook::Webhook;
-use crate::receiver::{Supersede, SupersedeKey, WebhookEvent};
+use crate::event::WebhookEvent;
+use crate::receiver::{Supersede, SupersedeKey};
 
 /// `workflow.status` of a cancelled workflow.
 const CANCELED: &str = "canceled";

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::members::{Member, integer, members, text, time};
 use super::repair::Repaired;
 use super::vcs::Vcs;
-use crate::receiver::WebhookEvent;
+use crate::event::WebhookEvent;
 
 /// Longer ones are no event ids: it is a UUID, and the relay remembers those that it has seen.
 const MAX_EVENT_ID_BYTES: usize = 256;

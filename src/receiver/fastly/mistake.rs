@@ -5,7 +5,8 @@
 
 use memchr::memmem;
 
-use super::super::{Rejected, Repair};
+use super::super::Rejected;
+use crate::event::Repair;
 
 /// What somebody wrote in a log statement, or set on a logging endpoint, that cannot arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -14,9 +14,10 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::super::{Item, Passage, Reading, Rejected, Repair, Scope};
+use super::super::{Item, Passage, Reading, Rejected, Scope};
 use super::framing::{Frame, Frames, LineStart, Shape};
 use super::repair::mend;
+use crate::event::Repair;
 use crate::otlp::json::{Fault, FaultKind};
 use crate::otlp::{Line, LineReader};
 

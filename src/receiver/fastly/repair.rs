@@ -14,7 +14,7 @@ mod text;
 
 use bytes::Bytes;
 
-use super::super::Repair;
+use crate::event::Repair;
 use crate::otlp::json::{MAX_DEPTH, Text};
 use crate::otlp::{DroppedSpan, Field, Kind, LINE, Message, Origins, field_named};
 

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::*;
 use crate::config::AuthConfig;
 use crate::config::Secret;
-use crate::receiver::{Reading, Repair};
+use crate::event::Repair;
+use crate::receiver::Reading;
 
 const MAX_LINE_BYTES: usize = 4096;
 

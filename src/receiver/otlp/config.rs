@@ -5,7 +5,8 @@ use tracing::info;
 
 use crate::config::declare::section;
 use crate::config::{AuthConfig, Instances, RateLimitConfig, ReceiverKind, ReceiverSection, Resubmit};
-use crate::otlp::{Signal, signal_of};
+use crate::event::Signal;
+use crate::otlp::signal_of;
 
 /// OTLP as a kind of receiver.
 pub(crate) const KIND: ReceiverKind = ReceiverKind::of::<OtlpConfig>(

@@ -10,6 +10,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::config::{AuthConfig, Secret};
+use crate::event::Signal;
 use crate::otlp::MAX_ITEMS;
 use crate::otlp::protobuf::encode;
 

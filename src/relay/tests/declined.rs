@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::*;
 use crate::config::{Config, Environment, LogFormat};
-use crate::otlp::Signal;
+use crate::event::{Signal, SourceKind};
 use crate::queue::MemoryQueue;
 use crate::receiver::RECEIVERS;
 use crate::receiver::circleci::{CircleCi, CircleCiConfig};
@@ -29,9 +29,9 @@ fn relay() -> Relay {
     let limit = fastly.rate_limit.map(|limit| Arc::new(RateLimit::new(limit)));
     let instance = |kind, receiver, rate_limit| Instance { kind, receiver, rate_limit };
     let receivers = vec![
-        instance(Kind::Fastly, Arc::new(Fastly::new(fastly, 1 << 20)) as Arc<dyn Receiver>, limit),
-        instance(Kind::CircleCi, Arc::new(CircleCi::new(circleci)), None),
-        instance(Kind::Otlp(Signal::Logs), Arc::new(Otlp::new(otlp, Signal::Logs, 1 << 20)), None),
+        instance(SourceKind::Fastly, Arc::new(Fastly::new(fastly, 1 << 20)) as Arc<dyn Receiver>, limit),
+        instance(SourceKind::CircleCi, Arc::new(CircleCi::new(circleci)), None),
+        instance(SourceKind::Otlp(Signal::Logs), Arc::new(Otlp::new(otlp, Signal::Logs, 1 << 20)), None),
     ];
     let metrics = Metrics::new();
     metrics.expect(receivers.iter().map(|instance| (instance.receiver.id(), instance.kind)));

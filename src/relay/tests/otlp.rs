@@ -6,8 +6,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::*;
 use crate::config::SpanEventsConfig;
+use crate::event::Signal;
 use crate::exporter::{Carried, Export};
-use crate::otlp::Signal;
 use crate::otlp::protobuf::encode;
 use crate::processor::SpanEvents;
 use crate::queue::MemoryQueue;
@@ -47,13 +47,13 @@ impl Bench {
     fn new(queue_bytes: u64) -> Self {
         let metrics = Metrics::new();
         let mut receivers = Vec::from(Signal::ALL.map(|signal| Instance {
-            kind: Kind::Otlp(signal),
+            kind: SourceKind::Otlp(signal),
             receiver: Arc::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
             rate_limit: None,
         }));
         let fastly = FastlyConfig::default();
         let receiver = Arc::new(Fastly::new(&fastly, 1 << 20));
-        receivers.push(Instance { kind: Kind::Fastly, receiver, rate_limit: None });
+        receivers.push(Instance { kind: SourceKind::Fastly, receiver, rate_limit: None });
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
         let queue = Queue::Memory(MemoryQueue::new(queue_bytes, metrics.clone()));
         let directory = tempfile::tempdir().unwrap();

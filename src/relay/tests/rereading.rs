@@ -13,10 +13,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::*;
 use crate::config::{QueueConfig, SpanEventsConfig, Storage, Sync, Unmatched};
+use crate::event::{Settled, Signal};
 use crate::exporter::{Carried, Export};
-use crate::otlp::Signal;
 use crate::processor::SpanEvents;
-use crate::queue::Settled;
 use crate::receiver::fastly::Fastly;
 use crate::receiver::fastly::FastlyConfig;
 
@@ -164,7 +163,8 @@ impl Process {
         };
         let queue = Queue::open(&config, 1 << 30, metrics.clone()).unwrap();
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
-        let receivers = vec![Instance { kind: Kind::Fastly, receiver: Arc::new(receiver), rate_limit: None }];
+        let receivers =
+            vec![Instance { kind: SourceKind::Fastly, receiver: Arc::new(receiver), rate_limit: None }];
         let rejected = Arc::new(RejectedLines::new(directory, 1 << 30, metrics.clone()));
         let relay = Arc::new(Relay::new(receivers, queue, rejected, sender, metrics.clone()));
         let feed = tokio::spawn(Arc::clone(&relay).feed());

@@ -6,7 +6,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::otlp::Signal;
+use crate::event::Signal;
 use crate::receiver::{Rejected, Scope};
 
 const JSON: &str = "content-type: application/json\r\n";
@@ -24,7 +24,7 @@ struct Status {
 fn with_otlp(fake: Fake) -> Fake {
     let paths =
         [("/v1/traces", Signal::Traces), ("/v1/logs", Signal::Logs), ("/v1/metrics", Signal::Metrics)];
-    Fake { paths: paths.map(|(path, signal)| (path, Kind::Otlp(signal))).to_vec(), ..fake }
+    Fake { paths: paths.map(|(path, signal)| (path, SourceKind::Otlp(signal))).to_vec(), ..fake }
 }
 
 async fn house(answer: impl Fn() -> Answer + Send + Sync + 'static) -> House {

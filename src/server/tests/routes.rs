@@ -147,7 +147,10 @@ async fn every_response_is_counted_by_receiver_and_code() {
 
 #[tokio::test]
 async fn a_trailing_slash_is_tolerated_on_every_route() {
-    let fake = Fake { paths: vec![("/fastly", Kind::Fastly), ("/slash/", Kind::Fastly)], ..Fake::default() };
+    let fake = Fake {
+        paths: vec![("/fastly", SourceKind::Fastly), ("/slash/", SourceKind::Fastly)],
+        ..Fake::default()
+    };
     let house = House::open(fake, config()).await;
     assert_eq!(house.ask(get(&format!("{CHALLENGE}/"))).await.status, 200);
     assert_eq!(house.ask(get("/traceparent/w/abc/")).await.body, "export TRACEPARENT=abc\n");
@@ -172,10 +175,11 @@ async fn post_to_the_root_is_a_webhook_when_its_headers_say_so_and_else_a_batch(
 #[tokio::test]
 async fn post_to_the_root_is_not_found_when_its_receiver_is_off() {
     let house =
-        House::open(Fake { paths: vec![("/circleci", Kind::CircleCi)], ..Fake::default() }, config()).await;
+        House::open(Fake { paths: vec![("/circleci", SourceKind::CircleCi)], ..Fake::default() }, config())
+            .await;
     assert_eq!(house.ask(post("/", "{}")).await.status, 404);
     let house =
-        House::open(Fake { paths: vec![("/fastly", Kind::Fastly)], ..Fake::default() }, config()).await;
+        House::open(Fake { paths: vec![("/fastly", SourceKind::Fastly)], ..Fake::default() }, config()).await;
     let webhook = post_with("/", "circleci-event-type: ping\r\n", b"{}");
     assert_eq!(house.ask(webhook).await.status, 404);
     assert!(house.taken().is_empty());
@@ -183,7 +187,8 @@ async fn post_to_the_root_is_not_found_when_its_receiver_is_off() {
 
 #[tokio::test]
 async fn a_receiver_may_have_the_root_as_its_path() {
-    let house = House::open(Fake { paths: vec![("/", Kind::Fastly)], ..Fake::default() }, config()).await;
+    let house =
+        House::open(Fake { paths: vec![("/", SourceKind::Fastly)], ..Fake::default() }, config()).await;
     for method in ["POST", "PUT"] {
         assert_eq!(house.ask(request(method, "/", "{}")).await.status, 204);
     }

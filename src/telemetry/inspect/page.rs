@@ -16,12 +16,20 @@ use sha2::{Digest, Sha256};
 
 use super::store::News;
 use super::view::{Downstream, ReceiverSetting, Values};
-use crate::queue::QueueState;
-use crate::telemetry::{Metrics, Reach};
+use crate::event::QueueState;
+use crate::telemetry::Metrics;
 
 pub(crate) const PATH: &str = "/inspect";
 pub(crate) const DATA_PATH: &str = "/inspect/data";
 pub(crate) const HTML: &str = include_str!("page.html");
+
+/// Clients that can reach the telemetry endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Clients on this machine only; pages of other sites must not reach it through a browser.
+    Loopback,
+    Network,
+}
 
 /// Response to a poll.
 #[derive(Serialize)]

@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::ExportKey;
 use super::view::{Attempt, Counts, Export, ExportEnd, ExportState, Request, RequestOutcome};
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 const MAX_REQUESTS: usize = 500;
 const MAX_EXPORTS: usize = 2000;

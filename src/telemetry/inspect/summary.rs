@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::excerpt::visible;
 use super::view::{Attribute, Contents, Departure, Event, Export, Log, Span, Values};
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 /// Maximum number of spans or log records per document.
 const MAX_ITEMS: usize = 20;

@@ -1,12 +1,10 @@
 //! Data model of the inspector's page. The page's script reads these field names.
 
+use crate::event::{RecordId, Signal};
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Serialize;
-
-use crate::otlp::Signal;
-use crate::queue::RecordId;
 
 /// Visibility of attribute values, log bodies and the text of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,7 @@
 //! step from none to one.
 
 use super::{LineOutcome, LogEventOutcome, Metrics, NO_RECEIVER, TRANSPORT, WebhookOutcome};
-use crate::otlp::Signal;
-use crate::receiver::{Kind, WebhookEvent};
+use crate::event::{Signal, SourceKind, WebhookEvent};
 
 const LINES: [LineOutcome; 3] = [LineOutcome::Accepted, LineOutcome::Repaired, LineOutcome::Rejected];
 
@@ -38,11 +37,11 @@ const EVENTS: [WebhookEvent; 4] =
 
 impl Metrics {
     /// Makes every series that these receivers, and any exporter, can count in.
-    pub(crate) fn expect<'a>(&self, receivers: impl IntoIterator<Item = (&'a str, Kind)>) {
+    pub(crate) fn expect<'a>(&self, receivers: impl IntoIterator<Item = (&'a str, SourceKind)>) {
         for (receiver, kind) in receivers {
             match kind {
-                Kind::CircleCi => self.expect_webhooks(),
-                Kind::Fastly | Kind::Otlp(_) => {
+                SourceKind::CircleCi => self.expect_webhooks(),
+                SourceKind::Fastly | SourceKind::Otlp(_) => {
                     LINES.into_iter().for_each(|outcome| self.lines(receiver, outcome, 0));
                 }
             }
@@ -85,7 +84,7 @@ mod tests {
     #[test]
     fn series_are_there_before_they_are_counted_in() {
         let metrics = Metrics::new();
-        metrics.expect([("fastly/www", Kind::Fastly), ("circleci", Kind::CircleCi)]);
+        metrics.expect([("fastly/www", SourceKind::Fastly), ("circleci", SourceKind::CircleCi)]);
         let text = String::from_utf8(metrics.render()).unwrap();
         for series in [
             "spanrelay_requests_total{code=\"401\",receiver=\"fastly/www\"} 0",

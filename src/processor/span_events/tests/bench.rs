@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::super::SpanEvents;
 use crate::config::{SpanEventsConfig, Unmatched};
+use crate::event::{RecordId, Settled, Signal};
 use crate::exporter::{Carried, Export};
-use crate::otlp::{Logs, Metrics, Signal, Traces};
+use crate::otlp::{Logs, Metrics, Traces};
 use crate::processor::Work;
-use crate::queue::{Ledger, RecordId, Settled, Taken};
+use crate::queue::{Ledger, Taken};
 use crate::receiver::{Item, Passage};
 use crate::telemetry::metrics::Metrics as Telemetry;
 

@@ -3,7 +3,7 @@
 use super::super::entry::{WaitingLogs, WaitingSpans};
 use super::bench::{Bench, Line, config, log, plain_log, span};
 use crate::config::{SpanEventsConfig, Unmatched};
-use crate::otlp::Signal;
+use crate::event::Signal;
 
 fn bounded(max_held_bytes: usize) -> SpanEventsConfig {
     SpanEventsConfig { max_held_bytes: max_held_bytes as u64, ..config() }

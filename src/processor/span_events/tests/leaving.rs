@@ -2,8 +2,7 @@
 
 use super::bench::{Bench, config, describe, log, plain_log, points, span};
 use crate::config::SpanEventsConfig;
-use crate::otlp::Signal;
-use crate::queue::Settled;
+use crate::event::{Settled, Signal};
 
 /// What a receipt stands for: so many items of a signal, and what becomes of them.
 type Share = (Signal, Settled, u32);

@@ -9,9 +9,8 @@ use serde_json::Value;
 
 use super::bench::{Bench, Ids, Line, config, events_of, ids_of, spans_of};
 use crate::config::{SpanEventsConfig, Unmatched};
+use crate::event::{Settled, Signal};
 use crate::exporter::Export;
-use crate::otlp::Signal;
-use crate::queue::Settled;
 
 /// Requests with the second at which each comes. Every span and every record has a name of its own.
 type Story = Vec<(u64, Vec<Line>)>;

@@ -2,8 +2,7 @@
 
 use super::bench::{Bench, Line, config, log, plain_log, span};
 use crate::config::{SpanEventsConfig, Unmatched};
-use crate::otlp::Signal;
-use crate::queue::Settled;
+use crate::event::{Settled, Signal};
 
 fn with(unmatched: Unmatched) -> SpanEventsConfig {
     SpanEventsConfig { unmatched, ..config() }

@@ -1,8 +1,8 @@
 //! What stands inside of strings: plain text, escapes of JSON, and those of other languages.
 
 use super::Mender;
+use crate::event::Repair;
 use crate::otlp::decode_hex;
-use crate::receiver::Repair;
 
 // === impl Mender ===
 

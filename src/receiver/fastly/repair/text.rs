@@ -3,9 +3,9 @@
 use smallvec::SmallVec;
 
 use super::{Container, Level, Mender};
+use crate::event::Repair;
 use crate::otlp::json::Text;
 use crate::otlp::{Message, field_named, is_free_text};
-use crate::receiver::Repair;
 
 /// Longest text between quotes that can be the key of an unknown field.
 const MAX_KEY_BYTES: usize = 64;

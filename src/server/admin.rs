@@ -14,9 +14,9 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tower::{BoxError, Service, service_fn};
 
-use super::Metrics;
-use super::inspect::page;
-use crate::server::reply::{self, Reply};
+use super::reply::{self, Reply};
+use crate::telemetry::Metrics;
+use crate::telemetry::inspect::page::{self, Reach};
 
 /// Whether data can be taken now, else why not.
 type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -27,14 +27,6 @@ pub(crate) struct Admin {
     metrics: Metrics,
     ready: Ready,
     reach: Reach,
-}
-
-/// Who can connect to the telemetry endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// This machine only: then pages of other sites must not get here through a browser on it.
-    Loopback,
-    Network,
 }
 
 // === impl Admin ===

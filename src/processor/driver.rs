@@ -8,8 +8,8 @@ use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
+use super::{Settling, SpanEvents, Work};
 use crate::exporter::Export;
-use crate::processor::{Settling, SpanEvents, Work};
 use crate::telemetry::Inspector;
 
 /// Runs until `drain` signals that no more work will come, then exports what is held or leaves it in the queue, and closes

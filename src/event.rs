@@ -1,0 +1,170 @@
+//! Values that every module may know: signals, kinds of sources, repairs, and outcomes of items.
+//!
+//! This module uses no other module, so that the others can share these values without knowing each other.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The kind of a piece of telemetry. Each signal has its own path downstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Signal {
+    Traces,
+    Logs,
+    Metrics,
+}
+
+/// The kind of a receiver, which decides how its requests are responded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SourceKind {
+    Fastly,
+    CircleCi,
+    /// One receiver in the configuration, with one path per signal.
+    Otlp(Signal),
+}
+
+/// The kind of a webhook. The set is fixed, so that input never becomes a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum WebhookEvent {
+    WorkflowCompleted,
+    JobCompleted,
+    Ping,
+    Unknown,
+}
+
+/// A repair of a unit whose meaning was unambiguous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Repair {
+    TrailingComma,
+    ControlCharacter,
+    HexEscape,
+    /// A backslash that begins no JSON escape.
+    LooseBackslash,
+    InvalidUtf8,
+    LoneSurrogate,
+    /// VCL's `(null)` where a value or a parent id belongs.
+    NullWord,
+    UnescapedQuote,
+    /// `NaN` or `Infinity` without the quotes that JSON needs.
+    BareNumberWord,
+    /// A number or a boolean in a string field, or a string in a number or boolean field.
+    ValueType,
+    /// A span link without valid ids, for which a Collector rejects the whole request.
+    InvalidLink,
+    /// An invalid trace or span id of a log record or an exemplar.
+    InvalidId,
+    /// A key that appears twice in one object, with different values.
+    RepeatedKey,
+}
+
+/// Number of a record in its queue. Later records have larger numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RecordId(pub(crate) u64);
+
+/// The outcome of an item, worst first. The queue stores the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Settled {
+    /// The downstream will never accept it.
+    Rejected = 0,
+    /// The configuration says to drop it.
+    Dropped = 1,
+    /// A later event made the same span.
+    Superseded = 2,
+    /// The downstream accepted it.
+    Delivered = 3,
+    /// A log event that was delivered as an event of a span.
+    Attached = 4,
+}
+
+/// Fill level of a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct QueueState {
+    pub(crate) kept_bytes: u64,
+    pub(crate) capacity_bytes: u64,
+    /// Age of the oldest record that is not resolved; zero if there is none.
+    pub(crate) oldest: Duration,
+    /// Reason that the queue can accept nothing now.
+    pub(crate) failure: Option<Arc<str>>,
+    /// A record did not fit, and no space has been freed since.
+    pub(crate) full: bool,
+}
+
+// === impl Signal ===
+
+impl Signal {
+    pub(crate) const ALL: [Self; 3] = [Self::Traces, Self::Logs, Self::Metrics];
+
+    /// Returns its name in paths (`/v1/traces`) and labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+// === impl SourceKind ===
+
+impl SourceKind {
+    /// Returns the part of the receiver's id before the slash.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Fastly => "fastly",
+            Self::CircleCi => "circleci",
+            Self::Otlp(_) => "otlp",
+        }
+    }
+}
+
+// === impl WebhookEvent ===
+
+impl WebhookEvent {
+    /// Returns the event type as CircleCI writes it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkflowCompleted => "workflow-completed",
+            Self::JobCompleted => "job-completed",
+            Self::Ping => "ping",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+// === impl Repair ===
+
+impl Repair {
+    /// Returns the description that `spanrelay check` prints.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::TrailingComma => "removed a trailing comma",
+            Self::ControlCharacter => "escaped a raw control character",
+            Self::HexEscape => "rewrote a \\xHH escape",
+            Self::LooseBackslash => "escaped a loose backslash",
+            Self::InvalidUtf8 => "replaced invalid UTF-8",
+            Self::LoneSurrogate => "replaced a lone surrogate",
+            Self::NullWord => "read (null) as no value",
+            Self::UnescapedQuote => "escaped a quote inside a string",
+            Self::BareNumberWord => "quoted NaN or Infinity",
+            Self::ValueType => "gave a value the type of its field",
+            Self::InvalidLink => "removed a span link without valid ids",
+            Self::InvalidId => "removed an id that is not hexadecimal, of the wrong length or all zero",
+            Self::RepeatedKey => "kept the last value of a key that stands twice",
+        }
+    }
+}
+
+// === impl Settled ===
+
+impl Settled {
+    /// Returns the outcome of an item that was exported twice, as a span event and as a log: one success is enough.
+    pub(crate) fn better(self, other: Self) -> Self {
+        self.max(other)
+    }
+}
