@@ -53,6 +53,8 @@ mod deploy;
 
 mod docs;
 
+mod edges;
+
 mod tidy;
 
 mod stack;
