@@ -2,8 +2,7 @@
 //!
 //! Out: exit code 0 for a valid configuration; else every problem on standard error, one per line, and exit code 1.
 //! Certificate files are read as at a start. `--print` writes the effective configuration to standard output, secrets
-//! redacted. Notes go to standard error; with `--deny-warnings` they fail the
-//! validation.
+//! redacted. Notes go to standard error; with `--deny-warnings` they fail the validation.
 
 use std::process::ExitCode;
 

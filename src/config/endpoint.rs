@@ -3,11 +3,12 @@
 //! In: URLs as operators write them. Out: complete URLs of the three signals, without user names and passwords: URLs are
 //! logged and header values are not, so `user:password@` becomes an `authorization` header.
 
-use crate::event::Signal;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Uri;
 use http::uri::Authority;
+
+use crate::event::Signal;
 
 /// A validated endpoint URL.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,8 +1,8 @@
 //! Replaces `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` inside values, as the Collector does.
 //!
-//! Works on the parsed tree, value by value, so that the value of a variable or the content of a file is text and never becomes structure. `$$` is a
-//! literal `$`. `$NAME` without braces is a problem rather than text: taken literally, it would be a secret that everyone
-//! can read in the documentation. A `$` that no name and no brace follows stands for itself.
+//! Works on the parsed tree, value by value, so that the value of a variable or the content of a file is text and never
+//! becomes structure. `$$` is a literal `$`. `$NAME` without braces is a problem rather than text: taken literally, it
+//! would be a secret that everyone can read in the documentation. A `$` that no name and no brace follows stands for itself.
 
 use std::borrow::Cow;
 use std::fs::{self, File};

@@ -7,13 +7,14 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::declare::{Key, Keys, Shape};
 use super::field::Field;
 use super::kind::Kind;
 use super::section::Section;
 use super::sections::{RateLimitConfig, ServerConfig};
 use super::tree::Tree;
-use bytes::Bytes;
 
 /// A kind of receiver, which can be configured.
 pub struct ReceiverKind {

@@ -3,10 +3,11 @@
 //! In: attempts. Out: a slot for each, in the order of asking. Promises: over all signals at most `max_in_flight` slots are
 //! taken; a signal whose attempts fail takes at most a third of them, so that an endpoint that hangs leaves the others theirs.
 
-use crate::event::Signal;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::event::Signal;
 
 /// Slots for the requests of one signal.
 pub(super) struct Slots {

@@ -16,12 +16,13 @@
 //! | for each run: items since the end of the run before, then items in it | 2 to 10 |
 //! | for each [`Half`] and outcome that log records have: the half, the outcome, their runs as above | 4 or more |
 
-use crate::event::{Settled, Signal};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
 use smallvec::{SmallVec, smallvec};
+
+use crate::event::{Settled, Signal};
 
 const WITHOUT_HALVES: u8 = 1;
 const WITH_HALVES: u8 = 2;

@@ -116,8 +116,7 @@ pub(super) fn count(items: &[Item]) -> [u32; Signal::ALL.len()] {
 mod tests {
     use super::*;
     use crate::receiver::Receiver;
-    use crate::receiver::fastly::Fastly;
-    use crate::receiver::fastly::FastlyConfig;
+    use crate::receiver::fastly::{Fastly, FastlyConfig};
 
     const SPAN: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000001"}]}]}]}"#;
 

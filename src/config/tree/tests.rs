@@ -1,9 +1,9 @@
+use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
 use crate::config::{Config, Environment, Sources};
 use crate::receiver::RECEIVERS;
 use crate::receiver::circleci::CircleCiConfig;
-use http::{HeaderMap, HeaderValue};
 
 fn reloaded(config: &Config) -> Config {
     let yaml = config.to_yaml();

@@ -5,9 +5,10 @@
 //! Promises: a body that needs no repair is borrowed as it is; every offset of the text leads back to the input.
 //! Leaves to others: everything else that JSON asks for ([`Webhook::read`](super::webhook::Webhook::read)).
 
-use crate::event::Repair;
 use std::borrow::Cow;
 use std::ops::Range;
+
+use crate::event::Repair;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 

@@ -1,10 +1,11 @@
 //! Data model of the inspector's page. The page's script reads these field names.
 
-use crate::event::{RecordId, Signal};
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Serialize;
+
+use crate::event::{RecordId, Signal};
 
 /// Visibility of attribute values, log bodies and the text of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
