@@ -1,5 +1,6 @@
 //! `exporters`: endpoints and how to export to them.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use http::{HeaderMap, Uri};
@@ -18,7 +19,7 @@ use crate::event::Signal;
 const COLLECTOR: &str = "http://localhost:4318";
 
 /// Port of OTLP/gRPC, which the relay does not support.
-pub(super) const GRPC_PORT: u16 = 4317;
+const GRPC_PORT: u16 = 4317;
 
 /// Statuses that OTLP/HTTP defines as retryable.
 const ALWAYS_RETRIED: [u16; 4] = [429, 502, 503, 504];
@@ -278,14 +279,19 @@ fn resolve_endpoints(exporter: &mut ExporterConfig, section: &Section<'_>) {
             }
         };
         authorize(&mut own.headers, authorization.as_deref(), &common);
-        if endpoint.port_u16() == Some(GRPC_PORT) {
-            section.note(format!(
-                "{signal} are exported to port {GRPC_PORT}, the default of OTLP/gRPC; the relay exports OTLP/HTTP, whose default is 4318"
-            ));
-        }
+        note_grpc_port(section, endpoint, format_args!("{signal} are exported to"));
     }
     if let Some(what) = unusable_base {
         section.problem_at("endpoint", what);
+    }
+}
+
+/// Notes that an endpoint has the port of OTLP/gRPC. The note begins with `subject`.
+pub(super) fn note_grpc_port(section: &Section<'_>, endpoint: &Uri, subject: impl Display) {
+    if endpoint.port_u16() == Some(GRPC_PORT) {
+        section.note(format!(
+            "{subject} port {GRPC_PORT}, the default of OTLP/gRPC; the relay exports OTLP/HTTP, whose default is 4318"
+        ));
     }
 }
 

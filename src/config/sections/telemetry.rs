@@ -9,7 +9,7 @@ use http::header::USER_AGENT;
 use super::super::declare::{choice, section};
 use super::super::kind::{Fraction, Headers, Positive, Url, authorize};
 use super::super::section::Section;
-use super::exporters::{GRPC_PORT, TlsClientConfig, authorization, check_pair};
+use super::exporters::{TlsClientConfig, authorization, check_pair, note_grpc_port};
 
 /// Default path for traces of a Collector.
 const USUAL_PATH: &str = "/v1/traces";
@@ -84,11 +84,7 @@ fn check_traces(traces: &mut TracesConfig, section: &Section<'_>) {
         section.missing("needs an endpoint, such as http://localhost:4318/v1/traces");
         return;
     };
-    if traces.endpoint.port_u16() == Some(GRPC_PORT) {
-        section.note(format!(
-            "endpoint has port {GRPC_PORT}, the default of OTLP/gRPC; the relay exports OTLP/HTTP, whose default is 4318"
-        ));
-    }
+    note_grpc_port(section, &traces.endpoint, "endpoint has");
     if traces.endpoint.path() == "/" {
         section.note(format!("endpoint is used unchanged and has no path; a Collector's is {USUAL_PATH}"));
     }
