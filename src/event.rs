@@ -76,6 +76,17 @@ pub(crate) enum Settled {
     Attached = 4,
 }
 
+/// Result of one attempt to export, by what it says about the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExportOutcome {
+    Sent,
+    Throttled,
+    Retryable,
+    /// The destination or its configuration is at fault.
+    Blocked,
+    Permanent,
+}
+
 /// Fill level of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct QueueState {
@@ -166,5 +177,24 @@ impl Settled {
     /// Returns the outcome of an item that was exported twice, as a span event and as a log: one success is enough.
     pub(crate) fn better(self, other: Self) -> Self {
         self.max(other)
+    }
+}
+
+// === impl ExportOutcome ===
+
+impl ExportOutcome {
+    /// Every outcome, in the order of the declaration.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Sent, Self::Throttled, Self::Retryable, Self::Blocked, Self::Permanent];
+
+    /// Returns its name in labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Throttled => "throttled",
+            Self::Retryable => "retryable",
+            Self::Blocked => "blocked",
+            Self::Permanent => "permanent",
+        }
     }
 }

@@ -23,7 +23,7 @@ use super::destination::Destination;
 use super::fault::{self, Fault, NoResponse};
 use super::otlp_http::host_and_port;
 use super::outage::Outage;
-use super::outcome::{Outcome, OutcomeKind, classify_status};
+use super::outcome::{Outcome, classify_status};
 use super::remedy::{self, Remedies};
 use super::response;
 use super::retry::retry_after;
@@ -32,7 +32,7 @@ use super::slots::Slots;
 use super::stack::ExportBody;
 use super::tls_port::PlainPort;
 use crate::config::{ExporterConfig, SignalExport};
-use crate::event::Signal;
+use crate::event::{ExportOutcome, Signal};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{Attempts, OwnSpan};
 
@@ -84,7 +84,7 @@ where
             Err(error) => classifier.no_response(error, &span).await,
         };
         let took = began.elapsed();
-        classifier.metrics.export_attempt(classifier.signal, outcome.kind().label(), took);
+        classifier.metrics.export_attempt(classifier.signal, outcome.kind(), took);
         classifier.outage.record(&outcome);
         Classifier::ended(&span, &outcome);
         watch.attempt(classifier.signal, || outcome.as_attempt(took));
@@ -120,7 +120,7 @@ where
                 }
                 let outcome = attempt.once(&request).await;
                 classifier.destination.record(clearance, &outcome);
-                if outcome.kind() != OutcomeKind::Blocked {
+                if outcome.kind() != ExportOutcome::Blocked {
                     return Ok(outcome);
                 }
             }
@@ -177,7 +177,7 @@ impl Classifier {
             tokio::time::timeout(left, response::read_body(body)).await.ok().flatten().unwrap_or_default();
 
         let kind = classify_status(status, &self.permanent);
-        if kind == OutcomeKind::Sent {
+        if kind == ExportOutcome::Sent {
             self.port.iter().for_each(PlainPort::accepted_plain_http);
             return Outcome::Sent { partial: response::partial_success(&parts.headers, &body) };
         }
@@ -185,15 +185,15 @@ impl Classifier {
         span.failed(status.as_str(), &reason);
         let retry_after = || retry_after(&parts.headers, (self.wall_clock)());
         match kind {
-            OutcomeKind::Permanent if self.port.is_some() && closes(&parts) => {
+            ExportOutcome::Permanent if self.port.is_some() && closes(&parts) => {
                 self.doubtful(status, reason, began).await
             }
-            OutcomeKind::Permanent => Outcome::Permanent { reason },
-            OutcomeKind::Throttled => Outcome::Throttled { reason, retry_after: retry_after() },
-            OutcomeKind::Blocked => {
+            ExportOutcome::Permanent => Outcome::Permanent { reason },
+            ExportOutcome::Throttled => Outcome::Throttled { reason, retry_after: retry_after() },
+            ExportOutcome::Blocked => {
                 Outcome::Blocked { reason, status: Some(status), remedy: self.remedies.of(status) }
             }
-            OutcomeKind::Sent | OutcomeKind::Retryable => {
+            ExportOutcome::Sent | ExportOutcome::Retryable => {
                 Outcome::Retryable { reason, retry_after: retry_after() }
             }
         }
@@ -217,7 +217,7 @@ impl Classifier {
     }
 
     fn ended(span: &OwnSpan, outcome: &Outcome) {
-        span.text("spanrelay.outcome", outcome.kind().label().as_str());
+        span.text("spanrelay.outcome", outcome.kind().as_str());
         span.end();
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::response::PartialSuccess;
+use crate::event::ExportOutcome;
 use crate::telemetry::inspect::view::Attempt;
-use crate::telemetry::metrics::ExportOutcome;
 
 /// Result of one attempt; after the last attempt, result of the export.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,56 +28,32 @@ pub(super) enum Outcome {
     GivenUp { reason: String },
 }
 
-/// Kind of an [`Outcome`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OutcomeKind {
-    Sent,
-    Throttled,
-    Retryable,
-    Blocked,
-    Permanent,
-}
-
 /// Classifies a status. The statuses in `permanent` condemn the data, except 429, 502, 503 and 504, which OTLP defines as
 /// retryable.
-pub(super) fn classify_status(status: StatusCode, permanent: &[u16]) -> OutcomeKind {
+pub(super) fn classify_status(status: StatusCode, permanent: &[u16]) -> ExportOutcome {
     match status.as_u16() {
-        200..=299 => OutcomeKind::Sent,
-        429 => OutcomeKind::Throttled,
-        502..=504 => OutcomeKind::Retryable,
-        code if permanent.contains(&code) => OutcomeKind::Permanent,
-        500..=599 => OutcomeKind::Retryable,
+        200..=299 => ExportOutcome::Sent,
+        429 => ExportOutcome::Throttled,
+        502..=504 => ExportOutcome::Retryable,
+        code if permanent.contains(&code) => ExportOutcome::Permanent,
+        500..=599 => ExportOutcome::Retryable,
         // A client error, a redirect (never followed: it would send data and headers to another host) or a number that HTTP
         // does not define.
-        _ => OutcomeKind::Blocked,
-    }
-}
-
-// === impl OutcomeKind ===
-
-impl OutcomeKind {
-    /// Returns the label for the metrics.
-    pub(super) fn label(self) -> ExportOutcome {
-        match self {
-            Self::Sent => ExportOutcome::Sent,
-            Self::Throttled => ExportOutcome::Throttled,
-            Self::Retryable => ExportOutcome::Retryable,
-            Self::Blocked => ExportOutcome::Blocked,
-            Self::Permanent => ExportOutcome::Permanent,
-        }
+        _ => ExportOutcome::Blocked,
     }
 }
 
 // === impl Outcome ===
 
 impl Outcome {
-    pub(super) fn kind(&self) -> OutcomeKind {
+    /// Returns what the attempt says about the data. Permanent if the export was given up.
+    pub(super) fn kind(&self) -> ExportOutcome {
         match self {
-            Self::Sent { .. } => OutcomeKind::Sent,
-            Self::Throttled { .. } => OutcomeKind::Throttled,
-            Self::Retryable { .. } => OutcomeKind::Retryable,
-            Self::Blocked { .. } => OutcomeKind::Blocked,
-            Self::Permanent { .. } | Self::GivenUp { .. } => OutcomeKind::Permanent,
+            Self::Sent { .. } => ExportOutcome::Sent,
+            Self::Throttled { .. } => ExportOutcome::Throttled,
+            Self::Retryable { .. } => ExportOutcome::Retryable,
+            Self::Blocked { .. } => ExportOutcome::Blocked,
+            Self::Permanent { .. } | Self::GivenUp { .. } => ExportOutcome::Permanent,
         }
     }
 
@@ -100,8 +76,8 @@ impl Outcome {
         };
         let kind = self.kind();
         Attempt {
-            outcome: kind.label().as_str(),
-            is_final: matches!(kind, OutcomeKind::Sent | OutcomeKind::Permanent),
+            outcome: kind.as_str(),
+            is_final: matches!(kind, ExportOutcome::Sent | ExportOutcome::Permanent),
             answer,
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         }
@@ -118,34 +94,34 @@ mod tests {
         StatusCode::from_u16(code).expect("three digits")
     }
 
-    fn statuses_of_kind(kind: OutcomeKind) -> Vec<u16> {
+    fn statuses_of_kind(kind: ExportOutcome) -> Vec<u16> {
         (100..1000).filter(|&code| classify_status(status(code), &PERMANENT) == kind).collect()
     }
 
     #[test]
     fn only_2xx_is_delivered() {
-        assert_eq!(statuses_of_kind(OutcomeKind::Sent), (200..300).collect::<Vec<_>>());
+        assert_eq!(statuses_of_kind(ExportOutcome::Sent), (200..300).collect::<Vec<_>>());
     }
 
     #[test]
     fn only_429_is_throttled_and_every_5xx_is_retried() {
-        assert_eq!(statuses_of_kind(OutcomeKind::Throttled), [429]);
-        assert_eq!(statuses_of_kind(OutcomeKind::Retryable), (500..600).collect::<Vec<_>>());
+        assert_eq!(statuses_of_kind(ExportOutcome::Throttled), [429]);
+        assert_eq!(statuses_of_kind(ExportOutcome::Retryable), (500..600).collect::<Vec<_>>());
     }
 
     #[test]
     fn only_permanent_status_codes_condemn_the_data() {
-        assert_eq!(statuses_of_kind(OutcomeKind::Permanent), PERMANENT);
-        assert_eq!(classify_status(status(400), &[]), OutcomeKind::Blocked);
-        assert_eq!(classify_status(status(501), &[501]), OutcomeKind::Permanent);
+        assert_eq!(statuses_of_kind(ExportOutcome::Permanent), PERMANENT);
+        assert_eq!(classify_status(status(400), &[]), ExportOutcome::Blocked);
+        assert_eq!(classify_status(status(501), &[501]), ExportOutcome::Permanent);
         for code in [429, 502, 503, 504] {
-            assert_ne!(classify_status(status(code), &[code]), OutcomeKind::Permanent, "{code}");
+            assert_ne!(classify_status(status(code), &[code]), ExportOutcome::Permanent, "{code}");
         }
     }
 
     #[test]
     fn every_other_status_blocks_the_destination() {
-        let blocked = statuses_of_kind(OutcomeKind::Blocked);
+        let blocked = statuses_of_kind(ExportOutcome::Blocked);
         for code in [101, 301, 302, 307, 308, 401, 403, 404, 405, 407, 408, 415, 418, 451, 600, 999] {
             assert!(blocked.contains(&code), "{code}");
         }

@@ -12,11 +12,11 @@ use http::StatusCode;
 use super::compress::Compressors;
 use super::encode::Encoder;
 use super::otlp_http::{self, Post, host_and_port};
-use super::outcome::{OutcomeKind, classify_status};
+use super::outcome::classify_status;
 use super::retry::retry_after;
 use super::{ExporterError, fault, response};
 use crate::config::{ExporterConfig, SignalExport};
-use crate::event::Signal;
+use crate::event::{ExportOutcome, Signal};
 
 /// Sends export requests of each signal to its endpoint.
 pub(crate) struct Resender {
@@ -81,16 +81,16 @@ impl Resender {
     fn classify(&self, status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -> Resent {
         let reason = || response::failure_reason("downstream", status, headers, body);
         match classify_status(status, &self.permanent_status_codes) {
-            OutcomeKind::Sent => match response::partial_success(headers, body) {
+            ExportOutcome::Sent => match response::partial_success(headers, body) {
                 Some(partial) if partial.rejected_items > 0 => Resent::Rejected(partial.message),
                 _ => Resent::Accepted,
             },
-            OutcomeKind::Permanent => Resent::Rejected(reason()),
-            OutcomeKind::Throttled | OutcomeKind::Retryable => {
+            ExportOutcome::Permanent => Resent::Rejected(reason()),
+            ExportOutcome::Throttled | ExportOutcome::Retryable => {
                 let pause = retry_after(headers, (self.wall_clock)()).unwrap_or(Duration::from_secs(1));
                 Resent::Failed { reason: reason(), retry_after: Some(pause) }
             }
-            OutcomeKind::Blocked => Resent::Failed { reason: reason(), retry_after: None },
+            ExportOutcome::Blocked => Resent::Failed { reason: reason(), retry_after: None },
         }
     }
 }

@@ -9,10 +9,10 @@ use tower::BoxError;
 
 use super::client::TlsError;
 use super::otlp_http::{Post, host_and_port};
-use super::outcome::{OutcomeKind, classify_status};
+use super::outcome::classify_status;
 use super::{ExporterError, fault, response};
 use crate::config::{Compression, Encoding, SignalExport, TracesConfig};
-use crate::event::Signal;
+use crate::event::{ExportOutcome, Signal};
 use crate::telemetry::traces::{Deliver, USER_AGENT_OF_OWN, Undelivered};
 
 /// Exporter for `telemetry.traces.endpoint`.
@@ -70,9 +70,9 @@ impl Deliver for SelfTraceExporter {
         let (parts, body) = self.post.exchange(body.into(), self.timeout).await.map_err(no_response)?;
         let reason = || response::failure_reason(&self.endpoint, parts.status, &parts.headers, &body);
         match classify_status(parts.status, &[]) {
-            OutcomeKind::Sent => Ok(()),
-            OutcomeKind::Throttled | OutcomeKind::Retryable => Err(Undelivered::ForNow(reason())),
-            OutcomeKind::Blocked | OutcomeKind::Permanent => Err(Undelivered::ForGood(reason())),
+            ExportOutcome::Sent => Ok(()),
+            ExportOutcome::Throttled | ExportOutcome::Retryable => Err(Undelivered::ForNow(reason())),
+            ExportOutcome::Blocked | ExportOutcome::Permanent => Err(Undelivered::ForGood(reason())),
         }
     }
 

@@ -16,10 +16,10 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-pub(crate) use self::outcomes::{ExportOutcome, LineOutcome, LogEventOutcome, WebhookOutcome};
+pub(crate) use self::outcomes::{LineOutcome, LogEventOutcome, WebhookOutcome};
 use super::Inspector;
 use super::traces::{OwnSpanCounts, Traces};
-use crate::event::{QueueState, Settled, Signal, WebhookEvent};
+use crate::event::{ExportOutcome, QueueState, Settled, Signal, WebhookEvent};
 
 /// The `exporter` label of the Collector's exporter metrics.
 const EXPORTER: &str = "otlp_http";

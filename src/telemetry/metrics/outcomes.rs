@@ -30,16 +30,6 @@ pub(crate) enum WebhookOutcome {
     Superseded,
 }
 
-/// How one attempt to export ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ExportOutcome {
-    Sent,
-    Throttled,
-    Retryable,
-    Blocked,
-    Permanent,
-}
-
 // === impl LineOutcome ===
 
 impl LineOutcome {
@@ -77,24 +67,6 @@ impl WebhookOutcome {
             Self::Unauthorized => "unauthorized",
             Self::Refused => "refused",
             Self::Superseded => "superseded",
-        }
-    }
-}
-
-// === impl ExportOutcome ===
-
-impl ExportOutcome {
-    /// In the order of their declaration.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Sent, Self::Throttled, Self::Retryable, Self::Blocked, Self::Permanent];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Sent => "sent",
-            Self::Throttled => "throttled",
-            Self::Retryable => "retryable",
-            Self::Blocked => "blocked",
-            Self::Permanent => "permanent",
         }
     }
 }
