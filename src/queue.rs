@@ -1,20 +1,21 @@
-//! The queue: what was accepted and is not yet settled.
+//! The queue: records that were accepted and are not yet settled.
 //!
-//! In: one [`Record`] per accepted request, offered before the sender gets its 2xx: the decoded body, as the sender
-//! sent it, and how it was read, so that receivers can read it again. Out: [`Receipt`]s for ranges of its items. When all
-//! items of a record are resolved the record is acknowledged and its space is free again.
+//! In: one [`Record`] per accepted request, offered before the sender gets its 2xx. It holds the decoded body, as the
+//! sender sent it, and how the body was read, so that receivers can read it again. Out: [`Receipt`]s for ranges of its
+//! items. When all items of a record are resolved, the record is acknowledged and its space is freed.
 //!
 //! # Promises
 //!
-//! - What was offered and taken stays until it is settled, however long that takes. Nothing is dropped for age.
-//! - When there is no room, or the disk does not take it, the sender is told so before its data is taken.
-//! - `storage: disk` with `sync: always`: what was taken survives `kill -9` and power loss. It is delivered at least
-//!   once. [`Progress`] within a record is stored, too: what can be delivered twice is what the downstream had accepted
-//!   in the last tenth of a second before the process died. A relay that drains delivers nothing twice.
-//! - `sync: interval`: what was taken in the last half second can be lost when the process or the machine dies.
-//! - `sync: never`: what was taken survives the death of the process; when the machine dies, parts of it may be lost.
+//! - An accepted record stays in the queue until it is settled, however long that takes. Nothing is dropped for age.
+//! - When the queue is full or the disk fails, the request is rejected before any of its data is accepted.
+//! - `storage: disk` with `sync: always`: accepted records survive `kill -9` and power loss. They are delivered at
+//!   least once. [`Progress`] within a record is stored, too: only what the downstream accepted in the last tenth of a
+//!   second before the process died can be delivered twice. A relay that drains delivers nothing twice.
+//! - `sync: interval`: records accepted in the last half second can be lost when the process or the machine dies.
+//! - `sync: never`: accepted records survive the death of the process; when the machine dies, some of them may be lost.
 //! - `storage: memory`: nothing survives the process.
-//! - Damage costs the records that it touches and no others. They are set aside under a clear name, logged and counted.
+//! - Damage costs only the records that it touches. They are set aside in files named `*.damaged-*`, logged and
+//!   counted.
 
 mod disk;
 
@@ -42,13 +43,13 @@ pub(crate) use memory::MemoryQueue;
 pub(crate) use progress::{Half, Progress, Runs, Tracker};
 pub(crate) use receipt::{Ledger, Part, Receipt, Taken};
 
-/// What the sender said, to whom, and when.
+/// One accepted request as the queue keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// The id of the receiver that took it.
+    /// The id of the receiver that read the body.
     pub(crate) receiver: Arc<str>,
     pub(crate) received: SystemTime,
-    /// How the body was read; the queue stores it as it is.
+    /// The receiver's description of how it read the body; opaque to the queue.
     pub(crate) reading: Bytes,
     /// The decoded body.
     pub(crate) body: Bytes,
@@ -57,7 +58,7 @@ pub(crate) struct Record {
 /// A record that was read from disk.
 pub(crate) struct Stored {
     pub(crate) record: Record,
-    /// The items of it that were resolved before.
+    /// The items that were resolved before the record was read.
     pub(crate) progress: Progress,
     pub(crate) taken: Taken,
     pub(crate) origin: Origin,
@@ -76,15 +77,15 @@ pub(crate) enum Queue {
     Disk(DiskQueue),
 }
 
-/// A record that the queue has.
+/// A record that the queue has accepted.
 pub(crate) enum Offered {
-    /// Go on with it in memory.
+    /// The record is processed from memory.
     Live(Taken),
-    /// There is no room for more in memory: it will be read from disk in its turn.
+    /// There is no memory left for the record: it is read from disk later, in order.
     Stored,
 }
 
-/// Why the queue does not take a record.
+/// The reason why the queue rejects a record.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OfferError {
     #[error("the queue is full: {kept_bytes} of {capacity_bytes} bytes are in use")]
@@ -98,7 +99,7 @@ pub(crate) enum OfferError {
 // === impl OfferError ===
 
 impl OfferError {
-    /// One word for it.
+    /// Returns the reason as one word, for metrics and logs.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Full { .. } => "full",
@@ -111,7 +112,7 @@ impl OfferError {
 // === impl Offered ===
 
 impl Offered {
-    /// The queue's number for the record, where it is known already.
+    /// Returns the queue's number for the record, where it is known already.
     pub(crate) fn record(&self) -> Option<RecordId> {
         match self {
             Self::Live(taken) => Some(taken.id()),
@@ -123,8 +124,8 @@ impl Offered {
 // === impl Queue ===
 
 impl Queue {
-    /// Opens the queue that the configuration describes. `memory_bytes` is how much of the records may be in memory at
-    /// a time when they are on disk.
+    /// Opens the queue that the configuration describes. `memory_bytes` limits how much of the records on disk is in
+    /// memory at the same time.
     pub(crate) fn open(config: &QueueConfig, memory_bytes: u64, metrics: Metrics) -> Result<Self, OpenError> {
         match config.storage {
             Storage::Memory => Ok(Self::Memory(MemoryQueue::new(config.max_size, metrics))),
@@ -132,7 +133,7 @@ impl Queue {
         }
     }
 
-    /// Takes the record, if there is room for it. Once this returns, the record is as safe as the queue promises.
+    /// Accepts the record if there is room for it. Once this returns, the record is as safe as the queue promises.
     pub(crate) async fn offer(&self, record: Record) -> Result<Offered, OfferError> {
         match self {
             Self::Memory(queue) => queue.offer(&record).map(Offered::Live),
@@ -147,7 +148,7 @@ impl Queue {
         }
     }
 
-    /// In how many seconds a sender should come again, from how fast the queue drains.
+    /// Returns the seconds after which a sender should retry, derived from how fast the queue drains.
     pub(crate) fn retry_after_seconds(&self) -> u64 {
         match self {
             Self::Memory(queue) => queue.retry_after_seconds(),
@@ -155,8 +156,8 @@ impl Queue {
         }
     }
 
-    /// The next record that is on disk only, oldest first, once there is room for it in memory. Waits until there is
-    /// one; for ever with a queue that keeps nothing.
+    /// Returns the next record that is only on disk, oldest first, once there is memory for it. Waits until there is
+    /// such a record; a queue in memory waits forever.
     pub(crate) async fn next_stored(&self) -> Stored {
         match self {
             Self::Memory(_) => std::future::pending().await,
@@ -164,7 +165,7 @@ impl Queue {
         }
     }
 
-    /// Notes what is settled and lets go of the files.
+    /// Stores what is settled and closes the files.
     pub(crate) async fn close(&self) {
         if let Self::Disk(queue) = self {
             queue.close().await;

@@ -1,20 +1,19 @@
-//! `queue.storage: disk`: what was taken survives the process.
+//! The queue of `queue.storage: disk`: accepted records survive the process.
 //!
-//! A record is written before its sender gets a 2xx, and removed when its last receipt is settled. Meanwhile it goes on
-//! in memory, as long as there is room for it there; what there is no room for is left on disk and read again in its
-//! turn, oldest first, as is everything that an earlier process left behind. So an outage of the downstream costs disk
-//! and not memory.
+//! A record is written before its sender gets a 2xx, and removed when its last receipt is settled. Meanwhile it is
+//! processed from memory, as long as there is memory for it. Other records stay on disk only and are read later, oldest
+//! first, as are all records of an earlier process. So an outage of the downstream costs disk and not memory.
 //!
 //! In the directory:
 //!
 //! | file | what |
 //! |---|---|
 //! | `segment-….log` | the [`log`]: [segments](segment) of [frames](frame) that hold [records](record) |
-//! | `segment-….new` | a segment that is being prepared |
-//! | `queue.lock` | held by the process that owns the directory |
-//! | `segment-….log.damaged-…`, `record.damaged-…` | what could not be read, set aside |
+//! | `segment-….new` | a segment in preparation |
+//! | `queue.lock` | locked by the process that owns the directory |
+//! | `segment-….log.damaged-…`, `record.damaged-…` | unreadable data, set aside |
 //!
-//! Directory and files are created for their owner only.
+//! The directory and its files are accessible only to their owner.
 
 mod open;
 
@@ -67,9 +66,9 @@ pub(crate) use open::OpenError;
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use record::{decode_frame, encode_frame};
 
-/// Compressing more than this takes so long that other requests would notice.
+/// Largest body that is compressed in place: compressing more takes so long that it would delay other requests.
 const ENCODE_IN_PLACE_BYTES: usize = 64 * 1024;
-/// Between tries to read a record that the disk did not give.
+/// Delay before the next attempt to read a record after a read error.
 const REREAD_DELAY: Duration = Duration::from_secs(1);
 
 /// A queue in a directory of its own.
@@ -81,7 +80,7 @@ pub(crate) struct DiskQueue {
 // === impl DiskQueue ===
 
 impl DiskQueue {
-    /// Opens the queue in its directory, with whatever an earlier process left there. Reads through all of it.
+    /// Opens the queue in its directory, including the records of an earlier process. Reads through all of it.
     pub(crate) fn open(config: &QueueConfig, memory_bytes: u64, metrics: Metrics) -> Result<Self, OpenError> {
         let directory = Directory::new(&config.directory);
         match directory.claim() {
@@ -127,14 +126,14 @@ impl DiskQueue {
         Ok(Self { shared, writer: Mutex::new(Some(thread.map_err(failed)?)) })
     }
 
-    /// Takes the record, if there is room for it. When this returns, it is as safe as `queue.sync` says.
+    /// Accepts the record if there is room for it. Once this returns, the record is as safe as `queue.sync` says.
     pub(crate) async fn offer(&self, record: Record) -> Result<Offered, OfferError> {
         let memory_bytes = record.body.len() as u64;
         let received = record.received;
         let record = encode(record).await.map_err(|error| unwritable(&error.to_string()))?;
         let reservation = Reservation::new(&self.shared, record.payload_bytes())?;
         let (reply, answer) = oneshot::channel();
-        let closed = || unwritable("it is closed");
+        let closed = || unwritable("the queue is closed");
         self.shared.commands.send(Command::Put { record, reply }).map_err(|_| closed())?;
         let id = answer.await.map_err(|_| closed())?.map_err(|reason| OfferError::Unwritable { reason })?;
         let live = Live { stored_bytes: reservation.keep(), memory_bytes, received };
@@ -154,13 +153,13 @@ impl DiskQueue {
         }
     }
 
-    /// Until a tenth of the queue is free, at the rate of late.
+    /// Returns the time until a tenth of the queue is free, at the recent drain rate.
     pub(crate) fn retry_after_seconds(&self) -> u64 {
         let room = self.shared.capacity_bytes / 10;
         self.shared.lock().drain_rate.seconds_until(Instant::now(), room)
     }
 
-    /// The next record that is on disk only, oldest first, once there is room for it in memory.
+    /// Returns the next record that is only on disk, oldest first, once there is memory for it.
     pub(crate) async fn next_stored(&self) -> Stored {
         loop {
             let changed = self.shared.changed.notified();
@@ -181,22 +180,22 @@ impl DiskQueue {
         }
     }
 
-    /// Notes what is settled and closes the log.
+    /// Stores what is settled and closes the log.
     pub(crate) async fn close(&self) {
-        // The other side may have ended already.
+        // The writer may have ended already.
         drop(self.shared.commands.send(Command::Close));
         let writer = self.writer.lock().expect("nothing panics while it holds the lock").take();
         if let Some(writer) = writer
             && spawn_blocking(move || writer.join()).await.is_ok_and(|joined| joined.is_err())
         {
-            error!("the writer of the queue has died");
+            error!("queue writer panicked");
         }
     }
 }
 
 impl Drop for DiskQueue {
     fn drop(&mut self) {
-        // Without `close` nothing waits for the writer; what is settled and not noted is delivered again.
+        // Without `close` nothing waits for the writer; what is settled and not yet stored is delivered again.
         drop(self.shared.commands.send(Command::Close));
     }
 }

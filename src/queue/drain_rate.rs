@@ -1,17 +1,17 @@
-//! How fast a queue empties: what a sender that found it full is told to wait.
+//! Drain rate of a queue, from which the `Retry-After` of a full queue follows.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// What was released longer ago says nothing about now.
+/// Period that the rate is measured over.
 const WINDOW: Duration = Duration::from_secs(30);
-/// One entry for each of these, so that the memory does not depend on the load.
+/// Granularity of the measurement, so that its memory does not depend on the load.
 const STEP: Duration = Duration::from_secs(1);
-/// While nothing leaves at all: senders such as CircleCI come again by themselves, and a downstream that returns
-/// should not find them waiting for long.
+/// Upper limit, and the result while nothing is released at all: senders such as CircleCI retry on their own, and when
+/// the downstream recovers, senders should not wait much longer.
 const LONGEST_SECONDS: u64 = 60;
 
-/// Bytes released lately.
+/// Bytes released recently.
 #[derive(Debug, Default)]
 pub(super) struct DrainRate {
     steps: VecDeque<(Instant, u64)>,
@@ -28,14 +28,14 @@ impl DrainRate {
         self.forget(now);
     }
 
-    /// Whole seconds until about `bytes` more will have been released, from 1 to a minute.
+    /// Returns the whole seconds until about `bytes` more will have been released, from 1 to 60.
     pub(super) fn seconds_until(&mut self, now: Instant, bytes: u64) -> u64 {
         self.forget(now);
         let Some((first, _)) = self.steps.front() else { return LONGEST_SECONDS };
         let released: u64 = self.steps.iter().map(|(_, bytes)| bytes).sum();
         let seconds = now.saturating_duration_since(*first).max(STEP).as_secs_f64();
         let wait = bytes as f64 * seconds / released.max(1) as f64;
-        // a cast from a float saturates
+        // A cast from a float saturates.
         (wait.ceil() as u64).clamp(1, LONGEST_SECONDS)
     }
 

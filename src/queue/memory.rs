@@ -1,4 +1,4 @@
-//! `queue.storage: memory`: a bound on bytes and nothing more. What is in it does not survive the process.
+//! The queue of `queue.storage: memory`: only a limit on bytes. Its contents do not survive the process.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use super::{Ledger, OfferError, Record, Taken};
 use crate::event::{QueueState, RecordId, Settled, Signal};
 use crate::telemetry::Metrics;
 
-/// Counts the bytes of records that were taken and are not settled.
+/// Counts the bytes of records that were accepted and are not settled.
 pub(crate) struct MemoryQueue {
     books: Arc<Books>,
 }
@@ -27,10 +27,10 @@ struct Books {
 struct Kept {
     bytes: u64,
     next_id: u64,
-    /// When each record that is not settled was taken.
+    /// Time of arrival of each record that is not settled.
     since: BTreeMap<RecordId, Instant>,
     drain_rate: DrainRate,
-    /// A record found no room, and nothing has left since.
+    /// A record was rejected for lack of room, and no record has left since.
     full: bool,
 }
 
@@ -41,7 +41,7 @@ impl MemoryQueue {
         Self { books: Arc::new(Books { capacity_bytes, kept: Mutex::default(), metrics }) }
     }
 
-    /// Takes the record if there is room for all of it.
+    /// Accepts the record if there is room for all of it.
     pub(crate) fn offer(&self, record: &Record) -> Result<Taken, OfferError> {
         let bytes = record.body.len() as u64;
         let capacity_bytes = self.books.capacity_bytes;
@@ -71,7 +71,7 @@ impl MemoryQueue {
         }
     }
 
-    /// Until a tenth of the queue is free, at the rate of late.
+    /// Returns the time until a tenth of the queue is free, at the recent drain rate.
     pub(crate) fn retry_after_seconds(&self) -> u64 {
         let room = self.books.capacity_bytes / 10;
         self.books.lock().drain_rate.seconds_until(Instant::now(), room)
@@ -100,12 +100,12 @@ impl Ledger for Books {
     }
 
     fn release(&self, record: RecordId, bytes: u64) {
-        // There is no other copy of it.
+        // There is no other copy of the record, so that its bytes are free.
         let mut kept = self.lock();
         kept.bytes -= bytes;
         kept.full = false;
         kept.since.remove(&record);
-        debug!(record = record.0, "left the memory queue without being delivered");
+        debug!(record = record.0, "record left the memory queue undelivered");
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_does_not_fit_is_refused_and_takes_nothing() {
+    fn a_record_that_does_not_fit_is_rejected_and_takes_no_room() {
         let queue = queue();
         let first = queue.offer(&record(60)).unwrap();
         assert!(matches!(

@@ -1,10 +1,11 @@
-//! Progress within a record: the items of it that are resolved.
+//! Progress within a record: its resolved items.
 //!
-//! In: ranges of item ordinals, in any order. Out: [`Progress`], a compact value that the queue stores beside the record,
-//! so that a record that is read again leaves out what was resolved before. A log record that leaves as an event and as a
-//! log has two *halves*, each with a receipt; it is resolved when both are settled, in this process or in two.
+//! In: ranges of item ordinals, in any order. Out: [`Progress`], a compact value that the queue stores with the record,
+//! so that rereading the record leaves out the items that are resolved. A log record that is exported both as an event
+//! and as a log has two *halves*, each with a receipt; it is resolved when both are settled, even if a restart is in
+//! between.
 //! Promises: an item is resolved once, however many receipts it has; encoding and decoding are linear in the number of
-//! runs; bytes that are not an encoding decode to nothing.
+//! runs; bytes that are not an encoding decode to `None`.
 //!
 //! The encoding, all numbers as LEB128:
 //!
@@ -13,7 +14,7 @@
 //! | version: 1 without the halves below, 2 with them | 1 |
 //! | fingerprint of the reading that the ordinals belong to, little-endian | 8 |
 //! | for traces, logs, metrics: the number of runs | 1 to 5 |
-//! | for each run: items since the end of the run before, then items in it | 2 to 10 |
+//! | for each run: gap since the end of the previous run, then number of items | 2 to 10 |
 //! | for each [`Half`] and outcome that log records have: the half, the outcome, their runs as above | 4 or more |
 
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ const WITH_HALVES: u8 = 2;
 const OUTCOMES: [Settled; 5] =
     [Settled::Rejected, Settled::Dropped, Settled::Superseded, Settled::Delivered, Settled::Attached];
 
-/// A set of ordinals, as runs that neither overlap nor touch: first ordinal to the one after the last.
+/// Set of ordinals, as runs that neither overlap nor touch. A run maps its first ordinal to the one after its last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Runs(BTreeMap<u32, u32>);
 
@@ -41,20 +42,21 @@ pub(crate) struct Progress {
     /// Fingerprint of the reading that gave the items their ordinals.
     pub(crate) reading: u64,
     resolved: [Runs; Signal::ALL.len()],
-    /// Log records of which one half is settled, by that half and its outcome. They stay here when they are resolved.
+    /// Log records of which one half is settled, by that half and its outcome. Entries stay here after the log record
+    /// is resolved.
     halves: BTreeMap<(Half, Settled), Runs>,
 }
 
-/// The two ways in which a log record leaves when it is kept as a log.
+/// The two forms in which a log record is exported when it is kept as a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Half {
-    /// As an event of a span.
+    /// A span event.
     Event,
-    /// As a log. Receipts of all other items are of this half, too.
+    /// A log record. Receipts of all other items are of this half, too.
     Log,
 }
 
-/// The progress of a record whose receipts are in circulation, shared by them and the queue.
+/// Progress of a record that has open receipts, shared by the receipts and the queue.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker(Mutex<Tracked>);
 
@@ -64,18 +66,18 @@ pub(crate) type Outcomes = SmallVec<[(Range<u32>, Settled); 1]>;
 #[derive(Debug, Default)]
 struct Tracked {
     progress: Progress,
-    /// Log records with a receipt for each half.
+    /// Log records with one receipt per half.
     shared: Runs,
-    /// The queue knows that there is something to store.
+    /// The queue has been notified that there is progress to store.
     claimed: bool,
-    /// The record is acknowledged: its progress means nothing any more.
+    /// The record is acknowledged, so that its progress is meaningless.
     closed: bool,
 }
 
 // === impl Runs ===
 
 impl Runs {
-    /// Adds a range, which may overlap what is there.
+    /// Adds a range, which may overlap ranges in the set.
     pub(crate) fn insert(&mut self, range: Range<u32>) {
         if range.is_empty() {
             return;
@@ -94,7 +96,7 @@ impl Runs {
         self.0.insert(start, end);
     }
 
-    /// The ranges that are within `range` and not in the set, in order.
+    /// Returns the ranges within `range` that are not in the set, in order.
     pub(crate) fn gaps(&self, range: Range<u32>) -> impl Iterator<Item = Range<u32>> + '_ {
         let before = self.0.range(..=range.start).next_back().map(|(_, &end)| end);
         let mut from = before.map_or(range.start, |end| end.max(range.start));
@@ -117,7 +119,7 @@ impl Runs {
         })
     }
 
-    /// Keeps the first runs.
+    /// Keeps only the first `runs` runs.
     pub(crate) fn truncate(&mut self, runs: usize) {
         if let Some(&first) = self.0.keys().nth(runs) {
             self.0.split_off(&first);
@@ -165,27 +167,27 @@ impl Runs {
 // === impl Progress ===
 
 impl Progress {
-    /// No progress under this reading.
+    /// Returns empty progress for this reading.
     pub(crate) fn new(reading: u64) -> Self {
         Self { reading, ..Self::default() }
     }
 
-    /// Resolves items of one signal.
+    /// Marks items of one signal as resolved.
     pub(crate) fn insert(&mut self, signal: Signal, items: Range<u32>) {
         self.resolved[signal as usize].insert(items);
     }
 
-    /// The items in the range that are not resolved, as ranges in order.
+    /// Returns the items in the range that are not resolved, as ranges in order.
     pub(crate) fn open(&self, signal: Signal, items: Range<u32>) -> impl Iterator<Item = Range<u32>> + '_ {
         self.resolved[signal as usize].gaps(items)
     }
 
-    /// The half of a log record that is settled, and its outcome.
+    /// Returns the half of a log record that is settled, and its outcome.
     fn half(&self, log: u32) -> Option<(Half, Settled)> {
         self.halves.iter().find_map(|(&half, logs)| logs.contains(log).then_some(half))
     }
 
-    /// The stored form.
+    /// Returns the stored form.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![if self.halves.is_empty() { WITHOUT_HALVES } else { WITH_HALVES }];
         out.extend_from_slice(&self.reading.to_le_bytes());
@@ -197,7 +199,7 @@ impl Progress {
         out
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; nothing when it is something else.
+    /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (&version, rest) = bytes.split_first()?;
         let (reading, mut rest) = rest.split_first_chunk()?;
@@ -225,22 +227,22 @@ impl Tracker {
         self.lock().progress = progress;
     }
 
-    /// The items in the range that are not resolved, as ranges in order.
+    /// Returns the items in the range that are not resolved, as ranges in order.
     pub(crate) fn open(&self, signal: Signal, items: Range<u32>) -> SmallVec<[Range<u32>; 1]> {
         self.lock().progress.open(signal, items).collect()
     }
 
-    /// Announces receipts for both halves of a log record: it is resolved when both are settled.
+    /// Announces one receipt per half of a log record: it is resolved when both are settled.
     pub(crate) fn share(&self, log: u32) {
         self.lock().shared.insert(log..log + 1);
     }
 
-    /// The half of an unresolved log record that is settled.
+    /// Returns the settled half of an unresolved log record.
     pub(crate) fn half(&self, log: u32) -> Option<Half> {
         self.lock().progress.half(log).map(|(half, _)| half)
     }
 
-    /// Settles items and returns those that are resolved by that, with their outcomes.
+    /// Settles items and returns those that are resolved by it, with their outcomes.
     pub(crate) fn settle(&self, signal: Signal, half: Half, items: Range<u32>, outcome: Settled) -> Outcomes {
         let mut tracked = self.lock();
         if signal != Signal::Logs || (tracked.shared.is_empty() && tracked.progress.halves.is_empty()) {
@@ -259,20 +261,20 @@ impl Tracker {
         outcomes
     }
 
-    /// Whether the caller is the one to have the progress stored: true once until it has been [encoded](Self::encode).
+    /// Returns whether the caller must have the progress stored: true once until it is [encoded](Self::encode).
     pub(crate) fn claim(&self) -> bool {
         let mut tracked = self.lock();
         !tracked.closed && !std::mem::replace(&mut tracked.claimed, true)
     }
 
-    /// The progress as it is to be stored; nothing when the record is acknowledged.
+    /// Returns the progress to store; `None` when the record is acknowledged.
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
         let mut tracked = self.lock();
         tracked.claimed = false;
         (!tracked.closed).then(|| tracked.progress.encode())
     }
 
-    /// The record is acknowledged.
+    /// Marks the record as acknowledged.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
     }
@@ -285,7 +287,7 @@ impl Tracker {
 // === impl Tracked ===
 
 impl Tracked {
-    /// The outcome of the log record if it has one now.
+    /// Settles one half of a log record and returns the outcome if the log record is now resolved.
     fn settle_log(&mut self, half: Half, log: u32, outcome: Settled) -> Option<Settled> {
         match self.progress.half(log) {
             Some((_, first)) => Some(first.better(outcome)),
@@ -334,7 +336,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn progress_is_the_set_of_what_was_inserted(ranges in ranges(), asked in (0_u32..70, 0_u32..30)) {
+        fn progress_is_the_set_of_the_items_inserted(ranges in ranges(), asked in (0_u32..70, 0_u32..30)) {
             let mut progress = Progress::new(7);
             let mut model = [const { BTreeSet::new() }; 3];
             for (signal, range) in ranges {
@@ -362,14 +364,14 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_decoded_to_what_encodes_to_them_or_to_nothing(bytes: Vec<u8>) {
+        fn no_bytes_panic_and_decoded_progress_encodes_in_no_more_bytes(bytes: Vec<u8>) {
             if let Some(progress) = Progress::decode(&bytes) {
                 prop_assert!(progress.encode().len() <= bytes.len());
             }
         }
 
         #[test]
-        fn an_item_with_two_receipts_is_resolved_by_the_second(order in Just(vec![0_u32, 0, 1, 2, 2, 3]).prop_shuffle()) {
+        fn an_item_with_two_receipts_is_resolved_by_its_second_receipt(order in Just(vec![0_u32, 0, 1, 2, 2, 3]).prop_shuffle()) {
             let tracker = Tracker::default();
             tracker.share(0);
             tracker.share(2);
@@ -393,7 +395,8 @@ mod tests {
             (0..8).for_each(|log| tracker.share(log));
             for (log, event, outcome, restart) in steps {
                 if restart {
-                    // Nobody announces that an item with a settled half will have a second receipt.
+                    // A log record with a settled half gets only one more receipt, so that its halves are not announced
+                    // again.
                     let stored = Progress::decode(&tracker.encode().unwrap()).unwrap();
                     tracker = Tracker::default();
                     (0..8).filter(|log| stored.half(*log).is_none()).for_each(|log| tracker.share(log));
@@ -439,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_version_stored_is_read_and_a_later_one_is_not() {
+    fn progress_of_an_earlier_version_is_read_and_of_a_later_one_is_not() {
         let mut progress = Progress::new(1);
         progress.insert(Signal::Logs, 2..5);
         let mut stored = vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 0];
@@ -449,14 +452,14 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_have_the_numbers_that_are_stored() {
+    fn outcomes_have_their_stored_numbers() {
         for (number, outcome) in OUTCOMES.into_iter().enumerate() {
             assert_eq!(outcome as usize, number);
         }
     }
 
     #[test]
-    fn a_log_that_is_refused_as_an_event_and_delivered_as_a_log_is_delivered() {
+    fn a_log_rejected_as_an_event_and_delivered_as_a_log_is_delivered() {
         for (one, other, outcome) in [
             (Settled::Rejected, Settled::Delivered, Settled::Delivered),
             (Settled::Attached, Settled::Delivered, Settled::Attached),
@@ -468,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_claimed_once_until_it_is_encoded_and_never_after_the_end() {
+    fn progress_is_claimed_once_until_it_is_encoded_and_never_after_it_is_closed() {
         let tracker = Tracker::default();
         assert!(tracker.claim() && !tracker.claim());
         assert!(tracker.encode().is_some() && tracker.claim());

@@ -1,11 +1,11 @@
-//! Receipts: which items of which record are still unresolved.
+//! Receipts: the items of a record that are still unresolved.
 //!
-//! A record is acknowledged when all of its receipts are settled. A receipt that is dropped without being settled, because
-//! its task died or the process is stopping, never acknowledges: a queue on disk still has what it kept.
+//! A record is acknowledged when all of its receipts are settled. A receipt that is dropped without being settled,
+//! because its task died or the process is stopping, never acknowledges its record: a queue on disk keeps that record.
 //!
-//! Items have *ordinals*: the spans, log records and data points of a record are counted, each signal for itself, in the
-//! order of the body. A [`Part`] covers the items of one document. It gives out [`Receipt`]s, each for a contiguous range
-//! of ordinals, as the outcomes of its items part.
+//! Items have *ordinals*: the spans, log records and data points of a record are numbered, separately for each signal,
+//! in the order of the body. A [`Part`] covers the items of one document. It issues [`Receipt`]s, each for a contiguous
+//! range of ordinals, and splits the range where the outcomes of its items differ.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::progress::{Half, Progress, Tracker};
 use crate::event::{RecordId, Settled, Signal};
 use crate::telemetry::traces::Cause;
 
-/// A record that the queue has.
+/// A record that the queue has accepted.
 pub(crate) struct Taken {
     record: Arc<Pending>,
 }
@@ -41,19 +41,19 @@ pub(crate) struct Receipt {
     items: u32,
 }
 
-/// The owner of records, which learns of every outcome.
+/// The owner of records, which is notified of every outcome.
 pub(crate) trait Ledger: Send + Sync {
-    /// Items of a record are resolved. Each item is reported once.
+    /// Called when items of a record are resolved. Each item is reported once.
     fn settled(&self, record: RecordId, signal: Signal, items: Range<u32>, outcome: Settled);
 
-    /// Items of a record were settled, and there are others that were not. A queue that outlives the process stores the
+    /// Called when some items of a record are settled and others are not. A queue that outlives the process stores the
     /// progress.
     fn progressed(&self, _record: RecordId, _progress: &Arc<Tracker>) {}
 
-    /// All items of the record are resolved.
+    /// Called when all items of the record are resolved.
     fn acknowledge(&self, record: RecordId, bytes: u64);
 
-    /// Nobody is left who could settle the rest of the record.
+    /// Called when no receipt is left that could settle the rest of the record.
     fn release(&self, record: RecordId, bytes: u64);
 }
 
@@ -64,18 +64,18 @@ enum Ordinals {
         first: u32,
         items: u32,
     },
-    /// Some of the document's items were resolved before.
+    /// Some of the document's items were resolved earlier.
     Scattered(Box<[u32]>),
 }
 
 struct Pending {
     id: RecordId,
     bytes: u64,
-    /// Parts and receipts that were given out and not settled, and one for [`Taken`] itself.
+    /// Number of parts and receipts that were issued and not settled, plus one for [`Taken`] itself.
     open: AtomicUsize,
     cause: Cause,
     tracker: Arc<Tracker>,
-    /// Called when an item of it is rejected.
+    /// Callback for when an item of the record is rejected.
     on_rejected: Option<Box<dyn Fn() + Send + Sync>>,
     ledger: Arc<dyn Ledger>,
 }
@@ -89,36 +89,36 @@ impl Taken {
         Self { record: Arc::new(Pending { id, bytes, open, cause, tracker, on_rejected, ledger }) }
     }
 
-    /// The queue's number for this record.
+    /// Returns the queue's number for this record.
     pub(crate) fn id(&self) -> RecordId {
         self.record.id
     }
 
-    /// Names the request that brought it, for self-tracing. To be called before the first part is given out.
+    /// Sets the request that the record came in with, for self-tracing. Must be called before the first part is issued.
     pub(crate) fn caused_by(&mut self, cause: Cause) {
         if let Some(record) = Arc::get_mut(&mut self.record) {
             record.cause = cause;
         }
     }
 
-    /// Has `observer` called when an item of the record is rejected. To be set before the first part is given out.
+    /// Sets a callback for when an item of the record is rejected. Must be set before the first part is issued.
     pub(crate) fn on_rejected(&mut self, observer: impl Fn() + Send + Sync + 'static) {
         if let Some(record) = Arc::get_mut(&mut self.record) {
             record.on_rejected = Some(Box::new(observer));
         }
     }
 
-    /// Starts from earlier progress: resolved items are in no part. To be called before the first part is given out.
+    /// Starts from earlier progress: resolved items are in no part. Must be called before the first part is issued.
     pub(crate) fn resume(&self, progress: Progress) {
         self.record.tracker.resume(progress);
     }
 
-    /// Has the queue store the progress, also when nothing is resolved.
+    /// Makes the queue store the progress, even when nothing is resolved.
     pub(crate) fn store_progress(&self) {
         self.record.ledger.progressed(self.record.id, &self.record.tracker);
     }
 
-    /// A part for those of the items that are not resolved.
+    /// Returns a part for those of the items that are not resolved.
     pub(crate) fn part(&self, signal: Signal, items: Range<u32>) -> Part {
         let open = self.record.tracker.open(signal, items.clone());
         let ordinals = match &open[..] {
@@ -129,7 +129,7 @@ impl Taken {
         Part { record: self.record.open_one(), signal, ordinals }
     }
 
-    /// No more parts will be asked for. A record without any is acknowledged at once.
+    /// Declares that no more parts will be requested. A record without parts is acknowledged at once.
     pub(crate) fn seal(self) {
         self.record.close_one();
     }
@@ -145,7 +145,7 @@ impl Part {
         }
     }
 
-    /// Whether the item with this ordinal belongs to it.
+    /// Returns whether the item with this ordinal belongs to the part.
     pub(crate) fn contains(&self, ordinal: u32) -> bool {
         match &self.ordinals {
             Ordinals::Run { first, items } => ordinal.checked_sub(*first).is_some_and(|index| index < *items),
@@ -153,12 +153,12 @@ impl Part {
         }
     }
 
-    /// A receipt for one item, by its index in the document.
+    /// Returns a receipt for one item, by its index in the document.
     pub(crate) fn receipt(&self, index: usize) -> Receipt {
         self.run(self.ordinal(index), 1)
     }
 
-    /// Receipts for some items, by their indexes in the document, which ascend: one for each run of ordinals.
+    /// Returns receipts for some items, by their ascending indexes in the document: one for each run of ordinals.
     pub(crate) fn receipts(&self, indexes: impl Iterator<Item = usize>) -> SmallVec<[Receipt; 1]> {
         let mut receipts = SmallVec::<[Receipt; 1]>::new();
         for ordinal in indexes.map(|index| self.ordinal(index)) {
@@ -170,7 +170,7 @@ impl Part {
         receipts
     }
 
-    /// Receipts for all items.
+    /// Returns receipts for all items.
     pub(crate) fn into_receipts(self) -> SmallVec<[Receipt; 1]> {
         match self.ordinals {
             Ordinals::Run { first, items } => {
@@ -185,18 +185,18 @@ impl Part {
         }
     }
 
-    /// Announces that a log record leaves both as an event and as a log: it is resolved when both are settled.
+    /// Announces that a log record is exported both as an event and as a log: it is resolved when both are settled.
     pub(crate) fn share(&self, index: usize) {
         debug_assert_eq!(self.signal, Signal::Logs, "only log records have halves");
         self.record.tracker.share(self.ordinal(index));
     }
 
-    /// The half of a log record that is settled already, before a restart.
+    /// Returns the half of a log record that was settled before a restart.
     pub(crate) fn settled_half(&self, index: usize) -> Option<Half> {
         self.record.tracker.half(self.ordinal(index))
     }
 
-    /// No more receipts will be asked for.
+    /// Declares that no more receipts will be requested.
     pub(crate) fn close(self) {
         self.record.close_one();
     }
@@ -222,18 +222,18 @@ impl std::fmt::Debug for Part {
 // === impl Receipt ===
 
 impl Receipt {
-    /// The signal of its items.
+    /// Returns the signal of the items.
     #[cfg(test)]
     pub(crate) fn signal(&self) -> Signal {
         self.signal
     }
 
-    /// The record that it is a part of.
+    /// Returns the record that the receipt belongs to.
     pub(crate) fn record(&self) -> RecordId {
         self.record.id
     }
 
-    /// The request that brought it.
+    /// Returns the request that the record came in with.
     pub(crate) fn cause(&self) -> Cause {
         self.record.cause
     }
@@ -242,7 +242,7 @@ impl Receipt {
         self.items
     }
 
-    /// The receipt for what leaves as events.
+    /// Converts the receipt to one for log records that are exported as span events.
     pub(crate) fn of_events(mut self) -> Self {
         self.half = Half::Event;
         self
@@ -262,7 +262,7 @@ impl Receipt {
         rest
     }
 
-    /// Reports the outcome of its items.
+    /// Reports the outcome of the items.
     pub(crate) fn settle(self, outcome: Settled) {
         let Self { record, signal, half, first, items } = self;
         for (range, outcome) in record.tracker.settle(signal, half, first..first + items, outcome) {
@@ -294,11 +294,11 @@ impl Pending {
         Arc::clone(self)
     }
 
-    /// Returns whether it was the last.
+    /// Returns whether it was the last open part or receipt.
     fn close_one(&self) -> bool {
         let last = self.open.fetch_sub(1, Ordering::AcqRel) == 1;
         if last {
-            // Before the record is gone from the queue: nothing of it may be stored after that.
+            // Closed before the record leaves the queue: none of its progress may be stored after that.
             self.tracker.close();
             self.ledger.acknowledge(self.id, self.bytes);
         }

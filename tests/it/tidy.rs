@@ -77,6 +77,7 @@ const PLAIN_ROOMS: &[&str] = &[
     "exporter",
     "pem",
     "processor/driver",
+    "queue",
     "server/body",
     "server/serve",
     "server/tls",

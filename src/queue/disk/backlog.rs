@@ -1,14 +1,14 @@
-//! Which records are on disk only: ranges of ids, since an outage makes millions of them in a row.
+//! Ids of the records that are only on disk, as ranges, since an outage leaves millions of consecutive ids.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::SystemTime;
 
-/// Ids to read, smallest first.
+/// Set of ids to read, smallest first.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     ranges: VecDeque<Range<u64>>,
-    /// When about the first of them was received: exactly, or before.
+    /// Time of arrival of the first record, or a time before that.
     since: Option<SystemTime>,
 }
 
@@ -35,8 +35,8 @@ impl Backlog {
         self.put_back(id);
     }
 
-    /// Adds an id that was popped. Mostly ids are larger than all others when they come; two commits may report theirs
-    /// in the other order.
+    /// Returns a popped id. Usually an added id is larger than all others, but two commits may report theirs in the
+    /// opposite order.
     pub(super) fn put_back(&mut self, id: u64) {
         let place = self.ranges.partition_point(|range| range.end < id);
         match self.ranges.get_mut(place) {
@@ -56,7 +56,7 @@ impl Backlog {
         Some(id)
     }
 
-    /// The record before the first one was received then.
+    /// Notes when the record that was popped last was received: the remaining ones arrived after it.
     pub(super) fn popped(&mut self, received: SystemTime) {
         self.since = Some(received);
     }
@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_come_out_smallest_first_and_each_once(steps in proptest::collection::vec(proptest::option::weighted(0.7, 0_u64..40), 0..80)) {
+        fn ids_are_popped_smallest_first_and_once(steps in proptest::collection::vec(proptest::option::weighted(0.7, 0_u64..40), 0..80)) {
             let mut backlog = Backlog::default();
             let mut model = BTreeSet::new();
             for step in steps {

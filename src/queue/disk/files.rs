@@ -1,6 +1,6 @@
-//! The file operations that the log needs: the one seam between the queue and the file system.
+//! File operations that the log needs: the only interface between the queue and the file system.
 //!
-//! Small on purpose: the tests put a disk in its place that loses power, fails and counts.
+//! The interface is small so that tests can replace the disk by one that loses power, fails and counts.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -17,10 +17,10 @@ const DIRECTORY_MODE: u32 = 0o700;
 
 /// A directory of files.
 pub(super) trait Files: Send + Sync {
-    /// The names of all files; none when the directory does not exist.
+    /// Returns the names of all files; none when the directory does not exist.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// Creates an empty file that only its owner can read. A file of that name is replaced.
+    /// Creates an empty file that only its owner can read. Replaces a file of that name.
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>>;
 
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>>;
@@ -50,11 +50,11 @@ pub(super) trait LogFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// The queue directory. It is created and locked by the first operation that needs it.
+/// The queue directory. The first operation that needs it creates and locks it.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    /// Held as long as the queue: the lock goes with it.
+    /// Held as long as the queue exists: closing the file releases the lock.
     lock: OnceLock<File>,
 }
 
@@ -76,7 +76,7 @@ impl Directory {
         options.write(true).create(true).truncate(false).mode(FILE_MODE);
         let file = options.open(self.path.join(LOCK)).map_err(TryLockError::Error)?;
         file.try_lock()?;
-        // Only the writer thread and the start come here, one after the other.
+        // Only recovery and then the writer thread call this, never both at once.
         self.lock.set(file).unwrap_or_default();
         Ok(())
     }
@@ -88,12 +88,12 @@ impl Files for Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        // The queue's own names are ASCII.
+        // The queue's own names are ASCII, so that a lossy conversion does not affect them.
         entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        // The start goes on without the lock when the disk is too full to create it.
+        // At the start, the queue is opened without the lock when the disk is too full to create it.
         self.claim().map_err(io::Error::from)?;
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
@@ -136,7 +136,7 @@ impl LogFile for File {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         match fallocate(self, FallocateFlags::empty(), 0, bytes) {
-            // Not every file system can.
+            // Not every file system supports it.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.set_len(bytes),
             allocated => Ok(allocated?),
         }

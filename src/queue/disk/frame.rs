@@ -1,4 +1,4 @@
-//! Frames: what a segment consists of after its header.
+//! Frames: the contents of a segment after its header.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
@@ -7,37 +7,37 @@
 //! | 12 | 4 | CRC-32 of the payload |
 //! | 16 | 4 | length of the payload |
 //! | 20 | 1 | [`Kind`] |
-//! | 21 | 1 | 1 in the first frame of a commit, else 0: everything before it was confirmed |
+//! | 21 | 1 | 1 in the first frame of a commit, else 0: the commits before it were confirmed |
 //! | 22 | 2 | zero |
 //! | 24 | 8 | id of the record, zero where the kind has none |
 //! | 32 | | payload |
 //!
-//! Integers are little-endian. A reader that meets damage finds the next frame by its marker. No sender knows the
-//! marker, so no body can contain a frame.
+//! Integers are little-endian. A reader that finds damage locates the next frame by its marker. No sender knows the
+//! marker, so that no body can contain a frame.
 
 /// Length of a frame without its payload.
 pub(super) const HEADER_BYTES: usize = 32;
 /// Length of one run in the payload of [`Kind::Done`].
 const RUN_BYTES: usize = 12;
 
-/// What a frame holds.
+/// Kind of a frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A stored record.
     Record = 1,
-    /// Ids of settled records, as runs: the first id (8 bytes) and how many follow each other (4 bytes).
+    /// Ids of settled records, as runs: the first id (8 bytes) and the number of consecutive ids (4 bytes).
     Done = 2,
-    /// The progress of a record; replaces earlier progress.
+    /// Progress of a record; replaces earlier progress.
     Progress = 3,
-    /// Nothing: proves that the commit before it was confirmed.
+    /// Empty; proves that the previous commit was confirmed.
     Mark = 4,
-    /// Nothing: the segment was closed here.
+    /// Empty; the segment was closed here.
     End = 5,
-    /// A damaged stretch that was set aside. Its payload is not checked.
+    /// A damaged stretch that was set aside. The payload is not checked.
     Void = 6,
 }
 
-/// What precedes a payload.
+/// Header of a frame, without its marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
@@ -80,7 +80,7 @@ impl Header {
         bytes
     }
 
-    /// Returns nothing when the bytes are not the header of a frame of this segment.
+    /// Returns `None` when the bytes are not the header of a frame of this segment.
     pub(super) fn decode(bytes: &[u8; HEADER_BYTES], marker: u64) -> Option<Self> {
         if u64_at(bytes, 0) != marker || u32_at(bytes, 8) != header_crc(bytes) {
             return None;
@@ -94,7 +94,7 @@ impl Header {
         })
     }
 
-    /// Length of header and payload.
+    /// Returns the length of header and payload.
     pub(super) fn frame_bytes(&self) -> u64 {
         HEADER_BYTES as u64 + u64::from(self.payload_bytes)
     }
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The layout of the module documentation, byte by byte.
+    /// Compares a frame with the layout in the module documentation, byte by byte.
     #[test]
     fn a_frame_is_laid_out_as_documented() {
         let mut bytes = Vec::new();

@@ -1,8 +1,8 @@
-//! Where records are.
+//! Index of the positions of records in the log.
 //!
-//! An outage makes millions of records, so that no record has an entry of its own: each segment notes the place of one
-//! record in [`STEP_BYTES`], and a reader walks from there, or from where it stopped last. Only records that were
-//! moved out of an old segment are noted one by one.
+//! An outage leaves millions of records, so that records have no entries of their own: each segment notes the position
+//! of one record in every [`STEP_BYTES`], and a reader scans from there, or from where it last stopped. Only records
+//! that were moved out of an old segment have an entry each.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -12,35 +12,35 @@ use super::files::{Files, LogFile};
 use super::frame::{HEADER_BYTES, Kind};
 use super::segment::{self, Name, Placed, SEGMENT_HEADER_BYTES, Window};
 
-/// Distance of two noted places.
+/// Distance between two noted positions.
 const STEP_BYTES: u64 = 64 * 1024;
 
 /// The segments of the log, by number.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) segments: BTreeMap<u64, Segment>,
-    /// Records that are in a newer segment than their id says.
+    /// Segment number and offset of records that were moved out of the segment that their id belongs to.
     moved: HashMap<u64, (u64, u64)>,
     /// The last progress of each record that has any.
     progress: HashMap<u64, Vec<u8>>,
 }
 
-/// A segment.
+/// A segment of the log.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) name: Name,
-    /// Smaller ids are in older segments unless they were moved.
+    /// Lower bound of the ids; smaller ids are in older segments unless they were moved.
     pub(super) first_id: u64,
     pub(super) end: u64,
-    /// Records that are not settled.
+    /// Number of records that are not settled.
     pub(super) live: u64,
-    /// Their frames.
+    /// Size of the frames of those records.
     pub(super) live_bytes: u64,
     /// Ids and offsets of some records, ascending.
     places: Vec<(u64, u64)>,
 }
 
-/// Where to look for a record.
+/// Position from which to scan for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Start {
     name: Name,
@@ -55,7 +55,7 @@ pub(super) struct Reader {
     cursor: Mutex<Option<Cursor>>,
 }
 
-/// Behind the record that was read last.
+/// Position after the record that was read last.
 struct Cursor {
     name: Name,
     file: Box<dyn LogFile>,
@@ -63,13 +63,13 @@ struct Cursor {
     offset: u64,
 }
 
-/// Why a record could not be read.
+/// The reason why a record could not be read.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// It may be possible later.
+    /// A later attempt may succeed.
     Unavailable(io::Error),
     Missing,
-    /// Its payload, where that much is certain.
+    /// The record is damaged. Holds its payload where the payload's position is certain.
     Damaged(Option<Vec<u8>>),
 }
 
@@ -81,7 +81,7 @@ impl Index {
         self.segments.insert(name.number, segment);
     }
 
-    /// Notes a record of a segment. One that was elsewhere before was moved.
+    /// Notes a record of a segment. A record that was noted in another segment has been moved.
     pub(super) fn add(&mut self, number: u64, placed: Placed) {
         let Some(segment) = self.segments.get(&number) else { return };
         if placed.id < segment.first_id {
@@ -112,7 +112,7 @@ impl Index {
         }
     }
 
-    /// The number of the segment that holds a record.
+    /// Returns the number of the segment that holds a record.
     pub(super) fn segment_of(&self, id: u64) -> Option<u64> {
         if let Some((number, _)) = self.moved.get(&id) {
             return Some(*number);
@@ -128,7 +128,7 @@ impl Index {
         self.progress.get(&id).cloned()
     }
 
-    /// Bytes in segments that hold nothing to deliver.
+    /// Returns the bytes of all segments that belong to no unsettled record.
     pub(super) fn waste_bytes(&self) -> u64 {
         self.segments.values().map(|segment| segment.end.saturating_sub(segment.live_bytes)).sum()
     }
@@ -165,7 +165,7 @@ impl Reader {
         Self { files, index, cursor: Mutex::new(None) }
     }
 
-    /// The stored record.
+    /// Reads a stored record.
     pub(super) fn read(&self, id: u64) -> Result<Vec<u8>, ReadError> {
         let start = lock(&self.index).start(id).ok_or(ReadError::Missing)?;
         let mut cursor = self.cursor(start, id).map_err(ReadError::Unavailable)?;
@@ -190,12 +190,12 @@ impl Reader {
         }
     }
 
-    /// The progress of a record that is about to be handed out.
+    /// Returns the progress of a record that is about to be returned.
     pub(super) fn progress(&self, id: u64) -> Option<Vec<u8>> {
         lock(&self.index).progress(id)
     }
 
-    /// Goes on where the last reading stopped, if that is on the way.
+    /// Continues from the position of the last read, if the record comes after it in the same segment.
     fn cursor(&self, start: Start, id: u64) -> io::Result<Cursor> {
         match self.lock().take().filter(|cursor| cursor.name == start.name) {
             Some(cursor) if cursor.last_id < id && cursor.offset > start.offset => Ok(cursor),

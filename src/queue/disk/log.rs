@@ -1,22 +1,22 @@
-//! The log: segments that are appended to, one write and one sync per commit.
+//! The log: segments to which commits are appended, each with one write and one sync.
 //!
-//! In: [`Batch`]es from the writer. Out: frames in the newest segment, and an [`Index`] of where records are.
+//! In: [`Batch`]es from the writer. Out: frames in the newest segment, and an [`Index`] of the positions of records.
 //!
-//! No crate does this: okaywal 0.3 and yaque 0.6 (2023) and commitlog 0.2 (2021) are unmaintained, and none of them
-//! finds its way past damage or records acknowledgements. redb, SQLite and fjall, measured on records of one line, write
-//! 15, 9 and 3 times what they are given; fjall does not return the disk after an outage.
+//! No suitable crate exists: okaywal 0.3 and yaque 0.6 (2023) and commitlog 0.2 (2021) are unmaintained, and none of
+//! them can skip damage or store acknowledgements. redb, SQLite and fjall, measured with records of one line, write 15,
+//! 9 and 3 times the size of the data; fjall does not give the disk space back after an outage.
 //!
 //! # Promises
 //!
-//! - A commit that failed is not part of the log: the segment ends before it, and nothing is appended to that segment
-//!   any more. A failed sync is never repeated.
-//! - A segment is removed when none of its records, and none of those in older segments, is open. So what settles a
-//!   record never goes before the record.
+//! - A commit that failed is not part of the log: the segment ends before it, and nothing more is appended to that
+//!   segment. A failed sync is never repeated.
+//! - A segment is removed when neither it nor an older segment has open records. So the frame that settles a record is
+//!   never removed before the record.
 //! - When more than half of the files, and more than [`SLACK_SEGMENTS`] segments, hold nothing to deliver, the open
-//!   records of the oldest segment are moved to the newest. So the files take at most twice the size of what is open
-//!   (itself bounded by `queue.max_size`) and [`SLACK_SEGMENTS`] + 2 segments, of which a queue of `max_size` has about
-//!   [`SEGMENTS`].
-//! - A part of each segment is kept for acknowledgements, so that deliveries can be noted on a full disk.
+//!   records of the oldest segment are moved to the newest. So the files take at most twice the size of the open
+//!   records (which `queue.max_size` limits) plus [`SLACK_SEGMENTS`] + 2 segments. A queue of `max_size` has about
+//!   [`SEGMENTS`] segments.
+//! - A part of each segment is reserved for acknowledgements, so that deliveries can be stored on a full disk.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -29,38 +29,38 @@ use super::recovery::{Recovered, end_segment};
 use super::segment::{self, Name, Placed, SEGMENT_HEADER_BYTES, SegmentHeader, Window};
 use crate::config::Sync;
 
-/// How many segments a full queue has, within the bounds of their size.
+/// Number of segments of a full queue, subject to the size limits of a segment.
 const SEGMENTS: u64 = 64;
 const SMALLEST_SEGMENT_BYTES: u64 = 256 * 1024;
 const LARGEST_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-/// What a nearly full disk must still have for a segment to be begun.
+/// Smallest segment that is begun on a nearly full disk.
 const LEAST_SEGMENT_BYTES: u64 = 64 * 1024;
-/// One part in so many of a segment is for acknowledgements only.
+/// Inverse of the share of a segment that is reserved for acknowledgements.
 const ACKNOWLEDGEMENT_PART: u64 = 16;
-/// Segments without use that are tolerated.
+/// Number of unused segments that are tolerated.
 const SLACK_SEGMENTS: u64 = 4;
-/// Starts begin segments, however little is in them: with more than this the oldest are emptied, too.
+/// Number of segments above which the oldest are emptied, too: every start begins a segment, however little is in it.
 const MOST_SEGMENTS: usize = 192;
-/// Moved at a time, between the commits of senders.
+/// Bytes of records that are moved at a time, between the commits of senders.
 const MOVE_BYTES: u64 = 1024 * 1024;
-/// Smaller pieces of a commit are joined to one write.
+/// Frames below this size are joined into one write.
 const JOIN_BYTES: usize = 1024 * 1024;
-/// Memory that the joining may keep.
+/// Capacity of the join buffer that is kept after a commit.
 const KEEP_BUFFER_BYTES: usize = 256 * 1024;
 
-/// Why the log did not do what it should.
+/// The reason why an operation on the log failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LogError {
     #[error("the disk is full")]
     DiskFull,
     #[error("{0}")]
     Io(String),
-    /// After a failure, until a new segment could be begun.
+    /// A commit failed, and no new segment has been begun since.
     #[error("the queue is not open")]
     NotOpen,
 }
 
-/// The content of one commit.
+/// Content of one commit.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// New or moved records with their ids.
@@ -68,27 +68,27 @@ pub(super) struct Batch {
     pub(super) progress: Vec<(u64, Vec<u8>)>,
     /// Ids and stored sizes of settled records.
     pub(super) done: Vec<(u64, u64)>,
-    /// Vouch for the commit before.
+    /// Adds a mark, which proves that the previous commit was confirmed.
     pub(super) mark: bool,
 }
 
-/// The writing end.
+/// The writing side of the log.
 pub(super) struct Log {
     files: Arc<dyn Files>,
     sync: Sync,
     index: Arc<Mutex<Index>>,
     segment_bytes: u64,
     active: Option<Active>,
-    /// The newest segment and its end; it may have failed.
+    /// The newest segment and its end; its last commit may have failed.
     last: Option<(Name, u64)>,
-    /// The file of a segment that failed or is full.
+    /// File of a segment that failed or is full.
     retired: Option<Box<dyn LogFile>>,
     last_number: u64,
     moving: Option<Moving>,
     buffer: Vec<u8>,
 }
 
-/// The segment that is appended to.
+/// The segment that commits are appended to.
 struct Active {
     name: Name,
     file: Box<dyn LogFile>,
@@ -97,7 +97,7 @@ struct Active {
     synced: bool,
 }
 
-/// How far the records of the oldest segment were moved.
+/// Progress of moving the records of the oldest segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Moving {
     number: u64,
@@ -123,7 +123,7 @@ impl Batch {
         self.records.is_empty() && self.progress.is_empty() && self.done.is_empty() && !self.mark
     }
 
-    /// No less than what it takes in the log.
+    /// Returns an upper bound of the space that the batch takes in the log.
     fn frame_bytes(&self) -> u64 {
         let records: u64 = self.records.iter().map(|(_, record)| record.frame_bytes()).sum();
         let progress: usize = self.progress.iter().map(|(_, bytes)| frame::HEADER_BYTES + bytes.len()).sum();
@@ -135,7 +135,7 @@ impl Batch {
 // === impl Log ===
 
 impl Log {
-    /// Goes on after what was recovered. Nothing is written until the first [`Log::roll`].
+    /// Continues after the recovered segments. Nothing is written until the first [`Log::roll`].
     pub(super) fn new(files: Arc<dyn Files>, sync: Sync, max_size: u64, recovered: Recovered) -> Self {
         Self {
             files,
@@ -159,7 +159,7 @@ impl Log {
         self.active.is_some()
     }
 
-    /// Appends a batch. With `sync` it is on disk when this returns. `next_id`: the first id that no record has.
+    /// Appends a batch. With `sync` it is on disk when this returns. `next_id` is the first unused id.
     pub(super) fn commit(&mut self, batch: &mut Batch, sync: bool, next_id: u64) -> Result<(), LogError> {
         let bytes = batch.frame_bytes();
         if !self.has_room(bytes, !batch.records.is_empty())? {
@@ -202,13 +202,13 @@ impl Log {
         let active = self.active.as_ref().ok_or(LogError::NotOpen)?;
         let reserved = match for_records {
             true => active.allocated_bytes / ACKNOWLEDGEMENT_PART,
-            // For the frame that closes it.
+            // Space for the frame that closes the segment.
             false => frame::HEADER_BYTES as u64,
         };
         Ok(active.end + bytes + reserved <= active.allocated_bytes)
     }
 
-    /// Nobody knows what of the commit is on disk: the segment ends before it and is not written to any more.
+    /// Abandons the segment: how much of the commit is on disk is unknown, so that the segment ends before it.
     fn fail(&mut self, error: io::Error) -> LogError {
         if let Some(active) = self.active.take() {
             self.retired = Some(active.file);
@@ -235,10 +235,10 @@ impl Log {
         }
     }
 
-    /// Begins a new segment with room for so many bytes; the one before ends here.
+    /// Begins a new segment with room for `bytes`, and ends the previous one.
     pub(super) fn roll(&mut self, bytes: u64, next_id: u64) -> Result<(), LogError> {
         if self.sync != Sync::Never {
-            // The next segment says that this one is whole.
+            // The header of the next segment states the end of this one, which must be durable.
             self.sync()?;
         }
         self.last_number += 1;
@@ -246,14 +246,14 @@ impl Log {
         let name = Name { number: self.last_number, marker: (marker.0 ^ marker.1.rotate_left(32)).max(1) };
         let begun = self.begin(name, bytes, next_id);
         if begun.is_err() {
-            // It is not part of the log; what remains is removed by the next start.
+            // The draft is not part of the log; if it remains, the next start removes it.
             self.files.remove(&name.draft_name()).unwrap_or_default();
         }
         let active = begun?;
         if let Some(before) = self.active.replace(active).map(|active| active.file).or(self.retired.take())
             && let Some((_, end)) = self.last
         {
-            // Only gives space back.
+            // Truncation only frees space, so that its failure is harmless.
             before.set_size(end).unwrap_or_default();
         }
         index::lock(&self.index).add_segment(name, next_id, SEGMENT_HEADER_BYTES);
@@ -283,18 +283,18 @@ impl Log {
         Ok(Active { name, file, allocated_bytes, end: SEGMENT_HEADER_BYTES, synced: true })
     }
 
-    /// Removes the oldest segments as long as nothing in them is open.
+    /// Removes the oldest segments that have no open records.
     pub(super) fn free_segments(&mut self) -> io::Result<()> {
         while let Some(name) = self.oldest(|segment| segment.live == 0) {
             self.files.remove(&name.file_name())?;
-            // One after the other: an older segment must not come back without what settles its records.
+            // One at a time: an older segment must not reappear without the frames that settle its records.
             self.files.sync_directory()?;
             index::lock(&self.index).segments.remove(&name.number);
         }
         Ok(())
     }
 
-    /// Removes everything. Only for a queue in which nothing is open, on a disk without space for a new segment.
+    /// Removes all segments. Only for a queue without open records, on a disk without space for a new segment.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         self.active = None;
         self.retired = None;
@@ -307,7 +307,7 @@ impl Log {
         Ok(())
     }
 
-    /// The oldest segment that is not appended to, if it is such a one.
+    /// Returns the oldest segment if it is not the active one and `wanted` holds for it.
     fn oldest(&self, wanted: impl Fn(&index::Segment) -> bool) -> Option<Name> {
         let index = index::lock(&self.index);
         let (_, segment) = index.segments.first_key_value()?;
@@ -315,7 +315,7 @@ impl Log {
         (!active && wanted(segment)).then_some(segment.name)
     }
 
-    /// Whether so much of the files is of no use that the oldest segment is to be emptied.
+    /// Returns whether so much of the files is unused that the oldest segment should be emptied.
     pub(super) fn wants_to_move(&self) -> bool {
         let Some(name) = self.oldest(|_| true) else { return false };
         let finished = self.moving.is_some_and(|moving| moving.number == name.number && moving.finished);
@@ -325,7 +325,7 @@ impl Log {
         !finished && self.is_open() && (wasted || index.segments.len() > MOST_SEGMENTS)
     }
 
-    /// Moves some open records of the oldest segment to the newest. `is_open` says which ids are open.
+    /// Moves some open records of the oldest segment to the newest. `is_open` returns whether an id is open.
     pub(super) fn move_some(&mut self, is_open: impl Fn(u64) -> bool, next_id: u64) -> Result<(), LogError> {
         let Some(name) = self.oldest(|_| true) else { return Ok(()) };
         let begin = Moving { number: name.number, offset: SEGMENT_HEADER_BYTES, finished: false };
@@ -340,7 +340,7 @@ impl Log {
         Ok(())
     }
 
-    /// Reads open records from `offset` on. Returns whether that was all of the segment.
+    /// Reads open records from `offset` on. Returns whether the end of the segment was reached.
     fn collect(
         &self,
         name: Name,
@@ -370,7 +370,7 @@ impl Log {
         Ok(true)
     }
 
-    /// Ends the newest segment.
+    /// Closes the newest segment.
     pub(super) fn close(&mut self) -> Result<(), LogError> {
         let Some(active) = self.active.take() else { return Ok(()) };
         if self.sync != Sync::Never && !active.synced {
@@ -383,7 +383,7 @@ impl Log {
 // === impl Active ===
 
 impl Active {
-    /// Appends the frames of a batch and returns where its records are. The end moves only when all is written.
+    /// Appends the frames of a batch and returns the positions of its records. The end moves only when all is written.
     fn append(&mut self, batch: &mut Batch, buffer: &mut Vec<u8>) -> io::Result<Vec<Placed>> {
         let marker = self.name.marker;
         let (mut at, mut first) = (self.end, true);

@@ -1,9 +1,9 @@
-//! Why a queue cannot be opened.
+//! Reasons why a queue cannot be opened.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why the queue cannot be opened.
+/// The reason why a queue cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error("queue.directory {directory:?} cannot be used")]
@@ -11,7 +11,7 @@ pub(crate) enum OpenError {
     #[error("queue.directory {directory:?} is in use by another process; each relay needs one of its own")]
     InUse { directory: PathBuf },
     #[error(
-        "{file:?} was written by a newer version of spanrelay; start that version, or name another queue.directory"
+        "{file:?} was written by a newer version of spanrelay; start that version, or set another queue.directory"
     )]
     Newer { file: PathBuf },
     #[error(

@@ -1,12 +1,12 @@
-//! A set of ids that mostly follow each other.
+//! Set of mostly consecutive ids.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Disjoint ranges that do not touch.
+/// Set of disjoint ranges that do not touch.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Ranges {
-    /// Starts and ends.
+    /// Ends of the ranges, by their starts.
     ranges: BTreeMap<u64, u64>,
 }
 
@@ -22,7 +22,7 @@ impl Ranges {
         if start >= end {
             return;
         }
-        // Every range that overlaps or touches becomes one with it.
+        // Merge every range that overlaps or touches.
         while let Some((&before, &before_end)) = self.ranges.range(..=end).next_back() {
             if before_end < start {
                 break;
@@ -33,7 +33,7 @@ impl Ranges {
         self.ranges.insert(start, end);
     }
 
-    /// Ascending.
+    /// Returns the ranges in ascending order.
     pub(super) fn into_vec(self) -> Vec<Range<u64>> {
         self.ranges.into_iter().map(|(start, end)| start..end).collect()
     }
@@ -48,7 +48,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set(inserts in proptest::collection::vec((0_u64..60, 0_u64..8), 0..40)) {
+        fn ranges_are_a_set_of_ids(inserts in proptest::collection::vec((0_u64..60, 0_u64..8), 0..40)) {
             let (mut ranges, mut model) = (Ranges::default(), BTreeSet::new());
             for (start, len) in inserts {
                 ranges.insert(start..start + len);

@@ -1,21 +1,21 @@
-//! A record as it is stored: the payload of its frame.
+//! Stored form of a record: the payload of its frame.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 1 | version of this layout, [`VERSION`] |
-//! | 8 | when it was received, Unix nanoseconds |
+//! | 8 | time of arrival, Unix nanoseconds |
 //! | 4 | length of all fields together |
 //! | n | fields: a tag (1 byte), a length (4 bytes), a value |
-//! | | the rest: the body, as it is or as one zstd frame |
+//! | | the rest: the body, uncompressed or as one zstd frame |
 //!
 //! | tag | value |
 //! |---|---|
 //! | 1 | id of the receiver, UTF-8 |
 //! | 2 | length of the body (8 bytes); present when the body is compressed |
-//! | 3 | how the body was read; absent when that is empty |
+//! | 3 | how the body was read; absent when empty |
 //!
 //! Integers are little-endian. Readers skip tags that they do not know, so that later versions can add fields.
-//! Small bodies are stored as they are: compressing one costs more than writing it.
+//! Small bodies are stored uncompressed: compressing one costs more than writing it.
 
 use std::cell::RefCell;
 use std::io::{self, Read};
@@ -34,41 +34,41 @@ const FIELD_HEADER_BYTES: usize = 5;
 const RECEIVER: u8 = 1;
 const BODY_BYTES: u8 = 2;
 const READING: u8 = 3;
-/// The fastest of the regular levels: about 1 GB/s.
+/// Compression level: the fastest of the regular ones, about 1 GB/s.
 const LEVEL: i32 = 1;
 /// Smallest body that is compressed.
 const COMPRESS_FROM_BYTES: usize = 8 * 1024;
-/// Memory that is reserved for a body on the word of its header alone.
+/// Largest ratio of body to compressed size for which memory is reserved on the word of the header alone.
 const TRUSTED_RATIO: usize = 64;
 
-/// Why a stored record cannot be read.
+/// The reason why a stored record cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
-    #[error("its body does not decompress to its length")]
+    #[error("the body does not decompress to the stored length")]
     Body(#[source] io::Error),
-    #[error("it has layout {0}, of a newer version")]
+    #[error("layout {0} of a newer version")]
     Version(u8),
-    #[error("its header is damaged")]
+    #[error("the header is damaged")]
     Header,
 }
 
-/// A record's frame without the parts that only the writer knows.
+/// The frame of a record, without the fields that only the writer knows.
 #[derive(Debug)]
 pub(crate) struct Encoded {
-    /// Room for the frame header, then the payload.
+    /// Space for the frame header, then the payload.
     bytes: Vec<u8>,
     payload_crc: u32,
 }
 
 thread_local! {
-    /// A context costs more than compressing a small record with it.
+    /// Reused, because creating a context costs more than compressing a small record.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
 
 // === impl Encoded ===
 
 impl Encoded {
-    /// A payload that was read from another segment.
+    /// Wraps a payload that was read from another segment.
     pub(super) fn from_payload(payload: &[u8], payload_crc: u32) -> Self {
         let mut bytes = vec![0; HEADER_BYTES];
         bytes.extend_from_slice(payload);
@@ -83,7 +83,7 @@ impl Encoded {
         self.bytes.len() as u64
     }
 
-    /// Completes the frame.
+    /// Fills in the header and returns the frame.
     pub(super) fn frame(&mut self, marker: u64, id: u64, first: bool) -> &[u8] {
         let payload_bytes = u32::try_from(self.payload_bytes()).expect("a larger record was not accepted");
         let header = Header { kind: Kind::Record, first, id, payload_bytes, payload_crc: self.payload_crc };
@@ -176,7 +176,7 @@ fn field(fields: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, fields.get(FIELD_HEADER_BYTES..end)?, fields.get(end..)?))
 }
 
-/// Decompresses exactly `bytes`, and not one more.
+/// Decompresses exactly `bytes` bytes; any other length is an error.
 fn decompress(compressed: &[u8], bytes: u64) -> io::Result<Vec<u8>> {
     let trusted = compressed.len().saturating_mul(TRUSTED_RATIO);
     let mut body = Vec::with_capacity(usize::try_from(bytes).unwrap_or(usize::MAX).min(trusted));
@@ -187,7 +187,7 @@ fn decompress(compressed: &[u8], bytes: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A record as a frame with a marker of zero, for those who judge the format.
+/// Encodes a record as a frame with a marker of zero, for fuzz targets and tests of the format.
 #[cfg(any(test, feature = "internals"))]
 pub(crate) fn encode_frame(record: &Record) -> io::Result<Vec<u8>> {
     Ok(encode(record)?.frame(0, 0, false).to_vec())
@@ -220,14 +220,14 @@ mod tests {
         }
     }
 
-    /// Bodies on both sides of the size from which they are compressed.
+    /// Generates bodies below and above the size from which they are compressed.
     fn body() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![any::<Vec<u8>>(), (any::<u8>(), 0_usize..40_000).prop_map(|(byte, len)| vec![byte; len])]
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(receiver in "[a-z/é]{0,40}", nanos: u64, reading: Vec<u8>, body in body()) {
+        fn a_record_is_decoded_as_it_was_encoded(receiver in "[a-z/é]{0,40}", nanos: u64, reading: Vec<u8>, body in body()) {
             let record = Record { reading: reading.into(), ..record(&receiver, nanos, body) };
             prop_assert_eq!(decode_frame(&encode_frame(&record).unwrap()).unwrap(), record);
         }
@@ -241,7 +241,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_refused_without_panic(mut payload: Vec<u8>) {
+        fn no_bytes_panic(mut payload: Vec<u8>) {
             drop(decode(&payload));
             payload.insert(0, VERSION);
             drop(decode(&payload));
@@ -269,21 +269,21 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_decompresses_to_more_than_it_says_is_refused() {
+    fn a_body_that_decompresses_to_more_than_its_stored_length_is_an_error() {
         let mut payload = encode(&record("f", 1, vec![0; 1 << 20])).unwrap().bytes.split_off(HEADER_BYTES);
         assert!(payload.len() < 1000);
-        // After the fixed part: the receiver's field of 6 bytes, then tag and length of the body's.
+        // After the fixed part: the receiver's field of 6 bytes, then tag and length of the body-length field.
         payload[FIXED_BYTES + 6 + FIELD_HEADER_BYTES] = 1;
         assert!(matches!(decode(&payload), Err(RecordError::Body(_))));
     }
 
     #[test]
-    fn a_layout_of_a_newer_version_is_named() {
+    fn the_error_names_a_layout_of_a_newer_version() {
         assert!(matches!(decode(&[3, 0, 0]), Err(RecordError::Version(3))));
     }
 
     #[test]
-    fn a_small_body_is_stored_as_it_is_and_a_large_one_compressed() {
+    fn a_small_body_is_stored_uncompressed_and_a_large_one_compressed() {
         let small = encode_frame(&record("fastly", 1, vec![b'x'; 2000])).unwrap();
         assert!((2000..2100).contains(&small.len()));
         let large = encode_frame(&record("fastly", 1, vec![b'x'; 20_000])).unwrap();

@@ -1,11 +1,11 @@
-//! The start: one pass over the segments, newest first.
+//! Recovery at the start: one pass over the segments, newest first.
 //!
-//! Newest first, because what settles a record comes after it: by the time a record is met it is known whether it is
-//! still open, and nothing but ranges of ids has to be remembered.
+//! The pass starts with the newest segment because the frames that settle a record come after the record. So when a
+//! record is read, it is known whether it is open, and only ranges of ids have to be kept in memory.
 //!
-//! Damage costs the frames that it touches. Each damaged stretch that had been confirmed is copied to a file of its own,
-//! counted, logged, and covered with a [void frame](super::frame::Kind::Void), so that the next start does not find it
-//! again. What an interrupted write left at the end of the newest segment was never confirmed and is cut off.
+//! Damage costs only the frames that it touches. Each damaged stretch that had been confirmed is copied to a file of
+//! its own, counted, logged, and covered with a [void frame](super::frame::Kind::Void), so that the next start skips
+//! it. What an interrupted write left at the end of the newest segment was never confirmed and is cut off.
 
 use std::io;
 use std::path::Path;
@@ -23,36 +23,36 @@ use super::segment::{
 use crate::config::Sync;
 use crate::telemetry::Metrics;
 
-/// The store of version 0.1.
+/// File name of the store of version 0.1.
 const VERSION_1_STORE: &str = "queue.redb";
 
-/// What an earlier process left.
+/// State that an earlier process left.
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
     pub(super) index: Index,
     /// Records that are not settled.
     pub(super) ids: Ranges,
-    /// Their stored size.
+    /// Total stored size of those records.
     pub(super) bytes: u64,
     pub(super) next_id: u64,
     /// The newest segment and its end.
     pub(super) last: Option<(Name, u64)>,
-    /// The highest number that any segment ever had here.
+    /// Highest number of any segment, including removed ones.
     pub(super) last_number: u64,
 }
 
-/// The pass.
+/// State of the pass.
 struct Recovery<'a> {
     files: &'a dyn Files,
     sync: Sync,
     metrics: &'a Metrics,
     found: Recovered,
     settled: Ranges,
-    /// Of the segment that was read before, which is the next one of the log.
+    /// Header of the segment that was read before this one, which comes after it in the log.
     successor: Option<SegmentHeader>,
 }
 
-/// Reads everything, repairs what is damaged.
+/// Reads all segments and repairs damaged ones.
 pub(super) fn recover(
     files: &dyn Files,
     directory: &Path,
@@ -69,7 +69,7 @@ pub(super) fn recover(
     }
     let mut segments: Vec<Name> = names.iter().filter_map(|name| Name::parse(name)).collect();
     segments.sort_unstable();
-    // Before anything is changed.
+    // All headers are checked before anything is changed.
     for name in &segments {
         let beginning = segment::open(files, *name).and_then(|file| Beginning::read(&*file, *name));
         match beginning.map_err(|error| unreadable(&name.file_name(), &error))? {
@@ -78,7 +78,7 @@ pub(super) fn recover(
         }
     }
     for name in names.iter().filter(|name| name.starts_with("segment-") && name.ends_with(NEW_SUFFIX)) {
-        // Without its name it was never used; if it stays, it is replaced.
+        // A file with this suffix was never part of the log; if it stays, it is replaced later.
         files.remove(name).unwrap_or_default();
     }
     let (found, settled, successor) = (Recovered::default(), Ranges::default(), None);
@@ -106,7 +106,7 @@ impl Recovery<'_> {
         let repaired = self.repair(&*file, &header, &scan);
         if self.found.last.is_none() {
             self.found.last = Some((name, scan.end));
-            // Closing cuts off what follows the last frame.
+            // Closing cuts off the bytes after the last frame.
             if !scan.closed && repaired {
                 self.close(&*file, &header, &scan);
             }
@@ -115,11 +115,11 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// What the next segment says about this one.
+    /// Returns what the next segment states about the end of this one.
     fn known_end(&self, name: Name) -> KnownEnd {
         let Some(successor) = self.successor else { return KnownEnd::Newest };
         if successor.previous > name.number {
-            error!(segment = successor.previous, "a segment of the queue is missing; its records are lost");
+            error!(segment = successor.previous, "queue segment missing; its records are lost");
             self.metrics.damaged_file();
         }
         match successor.previous == name.number {
@@ -134,7 +134,7 @@ impl Recovery<'_> {
         SegmentHeader { name, first_id, previous: 0, previous_end: 0, allocated_bytes: size }
     }
 
-    /// Notes what is not settled, and what is.
+    /// Adds the settled and the open records of a segment.
     fn note(&mut self, header: &SegmentHeader, scan: &Scan) {
         let Recovered { index, ids, bytes, next_id, .. } = &mut self.found;
         index.add_segment(header.name, header.first_id, scan.end);
@@ -168,22 +168,22 @@ impl Recovery<'_> {
         self.metrics.damaged_file();
         match set_aside {
             Ok(set_aside) => {
-                error!(file, reason, set_aside, "a part of the queue is damaged and was set aside");
+                error!(file, reason, set_aside, "damaged part of the queue set aside");
             }
             Err(error) => {
-                error!(file, reason, %error, "a part of the queue is damaged and could not be set aside")
+                error!(file, reason, %error, "setting aside a damaged part of the queue failed")
             }
         }
     }
 
-    /// `NAME.damaged-1`, or the next number that is free.
+    /// Returns `NAME.damaged-1`, or the next number that is free.
     fn free_name(&self, name: &str) -> io::Result<String> {
         let names = self.files.names()?;
         let name = |number: u32| format!("{name}.damaged-{number}");
         Ok((1..).map(name).find(|name| !names.contains(name)).expect("there are more numbers than files"))
     }
 
-    /// Returns whether everything that is damaged was set aside.
+    /// Sets aside and covers damaged stretches. Returns whether all confirmed ones were set aside.
     fn repair(&self, file: &dyn LogFile, header: &SegmentHeader, scan: &Scan) -> bool {
         let (mut kept, mut covered) = (true, Ok(()));
         for stretch in &scan.stretches {
@@ -202,7 +202,7 @@ impl Recovery<'_> {
         if !scan.stretches.is_empty()
             && let Err(error) = covered.and_then(|()| file.sync())
         {
-            warn!(%error, "damage in the queue could not be covered; the next start reports it again");
+            warn!(%error, "covering damage in the queue failed; the next start reports it again");
         }
         kept
     }
@@ -223,20 +223,20 @@ impl Recovery<'_> {
         Ok(aside)
     }
 
-    /// Ends the newest segment where the log ends, in the place of the process that did not.
+    /// Closes the newest segment where the log ends, because the process that wrote it did not.
     fn close(&self, file: &dyn LogFile, header: &SegmentHeader, scan: &Scan) {
         let closed = match self.sync {
             Sync::Never => Ok(()),
-            // What was read may be in memory only, and the frame vouches for it.
+            // The data may be in the page cache only, and the closing frame declares it durable.
             Sync::Always | Sync::Interval => file.sync(),
         };
         if let Err(error) = closed.and_then(|()| end_segment(file, header.name, scan.end)) {
-            warn!(segment = header.name.number, %error, "the newest segment of the queue could not be closed");
+            warn!(segment = header.name.number, %error, "closing the newest queue segment failed");
         }
     }
 }
 
-/// Writes the frame that closes a segment, and gives the unused rest of the file back.
+/// Writes the frame that closes a segment, and frees the unused rest of the file.
 pub(super) fn end_segment(file: &dyn LogFile, name: Name, end: u64) -> io::Result<()> {
     let mut bytes = Vec::new();
     frame::push(&mut bytes, name.marker, Kind::End, 0, true, &[]);
@@ -246,7 +246,7 @@ pub(super) fn end_segment(file: &dyn LogFile, name: Name, end: u64) -> io::Resul
     file.sync()
 }
 
-/// Makes a stretch one that later starts pass over.
+/// Covers a stretch, so that later starts skip it.
 fn cover(file: &dyn LogFile, header: &SegmentHeader, stretch: Stretch) -> io::Result<()> {
     if file.size()? < stretch.end {
         file.set_size(stretch.end)?;

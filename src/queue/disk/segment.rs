@@ -6,17 +6,17 @@
 //! |---|---|---|
 //! | 0 | 8 | `spanrlay` |
 //! | 8 | 4 | version of this layout, [`VERSION`] |
-//! | 12 | 4 | CRC-32 of bytes 0 to 12: a newer version is recognised whatever follows |
+//! | 12 | 4 | CRC-32 of bytes 0 to 12: so that a newer version is recognised whatever follows |
 //! | 16 | 8 | number |
 //! | 24 | 8 | marker |
-//! | 32 | 8 | the first id that was free when the segment was begun |
-//! | 40 | 8 | number of the segment before it, zero for none |
-//! | 48 | 8 | end of the segment before it; what it holds after that is not part of the log |
-//! | 56 | 8 | allocated size of the file; a shorter file that was not closed was cut |
+//! | 32 | 8 | first unused id when the segment was begun |
+//! | 40 | 8 | number of the previous segment, zero for none |
+//! | 48 | 8 | end of the previous segment; bytes after it are not part of the log |
+//! | 56 | 8 | allocated size of the file; a shorter file that was not closed was truncated |
 //! | 64 | 4 | CRC-32 of bytes 16 to 64 |
 //!
 //! Integers are little-endian. [Frames](super::frame) follow without gaps, then zeros. A file gets its name only when
-//! its header is durable, so that a segment without a readable header is a damaged one.
+//! its header is durable, so that a segment without a readable header is damaged.
 
 use std::io;
 
@@ -24,17 +24,17 @@ use super::files::{Files, LogFile};
 use super::frame::{self, HEADER_BYTES, Header, Kind, Run, u32_at, u64_at};
 
 const MAGIC: &[u8; 8] = b"spanrlay";
-/// Of segments and frames. Whoever changes their layout counts it up.
+/// Version of the layout of segments and frames. Increment it when either layout changes.
 pub(super) const VERSION: u32 = 1;
 /// Length of the header of a segment.
 pub(super) const SEGMENT_HEADER_BYTES: u64 = 68;
-/// Read at a time.
+/// Bytes that are read at a time.
 const CHUNK_BYTES: u64 = 256 * 1024;
-/// The same, for a single record.
+/// Bytes that are read at a time when looking for a single record.
 const SMALL_CHUNK_BYTES: u64 = 4 * 1024;
 const MARKER_BYTES: u64 = 8;
 
-/// The beginning of a segment.
+/// Header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) name: Name,
@@ -59,18 +59,18 @@ pub(super) enum Beginning {
     Damaged,
 }
 
-/// What is known of the end of a segment without reading it.
+/// Knowledge about the end of a segment before it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KnownEnd {
-    /// Its successor states it. All before it was confirmed.
+    /// The next segment states the end. All commits before it were confirmed.
     At(u64),
-    /// There is a newer segment, which does not state it. All of this one was confirmed.
+    /// There is a newer segment, which does not state the end. All of this one was confirmed.
     Sealed,
     /// The log ends somewhere in this segment.
     Newest,
 }
 
-/// A record's place in a segment.
+/// Position of a record in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Placed {
     pub(super) id: u64,
@@ -83,11 +83,11 @@ pub(super) struct Placed {
 pub(super) struct Stretch {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// It was confirmed to senders, so that it is damage and not the rest of an interrupted write.
+    /// The bytes were confirmed to senders, so that they are damaged rather than left by an interrupted write.
     pub(super) confirmed: bool,
 }
 
-/// What a segment holds.
+/// Contents of a segment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
     frames: u64,
@@ -95,14 +95,14 @@ pub(super) struct Scan {
     pub(super) done: Vec<Run>,
     pub(super) progress: Vec<(u64, Vec<u8>)>,
     pub(super) stretches: Vec<Stretch>,
-    /// The end of the last valid frame, or of what should be there.
+    /// End of the last valid frame, or of the confirmed bytes.
     pub(super) end: u64,
     pub(super) closed: bool,
     /// Start of the last frame that begins a commit.
     last_commit: u64,
 }
 
-/// Reads a file in chunks.
+/// Reader of a file in chunks.
 pub(super) struct Window<'a> {
     file: &'a dyn LogFile,
     size: u64,
@@ -120,18 +120,18 @@ impl Name {
         (parsed.file_name() == name).then_some(parsed)
     }
 
-    /// Under which name it is part of the log.
+    /// Returns the file name of a segment that is part of the log.
     pub(super) fn file_name(self) -> String {
         format!("segment-{:010}-{:016x}.log", self.number, self.marker)
     }
 
-    /// Under which name it is prepared.
+    /// Returns the file name of a segment in preparation.
     pub(super) fn draft_name(self) -> String {
         format!("segment-{:010}{NEW_SUFFIX}", self.number)
     }
 }
 
-/// Suffix of a segment that was never begun.
+/// Suffix of a segment in preparation.
 pub(super) const NEW_SUFFIX: &str = ".new";
 
 // === impl SegmentHeader ===
@@ -153,7 +153,7 @@ impl SegmentHeader {
 // === impl Beginning ===
 
 impl Beginning {
-    /// Reads the header of the segment of that name.
+    /// Reads the header of a segment and compares it with the segment's name.
     pub(super) fn read(file: &dyn LogFile, name: Name) -> io::Result<Self> {
         let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
         let available = file.size()?.min(SEGMENT_HEADER_BYTES) as usize;
@@ -179,18 +179,18 @@ impl Beginning {
 // === impl Window ===
 
 impl<'a> Window<'a> {
-    /// `size`: nothing after it is read.
+    /// Creates a window on the first `size` bytes of a file.
     pub(super) fn new(file: &'a dyn LogFile, size: u64) -> Self {
         Self { file, size, chunk_bytes: CHUNK_BYTES, start: 0, chunk: Vec::new() }
     }
 
-    /// Reads little at a time, for who looks for one record only.
+    /// Reads small chunks, for callers that look for a single record.
     pub(super) fn with_small_chunks(mut self) -> Self {
         self.chunk_bytes = SMALL_CHUNK_BYTES;
         self
     }
 
-    /// The bytes from `offset`, at least `wanted` of them unless the file ends before.
+    /// Returns the bytes from `offset`, at least `wanted` of them unless the file ends earlier.
     fn from(&mut self, offset: u64, wanted: u64) -> io::Result<&[u8]> {
         let held = self.start..=self.start + self.chunk.len() as u64;
         let end = (offset + wanted).min(self.size).max(offset);
@@ -203,13 +203,13 @@ impl<'a> Window<'a> {
         Ok(self.chunk.get((offset - self.start) as usize..).unwrap_or_default())
     }
 
-    /// The header of the frame at `offset`, if there is one.
+    /// Returns the header of the frame at `offset`, if there is one.
     pub(super) fn header(&mut self, offset: u64, marker: u64) -> io::Result<Option<Header>> {
         let bytes = self.from(offset, HEADER_BYTES as u64)?;
         Ok(bytes.first_chunk().and_then(|bytes| Header::decode(bytes, marker)))
     }
 
-    /// The header of the frame at `offset`, if all of the frame is there and intact.
+    /// Returns the header of the frame at `offset`, if the frame is complete and intact.
     pub(super) fn frame(&mut self, offset: u64, marker: u64) -> io::Result<Option<Header>> {
         let Some(header) = self.header(offset, marker)? else { return Ok(None) };
         let end = offset + header.frame_bytes();
@@ -228,7 +228,7 @@ impl<'a> Window<'a> {
         Ok(crc.finalize())
     }
 
-    /// Hands over the bytes from `start` to `end`, chunk by chunk.
+    /// Passes the bytes from `start` to `end` to `each`, chunk by chunk.
     pub(super) fn each_chunk(
         &mut self,
         start: u64,
@@ -260,7 +260,7 @@ impl<'a> Window<'a> {
         Ok(payload)
     }
 
-    /// The next valid frame at or after `offset`.
+    /// Returns the offset of the next valid frame at or after `offset`.
     fn find(&mut self, mut offset: u64, marker: u64) -> io::Result<Option<u64>> {
         let pattern = memchr::memmem::Finder::new(&marker.to_le_bytes()).into_owned();
         while offset + HEADER_BYTES as u64 <= self.size {
@@ -358,7 +358,7 @@ impl Scan {
         }
     }
 
-    /// Judges what follows the last valid frame of a segment that was not closed.
+    /// Classifies the bytes after the last valid frame of a segment that was not closed.
     fn read_rest(
         &mut self,
         window: &mut Window<'_>,
@@ -385,9 +385,9 @@ impl Scan {
         if !cut {
             return Ok(());
         }
-        // Whatever was cut off, what remains of an unused rest is of no interest.
+        // The zeros that remain are unused space; only other bytes are set aside.
         let end = if window.is_zero(start, size)? { start } else { size };
-        // Bytes that are missing from a damaged stretch make the file shorter, too.
+        // A damaged stretch with missing bytes makes the file shorter, too.
         if start == end && self.stretches.iter().any(|stretch| stretch.confirmed) {
             return Ok(());
         }
@@ -405,7 +405,7 @@ pub(super) fn open(files: &dyn Files, name: Name) -> io::Result<Box<dyn LogFile>
 mod tests {
     use super::*;
 
-    /// The layout of the module documentation, byte by byte.
+    /// Compares a header with the layout in the module documentation, byte by byte.
     #[test]
     fn a_header_is_laid_out_as_documented() {
         let header = SegmentHeader {
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_read_as_it_is_written_and_no_other() {
+    fn only_names_as_they_are_written_are_parsed() {
         let name = Name { number: 12, marker: 0xf00 };
         assert_eq!(name.file_name(), "segment-0000000012-0000000000000f00.log");
         assert_eq!(Name::parse(&name.file_name()), Some(name));

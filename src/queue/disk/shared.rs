@@ -1,6 +1,6 @@
-//! What the front door, the feeder and the writer share: the books of the queue.
+//! Accounts of the queue, shared by request handlers, the feed and the writer.
 //!
-//! In: records that were written, read and settled. Out: whether there is room, what is to be read next, and the
+//! In: records that were written, read and settled. Out: whether there is room, which record to read next, and the
 //! [`Ledger`] that receipts report to.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,51 +23,52 @@ use crate::queue::drain_rate::DrainRate;
 use crate::queue::{Ledger, OfferError, Offered, Origin, Progress, Record, Stored, Taken, Tracker};
 use crate::telemetry::Metrics;
 
-/// What the front door, the feeder and the writer share.
+/// State shared by request handlers, the feed and the writer.
 pub(super) struct Shared {
     pub(super) files: Arc<dyn Files>,
     pub(super) reader: Reader,
     pub(super) capacity_bytes: u64,
-    /// Of bodies in memory.
+    /// Limit for the bodies in memory.
     pub(super) memory_bytes: u64,
     pub(super) metrics: Metrics,
-    /// Of this process; smaller ids were written by earlier ones.
+    /// First id of this process; smaller ids were written by earlier ones.
     pub(super) first_id: u64,
     pub(super) state: Mutex<State>,
-    /// There is room in memory, or something to read.
+    /// Notified when there is room in memory, or something to read.
     pub(super) changed: Notify,
-    /// Needs no bound: every put is a request that waits for its reply, every other one a record that is kept.
+    /// Unbounded, because every put is a request that waits for its reply and every other command belongs to a kept
+    /// record.
     pub(super) commands: Sender<Command>,
 }
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Stored and promised: an offer counts from before it is written.
+    /// Bytes stored and reserved: an offer counts even before it is written.
     pub(super) kept_bytes: u64,
     pub(super) live: BTreeMap<RecordId, Live>,
     pub(super) live_bytes: u64,
     pub(super) backlog: Backlog,
-    /// Left for the next start.
+    /// Records that are left for the next start.
     pub(super) parked: BTreeSet<RecordId>,
-    /// When the oldest of the parked records that were read was received.
+    /// Time of arrival of the oldest parked record that was read.
     pub(super) parked_since: Option<SystemTime>,
-    /// Neither live nor in the backlog for the moment: confirmed by the writer and not yet seen by who offered it, or
-    /// being read.
+    /// Records that are neither live nor in the backlog: confirmed by the writer and not yet seen by the caller of
+    /// `offer`, or being read.
     pub(super) in_transit: BTreeSet<RecordId>,
     pub(super) drain_rate: DrainRate,
     pub(super) failure: Option<Arc<str>>,
-    /// A record found no room, and nothing has left since.
+    /// A record was rejected for lack of room, and no record has left since.
     pub(super) full: bool,
 }
 
-/// A record that is on its way in memory.
+/// A record that is being processed from memory.
 pub(super) struct Live {
     pub(super) stored_bytes: u64,
     pub(super) memory_bytes: u64,
     pub(super) received: SystemTime,
 }
 
-/// Bytes of the queue that an offer has taken, and gives back when it comes to nothing.
+/// Bytes of the queue that an offer has reserved, and gives back when the offer fails.
 pub(super) struct Reservation<'a> {
     pub(super) shared: &'a Shared,
     pub(super) bytes: u64,
@@ -78,7 +79,7 @@ pub(super) struct Reservation<'a> {
 impl<'a> Reservation<'a> {
     pub(super) fn new(shared: &'a Shared, bytes: u64) -> Result<Self, OfferError> {
         let capacity_bytes = shared.capacity_bytes;
-        // The length of a frame has four bytes.
+        // The length field of a frame has four bytes.
         if bytes > capacity_bytes.min(u64::from(u32::MAX)) {
             return Err(OfferError::NeverFits { record_bytes: bytes, capacity_bytes });
         }
@@ -94,7 +95,7 @@ impl<'a> Reservation<'a> {
         Ok(Self { shared, bytes })
     }
 
-    /// The record is written: its bytes are given back when it is acknowledged.
+    /// Keeps the bytes of a record that is written; they are given back when the record is acknowledged.
     pub(super) fn keep(mut self) -> u64 {
         std::mem::take(&mut self.bytes)
     }
@@ -128,7 +129,7 @@ impl Shared {
         self.lock().kept_bytes
     }
 
-    /// Whether the record was confirmed to its sender and is not settled.
+    /// Returns whether the record was confirmed to its sender and is not settled.
     pub(super) fn knows(&self, id: RecordId) -> bool {
         let state = self.lock();
         state.live.contains_key(&id)
@@ -137,22 +138,23 @@ impl Shared {
             || state.backlog.contains(id.0)
     }
 
-    /// A record is safe; its sender is about to be told.
+    /// Notes a record that is safe and whose sender is about to get its response.
     pub(super) fn confirmed(&self, id: RecordId) {
         self.lock().in_transit.insert(id);
     }
 
-    /// A record could not be read now; it stays first.
+    /// Returns a record that could not be read to the front of the backlog.
     pub(super) fn put_back(&self, id: RecordId) {
         let mut state = self.lock();
         state.in_transit.remove(&id);
         state.backlog.put_back(id.0);
     }
 
-    /// A record that was just written: it goes on in memory if there is room.
+    /// Processes a record that was just written from memory, if there is room, or else adds it to the backlog.
     pub(super) fn admit(self: &Arc<Self>, id: RecordId, live: Live) -> Offered {
         let mut state = self.lock();
-        // With older ones waiting on disk, half of the memory is theirs, or new ones would always be first.
+        // While older records wait on disk, half of the memory is reserved for them; otherwise new records would always
+        // be first.
         let room = if state.backlog.is_empty() { self.memory_bytes } else { self.memory_bytes / 2 };
         if state.live_bytes < room {
             return Offered::Live(self.insert_live(&mut state, id, live));
@@ -182,20 +184,20 @@ impl Shared {
         Some(id)
     }
 
-    /// Reads a record that is on disk only. Returns nothing when that is not possible.
+    /// Reads a record that is only on disk. Returns `None` when the record is damaged or missing.
     pub(super) fn read(self: &Arc<Self>, id: RecordId) -> Result<Option<Stored>, io::Error> {
         let stored = match self.reader.read(id.0) {
             Ok(stored) => stored,
             Err(ReadError::Unavailable(error)) => {
-                warn!(record = id.0, %error, "record could not be read");
+                warn!(record = id.0, %error, "reading a queued record failed");
                 return Err(error);
             }
             Err(ReadError::Missing) => {
-                self.give_up(id, None, "it is missing");
+                self.give_up(id, None, "missing");
                 return Ok(None);
             }
             Err(ReadError::Damaged(stored)) => {
-                self.give_up(id, stored.as_deref(), "its checksum is wrong");
+                self.give_up(id, stored.as_deref(), "wrong checksum");
                 return Ok(None);
             }
         };
@@ -224,16 +226,16 @@ impl Shared {
         Stored { record, progress, taken, origin }
     }
 
-    /// A record that cannot be read is set aside, where a person can look at it, so that it is not in the way.
+    /// Sets aside a record that cannot be read, so that an operator can inspect it and it does not block the queue.
     fn give_up(&self, id: RecordId, stored: Option<&[u8]>, reason: &str) {
         self.metrics.damaged_record();
         let file = format!("record.damaged-{}", id.0);
         let kept = stored.is_some_and(|stored| self.keep(&file, stored).is_ok());
-        error!(record = id.0, reason, file, kept, "a record in the queue is damaged and was set aside");
+        error!(record = id.0, reason, file, kept, "damaged queue record set aside");
         let mut state = self.lock();
         state.in_transit.remove(&id);
         let Some(stored) = stored.filter(|_| kept) else {
-            // There is no other copy: the next start may have more luck with it.
+            // There is no other copy: the next start may be able to read it.
             state.parked.insert(id);
             return;
         };
@@ -250,10 +252,10 @@ impl Shared {
     }
 }
 
-/// Progress that cannot be read costs duplicates, not data.
+/// Decodes progress. Unreadable progress costs duplicates, not data.
 fn decode_progress(id: RecordId, bytes: &[u8]) -> Progress {
     Progress::decode(bytes).unwrap_or_else(|| {
-        warn!(record = id.0, "progress of a record unreadable; its items may be delivered twice");
+        warn!(record = id.0, "record progress unreadable; its items may be delivered twice");
         Progress::default()
     })
 }
@@ -285,7 +287,7 @@ impl Ledger for Shared {
     }
 
     fn release(&self, record: RecordId, _bytes: u64) {
-        // It stays on disk for the next start. Whatever it failed over now, it would fail over again at once.
+        // The record stays on disk for the next start. If it caused a failure now, it would cause it again at once.
         let mut state = self.lock();
         if let Some(live) = state.live.remove(&record) {
             state.live_bytes -= live.memory_bytes;

@@ -22,10 +22,10 @@ use crate::event::{RecordId, Signal};
 use crate::queue::{Progress, Taken, Tracker};
 
 const PLENTY: u64 = 1 << 30;
-/// So that segments are as small as they can be.
+/// A queue of this size has the smallest segments.
 const MAX_SIZE: u64 = 16 << 20;
 
-/// A queue on a disk that outlives it.
+/// A queue on a simulated disk that outlives it.
 struct Bench {
     runtime: Runtime,
     disk: Sim,
@@ -85,12 +85,12 @@ impl Bench {
         }
     }
 
-    /// Everything that is on disk only and fits into memory, in the order in which it is read.
+    /// Returns all records that are only on disk and fit into memory, in the order in which they are read.
     fn read(&self) -> Vec<(String, Progress, Taken)> {
         let shared = &self.queue().shared;
         let mut all = Vec::new();
         while let Some(id) = shared.next_to_read() {
-            // Nothing comes of a record that is damaged.
+            // A damaged record is skipped.
             if let Some(Stored { record, progress, taken, .. }) = shared.read(id).unwrap() {
                 all.push((String::from_utf8(record.body.to_vec()).unwrap(), progress, taken));
             }
@@ -98,7 +98,7 @@ impl Bench {
         all
     }
 
-    /// Notes progress that is known by its number.
+    /// Stores progress that can be recognised by its number.
     fn note_progress(&self, id: RecordId, number: u64) {
         let tracker = Tracker::default();
         tracker.resume(progress(number));
@@ -123,12 +123,12 @@ impl Bench {
         self.open().unwrap();
     }
 
-    /// As after `kill -9`: the files as they are at this moment, and another process.
+    /// Simulates `kill -9`: another process finds the files as they are at this moment.
     fn crash(&mut self) {
-        self.goes_on_with(self.disk.after_kill());
+        self.continue_with(self.disk.after_kill());
     }
 
-    fn goes_on_with(&mut self, disk: Sim) {
+    fn continue_with(&mut self, disk: Sim) {
         self.close();
         self.disk = disk;
         self.open().unwrap();
@@ -144,7 +144,7 @@ impl Bench {
         value.map_or(0, |value| value.parse().unwrap())
     }
 
-    /// Lets it go as far as it goes without waiting.
+    /// Polls a future once.
     fn begin<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.runtime.block_on(async { future.now_or_never() })
     }
@@ -174,7 +174,7 @@ fn record(body: &str) -> Record {
 }
 
 #[test]
-fn what_was_taken_and_not_settled_is_read_again_oldest_first() {
+fn accepted_unsettled_records_are_read_again_oldest_first() {
     let mut bench = Bench::new();
     let taken: Vec<Taken> = ["a", "b", "c"].map(|body| bench.live(body)).into();
     bench.crash();
@@ -183,7 +183,7 @@ fn what_was_taken_and_not_settled_is_read_again_oldest_first() {
 }
 
 #[test]
-fn what_was_settled_does_not_come_back_after_an_orderly_end() {
+fn settled_records_are_gone_after_a_clean_stop() {
     let mut bench = Bench::new();
     bench.live("done").seal();
     let open = bench.live("open");
@@ -201,7 +201,7 @@ fn what_was_settled_does_not_come_back_after_an_orderly_end() {
 }
 
 #[test]
-fn what_has_no_room_in_memory_waits_on_disk_for_its_turn() {
+fn records_without_room_in_memory_are_read_from_disk_in_order() {
     let mut bench = Bench::new();
     bench.memory_bytes = 10;
     bench.reopen();
@@ -215,7 +215,7 @@ fn what_has_no_room_in_memory_waits_on_disk_for_its_turn() {
 }
 
 #[test]
-fn new_records_leave_half_of_the_memory_to_those_that_wait_on_disk() {
+fn new_records_leave_half_of_the_memory_to_records_on_disk() {
     let mut bench = Bench::new();
     bench.memory_bytes = 10;
     bench.reopen();
@@ -229,7 +229,7 @@ fn new_records_leave_half_of_the_memory_to_those_that_wait_on_disk() {
 }
 
 #[test]
-fn a_full_queue_says_so_before_it_takes_anything() {
+fn a_full_queue_rejects_a_record_and_keeps_nothing_of_it() {
     let mut bench = Bench::with(|config| config.max_size = 100);
     let one = bench.live("one");
     let kept_bytes = bench.queue().state().kept_bytes;
@@ -291,7 +291,7 @@ fn a_receipt_that_is_dropped_leaves_its_record_for_the_next_start() {
 }
 
 #[test]
-fn always_syncs_before_it_confirms_and_never_leaves_it_to_the_machine() {
+fn sync_always_syncs_before_confirming_and_sync_never_survives_a_kill() {
     let bench = Bench::new();
     let before = bench.disk.syncs();
     bench.live("a").seal();
@@ -305,7 +305,7 @@ fn always_syncs_before_it_confirms_and_never_leaves_it_to_the_machine() {
 }
 
 #[test]
-fn interval_confirms_at_once_and_syncs_soon() {
+fn sync_interval_confirms_at_once_and_syncs_soon() {
     let mut bench = Bench::with(|config| config.sync = Sync::Interval);
     let before = bench.disk.syncs();
     let taken = bench.live("a");
@@ -315,15 +315,15 @@ fn interval_confirms_at_once_and_syncs_soon() {
     drop(taken);
 }
 
-/// The disk fails one offer, then works again by itself.
+/// Has the disk fail one offer and then recover.
 fn fails_and_recovers(fault: impl Fn(&Faults) -> &AtomicBool) {
     let mut bench = Bench::new();
     let before = bench.live("before");
     fault(bench.disk.faults()).store(true, Ordering::SeqCst);
-    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    assert!(matches!(bench.offer("rejected"), Err(OfferError::Unwritable { .. })));
     assert!(bench.queue().state().failure.is_some());
-    assert!(matches!(bench.offer("refused too"), Err(OfferError::Unwritable { .. })));
-    // Settled while it cannot be noted.
+    assert!(matches!(bench.offer("rejected too"), Err(OfferError::Unwritable { .. })));
+    // Settled while that cannot be stored.
     before.seal();
     fault(bench.disk.faults()).store(false, Ordering::SeqCst);
     bench.wait_until(|queue| queue.state().failure.is_none());
@@ -334,35 +334,35 @@ fn fails_and_recovers(fault: impl Fn(&Faults) -> &AtomicBool) {
 }
 
 #[test]
-fn a_failed_sync_is_never_called_good_and_passes() {
+fn a_failed_sync_confirms_nothing_and_the_queue_recovers() {
     fails_and_recovers(|faults| &faults.syncs_fail);
 }
 
 #[test]
-fn a_full_disk_refuses_and_passes() {
+fn a_failed_write_confirms_nothing_and_the_queue_recovers() {
     fails_and_recovers(|faults| &faults.writes_fail);
 }
 
-/// Makes one offer fail, and waits until the store was opened anew.
+/// Makes one offer fail and waits until a new segment is begun.
 fn fail_and_recover(bench: &Bench) {
     bench.disk.faults().writes_fail.store(true, Ordering::SeqCst);
-    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    assert!(matches!(bench.offer("rejected"), Err(OfferError::Unwritable { .. })));
     bench.disk.faults().writes_fail.store(false, Ordering::SeqCst);
     bench.wait_until(|queue| queue.state().failure.is_none());
 }
 
 #[test]
-fn a_confirmed_record_survives_a_failure_before_its_sender_is_told() {
+fn a_confirmed_record_survives_a_failure_before_its_response() {
     let mut bench = Bench::new();
     let mut slow = Box::pin(bench.queue().offer(record("slow")));
     {
         let _slow_disk = bench.disk.lock();
         assert!(bench.begin(slow.as_mut()).is_none());
     }
-    // The writer takes one after the other: the first is on disk when the second is confirmed.
+    // Writes are in order: the first record is on disk when the second is confirmed.
     let quick = bench.live("quick");
     fail_and_recover(&bench);
-    let Ok(Offered::Live(taken)) = bench.runtime.block_on(slow.as_mut()) else { panic!("it was confirmed") };
+    let Ok(Offered::Live(taken)) = bench.runtime.block_on(slow.as_mut()) else { panic!("not confirmed") };
     drop(slow);
     bench.crash();
     assert_eq!(bench.stored_bodies(), ["slow", "quick"]);
@@ -389,13 +389,13 @@ fn a_record_that_is_being_read_survives_a_failure() {
 }
 
 #[test]
-fn a_writer_that_dies_is_told_and_loses_nothing() {
+fn a_panic_of_the_writer_is_reported_and_loses_nothing() {
     let mut bench = Bench::new();
     let taken = bench.live("kept");
     bench.disk.faults().panics.store(true, Ordering::SeqCst);
-    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    assert!(matches!(bench.offer("rejected"), Err(OfferError::Unwritable { .. })));
     bench.wait_until(|queue| queue.state().failure.is_some());
-    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    assert!(matches!(bench.offer("rejected"), Err(OfferError::Unwritable { .. })));
     bench.disk.faults().panics.store(false, Ordering::SeqCst);
     bench.crash();
     assert_eq!(bench.stored_bodies(), ["kept"]);
@@ -403,7 +403,7 @@ fn a_writer_that_dies_is_told_and_loses_nothing() {
 }
 
 #[test]
-fn the_last_progress_comes_with_its_record_and_goes_with_it() {
+fn the_last_progress_is_read_and_removed_with_its_record() {
     let mut bench = Bench::new();
     let (one, other) = (bench.live("one"), bench.live("other"));
     bench.note_progress(one.id(), 1);
@@ -420,16 +420,16 @@ fn the_last_progress_comes_with_its_record_and_goes_with_it() {
 }
 
 #[test]
-fn the_queue_of_version_0_1_is_refused_and_left_alone() {
+fn the_queue_of_version_0_1_is_rejected_and_not_changed() {
     let disk = Sim::default();
     disk.put("queue.redb", b"records of version 0.1");
-    let refused = Bench::closed_on(disk.clone(), |_| {}).open().unwrap_err().to_string();
-    assert!(refused.contains("queue.redb") && refused.contains("run version 0.1"), "{refused}");
+    let rejected = Bench::closed_on(disk.clone(), |_| {}).open().unwrap_err().to_string();
+    assert!(rejected.contains("queue.redb") && rejected.contains("run version 0.1"), "{rejected}");
     assert_eq!(disk.names().unwrap(), ["queue.redb"]);
     assert_eq!(disk.contents("queue.redb"), b"records of version 0.1");
 }
 
-fn with_a_record_that_is_damaged_while_the_relay_runs() -> Bench {
+fn with_a_record_damaged_while_running() -> Bench {
     let mut bench = Bench::new();
     let taken = ["bad", "good"].map(|body| bench.live(body));
     bench.reopen();
@@ -443,12 +443,12 @@ fn with_a_record_that_is_damaged_while_the_relay_runs() -> Bench {
 }
 
 #[test]
-fn a_damaged_record_that_cannot_be_set_aside_stays_where_it_is() {
-    let mut bench = with_a_record_that_is_damaged_while_the_relay_runs();
+fn a_damaged_record_that_cannot_be_set_aside_stays_in_its_segment() {
+    let mut bench = with_a_record_damaged_while_running();
     let name = bench.disk.segments().remove(0);
     bench.disk.set_capacity(Some(0));
     assert_eq!(bench.stored_bodies(), ["good"]);
-    // Nor can the next start.
+    // The next start cannot set it aside either.
     for reported in 1..=2 {
         bench.reopen();
         assert_eq!((bench.stored_bodies(), bench.damage_reported()), (vec!["good".to_owned()], reported));
@@ -462,8 +462,8 @@ fn a_damaged_record_that_cannot_be_set_aside_stays_where_it_is() {
 }
 
 #[test]
-fn a_damaged_record_is_set_aside_counted_and_not_in_the_way() {
-    let mut bench = with_a_record_that_is_damaged_while_the_relay_runs();
+fn a_damaged_record_is_set_aside_and_counted_and_blocks_nothing() {
+    let mut bench = with_a_record_damaged_while_running();
     assert_eq!(bench.stored_bodies(), ["good"]);
     assert_eq!(bench.metric("spanrelay_queue_damaged_total{what=\"record\"}"), 1);
     assert!(bench.disk.contents("record.damaged-0").ends_with(b"Bad"));
@@ -474,16 +474,16 @@ fn a_damaged_record_is_set_aside_counted_and_not_in_the_way() {
 #[derive(Debug, Clone)]
 enum Step {
     Offer(u32),
-    /// One of those that are open, by place.
+    /// Settles one of the open records, by index.
     Settle(u8),
     Progress(u8),
     Reopen,
     Kill,
     LosePower(u64),
-    /// The disk fails from here until it is repaired.
+    /// The disk fails until it is repaired.
     Fail,
     Repair,
-    /// Read what is on disk only.
+    /// Reads the records that are only on disk.
     Feed,
 }
 
@@ -501,14 +501,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What must be and what may be in the queue, by body.
+/// Model of the queue: the records that must be and those that may be in it, by body.
 #[derive(Default)]
 struct Model {
     /// Confirmed and not settled.
     open: BTreeMap<String, Option<Taken>>,
-    /// Settled, but perhaps not noted before the process ended.
+    /// Settled, but possibly not stored as such before the process ended.
     settled: Vec<String>,
-    /// What was noted of each, the last one last.
+    /// Stored progress of each record, latest last.
     progress: BTreeMap<String, Vec<u64>>,
 }
 
@@ -519,16 +519,17 @@ impl Model {
         (!held.is_empty()).then(|| held[usize::from(place) % held.len()].clone())
     }
 
-    /// After a start: all that is open is on disk, and nothing else but what was settled too late to be noted.
+    /// Checks a start: all open records are on disk, and otherwise only records that were settled too late to be
+    /// stored.
     fn check_after_start(&mut self, found: Vec<(String, Progress, Taken)>, orderly: bool) {
         let bodies: Vec<&String> = found.iter().map(|(body, ..)| body).collect();
         for body in self.open.keys() {
-            assert!(bodies.contains(&body), "{body:.8} was confirmed and is lost");
+            assert!(bodies.contains(&body), "{body:.8} was confirmed, and lost");
         }
         assert!(bodies.is_sorted(), "not oldest first: {bodies:?}");
         for (body, progress, taken) in found {
             let known = self.open.contains_key(&body) || (!orderly && self.settled.contains(&body));
-            assert!(known, "{body:.8} was never confirmed, or was noted as settled");
+            assert!(known, "{body:.8} was never confirmed, or stored as settled");
             let noted = self.progress.get(&body).map_or(&[][..], Vec::as_slice);
             let found = (progress != Progress::default()).then_some(progress.reading);
             let right = match (orderly, found) {
@@ -537,7 +538,7 @@ impl Model {
                 (false, None) => true,
             };
             assert!(right, "{body:.8}: {found:?} of {noted:?}");
-            // From now on the earlier ones are out of the question.
+            // Earlier progress can no longer be found.
             self.progress.insert(body.clone(), found.into_iter().collect());
             self.open.insert(body, Some(taken));
         }
@@ -547,10 +548,9 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Offers, settling in any order, progress, orderly ends, kills, power loss and a disk that fails, against a model
-    /// that only remembers.
+    /// Compares offers, settling in any order, progress, clean stops, kills, power loss and disk failures with a model.
     #[test]
-    fn the_queue_keeps_what_it_confirmed_whatever_happens(steps in proptest::collection::vec(step(), 1..60), memory in 100_u64..400_000) {
+    fn the_queue_keeps_every_confirmed_record(steps in proptest::collection::vec(step(), 1..60), memory in 100_u64..400_000) {
         let mut bench = Bench::new();
         bench.memory_bytes = memory;
         bench.reopen();
@@ -563,7 +563,7 @@ proptest! {
         for (number, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Offer(size) => {
-                    // Sorted by number is sorted by age.
+                    // The number comes first so that sorting by body sorts by age.
                     let body = format!("{number:04}{}", random.text(size as usize));
                     match bench.offer(&body) {
                         Ok(Offered::Live(taken)) => drop(model.open.insert(body, Some(taken))),
@@ -587,7 +587,7 @@ proptest! {
                 Step::Feed => {
                     for (body, _, taken) in bench.read() {
                         let slot = model.open.get_mut(&body);
-                        prop_assert!(slot.is_some(), "{:.8} was not on disk only", body);
+                        prop_assert!(slot.is_some(), "{:.8} was not only on disk", body);
                         *slot.unwrap() = Some(taken);
                     }
                 }
@@ -595,13 +595,13 @@ proptest! {
                 Step::Repair => repair(&bench),
                 Step::Reopen | Step::Kill | Step::LosePower(_) => {
                     repair(&bench);
-                    // What is in memory dies with the process.
+                    // Records in memory are lost with the process.
                     for taken in model.open.values_mut() {
                         *taken = None;
                     }
                     let memory = std::mem::replace(&mut bench.memory_bytes, PLENTY);
                     match step {
-                        Step::LosePower(seed) => bench.goes_on_with(bench.disk.after_power_loss(seed)),
+                        Step::LosePower(seed) => bench.continue_with(bench.disk.after_power_loss(seed)),
                         Step::Kill => bench.crash(),
                         _ => bench.reopen(),
                     }

@@ -1,8 +1,8 @@
-//! The one thread that writes: many requests per commit, and one sync for all that wait.
+//! The thread that writes the log: it groups many requests into one commit with one sync.
 //!
-//! In: [`Command`]s. Out: responses, each after the commit that its record is in.
-//! Promises: a record is confirmed only by a commit that succeeded; after a failed one a new segment is begun before
-//! anything else is tried; while that fails, senders are told so at once.
+//! In: [`Command`]s. Out: responses, each after the commit that holds its record.
+//! Promises: a record is confirmed only by a commit that succeeded; after a failed commit, a new segment is begun
+//! before anything else is written; while that fails, requests are rejected at once.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -20,34 +20,34 @@ use crate::config::Sync;
 use crate::event::RecordId;
 use crate::queue::Tracker;
 
-/// How long what is settled may wait to be noted, when nothing is written anyway. It only means that more could be
-/// delivered twice. As long after the last record a mark vouches for it.
+/// Longest delay before settled items are stored when no record is written. A longer one only means that more could be
+/// delivered twice. After the same delay, a mark confirms the last records.
 const NOTE_DELAY: Duration = Duration::from_millis(100);
-/// `queue.sync: interval`
+/// Period of `queue.sync: interval`.
 const SYNC_INTERVAL: Duration = Duration::from_millis(500);
-/// Between attempts to begin a segment after a failure.
+/// Delay between attempts to begin a segment after a failure.
 const RECOVER_DELAY: Duration = if cfg!(test) { Duration::from_millis(5) } else { Duration::from_secs(1) };
-/// One commit: enough to share a sync among all who wait, not so much that the first of them waits for long.
+/// Largest commit: many requests share its sync, but the first of them does not wait for long.
 const MAX_GROUP_BYTES: u64 = 16 * 1024 * 1024;
-/// Records that one commit settles at most.
+/// Largest number of records that one commit settles.
 const MAX_DONE: usize = 4096;
 
-/// What the writer is asked for.
+/// Request to the writer.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Write a record and say when it is safe, or why it is not.
+    /// Writes a record and responds when it is safe, or with the failure.
     Put { record: Encoded, reply: Reply },
-    /// Items of the record are settled.
+    /// Items of the record were settled.
     Progress(RecordId, Arc<Tracker>),
-    /// The record is settled; `bytes` is its stored size.
+    /// The record was settled; `bytes` is its stored size.
     Done { id: RecordId, bytes: u64 },
-    /// Note what is settled and end.
+    /// Stores what is settled and ends the thread.
     Close,
 }
 
 type Reply = oneshot::Sender<Result<RecordId, Arc<str>>>;
 
-/// What the thread knows.
+/// State of the writer thread.
 pub(super) struct Writer {
     log: Log,
     sync: Sync,
@@ -55,22 +55,22 @@ pub(super) struct Writer {
     commands: Receiver<Command>,
     next_id: u64,
     schedule: Schedule,
-    /// Settled, and not yet noted.
+    /// Records that are settled, and not yet stored as such.
     done: Vec<(u64, u64)>,
-    /// Partly settled, and not yet noted.
+    /// Records with progress that is not yet stored.
     progress: BTreeMap<u64, Arc<Tracker>>,
-    /// The size of the commit that failed last.
+    /// Size of the last commit that failed.
     wanted_bytes: u64,
 }
 
-/// When something is to be done without being asked.
+/// Times at which the writer acts without a command.
 #[derive(Debug, Default)]
 struct Schedule {
-    /// Note what is settled.
+    /// Store what is settled.
     note: Option<Instant>,
-    /// Make commits durable that were confirmed before.
+    /// Sync commits that were confirmed without a sync.
     sync: Option<Instant>,
-    /// Vouch for the last records.
+    /// Write a mark that confirms the last records.
     mark: Option<Instant>,
     /// Begin a segment after a failure.
     recover: Option<Instant>,
@@ -78,7 +78,7 @@ struct Schedule {
     move_records: Option<Instant>,
 }
 
-/// The commands that one commit answers.
+/// Commands that one commit covers.
 #[derive(Default)]
 struct Group {
     records: Vec<(u64, Encoded)>,
@@ -104,7 +104,7 @@ impl Writer {
         writer
     }
 
-    /// Begins the first segment of this process. The queue is read even when that fails.
+    /// Begins the first segment of this process. The queue can be read even when that fails.
     fn begin(&mut self) {
         match self.log.roll(0, self.next_id) {
             Ok(()) => self.free_segments(),
@@ -112,12 +112,12 @@ impl Writer {
         }
     }
 
-    /// Runs until it is told to close, or nobody is left who could. Should it panic, senders and probes are told: what
-    /// is kept stays for the next process.
+    /// Runs until the queue is closed or dropped. When it panics, requests are rejected and the health check fails; the
+    /// records stay for the next process.
     pub(super) fn run_to_its_end(self) {
         let shared = Arc::clone(&self.shared);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
-            shared.set_failure(Some("its writer has died, only a restart helps".into()));
+            shared.set_failure(Some("the writer thread panicked; restart the relay".into()));
             resume_unwind(panic);
         }
     }
@@ -133,12 +133,12 @@ impl Writer {
             self.keep_up();
         }
         if let Err(error) = self.log.close() {
-            warn!(%error, "the queue could not be closed; the next start does it");
+            warn!(%error, "closing the queue failed; the next start closes it");
         }
-        // Whatever else is in the channel finds its reply dropped, which says that the queue is closed.
+        // Puts that are still in the channel find their reply dropped, which means that the queue is closed.
     }
 
-    /// Waits for commands and takes all that are there.
+    /// Waits for a command and takes all that are available.
     fn next_group(&mut self) -> Group {
         let mut group = Group::default();
         let next = match self.schedule.next() {
@@ -184,13 +184,13 @@ impl Writer {
         self.schedule.note.get_or_insert_with(|| Instant::now() + NOTE_DELAY);
     }
 
-    /// One commit, if there is anything to commit, and the replies.
+    /// Commits the group if there is anything to commit, and sends the responses.
     fn write(&mut self, mut group: Group) {
         if let Some(failure) = self.shared.failure()
             && !group.records.is_empty()
         {
-            // Not even tried: the sender keeps its data and comes again.
-            return group.refuse(&failure);
+            // Not even tried: the sender keeps its data and retries.
+            return group.reject(&failure);
         }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         let many = self.done.len() >= MAX_DONE && self.shared.failure().is_none();
@@ -201,16 +201,16 @@ impl Writer {
             return;
         }
         if !self.log.is_open() {
-            // Noted when a segment could be begun. What stayed due until then would spin.
+            // Stored once a new segment is begun. Entries that stay due until then would make the thread spin.
             self.schedule = Schedule { recover: self.schedule.recover, ..Schedule::default() };
-            return group.refuse(&Arc::from("the queue is not open"));
+            return group.reject(&Arc::from("the queue is not open"));
         }
         match self.commit(&mut group, sync, mark) {
             Ok(()) => group.confirm(&self.shared),
             Err(error) => {
                 self.wanted_bytes = group.bytes;
                 let reason = self.fail(&error);
-                group.refuse(&reason);
+                group.reject(&reason);
             }
         }
     }
@@ -250,7 +250,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The progress of records that are not acknowledged, as it is now.
+    /// Returns the current progress of records that are not acknowledged.
     fn progress(&self) -> Vec<(u64, Vec<u8>)> {
         let progress = self.progress.iter();
         progress.filter_map(|(id, tracker)| tracker.encode().map(|bytes| (*id, bytes))).collect()
@@ -258,12 +258,12 @@ impl Writer {
 
     fn free_segments(&mut self) {
         if let Err(error) = self.log.free_segments() {
-            warn!(%error, "settled segments of the queue could not be removed");
+            warn!(%error, "removing settled queue segments failed");
         }
         self.schedule.move_records = self.log.wants_to_move().then(Instant::now);
     }
 
-    /// The log did not take it: nothing is written any more until a new segment could be begun.
+    /// Stops writing after a failed operation, until a new segment is begun. Returns the reason.
     fn fail(&mut self, error: &LogError) -> Arc<str> {
         let reason: Arc<str> = error.to_string().into();
         if self.shared.failure().is_none() {
@@ -277,7 +277,7 @@ impl Writer {
         reason
     }
 
-    /// What is to be done without being asked, besides committing.
+    /// Performs scheduled work other than commits.
     fn keep_up(&mut self) {
         let now = Instant::now();
         if self.schedule.recover.is_some_and(|at| at <= now) {
@@ -301,14 +301,14 @@ impl Writer {
         }
     }
 
-    /// Begins a segment after a failure and notes what was settled meanwhile.
+    /// Begins a segment after a failure and stores what was settled meanwhile.
     fn recover(&mut self) -> Result<(), LogError> {
         if let Err(error) = self.log.roll(self.wanted_bytes, self.next_id) {
             let settled = self.shared.kept_bytes() == 0 && matches!(error, LogError::DiskFull);
             if !settled {
                 return Err(error);
             }
-            // It may be the queue itself that fills the disk, with segments of which nothing is open.
+            // The queue itself may fill the disk, with segments that have no open records.
             self.log.clear()?;
             self.done.clear();
             self.log.roll(self.wanted_bytes, self.next_id)?;
@@ -330,14 +330,14 @@ impl Schedule {
 impl Group {
     fn confirm(self, shared: &Shared) {
         for ((id, _), reply) in self.records.into_iter().zip(self.replies) {
-            // First: whoever asked may be slow to take it over, and until then nobody else knows it.
+            // First: the caller may be slow to insert the record, and until then nothing else knows it.
             shared.confirmed(RecordId(id));
-            // Whoever asked may be gone; the record is in the log all the same, and the next start finds it.
+            // The caller may be gone; the record is in the log all the same, and the next start finds it.
             drop(reply.send(Ok(RecordId(id))));
         }
     }
 
-    fn refuse(self, reason: &Arc<str>) {
+    fn reject(self, reason: &Arc<str>) {
         for reply in self.replies {
             drop(reply.send(Err(Arc::clone(reason))));
         }

@@ -128,8 +128,8 @@ async fn a_disk_that_others_have_filled_still_notes_deliveries_and_works_again_w
 }
 
 #[tokio::test]
-async fn a_start_on_a_full_disk_serves_what_is_there() {
-    let Some(disk) = SmallDisk::mount("a_start_on_a_full_disk_serves_what_is_there", "24m") else { return };
+async fn a_start_on_a_full_disk_serves_stored_records() {
+    let Some(disk) = SmallDisk::mount("a_start_on_a_full_disk_serves_stored_records", "24m") else { return };
     let mut home = Home::at(disk.directory(), Mood::Down, "").await;
     let relay = home.start().await;
     for id in 1..=20 {

@@ -113,7 +113,7 @@ async fn damage_is_set_aside_counted_and_costs_only_the_request_that_it_is_in() 
     let relay = home.start().await;
     let samples = at_rest(&relay).await;
     assert_eq!(samples.sum("spanrelay_queue_damaged_total", &[("what", "file")]), 1.0);
-    assert!(relay.log().contains("a part of the queue is damaged and was set aside"), "{}", relay.log());
+    assert!(relay.log().contains("damaged part of the queue set aside"), "{}", relay.log());
     batch(&relay, span(4, "goes on")).await;
     at_rest(&relay).await;
     relay.kill().await;
@@ -213,8 +213,8 @@ async fn a_queue_file_that_cannot_be_opened_refuses_the_start() {
 }
 
 #[tokio::test]
-async fn a_first_start_on_a_full_disk_says_so_and_works_when_there_is_space() {
-    let name = "a_first_start_on_a_full_disk_says_so_and_works_when_there_is_space";
+async fn a_first_start_on_a_full_disk_is_reported_and_recovers_with_space() {
+    let name = "a_first_start_on_a_full_disk_is_reported_and_recovers_with_space";
     let Some(disk) = SmallDisk::mount(name, "16m") else { return };
     let mut home = Home::at(disk.directory(), Mood::Up, "").await;
     disk.fill();

@@ -1,10 +1,10 @@
-//! Damage at every position of a small log, judged by an oracle that only knows where markers are.
+//! Damage at every position of a small log, compared with an oracle that only knows the positions of markers.
 
 use super::*;
 use crate::queue::disk::frame::HEADER_BYTES;
 use crate::queue::disk::segment::{Name, SEGMENT_HEADER_BYTES};
 
-/// A frame as the oracle sees it: everything from one marker to the next.
+/// A frame as the oracle sees it: the bytes from one marker to the next.
 #[derive(Debug, Clone)]
 struct Seen {
     range: std::ops::Range<usize>,
@@ -12,7 +12,7 @@ struct Seen {
     id: u64,
 }
 
-/// A closed queue of one segment: five records, the third of them settled, the last with progress.
+/// Returns a closed queue of one segment: five records, the third of them settled, the last with progress.
 fn small() -> (Sim, String, Vec<Seen>) {
     let disk = Sim::default();
     let mut bench = Bench::on(disk.clone(), |_| {});
@@ -28,7 +28,7 @@ fn small() -> (Sim, String, Vec<Seen>) {
     let [name] = &disk.segments()[..] else { panic!("one segment is enough") };
     let bytes = disk.contents(name);
     let marker = Name::parse(name).unwrap().marker.to_le_bytes();
-    // The first one is in the header of the segment.
+    // The first marker is in the header of the segment.
     let mut starts: Vec<usize> = memchr::memmem::find_iter(&bytes, &marker).skip(1).collect();
     assert_eq!(starts[0] as u64, SEGMENT_HEADER_BYTES);
     starts.push(bytes.len());
@@ -41,7 +41,7 @@ fn small() -> (Sim, String, Vec<Seen>) {
     (disk, name.clone(), seen)
 }
 
-/// What must be read after the bytes in `damaged` were changed.
+/// Returns the expected records after the bytes in `damaged` were changed.
 fn expected(frames: &[Seen], damaged: &std::ops::Range<usize>) -> Vec<(String, bool)> {
     let whole = |frame: &&Seen| frame.range.end <= damaged.start || damaged.end <= frame.range.start;
     let has = |kind: u8| frames.iter().filter(whole).any(|frame| frame.kind == kind);
@@ -74,7 +74,7 @@ fn judge(damage: impl Fn(&mut Vec<u8>, usize) -> std::ops::Range<usize>) {
         assert_eq!(read(&bench), expected, "position {position}");
         assert_eq!(bench.damage_reported(), 1, "position {position}");
         bench.live("new").seal();
-        // Once only, and the rest is still there.
+        // The damage is reported only once, and the rest is still there.
         bench.metrics = Metrics::new();
         bench.reopen();
         assert_eq!(read(&bench), expected, "position {position}, second start");
@@ -83,7 +83,7 @@ fn judge(damage: impl Fn(&mut Vec<u8>, usize) -> std::ops::Range<usize>) {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_costs_the_frame_that_it_is_in() {
+fn a_flipped_bit_costs_only_its_frame() {
     judge(|bytes, position| {
         bytes[position] ^= 1 << (position % 8);
         position..position + 1
@@ -91,7 +91,7 @@ fn a_flipped_bit_anywhere_costs_the_frame_that_it_is_in() {
 }
 
 #[test]
-fn zeros_anywhere_cost_the_frames_that_they_touch() {
+fn zeros_cost_only_the_frames_that_they_touch() {
     judge(|bytes, position| {
         let end = (position + 40).min(bytes.len());
         let changed: Vec<usize> = (position..end).filter(|at| bytes[*at] != 0).collect();
@@ -101,7 +101,7 @@ fn zeros_anywhere_cost_the_frames_that_they_touch() {
 }
 
 #[test]
-fn a_cut_anywhere_costs_what_was_after_it() {
+fn truncation_costs_only_the_frames_after_it() {
     judge(|bytes, position| {
         let end = bytes.len();
         bytes.truncate(position);
@@ -110,7 +110,7 @@ fn a_cut_anywhere_costs_what_was_after_it() {
 }
 
 #[test]
-fn the_damaged_bytes_are_in_a_file_of_their_own() {
+fn damaged_bytes_are_copied_to_a_file_of_their_own() {
     let (disk, name, frames) = small();
     let record = frames.iter().filter(|frame| frame.kind == 1).nth(1).unwrap().range.clone();
     disk.change(&name, |bytes| bytes[record.start + 40] ^= 0xff);
@@ -120,7 +120,7 @@ fn the_damaged_bytes_are_in_a_file_of_their_own() {
 }
 
 #[test]
-fn bytes_that_are_missing_in_the_middle_are_one_damage() {
+fn bytes_missing_in_the_middle_are_reported_once() {
     let bench = Bench::new();
     let taken: Vec<Taken> = (0..4).map(|number| bench.live(&format!("body {number}"))).collect();
     let disk = bench.disk.after_kill();
@@ -137,8 +137,8 @@ fn bytes_that_are_missing_in_the_middle_are_one_damage() {
 }
 
 #[test]
-fn a_file_without_any_frame_is_set_aside_whole() {
-    for contents in [&b""[..], b"a text that somebody put here", &[0; 5000]] {
+fn a_file_without_a_frame_is_set_aside_completely() {
+    for contents in [&b""[..], b"text of another program", &[0; 5000]] {
         let (disk, name, _) = small();
         disk.change(&name, |bytes| *bytes = contents.to_vec());
         let bench = Bench::on(disk, |_| {});
@@ -149,7 +149,7 @@ fn a_file_without_any_frame_is_set_aside_whole() {
 }
 
 #[test]
-fn a_segment_that_is_missing_is_reported() {
+fn a_missing_segment_is_reported() {
     let disk = Sim::default();
     let mut bench = Bench::on(disk.clone(), |_| {});
     let mut random = Random(3);
@@ -165,13 +165,13 @@ fn a_segment_that_is_missing_is_reported() {
     assert!(!bench.stored_bodies().is_empty());
 }
 
-/// What was written last and confirmed is known to be damaged as soon as a mark vouches for it.
+/// The last confirmed record is known to be damaged once a mark follows it.
 #[test]
-fn damage_of_the_last_record_is_told_from_an_interrupted_write() {
+fn damage_to_the_last_record_is_distinguished_from_an_interrupted_write() {
     let bench = Bench::new();
     let taken = bench.live("kept");
     let name = bench.disk.segments().remove(0);
-    // The header of the segment, the record, the mark.
+    // The segment's header, the record, the mark.
     let is_marked =
         |disk: &Sim| memchr::memmem::find_iter(&disk.contents(&name), &marker(&name)).count() == 3;
     let unmarked = bench.disk.after_kill();
@@ -179,7 +179,7 @@ fn damage_of_the_last_record_is_told_from_an_interrupted_write() {
     let marked = bench.disk.after_kill();
     drop(taken);
     for disk in [unmarked, marked] {
-        // On a slow machine both are.
+        // On a slow machine there may be two marks.
         let reported = u64::from(is_marked(&disk));
         disk.change(&name, |bytes| bytes[SEGMENT_HEADER_BYTES as usize + HEADER_BYTES + 5] ^= 1);
         let bench = Bench::on(disk, |_| {});
@@ -191,15 +191,15 @@ fn marker(name: &str) -> [u8; 8] {
     Name::parse(name).unwrap().marker.to_le_bytes()
 }
 
-/// A body that holds frames, whole and valid but for the marker, which its sender cannot know.
+/// The body holds complete frames that are valid except for the marker, which no sender knows.
 #[test]
-fn a_body_is_never_searched_for_records() {
+fn bodies_are_never_searched_for_frames() {
     let bench = Bench::new();
     let inner = record::encode_frame(&super::record("inner")).unwrap();
     let body = inner.repeat(3);
     let offered = Record { body: body.into(), ..super::record("") };
     let Ok(Offered::Live(taken)) = bench.runtime.block_on(bench.queue().offer(offered)) else {
-        panic!("there is room")
+        panic!("no room")
     };
     let other = bench.live("other");
     let disk = bench.disk.after_kill();
@@ -210,7 +210,7 @@ fn a_body_is_never_searched_for_records() {
 }
 
 #[test]
-fn a_newer_layout_is_refused_and_left_alone() {
+fn a_newer_layout_is_rejected_and_not_changed() {
     let (disk, name, _) = small();
     disk.change(&name, |bytes| {
         bytes[8] += 1;
@@ -219,15 +219,15 @@ fn a_newer_layout_is_refused_and_left_alone() {
         bytes[20..].fill(0xff);
     });
     let before = disk.contents(&name);
-    let refused = Bench::closed_on(disk.clone(), |_| {}).open();
-    assert!(matches!(refused, Err(OpenError::Newer { .. })));
+    let rejected = Bench::closed_on(disk.clone(), |_| {}).open();
+    assert!(matches!(rejected, Err(OpenError::Newer { .. })));
     assert_eq!((disk.contents(&name), disk.names().unwrap().len()), (before, 1));
 }
 
 proptest! {
-    /// Any bytes as a segment: no panic, no record that is not there, and the queue works.
+    /// Any bytes as a segment: no panic, no invented record, and the queue works.
     #[test]
-    fn any_file_ends_in_a_queue_that_works(bytes in proptest::collection::vec(any::<u8>(), 0..400), keep in 0_usize..200) {
+    fn any_file_results_in_a_queue_that_works(bytes in proptest::collection::vec(any::<u8>(), 0..400), keep in 0_usize..200) {
         let (disk, name, _) = small();
         disk.change(&name, |content| {
             content.truncate(keep);

@@ -1,17 +1,17 @@
-//! Power that goes, and operations that fail, at every single operation of a run that begins, rolls and frees segments.
+//! Power loss and failures at every disk operation of a run that begins, fills and frees segments.
 
 use super::*;
 
-/// What a run has confirmed, with the number of disk operations before it was.
+/// Records that a run confirmed, each with the number of disk operations before its confirmation.
 #[derive(Default)]
 struct Run {
     confirmed: Vec<(String, u64)>,
     settled: Vec<String>,
-    refused: Vec<String>,
+    rejected: Vec<String>,
     operations: u64,
 }
 
-/// Offers of every size, some of them settled, enough for several segments.
+/// Offers records of every size and settles some, enough for several segments.
 fn run(disk: &Sim) -> Run {
     let mut bench = Bench::on(disk.clone(), |_| {});
     let mut random = Random(11);
@@ -25,7 +25,7 @@ fn run(disk: &Sim) -> Run {
             }
             Ok(Offered::Stored) => panic!("there is room in memory"),
             Err(_) => {
-                run.refused.push(body);
+                run.rejected.push(body);
                 bench.wait_until(|queue| queue.state().failure.is_none());
             }
         }
@@ -41,29 +41,29 @@ fn run(disk: &Sim) -> Run {
     run
 }
 
-/// What a start finds on the disk.
+/// Returns the records that a start finds on the disk.
 fn found(disk: Sim) -> Vec<String> {
     let bench = Bench::on(disk, |_| {});
-    assert_eq!(bench.damage_reported(), 0, "nothing that was confirmed is damaged");
+    assert_eq!(bench.damage_reported(), 0, "no confirmed data is damaged");
     bench.stored_bodies()
 }
 
 fn check(run: &Run, until: u64, found: &[String], at: &str) {
     for (body, operations) in &run.confirmed {
         let there = found.contains(body) || run.settled.contains(body);
-        assert!(there || *operations > until, "{at}: {body:.8} was confirmed and is lost");
+        assert!(there || *operations > until, "{at}: {body:.8} was confirmed, and lost");
     }
     let mut bodies: Vec<&String> = found.iter().collect();
     bodies.dedup();
-    assert_eq!(bodies.len(), found.len(), "{at}: a record is there twice");
+    assert_eq!(bodies.len(), found.len(), "{at}: duplicate record");
     for body in found {
         let known = run.confirmed.iter().any(|(confirmed, _)| confirmed == body);
-        assert!(known || run.refused.contains(body), "{at}: {body:.8} was invented or altered");
+        assert!(known || run.rejected.contains(body), "{at}: {body:.8} was invented or altered");
     }
 }
 
 #[test]
-fn power_loss_at_any_operation_loses_nothing_that_was_confirmed() {
+fn power_loss_at_any_operation_loses_no_confirmed_record() {
     let operations = run(&Sim::default()).operations;
     assert!(operations > 30, "{operations}");
     for operation in 0..operations {
@@ -71,7 +71,7 @@ fn power_loss_at_any_operation_loses_nothing_that_was_confirmed() {
             let disk = Sim::default();
             disk.lose_power_at(operation, operation * 31 + seed);
             let run = run(&disk);
-            // Timing decides which settled records share a commit, and so how many operations there are.
+            // Timing determines which settled records share a commit, and so the number of operations.
             let Some(after) = disk.taken_after_power_loss() else { continue };
             check(&run, operation, &found(after), &format!("operation {operation}, seed {seed}"));
         }
@@ -79,7 +79,7 @@ fn power_loss_at_any_operation_loses_nothing_that_was_confirmed() {
 }
 
 #[test]
-fn an_operation_that_fails_costs_nothing_that_was_confirmed_and_passes() {
+fn a_failed_operation_loses_no_confirmed_record_and_the_queue_recovers() {
     let operations = run(&Sim::default()).operations;
     for operation in 0..operations {
         let disk = Sim::default();
@@ -89,14 +89,17 @@ fn an_operation_that_fails_costs_nothing_that_was_confirmed_and_passes() {
             let found = found(disk.after_power_loss(seed));
             let at = format!("operation {operation}");
             check(&run, u64::MAX, &found, &at);
-            assert!(!run.refused.iter().any(|body| found.contains(body)), "{at}: a refused record is there");
+            assert!(
+                !run.rejected.iter().any(|body| found.contains(body)),
+                "{at}: a rejected record was stored"
+            );
         }
     }
 }
 
-/// Nothing is reported as damage, so the remains of the starts are cleaned up as well.
+/// No damage is reported, so that the remains of each start are cleaned up as well.
 #[test]
-fn power_loss_during_starts_loses_nothing_either() {
+fn power_loss_during_starts_loses_no_confirmed_record() {
     let disk = Sim::default();
     let run = run(&disk);
     let mut random = Random(5);

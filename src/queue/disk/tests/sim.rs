@@ -1,4 +1,4 @@
-//! A disk that remembers what was synced, so that it can lose the rest; that fails when it is told to; that counts.
+//! A simulated disk that loses what was not synced, fails on demand, and counts operations.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,13 +20,13 @@ impl Random {
         (mixed ^ (mixed >> 31)) % end
     }
 
-    /// Digits that do not compress.
+    /// Returns incompressible text.
     pub(super) fn text(&mut self, len: usize) -> String {
         (0..len).map(|_| char::from(b'!' + self.below(90) as u8)).collect()
     }
 }
 
-/// The disk; clones are the same one.
+/// The simulated disk; clones share its state.
 #[derive(Clone, Default)]
 pub(super) struct Sim(Arc<Inner>);
 
@@ -36,7 +36,7 @@ struct Inner {
     faults: Faults,
 }
 
-/// What a test makes the disk do until it is told otherwise.
+/// Faults that stay until a test clears them.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     pub(super) writes_fail: AtomicBool,
@@ -53,7 +53,7 @@ pub(super) struct State {
     operations: u64,
     syncs: u64,
     written_bytes: u64,
-    /// Of all files together.
+    /// Capacity for all files together.
     capacity_bytes: Option<u64>,
     fail_at: Option<u64>,
     lose_power_at: Option<(u64, u64)>,
@@ -109,7 +109,7 @@ fn apply_name(names: &mut BTreeMap<String, usize>, op: &NameOp) {
     }
 }
 
-/// The pieces of a write that a disk may write or lose on its own.
+/// Splits a write into parts that a disk may write or lose independently.
 fn sectors(op: &FileOp, random: &mut Random) -> Vec<FileOp> {
     let FileOp::Write(offset, bytes) = op else { return vec![op.clone()] };
     let size = [512, 4096, 1 + random.below(bytes.len() as u64 + 1)][random.below(3) as usize];
@@ -123,10 +123,10 @@ fn sectors(op: &FileOp, random: &mut Random) -> Vec<FileOp> {
 }
 
 impl State {
-    /// Of what was not synced, any part survives.
+    /// Simulates a power loss: any part of what was not synced survives.
     fn lose_power(&self, seed: u64) -> Sim {
         let mut random = Random(seed);
-        // From nothing to all of it.
+        // The share that survives, from nothing to all.
         let luck = random.below(5);
         let survives = |random: &mut Random| random.below(4) < luck;
         let mut after = Self { names: self.durable_names.clone(), ..Self::default() };
@@ -156,7 +156,7 @@ impl State {
 }
 
 impl Sim {
-    /// While it is held, nothing is read or written.
+    /// Locks the disk; until the guard is dropped, nothing is read or written.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -185,12 +185,12 @@ impl Sim {
         self.lock().capacity_bytes = bytes;
     }
 
-    /// The operation of that number fails.
+    /// Makes the operation with this number fail.
     pub(super) fn fail_at(&self, operation: u64) {
         self.lock().fail_at = Some(operation);
     }
 
-    /// The power goes with the operation of that number.
+    /// Simulates a power loss at the operation with this number.
     pub(super) fn lose_power_at(&self, operation: u64, seed: u64) {
         self.lock().lose_power_at = Some((operation, seed));
     }
@@ -203,7 +203,7 @@ impl Sim {
         self.lock().lose_power(seed)
     }
 
-    /// What another process finds after `kill -9`.
+    /// Returns the disk as another process finds it after `kill -9`.
     pub(super) fn after_kill(&self) -> Self {
         let state = self.lock();
         let (names, pending_names) = (state.names.clone(), state.pending_names.clone());
@@ -217,7 +217,7 @@ impl Sim {
         state.files[state.names[name]].current.clone()
     }
 
-    /// Somebody else changes a file, durably.
+    /// Changes a file durably, as another program would.
     pub(super) fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
         let number = state.names[name];
@@ -240,9 +240,9 @@ impl Sim {
         self.named("segment-").into_iter().filter(|name| name.ends_with(".log")).collect()
     }
 
-    /// Counts an operation; an error when it is one that is to fail.
+    /// Counts an operation, and fails if it should fail.
     fn begin<'a>(&self, state: &mut MutexGuard<'a, State>) -> io::Result<()> {
-        assert!(!self.faults().panics.load(Ordering::SeqCst), "as a test wants it");
+        assert!(!self.faults().panics.load(Ordering::SeqCst), "requested by the test");
         let number = state.operations;
         state.operations += 1;
         match state.fail_at == Some(number) {
@@ -321,7 +321,7 @@ impl SimFile {
         let begun = self.sim.begin(&mut state);
         let result = if fails { Err(io::ErrorKind::StorageFull.into()) } else { begun };
         let op = match (&result, op) {
-            // A write that fails may have written a part.
+            // A failed write may have written a part.
             (Err(_), FileOp::Write(offset, bytes)) => {
                 FileOp::Write(offset, bytes[..bytes.len() / 2].to_vec())
             }
@@ -386,7 +386,7 @@ impl LogFile for SimFile {
         let content = &mut state.files[self.number];
         let pending = std::mem::take(&mut content.pending);
         if failed || self.sim.faults().syncs_fail.load(Ordering::SeqCst) {
-            // As kernels do: the pages are no longer dirty, and were never written.
+            // As in kernels: the pages are no longer dirty, and were never written.
             return Err(io::Error::other("the sync failed"));
         }
         for op in pending {

@@ -1,14 +1,14 @@
-//! What the log takes of the disk, and what it does when there is none left.
+//! Disk usage of the log, and its behaviour on a full disk.
 
 use super::*;
 use crate::queue::disk::log::{Batch, Log};
 use crate::queue::disk::recovery::Recovered;
 
-/// Of the test's `max_size`.
+/// Size of a segment with the `max_size` of the test.
 const SEGMENT_BYTES: u64 = 256 * 1024;
 
-/// Bytes written for each byte accepted when groups of records of that size share a commit, and what settles them
-/// another one.
+/// Returns the bytes written for each accepted byte when groups of `records` records share a commit, and another commit
+/// settles them.
 fn amplification(records: u64, body_bytes: usize) -> f64 {
     let disk = Sim::default();
     let mut log = Log::new(Arc::new(disk.clone()), Sync::Always, 1 << 30, Recovered::default());
@@ -31,7 +31,7 @@ fn amplification(records: u64, body_bytes: usize) -> f64 {
 }
 
 #[test]
-fn little_more_is_written_than_what_was_accepted() {
+fn little_more_is_written_than_was_accepted() {
     assert!(amplification(16, 2200) <= 1.2);
     assert!(amplification(4, 1700) <= 2.5);
     assert!(amplification(1, 1700) <= 5.0);
@@ -50,7 +50,7 @@ fn one_commit_is_one_write_and_one_sync() {
 }
 
 #[test]
-fn segments_are_removed_when_all_before_them_is_settled() {
+fn segments_are_removed_when_they_and_all_older_ones_are_settled() {
     let mut bench = Bench::new();
     let mut random = Random(2);
     let mut held: Vec<Taken> = (0..40).map(|_| bench.live(&random.text(100_000))).collect();
@@ -62,7 +62,7 @@ fn segments_are_removed_when_all_before_them_is_settled() {
     assert_eq!(bench.stored_bodies(), [""; 0]);
 }
 
-/// One record stays open while a hundred times as much comes and goes.
+/// One record stays open while a hundred times as much is accepted and settled.
 #[test]
 fn an_old_record_does_not_pin_the_disk() {
     let mut bench = Bench::new();
@@ -89,11 +89,11 @@ fn an_old_record_does_not_pin_the_disk() {
         taken.seal();
     }
     bench.reopen();
-    assert_eq!(bench.stored_bodies(), [""; 0], "a record that was moved is settled where it is now");
+    assert_eq!(bench.stored_bodies(), [""; 0], "a moved record is settled at its new position");
 }
 
 #[test]
-fn starts_do_not_pile_up_segments() {
+fn starts_do_not_accumulate_segments() {
     let mut bench = Bench::new();
     let taken = bench.live("old");
     for _ in 0..250 {
@@ -105,20 +105,20 @@ fn starts_do_not_pile_up_segments() {
     assert_eq!(bench.stored_bodies(), ["old"]);
 }
 
-fn says_that_the_disk_is_full(bench: &Bench) {
+fn assert_reports_a_full_disk(bench: &Bench) {
     assert_eq!(bench.queue().state().failure.as_deref(), Some("the disk is full"));
-    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    assert!(matches!(bench.offer("rejected"), Err(OfferError::Unwritable { .. })));
     assert_eq!(bench.damage_reported(), 0);
 }
 
 #[test]
-fn a_first_start_on_a_full_disk_says_so_and_works_when_there_is_space() {
+fn a_first_start_on_a_full_disk_is_reported_and_recovers_with_space() {
     for capacity in [0, 1000] {
         let disk = Sim::default();
         disk.set_capacity(Some(capacity));
         for _ in 0..3 {
             let mut bench = Bench::on(disk.clone(), |_| {});
-            says_that_the_disk_is_full(&bench);
+            assert_reports_a_full_disk(&bench);
             bench.close();
             assert_eq!(disk.named("damaged"), [""; 0]);
         }
@@ -133,7 +133,7 @@ fn a_first_start_on_a_full_disk_says_so_and_works_when_there_is_space() {
 }
 
 #[test]
-fn on_a_disk_that_is_full_deliveries_are_noted_and_make_room() {
+fn on_a_full_disk_deliveries_are_stored_and_free_space() {
     for capacity in [200_000, 600_000, 1_000_000, 3_000_000] {
         let disk = Sim::default();
         disk.set_capacity(Some(capacity));
@@ -143,7 +143,7 @@ fn on_a_disk_that_is_full_deliveries_are_noted_and_make_room() {
             held.push(taken);
         }
         assert!(held.len() as u64 > capacity / 20_000, "{} of {capacity}", held.len());
-        says_that_the_disk_is_full(&bench);
+        assert_reports_a_full_disk(&bench);
         let open = held.pop().unwrap();
         held.drain(..).for_each(Taken::seal);
         bench.wait_until(|queue| queue.state().kept_bytes < 20_000);
@@ -159,7 +159,7 @@ fn on_a_disk_that_is_full_deliveries_are_noted_and_make_room() {
 }
 
 #[test]
-fn a_start_on_a_full_disk_serves_what_is_there() {
+fn a_start_on_a_full_disk_serves_stored_records() {
     let mut bench = Bench::new();
     let taken = bench.live("kept");
     let disk = bench.disk.after_kill();
@@ -167,20 +167,20 @@ fn a_start_on_a_full_disk_serves_what_is_there() {
     drop(taken);
     disk.set_capacity(Some(0));
     let bench = Bench::on(disk.clone(), |_| {});
-    says_that_the_disk_is_full(&bench);
+    assert_reports_a_full_disk(&bench);
     assert_eq!(bench.stored_bodies(), ["kept"]);
     disk.set_capacity(None);
     bench.wait_until(|queue| queue.state().failure.is_none());
     bench.live("new").seal();
 }
 
-/// As where preallocation is not possible: the disk fills up below a segment.
+/// Fills the disk below the size of a segment, as happens where preallocation is not possible.
 #[test]
-fn a_write_that_finds_the_disk_full_is_not_part_of_the_log() {
+fn a_write_that_fails_on_a_full_disk_is_not_part_of_the_log() {
     let mut bench = Bench::new();
     let kept = bench.live("kept");
     bench.disk.faults().writes_fail.store(true, Ordering::SeqCst);
-    assert!(matches!(bench.offer("refused"), Err(OfferError::Unwritable { .. })));
+    assert!(matches!(bench.offer("rejected"), Err(OfferError::Unwritable { .. })));
     bench.disk.faults().writes_fail.store(false, Ordering::SeqCst);
     bench.wait_until(|queue| queue.state().failure.is_none());
     bench.crash();
