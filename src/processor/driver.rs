@@ -12,8 +12,8 @@ use super::{Settling, SpanEvents, Work};
 use crate::exporter::Export;
 use crate::telemetry::Inspector;
 
-/// Runs until `drain` signals that no more work will come, then exports what is held or leaves it in the queue, and closes
-/// the channel to the exporter.
+/// Runs until `drain` signals that no more work will come, then exports what is held or leaves it in the queue, and
+/// closes the channel to the exporter.
 pub(crate) async fn run(
     mut settling: Settling,
     mut processor: SpanEvents,
@@ -93,8 +93,8 @@ mod tests {
             CancellationToken::new(),
         ));
         drop(outgoing);
-        work.send(Vec::new()).expect("it runs");
-        running.await.expect("it does not panic");
+        work.send(Vec::new()).expect("the driver runs");
+        running.await.expect("the driver does not panic");
         assert!(work.is_closed());
     }
 }

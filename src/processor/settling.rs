@@ -1,13 +1,13 @@
-//! Of several events that make the same span, only the last is exported.
+//! Settling: of several events that make the same span, only the last is exported.
 //!
-//! CircleCI sends `workflow-completed` when a workflow is cancelled, and again for each job that ends later. In: the work of
-//! one accepted request at a time, and the time. Out: the work that goes on now. Work is held here as long as its
-//! [`Supersede`](crate::receiver::Supersede) says after its arrival, and each later event for the same span replaces it; what was replaced is
-//! resolved as superseded.
+//! CircleCI sends `workflow-completed` when a workflow is cancelled, and again for each job that ends later. In: the
+//! work of one accepted request at a time, and the current time. Out: the work to process now. Work is held as long as
+//! its [`Supersede`](crate::receiver::Supersede) says, counted from its arrival, and each later event for the same span
+//! replaces it; replaced work is resolved as superseded.
 //!
-//! Promises: of events that are held together, the one with the highest rank goes on, whatever the order in which they
-//! came, and no later than its own time. Held work takes at most [`MAX_HELD_BYTES`]; beyond that the first to be due goes
-//! on early. There is no clock here: the caller says what time it is.
+//! Promises: of events that are held at the same time, the one with the highest rank is exported, in whatever order
+//! they arrived, and no later than its own deadline. Held work takes at most [`MAX_HELD_BYTES`]; beyond that, the work
+//! with the earliest deadline is released early. The module reads no clock: the caller passes the time.
 
 mod latest;
 
@@ -20,13 +20,13 @@ use crate::event::Settled;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
 
-/// Thousands of events.
+/// Limit for held work: enough for thousands of events.
 const MAX_HELD_BYTES: usize = 8 * 1024 * 1024;
 
 /// Holds work that a later event may supersede.
 pub(crate) struct Settling {
     latest: Latest<Work>,
-    /// Whether held work is in the queue of the next process, too.
+    /// Held work stays in a queue that the next process reads.
     is_durable: bool,
     telemetry: Metrics,
 }
@@ -38,7 +38,7 @@ impl Settling {
         Self { latest: Latest::new(), is_durable: storage == Storage::Disk, telemetry }
     }
 
-    /// Takes the work of one request and returns what goes on now.
+    /// Accepts the work of one request and returns the work to process now.
     pub(crate) fn accept(&mut self, now: Instant, request: Vec<Work>) -> Vec<Work> {
         let mut ready = self.expire(now);
         if ready.is_empty() && request.iter().all(|work| work.supersede.is_none()) {
@@ -68,7 +68,7 @@ impl Settling {
         ready
     }
 
-    /// Returns what was held long enough.
+    /// Returns the work whose deadline has passed.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Work> {
         let mut ready = Vec::new();
         while self.latest.next_deadline().is_some_and(|deadline| deadline <= now)
@@ -79,8 +79,8 @@ impl Settling {
         ready
     }
 
-    /// Lets go of everything when the relay drains: work that the next process finds in its queue stays there, where later
-    /// events still supersede it; other work is returned.
+    /// Releases everything when the relay drains. Work in a durable queue stays there, where later events still
+    /// supersede it; other work is returned.
     pub(crate) fn drain(mut self) -> Vec<Work> {
         if self.is_durable {
             return Vec::new();
@@ -88,7 +88,7 @@ impl Settling {
         std::iter::from_fn(|| self.latest.take_first()).collect()
     }
 
-    /// The next time at which [`expire`](Self::expire) has something to do.
+    /// Returns the next time at which [`expire`](Self::expire) has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.latest.next_deadline()
     }

@@ -1,22 +1,22 @@
-//! Log events become events of the spans that they belong to.
+//! Conversion of log events to events of the spans that they belong to.
 //!
-//! In: the lines of one accepted request at a time, and the time. Out: [`Export`]s, with the receipts of all that
-//! is in them.
+//! In: the lines of one accepted request at a time, and the current time. Out: [`Export`]s, with the receipts of
+//! everything in them.
 //!
 //! Promises:
-//! - A line with spans leaves as one request, `wait` after it arrived; what comes later never extends that. Lines
-//!   leave in the order in which they came. Metrics leave at once, and so does every line whose [`Passage`] is straight:
-//!   it meets nothing and nothing meets it.
-//! - A log record that names a span becomes an event of the oldest span with the same trace id and span id that waits
-//!   when it comes, or else of the first that comes while it waits itself, also for `wait`. It leaves once and is
-//!   never lost: what has no span by then goes the `unmatched` way.
-//! - What waits takes at most `max_held_bytes` after each call. When there is more, the oldest leave first and at
-//!   once, with the events that they have. A line that is larger than that on its own passes through after it has
-//!   met the rest of its request, instead of driving everything else out.
-//! - The price of a span or a record does not depend on how many are held, or on how often its ids are repeated.
+//! - A line with spans is exported as one request, `wait` after it arrived; nothing that arrives later extends that.
+//!   Lines are exported in the order of their arrival. Metrics are exported at once, and so is every line whose
+//!   [`Passage`] is straight: it takes no part in matching.
+//! - A log record that names a span becomes an event of the oldest held span with the same trace id and span id, or
+//!   else of the first such span that arrives while the record itself is held, also for `wait`. It is exported once and
+//!   never lost: a record whose span did not arrive is treated as `unmatched` says.
+//! - Held data takes at most `max_held_bytes` after each call. Above that, the oldest lines are exported at once, with
+//!   the events that they have. A line that alone exceeds the limit is exported after it was matched with the rest of
+//!   its request, instead of evicting everything else.
+//! - The cost of a span or a record does not depend on how many are held, or on how often its ids are repeated.
 //!
-//! Leaves to others: what an event looks like ([`Logs::event`]), and calling [`SpanEvents::expire`] in time. There is
-//! no clock here: the caller says what time it is.
+//! Left to others: the form of an event ([`Logs::event`]), and calling [`SpanEvents::expire`] in time. The module reads
+//! no clock: the caller passes the time.
 
 mod log_exit;
 
@@ -33,7 +33,7 @@ mod steps;
 use std::time::{Duration, Instant};
 
 use self::arrivals::Position;
-use self::entry::{Entry, WaitingLogs, WaitingSpans};
+use self::entry::{Entry, HeldLogs, HeldSpans};
 use self::hold::Hold;
 use self::log_exit::LogExit;
 use super::Work;
@@ -45,10 +45,10 @@ use crate::queue::Part;
 use crate::receiver::Passage;
 use crate::telemetry::metrics::{LogEventOutcome, Metrics as Telemetry};
 
-/// A longer `wait` is as good as this one, and an [`Instant`] cannot be any distance away.
+/// Longest effective `wait`, because an [`Instant`] cannot be arbitrarily far in the future.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Puts log events onto their spans.
+/// Attaches log events to their spans.
 pub(crate) struct SpanEvents {
     wait: Duration,
     max_held_bytes: u64,
@@ -72,14 +72,14 @@ impl SpanEvents {
         }
     }
 
-    /// Takes the lines of one request, in its order. What is to leave now is added to `out`.
+    /// Accepts the lines of one request, in its order. Adds the exports that are ready to `out`.
     pub(crate) fn accept(&mut self, now: Instant, request: Vec<Work>, out: &mut Vec<Export>) {
-        // A caller that comes late must not find what should have left.
+        // Spans that are due must not be matched, even if this call is late.
         self.release_due(now, out);
         let deadline = now + self.wait;
         let mut oversized = Vec::new();
         let mut logs = Vec::new();
-        // All spans first: then no record waits for a span of its own request.
+        // All spans first, so that no record waits for a span of its own request.
         for work in request {
             out.extend(work.metrics.map(|(points, part)| export_metrics(points, part)));
             if work.passage == Passage::Straight {
@@ -90,7 +90,7 @@ impl SpanEvents {
             match work.traces {
                 Some((traces, part)) if traces.span_count() == 0 => part.close(),
                 Some((traces, part)) => {
-                    let spans = WaitingSpans::new(traces, part, deadline);
+                    let spans = HeldSpans::new(traces, part, deadline);
                     oversized.extend(self.accept_spans(spans, out));
                 }
                 None => {}
@@ -98,11 +98,11 @@ impl SpanEvents {
             logs.extend(work.logs);
         }
         for (records, part) in logs {
-            let mut logs = WaitingLogs::new(records, part, deadline);
+            let mut logs = HeldLogs::new(records, part, deadline);
             logs.keep_logs = self.keep_logs;
             self.accept_logs(logs, out);
         }
-        // With a `wait` of zero this is where everything leaves again.
+        // With a `wait` of zero, everything is released here.
         self.release_due(now, out);
         for position in oversized {
             if let Some(spans) = self.hold.take(position) {
@@ -113,13 +113,13 @@ impl SpanEvents {
         self.publish();
     }
 
-    /// Lets go of everything that has waited long enough.
+    /// Releases everything whose deadline has passed.
     pub(crate) fn expire(&mut self, now: Instant, out: &mut Vec<Export>) {
         self.release_due(now, out);
         self.publish();
     }
 
-    /// Lets go of everything.
+    /// Releases everything.
     pub(crate) fn flush(&mut self, out: &mut Vec<Export>) {
         while let Some(entry) = self.hold.take_oldest() {
             self.release(entry, out);
@@ -127,23 +127,23 @@ impl SpanEvents {
         self.publish();
     }
 
-    /// When [`expire`](Self::expire) has something to do next.
+    /// Returns the next time at which [`expire`](Self::expire) has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.hold.oldest().map(Entry::deadline)
     }
 
-    /// Spans that wait for their log events.
+    /// Returns the number of spans that are held for their log events.
     pub(crate) fn held_spans(&self) -> usize {
         self.hold.span_count()
     }
 
-    /// Memory that waiting spans and log records take, in bytes.
+    /// Returns the memory that held spans and log records take, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
         self.hold.bytes()
     }
 
-    /// Answers with the place of spans that may not stay after their request.
-    fn accept_spans(&mut self, spans: WaitingSpans, out: &mut Vec<Export>) -> Option<Position> {
+    /// Holds spans, and returns their position when they must not stay held after their request.
+    fn accept_spans(&mut self, spans: HeldSpans, out: &mut Vec<Export>) -> Option<Position> {
         let oversized = self.is_excess(spans.bytes_to_hold());
         let met = self.hold.keep_spans(spans);
         self.count_attached(met.attached);
@@ -153,10 +153,10 @@ impl SpanEvents {
         oversized.then_some(met.position)
     }
 
-    fn accept_logs(&mut self, mut logs: WaitingLogs, out: &mut Vec<Export>) {
+    fn accept_logs(&mut self, mut logs: HeldLogs, out: &mut Vec<Export>) {
         let attached = self.hold.attach(&mut logs);
         self.count_attached(attached);
-        // All spans of the request are here already, so logs that are too large to be held have met theirs.
+        // All spans of the request are held already, so that logs too large to be held are already matched with them.
         if logs.is_decided() || self.is_excess(logs.bytes_to_hold()) {
             self.log_exit.release(logs, out);
         } else {
@@ -219,7 +219,7 @@ fn export_metrics(points: Metrics, part: Part) -> Export {
     export(Signal::Metrics, points.into_request(), part)
 }
 
-/// A document that leaves as it is.
+/// Exports a document unchanged.
 fn export(signal: Signal, request: ExportRequest, part: Part) -> Export {
     let items = part.items();
     let receipts = Carried::in_order(part.into_receipts(), Settled::Delivered).into_vec();

@@ -1,27 +1,27 @@
-//! Items of a record on their way to a processor, each document with its part of the record.
+//! Work: the items of a record on their way to a processor, each document with its part of the record.
 //!
-//! In: what was read of a record, all of it. Out: [`Work`] for what is not resolved. Promises: items are numbered over the
-//! whole record in the order of the body, so that the same reading gives the same ordinals; an item that was resolved
-//! before is left out.
+//! In: all items that were read from a record. Out: [`Work`] for the items that are not resolved. Promises: items are
+//! numbered over the whole record in the order of the body, so that the same reading gives the same ordinals; an item
+//! that was resolved earlier is left out.
 
 use crate::event::{Settled, Signal};
 use crate::otlp::{Logs, Metrics, Traces};
 use crate::queue::{Part, Taken};
 use crate::receiver::{Item, Passage, Supersede};
 
-/// One accepted unit, each of its documents with the part that covers exactly the items in it: spans, log records or data
-/// points.
+/// One accepted unit: each of its documents, with the part that covers exactly the spans, log records or data points in
+/// it.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) traces: Option<(Traces, Part)>,
     pub(crate) logs: Option<(Logs, Part)>,
     pub(crate) metrics: Option<(Metrics, Part)>,
     pub(crate) passage: Passage,
-    /// How it replaces other work, for events that have competitors.
+    /// Rule by which the work replaces other work, for events that supersede each other.
     pub(crate) supersede: Option<Supersede>,
 }
 
-/// Gives items their ordinals.
+/// Assigns ordinals to items.
 struct Numbering<'a> {
     record: &'a Taken,
     next: [u32; Signal::ALL.len()],
@@ -30,7 +30,7 @@ struct Numbering<'a> {
 // === impl Work ===
 
 impl Work {
-    /// The unresolved items of a record. To be called once, with everything that was read of it.
+    /// Returns the unresolved items of a record. Must be called once, with everything that was read from the record.
     pub(crate) fn of(record: &Taken, items: Vec<Item>) -> Vec<Self> {
         let mut numbering = Numbering { record, next: [0; Signal::ALL.len()] };
         items
@@ -52,13 +52,13 @@ impl Work {
             .collect()
     }
 
-    /// Memory that its spans and log records take, in bytes.
+    /// Returns the memory that the spans and log records take, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         self.traces.as_ref().map_or(0, |(traces, _)| traces.held_bytes())
             + self.logs.as_ref().map_or(0, |(logs, _)| logs.held_bytes())
     }
 
-    /// Resolves every item in it.
+    /// Resolves every item in the work.
     pub(super) fn settle(self, outcome: Settled) {
         let parts = [
             self.traces.map(|(_, part)| part),
@@ -69,7 +69,7 @@ impl Work {
         receipts.for_each(|receipt| receipt.settle(outcome));
     }
 
-    /// Spans, log records and data points in it.
+    /// Returns the number of spans, log records and data points.
     pub(crate) fn items(&self) -> [(Signal, u32); Signal::ALL.len()] {
         let items = |part: Option<&Part>| part.map_or(0, Part::items);
         [
@@ -83,7 +83,7 @@ impl Work {
 // === impl Numbering ===
 
 impl Numbering<'_> {
-    /// The document without its resolved items, and its part; nothing when all of them are resolved.
+    /// Returns the document without its resolved items, and its part; `None` when all items are resolved.
     fn part<D>(
         &mut self,
         signal: Signal,
@@ -103,8 +103,8 @@ impl Numbering<'_> {
             }
             _ => {
                 let left = select(document, &|index| part.contains(first + index));
-                debug_assert!(left.is_some(), "a document that was read cannot be divided");
-                // Without a document the part is dropped, which keeps the record.
+                debug_assert!(left.is_some(), "a document was not divided");
+                // Without its document, the part is dropped, which keeps the record in the queue.
                 left.map(|document| (document, part))
             }
         }

@@ -76,7 +76,7 @@ const PLAIN_ROOMS: &[&str] = &[
     "event",
     "exporter",
     "pem",
-    "processor/driver",
+    "processor",
     "queue",
     "server/body",
     "server/serve",

@@ -1,14 +1,14 @@
-//! A map that holds the highest-ranking value of each key until its time.
+//! Map that holds the highest-ranking value of each key until the value's deadline.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use crate::receiver::{Supersede, SupersedeKey};
 
-/// Values, by key and by the time at which they are due.
+/// Held values, by key and by deadline.
 pub(super) struct Latest<T> {
     held: HashMap<SupersedeKey, Held<T>>,
-    /// Values that are due at the same time are in the order in which they came.
+    /// Keys in the order of deadline, then of arrival.
     due: BTreeMap<Due, SupersedeKey>,
     bytes: usize,
     count: u64,
@@ -23,13 +23,13 @@ struct Held<T> {
 
 type Due = (Instant, u64);
 
-/// What became of a value that was offered.
+/// Result of offering a value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offered<T> {
     Held,
-    /// Nothing is held for its key, and it need not be held.
+    /// No value is held for the key, and this one need not be held.
     Passes(T),
-    /// Of two values for a key, this is the one with the lower rank.
+    /// The value with the lower rank of two values for the same key.
     Superseded(T),
 }
 
@@ -57,7 +57,7 @@ impl<T> Latest<T> {
         replaced.map_or(Offered::Held, Offered::Superseded)
     }
 
-    /// Takes the value that is due first.
+    /// Takes the value with the earliest deadline.
     pub(super) fn take_first(&mut self) -> Option<T> {
         let key = self.due.first_key_value()?.1.clone();
         self.take(&key)
@@ -67,7 +67,7 @@ impl<T> Latest<T> {
         self.due.first_key_value().map(|((deadline, _), _)| *deadline)
     }
 
-    /// Memory that the values take, as it was said when they were offered.
+    /// Returns the memory that the values take, as given when they were offered.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    /// An event of the model: its number is its place in the list.
+    /// An event of the model, identified by its index in the list.
     #[derive(Debug, Clone)]
     struct Event {
         after_seconds: u64,
@@ -123,7 +123,7 @@ mod tests {
         prop::collection::vec(event, 0..40)
     }
 
-    /// What is exported and what is superseded, by going through a list of what is held.
+    /// Returns the exported and the superseded events, found by searching a list of held events.
     fn naive(events: &[Event]) -> (Vec<usize>, Vec<usize>) {
         let (mut exported, mut superseded, mut now) = (Vec::new(), Vec::new(), 0);
         let mut held: Vec<(u64, usize)> = Vec::new();
@@ -150,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn exports_and_supersedes_what_a_list_would(events in events()) {
+        fn exports_and_supersedes_the_same_events_as_a_list(events in events()) {
             let start = Instant::now();
             let (mut latest, mut now) = (Latest::new(), start);
             let (mut exported, mut superseded) = (Vec::new(), Vec::new());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_event_that_ended_last_stays_in_whatever_order_they_come() {
+    fn the_event_that_ended_last_is_kept_in_any_order_of_arrival() {
         let now = Instant::now();
         for order in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]] {
             let mut latest = Latest::new();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_was_not_cancelled_passes_unless_one_is_held() {
+    fn an_event_that_was_not_cancelled_passes_unless_another_is_held() {
         let now = Instant::now();
         let mut latest = Latest::new();
         assert_eq!(latest.offer(now, supersede(0, 1, false), 0, 'a'), Offered::Passes('a'));

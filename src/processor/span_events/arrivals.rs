@@ -1,27 +1,27 @@
-//! A line that things join at the end and may leave from anywhere, at a constant price.
+//! Sequence of values in the order of arrival, with removal from any position at a constant cost.
 //!
-//! In: values, in the order of their arrival. Out: the same, by [`Position`] or oldest first.
-//! Promises: a position is never given twice, so one that was kept too long finds nothing, never a stranger.
-//! Leaves to others: why a value leaves.
+//! In: values, in the order of their arrival. Out: the same values, by [`Position`] or oldest first.
+//! Promises: a position is never reused, so that an outdated one finds nothing rather than another value.
+//! Left to others: when a value is removed.
 
 use std::collections::VecDeque;
 
 use super::steps::Steps;
 
-/// Storage for fewer values than this is not worth giving back.
+/// Number of slots below which storage is not worth freeing.
 const KEPT: usize = 1024;
 
-/// When a value arrived, relative to all others.
+/// Arrival order of a value among all values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position(u64);
 
 /// Values in the order of their arrival.
 #[derive(Debug)]
 pub(super) struct Arrivals<T> {
-    /// The position of the first slot.
+    /// Position of the first slot.
     first: u64,
-    /// A value that left from the middle leaves an empty slot, until all before it have left too. The first slot
-    /// is never empty.
+    /// Slots of the values. A value that was removed from the middle leaves an empty slot until all values before it
+    /// are removed, too. The first slot is never empty.
     slots: VecDeque<Option<T>>,
     pub(super) steps: Steps,
 }
@@ -29,14 +29,14 @@ pub(super) struct Arrivals<T> {
 // === impl Arrivals ===
 
 impl<T> Arrivals<T> {
-    /// What a place in the line costs, in bytes: the storage doubles when it grows, so up to half of it is spare.
+    /// Memory that one slot takes, in bytes: the storage doubles when it grows, so that up to half of it is spare.
     pub(super) const SLOT_BYTES: usize = 2 * size_of::<Option<T>>();
 
     pub(super) fn new() -> Self {
         Self { first: 0, slots: VecDeque::new(), steps: Steps::default() }
     }
 
-    /// The position that the next value will get.
+    /// Returns the position that the next value will get.
     pub(super) fn next_position(&self) -> Position {
         Position(self.first + self.slots.len() as u64)
     }
@@ -71,7 +71,7 @@ impl<T> Arrivals<T> {
         self.take(Position(self.first))
     }
 
-    /// What the line itself costs, in bytes; empty slots cost too.
+    /// Returns the memory that the slots take, in bytes, including empty ones.
     pub(super) fn bytes(&self) -> usize {
         self.slots.len() * Self::SLOT_BYTES
     }
@@ -81,14 +81,14 @@ impl<T> Arrivals<T> {
         position.0.checked_sub(self.first).and_then(|slot| usize::try_from(slot).ok())
     }
 
-    /// Drops empty slots from the front. Every slot is dropped once, so this costs nothing in the long run.
+    /// Drops empty slots from the front. Every slot is dropped once, so that the amortised cost is constant.
     fn close_up(&mut self) {
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
             self.first += 1;
             self.steps.step();
         }
-        // After a burst: give back what it took.
+        // Frees storage after a burst.
         if self.slots.capacity() > KEPT && self.slots.len() < self.slots.capacity() / 8 {
             self.slots.shrink_to(self.slots.len() * 2);
         }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_leave_oldest_first_and_those_that_left_before_are_passed_over() {
+    fn values_are_taken_oldest_first_and_removed_ones_are_skipped() {
         let mut line = Arrivals::new();
         let [_, second, third] = ["a", "b", "c"].map(|value| line.push(value));
         assert_eq!(line.take(second), Some("b"));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_that_was_kept_too_long_finds_nothing() {
+    fn an_outdated_position_finds_nothing() {
         let mut line = Arrivals::new();
         let [first, second, third] = [1, 2, 3].map(|value| line.push(value));
         assert_eq!((line.take(second), line.take(first)), (Some(2), Some(1)));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn storage_of_a_burst_is_given_back() {
+    fn storage_of_a_burst_is_freed() {
         let mut line = Arrivals::new();
         for value in 0..100_000 {
             line.push(value);

@@ -1,10 +1,11 @@
-//! The spans, or the log records, of one line while they wait for each other.
+//! Entries: the held spans, or the held log records, of one line.
 //!
-//! In: a document and its receipt. Out: for spans their export request, for logs what [`LogExit`] makes of them.
-//! Promises: a record that becomes an event takes a receipt along to the span, so it is settled with that span; with
-//! `keep_logs` it is resolved when its log is settled too. A record of which one of the two was settled before a restart
-//! leaves as the other only.
-//! Leaves to others: who meets whom ([`Hold`]), and when an entry leaves.
+//! In: a document and its part of the record. Out: for spans their export request, for logs what [`LogExit`] makes of
+//! them.
+//! Promises: a record that becomes an event passes a receipt to the span, so that it is settled with that span; with
+//! `keep_logs` it is resolved when its log is settled, too. A record of which one half was settled before a restart is
+//! exported as the other half only.
+//! Left to others: matching ([`Hold`]), and when an entry is released.
 //!
 //! [`Hold`]: super::hold::Hold
 //! [`LogExit`]: super::log_exit::LogExit
@@ -20,59 +21,60 @@ use crate::exporter::{Carried, Export};
 use crate::otlp::{Logs, SpanEvent, Traces};
 use crate::queue::{Half, Part, Receipt};
 
-/// What an attached event costs beside its text, in bytes; both lists that it is in double when they grow.
+/// Memory that an attached event takes in addition to its text, in bytes; both lists that it is in double when they
+/// grow.
 const EVENT_BYTES: usize = 2 * (size_of::<SpanEvent>() + size_of::<Carried>());
 
-/// What waits.
+/// A held entry.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Spans(Box<WaitingSpans>),
-    Logs(Box<WaitingLogs>),
+    Spans(Box<HeldSpans>),
+    Logs(Box<HeldLogs>),
 }
 
-/// The spans of one line. They leave together.
+/// The spans of one line, which are exported together.
 #[derive(Debug)]
-pub(super) struct WaitingSpans {
+pub(super) struct HeldSpans {
     pub(super) deadline: Instant,
     traces: Traces,
-    /// Of the spans, then of every event that was attached.
+    /// Receipts of the spans, then of every attached event.
     receipts: SmallVec<[Carried; 1]>,
     bytes: usize,
 }
 
-/// The log records of one line. What is left of them leaves together.
+/// The log records of one line. Those that are not attached are exported together.
 #[derive(Debug)]
-pub(super) struct WaitingLogs {
+pub(super) struct HeldLogs {
     pub(super) deadline: Instant,
     pub(super) logs: Logs,
-    /// Of all records; those that were attached have receipts already.
+    /// The part of all records; attached ones already have receipts.
     pub(super) part: Part,
-    /// One for every record.
-    pub(super) fates: SmallVec<[Fate; 8]>,
-    /// Records whose fate is [`Fate::Waits`].
-    pub(super) waiting: u32,
-    /// Records that are attached are exported as logs too.
+    /// State of every record.
+    pub(super) states: SmallVec<[RecordState; 8]>,
+    /// Number of records that are pending.
+    pub(super) pending: u32,
+    /// Attached records are exported as logs, too.
     pub(super) keep_logs: bool,
     bytes: usize,
 }
 
-/// What became of a log record so far.
+/// State of a log record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It names no span, or was an event before a restart: it goes on as a log.
+pub(super) enum RecordState {
+    /// The record is exported as a log: it names no span, or was exported as an event before a restart.
     Log,
-    /// Its span has not come.
-    Waits,
-    /// It is an event of its span.
+    /// The span of the record has not arrived.
+    Pending,
+    /// The record is an event of its span.
     Attached,
 }
 
-// === impl Fate ===
+// === impl RecordState ===
 
-impl Fate {
+impl RecordState {
     fn of(key: Option<Key>, settled: Option<Half>) -> Self {
         match (key, settled) {
-            (Some(_), None | Some(Half::Log)) => Self::Waits,
+            (Some(_), None | Some(Half::Log)) => Self::Pending,
             (None, _) | (_, Some(Half::Event)) => Self::Log,
         }
     }
@@ -88,7 +90,7 @@ impl Entry {
         }
     }
 
-    /// What it costs beside its places in the line and in the index, in bytes.
+    /// Returns the memory that the entry takes in addition to its slots and index entries, in bytes.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Spans(spans) => spans.bytes,
@@ -97,9 +99,9 @@ impl Entry {
     }
 }
 
-// === impl WaitingSpans ===
+// === impl HeldSpans ===
 
-impl WaitingSpans {
+impl HeldSpans {
     pub(super) fn new(traces: Traces, part: Part, deadline: Instant) -> Self {
         let bytes = size_of::<Self>() + traces.held_bytes();
         Self {
@@ -122,14 +124,14 @@ impl WaitingSpans {
         self.bytes
     }
 
-    /// What holding this costs in all, in bytes.
+    /// Returns the total memory for holding the spans, in bytes.
     pub(super) fn bytes_to_hold(&self) -> usize {
         self.bytes + self.keys().len() * KEY_BYTES + Arrivals::<Entry>::SLOT_BYTES
     }
 
-    /// Makes a record an event of a span, and says what that costs in bytes.
-    pub(super) fn attach(&mut self, span: usize, logs: &mut WaitingLogs, record: usize) -> usize {
-        let (event, receipt) = logs.give_away(record);
+    /// Makes a record an event of a span, and returns the memory that it takes, in bytes.
+    pub(super) fn attach(&mut self, span: usize, logs: &mut HeldLogs, record: usize) -> usize {
+        let (event, receipt) = logs.take_event(record);
         let bytes = EVENT_BYTES + event.json.len();
         self.bytes += bytes;
         self.traces.attach(span, event);
@@ -149,55 +151,55 @@ impl WaitingSpans {
     }
 }
 
-// === impl WaitingLogs ===
+// === impl HeldLogs ===
 
-impl WaitingLogs {
+impl HeldLogs {
     pub(super) fn new(logs: Logs, part: Part, deadline: Instant) -> Self {
-        let fates: SmallVec<[Fate; 8]> = logs
+        let states: SmallVec<[RecordState; 8]> = logs
             .records()
             .enumerate()
-            .map(|(record, key)| Fate::of(key, part.settled_half(record)))
+            .map(|(record, key)| RecordState::of(key, part.settled_half(record)))
             .collect();
-        let waiting = fates.iter().filter(|&&fate| fate == Fate::Waits).count();
-        let spilled = if fates.spilled() { fates.capacity() * size_of::<Fate>() } else { 0 };
+        let pending = states.iter().filter(|&&state| state == RecordState::Pending).count();
+        let spilled = if states.spilled() { states.capacity() * size_of::<RecordState>() } else { 0 };
         let bytes = size_of::<Self>() + logs.held_bytes() + spilled;
-        let waiting = u32::try_from(waiting).expect("a line has fewer than 2^32 records");
-        Self { deadline, logs, part, keep_logs: false, fates, waiting, bytes }
+        let pending = u32::try_from(pending).expect("a line has fewer than 2^32 records");
+        Self { deadline, logs, part, keep_logs: false, states, pending, bytes }
     }
 
-    /// The records that wait, and what they wait for.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = (usize, Key)> + '_ {
+    /// Returns the pending records, and the ids of their spans.
+    pub(super) fn pending(&self) -> impl Iterator<Item = (usize, Key)> + '_ {
         self.logs
             .records()
-            .zip(&self.fates)
+            .zip(&self.states)
             .enumerate()
-            .filter(|(_, (_, fate))| **fate == Fate::Waits)
+            .filter(|(_, (_, state))| **state == RecordState::Pending)
             .filter_map(|(record, (key, _))| Some((record, key?)))
     }
 
-    /// What the record waits for, if it does.
-    pub(super) fn wanted_by(&self, record: usize) -> Option<Key> {
-        (self.fates.get(record) == Some(&Fate::Waits)).then(|| self.logs.ids(record))?
+    /// Returns the ids of the record's span, if the record is pending.
+    pub(super) fn pending_key(&self, record: usize) -> Option<Key> {
+        (self.states.get(record) == Some(&RecordState::Pending)).then(|| self.logs.ids(record))?
     }
 
-    /// Whether nothing is left to wait for.
+    /// Returns whether no record is pending.
     pub(super) fn is_decided(&self) -> bool {
-        self.waiting == 0
+        self.pending == 0
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// What holding this costs in all, in bytes.
+    /// Returns the total memory for holding the logs, in bytes.
     pub(super) fn bytes_to_hold(&self) -> usize {
-        self.bytes + self.waiting as usize * KEY_BYTES + Arrivals::<Entry>::SLOT_BYTES
+        self.bytes + self.pending as usize * KEY_BYTES + Arrivals::<Entry>::SLOT_BYTES
     }
 
-    fn give_away(&mut self, record: usize) -> (SpanEvent, Receipt) {
-        debug_assert_eq!(self.fates[record], Fate::Waits, "a record becomes one event");
-        self.fates[record] = Fate::Attached;
-        self.waiting -= 1;
+    fn take_event(&mut self, record: usize) -> (SpanEvent, Receipt) {
+        debug_assert_eq!(self.states[record], RecordState::Pending, "the record is an event already");
+        self.states[record] = RecordState::Attached;
+        self.pending -= 1;
         if self.keep_logs {
             self.part.share(record);
         }

@@ -1,35 +1,35 @@
-//! Where spans and log records wait for each other.
+//! Held spans and log records, matched with each other by their ids.
 //!
-//! In: the spans or the logs of one line. Out: the same, when they are asked for, oldest first.
-//! Promises: a record meets the oldest span with its ids that waits here, whichever of the two came first. No step
-//! looks at more than the entries that it is about, however many are held.
-//! Leaves to others: how long they wait, and where they go.
+//! In: the spans or the logs of one line. Out: the same, on request, oldest first.
+//! Promises: a record is matched with the oldest held span that has its ids, whichever of the two arrived first. The
+//! cost of each operation depends only on the entries that it is about, however many are held.
+//! Left to others: how long entries are held, and how they are exported.
 
 use super::arrivals::{Arrivals, Position};
-use super::entry::{Entry, WaitingLogs, WaitingSpans};
-use super::index::{Index, Place};
+use super::entry::{Entry, HeldLogs, HeldSpans};
+use super::index::{Index, Location};
 
-/// Waiting entries in the order of arrival, and the way from ids to them. Under one key there are only spans or only
-/// records: where both meet, the records become events.
+/// Held entries in the order of arrival, with indexes from ids to entries. A key has only spans or only records,
+/// because records whose span is held become events.
 #[derive(Debug)]
 pub(super) struct Hold {
     arrivals: Arrivals<Entry>,
     spans: Index,
     records: Index,
-    /// What the entries cost, without their places in the line and in the indexes.
+    /// Memory that the entries take, without their slots and index entries.
     entry_bytes: usize,
     span_count: usize,
 }
 
-/// What the arrival of spans has brought about.
+/// Result of the arrival of spans.
 #[derive(Debug)]
-pub(super) struct Met {
-    /// Where the spans wait now.
+pub(super) struct Matched {
+    /// Position at which the spans are held.
     pub(super) position: Position,
-    /// Log records that became events of them.
+    /// Number of log records that became events of the spans.
     pub(super) attached: u32,
-    /// Logs that have nothing left to wait for, and are not held any more.
-    pub(super) decided: Vec<WaitingLogs>,
+    /// Logs without pending records, which are no longer held.
+    pub(super) decided: Vec<HeldLogs>,
 }
 
 // === impl Hold ===
@@ -45,17 +45,17 @@ impl Hold {
         }
     }
 
-    /// Spans arrive: they take the records that waited for them, and wait for more.
-    pub(super) fn keep_spans(&mut self, mut spans: WaitingSpans) -> Met {
+    /// Holds spans: attaches the records that were held for them, and keeps the spans for later records.
+    pub(super) fn keep_spans(&mut self, mut spans: HeldSpans) -> Matched {
         let position = self.arrivals.next_position();
-        let mut awaited = Vec::new();
+        let mut matches = Vec::new();
         for (element, key) in spans.keys().enumerate() {
-            awaited.extend(self.records.take(&key).map(|places| (element, places)));
-            self.spans.add(key, Place { position, element });
+            matches.extend(self.records.take(&key).map(|locations| (element, locations)));
+            self.spans.add(key, Location { position, element });
         }
-        let mut met = Met { position, attached: 0, decided: Vec::new() };
-        for (span, places) in awaited {
-            for record in places {
+        let mut met = Matched { position, attached: 0, decided: Vec::new() };
+        for (span, locations) in matches {
+            for record in locations {
                 let Some(Entry::Logs(logs)) = self.arrivals.get_mut(record.position) else { continue };
                 spans.attach(span, logs, record.element);
                 met.attached += 1;
@@ -72,11 +72,13 @@ impl Hold {
         met
     }
 
-    /// Logs arrive: makes events of the records whose spans wait here, and says how many those are.
-    pub(super) fn attach(&mut self, logs: &mut WaitingLogs) -> u32 {
+    /// Attaches the records whose spans are held, and returns their number.
+    pub(super) fn attach(&mut self, logs: &mut HeldLogs) -> u32 {
         let mut attached = 0;
-        for record in 0..logs.fates.len() {
-            let Some(span) = logs.wanted_by(record).and_then(|key| self.spans.first(&key)) else { continue };
+        for record in 0..logs.states.len() {
+            let Some(span) = logs.pending_key(record).and_then(|key| self.spans.first(&key)) else {
+                continue;
+            };
             let Some(Entry::Spans(spans)) = self.arrivals.get_mut(span.position) else { continue };
             self.entry_bytes += spans.attach(span.element, logs, record);
             attached += 1;
@@ -84,11 +86,11 @@ impl Hold {
         attached
     }
 
-    /// Lets logs wait for the spans that have not come.
-    pub(super) fn keep_logs(&mut self, logs: WaitingLogs) {
+    /// Holds logs whose spans have not arrived.
+    pub(super) fn keep_logs(&mut self, logs: HeldLogs) {
         let position = self.arrivals.next_position();
-        for (element, key) in logs.wanted() {
-            self.records.add(key, Place { position, element });
+        for (element, key) in logs.pending() {
+            self.records.add(key, Location { position, element });
         }
         self.entry_bytes += logs.bytes();
         self.arrivals.push(Entry::Logs(Box::new(logs)));
@@ -110,17 +112,17 @@ impl Hold {
         Some(entry)
     }
 
-    /// Spans that wait.
+    /// Returns the number of held spans.
     pub(super) fn span_count(&self) -> usize {
         self.span_count
     }
 
-    /// What all this costs, in bytes.
+    /// Returns the memory that all this takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.entry_bytes + self.arrivals.bytes() + self.spans.bytes() + self.records.bytes()
     }
 
-    /// How often a place of what is held was touched.
+    /// Returns the number of accesses to held data.
     #[cfg(test)]
     pub(super) fn steps(&self) -> usize {
         [&self.arrivals.steps, &self.spans.steps, &self.records.steps].iter().map(|steps| steps.count()).sum()
@@ -134,7 +136,7 @@ impl Hold {
                 self.span_count -= spans.span_count() as usize;
                 spans.keys().for_each(|key| self.spans.forget(&key, is_held));
             }
-            Entry::Logs(logs) => logs.wanted().for_each(|(_, key)| self.records.forget(&key, is_held)),
+            Entry::Logs(logs) => logs.pending().for_each(|(_, key)| self.records.forget(&key, is_held)),
         }
     }
 }

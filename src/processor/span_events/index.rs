@@ -1,9 +1,10 @@
-//! Which of the waiting spans, or log records, have a given trace id and span id.
+//! Index of held spans, or of held log records, by trace id and span id.
 //!
-//! In: the places of spans or records as they begin to wait. Out: the oldest with the same ids, or all of them.
-//! Promises: nothing here takes longer because more is held. Many places under one key (a sender that repeats a
-//! span, or logs a thousand times about one) are a list of their own, which is only ever worked off from its front.
-//! Leaves to others: the spans and records themselves.
+//! In: the locations of spans or records when they are first held. Out: the oldest location with the same ids, or all
+//! of them.
+//! Promises: no operation takes longer because more is held. Several locations under one key (of a sender that repeats
+//! a span, or logs a thousand times about one) form a list that is only consumed from its front.
+//! Left to others: the spans and records themselves.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -12,73 +13,73 @@ use super::arrivals::Position;
 use super::steps::Steps;
 use crate::otlp::{SpanId, TraceId};
 
-/// What the first place under a key costs, in bytes. The table doubles when seven eighths of it are full.
-pub(super) const KEY_BYTES: usize = (size_of::<(Key, Place)>() + 1) * 16 / 7;
-/// What a key with more than one place costs beside that.
-const CROWD_BYTES: usize = (size_of::<(Key, VecDeque<Place>)>() + 1) * 16 / 7;
-/// What every further place under the same key costs.
-const PLACE_BYTES: usize = 2 * size_of::<Place>();
+/// Memory that the first location under a key takes, in bytes. The table doubles when seven eighths of it are full.
+pub(super) const KEY_BYTES: usize = (size_of::<(Key, Location)>() + 1) * 16 / 7;
+/// Additional memory that a key with more than one location takes.
+const REST_BYTES: usize = (size_of::<(Key, VecDeque<Location>)>() + 1) * 16 / 7;
+/// Memory that every further location under the same key takes.
+const LOCATION_BYTES: usize = 2 * size_of::<Location>();
 
-/// Storage for fewer keys or places than this is not worth giving back.
+/// Number of keys or locations below which storage is not worth freeing.
 const KEPT: usize = 1024;
 
-/// What a span and its log records have in common.
+/// The ids that a span and its log records share.
 pub(super) type Key = (TraceId, SpanId);
 
-/// One span of a waiting line, or one record of waiting logs.
+/// Location of one held span or one held record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The document's.
+pub(super) struct Location {
+    /// Position of the document.
     pub(super) position: Position,
-    /// Which of the spans or records of that document.
+    /// Index of the span or record in that document.
     pub(super) element: usize,
 }
 
-/// Places by their ids, in the order of arrival.
+/// Locations by ids, in the order of arrival.
 #[derive(Debug)]
 pub(super) struct Index {
-    /// The first place under each key. Most keys have no other.
-    keys: HashMap<Key, Place>,
-    /// The places behind the first, where there are any.
-    rest: HashMap<Key, VecDeque<Place>>,
-    /// Places that are not the first under their key.
-    behind: usize,
+    /// The first location under each key. Most keys have no other.
+    keys: HashMap<Key, Location>,
+    /// The locations after the first, where there are any.
+    rest: HashMap<Key, VecDeque<Location>>,
+    /// Number of locations that are not the first under their key.
+    further: usize,
     pub(super) steps: Steps,
 }
 
-/// The places under one key.
+/// The locations under one key.
 #[derive(Debug)]
-pub(super) struct Places {
-    first: Place,
-    rest: VecDeque<Place>,
+pub(super) struct Locations {
+    first: Location,
+    rest: VecDeque<Location>,
 }
 
 // === impl Index ===
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self { keys: HashMap::new(), rest: HashMap::new(), behind: 0, steps: Steps::default() }
+        Self { keys: HashMap::new(), rest: HashMap::new(), further: 0, steps: Steps::default() }
     }
 
-    pub(super) fn add(&mut self, key: Key, place: Place) {
+    pub(super) fn add(&mut self, key: Key, location: Location) {
         self.steps.step();
         match self.keys.entry(key) {
-            Entry::Vacant(first) => drop(first.insert(place)),
+            Entry::Vacant(first) => drop(first.insert(location)),
             Entry::Occupied(_) => {
-                self.rest.entry(key).or_default().push_back(place);
-                self.behind += 1;
+                self.rest.entry(key).or_default().push_back(location);
+                self.further += 1;
             }
         }
     }
 
-    /// The oldest place under this key.
-    pub(super) fn first(&self, key: &Key) -> Option<Place> {
+    /// Returns the oldest location under this key.
+    pub(super) fn first(&self, key: &Key) -> Option<Location> {
         self.steps.step();
         self.keys.get(key).copied()
     }
 
-    /// Takes all places under this key away, oldest first.
-    pub(super) fn take(&mut self, key: &Key) -> Option<Places> {
+    /// Removes and returns all locations under this key, oldest first.
+    pub(super) fn take(&mut self, key: &Key) -> Option<Locations> {
         self.steps.step();
         if self.keys.is_empty() {
             return None;
@@ -86,14 +87,13 @@ impl Index {
         let first = self.keys.remove(key)?;
         let rest = if self.rest.is_empty() { None } else { self.rest.remove(key) };
         let rest = rest.unwrap_or_default();
-        self.behind -= rest.len();
-        self.give_back();
-        Some(Places { first, rest })
+        self.further -= rest.len();
+        self.shrink();
+        Some(Locations { first, rest })
     }
 
-    /// A document with this key has left: drops the oldest places of documents that are not held any more, up to
-    /// the first that is. A place behind that one waits for its turn, so every place is dropped once and none is
-    /// searched for.
+    /// Drops the oldest locations under this key whose documents are no longer held, up to the first that is held. A
+    /// location after that one is dropped later, so that every location is dropped once and none is searched for.
     pub(super) fn forget(&mut self, key: &Key, is_held: impl Fn(Position) -> bool) {
         self.steps.step();
         let Entry::Occupied(mut first) = self.keys.entry(*key) else { return };
@@ -106,38 +106,38 @@ impl Index {
                 first.remove();
             }
             Entry::Occupied(mut rest) => {
-                let places = rest.get_mut();
+                let locations = rest.get_mut();
                 let mut next = None;
-                while let Some(place) = places.pop_front() {
+                while let Some(location) = locations.pop_front() {
                     self.steps.step();
-                    self.behind -= 1;
-                    if is_held(place.position) {
-                        next = Some(place);
+                    self.further -= 1;
+                    if is_held(location.position) {
+                        next = Some(location);
                         break;
                     }
                 }
-                if places.capacity() > KEPT && places.len() < places.capacity() / 8 {
-                    places.shrink_to(places.len() * 2);
+                if locations.capacity() > KEPT && locations.len() < locations.capacity() / 8 {
+                    locations.shrink_to(locations.len() * 2);
                 }
-                if places.is_empty() {
+                if locations.is_empty() {
                     rest.remove();
                 }
                 match next {
-                    Some(place) => drop(first.insert(place)),
+                    Some(location) => drop(first.insert(location)),
                     None => drop(first.remove()),
                 }
             }
         }
-        self.give_back();
+        self.shrink();
     }
 
-    /// What all this costs, in bytes.
+    /// Returns the memory that the index takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.keys.len() * KEY_BYTES + self.rest.len() * CROWD_BYTES + self.behind * PLACE_BYTES
+        self.keys.len() * KEY_BYTES + self.rest.len() * REST_BYTES + self.further * LOCATION_BYTES
     }
 
-    /// After a burst: frees what it took.
-    fn give_back(&mut self) {
+    /// Frees storage after a burst.
+    fn shrink(&mut self) {
         if self.keys.capacity() > KEPT && self.keys.len() < self.keys.capacity() / 8 {
             self.keys.shrink_to(self.keys.len() * 2);
         }
@@ -147,11 +147,12 @@ impl Index {
     }
 }
 
-// === impl Places ===
+// === impl Locations ===
 
-impl IntoIterator for Places {
-    type Item = Place;
-    type IntoIter = std::iter::Chain<std::iter::Once<Place>, std::collections::vec_deque::IntoIter<Place>>;
+impl IntoIterator for Locations {
+    type Item = Location;
+    type IntoIter =
+        std::iter::Chain<std::iter::Once<Location>, std::collections::vec_deque::IntoIter<Location>>;
 
     fn into_iter(self) -> Self::IntoIter {
         std::iter::once(self.first).chain(self.rest)
@@ -175,18 +176,18 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_place_of_a_document_that_is_held_comes_first() {
+    fn the_oldest_location_of_a_held_document_comes_first() {
         let (mut arrivals, positions) = positions(3);
         let mut index = Index::new();
         for &position in &positions {
-            index.add(key(1), Place { position, element: 0 });
+            index.add(key(1), Location { position, element: 0 });
         }
-        // The middle one leaves first: its place stays behind the first, which is still held.
+        // The middle one is removed first: its location stays after the first, which is still held.
         for gone in [1, 0] {
             arrivals.take(positions[gone]);
             index.forget(&key(1), |position| arrivals.holds(position));
         }
-        assert_eq!(index.first(&key(1)), Some(Place { position: positions[2], element: 0 }));
+        assert_eq!(index.first(&key(1)), Some(Location { position: positions[2], element: 0 }));
         arrivals.take(positions[2]);
         index.forget(&key(1), |position| arrivals.holds(position));
         assert_eq!(index.first(&key(1)), None);
@@ -194,30 +195,31 @@ mod tests {
     }
 
     #[test]
-    fn taken_places_come_in_the_order_of_arrival_and_cost_nothing_any_more() {
+    fn taken_locations_are_in_the_order_of_arrival_and_take_no_memory() {
         let (_, positions) = positions(5);
         let mut index = Index::new();
         for &position in &positions {
-            index.add(key(1), Place { position, element: 7 });
+            index.add(key(1), Location { position, element: 7 });
         }
-        assert_eq!(index.bytes(), KEY_BYTES + CROWD_BYTES + 4 * PLACE_BYTES);
+        assert_eq!(index.bytes(), KEY_BYTES + REST_BYTES + 4 * LOCATION_BYTES);
         let taken: Vec<Position> =
-            index.take(&key(1)).unwrap().into_iter().map(|place| place.position).collect();
+            index.take(&key(1)).unwrap().into_iter().map(|location| location.position).collect();
         assert_eq!(taken, positions);
         assert_eq!(index.bytes(), 0);
     }
 
     #[test]
-    fn every_place_under_one_key_is_dropped_once_whatever_the_order_in_which_they_leave() {
-        const PLACES: usize = 10_000;
-        let (mut arrivals, positions) = positions(PLACES);
+    fn locations_under_one_key_are_dropped_once_in_any_order_of_removal() {
+        const LOCATIONS: usize = 10_000;
+        let (mut arrivals, positions) = positions(LOCATIONS);
         let mut index = Index::new();
         for &position in &positions {
-            index.add(key(1), Place { position, element: 0 });
+            index.add(key(1), Location { position, element: 0 });
         }
-        // Odd ones leave from the middle, then all others in order.
-        let order =
-            (0..PLACES).filter(|place| place % 2 == 1).chain((0..PLACES).filter(|place| place % 2 == 0));
+        // Odd ones are removed from the middle, then all others in order.
+        let order = (0..LOCATIONS)
+            .filter(|location| location % 2 == 1)
+            .chain((0..LOCATIONS).filter(|location| location % 2 == 0));
         let asked = std::cell::Cell::new(0);
         for gone in order {
             arrivals.take(positions[gone]);
@@ -227,15 +229,15 @@ mod tests {
             });
         }
         assert_eq!(index.bytes(), 0);
-        assert!(asked.get() <= 2 * PLACES, "{} questions for {PLACES} places", asked.get());
+        assert!(asked.get() <= 2 * LOCATIONS, "{} questions for {LOCATIONS} locations", asked.get());
     }
 
     #[test]
-    fn the_table_of_a_burst_is_given_back() {
+    fn the_table_of_a_burst_is_freed() {
         let (_, positions) = positions(1);
         let mut index = Index::new();
         for number in 1..=50_000 {
-            index.add(key(number), Place { position: positions[0], element: 0 });
+            index.add(key(number), Location { position: positions[0], element: 0 });
         }
         for number in 1..=50_000 {
             index.forget(&key(number), |_| false);

@@ -1,31 +1,31 @@
-//! Where log records go that wait no longer.
+//! Export of log records that are no longer held.
 //!
-//! In: logs of which every record was attached, names no span, or has waited long enough. Out: at most one request
-//! for `/v1/logs` and one for `/v1/traces`.
-//! Promises: every record that was not attached is in exactly one request, or is settled as dropped. One that left as a
-//! log before a restart does not do so again. The receipts go with the requests, so no record counts before it is
-//! delivered.
+//! In: logs of which every record was attached, names no span, or was held long enough. Out: at most one request for
+//! `/v1/logs` and one for `/v1/traces`.
+//! Promises: every record that was not attached is in exactly one request, or is settled as dropped. A record that was
+//! exported as a log before a restart is not exported as a log again. The receipts are part of the requests, so that no
+//! record is settled before it is delivered.
 
-use super::entry::{Fate, WaitingLogs};
+use super::entry::{HeldLogs, RecordState};
 use crate::config::{SpanEventsConfig, Unmatched};
 use crate::event::{Settled, Signal};
 use crate::exporter::{Carried, Export};
 use crate::queue::{Half, Receipt};
 use crate::telemetry::metrics::{LogEventOutcome, Metrics};
 
-/// The ways out that are configured.
+/// The configured rules for exporting log records.
 pub(super) struct LogExit {
     unmatched: Unmatched,
     keep_logs: bool,
     metrics: Metrics,
 }
 
-/// How a record leaves.
+/// The form in which a record is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum ExportAs {
     Log,
     Event,
-    Nowhere,
+    Nothing,
 }
 
 // === impl LogExit ===
@@ -35,33 +35,36 @@ impl LogExit {
         Self { unmatched: config.unmatched, keep_logs: config.keep_logs, metrics }
     }
 
-    /// Sends what is left of the logs on their way.
-    pub(super) fn release(&self, logs: WaitingLogs, out: &mut Vec<Export>) {
+    /// Exports the rest of the logs.
+    pub(super) fn release(&self, logs: HeldLogs, out: &mut Vec<Export>) {
         let outcome = self.settle_unmatched(&logs, out);
-        let WaitingLogs { logs: document, fates, part, .. } = logs;
+        let HeldLogs { logs: document, states, part, .. } = logs;
         let was_log = |record: usize| part.settled_half(record) == Some(Half::Log);
-        let way = |record: usize| match fates.get(record) {
-            None | Some(Fate::Log) => Way::Log,
-            Some(Fate::Attached) => Way::Event,
-            Some(Fate::Waits) => match outcome {
-                Some(LogEventOutcome::Forwarded) => Way::Log,
-                // An event of a span that stands in for its own is an event like those that were attached.
-                Some(LogEventOutcome::Carrier) => Way::Event,
-                Some(LogEventOutcome::Attached | LogEventOutcome::Dropped) | None => Way::Nowhere,
+        let export_as = |record: usize| match states.get(record) {
+            None | Some(RecordState::Log) => ExportAs::Log,
+            Some(RecordState::Attached) => ExportAs::Event,
+            Some(RecordState::Pending) => match outcome {
+                Some(LogEventOutcome::Forwarded) => ExportAs::Log,
+                // A carrier span stands in for the record's own span, so that its event is treated like an attached
+                // one.
+                Some(LogEventOutcome::Carrier) => ExportAs::Event,
+                Some(LogEventOutcome::Attached | LogEventOutcome::Dropped) | None => ExportAs::Nothing,
             },
         };
-        for record in (0..fates.len()).filter(|&record| way(record) == Way::Log && was_log(record)) {
-            // Its log decides: it has no span to be an event of.
+        for record in
+            (0..states.len()).filter(|&record| export_as(record) == ExportAs::Log && was_log(record))
+        {
+            // The log decides the outcome: the record has no span to be an event of.
             part.receipt(record).of_events().settle(Settled::Rejected);
         }
-        let leaves_as_log = |record: usize| match way(record) {
-            Way::Log => !was_log(record),
-            Way::Event => self.keep_logs && !was_log(record),
-            Way::Nowhere => false,
+        let exports_log = |record: usize| match export_as(record) {
+            ExportAs::Log => !was_log(record),
+            ExportAs::Event => self.keep_logs && !was_log(record),
+            ExportAs::Nothing => false,
         };
-        let receipts = part.receipts((0..fates.len()).filter(|&record| leaves_as_log(record)));
+        let receipts = part.receipts((0..states.len()).filter(|&record| exports_log(record)));
         let items = receipts.iter().map(Receipt::items).sum();
-        out.extend(document.into_request(leaves_as_log).map(|request| Export {
+        out.extend(document.into_request(exports_log).map(|request| Export {
             signal: Signal::Logs,
             request,
             items,
@@ -70,13 +73,13 @@ impl LogExit {
         part.close();
     }
 
-    /// Decides about the records whose span did not come, if there are any.
-    fn settle_unmatched(&self, logs: &WaitingLogs, out: &mut Vec<Export>) -> Option<LogEventOutcome> {
-        if logs.waiting == 0 {
+    /// Handles the records whose span did not arrive, if there are any.
+    fn settle_unmatched(&self, logs: &HeldLogs, out: &mut Vec<Export>) -> Option<LogEventOutcome> {
+        if logs.pending == 0 {
             return None;
         }
-        let unmatched = |record: usize| logs.fates.get(record) == Some(&Fate::Waits);
-        let records = || (0..logs.fates.len()).filter(|&record| unmatched(record));
+        let unmatched = |record: usize| logs.states.get(record) == Some(&RecordState::Pending);
+        let records = || (0..logs.states.len()).filter(|&record| unmatched(record));
         let outcome = match self.unmatched {
             Unmatched::ForwardLog => LogEventOutcome::Forwarded,
             Unmatched::CarrierSpan => {
@@ -90,7 +93,7 @@ impl LogExit {
                     let receipts =
                         logs.part.receipts(records()).into_iter().map(Receipt::of_events).collect();
                     let receipts = Carried::in_order(receipts, Settled::Delivered).into_vec();
-                    Export { signal: Signal::Traces, request, items: logs.waiting, receipts }
+                    Export { signal: Signal::Traces, request, items: logs.pending, receipts }
                 }));
                 outcome
             }
@@ -101,7 +104,7 @@ impl LogExit {
                 LogEventOutcome::Dropped
             }
         };
-        self.metrics.log_events(outcome, logs.waiting);
+        self.metrics.log_events(outcome, logs.pending);
         Some(outcome)
     }
 }

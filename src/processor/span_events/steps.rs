@@ -1,5 +1,5 @@
-//! Counts how often the places of what is held are touched, in tests only: so that a test can show that this does
-//! not grow with what is held, without a clock.
+//! Counter of accesses to held data, in tests only: a test can show without a clock that the number of accesses does
+//! not grow with the amount of held data.
 
 #[cfg(test)]
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Lines in short hand, and what leaves as text that a test can be read by.
+//! Short notation for lines, and readable text for exports.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,10 +18,10 @@ use crate::queue::{Ledger, Taken};
 use crate::receiver::{Item, Passage};
 use crate::telemetry::metrics::Metrics as Telemetry;
 
-/// Trace and span by a number each: `(1, 2)` is span 0202020202020202 of trace 0101…
+/// Trace and span, each by a number: `(1, 2)` is span 0202020202020202 of trace 0101…
 pub(super) type Ids = (u8, u8);
 
-/// What a line holds.
+/// Contents of a line.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Line {
     pub(super) spans: Vec<(Ids, String)>,
@@ -30,13 +30,13 @@ pub(super) struct Line {
     pub(super) passage: Passage,
 }
 
-/// A processor between a queue and nothing: what it sends is kept.
+/// A processor between a queue and a list of its exports.
 pub(super) struct Bench {
     pub(super) processor: SpanEvents,
     pub(super) telemetry: Telemetry,
     queue: Arc<Queue>,
     start: Instant,
-    /// What has left and is not delivered.
+    /// Exports that are not delivered.
     pub(super) sent: Vec<Export>,
 }
 
@@ -76,8 +76,7 @@ pub(super) fn config() -> SpanEventsConfig {
 // === impl Line ===
 
 impl Line {
-    /// Both in one line.
-    /// The same, as it comes from a receiver that nothing is joined for.
+    /// Returns the line as read by a receiver whose items are not matched.
     pub(super) fn straight(self) -> Self {
         Self { passage: Passage::Straight, ..self }
     }
@@ -95,7 +94,7 @@ impl Line {
                 "startTimeUnixNano": "1655990400000000000", "endTimeUnixNano": "1655990400000000001"})
         });
         let text = nested(spans.collect(), ["resourceSpans", "scopeSpans", "spans"])?;
-        Some(Traces::from_canonical(text).expect("it is canonical"))
+        Some(Traces::from_canonical(text).expect("canonical OTLP"))
     }
 
     pub(super) fn logs(&self) -> Option<Logs> {
@@ -109,7 +108,7 @@ impl Line {
             record
         });
         let text = nested(records.collect(), ["resourceLogs", "scopeLogs", "logRecords"])?;
-        Some(Logs::from_canonical(text).expect("it is canonical"))
+        Some(Logs::from_canonical(text).expect("canonical OTLP"))
     }
 
     fn item(self) -> Item {
@@ -126,7 +125,7 @@ impl Line {
     fn metrics(&self) -> Option<Metrics> {
         let text = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": "requests",
             "sum": {"dataPoints": [{"asInt": "1"}]}}]}]}]});
-        self.points.then(|| Metrics::from_canonical(text.to_string().into()).expect("it is canonical"))
+        self.points.then(|| Metrics::from_canonical(text.to_string().into()).expect("canonical OTLP"))
     }
 }
 
@@ -159,7 +158,7 @@ impl Bench {
         self.start + Duration::from_secs(seconds)
     }
 
-    /// One request arrives. Answers with what leaves by that.
+    /// Passes one request to the processor, and returns the exports that are ready.
     pub(super) fn accept(&mut self, seconds: u64, lines: impl IntoIterator<Item = Line>) -> Vec<String> {
         let taken = self.take();
         let request = Work::of(&taken, lines.into_iter().map(Line::item).collect());
@@ -168,13 +167,13 @@ impl Bench {
         self.run(|processor, out| processor.accept(now, request, out))
     }
 
-    /// A record in the queue, for receipts.
+    /// Adds a record to the queue, for its receipts.
     pub(super) fn take(&self) -> Taken {
         let id = self.queue.taken.fetch_add(1, Ordering::Relaxed);
         Taken::new(RecordId(id), 1, Arc::clone(&self.queue) as Arc<dyn Ledger>)
     }
 
-    /// Requests that are not acknowledged.
+    /// Returns the number of requests that are not acknowledged.
     pub(super) fn kept_requests(&self) -> u64 {
         self.queue.taken.load(Ordering::Relaxed) - self.queue.acknowledged.load(Ordering::Relaxed)
     }
@@ -188,17 +187,17 @@ impl Bench {
         self.run(SpanEvents::flush)
     }
 
-    /// The downstream takes everything that has left.
+    /// Has the downstream accept all exports.
     pub(super) fn deliver(&mut self) {
         self.sent.drain(..).flat_map(|export| export.receipts).for_each(Carried::settle);
     }
 
-    /// Items that were settled in this way.
-    pub(super) fn settled(&self, signal: Signal, fate: Settled) -> u32 {
-        self.queue.settled.lock().unwrap().get(&(signal, word(fate))).copied().unwrap_or(0)
+    /// Returns the number of items with this outcome.
+    pub(super) fn settled(&self, signal: Signal, outcome: Settled) -> u32 {
+        self.queue.settled.lock().unwrap().get(&(signal, word(outcome))).copied().unwrap_or(0)
     }
 
-    /// Log events that were counted with this outcome.
+    /// Returns the number of log events that were counted with this outcome.
     pub(super) fn counted(&self, outcome: &str) -> u32 {
         self.metric(&format!("spanrelay_log_events_total{{outcome=\"{outcome}\"}}"))
     }
@@ -229,8 +228,8 @@ impl Ledger for Queue {
     fn release(&self, _: RecordId, _: u64) {}
 }
 
-fn word(fate: Settled) -> &'static str {
-    match fate {
+fn word(outcome: Settled) -> &'static str {
+    match outcome {
         Settled::Delivered => "delivered",
         Settled::Attached => "attached",
         Settled::Rejected => "rejected",

@@ -1,6 +1,6 @@
-//! What waiting costs: memory within its bound, and work that does not grow with what is held.
+//! Cost of holding: memory stays within its limit, and work does not grow with the amount of held data.
 
-use super::super::entry::{WaitingLogs, WaitingSpans};
+use super::super::entry::{HeldLogs, HeldSpans};
 use super::bench::{Bench, Line, config, log, plain_log, span};
 use crate::config::{SpanEventsConfig, Unmatched};
 use crate::event::Signal;
@@ -9,16 +9,16 @@ fn bounded(max_held_bytes: usize) -> SpanEventsConfig {
     SpanEventsConfig { max_held_bytes: max_held_bytes as u64, ..config() }
 }
 
-/// What holding this line costs, in bytes.
+/// Returns the memory that holding this line takes, in bytes.
 fn cost(line: &Line) -> usize {
     let bench = Bench::new(&config());
     let taken = bench.take();
-    let spans = line.traces().map(|traces| {
-        WaitingSpans::new(traces, taken.part(Signal::Traces, 0..1), bench.at(0)).bytes_to_hold()
-    });
+    let spans = line
+        .traces()
+        .map(|traces| HeldSpans::new(traces, taken.part(Signal::Traces, 0..1), bench.at(0)).bytes_to_hold());
     let logs = line
         .logs()
-        .map(|logs| WaitingLogs::new(logs, taken.part(Signal::Logs, 0..1), bench.at(0)).bytes_to_hold());
+        .map(|logs| HeldLogs::new(logs, taken.part(Signal::Logs, 0..1), bench.at(0)).bytes_to_hold());
     spans.unwrap_or(0) + logs.unwrap_or(0)
 }
 
@@ -29,7 +29,7 @@ fn fat_span(trace: u8) -> Line {
 }
 
 #[test]
-fn what_a_line_is_said_to_cost_is_what_is_counted_while_it_is_held() {
+fn the_predicted_cost_of_a_line_is_counted_while_it_is_held() {
     for line in [span(1, 1), span(1, 1).and(span(1, 2)), log(1, 1, "a"), log(1, 1, "a").and(plain_log("b"))] {
         let mut bench = Bench::new(&config());
         let cost = cost(&line);
@@ -39,7 +39,7 @@ fn what_a_line_is_said_to_cost_is_what_is_counted_while_it_is_held() {
 }
 
 #[test]
-fn the_oldest_leave_first_and_at_once_with_the_events_they_have() {
+fn above_the_limit_the_oldest_are_exported_at_once_with_their_events() {
     let mut bench = Bench::new(&bounded(3 * cost(&span(1, 1)) + 2 * cost(&log(1, 1, "hit"))));
     bench.accept(0, [span(1, 1), log(1, 1, "hit")]);
     bench.accept(1, [span(2, 1)]);
@@ -49,7 +49,7 @@ fn the_oldest_leave_first_and_at_once_with_the_events_they_have() {
 }
 
 #[test]
-fn logs_that_are_driven_out_go_the_unmatched_way() {
+fn evicted_logs_are_treated_as_unmatched() {
     for (unmatched, leaves) in [
         (Unmatched::ForwardLog, vec!["logs early"]),
         (Unmatched::CarrierSpan, vec!["traces carrier of 9/1[early]"]),
@@ -64,14 +64,14 @@ fn logs_that_are_driven_out_go_the_unmatched_way() {
 }
 
 #[test]
-fn a_request_is_matched_before_anything_of_it_is_driven_out() {
+fn a_request_is_matched_before_any_of_it_is_evicted() {
     let mut bench = Bench::new(&bounded(cost(&span(1, 1))));
     let lines = [span(1, 1), span(2, 1), log(1, 1, "a"), log(2, 1, "b")];
     assert_eq!(bench.accept(0, lines), ["traces 1/1[a]", "traces 2/1[b]"]);
 }
 
 #[test]
-fn spans_larger_than_the_bound_pass_through_with_their_events_and_drive_nothing_out() {
+fn spans_above_the_limit_are_exported_with_their_events_and_evict_nothing() {
     let mut bench = Bench::new(&bounded(2 * cost(&span(1, 1)) + cost(&log(2, 1, "late"))));
     bench.accept(0, [span(1, 1)]);
     let left = bench.accept(1, [log(2, 1, "hit"), fat_span(2)]);
@@ -83,7 +83,7 @@ fn spans_larger_than_the_bound_pass_through_with_their_events_and_drive_nothing_
 }
 
 #[test]
-fn logs_larger_than_the_bound_pass_through_when_they_have_met_their_request() {
+fn logs_above_the_limit_are_exported_after_matching_their_request() {
     let mut bench = Bench::new(&bounded(10_000));
     let logs = (0..100).map(|_| log(9, 9, "stray")).fold(log(1, 1, "hit"), Line::and);
     let left = bench.accept(0, [logs, span(1, 1)]);
@@ -92,7 +92,7 @@ fn logs_larger_than_the_bound_pass_through_when_they_have_met_their_request() {
 }
 
 #[test]
-fn a_span_that_passed_through_leaves_no_trace_behind_an_older_one_with_the_same_ids() {
+fn a_span_above_the_limit_is_forgotten_even_after_an_older_one_with_its_ids() {
     let mut bench = Bench::new(&bounded(2 * cost(&span(1, 1))));
     bench.accept(0, [span(1, 1)]);
     bench.accept(1, [fat_span(1)]);
@@ -103,7 +103,7 @@ fn a_span_that_passed_through_leaves_no_trace_behind_an_older_one_with_the_same_
 }
 
 #[test]
-fn events_count_as_held_until_their_span_leaves() {
+fn events_count_as_held_until_their_span_is_exported() {
     let mut bench = Bench::new(&bounded(20_000));
     bench.accept(0, [span(1, 1)]);
     let before = bench.processor.held_bytes();
@@ -118,7 +118,7 @@ fn events_count_as_held_until_their_span_leaves() {
 }
 
 #[test]
-fn a_bound_of_zero_holds_nothing() {
+fn a_limit_of_zero_holds_nothing() {
     let mut bench = Bench::new(&bounded(0));
     let lines = [log(1, 1, "hit"), span(1, 1), log(9, 9, "stray")];
     assert_eq!(bench.accept(0, lines), ["logs stray", "traces 1/1[hit]"]);
@@ -126,7 +126,7 @@ fn a_bound_of_zero_holds_nothing() {
 }
 
 #[test]
-fn an_endless_wait_is_no_overflow() {
+fn an_endless_wait_does_not_overflow() {
     let mut bench = Bench::new(&SpanEventsConfig { wait: std::time::Duration::MAX, ..config() });
     bench.accept(0, [span(1, 1)]);
     assert_eq!(bench.expire(1_000_000), [""; 0]);
@@ -141,7 +141,7 @@ fn unbounded() -> Bench {
     Bench::new(&SpanEventsConfig { max_held_bytes: u64::MAX, ..config() })
 }
 
-/// How often a held place is touched for each of `count` spans or records, from arrival until all is delivered.
+/// Returns the number of accesses to held data for each of `count` spans or records, until all is delivered.
 fn steps_for_each(count: usize, story: impl FnOnce(&mut Bench, usize)) -> f64 {
     let mut bench = unbounded();
     story(&mut bench, count);
@@ -159,7 +159,7 @@ fn assert_flat(story: impl Fn(&mut Bench, usize)) {
 }
 
 #[test]
-fn many_lines_of_one_span_cost_no_more_each_than_few() {
+fn the_cost_of_a_line_does_not_grow_with_the_lines_of_one_span() {
     assert_flat(|bench, count| {
         bench.accept(0, (0..count).map(|_| span(1, 1)));
         bench.accept(1, (0..count).map(|_| log(1, 1, "hit")));
@@ -167,7 +167,7 @@ fn many_lines_of_one_span_cost_no_more_each_than_few() {
 }
 
 #[test]
-fn many_logs_of_one_span_cost_no_more_each_than_few() {
+fn the_cost_of_a_log_does_not_grow_with_the_logs_of_one_span() {
     assert_flat(|bench, count| {
         bench.accept(0, (0..count).map(|_| log(1, 1, "hit")));
         bench.accept(1, [span(1, 1)]);
@@ -176,14 +176,14 @@ fn many_logs_of_one_span_cost_no_more_each_than_few() {
 }
 
 #[test]
-fn many_logs_whose_span_never_comes_cost_no_more_each_than_few() {
+fn the_cost_of_a_log_does_not_grow_with_the_logs_of_a_missing_span() {
     assert_flat(|bench, count| {
         bench.accept(0, (0..count).map(|_| log(9, 9, "stray")));
     });
 }
 
 #[test]
-fn many_spans_and_records_with_one_key_in_one_line_cost_no_more_each_than_few() {
+fn the_cost_of_an_item_does_not_grow_with_the_items_of_one_key_in_a_line() {
     assert_flat(|bench, count| {
         let spans = Line { spans: vec![((1, 1), "again".into()); count], ..Line::default() };
         let records = Line { records: vec![(Some((2, 2)), "stray".into()); count], ..Line::default() };
@@ -193,7 +193,7 @@ fn many_spans_and_records_with_one_key_in_one_line_cost_no_more_each_than_few() 
 }
 
 #[test]
-fn many_lines_that_pass_through_behind_an_older_one_cost_no_more_each_than_few() {
+fn the_cost_of_a_line_above_the_limit_does_not_grow_with_such_lines() {
     assert_flat(|bench, count| {
         bench.accept(0, [span(1, 1)]);
         bench.processor.max_held_bytes = 1_000;
@@ -204,7 +204,7 @@ fn many_lines_that_pass_through_behind_an_older_one_cost_no_more_each_than_few()
 }
 
 #[test]
-fn what_arrives_costs_the_same_however_much_is_held() {
+fn the_cost_of_an_arrival_does_not_grow_with_the_held_data() {
     let [few, many] = [10_u16, 10_000].map(|held| {
         let mut bench = unbounded();
         let ids = (0..held).map(|number| (10 + (number / 200) as u8, 1 + (number % 200) as u8));

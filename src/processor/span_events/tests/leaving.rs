@@ -1,14 +1,14 @@
-//! When a line leaves, as how many requests, and with which receipts.
+//! Times of exports, the requests of a line, and their receipts.
 
 use super::bench::{Bench, config, describe, log, plain_log, points, span};
 use crate::config::SpanEventsConfig;
 use crate::event::{Settled, Signal};
 
-/// What a receipt stands for: so many items of a signal, and what becomes of them.
+/// Summary of a receipt: the number of items, their signal, and their outcome.
 type Share = (Signal, Settled, u32);
 
 #[test]
-fn a_line_of_several_spans_leaves_as_one_request_when_its_wait_is_over() {
+fn a_line_of_several_spans_is_one_request_after_its_wait() {
     let mut bench = Bench::new(&config());
     assert_eq!(bench.accept(0, [span(1, 1).and(span(1, 2)).and(span(2, 1))]), [""; 0]);
     assert_eq!(bench.expire(9), [""; 0]);
@@ -29,7 +29,7 @@ fn later_lines_and_events_do_not_extend_the_wait() {
 }
 
 #[test]
-fn lines_leave_in_the_order_in_which_they_came() {
+fn lines_are_exported_in_the_order_of_arrival() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(3, 1), span(1, 1)]);
     bench.accept(1, [span(2, 1)]);
@@ -37,14 +37,14 @@ fn lines_leave_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn a_deadline_is_due_when_the_caller_next_says_what_time_it_is() {
+fn a_deadline_is_checked_at_the_next_call() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(1, 1)]);
     assert_eq!(bench.accept(12, [span(2, 1)]), ["traces 1/1[]"]);
 }
 
 #[test]
-fn metrics_leave_at_once() {
+fn metrics_are_exported_at_once() {
     let mut bench = Bench::new(&config());
     assert_eq!(bench.accept(0, [points().and(span(1, 1)), points()]), ["metrics request count"; 2]);
     assert_eq!(bench.expire(10), ["traces 1/1[]"]);
@@ -53,7 +53,7 @@ fn metrics_leave_at_once() {
 }
 
 #[test]
-fn what_goes_straight_through_leaves_at_once_and_meets_nothing() {
+fn a_straight_line_is_exported_at_once_and_matched_with_nothing() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(1, 1)]);
     let straight = span(2, 2).and(log(1, 1, "a")).and(log(2, 2, "b")).and(plain_log("c")).straight();
@@ -63,11 +63,11 @@ fn what_goes_straight_through_leaves_at_once_and_meets_nothing() {
     bench.deliver();
     assert_eq!(bench.kept_requests(), 0);
     assert_eq!(bench.settled(Signal::Logs, Settled::Delivered), 4);
-    assert_eq!(bench.counted("forwarded"), 1, "what goes straight through waited for no span");
+    assert_eq!(bench.counted("forwarded"), 1, "a straight line is not held for spans");
 }
 
 #[test]
-fn a_line_of_logs_makes_a_request_only_for_what_was_not_attached() {
+fn a_line_of_logs_is_a_request_only_for_records_that_were_not_attached() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(1, 1), log(1, 1, "hit")]);
     assert_eq!(bench.accept(1, [log(1, 1, "miss").and(plain_log("text"))]), ["logs text"]);
@@ -80,11 +80,11 @@ fn logs_without_ids_are_forwarded_at_once() {
     let mut bench = Bench::new(&config());
     assert_eq!(bench.accept(0, [plain_log("a").and(plain_log("b")), plain_log("c")]), ["logs a b", "logs c"]);
     assert_eq!(bench.processor.held_bytes(), 0);
-    assert_eq!(bench.counted("forwarded"), 0, "they are no log events");
+    assert_eq!(bench.counted("forwarded"), 0, "records without ids are not log events");
 }
 
 #[test]
-fn logs_of_one_line_with_and_without_ids_leave_as_one_request_in_their_order() {
+fn logs_of_one_line_with_and_without_ids_are_one_request_in_order() {
     let mut bench = Bench::new(&config());
     let line =
         plain_log("a").and(log(9, 1, "b")).and(log(1, 1, "hit")).and(plain_log("c")).and(log(9, 2, "d"));
@@ -94,7 +94,7 @@ fn logs_of_one_line_with_and_without_ids_leave_as_one_request_in_their_order() {
 }
 
 #[test]
-fn logs_leave_when_their_last_span_has_come() {
+fn logs_are_exported_when_their_last_span_arrives() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [log(1, 1, "a").and(plain_log("text")).and(log(1, 2, "b"))]);
     assert_eq!(bench.accept(1, [span(1, 1)]), [""; 0]);
@@ -103,7 +103,7 @@ fn logs_leave_when_their_last_span_has_come() {
 }
 
 #[test]
-fn everything_leaves_when_the_relay_drains() {
+fn a_flush_exports_everything() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(1, 1), log(2, 1, "stray"), log(1, 1, "hit")]);
     bench.accept(1, [span(3, 1)]);
@@ -113,7 +113,7 @@ fn everything_leaves_when_the_relay_drains() {
 }
 
 #[test]
-fn a_record_that_is_refused_as_an_event_and_delivered_as_a_log_is_delivered() {
+fn a_record_rejected_as_an_event_and_delivered_as_a_log_is_delivered() {
     for (refused, outcome) in [(Signal::Traces, Settled::Delivered), (Signal::Logs, Settled::Attached)] {
         let mut bench = Bench::new(&SpanEventsConfig { keep_logs: true, ..config() });
         bench.accept(0, [span(1, 1), log(1, 1, "hit")]);
@@ -127,19 +127,19 @@ fn a_record_that_is_refused_as_an_event_and_delivered_as_a_log_is_delivered() {
         }
         let outcomes = [Settled::Delivered, Settled::Attached, Settled::Rejected]
             .map(|outcome| bench.settled(Signal::Logs, outcome));
-        assert_eq!(outcomes.iter().sum::<u32>(), 1, "it is counted once");
+        assert_eq!(outcomes.iter().sum::<u32>(), 1, "counted once");
         assert_eq!(bench.settled(Signal::Logs, outcome), 1);
         assert_eq!(bench.kept_requests(), 0);
     }
 }
 
 #[test]
-fn a_record_is_settled_with_the_request_that_carries_it_and_not_before() {
+fn a_record_is_settled_with_the_request_that_carries_it() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [log(1, 1, "hit").and(log(9, 9, "stray"))]);
     bench.accept(1, [span(1, 1)]);
     bench.expire(60);
-    let fates: Vec<(String, Vec<Share>)> = bench
+    let states: Vec<(String, Vec<Share>)> = bench
         .sent
         .iter()
         .map(|export| {
@@ -154,11 +154,15 @@ fn a_record_is_settled_with_the_request_that_carries_it_and_not_before() {
     let span = (Signal::Traces, Settled::Delivered, 1);
     let hit = (Signal::Logs, Settled::Attached, 1);
     assert_eq!(
-        fates,
+        states,
         [("logs stray".to_owned(), vec![stray]), ("traces 1/1[hit]".to_owned(), vec![span, hit])]
     );
     assert_eq!(bench.settled(Signal::Logs, Settled::Attached), 0);
-    assert_eq!(bench.kept_requests(), 2, "both requests are in the queue until all of them is delivered");
+    assert_eq!(
+        bench.kept_requests(),
+        2,
+        "both requests stay in the queue until everything in them is delivered"
+    );
     bench.deliver();
     assert_eq!(bench.settled(Signal::Logs, Settled::Attached), 1);
     assert_eq!(bench.kept_requests(), 0);

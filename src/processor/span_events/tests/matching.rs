@@ -1,16 +1,16 @@
-//! Which span gets which log event.
+//! Matching of log events with spans.
 
 use super::bench::{Bench, config, log, span};
 
 #[test]
-fn span_and_log_meet_in_one_line() {
+fn a_span_and_a_log_match_in_one_line() {
     let mut bench = Bench::new(&config());
     assert_eq!(bench.accept(0, [span(1, 1).and(log(1, 1, "hit"))]), [""; 0]);
     assert_eq!(bench.expire(10), ["traces 1/1[hit]"]);
 }
 
 #[test]
-fn span_and_log_meet_in_one_request_in_either_order() {
+fn a_span_and_a_log_match_in_one_request_in_either_order() {
     for lines in [[span(1, 1), log(1, 1, "hit")], [log(1, 1, "hit"), span(1, 1)]] {
         let mut bench = Bench::new(&config());
         assert_eq!(bench.accept(0, lines), [""; 0]);
@@ -20,7 +20,7 @@ fn span_and_log_meet_in_one_request_in_either_order() {
 }
 
 #[test]
-fn span_and_log_meet_over_two_requests_in_either_order() {
+fn a_span_and_a_log_match_across_requests_in_either_order() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(1, 1), log(2, 2, "miss")]);
     bench.accept(5, [log(1, 1, "hit"), span(2, 2)]);
@@ -29,7 +29,7 @@ fn span_and_log_meet_over_two_requests_in_either_order() {
 }
 
 #[test]
-fn both_ids_must_be_the_same() {
+fn both_ids_must_match() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(1, 1).and(span(1, 2)).and(span(2, 1))]);
     bench.accept(1, [log(1, 2, "hit"), log(2, 2, "stray")]);
@@ -37,7 +37,7 @@ fn both_ids_must_be_the_same() {
 }
 
 #[test]
-fn every_record_finds_its_own_span_among_several_resources_and_scopes() {
+fn every_record_matches_its_own_span_among_resources_and_scopes() {
     let mut bench = Bench::new(&config());
     let spans = (1..=9).map(|number| span(1, number)).reduce(|all, one| all.and(one)).unwrap();
     let logs = (1..=9).rev().map(|number| log(1, number, &format!("e{number}")));
@@ -56,7 +56,7 @@ fn edge_and_shield_of_one_request_keep_their_own_events() {
 }
 
 #[test]
-fn a_log_that_came_first_waits_as_long_as_a_span_does() {
+fn a_log_that_arrived_first_is_held_as_long_as_a_span() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [log(1, 1, "in time"), log(2, 1, "too early")]);
     bench.accept(9, [span(1, 1)]);
@@ -65,19 +65,15 @@ fn a_log_that_came_first_waits_as_long_as_a_span_does() {
 }
 
 #[test]
-fn a_log_that_comes_when_its_span_has_left_waits_for_a_redelivery_only() {
+fn a_log_after_the_export_of_its_span_is_held_for_a_redelivery() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(1, 1)]);
-    assert_eq!(
-        bench.accept(10, [log(1, 1, "late")]),
-        ["traces 1/1[]"],
-        "the span does not wait for the call"
-    );
+    assert_eq!(bench.accept(10, [log(1, 1, "late")]), ["traces 1/1[]"], "the span is due before the call");
     assert_eq!(bench.expire(20), ["logs late"]);
 }
 
 #[test]
-fn a_span_that_is_held_twice_gets_the_event_once_the_one_that_came_first() {
+fn of_a_span_that_is_held_twice_the_older_one_gets_the_event() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [span(1, 1)]);
     bench.accept(5, [span(1, 1)]);
@@ -88,7 +84,7 @@ fn a_span_that_is_held_twice_gets_the_event_once_the_one_that_came_first() {
 }
 
 #[test]
-fn a_span_that_a_line_names_twice_gets_the_event_once() {
+fn of_a_span_that_is_twice_in_a_line_the_first_gets_the_event() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [log(1, 1, "before"), span(1, 1).and(span(1, 1)), log(1, 1, "after")]);
     assert_eq!(bench.expire(10), ["traces 1/1[before after] 1/1[]"]);
@@ -97,7 +93,7 @@ fn a_span_that_a_line_names_twice_gets_the_event_once() {
 }
 
 #[test]
-fn several_events_come_to_one_span_from_several_lines() {
+fn one_span_gets_events_from_several_lines() {
     let mut bench = Bench::new(&config());
     bench.accept(0, [log(1, 1, "a"), log(1, 1, "b").and(log(1, 1, "c"))]);
     bench.accept(1, [span(1, 1)]);

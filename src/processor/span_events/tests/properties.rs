@@ -1,4 +1,4 @@
-//! What goes in comes out, exactly once, whatever the order, the times and the bounds.
+//! Property: every span and record is exported exactly once, whatever the order, the times and the limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::config::{SpanEventsConfig, Unmatched};
 use crate::event::{Settled, Signal};
 use crate::exporter::Export;
 
-/// Requests with the second at which each comes. Every span and every record has a name of its own.
+/// Requests, each with the second of its arrival. Every span and every record has a unique name.
 type Story = Vec<(u64, Vec<Line>)>;
 
-/// What has left, by the names of spans and records.
+/// Exported spans and records, by name.
 #[derive(Debug, Default)]
 struct Left {
-    /// The names of each line's spans, in the order in which the lines left.
+    /// Names of each line's spans, in the order in which the lines were exported.
     lines: Vec<Vec<String>>,
-    /// Record to the name of its span.
+    /// Names of records, each with the name of its span.
     attached: BTreeMap<String, String>,
     carried: BTreeSet<String>,
-    /// Each request for `/v1/logs`.
+    /// Names of the records in each request for `/v1/logs`.
     logs: Vec<Vec<String>>,
 }
 
@@ -68,8 +68,8 @@ fn any_config() -> impl Strategy<Value = SpanEventsConfig> {
 
 // === what must come out ===
 
-/// The span of every record that meets one, when nothing is driven out: the oldest that is held when the record
-/// comes, else the first that comes while the record waits.
+/// Returns the span of every record that has one when nothing is evicted: the oldest that is held when the record
+/// arrives, or else the first that arrives while the record is held.
 fn meetings(story: &Story, wait: u64) -> BTreeMap<String, String> {
     let mut met = BTreeMap::new();
     for (request, (came, lines)) in story.iter().enumerate() {
@@ -97,7 +97,7 @@ fn names<T>(named: &[(T, String)]) -> Vec<String> {
 
 // === what came out ===
 
-/// Reads the requests and fails on anything that is there twice or in the wrong place.
+/// Reads the requests, and fails for anything that is duplicated or on the wrong span.
 fn read(exports: &[Export], story: &Story) -> Result<Left, TestCaseError> {
     let wanted: BTreeMap<&str, Option<Ids>> =
         lines(story).flat_map(|line| &line.records).map(|(ids, name)| (name.as_str(), *ids)).collect();
@@ -120,27 +120,27 @@ fn read(exports: &[Export], story: &Story) -> Result<Left, TestCaseError> {
             prop_assert!(!is_carrier || events.len() == 1);
             for event in events {
                 let ids = ids_of(span, if is_carrier { "parentSpanId" } else { "spanId" });
-                prop_assert_eq!(wanted.get(event.as_str()), Some(&Some(ids)), "{} on a stranger", event);
+                prop_assert_eq!(wanted.get(event.as_str()), Some(&Some(ids)), "{} on a foreign span", event);
                 let name = span["name"].as_str().unwrap().to_owned();
                 let again = match is_carrier {
                     true => !left.carried.insert(event.clone()),
                     false => left.attached.insert(event.clone(), name).is_some(),
                 };
-                prop_assert!(!again, "{} is an event twice", event);
+                prop_assert!(!again, "{} is two events", event);
             }
         }
     }
     Ok(left)
 }
 
-/// Every span has left once with its line, and every record has had one fate.
+/// Checks that every span was exported once with its line, and every record in exactly one way.
 fn check_conservation(story: &Story, left: &Left, config: &SpanEventsConfig) -> Result<(), TestCaseError> {
     let mut came: Vec<Vec<String>> =
         lines(story).map(|line| names(&line.spans)).filter(|spans| !spans.is_empty()).collect();
     let mut went = left.lines.clone();
     came.sort();
     went.sort();
-    prop_assert_eq!(came, went, "every line with spans leaves once, as one request");
+    prop_assert_eq!(came, went, "every line with spans is exported once, as one request");
 
     let mut logs: BTreeMap<&str, usize> = BTreeMap::new();
     for record in left.logs.iter().flatten() {
@@ -160,7 +160,7 @@ fn check_conservation(story: &Story, left: &Left, config: &SpanEventsConfig) -> 
                 prop_assert_ne!(config.unmatched, Unmatched::CarrierSpan, "{} is lost", record);
                 usize::from(config.unmatched == Unmatched::ForwardLog)
             }
-            _ => return Err(TestCaseError::fail(format!("{record} is two events"))),
+            _ => return Err(TestCaseError::fail(format!("{record} is attached and carried"))),
         };
         prop_assert_eq!(as_log, expected, "{} as a log", record);
     }
@@ -169,25 +169,25 @@ fn check_conservation(story: &Story, left: &Left, config: &SpanEventsConfig) -> 
             let mut rest = line.iter();
             request.iter().all(|record| rest.any(|other| other == record))
         });
-        prop_assert!(of_one_line, "{:?} are not of one line in its order", request);
+        prop_assert!(of_one_line, "{:?} are not from one line in its order", request);
     }
     Ok(())
 }
 
-/// Nothing was settled too early, and in the end everything is, once.
+/// Checks that nothing was settled too early, and that in the end everything is settled once.
 fn check_receipts(bench: &mut Bench, story: &Story, left: &Left) -> Result<(), TestCaseError> {
     let spans: usize = lines(story).map(|line| line.spans.len()).sum();
     let records = lines(story).flat_map(|line| &line.records);
     let (with_ids, without): (Vec<_>, Vec<_>) = records.partition(|(ids, _)| ids.is_some());
-    let count = |signal, fate| bench_count(bench, signal, fate);
+    let count = |signal, outcome| count_settled(bench, signal, outcome);
     for signal in Signal::ALL {
-        for fate in [Settled::Delivered, Settled::Attached, Settled::Rejected] {
-            prop_assert_eq!(count(signal, fate), 0, "settled before it was delivered");
+        for outcome in [Settled::Delivered, Settled::Attached, Settled::Rejected] {
+            prop_assert_eq!(count(signal, outcome), 0, "settled before it was delivered");
         }
     }
     let dropped = count(Signal::Logs, Settled::Dropped);
     bench.deliver();
-    let count = |signal, fate| bench_count(bench, signal, fate);
+    let count = |signal, outcome| count_settled(bench, signal, outcome);
     prop_assert_eq!(count(Signal::Traces, Settled::Delivered), spans);
     prop_assert_eq!(count(Signal::Logs, Settled::Attached), left.attached.len());
     prop_assert_eq!(count(Signal::Logs, Settled::Dropped), dropped);
@@ -201,12 +201,12 @@ fn check_receipts(bench: &mut Bench, story: &Story, left: &Left) -> Result<(), T
     Ok(())
 }
 
-fn bench_count(bench: &Bench, signal: Signal, fate: Settled) -> usize {
-    bench.settled(signal, fate) as usize
+fn count_settled(bench: &Bench, signal: Signal, outcome: Settled) -> usize {
+    bench.settled(signal, outcome) as usize
 }
 
-/// Tells the story; `look` sees the processor after every request.
-fn tell(
+/// Runs the story; `look` inspects the processor after every request.
+fn run_story(
     bench: &mut Bench,
     story: &Story,
     mut look: impl FnMut(&Bench, u64) -> Result<(), TestCaseError>,
@@ -225,16 +225,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn records_meet_exactly_the_spans_that_wait_with_them(story in story(), config in any_config()) {
+    fn records_match_exactly_the_spans_that_are_held_with_them(story in story(), config in any_config()) {
         let wait = config.wait.as_secs();
         let mut bench = Bench::new(&config);
-        tell(&mut bench, &story, |bench, now| {
+        run_story(&mut bench, &story, |bench, now| {
             let held = story
                 .iter()
                 .filter(|(came, _)| *came <= now && now < came + wait)
                 .flat_map(|(_, lines)| lines)
                 .map(|line| line.spans.len());
-            // Requests of the same second may not have come yet.
+            // Later requests of the same second may not have arrived yet.
             prop_assert!(bench.processor.held_spans() <= held.sum());
             if let Some(deadline) = bench.processor.next_deadline() {
                 prop_assert!(bench.at(now) < deadline && deadline <= bench.at(now + wait));
@@ -246,27 +246,27 @@ proptest! {
         prop_assert_eq!(&left.attached, &meetings(&story, wait));
         let came: Vec<Vec<String>> =
             lines(&story).map(|line| names(&line.spans)).filter(|spans| !spans.is_empty()).collect();
-        prop_assert_eq!(&left.lines, &came, "lines leave in the order in which they came");
+        prop_assert_eq!(&left.lines, &came, "lines are exported in the order of arrival");
         check_receipts(&mut bench, &story, &left)?;
     }
 
     #[test]
-    fn nothing_is_lost_or_doubled_when_the_oldest_are_driven_out(
+    fn nothing_is_lost_or_duplicated_when_the_oldest_are_evicted(
         story in story(),
         config in any_config(),
         max_held_bytes in 0..12_000_u64,
     ) {
         let config = SpanEventsConfig { max_held_bytes, ..config };
         let mut bench = Bench::new(&config);
-        tell(&mut bench, &story, |bench, _| {
+        run_story(&mut bench, &story, |bench, _| {
             prop_assert!(bench.processor.held_bytes() as u64 <= max_held_bytes);
             Ok(())
         })?;
         let left = read(&bench.sent, &story)?;
         check_conservation(&story, &left, &config)?;
         let possible = meetings(&story, config.wait.as_secs());
-        let strangers: Vec<_> = left.attached.keys().filter(|record| !possible.contains_key(*record)).collect();
-        prop_assert!(strangers.is_empty(), "{:?} did not meet their spans", strangers);
+        let foreign: Vec<_> = left.attached.keys().filter(|record| !possible.contains_key(*record)).collect();
+        prop_assert!(foreign.is_empty(), "{:?} did not meet their spans", foreign);
         check_receipts(&mut bench, &story, &left)?;
     }
 }
