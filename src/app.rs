@@ -250,7 +250,7 @@ struct KeepRejects(Arc<RejectedLines>);
 impl RejectSink for KeepRejects {
     fn reject(&self, export: RejectedExport<'_>) {
         let rejection =
-            Rejection { receiver: DOWNSTREAM, place: None, reason: export.reason, input: export.json };
+            Rejection { receiver: DOWNSTREAM, position: None, reason: export.reason, input: export.json };
         // An append without a sync: tens of microseconds on a task that has just waited for a response.
         self.0.write(wall_clock(), [rejection]);
     }

@@ -1,12 +1,12 @@
-//! Rejected input, kept for people to look at and for `spanrelay replay`.
+//! The rejected lines: rejected input, kept for inspection and for `spanrelay replay`.
 //!
-//! In: what a receiver could not use and what the downstream will never accept. Out: `rejected.ndjson` in the queue
-//! directory, one JSON object per line: `time` (RFC 3339), `receiver`, `line` and `column` where there are any, `reason`,
+//! In: input that a receiver could not use or that the downstream will never accept. Out: `rejected.ndjson` in the
+//! queue directory, one JSON object per line: `time` (RFC 3339), `receiver`, `line` and `column` where known, `reason`,
 //! and the bytes: `input` when they are UTF-8, else `input_base64`.
-//! Promises: the file grows to `queue.rejected_max_size` and no further. An entry is whole, and stays until an operator
-//! moves or deletes the file; the next entry then begins a new one. What finds no room, or is refused by the disk, is
-//! counted and logged; the requests themselves go on. Only the owner of the process can read the file.
-//! Leaves to others: `rejected.1.ndjson`, which older versions wrote.
+//! Promises: the file never exceeds `queue.rejected_max_size`. An entry is complete, and stays until an operator moves
+//! or deletes the file; the next entry then creates a new one. Entries without room, or that the disk does not accept,
+//! are counted and logged; processing of the requests continues. Only the owner of the process can read the file.
+//! Out of scope: `rejected.1.ndjson`, which older versions wrote.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -23,39 +23,39 @@ use tracing::error;
 
 use crate::telemetry::{LineLimit, Metrics};
 
-/// `receiver` of what the downstream refused.
+/// `receiver` of input that the downstream rejected.
 pub(crate) const DOWNSTREAM: &str = "otlp_http";
 
 const FILE: &str = "rejected.ndjson";
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// Entries are written together up to this size, in bytes.
+/// Size up to which entries are written together, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// The rejected-lines file. Nothing is opened before there is a first entry.
+/// The rejected-lines file. Nothing is opened before the first entry.
 pub(crate) struct RejectedLines {
     directory: PathBuf,
     max_size_bytes: u64,
     metrics: Metrics,
-    /// Log lines about a full file, and about a disk that does not accept entries.
+    /// Limit of log lines about a full file. `failed` limits those about failed writes.
     full: LineLimit,
     failed: LineLimit,
-    /// One writer at a time: lines must not be torn.
+    /// Lock that keeps entries of concurrent calls apart.
     writing: Mutex<()>,
 }
 
-/// Entries of one call on their way to the file.
+/// The entries of one call.
 struct Appender {
     file: File,
-    /// Size of the file with nothing but whole entries.
+    /// Size of the complete entries in the file.
     size_bytes: u64,
     buffer: Vec<u8>,
-    /// Entries in the buffer.
+    /// Number of entries in the buffer.
     buffered: u64,
 }
 
-/// Entries that were not kept.
+/// Number of entries that were not kept.
 #[derive(Debug, Default)]
 struct Discarded {
     no_room: u64,
@@ -63,18 +63,18 @@ struct Discarded {
     error: Option<io::Error>,
 }
 
-/// Something that was rejected.
+/// Input that was rejected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rejection<'a> {
     /// The id of the receiver, or [`DOWNSTREAM`].
     pub(crate) receiver: &'a str,
     /// Line and column in the request, from 1.
-    pub(crate) place: Option<(u32, u32)>,
+    pub(crate) position: Option<(u32, u32)>,
     pub(crate) reason: &'a str,
     pub(crate) input: &'a [u8],
 }
 
-/// A line of the file.
+/// One line of the file.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Entry {
     time: String,
@@ -88,7 +88,7 @@ pub(crate) struct Entry {
     input: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     input_base64: Option<String>,
-    /// Only the beginning of the input is there. Older versions cut entries.
+    /// Only the beginning of the input is present. Older versions truncated entries.
     #[serde(default, skip_serializing_if = "is_whole")]
     pub(crate) cut: bool,
 }
@@ -107,7 +107,7 @@ impl RejectedLines {
         }
     }
 
-    /// Appends the entries. Blocks on the disk.
+    /// Appends the entries. Blocks on disk I/O.
     pub(crate) fn write<'a>(&self, now: SystemTime, rejections: impl IntoIterator<Item = Rejection<'a>>) {
         let mut rejections = rejections.into_iter().peekable();
         if rejections.peek().is_none() {
@@ -139,7 +139,7 @@ impl RejectedLines {
             discarded.failed += appender.abandon();
             return discarded.all_failed(error, 0);
         }
-        // What is rejected after its sender had a 2xx is nowhere else from here on.
+        // Input rejected after its sender got a 2xx exists only here.
         if let Err(error) = appender.file.sync_data() {
             return discarded.all_failed(error, 0);
         }
@@ -158,10 +158,10 @@ impl RejectedLines {
         let mut appender =
             Appender { size_bytes: metadata.len(), buffer: Vec::new(), buffered: 0, file: file.try_clone()? };
         if metadata.len() == 0 {
-            // The file may be new, and its name is in the directory.
+            // The file may be new: sync its name in the directory.
             File::open(&self.directory)?.sync_all()?;
         } else if !ends_a_line(&mut file)? {
-            // The process was killed in the middle of an entry: it harms only itself.
+            // The process was killed in the middle of an entry: end its line, so that only that entry is lost.
             appender.buffer.push(b'\n');
         }
         Ok(appender)
@@ -211,7 +211,7 @@ impl Discarded {
 // === impl Appender ===
 
 impl Appender {
-    /// Size of the file once this entry is in it.
+    /// Returns the size of the file including this entry.
     fn size_with(&self, entry: &[u8]) -> u64 {
         self.size_bytes + self.buffer.len() as u64 + entry.len() as u64
     }
@@ -230,7 +230,7 @@ impl Appender {
         Ok(())
     }
 
-    /// Takes back what was written of the buffer, and returns the number of entries in it.
+    /// Discards what was written of the buffer, and returns the number of entries in it.
     fn abandon(&mut self) -> u64 {
         // If this fails too, the next entry begins on a line of its own.
         self.file.set_len(self.size_bytes).ok();
@@ -257,8 +257,8 @@ impl Entry {
         Self {
             time: Timestamp::try_from(now).unwrap_or_default().to_string(),
             receiver: rejection.receiver.to_owned(),
-            line: rejection.place.map(|(line, _)| line),
-            column: rejection.place.map(|(_, column)| column),
+            line: rejection.position.map(|(line, _)| line),
+            column: rejection.position.map(|(_, column)| column),
             reason: rejection.reason.to_owned(),
             input,
             input_base64,
@@ -266,14 +266,14 @@ impl Entry {
         }
     }
 
-    /// A line of the file.
+    /// Returns the entry as a line of the file.
     fn to_line(&self) -> Vec<u8> {
         let mut line = serde_json::to_vec(self).expect("texts and numbers always have a JSON form");
         line.push(b'\n');
         line
     }
 
-    /// The bytes that were rejected.
+    /// Returns the bytes that were rejected.
     pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
         match (&self.input, &self.input_base64) {
             (Some(text), _) => Some(text.clone().into_bytes()),
@@ -300,7 +300,12 @@ mod tests {
     const NOW: SystemTime = UNIX_EPOCH;
 
     fn rejection(input: &[u8]) -> Rejection<'_> {
-        Rejection { receiver: "fastly/www", place: Some((4, 812)), reason: "the line ends too early", input }
+        Rejection {
+            receiver: "fastly/www",
+            position: Some((4, 812)),
+            reason: "the line ends too early",
+            input,
+        }
     }
 
     fn lines_in(directory: &Path, max_size_bytes: u64) -> RejectedLines {
@@ -313,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_says_when_who_where_why_and_what() {
+    fn an_entry_has_time_receiver_position_reason_and_input() {
         let directory = tempfile::tempdir().unwrap();
         let rejected = lines_in(&directory.path().join("made"), 1 << 30);
         rejected.write(NOW + Duration::from_nanos(1_700_000_000_123_456_789), [rejection(b"{\"a\nb")]);
@@ -326,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_come_back() {
+    fn any_bytes_are_preserved() {
         let directory = tempfile::tempdir().unwrap();
         let rejected = lines_in(directory.path(), 1 << 30);
         let inputs = [&b"text"[..], b"\xff\x00\n", b"", "é".as_bytes()];
@@ -336,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_whole_however_long() {
+    fn an_entry_of_any_length_is_complete() {
         let directory = tempfile::tempdir().unwrap();
         let input = vec![b'x'; (1 << 20) + 1];
         lines_in(directory.path(), 1 << 30).write(NOW, [rejection(&input), rejection(b"next")]);
@@ -348,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_keeps_every_entry_that_it_has_and_what_finds_no_room_is_counted() {
+    fn a_full_file_keeps_its_entries_and_counts_discarded_ones() {
         let (captured, _guard) = Captured::start(tracing::Level::ERROR, LogFormat::Json);
         let directory = tempfile::tempdir().unwrap();
         let older = directory.path().join("rejected.1.ndjson");
@@ -361,21 +366,21 @@ mod tests {
         let entries = read(&path);
         assert!(fs::metadata(&path).unwrap().len() <= 1000);
         assert!(entries.len() > 2);
-        assert_eq!(entries[0].bytes().unwrap(), b"line 0", "the oldest is still there");
+        assert_eq!(entries[0].bytes().unwrap(), b"line 0", "the oldest entry is kept");
         assert_eq!(rejected.metrics.rejected_discarded.get(), 100 - entries.len() as u64);
         assert_eq!(fs::read_to_string(older).unwrap(), "{}\n");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
         let log = captured.text();
         assert_eq!(log.matches("rejected-lines file full").count(), 1, "{log}");
 
-        // What is moved away makes room.
+        // Moving the file makes room.
         fs::rename(&path, directory.path().join("moved.ndjson")).unwrap();
         rejected.write(NOW, [rejection(b"first again")]);
         assert_eq!(read(&path)[0].bytes().unwrap(), b"first again");
     }
 
     #[test]
-    fn only_the_owner_can_read_it() {
+    fn only_the_owner_can_read_the_rejected_lines() {
         let directory = tempfile::tempdir().unwrap();
         let (made, path) = (directory.path().join("made"), directory.path().join("made").join(FILE));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -387,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_counted_and_logged() {
+    fn entries_that_cannot_be_written_are_counted_and_logged() {
         let (captured, _guard) = Captured::start(tracing::Level::ERROR, LogFormat::Json);
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
@@ -400,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_full_in_the_middle_of_an_entry_leaves_whole_entries() {
+    fn a_disk_that_fills_up_in_an_entry_leaves_complete_entries() {
         // Every write to it fails, as on a full disk.
         let Ok(full) = File::options().write(true).open("/dev/full") else { return };
         let mut appender = Appender { file: full, size_bytes: 0, buffer: Vec::new(), buffered: 0 };
@@ -411,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_was_torn_harms_only_itself() {
+    fn a_torn_entry_affects_no_other_entry() {
         let directory = tempfile::tempdir().unwrap();
         let rejected = lines_in(directory.path(), 1 << 30);
         rejected.write(NOW, [rejection(b"whole"), rejection(b"torn")]);
@@ -426,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_before_there_is_something_to_keep() {
+    fn nothing_is_created_before_the_first_entry() {
         let directory = tempfile::tempdir().unwrap();
         lines_in(&directory.path().join("made"), 1 << 30).write(NOW, []);
         assert!(!directory.path().join("made").exists());

@@ -1,10 +1,10 @@
-//! The story of one request: who sent it, what it holds, whether the queue takes it, what the sender is told.
+//! Relay: processes one request from the reading of its body to the response.
 //!
-//! In: headers and bodies from the front door. Out: an [`Answer`]; and for what was taken, [`Work`] for the processor,
-//! each piece with the receipt that its queue record waits for.
-//! Promises: nothing is acknowledged before the queue has it; a sender that hangs up tears nothing, because the
-//! story goes on without it; every line and every item is counted on every path.
-//! Leaves to others: status codes (`server/reply.rs`), what bytes mean ([`crate::receiver`]), where they stay
+//! In: headers and bodies from the server. Out: an [`Answer`]; and for accepted requests, [`Work`] for the processor,
+//! with the receipts of its items.
+//! Promises: nothing is acknowledged before the queue has accepted it; a client that disconnects interrupts nothing,
+//! because processing continues without it; every unit and every item is counted on every path.
+//! Left to others: status codes (`server/reply.rs`), the meaning of bytes ([`crate::receiver`]), storage
 //! ([`crate::queue`]).
 
 mod acceptance;
@@ -19,7 +19,7 @@ mod rate_limit;
 
 mod seen;
 
-mod watched;
+mod observer;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
@@ -34,9 +34,9 @@ use self::acceptance::Acceptance;
 use self::account::Account;
 use self::declined::Limits;
 pub(crate) use self::declined::{Cause, Declined};
+use self::observer::RequestObserver;
 pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
-use self::watched::Watched;
 use crate::config::Encoding;
 use crate::event::{QueueState, SourceKind};
 use crate::processor::Work;
@@ -47,20 +47,21 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
 use crate::telemetry::traces::OwnSpan;
 
-/// Reading more than this takes so long (about 1 GB/s) that other requests would notice.
+/// Largest body that is read in place: reading more takes so long (at about 1 GB/s) that it would delay other requests.
 const READ_IN_PLACE_BYTES: usize = 128 * 1024;
 
-/// Takes requests for every configured receiver.
+/// Accepts requests for every configured receiver.
 pub(crate) struct Relay {
-    /// As a whole replaced by a reload, one for one: an index means the same receiver before and after.
+    /// Replaced as a whole by a reload, with receivers in the same order: an index identifies the same receiver before
+    /// and after.
     receivers: RwLock<Arc<[Instance]>>,
     queue: Queue,
-    /// Needs no bound of its own: every message holds receipts of records that count against the queue's.
+    /// Unbounded, because every message holds receipts, whose records count against the limit of the queue.
     work: UnboundedSender<Vec<Work>>,
     seen: Arc<Events>,
     rejected: Arc<RejectedLines>,
     metrics: Metrics,
-    /// Limits of the log lines about requests that were not accepted.
+    /// Limits of log lines about requests that were not accepted.
     limits: Limits,
 }
 
@@ -68,11 +69,11 @@ pub(crate) struct Relay {
 pub(crate) struct Instance {
     pub(crate) kind: SourceKind,
     pub(crate) receiver: Arc<dyn Receiver>,
-    /// Absent: it takes all requests.
+    /// `None` accepts all requests.
     pub(crate) rate_limit: Option<Arc<RateLimit>>,
 }
 
-/// A body that was read, the parameters of the reading, when it came, and the span of the request that it came with.
+/// A body that was read, with the parameters of the reading, the time of arrival, and the span of the request.
 struct Arrival {
     index: ReceiverIndex,
     received: SystemTime,
@@ -81,24 +82,24 @@ struct Arrival {
     span: OwnSpan,
 }
 
-/// A configured receiver, by its place in the registry.
+/// A configured receiver, by its index in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReceiverIndex(usize);
 
-/// What the sender of a request is told. The status code of each is `server/reply.rs`'s business.
+/// Result of a request, from which the response follows. `server/reply.rs` maps it to a status code.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// All of it was taken (or it was empty, or had been taken before).
+    /// All units were accepted, or the body was empty or a duplicate.
     Accepted,
-    /// A part was taken.
+    /// Some units were accepted.
     Partial { accepted: usize, rejected: Vec<Rejected> },
-    /// None of it could be used.
+    /// No unit was usable.
     Unusable { rejected: Vec<Rejected> },
-    /// Authentic, and of no use to a relay.
+    /// The request is authentic, but there is nothing to relay.
     Ignored(Ignored),
-    /// Nothing was taken; the sender may come again after so many seconds.
+    /// None of it was accepted; the client can retry after this many seconds.
     Unavailable { reason: String, retry_after_seconds: u64 },
-    /// Nothing was taken, and the same request can never be.
+    /// None of it was accepted, and the same request never can be.
     TooLarge { reason: String },
 }
 
@@ -117,22 +118,22 @@ impl Relay {
         Self { receivers, queue, work, seen: Arc::default(), rejected, metrics, limits }
     }
 
-    /// The receiver that takes requests on this path.
+    /// Returns the receiver at this path.
     pub(crate) fn receiver_at(&self, path: &str) -> Option<ReceiverIndex> {
         self.registry().iter().position(|instance| instance.receiver.path() == path).map(ReceiverIndex)
     }
 
-    /// The first configured receiver of a kind, for `POST /`.
+    /// Returns the first configured receiver of a kind, for `POST /`.
     pub(crate) fn receiver_of_kind(&self, kind: SourceKind) -> Option<ReceiverIndex> {
         self.registry().iter().position(|instance| instance.kind == kind).map(ReceiverIndex)
     }
 
-    /// The kind of a receiver.
+    /// Returns the kind of a receiver.
     pub(crate) fn kind(&self, receiver: ReceiverIndex) -> SourceKind {
         self.registry()[receiver.0].kind
     }
 
-    /// Checks by its headers alone whether a request may send data.
+    /// Checks by the headers alone whether a request may send data.
     pub(crate) fn admit(&self, index: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let receiver = self.receiver(index);
         receiver.admit(headers).inspect_err(|refusal| self.unauthorized(index, &*receiver, *refusal))
@@ -147,7 +148,7 @@ impl Relay {
         taken.inspect_err(|refusal| self.throttled(index, &**receiver, *refusal))
     }
 
-    /// Verifies the signature of a body over the bytes that came over the wire.
+    /// Verifies the signature of a body over the bytes as they were received.
     pub(crate) fn verify(
         &self,
         index: ReceiverIndex,
@@ -158,13 +159,13 @@ impl Relay {
         receiver.verify(headers, wire).inspect_err(|refusal| self.unauthorized(index, &*receiver, *refusal))
     }
 
-    /// The configured name of a receiver, which labels its metrics.
+    /// Returns the configured id of a receiver, which labels its metrics.
     pub(crate) fn receiver_id(&self, index: ReceiverIndex) -> String {
         self.receiver(index).id().to_owned()
     }
 
-    /// Reads the decoded body and offers it to the queue. Goes on to the end even when the caller is dropped, as it
-    /// is when the sender hangs up. What it logs bears the request's id.
+    /// Reads the decoded body and offers it to the queue. Continues to the end even when the caller is dropped because
+    /// the client disconnects. Log lines carry the id of the request.
     pub(crate) async fn receive(
         self: &Arc<Self>,
         receiver: ReceiverIndex,
@@ -189,30 +190,31 @@ impl Relay {
     ) -> Answer {
         let received = now();
         let size_bytes = body.len();
-        // Of one receiver: a reload may replace it in between.
+        // Both from the same receiver, because a reload may replace it in between.
         let read = move |receiver: &dyn Receiver, body: &Bytes| {
             (receiver.receive(body, encoding), receiver.parameters())
         };
-        let (Received { kept: body, reading }, parameters) = self.in_place_or_aside(index, body, read).await;
+        let (Received { kept: body, reading }, parameters) =
+            self.read_in_place_or_blocking(index, body, read).await;
         let receiver = self.receiver(index);
         let admit_line = |cause| self.limits.admit(Some(index), cause);
         let account = Account::new(&self.metrics, &admit_line, &*receiver, &reading, size_bytes);
-        let mut watched = Watched::begin(&self.metrics.inspector, &*receiver, &body, &reading);
+        let mut observer = RequestObserver::begin(&self.metrics.inspector, &*receiver, &body, &reading);
         span.text("spanrelay.receiver", receiver.id());
         span.number("spanrelay.lines.rejected", Rejected::units(&reading.rejected));
         let arrival = Arrival { index, received, parameters, body, span };
-        let answer = self.settle(arrival, reading, &account, &mut watched).await;
-        watched.answered(&answer);
+        let answer = self.settle(arrival, reading, &account, &mut observer).await;
+        observer.finish(&answer);
         answer
     }
 
-    /// Everything after the reading: duplicates, the queue, the answer.
+    /// Handles a request after its body was read: duplicates, the queue, the response.
     async fn settle(
         self: &Arc<Self>,
         arrival: Arrival,
         mut reading: Reading,
         account: &Account<'_>,
-        watched: &mut Watched<'_>,
+        observer: &mut RequestObserver<'_>,
     ) -> Answer {
         let Arrival { index, received, parameters, body, span } = arrival;
         if let Some(reason) = reading.ignored {
@@ -256,24 +258,24 @@ impl Relay {
                 account.refused(&reading.items);
                 account.webhook(WebhookOutcome::Refused);
                 self.log_declined(Some(index), Some(account.receiver), &Declined::by_the_queue(&refusal));
-                self.refused(&refusal)
+                self.unavailable(&refusal)
             }
             Ok(offered) => {
-                // Only now: had the queue refused it, the sender would come again with the same id.
+                // Only now: if the queue had rejected the record, the sender would retry with the same id.
                 if let Some(claim) = claim {
-                    claim.taken();
+                    claim.accepted();
                 }
-                // And only now, or a sender that is refused would leave the same lines again and again.
+                // Only now: a sender that is rejected and retries would otherwise add the same lines each time.
                 self.keep_rejected(index, received, &body, &reading).await;
                 account.accepted(&reading);
                 let accepted = reading.items.len();
                 span.number("spanrelay.lines.accepted", accepted);
-                watched.taken(offered.record());
+                observer.accepted(offered.record());
                 if let Offered::Live(mut taken) = offered {
                     taken.caused_by(span.cause());
                     taken.resume(Progress::new(acceptance.fingerprint));
                     let work = self.work_of(index, &mut taken, received, &mut reading);
-                    self.hand_on(taken, work);
+                    self.send_work(taken, work);
                 }
                 match reading.rejected.is_empty() {
                     true => Answer::Accepted,
@@ -283,8 +285,8 @@ impl Relay {
         }
     }
 
-    /// Lets a receiver read a body: here, or on a thread for work that takes its time.
-    async fn in_place_or_aside<T: Send + 'static>(
+    /// Has a receiver read a body, on a blocking thread if the body is large.
+    async fn read_in_place_or_blocking<T: Send + 'static>(
         self: &Arc<Self>,
         index: ReceiverIndex,
         body: Bytes,
@@ -300,7 +302,7 @@ impl Relay {
         }
     }
 
-    /// Writes what was rejected to the rejected lines, before the sender gets its response.
+    /// Writes rejected units to the rejected lines, before the response is sent.
     async fn keep_rejected(
         self: &Arc<Self>,
         index: ReceiverIndex,
@@ -327,11 +329,15 @@ impl Relay {
         let written = spawn_blocking(move || {
             let receiver = relay.receiver(index);
             let receiver = receiver.id();
-            let whole =
-                whole.iter().map(|(reason, body)| Rejection { receiver, place: None, reason, input: body });
+            let whole = whole.iter().map(|(reason, body)| Rejection {
+                receiver,
+                position: None,
+                reason,
+                input: body,
+            });
             let parts = rejected.iter().map(|rejected| Rejection {
                 receiver,
-                place: Some((rejected.line, rejected.column)),
+                position: Some((rejected.line, rejected.column)),
                 reason: &rejected.reason,
                 input: &rejected.input,
             });
@@ -342,7 +348,7 @@ impl Relay {
         }
     }
 
-    /// Notes what is settled and lets go of the queue's files.
+    /// Stores what is settled and closes the queue's files.
     pub(crate) async fn close(&self) {
         self.queue.close().await;
     }
@@ -366,19 +372,21 @@ impl Relay {
     }
 
     /// Passes the items of a record to the processor.
-    fn hand_on(&self, taken: Taken, work: Vec<Work>) {
+    fn send_work(&self, taken: Taken, work: Vec<Work>) {
         taken.seal();
         if !work.is_empty() && self.work.send(work).is_err() {
-            // The receipts were dropped unsettled: what a queue keeps it still has.
-            warn!("taken after the processor had stopped");
+            // The receipts are dropped unsettled, so that a durable queue keeps the record.
+            warn!("record accepted after the processor stopped");
         }
     }
 
-    /// Whether data can be taken now, else why not.
+    /// Returns an error with the reason while data cannot be accepted.
     pub(crate) fn ready(&self) -> Result<(), String> {
         let QueueState { kept_bytes, capacity_bytes, failure, full, .. } = self.queue.state();
         if self.work.is_closed() {
-            return Err("nothing can leave any more; only a restart helps, the log says why".to_owned());
+            return Err(
+                "the processor or the exporter has stopped; see the log, then restart the relay".to_owned()
+            );
         }
         if let Some(reason) = failure {
             return Err(format!("the queue cannot write: {reason}"));
@@ -389,18 +397,17 @@ impl Relay {
         Ok(())
     }
 
-    /// How full the queue is, and for how long.
+    /// Returns the usage of the queue, and the age of its oldest record.
     pub(crate) fn queue_state(&self) -> QueueState {
         self.queue.state()
     }
 
-    /// Puts receivers with new settings in the place of those with the same ids. Requests in progress end with those
-    /// that they began with, or go on with the new ones.
+    /// Replaces receivers by those with the same ids and new settings. Requests in progress finish with either.
     pub(crate) fn replace(&self, receivers: Vec<Instance>) {
         let mut registry = self.receivers.write().unwrap_or_else(PoisonError::into_inner);
         let same = registry.len() == receivers.len()
             && registry.iter().zip(&receivers).all(|(old, new)| old.receiver.id() == new.receiver.id());
-        assert!(same, "a reload changes no receiver's place");
+        assert!(same, "a reload keeps the order of receivers");
         let limits = registry.iter().map(|old| old.rate_limit.clone());
         *registry = receivers
             .into_iter()
@@ -417,10 +424,10 @@ impl Relay {
         Arc::clone(&self.registry()[index.0].receiver)
     }
 
-    fn refused(&self, refusal: &OfferError) -> Answer {
+    fn unavailable(&self, refusal: &OfferError) -> Answer {
         let reason = match refusal {
-            OfferError::Full { .. } => "the queue is full; the same request can be sent again",
-            OfferError::Unwritable { .. } => "the queue cannot write now; the same request can be sent again",
+            OfferError::Full { .. } => "the queue is full; retry the same request later",
+            OfferError::Unwritable { .. } => "the queue cannot write; retry the same request later",
             OfferError::NeverFits { .. } => {
                 let reason = "the request is larger than the whole queue (queue.max_size)".to_owned();
                 return Answer::TooLarge { reason };
@@ -433,8 +440,8 @@ impl Relay {
     }
 }
 
-/// The one clock of the way in.
-#[expect(clippy::disallowed_methods, reason = "here is where the clock is read")]
+/// The only clock before the queue.
+#[expect(clippy::disallowed_methods, reason = "the clock is read here only")]
 fn now() -> SystemTime {
     SystemTime::now()
 }

@@ -1,5 +1,4 @@
-//! The relay's own telemetry: metrics, logs, traces, the inspector, and the endpoint that serves them and says whether all
-//! is well.
+//! The relay's own telemetry: metrics, logs, traces and the inspector.
 
 pub(crate) mod inspect;
 pub(crate) mod line_limit;

@@ -1,7 +1,9 @@
-//! How a body was read when it was accepted, stored with its record, so that reading it again gives the same items.
+//! Acceptance: how a body was read when it was accepted, stored with its record so that reading it again gives the same
+//! items.
 //!
-//! In: a receiver's parameters and its reading. Out: the bytes that the queue stores. Promises: settings that changed since
-//! do not change how a stored body is read; another reading, as by a later version, is recognized by its fingerprint.
+//! In: a receiver's parameters and its reading. Out: the bytes that the queue stores. Promises: a change of settings
+//! does not change how a stored body is read; a different reading, as by a later version, is recognised by its
+//! fingerprint.
 //!
 //! | what | bytes |
 //! |---|---|
@@ -10,7 +12,7 @@
 //! | the receiver's parameters | n |
 //! | [`fingerprint`] of the reading, little-endian | 8 |
 //! | spans, log records, data points, each little-endian | 12 |
-//! | lines that were rejected whole, as [`Runs`] | n |
+//! | lines of which nothing was accepted, as [`Runs`] | n |
 
 use bytes::{Buf, Bytes};
 
@@ -19,17 +21,17 @@ use crate::queue::Runs;
 use crate::receiver::{Item, Reading};
 
 const VERSION: u8 = 1;
-/// Runs of rejected lines that are stored. Lines beyond them may be written to the rejected lines twice, and only when a
-/// later version reads the body differently.
+/// Number of runs of rejected lines that are stored. Lines beyond them may be written to the rejected lines twice, and
+/// only when a later version reads the body differently.
 const MAX_RUNS: usize = 1000;
 
-/// How a body was read when it was accepted.
+/// Description of how a body was read when it was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Acceptance {
-    /// The receiver's own.
+    /// The parameters of the receiver.
     pub(super) parameters: Bytes,
     pub(super) fingerprint: u64,
-    /// By signal.
+    /// Number of items of each signal.
     pub(super) items: [u32; Signal::ALL.len()],
     rejected_lines: Runs,
 }
@@ -50,7 +52,7 @@ impl Acceptance {
         Self { parameters, fingerprint: fingerprint(reading), items: count(&reading.items), rejected_lines }
     }
 
-    /// Whether the line was rejected whole: its bytes are among the rejected lines already.
+    /// Returns whether nothing of the line was accepted: its bytes are in the rejected lines already.
     pub(super) fn rejected(&self, line: u32) -> bool {
         self.rejected_lines.contains(line)
     }
@@ -66,7 +68,7 @@ impl Acceptance {
         out.into()
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; nothing when it is something else.
+    /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
     pub(super) fn decode(mut bytes: Bytes) -> Option<Self> {
         if bytes.try_get_u8().ok()? != VERSION {
             return None;
@@ -87,7 +89,7 @@ impl Acceptance {
     }
 }
 
-/// A number by which readings of one body are told apart: FNV-1a over the lines, and the items in each.
+/// Returns a hash that distinguishes readings of one body: FNV-1a over the lines, and the items in each.
 pub(super) fn fingerprint(reading: &Reading) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut add = |numbers: &[u32]| {
@@ -105,7 +107,7 @@ pub(super) fn fingerprint(reading: &Reading) -> u64 {
     hash
 }
 
-/// Items by signal.
+/// Returns the number of items of each signal.
 pub(super) fn count(items: &[Item]) -> [u32; Signal::ALL.len()] {
     items.iter().map(Item::counts).fold([0; Signal::ALL.len()], |sum, counts| {
         std::array::from_fn(|signal| sum[signal].saturating_add(counts[signal]))
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_is_noticed_and_the_whole_comes_back() {
+    fn every_truncation_is_detected_and_the_whole_is_decoded() {
         let acceptance = acceptance(&format!("x\n{SPAN}\ny\nz\n"));
         assert_eq!(acceptance.items, [1, 0, 0]);
         assert_eq!([1, 2, 3, 4, 5].map(|line| acceptance.rejected(line)), [true, false, true, true, false]);
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn readings_with_other_items_have_other_fingerprints() {
+    fn readings_with_different_items_have_different_fingerprints() {
         let bodies = [
             SPAN.to_owned(),
             format!("{SPAN}\n{SPAN}"),

@@ -1,4 +1,4 @@
-//! Counts and logs a request: once, at its end, on every path.
+//! Metrics and log lines of a request: once, at its end, on every path.
 
 use tracing::{debug, warn};
 
@@ -10,21 +10,21 @@ use crate::telemetry::Metrics;
 use crate::telemetry::line_limit::Suppressed;
 use crate::telemetry::metrics::{LineOutcome, WebhookOutcome};
 
-/// Whether a warning of this cause may be written now, as the limits of the request's receiver say.
+/// Callback that admits a log line of this cause, within the limits of the request's receiver.
 pub(super) type AdmitLine<'a> = &'a (dyn Fn(Cause) -> Option<Suppressed> + Sync + 'a);
 
-/// The books of one request.
+/// Account of one request.
 pub(super) struct Account<'a> {
     metrics: &'a Metrics,
     admit_line: AdmitLine<'a>,
     source: &'a dyn Receiver,
     pub(super) receiver: &'a str,
     size_bytes: usize,
-    /// Webhooks are counted as such; everything else as lines.
+    /// `Some` for a webhook, which is counted as such; everything else is counted in lines.
     event: Option<WebhookEvent>,
 }
 
-/// Items by signal.
+/// Number of items of each signal.
 #[derive(Debug, Default, Clone, Copy)]
 struct Items {
     spans: u32,
@@ -51,7 +51,7 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Nothing of the request could be used.
+    /// Counts a request of which nothing was usable.
     pub(super) fn rejected(&self, rejected: &[Rejected]) {
         if let Some(first) = rejected.first() {
             self.webhook(WebhookOutcome::Rejected);
@@ -60,12 +60,12 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// The queue would not take it. Its lines are not counted: they will come again.
+    /// Counts a request that the queue rejected. Its lines are not counted, because the sender retries.
     pub(super) fn refused(&self, items: &[Item]) {
         Items::of(items).each(|signal, count| self.metrics.refused(self.receiver, signal, count));
     }
 
-    /// The queue has it.
+    /// Counts a request that the queue accepted.
     pub(super) fn accepted(&self, reading: &Reading) {
         let items = Items::of(&reading.items);
         items.each(|signal, count| self.metrics.accepted(self.receiver, signal, count));
@@ -81,12 +81,12 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Spans that were rejected, and others of their unit were not.
+    /// Counts spans that were rejected from units that were otherwise accepted.
     fn refused_items(&self, reading: &Reading) {
-        let beside = reading.rejected.iter().filter(|rejected| rejected.scope == Scope::Item).count();
-        if beside > 0 {
-            let beside = u32::try_from(beside).unwrap_or(u32::MAX);
-            self.metrics.refused(self.receiver, Signal::Traces, beside);
+        let partial = reading.rejected.iter().filter(|rejected| rejected.scope == Scope::Item).count();
+        if partial > 0 {
+            let partial = u32::try_from(partial).unwrap_or(u32::MAX);
+            self.metrics.refused(self.receiver, Signal::Traces, partial);
         }
     }
 
@@ -108,7 +108,7 @@ impl<'a> Account<'a> {
         self.metrics.lines(self.receiver, LineOutcome::Rejected, Rejected::units(rejected));
     }
 
-    /// Logs the first of them: a batch of ten thousand bad lines is one line in the log.
+    /// Logs the first rejected line: a batch of ten thousand bad lines is one line in the log.
     fn log_rejected(&self, first: &Rejected, rejected: usize) {
         let receiver = self.receiver;
         let Rejected { line: first_line, column: first_column, reason, .. } = first;
@@ -128,7 +128,7 @@ impl<'a> Account<'a> {
     }
 }
 
-/// Items of a record that an earlier process accepted, on their way again.
+/// Counts items of a record that an earlier process accepted and this process exports.
 pub(super) fn recovered(metrics: &Metrics, items: impl Iterator<Item = (Signal, u32)>) {
     items.for_each(|(signal, count)| metrics.recovered(signal, count));
 }

@@ -3,7 +3,7 @@
 //! In: a receiver, where one was found, and a [`Declined`]. Out: a line at `warn` and what the inspector shows.
 //! Promises: every cause of every receiver has a limit of its own, so that a flood of one hides no other; the
 //! number of limits is fixed by the configuration.
-//! Leaves to others: statuses (`server::reply`), and the metric of all responses, which derives from them.
+//! Left to others: statuses (`server::reply`), and the metric of all responses, which follows from them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tracing::{debug, warn};
 
-use super::{ReceiverIndex, Relay, Throttled, watched};
+use super::{ReceiverIndex, Relay, Throttled, observer};
 use crate::event::WebhookEvent;
 use crate::queue::OfferError;
 use crate::receiver::{Receiver, Unauthorized};
@@ -19,7 +19,7 @@ use crate::telemetry::inspect::view::RequestOutcome;
 use crate::telemetry::line_limit::{LineLimit, Suppressed};
 use crate::telemetry::metrics::WebhookOutcome;
 
-/// Lines a minute about rejected input. Each has a reason of its own, and the first of them rarely explains all.
+/// Log lines per minute about rejected input. Each has its own reason, and the first of them rarely explains all.
 const REJECTED_INPUT_LINES: u32 = 10;
 
 /// A request whose data was not accepted, and why.
@@ -29,13 +29,13 @@ pub(crate) struct Declined {
     pub(crate) reason: String,
     /// Method and path, for the inspector alone: the client chose them, so that they are not logged.
     pub(crate) request: Option<String>,
-    /// The configuration key that the request ran into.
+    /// The configuration key of the limit or rule that rejected the request.
     pub(crate) key: Option<Cow<'static, str>>,
-    /// What the operator can do about it, where there is one thing.
+    /// Advice to the operator, where there is an obvious one.
     pub(crate) remedy: Option<Cow<'static, str>>,
 }
 
-/// The kinds of reasons, each of which has its own limit of log lines.
+/// Kinds of reasons, each with its own limit of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     UnknownPath,
@@ -57,7 +57,7 @@ pub(crate) enum Cause {
     RejectedInput,
 }
 
-/// The limits of all receivers, and those of requests that reached none.
+/// Limits of all receivers, and those of requests that reached none.
 pub(super) struct Limits {
     by_receiver: Box<[Arc<CauseLimits>]>,
     no_receiver: CauseLimits,
@@ -140,7 +140,8 @@ impl Declined {
 // === impl Limits ===
 
 impl Limits {
-    /// `ids`: those of the receivers, in the order of the registry. Instances with one id share their limits.
+    /// Creates the limits for receivers with these ids, in the order of the registry. Receivers with the same id share
+    /// their limits.
     pub(super) fn new<'a>(ids: impl IntoIterator<Item = &'a str>) -> Self {
         let mut known: Vec<(&str, Arc<CauseLimits>)> = Vec::new();
         let by_receiver = ids.into_iter().map(|id| {
@@ -180,14 +181,14 @@ impl Relay {
         self.log_declined(receiver, found.as_deref().map(Receiver::id), &declined);
         let outcome = match declined.cause {
             Cause::Unauthorized => RequestOutcome::Unauthorized,
-            _ => RequestOutcome::TurnedAway,
+            _ => RequestOutcome::Declined,
         };
         let Declined { reason, request, remedy, .. } = declined;
         let reason = request.map_or_else(|| reason.clone(), |request| format!("{request}: {reason}"));
-        watched::turned_away(&self.metrics.inspector, found.as_deref(), outcome, reason, remedy);
+        observer::observe_declined(&self.metrics.inspector, found.as_deref(), outcome, reason, remedy);
     }
 
-    /// Logs it, if the limit of its cause allows.
+    /// Logs a rejected request, if the limit of its cause allows.
     pub(super) fn log_declined(
         &self,
         index: Option<ReceiverIndex>,
@@ -207,7 +208,7 @@ impl Relay {
 
     pub(super) fn unauthorized(&self, index: ReceiverIndex, receiver: &dyn Receiver, refusal: Unauthorized) {
         if receiver.takes_webhooks() {
-            // The event type that it claims is not to be believed.
+            // The event type in the request is not trustworthy.
             self.metrics.webhook(WebhookEvent::Unknown, WebhookOutcome::Unauthorized);
         }
         self.declined(Some(index), Declined::unauthorized(receiver, refusal));

@@ -1,8 +1,8 @@
-//! Records that are read again: what an earlier process left, and what there was no room for in memory.
+//! Feed: rereads records that an earlier process left, and records without room in memory.
 //!
 //! In: records from the queue, oldest first. Out: [`Work`] for the items that are not resolved.
-//! Promises: a record is read as it was when it was accepted, whatever the configuration says now; an item that was resolved
-//! is left out; an item that cannot be read any more is kept in the rejected lines and counted as rejected.
+//! Promises: a record is read as it was when it was accepted, whatever the current configuration; items that were
+//! resolved are left out; an item that is no longer readable is kept in the rejected lines and counted as rejected.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::processor::Work;
 use crate::queue::{Origin, Progress, Record, Stored};
 use crate::receiver::{Reading, Rejected};
 
-/// The reason in the rejected lines when the reading itself gives none.
+/// Reason in the rejected lines when the reading itself gives none.
 const UNREADABLE: &str = "accepted by an earlier version and no longer readable";
 
 impl Relay {
-    /// Reads records again as they come. Runs until it is dropped.
+    /// Rereads records as the queue returns them. Runs until it is dropped.
     pub(crate) async fn feed(self: Arc<Self>) {
         let mut missing = HashSet::new();
         loop {
@@ -28,7 +28,7 @@ impl Relay {
             let receiver = &stored.record.receiver;
             match self.registry().iter().position(|one| one.receiver.id() == &**receiver) {
                 Some(index) => self.read_again(ReceiverIndex(index), stored).await,
-                // Its receipts are dropped, so that the record stays for the next start.
+                // The receipts are dropped, so that the record stays for the next start.
                 None if missing.insert(Arc::clone(receiver)) => warn!(
                     receiver = &**receiver,
                     remedy = "configure the receiver again and restart to deliver them",
@@ -44,7 +44,7 @@ impl Relay {
         let accepted = Acceptance::decode(record.reading.clone());
         let parameters = accepted.as_ref().map(|accepted| accepted.parameters.clone());
         let mut reading = self
-            .in_place_or_aside(index, record.body.clone(), move |receiver, body| match parameters {
+            .read_in_place_or_blocking(index, record.body.clone(), move |receiver, body| match parameters {
                 Some(parameters) => receiver.read_as(body, &parameters),
                 None => receiver.read(body),
             })
@@ -56,16 +56,16 @@ impl Relay {
         if progress.reading == fingerprint {
             taken.resume(progress);
         } else {
-            // The ordinals of another reading would leave out items that were not delivered.
+            // With another reading, the ordinals would leave out items that were not delivered.
             taken.resume(Progress::new(fingerprint));
             if accepted.as_ref().is_none_or(|accepted| accepted.fingerprint != fingerprint) {
                 self.keep_unreadable(index, &record, accepted.as_ref(), &reading, origin).await;
-                // With this reading, so that the next process does not keep and count the same again.
+                // Stored with this reading, so that the next process does not keep and count the same items again.
                 taken.store_progress();
             }
         }
         if let Some(supersede) = &mut reading.supersede {
-            // A clock that was set back counts as no time.
+            // If the clock was set back, no time has passed.
             let age = now().duration_since(record.received).unwrap_or_default();
             supersede.arrived(age, origin == Origin::EarlierProcess);
         }
@@ -73,11 +73,11 @@ impl Relay {
         if origin == Origin::EarlierProcess {
             account::recovered(&self.metrics, work.iter().flat_map(Work::items));
         }
-        self.hand_on(taken, work);
+        self.send_work(taken, work);
     }
 
-    /// Keeps and counts what was accepted and is rejected by this version of the program. Records without an [`Acceptance`]
-    /// are of a version that did not store it: only one of which nothing is left is known to have lost something.
+    /// Keeps and counts items that were accepted and that this version rejects. Records without an [`Acceptance`] are
+    /// of a version that did not store it: such a record is known to have lost items only if none is left.
     async fn keep_unreadable(
         self: &Arc<Self>,
         index: ReceiverIndex,

@@ -1,29 +1,29 @@
-//! How many requests a receiver takes: a token bucket.
+//! Rate limit of a receiver: a token bucket.
 //!
-//! In: the time of each request. Out: whether it may come in, else when to come again.
-//! Promises: at most `burst` requests at once and `requests_per_second` over time, whoever sends them; no state
-//! besides one instant. The clock is the caller's.
+//! In: the time of each request. Out: whether it is admitted, or else when to retry.
+//! Promises: at most `burst` requests at once and `requests_per_second` over time, whoever sends them; the only state
+//! is one instant. The caller passes the time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::RateLimitConfig;
 
-/// One receiver's bucket, kept as the time at which it will be full again.
+/// The bucket of one receiver, stored as the time at which it will be full.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
-    /// After which a token comes back.
+    /// Time in which one token is added.
     interval: Duration,
-    /// In which an empty bucket fills.
+    /// Time in which an empty bucket fills.
     refill: Duration,
     full_at: Mutex<Option<Instant>>,
 }
 
-/// There is no token for this request.
+/// Error of a request for which there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("rate limit of this receiver exceeded; retry in {retry_after_seconds} s")]
 pub(crate) struct Throttled {
-    /// When there will be one; at least 1.
+    /// Seconds until there is a token; at least 1.
     pub(crate) retry_after_seconds: u64,
 }
 
@@ -58,39 +58,39 @@ mod tests {
         RateLimit::new(RateLimitConfig { requests_per_second, burst })
     }
 
-    /// How many of many requests at this time come in.
-    fn taken(limit: &RateLimit, now: Instant) -> usize {
+    /// Returns how many of a hundred requests at this time are admitted.
+    fn admitted(limit: &RateLimit, now: Instant) -> usize {
         (0..100).filter(|_| limit.take(now).is_ok()).count()
     }
 
     #[test]
-    fn takes_a_burst_at_once_and_then_as_many_as_come_back() {
+    fn admits_a_burst_at_once_and_then_the_configured_rate() {
         let (limit, start) = (limit(4.0, 10), Instant::now());
-        assert_eq!(taken(&limit, start), 10);
-        assert_eq!(taken(&limit, start + Duration::from_millis(249)), 0);
-        assert_eq!(taken(&limit, start + Duration::from_millis(250)), 1);
-        assert_eq!(taken(&limit, start + Duration::from_millis(1250)), 4);
+        assert_eq!(admitted(&limit, start), 10);
+        assert_eq!(admitted(&limit, start + Duration::from_millis(249)), 0);
+        assert_eq!(admitted(&limit, start + Duration::from_millis(250)), 1);
+        assert_eq!(admitted(&limit, start + Duration::from_millis(1250)), 4);
     }
 
     #[test]
-    fn never_holds_more_than_a_burst_however_quiet_it_was() {
+    fn never_admits_more_than_a_burst_after_any_pause() {
         let (limit, start) = (limit(4.0, 10), Instant::now());
-        assert_eq!(taken(&limit, start + Duration::from_secs(3600)), 10);
-        assert_eq!(taken(&limit, start + Duration::from_secs(7200)), 10);
+        assert_eq!(admitted(&limit, start + Duration::from_secs(3600)), 10);
+        assert_eq!(admitted(&limit, start + Duration::from_secs(7200)), 10);
     }
 
     #[test]
-    fn says_when_to_come_again_in_whole_seconds_and_that_is_true() {
+    fn a_retry_after_the_returned_whole_seconds_is_admitted() {
         for (requests_per_second, burst, seconds) in [(4.0, 1, 1), (1.0, 3, 1), (0.1, 1, 10), (0.4, 2, 3)] {
             let (limit, start) = (limit(requests_per_second, burst), Instant::now());
-            assert_eq!(taken(&limit, start), burst);
+            assert_eq!(admitted(&limit, start), burst);
             assert_eq!(limit.take(start), Err(Throttled { retry_after_seconds: seconds }));
             assert_eq!(limit.take(start + Duration::from_secs(seconds)), Ok(()));
         }
     }
 
     #[test]
-    fn a_request_that_was_throttled_costs_no_token() {
+    fn a_throttled_request_takes_no_token() {
         let (limit, start) = (limit(1.0, 1), Instant::now());
         for half_seconds in 0..100 {
             let now = start + Duration::from_millis(500) * half_seconds;
@@ -99,10 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_what_can_be_configured_work() {
+    fn the_limits_of_the_configuration_work() {
         let start = Instant::now();
-        assert_eq!(taken(&limit(1_000_000.0, 1_000_000), start), 100);
+        assert_eq!(admitted(&limit(1_000_000.0, 1_000_000), start), 100);
         let slow = limit(0.0003, 1_000_000);
-        assert_eq!(taken(&slow, start), 100);
+        assert_eq!(admitted(&slow, start), 100);
     }
 }

@@ -1,9 +1,9 @@
-//! Events that were accepted already, by the sender's id for them.
+//! Deduplication of events by the sender's id.
 //!
-//! CircleCI may deliver an event more than once and names its id as the way to notice. Bounded in number and in
-//! time; what is forgotten is relayed again, with the same span ids. An event whose span the downstream rejected is
-//! forgotten at once, so that a redelivery is exported again. Of deliveries at the same time one is offered to the queue,
-//! and the others wait for what becomes of it.
+//! CircleCI may deliver an event more than once, and documents its id for detecting that. Ids are bounded in number and
+//! age; a forgotten event is relayed again, with the same span ids. An event whose span the downstream rejected is
+//! forgotten at once, so that a redelivery is exported again. Of simultaneous deliveries one is offered to the queue,
+//! and the others wait for the result.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -15,42 +15,43 @@ use tokio::sync::Notify;
 const MAX_EVENTS: usize = 10_000;
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is known of events by their ids.
+/// State of events, by id.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     seen: Mutex<SeenEvents>,
-    /// A claim has ended.
-    decided: Notify,
+    /// Notified when a claim has ended.
+    ended: Notify,
 }
 
-/// The right to offer an event to the queue. Dropped, it was not taken, and the next delivery may try.
+/// The right to offer an event to the queue. When it is dropped, the event was not accepted, and the next delivery may
+/// try.
 #[derive(Debug)]
 pub(super) struct Claim<'a> {
     events: &'a Events,
     event: EventKey,
 }
 
-/// Ids that were seen, oldest first.
+/// Ids of accepted events, oldest first.
 #[derive(Debug, Default)]
 struct SeenEvents {
-    /// Claimed, and not decided.
+    /// Events that are claimed and undecided.
     claimed: HashSet<EventKey>,
     times: HashMap<EventKey, Instant>,
     order: VecDeque<(EventKey, Instant)>,
 }
 
-/// Half a digest: the length of what is kept must not be the sender's to choose.
+/// Half a digest, so that the sender does not choose the length of what is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct EventKey([u8; 16]);
 
 // === impl Events ===
 
 impl Events {
-    /// Nothing when the event was taken before. Waits while another delivery of it is being decided.
+    /// Claims an event, or returns `None` when it was accepted before. Waits while another delivery of it is undecided.
     pub(super) async fn claim(&self, receiver: usize, id: &str) -> Option<Claim<'_>> {
         let event = SeenEvents::key(receiver, id);
         loop {
-            let decided = self.decided.notified();
+            let ended = self.ended.notified();
             {
                 let mut seen = self.lock();
                 if seen.contains(event, Instant::now()) {
@@ -60,16 +61,16 @@ impl Events {
                     return Some(Claim { events: self, event });
                 }
             }
-            decided.await;
+            ended.await;
         }
     }
 
-    /// The event was taken by an earlier process.
+    /// Adds an event that an earlier process accepted.
     pub(super) fn insert(&self, receiver: usize, id: &str) {
         self.lock().insert(SeenEvents::key(receiver, id), Instant::now());
     }
 
-    /// The event was accepted, and the downstream rejected its span.
+    /// Removes an event that was accepted and whose span the downstream rejected.
     pub(super) fn forget(&self, receiver: usize, id: &str) {
         self.lock().times.remove(&SeenEvents::key(receiver, id));
     }
@@ -82,8 +83,8 @@ impl Events {
 // === impl Claim ===
 
 impl Claim<'_> {
-    /// The queue has it.
-    pub(super) fn taken(self) {
+    /// Ends the claim: the queue accepted the event.
+    pub(super) fn accepted(self) {
         self.events.lock().insert(self.event, Instant::now());
     }
 }
@@ -91,14 +92,14 @@ impl Claim<'_> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.events.lock().claimed.remove(&self.event);
-        self.events.decided.notify_waiters();
+        self.events.ended.notify_waiters();
     }
 }
 
 // === impl SeenEvents ===
 
 impl SeenEvents {
-    /// The same id of another receiver is another event.
+    /// Returns the key of an event. The same id of another receiver is another event.
     fn key(receiver: usize, id: &str) -> EventKey {
         let digest = Sha256::new().chain_update(receiver.to_le_bytes()).chain_update(id).finalize();
         EventKey(*digest.first_chunk().expect("a SHA-256 digest has 32 bytes"))
@@ -114,7 +115,7 @@ impl SeenEvents {
                 break;
             }
             self.order.pop_front();
-            // It may have been seen again since.
+            // The event may have been seen again since.
             if self.times.get(&oldest) == Some(&seen) {
                 self.times.remove(&oldest);
             }
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_known_for_a_day_and_to_its_own_receiver_only() {
+    fn an_event_is_known_for_a_day_and_only_to_its_own_receiver() {
         let now = Instant::now();
         let mut seen = SeenEvents::default();
         seen.insert(SeenEvents::key(0, "a"), now);
@@ -142,17 +143,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_deliveries_at_the_same_time_one_is_offered_and_the_others_wait_for_it() {
+    async fn of_simultaneous_deliveries_one_is_offered_and_the_others_wait() {
         let events = Events::default();
         let first = events.claim(0, "a").await.unwrap();
         let mut second = Box::pin(events.claim(0, "a"));
         assert!(second.as_mut().now_or_never().is_none());
         assert!(events.claim(0, "b").await.is_some() && events.claim(1, "a").await.is_some());
-        // The queue was full: the one that waited may try.
+        // The queue was full: the delivery that waited may try.
         drop(first);
         let second = second.await.unwrap();
         let third = events.claim(0, "a");
-        second.taken();
+        second.accepted();
         assert!(third.await.is_none());
         assert!(events.claim(0, "a").await.is_none());
     }
@@ -160,16 +161,16 @@ mod tests {
     #[tokio::test]
     async fn an_event_that_was_rejected_downstream_is_accepted_again() {
         let events = Events::default();
-        events.claim(0, "a").await.unwrap().taken();
+        events.claim(0, "a").await.unwrap().accepted();
         events.insert(0, "b");
         events.forget(0, "a");
         assert!(events.claim(0, "b").await.is_none());
-        events.claim(0, "a").await.unwrap().taken();
+        events.claim(0, "a").await.unwrap().accepted();
         assert!(events.claim(0, "a").await.is_none());
     }
 
     #[test]
-    fn memory_is_bounded_whatever_comes() {
+    fn memory_is_bounded_for_any_number_of_events() {
         let now = Instant::now();
         let mut seen = SeenEvents::default();
         for id in 0..3 * MAX_EVENTS {

@@ -1,7 +1,7 @@
-//! Logs: structured, on stderr, with nothing in them that a sender or an operator keeps secret.
+//! Logs: structured lines on stderr, without secrets of senders or operators.
 //!
 //! In: the `telemetry.logs` configuration. Out: one subscriber for the process.
-//! Leaves to others: what is worth a line. Bodies, header values and signatures never are.
+//! Left to callers: which events to log. Bodies, header values and signatures are never logged.
 
 use std::error::Error;
 use std::fmt;
@@ -19,34 +19,34 @@ use tracing_subscriber::{Layer, Registry, fmt as lines};
 use super::LineLimit;
 use crate::config::{LogFormat, LogsConfig};
 
-/// Crates below this one whose `info` is about their insides.
+/// Dependencies whose `info` lines are about their internals.
 const NOISY: [&str; 6] = ["h2", "hyper", "hyper_util", "hyper_rustls", "rustls", "tower"];
 
-/// Starts the logs of the process. A second call changes nothing.
+/// Starts the logs of the process. A second call has no effect.
 pub(crate) fn init(config: &LogsConfig) {
     let subscriber = subscriber(config, std::io::stderr, Destination::of_stderr());
-    // The only error is that there is one already.
+    // The only error is that a subscriber is already set.
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         tracing::debug!("logs are already started");
     }
 }
 
-/// From now on a panic is a log line that says where. What it says is shown only where the program's text says it:
-/// a message that was put together at run time can hold a piece of somebody's data.
+/// Logs panics from now on, with their location. The message is logged only when it is a constant of the program: a
+/// message formatted at run time can contain a sender's data.
 pub(crate) fn log_panics() {
     panic::set_hook(Box::new(log_panic));
 }
 
-/// An error and all its causes, as one line.
+/// Returns an error and all its causes, formatted as one line.
 pub(crate) fn chain<'a>(error: &'a (dyn Error + 'static)) -> Chain<'a> {
     Chain(error)
 }
 
-/// Shows an error with all its causes, each once.
+/// Formats an error with all its causes, each once.
 #[derive(Debug)]
 pub(crate) struct Chain<'a>(&'a (dyn Error + 'static));
 
-/// Who reads the lines.
+/// Reader of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Destination {
     Terminal,
@@ -70,7 +70,7 @@ impl fmt::Display for Chain<'_> {
         let mut next = self.0.source();
         while let Some(cause) = next {
             let text = cause.to_string();
-            // Some errors repeat their cause in their own words.
+            // Some errors include their cause in their own text.
             if !shown.ends_with(&text) {
                 write!(f, ": {text}")?;
                 shown = text;
@@ -86,7 +86,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let mut layer = lines::layer().with_writer(writer);
-    // On a terminal the default stands: colours, unless NO_COLOR says otherwise.
+    // On a terminal the default applies: colours, unless NO_COLOR is set.
     if to == Destination::File {
         layer = layer.with_ansi(false);
     }
@@ -98,7 +98,7 @@ where
 }
 
 fn filter(level: Level) -> Targets {
-    // Their trace shows frames, and with them what is in them.
+    // At `trace` these crates log frames, with their contents.
     let below = if level >= Level::DEBUG { Level::DEBUG } else { level.min(Level::WARN) };
     Targets::new()
         .with_default(LevelFilter::from_level(level))
@@ -106,7 +106,7 @@ fn filter(level: Level) -> Targets {
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    // Input that makes something panic comes again.
+    // Input that causes a panic may be sent repeatedly.
     static LINES: LineLimit = LineLimit::new(10);
     let Some(suppressed) = LINES.admit(Instant::now()) else { return };
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -124,14 +124,14 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// What was logged on this thread since it was made.
+    /// Lines that were logged on this thread since the capture started.
     #[derive(Clone, Default)]
     pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 
     impl Captured {
         pub(crate) fn start(level: Level, format: LogFormat) -> (Self, DefaultGuard) {
-            // With one dispatcher alone, tracing asks that of whichever thread comes to a line first, and remembers for all
-            // threads that nobody wants the line if that thread has none. With two it asks both.
+            // With a single dispatcher, tracing asks only the one of the thread that first reaches a line, and caches
+            // for all threads that nobody wants the line if that thread has none. With two, it asks both.
             static SECOND: OnceLock<Dispatch> = OnceLock::new();
             SECOND.get_or_init(|| Dispatch::new(Registry::default().with(LevelFilter::OFF)));
             let captured = Self::default();
@@ -178,7 +178,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_level_bounds_what_is_shown() {
+    fn lines_below_the_level_are_hidden() {
         let (captured, _guard) = Captured::start(Level::INFO, LogFormat::Text);
         debug!("hidden");
         info!(lines = 3, "shown");
@@ -187,7 +187,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn json_is_one_object_a_line() {
+    fn json_is_one_object_per_line() {
         let (captured, _guard) = Captured::start(Level::INFO, LogFormat::Json);
         info!(lines = 3, "accepted");
         let line: serde_json::Value = serde_json::from_str(&captured.text()).unwrap();
@@ -195,7 +195,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn libraries_keep_to_warnings_unless_debug_is_asked_for_and_never_trace() {
+    fn libraries_log_only_warnings_unless_the_level_is_debug_and_never_trace() {
         let say = || {
             warn!(target: "hyper::proto", "warning");
             info!(target: "rustls", "information");
@@ -214,7 +214,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn starting_the_logs_twice_is_no_error() {
+    fn starting_the_logs_twice_is_not_an_error() {
         let config = LogsConfig { level: Level::ERROR, format: LogFormat::Text };
         init(&config);
         init(&config);

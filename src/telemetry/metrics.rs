@@ -1,6 +1,5 @@
-//! Every metric of the relay, by name, in one place. Names and meanings are the Collector's where it has one
-//! (contract section 8); label values come from enums and from the configuration, so that no input can make a
-//! new series.
+//! All metrics of the relay, by name. Metrics that exist in the Collector have its names and meanings. Label values
+//! come from enums and from the configuration, so that no input can create a series.
 
 mod outcomes;
 
@@ -25,14 +24,15 @@ use crate::event::{ExportOutcome, QueueState, Settled, Signal, WebhookEvent};
 const EXPORTER: &str = "otlp_http";
 /// The `transport` label of the Collector's receiver metrics.
 const TRANSPORT: &str = "http";
-/// The `receiver` label of requests that reached no receiver. No receiver has this name: theirs begin with their kind.
+/// The `receiver` label of requests that reached no receiver. No receiver has this id, because receiver ids begin with
+/// the receiver's kind.
 const NO_RECEIVER: &str = "none";
-/// Seconds; from a loopback answer to the longest sensible time-out.
+/// Buckets in seconds, from a loopback response to the longest sensible timeout.
 const EXPORT_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// Every fate, and its label.
-const FATES: [(Settled, &str); 5] = [
+/// Outcomes with their values of the label `outcome`.
+const OUTCOMES: [(Settled, &str); 5] = [
     (Settled::Delivered, "delivered"),
     (Settled::Attached, "attached"),
     (Settled::Rejected, "rejected"),
@@ -40,14 +40,14 @@ const FATES: [(Settled, &str); 5] = [
     (Settled::Superseded, "superseded"),
 ];
 
-/// The live metrics. Clones count into the same series.
+/// The live metrics. Clones share the series.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     registry: Registry,
     started: Instant,
-    /// Goes wherever the metrics go: what is counted is what the page shows.
+    /// Inspector, passed along with the metrics because it shows what they count.
     pub(crate) inspector: Inspector,
-    /// Goes along likewise.
+    /// Self-tracing, passed along in the same way.
     pub(crate) traces: Traces,
     requests: IntCounterVec,
     lines: IntCounterVec,
@@ -59,16 +59,16 @@ pub(crate) struct Metrics {
     receiver_refused: PerSignal<IntCounterVec>,
     exporter_sent: PerSignal<IntCounter>,
     exporter_send_failed: PerSignal<IntCounter>,
-    /// By outcome.
+    /// Attempts per outcome.
     export_requests: PerSignal<[IntCounter; ExportOutcome::ALL.len()]>,
     export_duration: PerSignal<Histogram>,
     exporter_blocked: IntGaugeVec,
-    /// Spans that wait for their log events.
+    /// Number of spans that are held for their log events.
     pub(crate) held_spans: IntGauge,
-    /// Memory that waiting spans and log events take, in bytes.
+    /// Memory of held spans and log records, in bytes.
     pub(crate) held_bytes: IntGauge,
-    /// By fate.
-    settled: PerSignal<[IntCounter; FATES.len()]>,
+    /// Items per outcome.
+    settled: PerSignal<[IntCounter; OUTCOMES.len()]>,
     recovered: IntCounterVec,
     queue_size: IntGauge,
     queue_capacity: IntGauge,
@@ -82,7 +82,7 @@ pub(crate) struct Metrics {
     memory_rss: IntGauge,
 }
 
-/// Asked whenever the metrics are.
+/// Callback that returns the state of the queue when metrics are rendered.
 type QueueProbe = Box<dyn Fn() -> QueueState + Send + Sync>;
 
 #[derive(Clone)]
@@ -113,19 +113,19 @@ impl Metrics {
         let seconds = |name: &str, help: &str| register(&registry, Gauge::with_opts(Opts::new(name, help)));
         let duration = HistogramOpts::new(
             "spanrelay_export_duration_seconds",
-            "Time from the start of an export request to its answer, one attempt.",
+            "Duration of one export attempt, in seconds.",
         )
         .buckets(EXPORT_BUCKETS.to_vec());
 
         let export_requests = counter_vec(
             "spanrelay_export_requests_total",
-            "Attempts to export, by how they ended.",
+            "Export attempts, by outcome.",
             &["signal", "outcome"],
         );
         let export_duration = register(&registry, HistogramVec::new(duration, &["signal"]));
         let settled = counter_vec(
             "spanrelay_settled_items_total",
-            "Accepted items by what became of them in the end; what is in none of these is still queued.",
+            "Accepted items by outcome; items without an outcome are still queued.",
             &["signal", "fate"],
         );
 
@@ -137,17 +137,17 @@ impl Metrics {
             traces: Traces::default(),
             requests: counter_vec(
                 "spanrelay_requests_total",
-                "Responses on server.endpoint, by receiver (none: the request reached none) and status code.",
+                "Responses on server.endpoint, by receiver (none: no receiver was reached) and status code.",
                 &["receiver", "code"],
             ),
             lines: counter_vec(
                 "spanrelay_lines_total",
-                "Lines of Fastly bodies, and OTLP requests, by what became of them at the door.",
+                "Units of Fastly bodies, and OTLP requests, by outcome.",
                 &["receiver", "outcome"],
             ),
             log_events: counter_vec(
                 "spanrelay_log_events_total",
-                "Log records that name a span, by what became of them.",
+                "Log records that name a span, by outcome.",
                 &["outcome"],
             ),
             throttled: counter_vec(
@@ -162,7 +162,7 @@ impl Metrics {
             ),
             webhooks: counter_vec(
                 "spanrelay_webhooks_total",
-                "CircleCI webhooks by event and by what became of them.",
+                "CircleCI webhooks, by event and outcome.",
                 &["event", "outcome"],
             ),
             receiver_accepted: PerSignal::new(|signal| {
@@ -175,7 +175,7 @@ impl Metrics {
             receiver_refused: PerSignal::new(|signal| {
                 counter_vec(
                     &format!("otelcol_receiver_refused_{}", items_of(signal)),
-                    "Items refused because the queue was full or could not write, and items rejected from units that were accepted otherwise.",
+                    "Items refused because the queue was full or unwritable, and items rejected from units that were otherwise accepted.",
                     &["receiver", "transport"],
                 )
             }),
@@ -188,10 +188,10 @@ impl Metrics {
             exporter_send_failed: PerSignal::new(|signal| {
                 counter(
                     &format!("otelcol_exporter_send_failed_{}", items_of(signal)),
-                    "Items that the downstream rejected for good.",
+                    "Items permanently rejected by the downstream.",
                 )
             }),
-            // Counted once for each event: found once, here.
+            // Looked up once, because they are counted for each export.
             export_requests: PerSignal::new(|signal| {
                 ExportOutcome::ALL
                     .map(|outcome| export_requests.with_label_values(&[signal.as_str(), outcome.as_str()]))
@@ -202,19 +202,19 @@ impl Metrics {
                 IntGaugeVec::new(
                     Opts::new(
                         "spanrelay_exporter_blocked",
-                        "1 while the destination is at fault and its data stays in the queue, else 0.",
+                        "1 while the destination or its configuration is at fault and data stays in the queue, else 0.",
                     ),
                     &["signal"],
                 ),
             ),
             held_spans: gauge("spanrelay_held_spans", "Spans held for their log events."),
-            held_bytes: gauge("spanrelay_held_bytes", "Memory of held spans and log events, in bytes."),
+            held_bytes: gauge("spanrelay_held_bytes", "Memory of held spans and log records, in bytes."),
             settled: PerSignal::new(|signal| {
-                FATES.map(|(_, fate)| settled.with_label_values(&[signal.as_str(), fate]))
+                OUTCOMES.map(|(_, outcome)| settled.with_label_values(&[signal.as_str(), outcome]))
             }),
             recovered: counter_vec(
                 "spanrelay_recovered_items_total",
-                "Items that an earlier process had accepted and this one found in the queue.",
+                "Items that an earlier process accepted and this process found in the queue.",
                 &["signal"],
             ),
             queue_damaged: counter_vec(
@@ -226,12 +226,12 @@ impl Metrics {
                 &registry,
                 IntCounter::new(
                     "spanrelay_rejected_discarded_total",
-                    "Rejected entries that were not kept: the rejected-lines file was full, or the disk refused them.",
+                    "Rejected entries that were not kept because the rejected-lines file was full or unwritable.",
                 ),
             ),
             own_spans: counter_vec(
                 "spanrelay_own_spans_total",
-                "Spans of the relay's own traces, by whether they were sent to telemetry.traces.endpoint.",
+                "Self-tracing spans, by whether they were sent to telemetry.traces.endpoint or dropped.",
                 &["outcome"],
             ),
             queue_probe: Arc::default(),
@@ -242,7 +242,7 @@ impl Metrics {
             ),
             queue_oldest_seconds: seconds(
                 "spanrelay_queue_oldest_seconds",
-                "Age of the oldest record that is not settled.",
+                "Age of the oldest unsettled record, in seconds.",
             ),
             uptime: seconds("otelcol_process_uptime", "Seconds since the process started."),
             memory_rss: gauge("otelcol_process_memory_rss", "Resident memory of the process, in bytes."),
@@ -250,7 +250,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a response on the front port. `code` is one of this program's own.
+    /// Counts a response on `server.endpoint`. `code` is one of this program's own.
     pub(crate) fn request(&self, receiver: Option<&str>, code: StatusCode) {
         self.requests.with_label_values(&[receiver.unwrap_or(NO_RECEIVER), code.as_str()]).inc();
     }
@@ -293,13 +293,14 @@ impl Metrics {
         self.exporter_send_failed.of(signal).inc_by(u64::from(items));
     }
 
-    /// Accepted items have met their fate.
-    pub(crate) fn settled(&self, signal: Signal, fate: Settled, items: u32) {
-        let place = FATES.iter().position(|(other, _)| *other == fate).expect("the table has every fate");
-        self.settled.of(signal)[place].inc_by(u64::from(items));
+    /// Counts accepted items with their outcome.
+    pub(crate) fn settled(&self, signal: Signal, outcome: Settled, items: u32) {
+        let index =
+            OUTCOMES.iter().position(|(other, _)| *other == outcome).expect("the table has every outcome");
+        self.settled.of(signal)[index].inc_by(u64::from(items));
     }
 
-    /// Items of an earlier process were found in the queue.
+    /// Counts items of an earlier process that were found in the queue.
     pub(crate) fn recovered(&self, signal: Signal, items: u32) {
         self.recovered.with_label_values(&[signal.as_str()]).inc_by(u64::from(items));
     }
@@ -314,34 +315,34 @@ impl Metrics {
         self.queue_damaged.with_label_values(&["record"]).inc();
     }
 
-    /// The series of own spans; they are there from now on.
+    /// Creates and returns the series of self-tracing spans.
     pub(crate) fn own_spans(&self) -> OwnSpanCounts {
         let of = |outcome| self.own_spans.with_label_values(&[outcome]);
         OwnSpanCounts { sent: of("sent"), dropped: of("dropped") }
     }
 
-    /// Whom to ask for the state of the queue; the first one stays.
+    /// Sets the source of the queue's state; only the first call has an effect.
     pub(crate) fn observe_queue(&self, probe: impl Fn() -> QueueState + Send + Sync + 'static) {
         drop(self.queue_probe.set(Box::new(probe)));
     }
 
-    /// One attempt to export has ended.
+    /// Counts an export attempt.
     pub(crate) fn export_attempt(&self, signal: Signal, outcome: ExportOutcome, took: Duration) {
         self.export_requests.of(signal)[outcome as usize].inc();
         self.export_duration.of(signal).observe(took.as_secs_f64());
     }
 
-    /// The destination of a signal is at fault, or no longer.
+    /// Sets whether the destination of a signal is at fault.
     pub(crate) fn exporter_blocked(&self, signal: Signal, is_blocked: bool) {
         self.exporter_blocked.with_label_values(&[signal.as_str()]).set(i64::from(is_blocked));
     }
 
-    /// How full the queue is, when somebody said whom to ask.
+    /// Returns the state of the queue, if its source is set.
     pub(super) fn queue_state(&self) -> Option<QueueState> {
         self.queue_probe.get().map(|probe| probe())
     }
 
-    /// The Prometheus text exposition format, version 0.0.4.
+    /// Renders the metrics in the Prometheus text exposition format, version 0.0.4.
     pub(crate) fn render(&self) -> Vec<u8> {
         self.uptime.set(self.started.elapsed().as_secs_f64());
         if let Some(bytes) = resident_bytes() {
@@ -358,7 +359,7 @@ impl Metrics {
     }
 }
 
-/// A constant 1 whose labels tell which program this is.
+/// Registers a constant 1 whose labels identify the build.
 fn build_info(registry: &Registry) {
     let opts = Opts::new("spanrelay_build_info", "Build information; the value is always 1.");
     let info = IntGauge::with_opts(opts.const_label("version", env!("CARGO_PKG_VERSION")));
@@ -371,7 +372,7 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometh
     metric
 }
 
-/// Resident memory, as Linux tells it; nothing elsewhere.
+/// Returns the resident memory; `None` except on Linux.
 fn resident_bytes() -> Option<i64> {
     const PAGE_BYTES: i64 = 4096;
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
@@ -379,7 +380,7 @@ fn resident_bytes() -> Option<i64> {
     Some(pages * PAGE_BYTES)
 }
 
-/// The Collector's word for what a signal consists of.
+/// Returns the Collector's word for the items of a signal.
 fn items_of(signal: Signal) -> &'static str {
     match signal {
         Signal::Traces => "spans",

@@ -34,7 +34,7 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     ),
     ("trap_04", "tests/it/config.rs", "the_log_contains_no_secret_signature_body_or_header"),
     ("trap_06", "tests/it/circleci.rs", "an_event_that_was_refused_is_taken_when_it_comes_again"),
-    ("trap_06", "src/relay/seen.rs", "memory_is_bounded_whatever_comes"),
+    ("trap_06", "src/relay/seen.rs", "memory_is_bounded_for_any_number_of_events"),
     ("trap_07", "proto-fixtures/circleci/job-stopped-at-null", ""),
     ("trap_07", "proto-fixtures/circleci/workflow-stopped-at-absent", ""),
     ("trap_07", "proto-fixtures/circleci/job-canceled-before-start", ""),

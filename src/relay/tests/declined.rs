@@ -1,4 +1,4 @@
-//! What the operator sees of requests whose data was not accepted.
+//! Log lines and inspector reports of requests whose data was not accepted.
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ const YAML: &str = "
       otlp: { auth: { values: [token] } }
 ";
 
-/// A relay that somebody looks at.
+/// Returns a relay whose inspector is in use.
 fn relay() -> Relay {
     let config = Config::from_yaml(YAML, &Environment::empty(), RECEIVERS).unwrap();
     let (fastly, circleci) =
@@ -44,7 +44,7 @@ fn relay() -> Relay {
     Relay::new(receivers, queue, rejected, work, metrics)
 }
 
-/// The last request, as the inspector has it.
+/// Returns the inspector's report of the last request.
 fn inspected(relay: &Relay) -> Value {
     let data: Value = serde_json::from_slice(&page::data(&relay.metrics, None)).unwrap();
     data["requests"].as_array().unwrap().last().expect("a request")["request"].clone()
@@ -80,7 +80,7 @@ async fn an_unauthorized_request_is_reported_with_the_key_of_its_own_receiver() 
 }
 
 #[tokio::test]
-async fn a_token_that_is_there_twice_is_not_accepted() {
+async fn a_duplicate_token_header_is_rejected() {
     let relay = relay();
     let mut headers = HeaderMap::new();
     for (token, accepted) in [("token", true), ("token", false), ("wrong", false)] {
@@ -90,7 +90,7 @@ async fn a_token_that_is_there_twice_is_not_accepted() {
 }
 
 #[tokio::test]
-async fn every_cause_of_every_receiver_has_one_line_a_minute_of_its_own() {
+async fn every_cause_of_every_receiver_has_its_own_log_line_per_minute() {
     let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Json);
     let relay = relay();
     let (www, circleci) = (Some(ReceiverIndex(0)), Some(ReceiverIndex(1)));
@@ -115,7 +115,7 @@ async fn every_cause_of_every_receiver_has_one_line_a_minute_of_its_own() {
 }
 
 #[tokio::test]
-async fn at_debug_the_log_has_every_request_that_was_not_accepted() {
+async fn at_debug_the_log_has_every_rejected_request() {
     let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
     let relay = relay();
     for _ in 0..3 {
@@ -150,7 +150,7 @@ async fn the_rate_limit_is_logged_counted_and_shown_with_its_key() {
 }
 
 #[tokio::test]
-async fn what_a_client_chose_is_shown_by_the_inspector_and_not_logged() {
+async fn text_chosen_by_a_client_is_shown_by_the_inspector_and_not_logged() {
     let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
     let relay = relay();
     let request = Some("POST /their/path".to_owned());

@@ -1,4 +1,4 @@
-//! OTLP requests on their whole way from the door to what is exported.
+//! OTLP requests, from the receiver to the export.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::receiver::otlp::OtlpConfig;
 
 const IDS: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
 
-/// A relay whose processor is asked by hand.
+/// A relay whose processor is driven by hand.
 struct Bench {
     relay: Arc<Relay>,
     work: UnboundedReceiver<Vec<Work>>,
@@ -68,7 +68,7 @@ impl Bench {
         self.relay.receive(receiver, encoding, body.into(), &OwnSpan::Off).await
     }
 
-    /// What leaves of what was taken, without any waiting.
+    /// Returns the exports of accepted requests, without any waiting.
     fn leaving(&mut self) -> Vec<Export> {
         let mut out = Vec::new();
         while let Ok(work) = self.work.try_recv() {
@@ -86,7 +86,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn one_request_of_any_signal_and_encoding_leaves_as_one_and_at_once() {
+async fn a_request_of_any_signal_and_encoding_is_exported_as_one_at_once() {
     let mut bench = Bench::new(1 << 20);
     for (signal, items, name, json) in [
         (Signal::Traces, 1, "otelcol_receiver_accepted_spans", traces()),
@@ -97,7 +97,7 @@ async fn one_request_of_any_signal_and_encoding_leaves_as_one_and_at_once() {
         for (encoding, body) in [(Encoding::Json, json.clone().into_bytes()), (Encoding::Protobuf, protobuf)]
         {
             assert_eq!(bench.post(signal, encoding, body).await, Answer::Accepted);
-            assert_eq!(bench.relay.queue_state().kept_bytes, json.len() as u64, "what is kept is JSON");
+            assert_eq!(bench.relay.queue_state().kept_bytes, json.len() as u64, "the queue keeps JSON");
             let [export] = <[Export; 1]>::try_from(bench.leaving()).unwrap();
             assert_eq!(
                 (export.signal, export.items, &export.request.json()[..]),
@@ -111,7 +111,7 @@ async fn one_request_of_any_signal_and_encoding_leaves_as_one_and_at_once() {
 }
 
 #[tokio::test]
-async fn an_empty_request_is_accepted_and_nothing_is_kept() {
+async fn an_empty_request_is_accepted_and_not_queued() {
     let mut bench = Bench::new(0);
     assert_eq!(bench.post(Signal::Traces, Encoding::Json, "{}").await, Answer::Accepted);
     assert_eq!(bench.post(Signal::Logs, Encoding::Protobuf, "").await, Answer::Accepted);
@@ -119,7 +119,7 @@ async fn an_empty_request_is_accepted_and_nothing_is_kept() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_the_request_and_counts_its_items() {
+async fn a_full_queue_rejects_the_request_and_counts_its_items() {
     let mut bench = Bench::new(2 * logs().len() as u64 - 1);
     assert_eq!(bench.post(Signal::Logs, Encoding::Json, logs()).await, Answer::Accepted);
     let answer = bench.post(Signal::Logs, Encoding::Json, logs()).await;
@@ -129,7 +129,7 @@ async fn a_full_queue_refuses_the_request_and_counts_its_items() {
 }
 
 #[tokio::test]
-async fn a_span_without_ids_makes_a_partial_success_and_a_request_of_such_spans_none() {
+async fn a_span_without_ids_is_a_partial_success_unless_it_is_alone() {
     let mut bench = Bench::new(1 << 20);
     let mixed = traces().replace(r#""spans":["#, r#""spans":[{"name":"no ids"},"#);
     let answer = bench.post(Signal::Traces, Encoding::Json, mixed).await;
@@ -140,8 +140,8 @@ async fn a_span_without_ids_makes_a_partial_success_and_a_request_of_such_spans_
     assert!(bench.leaving().is_empty());
 }
 
-/// Asserts that nothing of the request is exported, and that it is counted and kept for this reason.
-fn assert_is_a_warning(bench: &mut Bench, answer: &Answer, reason: &str) {
+/// Asserts that nothing of the request is exported, and that it is counted and kept with this reason.
+fn assert_warning(bench: &mut Bench, answer: &Answer, reason: &str) {
     assert!(matches!(answer, Answer::Partial { accepted: 0, rejected } if rejected.len() == 1), "{answer:?}");
     assert!(bench.leaving().is_empty());
     let metrics = String::from_utf8(bench.metrics.render()).unwrap();
@@ -151,22 +151,22 @@ fn assert_is_a_warning(bench: &mut Bench, answer: &Answer, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_request_of_another_signal_is_a_warning_counted_and_kept() {
+async fn a_request_of_another_signal_gets_a_warning_and_is_counted_and_kept() {
     let mut bench = Bench::new(1 << 20);
     let answer = bench.post(Signal::Traces, Encoding::Json, logs()).await;
-    assert_is_a_warning(&mut bench, &answer, "no resourceSpans in a request for traces");
+    assert_warning(&mut bench, &answer, "no resourceSpans in a request for traces");
 }
 
 #[tokio::test]
-async fn content_of_another_signal_inside_the_own_section_is_a_warning_counted_and_kept() {
+async fn content_of_another_signal_in_a_section_gets_a_warning_and_is_counted_and_kept() {
     let mut bench = Bench::new(1 << 20);
     let answer =
         bench.post(Signal::Traces, Encoding::Json, logs().replace("resourceLogs", "resourceSpans")).await;
-    assert_is_a_warning(&mut bench, &answer, "content that does not belong in a request for traces");
+    assert_warning(&mut bench, &answer, "content that does not belong in a request for traces");
 }
 
 #[tokio::test]
-async fn a_section_of_another_signal_is_kept_and_counts_neither_as_a_line_nor_as_a_span() {
+async fn a_section_of_another_signal_is_kept_and_not_counted_as_a_line_or_span() {
     for (bad_span, refused) in [("", 0), (r#"{"name":"no ids"},"#, 1)] {
         let mut bench = Bench::new(1 << 20);
         let body = traces().replace(r#""spans":["#, &format!(r#""spans":[{bad_span}"#));
@@ -188,7 +188,7 @@ async fn a_section_of_another_signal_is_kept_and_counts_neither_as_a_line_nor_as
 }
 
 #[tokio::test]
-async fn an_event_without_a_time_gets_the_time_at_which_its_record_was_received() {
+async fn an_event_without_a_time_gets_the_time_of_arrival_of_its_record() {
     let mut bench = Bench::new(1 << 20);
     let both = traces().replace("]}]}]}", &format!("]}}]}}],{}", logs().strip_prefix('{').unwrap()));
     let fastly = bench.relay.receiver_at("/fastly").expect("fastly is configured");
@@ -199,10 +199,10 @@ async fn an_event_without_a_time_gets_the_time_at_which_its_record_was_received(
     let work = bench.work.try_recv().unwrap();
     bench.processor.accept(Instant::now(), work, &mut out);
     bench.processor.flush(&mut out);
-    let request = out.iter().find(|export| export.signal == Signal::Traces).expect("the span leaves");
+    let request = out.iter().find(|export| export.signal == Signal::Traces).expect("the span is exported");
     let json: serde_json::Value = serde_json::from_slice(request.request.json()).unwrap();
     let event = &json["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["events"][0];
-    let time: u128 = event["timeUnixNano"].as_str().expect("it has a time").parse().unwrap();
+    let time: u128 = event["timeUnixNano"].as_str().expect("an event has a time").parse().unwrap();
     assert!((before..=unix_nanos(now())).contains(&time), "{event}");
 }
 
@@ -211,7 +211,7 @@ fn unix_nanos(time: SystemTime) -> u128 {
 }
 
 #[tokio::test]
-async fn a_large_request_is_read_beside_the_others() {
+async fn a_large_request_is_read_on_a_blocking_thread() {
     let mut bench = Bench::new(10 << 20);
     let long = "x".repeat(READ_IN_PLACE_BYTES);
     let json = traces().replace("\"s\"", &format!("\"{long}\""));

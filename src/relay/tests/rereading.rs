@@ -1,5 +1,5 @@
-//! Records that are read again after a restart, judged by a naive model: every item is resolved exactly once, whatever was
-//! resolved before and whatever the configuration says since.
+//! Records that are reread after a restart, compared with a naive model: every item is resolved exactly once, whatever
+//! was resolved before and however the configuration changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,10 +19,10 @@ use crate::processor::SpanEvents;
 use crate::receiver::fastly::Fastly;
 use crate::receiver::fastly::FastlyConfig;
 
-/// Far beyond what any step takes; only so that a defect fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than any step takes, so that a defect fails instead of hanging.
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A queue directory, and the processes that come and go in it.
+/// A queue directory, and the process that uses it.
 struct Bench {
     runtime: Runtime,
     directory: TempDir,
@@ -42,7 +42,8 @@ struct Process {
     exports: Vec<Export>,
 }
 
-/// A receiver whose parameters are not stored: another configuration reads differently, as another version would.
+/// A receiver that does not store its parameters: with another configuration it reads differently, as another version
+/// would.
 struct Forgetful(Fastly);
 
 // === impl Forgetful ===
@@ -95,14 +96,14 @@ impl Bench {
         }
     }
 
-    /// Starts the next process, after the end of the one before.
+    /// Starts the next process, after ending the previous one.
     fn start(&mut self, receiver: impl Receiver + 'static) {
         self.stop();
         self.process =
             Some(self.runtime.block_on(Process::start(self.directory.path(), &self.span_events, receiver)));
     }
 
-    /// Ends the process: what is not resolved stays in the queue.
+    /// Ends the process: items that are not resolved stay in the queue.
     fn stop(&mut self) {
         if let Some(process) = self.process.take() {
             for signal in Signal::ALL {
@@ -125,7 +126,7 @@ impl Bench {
         self.runtime.block_on(relay.receive(receiver, Encoding::Json, body, &OwnSpan::Off))
     }
 
-    /// Waits until so many items have come to the processor since the start, and lets all of them leave.
+    /// Waits until `items` items have reached the processor since the start, and exports all of them.
     fn exported(&mut self, items: usize) {
         let Self { runtime, process, .. } = self;
         runtime.block_on(process.as_mut().unwrap().exported(items));
@@ -183,12 +184,12 @@ impl Process {
     async fn exported(&mut self, items: usize) {
         let mut found = 0;
         while found < items {
-            let work = tokio::time::timeout(PATIENCE, self.work.recv()).await;
-            let work = work.unwrap_or_else(|_| panic!("{found} of {items} items came")).unwrap();
+            let work = tokio::time::timeout(DEADLINE, self.work.recv()).await;
+            let work = work.unwrap_or_else(|_| panic!("{found} of {items} items arrived")).unwrap();
             found += work.iter().flat_map(Work::items).map(|(_, items)| items as usize).sum::<usize>();
             self.processor.accept(Instant::now(), work, &mut self.exports);
         }
-        assert_eq!(found, items, "other items come, too");
+        assert_eq!(found, items, "other items arrive, too");
         self.processor.flush(&mut self.exports);
     }
 
@@ -203,7 +204,7 @@ impl Process {
     }
 }
 
-/// The items of an export by their names; events are log records.
+/// Returns the names of the items in an export; events are log records.
 fn names(export: &Export) -> Vec<String> {
     let json: Value = serde_json::from_slice(export.request.json()).unwrap();
     let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
@@ -259,7 +260,7 @@ fn take_part(exports: &mut Vec<Export>, export: usize, part: u32) -> Option<Expo
 #[derive(Debug, Clone)]
 enum Step {
     Post(Vec<Unit>),
-    /// One of the exports, or a part of it, is settled.
+    /// Settles one of the exports, or a part of it.
     Settle {
         export: usize,
         part: u32,
@@ -285,7 +286,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..20)
 }
 
-/// The unit as a line; every item gets a name of its own.
+/// Returns the unit as a line; every item gets a unique name.
 fn line(unit: &Unit, next: &mut u32, names: &mut BTreeSet<String>) -> String {
     let mut name = || {
         *next += 1;
@@ -320,40 +321,43 @@ fn line(unit: &Unit, next: &mut u32, names: &mut BTreeSet<String>) -> String {
     line.to_string()
 }
 
-/// How an item leaves, and its name.
-type Leaving = (Signal, String);
+/// Signal as which an item is exported, and its name.
+type Exported = (Signal, String);
 
-/// The items that are open, judged by their names only: in which ways each of them has left and is not settled.
+/// Open items by name, each with the signals as which it is exported and not settled.
 #[derive(Default)]
 struct Model {
     open: BTreeMap<String, BTreeSet<Signal>>,
-    /// Outcomes of the one way of items that have another that is open.
+    /// Outcomes of items of which one of two exports is settled.
     half: BTreeMap<String, Settled>,
     outcomes: BTreeMap<(Signal, &'static str), u32>,
-    /// The signals as which items were accepted.
+    /// Signals as which items were accepted.
     accepted: BTreeMap<String, Signal>,
 }
 
 // === impl Model ===
 
 impl Model {
-    /// What leaves now. Items of which nothing is settled may leave in other ways than before a restart; of the others
-    /// exactly what is not settled leaves.
-    fn left(&mut self, leaving: Vec<Leaving>, unmatched: Unmatched) {
+    /// Compares the current exports with the model. Items of which nothing is settled may be exported as other signals
+    /// than before a restart; of the others, exactly what is not settled is exported.
+    fn check_exports(&mut self, exported_items: Vec<Exported>, unmatched: Unmatched) {
         let mut left: BTreeMap<String, BTreeSet<Signal>> = BTreeMap::new();
-        for (signal, name) in leaving {
-            assert!(left.entry(name.clone()).or_default().insert(signal), "{name} leaves twice as {signal}");
+        for (signal, name) in exported_items {
+            assert!(
+                left.entry(name.clone()).or_default().insert(signal),
+                "{name} is exported twice as {signal}"
+            );
         }
         for (name, open) in std::mem::take(&mut self.open) {
             match left.remove(&name) {
                 Some(found) => {
                     if self.half.contains_key(&name) {
-                        assert_eq!(found, open, "ways of {name}");
+                        assert_eq!(found, open, "exports of {name}");
                     }
                     self.open.insert(name, found);
                 }
                 None => {
-                    assert_eq!(unmatched, Unmatched::Drop, "{name} has not left");
+                    assert_eq!(unmatched, Unmatched::Drop, "{name} is not exported");
                     assert!(!self.half.contains_key(&name), "{name} was an event or a log already");
                     *self.outcomes.entry((Signal::Logs, "dropped")).or_default() += 1;
                 }
@@ -362,7 +366,7 @@ impl Model {
         assert!(left.is_empty(), "resolved before: {left:?}");
     }
 
-    /// Items of these units are accepted: their names ascend in the order of the unit.
+    /// Adds the items of these units, whose names ascend in the order of the unit.
     fn accept(&mut self, units: &[Unit], names: BTreeSet<String>) {
         let mut names: Vec<String> = names.into_iter().collect();
         names.sort_by_key(|name| name.parse::<u32>().unwrap());
@@ -378,7 +382,7 @@ impl Model {
         }
     }
 
-    fn settle(&mut self, (signal, name): &Leaving, outcome: Settled) {
+    fn settle(&mut self, (signal, name): &Exported, outcome: Settled) {
         let open = self.open.get_mut(name).unwrap_or_else(|| panic!("{name} is resolved twice"));
         assert!(open.remove(signal), "{name} as {signal} is settled twice");
         let outcome = self.half.remove(name).map_or(outcome, |other| other.max(outcome));
@@ -396,8 +400,8 @@ impl Model {
     }
 }
 
-/// What is in an export, and the outcome of each when it is accepted.
-fn leaving(export: &Export) -> Vec<(Leaving, Settled)> {
+/// Returns the items of an export, and the outcome of each when the export is accepted.
+fn exported_items(export: &Export) -> Vec<(Exported, Settled)> {
     let one = |name: String, outcome| ((export.signal, name), outcome);
     if export.signal != Signal::Traces {
         return names(export).into_iter().map(|name| one(name, Settled::Delivered)).collect();
@@ -409,7 +413,7 @@ fn leaving(export: &Export) -> Vec<(Leaving, Settled)> {
     let spans = scopes.flat_map(|scope| list(&scope, "spans"));
     spans
         .flat_map(|span| {
-            // The only event of a carrier span is the log record that it has its name from.
+            // The only event of a carrier span is the log record that the span is named after.
             let events = if span["parentSpanId"].is_null() { list(&span, "events") } else { Vec::new() };
             let events = events.iter().map(|event| one(name(event), Settled::Attached)).collect::<Vec<_>>();
             std::iter::once(one(name(&span), Settled::Delivered)).chain(events).collect::<Vec<_>>()
@@ -434,7 +438,7 @@ fn keep_logs(steps: Vec<Step>, unmatched: Unmatched) {
             Step::Settle { export, part, outcome } => {
                 let exports = &mut bench.process().exports;
                 let Some(chosen) = take_part(exports, export, part) else { continue };
-                for (item, accepted) in leaving(&chosen) {
+                for (item, accepted) in exported_items(&chosen) {
                     let outcome = if outcome == Settled::Delivered { accepted } else { outcome };
                     model.settle(&item, outcome);
                 }
@@ -445,11 +449,11 @@ fn keep_logs(steps: Vec<Step>, unmatched: Unmatched) {
                 bench.exported(model.open.len());
             }
         }
-        let left = bench.process().exports.iter().flat_map(leaving).map(|(item, _)| item).collect();
-        model.left(left, unmatched);
+        let left = bench.process().exports.iter().flat_map(exported_items).map(|(item, _)| item).collect();
+        model.check_exports(left, unmatched);
     }
     for export in std::mem::take(&mut bench.process().exports) {
-        leaving(&export).iter().for_each(|(item, accepted)| model.settle(item, *accepted));
+        exported_items(&export).iter().for_each(|(item, accepted)| model.settle(item, *accepted));
         settle(export, Settled::Delivered);
     }
     assert_eq!(bench.process().relay.queue_state().kept_bytes, 0);
@@ -465,7 +469,7 @@ fn settle(export: Export, outcome: Settled) {
     });
 }
 
-fn tell(steps: Vec<Step>) -> Result<(), TestCaseError> {
+fn run_story(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut bench = Bench::new();
     bench.start(fastly(true, 1 << 20));
     let (mut next, mut open) = (0, BTreeSet::new());
@@ -504,12 +508,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_item_is_resolved_once_however_often_the_relay_restarts(steps in steps()) {
-        tell(steps)?;
+    fn every_item_is_resolved_once_across_restarts(steps in steps()) {
+        run_story(steps)?;
     }
 
     #[test]
-    fn with_keep_logs_every_item_leaves_once_in_each_of_its_ways_however_often_the_relay_restarts(
+    fn with_keep_logs_every_item_is_exported_once_per_signal_across_restarts(
         steps in steps(),
         unmatched in prop_oneof![Just(Unmatched::ForwardLog), Just(Unmatched::CarrierSpan), Just(Unmatched::Drop)],
     ) {
@@ -523,7 +527,7 @@ fn span(name: &str) -> String {
 }
 
 #[test]
-fn what_was_repaired_at_acceptance_is_repaired_again_with_repair_off() {
+fn units_repaired_at_acceptance_are_repaired_again_with_repair_off() {
     let mut bench = Bench::new();
     bench.start(fastly(true, 1 << 20));
     let body = format!("{}\nno JSON\n{}", span("a").replace("}]}]}]}", "},]}]}]}"), span(&"x".repeat(3000)));
@@ -534,20 +538,20 @@ fn what_was_repaired_at_acceptance_is_repaired_again_with_repair_off() {
         bench.start(receiver);
         bench.exported(2);
         assert_eq!(bench.names(), before);
-        assert_eq!(bench.rejected().len(), 1, "nothing is written to the rejected lines twice");
+        assert_eq!(bench.rejected().len(), 1, "the rejected lines have no duplicates");
         assert_eq!(bench.process().metric("spanrelay_recovered_items_total{signal=\"traces\"}"), 2);
     }
 }
 
 #[test]
-fn what_a_later_version_reads_differently_is_delivered_or_kept_and_counted() {
+fn units_that_a_later_version_reads_differently_are_delivered_or_kept() {
     let mut bench = Bench::new();
     bench.start(Forgetful(fastly(true, 1 << 20)));
     let broken = span("broken").replace("}]}]}]}", "},]}]}]}");
     let body = [span("a"), broken.clone(), "no JSON".to_owned(), span("b")].join("\n");
     assert!(matches!(bench.post(&body), Answer::Partial { accepted: 3, .. }));
     bench.exported(3);
-    // The second is delivered: by ordinals it is another one in the next reading.
+    // The second item is delivered: in the next reading, its ordinal belongs to another item.
     let delivered = bench.process().exports.remove(1);
     assert_eq!(names(&delivered), ["broken"]);
     delivered.receipts.into_iter().for_each(Carried::settle);
@@ -559,7 +563,7 @@ fn what_a_later_version_reads_differently_is_delivered_or_kept_and_counted() {
     assert_eq!(bench.process().metric(recovered), 3);
     assert_eq!(bench.process().settled(Signal::Traces, "rejected"), 1);
 
-    // It is not kept or counted again by the next process.
+    // The next process does not keep or count it again.
     bench.start(Forgetful(fastly(false, 1 << 20)));
     bench.exported(2);
     let kept: Vec<Value> = bench.rejected().iter().map(|entry| entry["input"].clone()).collect();
@@ -572,7 +576,7 @@ fn what_a_later_version_reads_differently_is_delivered_or_kept_and_counted() {
 }
 
 #[test]
-fn what_nothing_can_be_read_of_any_more_is_kept_whole() {
+fn an_unreadable_record_is_kept_whole() {
     let mut bench = Bench::new();
     bench.start(Forgetful(fastly(true, 1 << 20)));
     let broken = span("a").replace("}]}]}]}", "},]}]}]}");
@@ -585,14 +589,14 @@ fn what_nothing_can_be_read_of_any_more_is_kept_whole() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, settled).await.expect("the record is resolved");
+        tokio::time::timeout(DEADLINE, settled).await.expect("the record is resolved");
     });
     assert_eq!(bench.rejected().len(), 1);
     assert_eq!(bench.process().settled(Signal::Traces, "rejected"), 1);
 }
 
 #[test]
-fn requests_of_a_receiver_that_is_gone_stay_until_it_is_back() {
+fn requests_of_a_removed_receiver_stay_until_it_is_configured_again() {
     let mut bench = Bench::new();
     bench.start(fastly(true, 1 << 20));
     bench.post(&span("a"));
@@ -610,14 +614,14 @@ fn requests_of_a_receiver_that_is_gone_stay_until_it_is_back() {
     bench.process().exports.drain(..).flat_map(|export| export.receipts).for_each(Carried::settle);
     let state = bench.process().relay.queue_state();
     assert!(state.kept_bytes > 0);
-    assert!(state.oldest > Duration::ZERO, "its age counts while it stays");
+    assert!(state.oldest > Duration::ZERO, "a kept record has an age");
     bench.start(fastly(true, 1 << 20));
     bench.exported(1);
     assert_eq!(bench.names(), BTreeSet::from(["a".to_owned()]));
 }
 
 #[test]
-fn a_bad_span_beside_a_good_one_is_counted_as_refused() {
+fn a_bad_span_in_a_unit_with_a_good_one_is_counted_as_refused() {
     let mut bench = Bench::new();
     bench.start(fastly(true, 1 << 20));
     let unit = Unit { spans: vec![1, 2], records: Vec::new(), points: 0 };
@@ -628,6 +632,6 @@ fn a_bad_span_beside_a_good_one_is_counted_as_refused() {
     assert_eq!(
         ["otelcol_receiver_accepted_spans", "otelcol_receiver_refused_spans"].map(of),
         [1, 1],
-        "a line that is no unit has no spans"
+        "a line that is not a unit has no spans"
     );
 }

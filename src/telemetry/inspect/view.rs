@@ -49,7 +49,7 @@ pub(crate) enum RequestOutcome {
     /// Token or signature is missing or wrong.
     Unauthorized,
     /// Rejected before a receiver read it.
-    TurnedAway,
+    Declined,
 }
 
 /// One request and its outcome.

@@ -1,6 +1,6 @@
-//! What can become of what is counted: the values of the label `outcome`.
+//! Values of the label `outcome`.
 
-/// What became of a line at the door. Every line has exactly one.
+/// Outcome of a unit when it is received. Every unit has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineOutcome {
     Accepted,
@@ -8,7 +8,7 @@ pub(crate) enum LineOutcome {
     Rejected,
 }
 
-/// What became of a log record that names a span.
+/// Outcome of a log record that names a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogEventOutcome {
     Attached,
@@ -17,7 +17,7 @@ pub(crate) enum LogEventOutcome {
     Dropped,
 }
 
-/// What became of a webhook.
+/// Outcome of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WebhookOutcome {
     Accepted,
@@ -26,7 +26,7 @@ pub(crate) enum WebhookOutcome {
     Rejected,
     Unauthorized,
     Refused,
-    /// Accepted, and replaced by a later event that makes the same span.
+    /// The webhook was accepted, and replaced by a later event for the same span.
     Superseded,
 }
 

@@ -1,5 +1,4 @@
-//! Series before their first count: a rate or an alert over a series that is not there yet sees nothing of its first
-//! step from none to one.
+//! Creation of series before their first count, so that a rate or an alert over them sees the first increment.
 
 use super::{LineOutcome, LogEventOutcome, Metrics, NO_RECEIVER, TRANSPORT, WebhookOutcome};
 use crate::event::{Signal, SourceKind, WebhookEvent};
@@ -23,11 +22,11 @@ const WEBHOOKS: [WebhookOutcome; 7] = [
     WebhookOutcome::Superseded,
 ];
 
-/// The usual statuses of requests that reached a receiver.
+/// Usual statuses of requests that reached a receiver.
 const RECEIVER_CODES: [&str; 11] =
     ["200", "202", "204", "400", "401", "405", "408", "413", "415", "500", "503"];
 
-/// Those of all other requests.
+/// Usual statuses of all other requests.
 const OTHER_CODES: [&str; 5] = ["200", "400", "404", "405", "500"];
 
 const EVENTS: [WebhookEvent; 4] =
@@ -36,7 +35,7 @@ const EVENTS: [WebhookEvent; 4] =
 // === impl Metrics ===
 
 impl Metrics {
-    /// Makes every series that these receivers, and any exporter, can count in.
+    /// Creates every series that these receivers, and any exporter, can count in.
     pub(crate) fn expect<'a>(&self, receivers: impl IntoIterator<Item = (&'a str, SourceKind)>) {
         for (receiver, kind) in receivers {
             match kind {
@@ -82,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_are_there_before_they_are_counted_in() {
+    fn series_exist_before_their_first_count() {
         let metrics = Metrics::new();
         metrics.expect([("fastly/www", SourceKind::Fastly), ("circleci", SourceKind::CircleCi)]);
         let text = String::from_utf8(metrics.render()).unwrap();

@@ -1,7 +1,9 @@
-//! What the inspector is told of a request.
+//! Reports of requests to the inspector.
 //!
-//! In: a body and its reading, before anything is done with it; then the answer. Out: one report, if somebody looks.
-//! Promises: nothing is copied when nobody does; at most [`MAX_LINES`] lines of a request are, rejected ones first.
+//! In: a body and its reading, before anything is done with it; then the result. Out: one report, if the inspector is
+//! in use.
+//! Promises: nothing is copied when the inspector is not in use; a report has at most [`MAX_LINES`] lines, rejected
+//! ones first.
 
 use std::borrow::Cow;
 
@@ -18,29 +20,29 @@ use crate::telemetry::inspect::view::{
     Contents, Counts, Fault, Line, RepairView, Request, RequestOutcome, Verdict,
 };
 
-/// Of one request.
+/// Number of lines in a report.
 const MAX_LINES: usize = 60;
-/// Of them, rejected ones.
+/// Number of rejected lines in a report.
 const MAX_REJECTED: usize = 40;
-/// A line that is larger is not parsed for the page.
+/// Size above which a line is not parsed for the report.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// A request that may be watched.
-pub(super) struct Watched<'a> {
+/// Observer of one request.
+pub(super) struct RequestObserver<'a> {
     draft: Option<Draft<'a>>,
 }
 
 struct Draft<'a> {
     watching: Watching<'a>,
-    /// Whether it is shown, or only counted.
+    /// The request is shown, and not only counted.
     is_shown: bool,
-    is_taken: bool,
+    is_accepted: bool,
     request: Request,
 }
 
-// === impl Watched ===
+// === impl RequestObserver ===
 
-impl<'a> Watched<'a> {
+impl<'a> RequestObserver<'a> {
     pub(super) fn begin(
         inspector: &'a Inspector,
         receiver: &dyn Receiver,
@@ -52,31 +54,31 @@ impl<'a> Watched<'a> {
             let mut request = Request {
                 event: reading.event.map(|event| event.as_str()),
                 counts: counts(reading),
-                ..of_receiver(receiver, RequestOutcome::Empty, body.len())
+                ..for_receiver(receiver, RequestOutcome::Empty, body.len())
             };
             if is_shown {
                 request.lines = lines(&watching, receiver, body, reading);
                 request.more_lines =
                     (reading.items.len() + reading.rejected.len()).saturating_sub(request.lines.len());
             }
-            Draft { watching, is_shown, is_taken: false, request }
+            Draft { watching, is_shown, is_accepted: false, request }
         });
         Self { draft }
     }
 
-    /// The queue has it.
-    pub(super) fn taken(&mut self, record: Option<RecordId>) {
+    /// Notes that the queue accepted the record.
+    pub(super) fn accepted(&mut self, record: Option<RecordId>) {
         if let Some(draft) = &mut self.draft {
-            draft.is_taken = true;
+            draft.is_accepted = true;
             draft.request.record = record.map(|record| record.0);
         }
     }
 
-    /// The sender is told so.
-    pub(super) fn answered(self, answer: &Answer) {
-        let Some(Draft { watching, is_shown, is_taken, mut request }) = self.draft else { return };
+    /// Sends the report, with the result of the request.
+    pub(super) fn finish(self, answer: &Answer) {
+        let Some(Draft { watching, is_shown, is_accepted, mut request }) = self.draft else { return };
         request.outcome = match answer {
-            Answer::Accepted if is_taken => RequestOutcome::Accepted,
+            Answer::Accepted if is_accepted => RequestOutcome::Accepted,
             Answer::Accepted if request.counts.accepted + request.counts.repaired == 0 => {
                 RequestOutcome::Empty
             }
@@ -99,8 +101,8 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// A request did not get as far as its reading, or to any receiver at all.
-pub(super) fn turned_away(
+/// Reports a request that was rejected before its body was read, or that reached no receiver.
+pub(super) fn observe_declined(
     inspector: &Inspector,
     receiver: Option<&dyn Receiver>,
     outcome: RequestOutcome,
@@ -108,7 +110,8 @@ pub(super) fn turned_away(
     advice: Option<Cow<'static, str>>,
 ) {
     let Some(watching) = inspector.watching() else { return };
-    let request = receiver.map_or_else(|| bare(outcome), |receiver| of_receiver(receiver, outcome, 0));
+    let request =
+        receiver.map_or_else(|| without_receiver(outcome), |receiver| for_receiver(receiver, outcome, 0));
     report(&watching, &Request { reason: Some(reason), advice, ..request });
 }
 
@@ -120,11 +123,11 @@ fn report(watching: &Watching<'_>, request: &Request) {
     }
 }
 
-fn of_receiver(receiver: &dyn Receiver, outcome: RequestOutcome, size_bytes: usize) -> Request {
-    Request { receiver: Some(receiver.id().to_owned()), size_bytes, ..bare(outcome) }
+fn for_receiver(receiver: &dyn Receiver, outcome: RequestOutcome, size_bytes: usize) -> Request {
+    Request { receiver: Some(receiver.id().to_owned()), size_bytes, ..without_receiver(outcome) }
 }
 
-fn bare(outcome: RequestOutcome) -> Request {
+fn without_receiver(outcome: RequestOutcome) -> Request {
     Request {
         receiver: None,
         outcome,
@@ -155,7 +158,7 @@ fn counts(reading: &Reading) -> Counts {
     counts
 }
 
-/// The lines that are shown, in the order of the body.
+/// Returns the lines of the report, in the order of the body.
 fn lines(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, reading: &Reading) -> Vec<Line> {
     let rejected = reading.rejected.iter().take(MAX_REJECTED);
     let mut lines: Vec<Line> = rejected.map(|part| rejected_line(watching, receiver, body, part)).collect();
@@ -214,9 +217,9 @@ fn rejected_line(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes,
     }
 }
 
-/// The line of the body that a rejected part stands in, whose column is counted from its start.
+/// Returns the line of the body that contains a rejected part, whose column is counted from the start of that line.
 fn line_of<'a>(body: &'a Bytes, part: &'a Rejected) -> &'a [u8] {
-    // The rejected bytes are a slice of the body, unless something was mended before.
+    // The rejected bytes are a slice of the body, unless something was repaired before.
     let offset = (part.input.as_ptr() as usize).checked_sub(body.as_ptr() as usize);
     let Some(offset) = offset.filter(|offset| *offset <= body.len()) else { return &part.input };
     let start = memchr::memrchr2(b'\n', b'\r', &body[..offset]).map_or(0, |newline| newline + 1);
