@@ -71,7 +71,7 @@ fn read_body(group: &mut Group<'_>, name: &str, body: &Bytes) {
 }
 
 /// Reads, attaches and releases, with `wait: 0s`.
-fn whole_way(group: &mut Group<'_>, name: &str, body: &Bytes) {
+fn from_body_to_exports(group: &mut Group<'_>, name: &str, body: &Bytes) {
     let receivers = Receivers::new();
     let mut processor = Processor::new(Duration::ZERO);
     group.bench_function(name, |bencher| {
@@ -112,7 +112,7 @@ fn renaming(criterion: &mut Criterion) {
     validate(&mut group, &each);
     copy(&mut group, &each);
     read_each(&mut group, "reading alone", &each);
-    whole_way(&mut group, "from the body to what leaves", &body);
+    from_body_to_exports(&mut group, "from the body to what leaves", &body);
 }
 
 fn attaching(criterion: &mut Criterion) {
@@ -122,8 +122,8 @@ fn attaching(criterion: &mut Criterion) {
     let mut group = group(criterion, "attaching events");
     copy(&mut group, &each);
     read_body(&mut group, "floor: reading alone", &body);
-    whole_way(&mut group, "from the body to what leaves", &body);
-    whole_way(&mut group, "without the events", &spans);
+    from_body_to_exports(&mut group, "from the body to what leaves", &body);
+    from_body_to_exports(&mut group, "without the events", &spans);
 }
 
 /// Cost of a line by the number of held spans, on which it must not depend.

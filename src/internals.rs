@@ -1,7 +1,7 @@
-//! What the fuzz targets and the benchmarks may reach of the modules inside, as functions over bytes.
+//! Entry points of the fuzz targets and the benchmarks into internal modules, as functions over bytes.
 //!
-//! Only with the feature `internals`, which no release is built with, and in the crate's own tests. Nothing here is a
-//! promise: it changes with what it reaches.
+//! Available only with the feature `internals`, which no release enables, and in the crate's own tests. This is not a
+//! stable interface: it changes with the modules that it calls.
 
 pub mod bench;
 pub mod fuzz;

@@ -1,7 +1,7 @@
-//! Entry points of the benchmarks (`benches/micro.rs`): one for each step of a line's way, and one for the whole way
-//! from a body to what leaves, without sockets and without a queue.
+//! Entry points of the benchmarks (`benches/micro.rs`): one for each step of processing a line, and one for all steps
+//! from a body to its exports, without sockets and without a queue.
 //!
-//! What a step allocates for one line is asserted by the tests below this module.
+//! The tests in this module assert the number of allocations of each step.
 
 pub mod lines;
 
@@ -27,7 +27,7 @@ use crate::receiver::otlp::OtlpConfig;
 use crate::receiver::{Reading, Receiver};
 use crate::telemetry::metrics::Metrics;
 
-/// As the configuration has it by default.
+/// Default of the configuration.
 const MAX_LINE_BYTES: usize = 1 << 20;
 const MAX_BODY_BYTES: usize = 32 << 20;
 
@@ -37,11 +37,11 @@ pub struct Receivers {
     otlp: Otlp,
 }
 
-/// A body that was read.
+/// Reading of a body.
 #[derive(Debug)]
 pub struct Read(Reading);
 
-/// The processor, and a queue that keeps nothing.
+/// The processor, with a queue that keeps nothing.
 pub struct Processor {
     processor: SpanEvents,
     ledger: Arc<dyn Ledger>,
@@ -49,21 +49,21 @@ pub struct Processor {
     out: Vec<Export>,
 }
 
-/// Notes nothing.
+/// Ledger that records nothing.
 pub(super) struct NoLedger;
 
-/// Reads lines that were split before; says how many of them can go on.
+/// Reads lines that are already split, and returns the number of accepted ones.
 pub fn read_lines(lines: &[Bytes]) -> usize {
     let mut reader = LineReader::default();
     lines.iter().filter(|line| reader.read(line).is_ok()).count()
 }
 
-/// An export request for `/v1/traces` as protobuf.
+/// Encodes an export request for `/v1/traces` as protobuf.
 pub fn encode_protobuf(json: &[u8]) -> Option<Vec<u8>> {
     protobuf::encode(Signal::Traces, json).ok()
 }
 
-/// A protobuf request for `/v1/traces` as JSON.
+/// Decodes a protobuf request for `/v1/traces` to JSON.
 pub fn decode_protobuf(request: &[u8]) -> Option<Vec<u8>> {
     protobuf::decode(Signal::Traces, request, MAX_BODY_BYTES).ok().map(|it| it.json)
 }
@@ -71,8 +71,8 @@ pub fn decode_protobuf(request: &[u8]) -> Option<Vec<u8>> {
 // === impl Receivers ===
 
 impl Receivers {
-    /// With default settings.
-    #[expect(clippy::new_without_default, reason = "a benchmark says that it makes one")]
+    /// Creates receivers with default settings.
+    #[expect(clippy::new_without_default, reason = "benchmarks create it explicitly")]
     pub fn new() -> Self {
         let config = FastlyConfig::default();
         Self {
@@ -95,17 +95,17 @@ impl Receivers {
 // === impl Read ===
 
 impl Read {
-    /// Lines that go on.
+    /// Returns the number of accepted lines.
     pub fn accepted(&self) -> usize {
         self.0.items.len()
     }
 
-    /// Lines that were mended.
+    /// Returns the number of repaired lines.
     pub fn repaired(&self) -> usize {
         self.0.items.iter().filter(|item| !item.repairs.is_empty()).count()
     }
 
-    /// What does not go on.
+    /// Returns the number of rejected lines.
     pub fn rejected(&self) -> usize {
         self.0.rejected.len()
     }
@@ -114,7 +114,7 @@ impl Read {
 // === impl Processor ===
 
 impl Processor {
-    /// Holds spans for so long, whatever memory that takes.
+    /// Creates a processor that holds spans for `wait`, without a limit on memory.
     pub fn new(wait: Duration) -> Self {
         let config = SpanEventsConfig {
             wait,
@@ -130,8 +130,8 @@ impl Processor {
         }
     }
 
-    /// Takes what was read of one body, and lets so much time pass behind it. `leave` sees each request that leaves;
-    /// its receipts are settled.
+    /// Accepts the reading of one body, then advances the time by `then`. Calls `leave` for each export, and settles
+    /// its receipts.
     pub fn accept(&mut self, read: Read, then: Duration, mut leave: impl FnMut(&Bytes)) {
         let taken = Taken::new(RecordId(0), 0, Arc::clone(&self.ledger));
         let request = Work::of(&taken, read.0.items);
@@ -144,12 +144,12 @@ impl Processor {
         }
     }
 
-    /// Spans that wait.
+    /// Returns the number of held spans.
     pub fn held_spans(&self) -> usize {
         self.processor.held_spans()
     }
 
-    /// What the processor says that they take, in bytes.
+    /// Returns the memory that the processor counts for held data, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.processor.held_bytes()
     }

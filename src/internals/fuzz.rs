@@ -1,11 +1,11 @@
-//! Entry points of the fuzz targets (`fuzz/`): any bytes, and what must hold for them.
+//! Entry points of the fuzz targets (`fuzz/`), with the properties that must hold for any bytes.
 //!
-//! In: bytes that a fuzzer, a fixture or a mutation came up with. Out: nothing, or a panic that says which promise does
-//! not hold. What a target is given is text wherever that is possible, so that a finding can be read.
-//! Promises: the same bytes always do the same; nothing is read but them, and nothing is sent.
+//! In: bytes from a fuzzer, a fixture or a mutation. Out: nothing, or a panic that names the violated property. Inputs
+//! are text wherever possible, so that findings are readable.
+//! Promises: a target depends only on its input, and does no I/O.
 //!
-//! `fuzz/run` runs them with libFuzzer, and `cargo test` the same functions over every fixture, every finding of before
-//! and some thousand mutations of both.
+//! `fuzz/run` runs the targets with libFuzzer, and `cargo test` runs the same functions with every fixture, every
+//! earlier finding and some thousand mutations of both.
 
 mod body;
 
@@ -25,7 +25,7 @@ mod config;
 
 pub mod corpus;
 
-// What the targets go by.
+// Oracles of the targets.
 mod forwarded;
 
 mod meant;
@@ -36,8 +36,8 @@ mod messages;
 
 mod json;
 
-// What a JSON request says, read into the types of another program's protobuf: one for these and for the golden tests.
-#[expect(clippy::unwrap_used, clippy::string_slice, reason = "it judges: what it cannot read is a failure")]
+// Reads JSON requests into the protobuf types of an independent implementation, shared with the golden tests.
+#[expect(clippy::unwrap_used, clippy::string_slice, reason = "unreadable input is a failure of the test")]
 #[path = "../../tests/it/harness/otlp.rs"]
 mod otlp;
 
@@ -53,10 +53,10 @@ pub use self::queue_record::queue_record;
 pub use self::signature::signature;
 pub use self::webhook::webhook;
 
-/// What is given an input, and panics where it should not.
+/// A target: panics for an input that violates a property.
 pub type Target = fn(&[u8]);
 
-/// Every target with its name, which is that of its binary and its folders too.
+/// All targets with their names, which their binaries and folders share.
 pub const TARGETS: [(&str, Target); 8] = [
     ("body", body),
     ("framing", framing),

@@ -1,6 +1,6 @@
-//! Numbers that look random and are the same for the same seed: what a test fails over, it fails over again.
+//! Reproducible pseudo-random numbers: a test that fails for a seed fails for it again.
 
-/// From a seed (SplitMix64). Tests that need more of it than numbers say so where they are.
+/// SplitMix64 generator. Tests that need more than numbers extend it locally.
 pub(crate) struct Random(pub(crate) u64);
 
 // === impl Random ===
@@ -13,8 +13,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below a bound, or zero where there is nothing below it.
+    /// Returns a number below `bound`, or zero when `bound` is zero.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).expect("it is below a usize")
+        usize::try_from(self.next() % bound.max(1) as u64).expect("a number below a usize")
     }
 }

@@ -75,6 +75,8 @@ const PLAIN_ROOMS: &[&str] = &[
     "config",
     "event",
     "exporter",
+    "internals",
+    "lib",
     "pem",
     "processor",
     "queue",

@@ -1,39 +1,39 @@
-//! Lines to measure with: field for field those of the VCL template that Fastly published (five resource attributes,
-//! eighteen of the span; 2.2 KB), each with ids, times and values of its own.
+//! Lines for measurements: field for field those of the VCL template that Fastly published (five resource attributes,
+//! eighteen span attributes; 2.2 KB), each with its own ids, times and values.
 //!
-//! The template's form is [`legacy`]: an old name, times as bare numbers, `fastly.server_role` twice. [`canonical`] is the
-//! same line as it leaves, [`log`] an event about it, [`broken`] one whose user agent was not escaped, [`cut`] one that
-//! ends too early.
+//! [`legacy`] has the form of the template: an old key, times as bare numbers, `fastly.server_role` twice.
+//! [`canonical`] is the same line as exported, [`log`] a log event about it, [`broken`] one whose user agent is not
+//! escaped, [`cut`] one that is truncated.
 //!
-//! Whoever meets a line again knows its number by its span's id ([`number`]), and what else must be in it: its trace's id
-//! ([`ids`]), and the time of the event about it ([`event_time`]).
+//! The number of a line follows from its span's id ([`number`]), and from the number its trace's id ([`ids`]) and the
+//! time of its log event ([`event_time`]).
 
 use bytes::Bytes;
 
-/// The template's line as strict receivers take it.
+/// Returns the line of the template as strict receivers accept it.
 pub fn canonical(number: u64) -> String {
     span_line(number, &Form { scopes: "scopeSpans", quote: "\"", twin: "", agent: AGENT })
 }
 
-/// The template's line as its VCL writes it.
+/// Returns the line of the template as its VCL writes it.
 pub fn legacy(number: u64) -> String {
     span_line(number, &Form { scopes: "instrumentationLibrarySpans", quote: "", twin: ROLE, agent: AGENT })
 }
 
-/// [`legacy`], with quotes in the user agent and a comma behind the last attribute's list.
+/// Returns [`legacy`] with quotes in the user agent and a comma after the last attribute's list.
 pub fn broken(number: u64) -> String {
     let agent = AGENT.replace("KHTML, like Gecko", "\"KHTML\" like \"Gecko\"");
     span_line(number, &Form { scopes: "instrumentationLibrarySpans", quote: "", twin: ROLE, agent: &agent })
 }
 
-/// [`canonical`], of which the last third was lost: nobody can make anything of it.
+/// Returns [`canonical`] without its last third, which cannot be repaired.
 pub fn cut(number: u64) -> String {
     let mut line = canonical(number);
     line.truncate(line.len() / 3 * 2);
     line
 }
 
-/// A log event about the span of the line with this number, as `config/fastly/spanrelay.vcl` writes it.
+/// Returns a log event about the span of the line with this number, as `config/fastly/spanrelay.vcl` writes it.
 pub fn log(number: u64) -> String {
     let (trace, span) = ids(number);
     format!(
@@ -50,24 +50,24 @@ pub fn log(number: u64) -> String {
     )
 }
 
-/// Of the line with this number: its trace and its span. Different for each line, as those of real ones are.
+/// Returns the trace id and span id of the line with this number, which are unique as in real traffic.
 pub fn ids(number: u64) -> (u128, u64) {
     let mixed = (number + 1).wrapping_mul(MIX);
     (u128::from(mixed.rotate_left(32)) << 64 | u128::from(mixed), mixed ^ MASK)
 }
 
-/// The number of the line whose span has this id. For an id that is none of these, some number all the same: then the
-/// trace's id is another one.
+/// Returns the number of the line whose span has this id. For other ids the result is arbitrary, and the trace id does
+/// not match.
 pub fn number(span: u64) -> u64 {
     (span ^ MASK).wrapping_mul(UNMIX).wrapping_sub(1)
 }
 
-/// When the event about the line with this number happened, in nanoseconds: at its own time, as its span began.
+/// Returns the time of the log event about the line with this number, in nanoseconds: the start of its span.
 pub fn event_time(number: u64) -> u64 {
     START + number * 1_000
 }
 
-/// One line after another, as Fastly batches them.
+/// Returns a body with one line after another, as Fastly batches them.
 pub fn body(lines: impl IntoIterator<Item = String>) -> Bytes {
     lines.into_iter().flat_map(|line| [line, "\n".to_owned()]).collect::<String>().into()
 }
@@ -76,7 +76,7 @@ const START: u64 = 1_655_990_400_123_457_000;
 
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What undoes a multiplication with [`MIX`].
+/// Multiplicative inverse of [`MIX`].
 const UNMIX: u64 = 0xf1de_83e1_9937_733d;
 
 const MASK: u64 = 0xa5a5;
@@ -91,14 +91,14 @@ const RESOURCE: &str = "\"attributes\":[{\"key\":\"service.name\",\"value\":{\"s
     {\"key\":\"telemetry.sdk.version\",\"value\":{\"stringValue\":\"1.0.1\"}},\
     {\"key\":\"host.name\",\"value\":{\"stringValue\":\"cache-fra-eddf8230123-FRA\"}}],\"droppedAttributesCount\":0";
 
-/// The template has it twice; an attribute of the other kind stands in its first place in a canonical line.
+/// Attribute that the template has twice; a canonical line has a different attribute in its first position.
 const ROLE: &str = "{\"key\":\"fastly.server_role\",\"value\":{\"stringValue\":\"edge\"}},";
 
 struct Form<'a> {
     scopes: &'a str,
-    /// Around times.
+    /// Quote around times.
     quote: &'a str,
-    /// An attribute that comes again.
+    /// Attribute that is repeated.
     twin: &'a str,
     agent: &'a str,
 }

@@ -1,21 +1,22 @@
-//! What a line allocates on its way, and what a span takes while it waits: counted, so that it is the same on every
+//! Allocations per line, and memory per held span: counted rather than timed, so that they are the same on every
 //! machine.
 
 use allocation_counter::measure;
 
 use super::*;
 
-/// Of a batch.
+/// Number of lines in a batch.
 const LINES: u64 = 1_000;
 
-/// What a batch may allocate besides what its lines do: lists that double as they grow, room that is used again.
+/// Allocations of a batch in addition to those of its lines: lists that double as they grow, and buffers that are
+/// reused.
 const PER_BATCH: u64 = 100;
 
 fn batch(line: fn(u64) -> String) -> Bytes {
     lines::body((0..LINES).map(line))
 }
 
-/// Allocations for each of the lines; what is left over must be within [`PER_BATCH`].
+/// Returns the allocations per line; the remainder must be within [`PER_BATCH`].
 fn per_line(work: impl FnOnce()) -> u64 {
     let allocations = measure(work).count_total;
     assert!(allocations % LINES <= PER_BATCH, "{allocations} allocations for {LINES} lines");
@@ -27,18 +28,18 @@ fn reading(body: &Bytes) -> u64 {
     per_line(|| drop(receivers.fastly(body)))
 }
 
-/// From a body to what leaves, with `wait: 0s`.
-fn whole_way(body: &Bytes) -> u64 {
+/// Processes a body up to its exports, with `wait: 0s`.
+fn from_body_to_exports(body: &Bytes) -> u64 {
     let receivers = Receivers::new();
     let mut processor = Processor::new(Duration::ZERO);
     let mut left = 0;
     let allocations = per_line(|| processor.accept(receivers.fastly(body), Duration::ZERO, |_| left += 1));
-    assert_eq!(left, LINES, "every line has left");
+    assert_eq!(left, LINES, "every line was exported");
     allocations
 }
 
 #[test]
-fn a_line_s_number_can_be_read_from_its_span() {
+fn the_number_of_a_line_follows_from_its_span() {
     for number in [0, 1, 999, 1 << 40] {
         let (trace, span) = lines::ids(number);
         assert_eq!(lines::number(span), number);
@@ -47,7 +48,7 @@ fn a_line_s_number_can_be_read_from_its_span() {
 }
 
 #[test]
-fn a_line_that_was_cut_off_is_rejected() {
+fn a_truncated_line_is_rejected() {
     let read = Receivers::new().fastly(&batch(lines::cut));
     assert_eq!((read.accepted(), read.rejected()), (0, LINES as usize));
 }
@@ -63,12 +64,12 @@ fn reading_a_log_event_allocates_nothing() {
 }
 
 #[test]
-fn a_line_that_has_to_change_allocates_once_for_the_list_of_its_edits() {
+fn a_line_with_edits_allocates_once_for_their_list() {
     assert_eq!(reading(&batch(lines::legacy)), 1);
 }
 
 #[test]
-fn attributes_allocate_nothing_however_many_there_are() {
+fn any_number_of_attributes_allocates_nothing() {
     let attributes = |count: u64| {
         let list: Vec<String> = (0..count)
             .map(|number| format!("{{\"key\":\"{number}\",\"value\":{{\"intValue\":\"{number}\"}}}}"))
@@ -84,7 +85,7 @@ fn attributes_allocate_nothing_however_many_there_are() {
 }
 
 #[test]
-fn a_canonical_line_leaves_as_a_slice_of_its_body() {
+fn a_canonical_line_is_exported_as_a_slice_of_its_body() {
     let (body, receivers) = (batch(lines::canonical), Receivers::new());
     let within = body.as_ptr_range();
     let mut processor = Processor::new(Duration::ZERO);
@@ -94,20 +95,20 @@ fn a_canonical_line_leaves_as_a_slice_of_its_body() {
 }
 
 #[test]
-fn on_its_whole_way_a_line_allocates_for_its_place_and_its_receipts_and_one_that_changes_for_its_copy() {
-    assert_eq!(whole_way(&batch(lines::canonical)), 2);
-    // The list of edits, and the text they make.
-    assert_eq!(whole_way(&batch(lines::legacy)), 4);
+fn a_line_allocates_for_its_entry_and_receipts_and_with_edits_for_its_copy() {
+    assert_eq!(from_body_to_exports(&batch(lines::canonical)), 2);
+    // The list of edits, and the resulting text.
+    assert_eq!(from_body_to_exports(&batch(lines::legacy)), 4);
 }
 
 #[test]
-fn an_event_that_joins_its_span_allocates_for_its_text_its_receipt_and_the_copy_of_the_line() {
+fn an_attached_event_allocates_for_its_text_its_receipt_and_the_copy_of_the_line() {
     let pairs = lines::body((0..LINES).flat_map(|number| [lines::canonical(number), lines::log(number)]));
-    assert_eq!(whole_way(&pairs), 8);
+    assert_eq!(from_body_to_exports(&pairs), 8);
 }
 
 #[test]
-fn a_line_that_is_mended_allocates_for_its_copy_and_notes_of_what_was_done() {
+fn a_repaired_line_allocates_for_its_copy_and_list_of_repairs() {
     let (body, receivers) = (batch(lines::broken), Receivers::new());
     let read = receivers.fastly(&body);
     assert_eq!((read.repaired() as u64, read.rejected()), (LINES, 0));
@@ -116,15 +117,15 @@ fn a_line_that_is_mended_allocates_for_its_copy_and_notes_of_what_was_done() {
 }
 
 #[test]
-fn protobuf_is_written_into_one_allocation_and_json_from_it_with_one_for_each_id_and_number() {
+fn encoding_protobuf_allocates_once_and_decoding_once_per_id_and_number() {
     let line = lines::canonical(1);
     assert_eq!(measure(|| drop(encode_protobuf(line.as_bytes()))).count_total, 1);
-    let request: Bytes = encode_protobuf(line.as_bytes()).expect("it is canonical").into();
+    let request: Bytes = encode_protobuf(line.as_bytes()).expect("canonical OTLP").into();
     assert_eq!(measure(|| drop(decode_protobuf(&request))).count_total, 10);
 }
 
-/// Held spans, and what they took in memory: as the allocator has it, and as `max_held_bytes` counts it. Both without
-/// the bodies that they are slices of.
+/// Returns the memory of held spans, as the allocator counts it and as `max_held_bytes` counts it. Both exclude the
+/// bodies that the spans are slices of.
 fn holding(spans: u64, line: fn(u64) -> String) -> [u64; 2] {
     let receivers = Receivers::new();
     let bodies: Vec<Bytes> =
@@ -141,10 +142,10 @@ fn holding(spans: u64, line: fn(u64) -> String) -> [u64; 2] {
 }
 
 #[test]
-fn a_held_span_takes_little_beside_its_bytes_and_is_counted_with_no_less() {
+fn a_held_span_takes_little_memory_besides_its_bytes_and_is_counted_with_no_less() {
     for spans in [10_000, 100_000] {
-        // A line that changes has the list of its edits, too. 16 bytes are the range of its list, which is not
-        // searched for a second time at the export; 8 are the ordinals of its items.
+        // A line with edits also holds their list. 16 bytes are the range of its list, which is then not searched again
+        // for the export; 8 are the ordinals of its items.
         for (line, most) in [(lines::canonical as fn(u64) -> String, 312), (lines::legacy, 472)] {
             let [taken, counted] = holding(spans, line);
             assert!(taken < most * spans, "{} bytes for each of {spans}", taken / spans);

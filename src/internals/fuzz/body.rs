@@ -1,4 +1,4 @@
-//! Bodies as Fastly sends them: whatever is in one, its neighbours are unharmed, and everything in it has one fate.
+//! Fastly bodies: whatever a body contains, the units before and after it are unharmed, and every unit has one outcome.
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -19,13 +19,13 @@ use crate::queue::{Ledger, Taken};
 use crate::receiver::{Item, Reading, Receiver};
 use crate::telemetry::metrics::Metrics;
 
-/// Lines that are in no way special.
+/// Lines without special properties.
 const NEIGHBOUR: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0123456789abcdef0123456789abcdef","spanId":"0123456789abcdef","name":"a neighbour"}]}]}]}"#;
 
-/// Its counters are many, and of no interest here.
+/// Created once, because creating its many counters is slow and they are not tested here.
 static TELEMETRY: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
-/// The body of a request.
+/// Checks the body of a request.
 pub fn body(input: &[u8]) {
     let body = Bytes::copy_from_slice(input);
     for repair in [false, true] {
@@ -34,28 +34,28 @@ pub fn body(input: &[u8]) {
         let left = check_reading(&body, &reading);
         let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',');
         let content = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
-        // A byte order mark may begin each line.
+        // Each line may begin with a byte order mark.
         let text = String::from_utf8_lossy(&body).replace('\u{feff}', "");
-        // A bracket alone may be an array with nothing in it, or the end of none.
+        // A single bracket may be an empty array, or the end of none.
         let is_array = |byte: &u8| matches!(byte, b'[' | b']');
         let noted = reading.items.len() + reading.rejected.len();
         if content.iter().all(is_blank) {
-            assert_eq!(noted, 0, "nothing is in a body: {reading:?}");
+            assert_eq!(noted, 0, "an empty body has units: {reading:?}");
         } else if !text.bytes().all(|byte| is_blank(&byte) || is_array(&byte)) {
-            assert!(noted > 0, "what is in a body is neither accepted nor rejected");
+            assert!(noted > 0, "a part of a body is neither accepted nor rejected");
         }
         let again: Vec<Json> = read_again(&receiver, &left);
         let first: Vec<Json> = left.iter().flatten().map(|forwarded| forwarded.says.clone()).collect();
-        assert_eq!(again, first, "what is relayed is relayed as something else by the next relay");
+        assert_eq!(again, first, "a second relay changes the data");
         leaves_neighbours_alone(&receiver, &body);
-        every_item_has_one_fate(reading, &left);
+        every_item_has_one_outcome(reading, &left);
     }
 }
 
-/// The requests that left, sent to a relay as one body.
+/// Sends the exported requests to a relay as one body.
 fn read_again(receiver: &impl Receiver, left: &[Vec<Forwarded>]) -> Vec<Json> {
     let lines: Vec<Bytes> = left.iter().flatten().map(|forwarded| forwarded.json.clone()).collect();
-    // A line may have been printed over several; then it still is one object.
+    // A line that was printed over several lines still is one object.
     let reading = receiver.read(&Bytes::from(lines.join(&b'\n')));
     assert!(reading.rejected.is_empty(), "{:?}", reading.rejected);
     assert!(reading.items.iter().all(|item| item.repairs.is_empty()));
@@ -66,7 +66,7 @@ fn read_again(receiver: &impl Receiver, left: &[Vec<Forwarded>]) -> Vec<Json> {
         .collect()
 }
 
-/// A good line before and one behind the body arrive whatever stands between.
+/// Checks that good lines before and after the body are accepted whatever is between them.
 fn leaves_neighbours_alone(receiver: &impl Receiver, body: &[u8]) {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let all = Bytes::from([NEIGHBOUR.as_bytes(), b"\n", body, b"\n", NEIGHBOUR.as_bytes()].concat());
@@ -75,8 +75,8 @@ fn leaves_neighbours_alone(receiver: &impl Receiver, body: &[u8]) {
     let is_neighbour = |item: &Item| {
         item.traces.as_ref().is_some_and(|traces| traces.clone().into_json() == NEIGHBOUR.as_bytes())
     };
-    let first = reading.items.first().expect("the line before a body is lost");
-    assert!(first.line == 1 && is_neighbour(first), "the line before a body changes: {first:?}");
+    let first = reading.items.first().expect("the line before the body is lost");
+    assert!(first.line == 1 && is_neighbour(first), "the line before the body changes: {first:?}");
     let last = reading.items.last().expect("there is a first one");
     assert!(
         last.line == lines && is_neighbour(last),
@@ -85,14 +85,14 @@ fn leaves_neighbours_alone(receiver: &impl Receiver, body: &[u8]) {
     );
 }
 
-/// Number of lines, which end in LF, CRLF or CR.
+/// Returns the number of lines, which end in LF, CRLF or CR.
 pub(super) fn count_lines(body: &[u8]) -> usize {
     let ends = memchr::memchr2_iter(b'\n', b'\r', body);
     1 + ends.filter(|end| body[*end] == b'\n' || body.get(end + 1) != Some(&b'\n')).count()
 }
 
-/// Through the processor with nothing to wait for: every span leaves once, every record as an event or as a log.
-fn every_item_has_one_fate(reading: Reading, left: &[Vec<Forwarded>]) {
+/// Checks with a processor that holds nothing: every span is exported once, every record as an event or as a log.
+fn every_item_has_one_outcome(reading: Reading, left: &[Vec<Forwarded>]) {
     let documents = || left.iter().flatten().map(|forwarded| &forwarded.says);
     let ids = |json: &Json| {
         let id = |key| json.get(key).and_then(Json::text).map(str::to_owned);
@@ -133,7 +133,7 @@ fn process(items: Vec<Item>, unmatched: Unmatched, keep_logs: bool) -> Vec<Forwa
     taken.seal();
     let mut out: Vec<Export> = Vec::new();
     processor.accept(Instant::now(), work, &mut out);
-    assert_eq!(processor.held_spans(), 0, "a span waits although there is nothing to wait for");
+    assert_eq!(processor.held_spans(), 0, "a span is held although `wait` is zero");
     let leave = |export: Export| {
         assert_eq!(signal_of(export.request.json()), Some(export.signal));
         let forwarded = check(export.signal, export.request.json());

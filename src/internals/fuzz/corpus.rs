@@ -1,6 +1,6 @@
-//! What the targets start from: the fixtures, some inputs that no fixture has, and what was found before.
+//! Seeds of the targets: the fixtures, some inputs that no fixture has, and earlier findings.
 //!
-//! In: the name of a target. Out: inputs, the same in every run; and words that mutations put together.
+//! In: the name of a target. Out: reproducible inputs, and words that mutations insert.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::event::Signal;
 use crate::otlp::{ExportRequest, protobuf, read_request};
 use crate::queue::{Record, encode_frame};
 
-/// One line for each signal with every field that it has.
+/// One line for each signal, with every field of the signal.
 const RICH: [(Signal, &str); 3] = [
     (
         Signal::Traces,
@@ -30,7 +30,7 @@ const RICH: [(Signal, &str); 3] = [
     ),
 ];
 
-/// What senders write that is not canonical, each in a line of its own.
+/// Input that senders write and that is not canonical, one case per line.
 const ODD: &[&str] = &[
     r#"{"resourceSpans":[{"instrumentationLibrarySpans":[{"instrumentationLibrary":{"name":"l"},"spans":[{"traceId":"0AF7651916CD43DD8448EB211C80319C","spanId":"B7AD6B7169203331","parentSpanId":"","kind":"SPAN_KIND_SERVER","startTimeUnixNano":1655990400123457000,"endTimeUnixNano":"1.5e18","attributes":[{"key":"a","value":{"intValue":1.5}},{"key":"a","value":{"intValue":"2"}}],"status":{"code":"1"},"flags":"256"}]}],"scopeSpans":null}]}"#,
     r#"{"resource_spans":[{"scope_spans":[{"spans":[{"trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"b7ad6b7169203331","parent_span_id":"b7ad6b7169203331","name":7,"links":[{"traceId":"","spanId":"0"}],"events":[]},{"traceId":"00000000000000000000000000000000","spanId":"x"}]}]}]}"#,
@@ -58,7 +58,7 @@ const CONFIGURATIONS: &[&str] = &[
     "receivers: {fastly: }\nexporters: {otlp_http: {endpoint: \"http://h:1/p\", headers: {a: \"\\u00e9$$\"}, tls: {ca_file: \"a\\\"b\"}, traces: {encoding: protobuf, headers: {b: c}}}}\nqueue: {directory: 'it''s $$HOME', max_size: 3MiB}\nprocessors: {span_events: {wait: 1m30s}}\ntelemetry: {traces: {endpoint: \"http://h:1\", sampling_ratio: 0.25}}\n",
 ];
 
-/// What a target starts from, the findings of before last.
+/// Returns the seeds of a target, earlier findings last.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
     let mut seeds = match target {
@@ -72,16 +72,16 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "config" => [texts(CONFIGURATIONS), files(&root().join("config"), "yaml")].concat(),
         other => panic!("there is no target {other}"),
     };
-    // As libFuzzer is told with -max_len.
+    // The same limit as `-max_len` of libFuzzer.
     seeds.retain(|seed| seed.len() <= MAX_BYTES);
     seeds.extend(findings(target));
     seeds
 }
 
-/// Longer inputs are slower and show nothing that shorter ones do not.
+/// Longer inputs are slower and find nothing more.
 pub const MAX_BYTES: usize = 16 * 1024;
 
-/// Pieces that inputs of a target are made of.
+/// Returns fragments that inputs of a target consist of.
 pub fn words(target: &str) -> Vec<String> {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     const JSON: &[&str] = &[
@@ -187,7 +187,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files of a folder in the order of their names; none when there is no folder.
+/// Returns the files of a folder in the order of their names; none when the folder does not exist.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -200,13 +200,13 @@ fn files(folder: &Path, extension: &str) -> Vec<Vec<u8>> {
     entries(folder).iter().filter(has_extension).filter_map(|path| fs::read(path).ok()).collect()
 }
 
-/// Inputs that once were findings.
+/// Returns the inputs of earlier findings.
 fn findings(target: &str) -> Vec<Vec<u8>> {
     let folder = root().join("fuzz/regressions").join(target);
     entries(&folder).iter().filter_map(|path| fs::read(path).ok()).collect()
 }
 
-/// The bodies of a receiver's fixtures.
+/// Returns the bodies of a receiver's fixtures.
 fn bodies(receiver: &str) -> Vec<Vec<u8>> {
     let cases = entries(&root().join("proto-fixtures").join(receiver));
     let is_request = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem == "request");
@@ -217,7 +217,7 @@ fn bodies(receiver: &str) -> Vec<Vec<u8>> {
     bodies
 }
 
-/// Choices for bodies of every kind of piece.
+/// Returns choices for bodies with every kind of fragment.
 fn recipes() -> Vec<Vec<u8>> {
     (0..32_u8).map(|seed| (0..=255_u8).map(|choice| choice.wrapping_mul(2 * seed + 7)).collect()).collect()
 }
@@ -231,7 +231,8 @@ fn lines() -> Vec<Vec<u8>> {
     lines
 }
 
-/// Every line that is a request of one signal, as JSON and as protobuf, behind the byte that names the signal.
+/// Returns every line that is a request of one signal, as JSON and as protobuf, after the byte that identifies the
+/// signal.
 fn requests() -> Vec<Vec<u8>> {
     let mut requests = Vec::new();
     for text in lines().into_iter().map(Bytes::from) {

@@ -1,7 +1,7 @@
-//! What holds for everything that leaves.
+//! Properties of every exported request.
 //!
-//! In: a request as it leaves. Out: what it says, or a panic: a strict reader refuses it, the relay itself would change it,
-//! or it says something else in protobuf.
+//! In: an exported request. Out: its meaning, or a panic: a strict reader rejects it, the relay itself would change it,
+//! or its protobuf form differs.
 
 use bytes::Bytes;
 
@@ -22,7 +22,7 @@ pub(super) struct Forwarded {
     pub(super) says: Json,
 }
 
-/// The key of a signal's section.
+/// Returns the key of a signal's section.
 pub(super) fn section_of(signal: Signal) -> &'static str {
     match signal {
         Signal::Traces => "resourceSpans",
@@ -31,20 +31,23 @@ pub(super) fn section_of(signal: Signal) -> &'static str {
     }
 }
 
-/// The path of a signal's requests.
+/// Returns the path of a signal's requests.
 pub(super) fn path_of(signal: Signal) -> String {
     format!("/v1/{signal}")
 }
 
-/// Checks a request that leaves.
+/// Checks an exported request.
 pub(super) fn check(signal: Signal, json: &Bytes) -> Forwarded {
     let text = String::from_utf8_lossy(json);
-    let says = Json::parse(json).unwrap_or_else(|| panic!("what leaves is no JSON: {text}"));
+    let says = Json::parse(json).unwrap_or_else(|| panic!("the export is not JSON: {text}"));
     let fields =
-        strict::read(&says).unwrap_or_else(|refusal| panic!("what leaves is refused: {refusal}: {text}"));
+        strict::read(&says).unwrap_or_else(|refusal| panic!("the export is rejected: {refusal}: {text}"));
     let Json::Object(members) = &says else { unreachable!("the strict reader takes objects only") };
     for other in Signal::ALL.into_iter().filter(|other| *other != signal) {
-        assert!(members.iter().all(|(key, _)| key != section_of(other)), "{other} leave as {signal}: {text}");
+        assert!(
+            members.iter().all(|(key, _)| key != section_of(other)),
+            "{other} exported as {signal}: {text}"
+        );
     }
     is_a_fixed_point(signal, json);
 
@@ -52,23 +55,24 @@ pub(super) fn check(signal: Signal, json: &Bytes) -> Forwarded {
     let encoded =
         protobuf::encode(signal, json).unwrap_or_else(|fault| panic!("no protobuf form: {fault:?}: {text}"));
     let read = otlp::reencoded(&path, &encoded);
-    assert!(read == otlp::encoded(&path, &fields), "protobuf says something else than {text}");
+    assert!(read == otlp::encoded(&path, &fields), "protobuf differs from {text}");
     let decoded =
         protobuf::decode(signal, &encoded, NO_LIMIT).unwrap_or_else(|error| panic!("{error}: {text}")).json;
     let again = protobuf::encode(signal, &decoded).unwrap_or_else(|fault| panic!("{fault:?}: {text}"));
-    assert!(read == otlp::reencoded(&path, &again), "JSON made of protobuf says something else than {text}");
+    assert!(read == otlp::reencoded(&path, &again), "JSON decoded from protobuf differs from {text}");
     Forwarded { signal, json: json.clone(), says }
 }
 
-/// Whoever relays what was relayed changes nothing in it.
+/// Checks that a second relay changes nothing.
 fn is_a_fixed_point(signal: Signal, json: &Bytes) {
     let text = String::from_utf8_lossy(json);
-    let line =
-        LineReader::default().read(json).unwrap_or_else(|fault| panic!("not read again: {fault:?}: {text}"));
+    let line = LineReader::default()
+        .read(json)
+        .unwrap_or_else(|fault| panic!("not readable again: {fault:?}: {text}"));
     assert_eq!(
         (line.repairs.len(), line.dropped.len(), line.end),
         (0, 0, json.len()),
-        "mended again: {text}"
+        "repaired again: {text}"
     );
     let again = match signal {
         Signal::Traces => line.traces.map(|traces| traces.into_request().into_json()),
@@ -78,7 +82,7 @@ fn is_a_fixed_point(signal: Signal, json: &Bytes) {
     assert!(again.as_ref() == Some(json), "changed again: {text}");
 }
 
-/// Checks an item that a receiver made, and gives back what would leave of it at once.
+/// Checks an item of a receiver, and returns its exports.
 pub(super) fn check_item(item: &Item) -> Vec<Forwarded> {
     let mut left = Vec::new();
     if let Some(traces) = &item.traces {
@@ -87,7 +91,7 @@ pub(super) fn check_item(item: &Item) -> Vec<Forwarded> {
         left.push(forwarded);
     }
     if let Some(logs) = &item.logs {
-        let json = logs.clone().into_request(|_| true).expect("logs hold records").into_json();
+        let json = logs.clone().into_request(|_| true).expect("logs have records").into_json();
         let forwarded = check(Signal::Logs, &json);
         check_events(logs, &forwarded.says);
         left.push(forwarded);
@@ -101,14 +105,14 @@ pub(super) fn check_item(item: &Item) -> Vec<Forwarded> {
     left
 }
 
-/// Checks what a receiver made of a body.
+/// Checks a receiver's reading of a body.
 pub(super) fn check_reading(body: &[u8], reading: &Reading) -> Vec<Vec<Forwarded>> {
     let lines = count_lines(body);
     let is_line = |line: u32| (1..=lines).contains(&(line as usize));
     for rejected in &reading.rejected {
         assert!(is_line(rejected.line) && rejected.column > 0, "{rejected:?} is nowhere in {lines} lines");
         assert!(!rejected.reason.is_empty(), "{rejected:?}");
-        // An empty body is no webhook and no request, and there is nothing of it to keep.
+        // An empty body is not a webhook or a request, and there are no bytes to keep.
         assert_eq!(rejected.input.is_empty(), body.is_empty(), "{rejected:?}");
     }
     assert!(reading.rejected.is_sorted_by_key(|rejected| rejected.line), "{:?}", reading.rejected);
@@ -117,7 +121,7 @@ pub(super) fn check_reading(body: &[u8], reading: &Reading) -> Vec<Vec<Forwarded
     reading.items.iter().map(check_item).collect()
 }
 
-/// Every record makes an event that a strict reader takes, with the name and the time that the README tells.
+/// Checks that every record makes an event that a strict reader accepts, with the documented name and time.
 fn check_events(logs: &Logs, says: &Json) {
     let records = records(says);
     assert_eq!(records.len(), logs.records().len(), "log records are miscounted");
@@ -129,7 +133,7 @@ fn check_events(logs: &Logs, says: &Json) {
         );
         let Forwarded { says, .. } = check(Signal::Traces, &line.into());
         let [span] = spans(&says)[..] else { unreachable!("one span was written") };
-        let [event_says] = span.list("events") else { panic!("one event was written: {span:?}") };
+        let [event_says] = span.list("events") else { panic!("not one event: {span:?}") };
 
         let texts = ["eventName"].iter().filter_map(|key| record.get(key)?.text());
         let body =
@@ -140,7 +144,7 @@ fn check_events(logs: &Logs, says: &Json) {
 
         let time = |json: &Json, key: &str| match json.get(key) {
             Some(Json::Text(digits) | Json::Number(digits)) => {
-                digits.parse().expect("a strict reader took it")
+                digits.parse().expect("a strict reader accepted it")
             }
             _ => 0_u64,
         };
@@ -148,7 +152,7 @@ fn check_events(logs: &Logs, says: &Json) {
         let wanted = times.into_iter().find(|time| *time != 0).unwrap_or(0);
         assert_eq!((event.time_unix_nano, time(event_says, "timeUnixNano")), (wanted, wanted), "{record:?}");
 
-        // Those of the record, but for those that the event gives a value of its own.
+        // The attributes of the record, except for those that the event overrides.
         let is_kept = |attribute: &&Json| {
             !attribute.get("key").and_then(Json::text).unwrap_or_default().starts_with("log.")
         };
@@ -158,7 +162,7 @@ fn check_events(logs: &Logs, says: &Json) {
     }
 }
 
-/// The lists that `path` leads to, one behind the other.
+/// Returns the elements of all lists that `path` leads to.
 fn all<'a>(json: &'a Json, path: &[&str]) -> Vec<&'a Json> {
     match path.split_first() {
         None => vec![json],
@@ -166,17 +170,17 @@ fn all<'a>(json: &'a Json, path: &[&str]) -> Vec<&'a Json> {
     }
 }
 
-/// All spans of a request or a line.
+/// Returns all spans of a request or a line.
 pub(super) fn spans(json: &Json) -> Vec<&Json> {
     all(json, &["resourceSpans", "scopeSpans", "spans"])
 }
 
-/// All log records of a request or a line.
+/// Returns all log records of a request or a line.
 pub(super) fn records(json: &Json) -> Vec<&Json> {
     all(json, &["resourceLogs", "scopeLogs", "logRecords"])
 }
 
-/// Metric points of a request or a line.
+/// Returns the number of metric points of a request or a line.
 pub(super) fn points(json: &Json) -> usize {
     const KINDS: [&str; 5] = ["gauge", "sum", "histogram", "exponentialHistogram", "summary"];
     let metrics = all(json, &["resourceMetrics", "scopeMetrics", "metrics"]);

@@ -1,11 +1,11 @@
-//! Framing of Fastly bodies, judged by a naive framer that was written from the rules alone.
+//! Framing of Fastly bodies, compared with a naive framer that was written from the rules alone.
 //!
-//! It parses every candidate with serde_json, from every brace, and is quadratic. What it knows of JSON and OTLP is
-//! serde_json's grammar and six names of keys. What it knows of repair is one name of a span with unescaped quotes.
+//! The naive framer parses every candidate with serde_json, from every brace, and is quadratic. Of JSON and OTLP it
+//! knows serde_json's grammar and six keys; of repair it knows one span name with unescaped quotes.
 //!
-//! The input is judged twice: as it is, where every complete object must be a frame of its own; and as a recipe for a body of
-//! good units and junk, where every unit must be accepted once, unaltered, and everything else be rejected as often as the
-//! naive framer says.
+//! The input is checked twice: as it is, where every complete object must be a frame of its own; and as a recipe for a
+//! body of good units and junk, where every unit must be accepted once, unaltered, and everything else be rejected as
+//! often as the naive framer says.
 
 mod recipe;
 
@@ -19,10 +19,10 @@ use super::line::fastly;
 use crate::receiver::fastly::frames;
 use crate::receiver::{Reading, Receiver, Rejected};
 
-/// Longer inputs are judged in part: the naive framer takes the square of their length.
+/// Longer inputs are checked in part, because the naive framer is quadratic.
 const MAX_RAW_BYTES: usize = 1024;
 
-/// Pieces of one body.
+/// Number of fragments in a body.
 const MAX_PIECES: usize = 24;
 
 const KEYS: [&str; 6] = [
@@ -34,13 +34,13 @@ const KEYS: [&str; 6] = [
     "resource_metrics",
 ];
 
-/// A name with quotes that are to be repaired, and what becomes of it.
+/// Name with quotes that must be repaired, and its repaired form.
 const QUOTED: [&str; 2] = ["W/\"e7\" x", "W/\\\"e7\\\" x"];
 
-/// Any bytes, and the body that they are a recipe for.
+/// Checks any bytes, and the body that they are a recipe for.
 pub fn framing(input: &[u8]) {
-    judge_frames(&input[..input.len().min(MAX_RAW_BYTES)]);
-    judge_recipe(input);
+    check_frames(&input[..input.len().min(MAX_RAW_BYTES)]);
+    check_recipe(input);
 }
 
 /// A part of a body as the naive framer sees it.
@@ -50,8 +50,8 @@ struct Part {
     is_unit: bool,
 }
 
-/// Every complete object is a frame, and frames neither overlap nor leave anything out.
-fn judge_frames(body: &[u8]) {
+/// Checks that every complete object is a frame, and that frames neither overlap nor leave gaps.
+fn check_frames(body: &[u8]) {
     let found = frames(body, |text| value_at(text).filter(|value| value.is_unit).map(|value| value.end));
     let shown = body.escape_ascii();
     let mut end = 0;
@@ -68,7 +68,7 @@ fn judge_frames(body: &[u8]) {
     for unit in naive(body).into_iter().filter(|part| part.is_unit) {
         let is_frame =
             found.iter().any(|frame| frame.end == unit.range.end && frame.start <= unit.range.start);
-        assert!(is_frame, "{} is no frame of {shown}: {found:?}", body[unit.range].escape_ascii());
+        assert!(is_frame, "{} is not a frame of {shown}: {found:?}", body[unit.range].escape_ascii());
     }
 }
 
@@ -82,26 +82,29 @@ fn is_separator(text: &[u8]) -> bool {
     })
 }
 
-fn judge_recipe(input: &[u8]) {
+fn check_recipe(input: &[u8]) {
     let (body, units) = Recipe::new(input).body();
     let parts = naive(&body);
     let shown = body.escape_ascii();
     let good: Vec<&[u8]> =
         parts.iter().filter(|part| part.is_unit).map(|part| &body[part.range.clone()]).collect();
     assert_eq!(good.len(), units.len(), "the recipe and the naive framer differ about {shown}");
-    assert!(good.iter().zip(&units).all(|(one, other)| *one == other.as_slice()), "other units in {shown}");
-    judge_reading(&body, &parts);
+    assert!(
+        good.iter().zip(&units).all(|(one, other)| *one == other.as_slice()),
+        "different units in {shown}"
+    );
+    check_reading_of(&body, &parts);
 }
 
-/// What the receiver makes of a body is what the naive framer says.
-fn judge_reading(body: &[u8], parts: &[Part]) {
+/// Checks that the receiver's reading of a body is that of the naive framer.
+fn check_reading_of(body: &[u8], parts: &[Part]) {
     let shown = body.escape_ascii();
     let Reading { items, rejected, .. } = fastly(true).read(&Bytes::copy_from_slice(body));
     let line_of = |at: usize| 1 + lines(body).iter().take_while(|line| line.end < at).count();
     let accepted: Vec<(usize, Bytes)> = items
         .into_iter()
         .map(|item| {
-            let json = item.traces.expect("all units hold spans").into_json();
+            let json = item.traces.expect("all units have spans").into_json();
             let is_repaired = memchr::memmem::find(&json, QUOTED[1].as_bytes()).is_some();
             assert_eq!(!item.repairs.is_empty(), is_repaired, "{:?} in {shown}", item.repairs);
             (item.line as usize, json)
@@ -110,7 +113,7 @@ fn judge_reading(body: &[u8], parts: &[Part]) {
     let (good, bad): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.is_unit);
     let good: Vec<(usize, Bytes)> = good
         .into_iter()
-        .map(|part| (line_of(part.range.start), Bytes::from(mended(&body[part.range.clone()]))))
+        .map(|part| (line_of(part.range.start), Bytes::from(repaired_text(&body[part.range.clone()]))))
         .collect();
     assert!(accepted == good, "accepted of {shown}: {accepted:?} and not {good:?}");
     let kept: Vec<String> = rejected.iter().map(|entry| entry.input.escape_ascii().to_string()).collect();
@@ -125,7 +128,7 @@ struct Found {
     is_object: bool,
 }
 
-/// The JSON value at the start of a text.
+/// Parses the JSON value at the start of a text.
 fn value_at(text: &[u8]) -> Option<Found> {
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     values.next()?.ok()?;
@@ -139,7 +142,7 @@ fn value_at(text: &[u8]) -> Option<Found> {
     Some(Found { end, is_unit, is_object })
 }
 
-/// Lines without their ends.
+/// Returns the lines without their ends.
 fn lines(body: &[u8]) -> Vec<Range<usize>> {
     let mut lines = Vec::new();
     let mut start = 0;
@@ -182,7 +185,7 @@ fn naive(body: &[u8]) -> Vec<Part> {
     parts
 }
 
-/// Takes the part at `at` of the first line, and returns where it ends.
+/// Adds the part at `at` of the first line, and returns its end.
 fn part(body: &[u8], lines: &[Range<usize>], at: usize, parts: &mut Vec<Part>) -> usize {
     let line = &lines[0];
     let rest = &body[at..line.end];
@@ -221,7 +224,7 @@ fn part(body: &[u8], lines: &[Range<usize>], at: usize, parts: &mut Vec<Part>) -
     end
 }
 
-/// Elements of an array, of arrays that start with an object too.
+/// Adds the elements of an array, and of nested arrays that start with an object.
 fn elements(body: &[u8], open: usize, parts: &mut Vec<Part>) {
     let mut at = open + 1;
     loop {
@@ -230,10 +233,10 @@ fn elements(body: &[u8], open: usize, parts: &mut Vec<Part>) {
             b' ' | b'\t' | b'\r' | b'\n' | b',' => at += 1,
             b'[' if separates(&body[at..]) => {
                 elements(body, at, parts);
-                at += value_at(&body[at..]).expect("it is JSON").end;
+                at += value_at(&body[at..]).expect("a value that was found before").end;
             }
             _ => {
-                let value = value_at(&body[at..]).expect("it is JSON");
+                let value = value_at(&body[at..]).expect("a value that was found before");
                 parts.push(Part { range: at..at + value.end, is_unit: value.is_unit });
                 at += value.end;
             }
@@ -252,7 +255,7 @@ fn is_joined_list(body: &[u8], lines: &[Range<usize>], start: usize) -> bool {
     is_at_end && joined(body, lines, start).is_some()
 }
 
-/// The value of several lines at `start`, if none of its lines has a unit.
+/// Returns the value of several lines at `start`, if none of its lines has a unit.
 fn joined(body: &[u8], lines: &[Range<usize>], start: usize) -> Option<Found> {
     let mut value = value_at(&body[start..])?;
     value.end += start;
@@ -271,34 +274,36 @@ fn next_unit(body: &[u8], start: usize, end: usize) -> Option<usize> {
     first_unit(body, start + 1, end)
 }
 
-/// The first unit that starts and ends between two offsets of a line.
+/// Returns the first unit that starts and ends between two offsets of a line.
 fn first_unit(body: &[u8], start: usize, end: usize) -> Option<usize> {
     (start..end).find(|at| body[*at] == b'{' && value_at(&body[*at..end]).is_some_and(|value| value.is_unit))
 }
 
-/// Length of the unit at the start of a line that is one after its quotes are escaped.
+/// Returns the length of the unit at the start of a line that is one after its quotes are escaped.
 fn repairable(line: &[u8]) -> Option<usize> {
     let quoted = memchr::memmem::find(line, QUOTED[0].as_bytes())?;
     let added = QUOTED[1].len() - QUOTED[0].len();
-    value_at(&mended(line)).filter(|value| value.is_unit && value.end > quoted).map(|value| value.end - added)
+    value_at(&repaired_text(line))
+        .filter(|value| value.is_unit && value.end > quoted)
+        .map(|value| value.end - added)
 }
 
-/// A text with the first of the names that need repair repaired.
-fn mended(text: &[u8]) -> Vec<u8> {
+/// Returns a text with the first of the names that need repair repaired.
+fn repaired_text(text: &[u8]) -> Vec<u8> {
     match memchr::memmem::find(text, QUOTED[0].as_bytes()) {
         Some(at) => [&text[..at], QUOTED[1].as_bytes(), &text[at + QUOTED[0].len()..]].concat(),
         None => text.to_vec(),
     }
 }
 
-/// Length of an octet-counted frame that holds no object and has another frame directly behind it.
+/// Returns the length of an octet-counted frame that holds no object and is directly followed by another frame.
 fn text_frame(line: &[u8]) -> Option<usize> {
     let length = counted(line)?;
     let is_followed = line.len() > length && counted(&line[length..]).is_some();
     (is_followed && !line[..length].contains(&b'{')).then_some(length)
 }
 
-/// Length of an octet-counted frame, according to its count.
+/// Returns the length of an octet-counted frame, according to its count.
 fn counted(line: &[u8]) -> Option<usize> {
     let space = line.iter().position(|byte| *byte == b' ')?;
     let is_count = line[..space].iter().all(u8::is_ascii_digit);
@@ -314,7 +319,7 @@ fn has_priority(text: &[u8]) -> bool {
     })
 }
 
-/// Length of a syslog header.
+/// Returns the length of a syslog header.
 fn prefix(line: &[u8]) -> usize {
     match line.iter().position(|byte| *byte == b'{') {
         Some(object) if counted(line).is_some() || has_priority(line) => object,

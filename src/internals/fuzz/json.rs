@@ -1,6 +1,6 @@
-//! JSON as it was written: members in their order and as often as they stand there, numbers by their digits.
+//! JSON in its written form: members in order, including repeated ones, and numbers by their digits.
 //!
-//! In: text, read by serde_json and by nothing of the relay's own. Out: a [`Json`].
+//! In: text, parsed by serde_json and by none of the relay's own code. Out: a [`Json`].
 
 use std::fmt;
 
@@ -13,20 +13,20 @@ use serde_json::value::RawValue;
 pub(super) enum Json {
     Null,
     Bool(bool),
-    /// As it was written.
+    /// Digits as written.
     Number(String),
     Text(String),
     List(Vec<Json>),
     Object(Vec<(String, Json)>),
 }
 
-/// The members of an object, none of them lost.
+/// The members of an object, including repeated ones.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 // === impl Json ===
 
 impl Json {
-    /// The one value that the text is; nothing when it is no JSON.
+    /// Parses the text as one value; `None` when it is not JSON.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         Self::of(serde_json::from_slice(text).ok()?)
     }
@@ -51,7 +51,7 @@ impl Json {
         })
     }
 
-    /// The last member with this key.
+    /// Returns the last member with this key.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         match self {
             Self::Object(members) => {
@@ -61,7 +61,7 @@ impl Json {
         }
     }
 
-    /// The elements of the list with this key; none when there is no such list.
+    /// Returns the elements of the list with this key; none when there is no such list.
     pub(super) fn list(&self, key: &str) -> &[Self] {
         match self.get(key) {
             Some(Self::List(elements)) => elements,

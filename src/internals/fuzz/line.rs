@@ -1,4 +1,4 @@
-//! The reader of lines and repair: what is accepted leaves as what it meant, and what is canonical is accepted.
+//! The reader of lines and repair: an accepted line is exported with its meaning, and a canonical line is accepted.
 
 use bytes::Bytes;
 
@@ -13,10 +13,10 @@ use crate::receiver::fastly::Fastly;
 use crate::receiver::fastly::FastlyConfig;
 use crate::receiver::{Item, Passage, Receiver};
 
-/// Longer lines are for tests of their own.
+/// Longer lines have tests of their own.
 const MAX_LINE_BYTES: usize = 1 << 16;
 
-/// An object, and anything behind it.
+/// Checks an object followed by anything.
 pub fn line(input: &[u8]) {
     let text = Bytes::copy_from_slice(input);
     if std::str::from_utf8(&text).is_ok() && text.starts_with(b"{") {
@@ -27,19 +27,19 @@ pub fn line(input: &[u8]) {
     }
     let as_it_is = fastly(false).read(&text);
     let left = check_reading(&text, &as_it_is);
-    let mended = fastly(true).read(&text);
-    let left_mended = check_reading(&text, &mended);
+    let repairing = fastly(true).read(&text);
+    let left_repairing = check_reading(&text, &repairing);
     if as_it_is.rejected.is_empty() {
-        // There was nothing to mend.
-        assert!(mended.rejected.is_empty());
+        // There was nothing to repair.
+        assert!(repairing.rejected.is_empty());
         let say = |left: &Vec<Vec<Forwarded>>| -> Vec<Json> {
             left.iter().flatten().map(|forwarded| forwarded.says.clone()).collect()
         };
-        assert_eq!(say(&left), say(&left_mended), "repair changes a line that needs none");
+        assert_eq!(say(&left), say(&left_repairing), "repair changes a line that needs none");
     }
 }
 
-/// A receiver that mends, or does not.
+/// Creates a receiver with or without repair.
 pub(super) fn fastly(repair: bool) -> Fastly {
     let config = FastlyConfig {
         id: "fastly".to_owned(),
@@ -55,12 +55,12 @@ pub(super) fn fastly(repair: bool) -> Fastly {
 fn accepted(text: &Bytes, line: Line) {
     let object = &text[..line.end];
     let shown = String::from_utf8_lossy(object);
-    let says = Json::parse(object).unwrap_or_else(|| panic!("accepted, and no JSON: {shown}"));
+    let says = Json::parse(object).unwrap_or_else(|| panic!("accepted, and not JSON: {shown}"));
     let Meant { line: canonical, dropped } =
         meant(&says).unwrap_or_else(|| panic!("accepted, and not OTLP: {shown}"));
-    assert_eq!(line.dropped.len(), dropped, "other spans are left out of {shown}");
+    assert_eq!(line.dropped.len(), dropped, "different spans are dropped from {shown}");
     if strict::read(&says).is_ok() {
-        assert_eq!(says, canonical, "what is canonical means itself");
+        assert_eq!(says, canonical, "a canonical line changes");
         assert!(line.repairs.is_empty(), "{:?} in a canonical line: {shown}", line.repairs);
     }
     let Line { traces, logs, metrics, repairs, .. } = line;
@@ -84,10 +84,10 @@ fn refused(text: &[u8], fault: &Fault) {
     assert!(fault.at <= text.len() && !fault.reason.is_empty(), "{fault:?}");
     let Some(says) = Json::parse(text) else { return };
     let holds_something = spans(&says).len() + records(&says).len() + points(&says) > 0;
-    // Bounds are not about the form.
+    // Limits are not about the form.
     let is_bound = ["nested", "more than"].iter().any(|word| fault.reason.contains(word));
     if holds_something && !is_bound {
-        let refusal = strict::read(&says).expect_err("a canonical line is refused");
+        let refusal = strict::read(&says).expect_err("a canonical line is rejected");
         assert!(!refusal.is_empty());
     }
 }

@@ -1,8 +1,8 @@
-//! What a line that is JSON means, by the table in the README and on a tree: another way to the same result than edits of
-//! a text.
+//! Meaning of a line that is JSON, by the table in the documentation and on a tree, which is independent of the relay's
+//! edits of a text.
 //!
-//! In: a [`Json`] that the reader of lines has taken. Out: the same in canonical form, and how many spans had to be left
-//! out. Only what the reader takes is asked about: what it must refuse is not known here.
+//! In: a [`Json`] that the reader of lines accepts. Out: the same in canonical form, and the number of spans that had
+//! to be dropped. Only accepted lines are passed here: the module does not know what must be rejected.
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD as STANDARD_ALPHABET, URL_SAFE};
@@ -12,7 +12,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use super::json::Json;
 use super::messages::{Field, Kind, Spelling, field, number_of};
 
-/// What VCL writes for a variable that is not set.
+/// Text that VCL writes for an unset variable.
 const NULL_WORD: &str = "(null)";
 
 type Members = Vec<(String, Json)>;
@@ -21,18 +21,18 @@ type Members = Vec<(String, Json)>;
 #[derive(Debug)]
 pub(super) struct Meant {
     pub(super) line: Json,
-    /// Spans without valid ids.
+    /// Number of spans without valid ids.
     pub(super) dropped: usize,
 }
 
-/// What the line says. Nothing where a value stands for none.
+/// Returns the meaning of the line; `None` where a required value is invalid.
 pub(super) fn meant(line: &Json) -> Option<Meant> {
     let mut dropped = 0;
     let line = message("Line", line, &mut dropped)?;
     Some(Meant { line, dropped })
 }
 
-/// The part of a line that one signal's request has.
+/// Returns the part of a line that the request of one signal has.
 pub(super) fn section(line: &Json, section: &str) -> Json {
     let Json::Object(members) = line else { return line.clone() };
     let belongs = |key: &str| field("Line", key).is_none_or(|(field, _)| field.name == section);
@@ -65,8 +65,8 @@ fn message(name: &str, json: &Json, dropped: &mut usize) -> Option<Json> {
     Some(Json::Object(out))
 }
 
-/// The members that say something for a field: those with today's name if any of them holds anything, else those with an
-/// older name; nulls and empty lists only where there is nothing else.
+/// Returns the members that determine a field: those with today's name if any of them holds a value, else those with an
+/// older name; nulls and empty lists only if there is nothing else.
 fn chosen(name: &str, members: &Members, wanted: &Field) -> Vec<usize> {
     let is_composed = wanted.is_list || matches!(wanted.kind, Kind::Message(_));
     let holds_nothing = |value: &Json| if is_composed { is_hollow(value) } else { *value == Json::Null };
@@ -88,7 +88,7 @@ fn chosen(name: &str, members: &Members, wanted: &Field) -> Vec<usize> {
     choices.into_iter().find(|choice| !choice.is_empty()).unwrap_or_default()
 }
 
-/// What repeated values are together: lists are joined, of scalars the last counts. Different messages mean nothing.
+/// Merges repeated values: lists are concatenated, the last scalar wins. Different messages cannot be merged.
 fn one_of_many(field: &Field, values: &[&Json]) -> Option<Json> {
     let last = values.last()?;
     if field.is_list && values.len() > 1 {
@@ -100,7 +100,7 @@ fn one_of_many(field: &Field, values: &[&Json]) -> Option<Json> {
     (!differ || !matches!(field.kind, Kind::Message(_))).then(|| (*last).clone())
 }
 
-/// Whether a value holds nothing.
+/// Returns whether a value holds nothing.
 pub(super) fn is_hollow(value: &Json) -> bool {
     match value {
         Json::Null => true,
@@ -110,7 +110,7 @@ pub(super) fn is_hollow(value: &Json) -> bool {
     }
 }
 
-/// A member with its name, unless it stands for nothing. The outer nothing: it stands for no value at all.
+/// Returns a member with its name; the inner `None` if it is omitted, the outer one if it is invalid.
 fn member(
     owner: &str,
     field: &'static Field,
@@ -123,11 +123,11 @@ fn member(
         (true, _, Json::List(elements)) => Some(scalars(field, elements)?),
         (true, _, _) => return None,
         (false, Kind::Message(name), _) => Some(message(name, json, dropped)?),
-        // What is no integer is a double, in an attribute.
+        // In an attribute, a number that is not an integer is a double.
         (false, Kind::Wide { .. }, Json::Number(digits))
             if owner == "AnyValue" && integer(digits, field.kind).is_none() =>
         {
-            // Unless it would lose digits.
+            // Except when it would lose digits.
             let is_whole = digits.trim_start_matches('-').bytes().all(|digit| digit.is_ascii_digit());
             let double: f64 = digits.parse().ok()?;
             return Some(Some(match is_whole && format!("{double:.0}") != *digits {
@@ -145,7 +145,7 @@ fn messages(name: &str, elements: &[Json], dropped: &mut usize) -> Option<Json> 
     for element in elements {
         if *element == Json::Null {
             if name == "AnyValue" {
-                // Its place means something.
+                // An element's position has a meaning.
                 out.push(Json::Object(Vec::new()));
             }
             continue;
@@ -161,7 +161,7 @@ fn messages(name: &str, elements: &[Json], dropped: &mut usize) -> Option<Json> 
     Some(Json::List(out))
 }
 
-/// Of two with one key the last stays.
+/// Keeps the last of two attributes with the same key.
 fn attributes(elements: &[Json], dropped: &mut usize) -> Option<Json> {
     let Json::List(all) = messages("KeyValue", elements, dropped)? else { return None };
     let key = |attribute: &Json| attribute.get("key").and_then(Json::text).unwrap_or_default().to_owned();
@@ -238,7 +238,7 @@ fn id(json: &Json, digits: usize) -> Option<Json> {
     is_valid.then(|| Json::Text(hex.to_ascii_lowercase()))
 }
 
-/// An integer in any decimal form, if it is in the range of its kind.
+/// Parses an integer in any decimal form, if it is in the range of its kind.
 fn integer(text: &str, kind: Kind) -> Option<i128> {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
     let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
@@ -248,7 +248,7 @@ fn integer(text: &str, kind: Kind) -> Option<i128> {
     if whole.is_empty() || !all.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    // Where the point ends up, as an index into the digits without the zeros that lead and trail.
+    // Resulting position of the point, as an index into the digits without leading and trailing zeros.
     let significant = all.trim_start_matches('0');
     let point = exponent.checked_add(whole.len() as i64)? - (all.len() - significant.len()) as i64;
     let significant = significant.trim_end_matches('0');
@@ -265,13 +265,13 @@ fn integer(text: &str, kind: Kind) -> Option<i128> {
     (least..=most).contains(&number).then_some(number)
 }
 
-/// Written as integers are; a zero has no sign.
+/// Returns whether the text is in the usual form of integers; a zero has no sign.
 fn is_plain(text: &str, number: i128) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     digits.bytes().all(|digit| digit.is_ascii_digit()) && (number != 0 || digits.len() == text.len())
 }
 
-/// Either alphabet, with or without padding.
+/// Decodes either alphabet, with or without padding.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let tolerant = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -280,7 +280,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     decode(&STANDARD_ALPHABET).or_else(|| decode(&URL_SAFE))
 }
 
-/// `[104,105]`
+/// Decodes `[104,105]`.
 fn listed_bytes(elements: &[Json]) -> Option<Vec<u8>> {
     let byte = |json: &Json| match json {
         Json::Number(digits) => u8::try_from(integer(digits, Kind::Wide { signed: true })?).ok(),
@@ -289,7 +289,7 @@ fn listed_bytes(elements: &[Json]) -> Option<Vec<u8>> {
     elements.iter().map(byte).collect()
 }
 
-/// `{"0":104,"1":105}`
+/// Decodes `{"0":104,"1":105}`.
 fn numbered_bytes(members: &Members) -> Option<Vec<u8>> {
     let byte = |(place, (key, value)): (usize, &(String, Json))| match value {
         Json::Number(digits) if *key == place.to_string() => {

@@ -1,4 +1,4 @@
-//! The messages of OTLP/JSON once more, in words and apart from [`crate::otlp`]: a mistake in the one table is not in the
+//! Messages of OTLP/JSON, written down independently of [`crate::otlp`], so that a mistake in one table is not in the
 //! other.
 //!
 //! Source: opentelemetry-proto 1.11, the `.proto` files and the section on JSON encoding of its specification.
@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// A message per line: its name, then `field:Type`. `field|old` had another name once, `[]` is a list, `?` is a member of
-/// the message's `oneof`.
+/// One message per line: its name, then `field:Type`. `field|old` had another name once, `[]` is a list, `?` is a
+/// member of the message's `oneof`.
 const TABLE: &str = "
     Line resourceSpans:ResourceSpans[] resourceLogs:ResourceLogs[] resourceMetrics:ResourceMetrics[]
     ResourceSpans resource:Resource scopeSpans|instrumentationLibrarySpans:ScopeSpans[] schemaUrl:string
@@ -43,7 +43,7 @@ const TABLE: &str = "
     KeyValueList values:KeyValue[]
 ";
 
-/// The names of the numbers of each enum, from 0 on, behind the enum's own name.
+/// Names of the values of each enum, from 0 on, after the enum's own name.
 const ENUMS: &str = "
     SPAN_KIND UNSPECIFIED INTERNAL SERVER CLIENT PRODUCER CONSUMER
     STATUS_CODE UNSET OK ERROR
@@ -72,18 +72,18 @@ pub(super) enum Kind {
     TraceId,
     SpanId,
     ParentSpanId,
-    /// Numbers of 64 bits stand in quotes, or are small enough for a double.
+    /// Numbers of 64 bits are in quotes, or small enough for a double.
     Wide {
         signed: bool,
     },
-    /// Numbers of 32 bits do not stand in quotes.
+    /// Numbers of 32 bits are not in quotes.
     Narrow {
         signed: bool,
     },
     Enum(&'static str),
 }
 
-/// How a key of a message is written.
+/// Spelling of a key of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spelling {
     Right,
@@ -91,7 +91,7 @@ pub(super) enum Spelling {
     Old,
 }
 
-/// Every message by its name.
+/// All messages by name.
 static MESSAGES: LazyLock<HashMap<&'static str, Vec<Field>>> = LazyLock::new(|| {
     let lines = TABLE.lines().map(str::split_whitespace);
     lines.filter_map(|mut words| Some((words.next()?, words.map(Field::of).collect()))).collect()
@@ -102,12 +102,12 @@ static NAMES: LazyLock<HashMap<&'static str, Vec<&'static str>>> = LazyLock::new
     lines.filter_map(|mut words| Some((words.next()?, words.collect()))).collect()
 });
 
-/// The fields of a message.
+/// Returns the fields of a message.
 pub(super) fn fields(message: &str) -> &'static [Field] {
     &MESSAGES[message]
 }
 
-/// The field of a message that a key names, however it is written.
+/// Returns the field of a message that a key names, in any spelling.
 pub(super) fn field(message: &str, key: &str) -> Option<(&'static Field, Spelling)> {
     let fields = fields(message);
     if let Some(field) = fields.iter().find(|field| field.name == key) {
@@ -117,13 +117,13 @@ pub(super) fn field(message: &str, key: &str) -> Option<(&'static Field, Spellin
     fields.iter().find(is_old).map(|field| (field, Spelling::Old))
 }
 
-/// The number that a name of an enum has.
+/// Returns the number of an enum's value.
 pub(super) fn number_of(enumeration: &str, name: &str) -> Option<usize> {
     let word = name.strip_prefix(enumeration)?.strip_prefix('_')?;
     NAMES[enumeration].iter().position(|known| *known == word)
 }
 
-/// Every key that means something, old ones too.
+/// Returns every known key, including old ones.
 pub(super) fn keys() -> Vec<&'static str> {
     let mut keys: Vec<&str> =
         MESSAGES.values().flatten().flat_map(|field| [Some(field.name), field.old_name]).flatten().collect();
@@ -175,7 +175,7 @@ impl Kind {
         }
     }
 
-    /// The smallest and the largest number, where it has any.
+    /// Returns the smallest and the largest number of an integer kind.
     pub(super) fn range(self) -> (i128, i128) {
         match self {
             Self::Wide { signed: false } => (0, i128::from(u64::MAX)),

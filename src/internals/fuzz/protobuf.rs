@@ -1,6 +1,6 @@
-//! OTLP requests, protobuf and JSON, of each signal: prost is who tells what a protobuf request says.
+//! OTLP requests of each signal, in protobuf and JSON, compared with prost as the oracle.
 //!
-//! The input: a byte that chooses the signal, then the body.
+//! The input is a byte that selects the signal, followed by the body.
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -22,7 +22,7 @@ use crate::receiver::{Received, Receiver, Scope};
 
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// A signal and a body.
+/// Checks a request: a signal and a body.
 pub fn protobuf(input: &[u8]) {
     let Some((&choice, body)) = input.split_first() else { return };
     let signal = Signal::ALL[usize::from(choice) % Signal::ALL.len()];
@@ -39,7 +39,7 @@ pub fn protobuf(input: &[u8]) {
     }
 }
 
-/// What prost makes of a request, in words: they tell -0.0 from 0.0, and NaN is NaN.
+/// Returns the debug form of prost's reading, which distinguishes -0.0 from 0.0 and represents NaN.
 fn by_prost(signal: Signal, body: &[u8]) -> Option<String> {
     match signal {
         Signal::Traces => ExportTraceServiceRequest::decode(body).ok().map(|it| format!("{it:?}")),
@@ -57,12 +57,12 @@ fn says_the_same(signal: Signal, body: &[u8]) {
                 error,
                 DecodeError::TooDeep | DecodeError::TooManyPieces | DecodeError::TooLarge { .. }
             );
-            return assert!(meant.is_none() || is_bound, "refused for {error}, and prost takes it");
+            return assert!(meant.is_none() || is_bound, "rejected for {error}, and prost accepts it");
         }
     };
     let text = String::from_utf8_lossy(&json);
-    assert!(Json::parse(&json).is_some(), "decoded, and no JSON: {text}");
-    // Ids of another length go no further than the reader of JSON, which has words for them.
+    assert!(Json::parse(&json).is_some(), "decoded to invalid JSON: {text}");
+    // The reader of JSON, which has reasons for them, rejects ids of another length.
     let Ok(back) = encode(signal, &json) else { return };
     let again = decode(signal, &back, MAX_BODY_BYTES);
     assert_eq!(
@@ -70,7 +70,7 @@ fn says_the_same(signal: Signal, body: &[u8]) {
         Some(&json[..]),
         "JSON and protobuf do not become each other"
     );
-    // Indexes into the dictionary of profiles mean nothing in the other signals.
+    // Indexes into the dictionary of profiles are meaningless in the other signals.
     let is_foreign =
         |meant: &String| meant.replace("key_strindex: 0", "").to_lowercase().contains("strindex");
     if let Some(meant) = meant.filter(|meant| !is_foreign(meant)) {
@@ -78,7 +78,7 @@ fn says_the_same(signal: Signal, body: &[u8]) {
     }
 }
 
-/// A body in which U+FFFD stands for what is no text.
+/// Replaces invalid UTF-8 in a body by U+FFFD.
 fn as_text(body: &[u8]) -> Vec<u8> {
     let text: Vec<char> = String::from_utf8_lossy(body).chars().collect();
     let unit = |at: usize| -> Option<u32> {
@@ -106,7 +106,7 @@ fn as_text(body: &[u8]) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Sections of other signals with anything in them.
+/// Returns the number of sections of other signals that are not empty.
 fn foreign(says: &Json, signal: Signal) -> usize {
     let Json::Object(members) = says else { return 0 };
     let is_foreign = |(key, value): &&(String, Json)| {
@@ -115,19 +115,19 @@ fn foreign(says: &Json, signal: Signal) -> usize {
     members.iter().filter(is_foreign).count()
 }
 
-/// What the receiver makes of a request, of which `json` is the text.
+/// Checks the receiver's reading of a request, whose text is `json`.
 fn passes_on(signal: Signal, receiver: &Otlp, received: &Received, json: Option<&[u8]>) {
     let Received { kept, reading } = received;
     assert!(reading.items.len() <= 1, "a request is one item");
     let left = check_reading(kept, reading);
     let Some(says) = json.and_then(Json::parse) else {
-        return assert!(left.is_empty(), "what is no request is passed on");
+        return assert!(left.is_empty(), "an invalid request is exported");
     };
     if let Some([forwarded]) = left.first().map(Vec::as_slice) {
         assert_eq!(forwarded.signal, signal);
         let own = section(&says, section_of(signal));
         let Meant { line, dropped } =
-            meant(&own).unwrap_or_else(|| panic!("passed on, and not OTLP: {own:?}"));
+            meant(&own).unwrap_or_else(|| panic!("exported, and not OTLP: {own:?}"));
         let of = |scope: Scope| reading.rejected.iter().filter(|part| part.scope == scope).count();
         let counts = [Scope::Unit, Scope::Item, Scope::Section].map(of);
         assert_eq!(counts, [0, dropped, foreign(&says, signal)]);
@@ -136,12 +136,12 @@ fn passes_on(signal: Signal, receiver: &Otlp, received: &Received, json: Option<
         assert!(left.is_empty(), "a request is of one signal: {left:?}");
     }
 
-    // What the queue gives back after a restart.
+    // Rereads the body as the queue returns it after a restart.
     if signal_of(kept) == Some(signal) {
         let again = check_reading(kept, &receiver.read(kept));
         let say = |left: &[Vec<Forwarded>]| -> Vec<Json> {
             left.iter().flatten().map(|forwarded| forwarded.says.clone()).collect()
         };
-        assert_eq!(say(&again), say(&left), "what is kept is read as something else");
+        assert_eq!(say(&again), say(&left), "the queued body is read differently");
     }
 }

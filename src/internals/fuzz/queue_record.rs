@@ -1,8 +1,7 @@
-//! Records of the queue as they are stored: what was written is read, and what is damaged is never read as something
-//! else.
+//! Stored records of the queue: a written record is read, and a damaged one is never read as a different one.
 //!
-//! The input is taken twice: as bytes that are on disk, and as what a record is made of (a byte for the length of the
-//! receiver's id, eight for the time, two for the damage, then the id and the body).
+//! The input is used twice: as stored bytes, and as the contents of a record (a byte for the length of the receiver's
+//! id, eight for the time, two for the damage, then the id and the body).
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -11,7 +10,7 @@ use bytes::Bytes;
 
 use crate::queue::{Record, decode_frame, encode_frame};
 
-/// What a file may hold, or what a record holds.
+/// Checks the input as stored bytes, and as the contents of a record.
 pub fn queue_record(input: &[u8]) {
     read(input);
     if let Some(record) = made_of(input) {
@@ -19,11 +18,11 @@ pub fn queue_record(input: &[u8]) {
     }
 }
 
-/// What can be read at all is written and read as itself.
+/// Checks that a readable record is written and read unchanged.
 fn read(stored: &[u8]) {
     let Ok(record) = decode_frame(stored) else { return };
-    let again = encode_frame(&record).expect("what was read can be written");
-    assert_eq!(decode_frame(&again).expect("what was written can be read"), record);
+    let again = encode_frame(&record).expect("a decoded record is encoded");
+    assert_eq!(decode_frame(&again).expect("an encoded record is decoded"), record);
 }
 
 fn made_of(input: &[u8]) -> Option<Record> {
@@ -41,18 +40,18 @@ fn made_of(input: &[u8]) -> Option<Record> {
 
 fn write(record: &Record, damage: usize) {
     let stored = encode_frame(record).expect("every record can be written");
-    assert_eq!(&decode_frame(&stored).expect("what was written can be read"), record);
+    assert_eq!(&decode_frame(&stored).expect("an encoded record is decoded"), record);
 
     let place = damage % stored.len();
-    decode_frame(&stored[..place]).expect_err("a record that was cut off is read");
+    decode_frame(&stored[..place]).expect_err("a truncated record is decoded");
     let mut changed = stored.clone();
     changed[place] ^= 1 << (damage % 8);
     if let Ok(read) = decode_frame(&changed) {
-        // Not every bit of a frame's header means something.
-        assert_eq!(&read, record, "a changed bit makes another record");
+        // Not every bit of a frame's header is significant.
+        assert_eq!(&read, record, "a changed bit results in another record");
     }
     let twice = [&stored[..], &stored[..]].concat();
     if let Ok(read) = decode_frame(&twice) {
-        assert!(read.body.starts_with(&record.body), "a record is read from behind its end");
+        assert!(read.body.starts_with(&record.body), "a record is read past its end");
     }
 }

@@ -1,7 +1,8 @@
-//! `circleci-signature` headers: what passes is what a second, plain implementation of the scheme lets pass.
+//! `circleci-signature` headers, compared with a second, naive implementation of the scheme.
 //!
-//! The input: lines of the header up to an empty line, then the body. In a header `@1` and `@2` stand for the signatures
-//! under the two secrets that are configured and `@3` for one under another secret: no fuzzer finds those by itself.
+//! The input consists of lines of the header up to an empty line, then the body. In a header, `@1` and `@2` are
+//! replaced by the signatures under the two configured secrets and `@3` by one under another secret, because no fuzzer
+//! finds those.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,18 +13,18 @@ use crate::receiver::Receiver;
 use crate::receiver::circleci::CircleCiConfig;
 use crate::receiver::circleci::{CircleCi, sign};
 
-/// One shorter and one longer than a block of SHA-256.
+/// One secret shorter and one longer than a block of SHA-256.
 const SECRETS: [&str; 2] = [
     "a secret",
     "a secret that is longer than one block of SHA-256, and so is hashed before it becomes a key",
 ];
 
-const STRANGER: &str = "not configured";
+const OTHER_SECRET: &str = "not configured";
 
-/// More than this in all lines together are refused unread.
+/// Total length of header lines above which they are rejected unread.
 const MAX_ELEMENTS: usize = 16;
 
-/// Header lines and a body, for receivers with and without secrets, with and without `allow_unsigned`.
+/// Checks header lines and a body, with and without secrets, with and without `allow_unsigned`.
 pub fn signature(input: &[u8]) {
     let (head, body) = match memchr::memmem::find(input, b"\n\n") {
         Some(end) => (&input[..end], &input[end + 2..]),
@@ -33,7 +34,7 @@ pub fn signature(input: &[u8]) {
         head.split(|byte| *byte == b'\n').map(|line| with_signatures(line, body)).collect();
     let mut headers = HeaderMap::new();
     for line in &lines {
-        // What no HTTP server would hand on.
+        // Lines that no HTTP server would pass on.
         let Ok(value) = HeaderValue::from_bytes(line) else { return };
         headers.append(HeaderName::from_static("circleci-signature"), value);
     }
@@ -47,7 +48,7 @@ pub fn signature(input: &[u8]) {
         let without_secrets = receiver(&[], allow_unsigned).verify(&headers, body);
         assert_eq!(without_secrets.is_ok(), allow_unsigned, "without secrets: {without_secrets:?}");
     }
-    // A signature is about these bytes and no others.
+    // A signature is valid for these bytes only.
     if signed {
         let longer = Bytes::from([body, b"\n"].concat());
         assert!(receiver(&SECRETS, false).verify(&headers, &longer).is_err(), "another body passes");
@@ -66,7 +67,7 @@ fn receiver(secrets: &[&str], allow_unsigned: bool) -> CircleCi {
     })
 }
 
-/// The header line with the signatures that it asks for.
+/// Replaces the placeholders in a header line by signatures.
 fn with_signatures(line: &[u8], body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = line;
@@ -74,7 +75,7 @@ fn with_signatures(line: &[u8], body: &[u8]) -> Vec<u8> {
         let secret = match (byte, behind.first()) {
             (b'@', Some(b'1')) => Some(SECRETS[0]),
             (b'@', Some(b'2')) => Some(SECRETS[1]),
-            (b'@', Some(b'3')) => Some(STRANGER),
+            (b'@', Some(b'3')) => Some(OTHER_SECRET),
             _ => None,
         };
         match secret {
@@ -91,7 +92,7 @@ fn with_signatures(line: &[u8], body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The scheme in the words of CircleCI's documentation: one of the elements is `v1=` and the HMAC of the body.
+/// Returns whether one of the elements is `v1=` and the HMAC of the body, as CircleCI's documentation describes.
 fn is_signed(lines: &[Vec<u8>], body: &[u8]) -> bool {
     let list = lines.join(&b',');
     let elements: Vec<&[u8]> = list.split(|byte| *byte == b',').collect();
@@ -99,14 +100,14 @@ fn is_signed(lines: &[Vec<u8>], body: &[u8]) -> bool {
         SECRETS.iter().map(|secret| format!("v1={}", hmac_sha256(secret.as_bytes(), body))).collect();
     let is_wanted = |element: &&[u8]| {
         let element = element.trim_ascii();
-        // The version is a word, the digits are a number.
+        // The version is text, the digits are a number.
         element.starts_with(b"v1=")
             && wanted.iter().any(|wanted| wanted.as_bytes().eq_ignore_ascii_case(element))
     };
     elements.len() <= MAX_ELEMENTS && elements.iter().any(is_wanted)
 }
 
-/// RFC 2104, from the hash alone.
+/// Computes an HMAC by RFC 2104, from the hash alone.
 fn hmac_sha256(secret: &[u8], message: &[u8]) -> String {
     const BLOCK_BYTES: usize = 64;
     let mut key = [0; BLOCK_BYTES];

@@ -1,8 +1,9 @@
-//! A reader of OTLP/JSON that forgives nothing: what it takes, every receiver takes.
+//! A strict reader of OTLP/JSON: every receiver accepts what it accepts.
 //!
-//! In: a [`Json`]. Out: what it says, reduced to the fields of OTLP, or why it is refused: `null`, a key twice, a name of
-//! an earlier version, a number in another form than the protobuf mapping has for its type, an id that is none, two
-//! attributes by one name, Base64 without its padding. Unknown members are allowed: they have to be passed on.
+//! In: a [`Json`]. Out: its meaning, reduced to the fields of OTLP, or the reason for a rejection: `null`, a repeated
+//! key, a name of an earlier version, a number in another form than the protobuf mapping has for its type, an invalid
+//! id, two attributes with the same key, Base64 without padding. Unknown members are allowed, because they must be
+//! passed on.
 
 use std::collections::HashSet;
 
@@ -13,12 +14,12 @@ use serde_json::{Map, Value};
 use super::json::Json;
 use super::messages::{Field, Kind, Spelling, field};
 
-/// The largest integer up to which a double has all of them.
+/// The largest integer up to which doubles represent all integers.
 const EXACT_IN_A_DOUBLE: u128 = 1 << 53;
 
 type Refusal = String;
 
-/// Reads a request, or a line with sections of several signals. Numbers come out as texts.
+/// Reads a request, or a line with sections of several signals. Numbers are returned as text.
 pub(super) fn read(request: &Json) -> Result<Value, Refusal> {
     message("Line", request)
 }
@@ -42,7 +43,7 @@ fn message(name: &str, json: &Json) -> Result<Value, Refusal> {
             if name == "AnyValue" {
                 return Err(format!("{name} has both {other} and {key}"));
             }
-            // Of two the last counts, as in protobuf.
+            // The last of repeated scalars wins, as in protobuf.
             out.remove(other);
         }
         out.insert(field.name.to_owned(), member(field, value)?);
@@ -74,7 +75,7 @@ fn one(field: &Field, json: &Json) -> Result<Value, Refusal> {
         (Kind::Bool, Json::Bool(word)) => return Ok(Value::Bool(*word)),
         (Kind::String, Json::Text(_)) => true,
         (Kind::Double, Json::Text(text)) => is_double_in_quotes(text),
-        // Out of range is not infinity: JSON has a word for that.
+        // Out of range is not infinity, for which JSON has a word.
         (Kind::Double, Json::Number(digits)) => digits.parse().is_ok_and(f64::is_finite),
         (Kind::Bytes, Json::Text(text)) => STANDARD.decode(text).is_ok(),
         (Kind::TraceId, Json::Text(text)) => is_id(text, 32),
@@ -93,7 +94,7 @@ fn one(field: &Field, json: &Json) -> Result<Value, Refusal> {
     }
 }
 
-/// What is about more than one member.
+/// Checks rules that concern more than one member.
 fn check_whole(name: &str, json: &Json) -> Result<(), Refusal> {
     let has = |key| json.get(key).is_some();
     match name {
@@ -111,8 +112,8 @@ fn is_id(text: &str, digits: usize) -> bool {
         && text.bytes().any(|digit| digit != b'0')
 }
 
-/// Digits, as the parsers of the languages that receivers are written in read them: a minus in front of what has no sign
-/// is an error to them, zero or not. No encoder writes one in front of any other zero.
+/// Returns whether the text is digits as parsers of the usual languages read them: a minus sign before an unsigned
+/// number is an error to them, even before zero. No encoder writes one before any other zero.
 fn is_integer(kind: Kind, text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (least, most) = kind.range();

@@ -1,5 +1,4 @@
-//! The targets without a fuzzer: every fixture, every finding of before, and mutations of both that are the same in every
-//! run.
+//! Runs the targets without a fuzzer: with every fixture, every earlier finding, and reproducible mutations of both.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +6,10 @@ use std::path::Path;
 use super::*;
 use crate::internals::random::Random;
 
-/// For each target. In an unoptimized build they take one or two seconds.
+/// Mutations per target. In an unoptimised build they take one or two seconds.
 const MUTATIONS: u64 = 2_000;
 
-/// For bodies, each of which is read many times.
+/// Mutations of bodies, each of which is read many times.
 const FEW_MUTATIONS: u64 = 1_000;
 
 impl Random {
@@ -18,14 +17,14 @@ impl Random {
         &choices[self.below(choices.len())]
     }
 
-    /// A part of the input: mostly a short one.
+    /// Returns a range of the input, usually a short one.
     fn range(&mut self, input: &[u8]) -> std::ops::Range<usize> {
         let longest = if self.below(4) == 0 { input.len() } else { 12 };
         let start = self.below(input.len() + 1);
         start..(start + self.below(longest + 1)).min(input.len())
     }
 
-    /// The input with something else in one place.
+    /// Changes the input in one position.
     fn changed(&mut self, input: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[String]) {
         let range = self.range(input);
         let with = match self.below(8) {
@@ -43,13 +42,13 @@ impl Random {
             }
             _ => self.one_of(words).as_bytes().to_vec(),
         };
-        // Half of what is new stands beside the old, and half in its place.
+        // Half of the insertions replace bytes, the others are added.
         let range = if self.below(2) == 0 { range.start..range.start } else { range };
         input.splice(range, with);
     }
 }
 
-/// Runs a target, and says with which input it failed.
+/// Runs a target, and names the input that it fails for.
 fn run(name: &str, target: Target, input: &[u8]) {
     let outcome = std::panic::catch_unwind(|| target(input));
     assert!(outcome.is_ok(), "{name} does not hold for {} (as above)", input.escape_ascii());
@@ -75,7 +74,7 @@ fn holds(name: &str, mutations: u64) {
 }
 
 #[test]
-fn whatever_is_in_a_body_its_lines_have_one_fate_each_and_leave_as_they_were_meant() {
+fn every_line_of_any_body_has_one_outcome_and_keeps_its_meaning() {
     holds("body", FEW_MUTATIONS);
 }
 
@@ -85,32 +84,32 @@ fn every_unit_of_a_body_is_framed_once_and_everything_else_is_counted() {
 }
 
 #[test]
-fn whatever_is_in_a_line_it_leaves_as_it_was_meant() {
+fn any_line_that_is_accepted_keeps_its_meaning() {
     holds("line", MUTATIONS);
 }
 
 #[test]
-fn no_signature_passes_that_a_plain_check_refuses() {
+fn no_signature_is_valid_that_a_naive_check_rejects() {
     holds("signature", MUTATIONS);
 }
 
 #[test]
-fn whatever_is_in_a_webhook_it_makes_one_span_or_none() {
+fn any_webhook_results_in_one_span_or_none() {
     holds("webhook", MUTATIONS);
 }
 
 #[test]
-fn an_otlp_request_is_passed_on_as_what_prost_reads_in_it() {
+fn an_otlp_request_is_exported_as_prost_reads_it() {
     holds("protobuf", MUTATIONS);
 }
 
 #[test]
-fn no_damaged_record_is_read_as_another() {
+fn no_damaged_record_is_read_as_a_different_one() {
     holds("queue_record", MUTATIONS);
 }
 
 #[test]
-fn whatever_is_in_a_configuration_it_is_refused_or_printed_as_itself() {
+fn any_configuration_is_rejected_or_printed_unchanged() {
     holds("config", MUTATIONS);
 }
 
@@ -127,7 +126,7 @@ fn every_target_has_a_binary_and_is_run() {
 
 #[test]
 #[ignore = "writes files: fuzz/run calls it"]
-fn writes_what_libfuzzer_starts_from() {
+fn writes_the_corpus_of_libfuzzer() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     for (target, _) in TARGETS {
         let folder = root.join(target);

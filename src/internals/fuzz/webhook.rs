@@ -1,4 +1,4 @@
-//! CircleCI webhooks: an authentic body is one span, one rejection or one event that is ignored, and its ids follow from
+//! CircleCI webhooks: an authentic body is one span, one rejection or one ignored event, and its ids follow from
 //! CircleCI's own.
 
 use bytes::Bytes;
@@ -9,10 +9,10 @@ use crate::receiver::circleci::CircleCi;
 use crate::receiver::circleci::CircleCiConfig;
 use crate::receiver::{Ignored, Reading, Receiver};
 
-/// What is counted as a failure of the work and not of the relay.
+/// Statuses that are failures of the job.
 const ERRORS: [&str; 5] = ["failed", "error", "unauthorized", "infrastructure_fail", "timedout"];
 
-/// The body of a webhook.
+/// Checks the body of a webhook.
 pub fn webhook(input: &[u8]) {
     let body = Bytes::copy_from_slice(input);
     let receiver = CircleCi::new(&CircleCiConfig {
@@ -30,21 +30,21 @@ pub fn webhook(input: &[u8]) {
     let left = check_reading(&body, &reading);
     let event = Json::parse(&body);
     if !matches!(event, Some(Json::Object(_))) {
-        // Half a character of UTF-16 is JSON to those who do not read the string.
+        // An unpaired surrogate is valid JSON for readers that do not decode the string.
         return assert!(reading.items.is_empty() || event.is_none(), "{reading:?}");
     }
     let Some(event) = event else { return };
     assert!(reading.rejected.is_empty(), "a JSON object is rejected: {reading:?}");
     let [requests] = &left[..] else { return ignored(&event, &reading) };
-    let [request] = &requests[..] else { panic!("an event makes one request: {requests:?}") };
-    let [span] = spans(&request.says)[..] else { panic!("an event makes one span: {request:?}") };
+    let [request] = &requests[..] else { panic!("not one request: {requests:?}") };
+    let [span] = spans(&request.says)[..] else { panic!("not one span: {request:?}") };
     is_of(span, &event, &reading);
 
     let again = check_reading(&body, &receiver.read(&body));
-    assert_eq!(again[0][0].says, request.says, "a redelivery makes another span");
+    assert_eq!(again[0][0].says, request.says, "a redelivery results in another span");
 }
 
-/// A leaf that is a text and not empty.
+/// Returns a string that is not empty.
 fn text<'a>(event: &'a Json, path: &[&str]) -> Option<&'a str> {
     let leaf = path.iter().try_fold(event, |json, key| json.get(key))?;
     leaf.text().filter(|text| !text.is_empty())
@@ -70,7 +70,7 @@ fn ignored(event: &Json, reading: &Reading) {
     assert!(!has_ids, "an event with all of its ids is ignored");
 }
 
-/// Both ids that follow from a UUID with its hyphens or without any. Neither may be zero.
+/// Returns both ids that follow from a UUID, with or without hyphens. Neither may be zero.
 fn trace_and_span(uuid: Option<&str>) -> Option<(String, String)> {
     let uuid = uuid?;
     let parts: Vec<&str> = uuid.split('-').collect();
@@ -113,7 +113,8 @@ fn is_of(span: &Json, event: &Json, reading: &Reading) {
     let is_error = status.is_some_and(|status| ERRORS.contains(&status));
     assert_eq!(span.get("status").is_some(), is_error, "{status:?}");
 
-    let time = |key| says(key).map_or(0, |digits| digits.parse::<u64>().expect("a strict reader took it"));
+    let time =
+        |key| says(key).map_or(0, |digits| digits.parse::<u64>().expect("a strict reader accepted it"));
     assert!(time("startTimeUnixNano") <= time("endTimeUnixNano"), "{span:?}");
     for person in ["author", "committer"] {
         let Some(email) = text(event, &["pipeline", "vcs", "commit", person, "email"]) else { continue };

@@ -1,11 +1,11 @@
-//! Bodies of good units and junk, by the choices that the bytes of an input make.
+//! Bodies of good units and junk, from the choices that the bytes of an input represent.
 
 use super::{MAX_PIECES, QUOTED};
 
-/// Choices that the bytes of an input make.
+/// Sequence of choices that the bytes of an input represent.
 pub(super) struct Recipe<'a> {
     choices: std::slice::Iter<'a, u8>,
-    /// Number of the next unit, so that each is another one.
+    /// Number of the next unit, so that units differ.
     unit: u64,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Recipe<'a> {
         self.choices.next().map_or(0, |choice| *choice as usize % below)
     }
 
-    /// A body, and its units in order.
+    /// Returns a body, and its units in order.
     pub(super) fn body(mut self) -> (Vec<u8>, Vec<Vec<u8>>) {
         let (mut body, mut units) = (Vec::new(), Vec::new());
         let mut pieces = 0;
@@ -66,7 +66,7 @@ impl<'a> Recipe<'a> {
             6 => self.frames(body, units),
             7 => self.cut(body),
             8 => {
-                // A cut line before a unit that follows at once.
+                // A truncated line directly followed by a unit.
                 self.cut(body);
                 let between = ["", " ", ", ", LOGPLEX][self.next(4)];
                 body.extend_from_slice(between.as_bytes());
@@ -107,7 +107,7 @@ impl<'a> Recipe<'a> {
         units.push(text.into_bytes());
     }
 
-    /// Several units on one line.
+    /// Appends several units on one line.
     fn several(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
         for _ in 0..=self.next(3) {
             self.unit(body, units);
@@ -117,7 +117,7 @@ impl<'a> Recipe<'a> {
 
     fn pretty_text(&mut self) -> String {
         let value: serde_json::Value = serde_json::from_str(&self.text()).expect("units are JSON");
-        let text = serde_json::to_string_pretty(&value).expect("it is JSON");
+        let text = serde_json::to_string_pretty(&value).expect("units are JSON");
         text.replace('\n', ["\n", "\r\n", "\r"][self.next(3)])
     }
 
@@ -127,7 +127,7 @@ impl<'a> Recipe<'a> {
         units.push(text.into_bytes());
     }
 
-    /// An array on one line, with elements that are none.
+    /// Appends an array on one line, with some elements that are not units.
     fn array(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
         body.extend_from_slice(["", CLASSIC, " "][self.next(3)].as_bytes());
         body.push(b'[');
@@ -161,7 +161,7 @@ impl<'a> Recipe<'a> {
         body.extend_from_slice(b"]");
     }
 
-    /// Octet-counted frames without line ends, of units and of text.
+    /// Appends octet-counted frames without line ends, of units and of text.
     fn frames(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
         for _ in 0..=self.next(4) {
             let text = ["hello", "a [b], \"c", "}", "<7>5 <7>"][self.next(4)];
@@ -180,7 +180,7 @@ impl<'a> Recipe<'a> {
         }
     }
 
-    /// Units between the lines of one that lacks its last brace and a line with such a brace.
+    /// Appends units between the lines of a value without its last brace and a line with such a brace.
     fn between(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
         let line_end = ["\n", "\r\n", "\r"][self.next(3)];
         let open = self.text();
@@ -207,7 +207,7 @@ impl<'a> Recipe<'a> {
         units.push(text.into_bytes());
     }
 
-    /// A unit that was cut off.
+    /// Appends a truncated unit.
     fn cut(&mut self, body: &mut Vec<u8>) {
         let text = self.text();
         let end = 1 + (self.next(256) * (text.len() - 1)) / 256;
