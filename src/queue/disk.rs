@@ -105,7 +105,7 @@ impl DiskQueue {
     ) -> Result<Self, OpenError> {
         let mut recovered = recovery::recover(&*files, &config.directory, config.sync, &metrics)?;
         let (next_id, kept_bytes) = (recovered.next_id, recovered.bytes);
-        let backlog = Backlog::new(std::mem::take(&mut recovered.ids).into_vec());
+        let backlog = Backlog::new(std::mem::take(&mut recovered.ids).into_vec(), recovered.since);
         let log = Log::new(Arc::clone(&files), config.sync, config.max_size, recovered);
         let (commands, incoming) = channel();
         let shared = Arc::new(Shared {
@@ -142,12 +142,10 @@ impl DiskQueue {
 
     pub(crate) fn state(&self) -> QueueState {
         let state = self.shared.lock();
-        let oldest = state.live.first_key_value().map(|(_, live)| live.received);
-        let oldest = [oldest, state.backlog.since(), state.parked_since].into_iter().flatten().min();
         QueueState {
             kept_bytes: state.kept_bytes,
             capacity_bytes: self.shared.capacity_bytes,
-            oldest: oldest.and_then(|received| received.elapsed().ok()).unwrap_or_default(),
+            oldest: state.since().and_then(|received| received.elapsed().ok()).unwrap_or_default(),
             failure: state.failure.clone(),
             full: state.full,
         }

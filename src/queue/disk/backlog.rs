@@ -15,8 +15,8 @@ pub(super) struct Backlog {
 // === impl Backlog ===
 
 impl Backlog {
-    pub(super) fn new(ranges: Vec<Range<u64>>) -> Self {
-        Self { ranges: ranges.into(), since: None }
+    pub(super) fn new(ranges: Vec<Range<u64>>, since: Option<SystemTime>) -> Self {
+        Self { ranges: ranges.into(), since }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -27,17 +27,10 @@ impl Backlog {
         self.since.filter(|_| !self.is_empty())
     }
 
-    /// Adds the id of a record that was just written.
-    pub(super) fn push(&mut self, id: u64, received: SystemTime) {
-        if self.is_empty() {
-            self.since = Some(received);
-        }
-        self.put_back(id);
-    }
-
-    /// Returns a popped id. Usually an added id is larger than all others, but two commits may report theirs in the
-    /// opposite order.
-    pub(super) fn put_back(&mut self, id: u64) {
+    /// Adds the id of a record that was just written, or was popped. Usually it is larger than all others, but two commits
+    /// may report theirs in the opposite order.
+    pub(super) fn add(&mut self, id: u64, received: Option<SystemTime>) {
+        self.since = self.since().into_iter().chain(received).min();
         let place = self.ranges.partition_point(|range| range.end < id);
         match self.ranges.get_mut(place) {
             Some(range) if range.end == id => range.end += 1,
@@ -81,7 +74,7 @@ mod tests {
             let mut model = BTreeSet::new();
             for step in steps {
                 match step {
-                    Some(id) if model.insert(id) => backlog.push(id, UNIX_EPOCH),
+                    Some(id) if model.insert(id) => backlog.add(id, Some(UNIX_EPOCH)),
                     Some(id) => prop_assert!(backlog.contains(id)),
                     None => prop_assert_eq!(backlog.pop(), model.pop_first()),
                 }

@@ -20,7 +20,7 @@
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use zstd::bulk::Compressor;
@@ -29,6 +29,8 @@ use super::super::Record;
 use super::frame::{HEADER_BYTES, Header, Kind, u32_at, u64_at};
 
 const VERSION: u8 = 2;
+/// End of the time of arrival.
+pub(super) const RECEIVED_END: usize = 9;
 const FIXED_BYTES: usize = 13;
 const FIELD_HEADER_BYTES: usize = 5;
 const RECEIVER: u8 = 1;
@@ -81,6 +83,10 @@ impl Encoded {
 
     pub(super) fn frame_bytes(&self) -> u64 {
         self.bytes.len() as u64
+    }
+
+    pub(super) fn received(&self) -> Option<SystemTime> {
+        received(self.bytes.get(HEADER_BYTES..)?)
     }
 
     /// Fills in the header and returns the frame.
@@ -136,6 +142,12 @@ fn compress(body: &[u8]) -> io::Result<Vec<u8>> {
         };
         compressor.compress(body)
     })
+}
+
+/// Reads the time of arrival from the first [`RECEIVED_END`] bytes of the payload of a record's frame.
+pub(super) fn received(payload: &[u8]) -> Option<SystemTime> {
+    let known = payload.len() >= RECEIVED_END && payload[0] == VERSION;
+    known.then(|| UNIX_EPOCH + Duration::from_nanos(u64_at(payload, 1)))
 }
 
 /// Reads the payload of a record's frame.

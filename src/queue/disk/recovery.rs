@@ -9,6 +9,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 use tracing::{error, warn};
 
@@ -17,8 +18,10 @@ use super::frame::{self, HEADER_BYTES, Header, Kind};
 use super::index::Index;
 use super::open::OpenError;
 use super::ranges::Ranges;
+use super::record;
 use super::segment::{
-    self, Beginning, KnownEnd, NEW_SUFFIX, Name, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, Stretch, Window,
+    self, Beginning, KnownEnd, NEW_SUFFIX, Name, Placed, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, Stretch,
+    Window,
 };
 use crate::config::Sync;
 use crate::telemetry::Metrics;
@@ -34,6 +37,8 @@ pub(super) struct Recovered {
     pub(super) ids: Ranges,
     /// Total stored size of those records.
     pub(super) bytes: u64,
+    /// Time of arrival of the oldest of those records.
+    pub(super) since: Option<SystemTime>,
     pub(super) next_id: u64,
     /// The newest segment and its end.
     pub(super) last: Option<(Name, u64)>,
@@ -102,7 +107,7 @@ impl Recovery<'_> {
             Beginning::Good(header) => header,
             _ => self.header_in_place_of_a_damaged_one(name, &scan, file.size()?),
         };
-        self.note(&header, &scan);
+        self.note(&*file, &header, &scan)?;
         let repaired = self.repair(&*file, &header, &scan);
         if self.found.last.is_none() {
             self.found.last = Some((name, scan.end));
@@ -135,8 +140,8 @@ impl Recovery<'_> {
     }
 
     /// Adds the settled and the open records of a segment.
-    fn note(&mut self, header: &SegmentHeader, scan: &Scan) {
-        let Recovered { index, ids, bytes, next_id, .. } = &mut self.found;
+    fn note(&mut self, file: &dyn LogFile, header: &SegmentHeader, scan: &Scan) -> io::Result<()> {
+        let Recovered { index, ids, bytes, since, next_id, .. } = &mut self.found;
         index.add_segment(header.name, header.first_id, scan.end);
         *next_id = header.first_id.max(*next_id);
         for run in &scan.done {
@@ -154,6 +159,10 @@ impl Recovery<'_> {
                 open.push(*placed);
             }
         }
+        // Smaller ids were received earlier.
+        if let Some(oldest) = open.iter().min_by_key(|placed| placed.id) {
+            *since = since.take().into_iter().chain(received(file, oldest)?).min();
+        }
         for placed in open.into_iter().rev() {
             index.add(header.name.number, placed);
         }
@@ -162,6 +171,7 @@ impl Recovery<'_> {
                 index.set_progress(*id, progress.clone());
             }
         }
+        Ok(())
     }
 
     fn report(&self, file: &str, reason: &str, set_aside: io::Result<String>) {
@@ -244,6 +254,16 @@ pub(super) fn end_segment(file: &dyn LogFile, name: Name, end: u64) -> io::Resul
     file.sync()?;
     file.set_size(end + bytes.len() as u64)?;
     file.sync()
+}
+
+/// Reads the time of arrival of a record.
+fn received(file: &dyn LogFile, placed: &Placed) -> io::Result<Option<SystemTime>> {
+    let mut beginning = [0; record::RECEIVED_END];
+    if placed.payload_bytes < beginning.len() as u64 {
+        return Ok(None);
+    }
+    file.read_exact_at(placed.offset + HEADER_BYTES as u64, &mut beginning)?;
+    Ok(record::received(&beginning))
 }
 
 /// Covers a stretch, so that later starts skip it.

@@ -50,11 +50,11 @@ pub(super) struct State {
     pub(super) backlog: Backlog,
     /// Records that are left for the next start.
     pub(super) parked: BTreeSet<RecordId>,
-    /// Time of arrival of the oldest parked record that was read.
+    /// Time of arrival of the oldest parked record.
     pub(super) parked_since: Option<SystemTime>,
-    /// Records that are neither live nor in the backlog: confirmed by the writer and not yet seen by the caller of
-    /// `offer`, or being read.
-    pub(super) in_transit: BTreeSet<RecordId>,
+    /// Records that are neither live nor in the backlog, with their times of arrival or earlier times: confirmed by the
+    /// writer and not yet seen by the caller of `offer`, or being read.
+    pub(super) in_transit: BTreeMap<RecordId, Option<SystemTime>>,
     pub(super) drain_rate: DrainRate,
     pub(super) failure: Option<Arc<str>>,
     /// A record was rejected for lack of room, and no record has left since.
@@ -72,6 +72,24 @@ pub(super) struct Live {
 pub(super) struct Reservation<'a> {
     pub(super) shared: &'a Shared,
     pub(super) bytes: u64,
+}
+
+// === impl State ===
+
+impl State {
+    /// Returns the time of arrival of the oldest record that is kept, or a time slightly before that while some records
+    /// are on disk only.
+    pub(super) fn since(&self) -> Option<SystemTime> {
+        let live = self.live.first_key_value().map(|(_, live)| live.received);
+        let in_transit = self.in_transit.values().flatten().min().copied();
+        [live, in_transit, self.backlog.since(), self.parked_since].into_iter().flatten().min()
+    }
+
+    /// Leaves a record on disk for the next start.
+    fn park(&mut self, id: RecordId, received: Option<SystemTime>) {
+        self.parked.insert(id);
+        self.parked_since = self.parked_since.into_iter().chain(received).min();
+    }
 }
 
 // === impl Reservation ===
@@ -134,20 +152,20 @@ impl Shared {
         let state = self.lock();
         state.live.contains_key(&id)
             || state.parked.contains(&id)
-            || state.in_transit.contains(&id)
+            || state.in_transit.contains_key(&id)
             || state.backlog.contains(id.0)
     }
 
     /// Notes a record that is safe and whose sender is about to get its response.
-    pub(super) fn confirmed(&self, id: RecordId) {
-        self.lock().in_transit.insert(id);
+    pub(super) fn confirmed(&self, id: RecordId, received: Option<SystemTime>) {
+        self.lock().in_transit.insert(id, received);
     }
 
     /// Returns a record that could not be read to the front of the backlog.
     pub(super) fn put_back(&self, id: RecordId) {
         let mut state = self.lock();
-        state.in_transit.remove(&id);
-        state.backlog.put_back(id.0);
+        let received = state.in_transit.remove(&id).flatten();
+        state.backlog.add(id.0, received);
     }
 
     /// Processes a record that was just written from memory, if there is room, or else adds it to the backlog.
@@ -160,7 +178,7 @@ impl Shared {
             return Offered::Live(self.insert_live(&mut state, id, live));
         }
         state.in_transit.remove(&id);
-        state.backlog.push(id.0, live.received);
+        state.backlog.add(id.0, Some(live.received));
         drop(state);
         self.changed.notify_one();
         Offered::Stored
@@ -179,8 +197,9 @@ impl Shared {
         if state.live_bytes >= self.memory_bytes {
             return None;
         }
+        let since = state.backlog.since();
         let id = state.backlog.pop().map(RecordId)?;
-        state.in_transit.insert(id);
+        state.in_transit.insert(id, since);
         Some(id)
     }
 
@@ -233,10 +252,10 @@ impl Shared {
         let kept = stored.is_some_and(|stored| self.keep(&file, stored).is_ok());
         error!(record = id.0, reason, file, kept, "damaged queue record set aside");
         let mut state = self.lock();
-        state.in_transit.remove(&id);
+        let received = state.in_transit.remove(&id).flatten();
         let Some(stored) = stored.filter(|_| kept) else {
             // There is no other copy: the next start may be able to read it.
-            state.parked.insert(id);
+            state.park(id, received);
             return;
         };
         let bytes = stored.len() as u64;
@@ -291,9 +310,7 @@ impl Ledger for Shared {
         let mut state = self.lock();
         if let Some(live) = state.live.remove(&record) {
             state.live_bytes -= live.memory_bytes;
-            state.parked.insert(record);
-            let since = state.parked_since.map_or(live.received, |since| since.min(live.received));
-            state.parked_since = Some(since);
+            state.park(record, Some(live.received));
         }
         drop(state);
         self.changed.notify_one();

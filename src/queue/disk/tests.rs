@@ -8,7 +8,7 @@ mod space;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -98,6 +98,10 @@ impl Bench {
         all
     }
 
+    fn since(&self) -> Option<SystemTime> {
+        self.queue().shared.lock().since()
+    }
+
     /// Stores progress that can be recognised by its number.
     fn note_progress(&self, id: RecordId, number: u64) {
         let tracker = Tracker::default();
@@ -165,9 +169,13 @@ fn progress(number: u64) -> Progress {
 }
 
 fn record(body: &str) -> Record {
+    record_received(1, body)
+}
+
+fn record_received(seconds: u64, body: &str) -> Record {
     Record {
         receiver: Arc::from("fastly"),
-        received: UNIX_EPOCH + Duration::from_secs(1),
+        received: UNIX_EPOCH + Duration::from_secs(seconds),
         reading: Bytes::new(),
         body: Bytes::copy_from_slice(body.as_bytes()),
     }
@@ -389,6 +397,37 @@ fn a_record_that_is_being_read_survives_a_failure() {
 }
 
 #[test]
+fn a_record_has_its_age_from_its_confirmation_to_its_end() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.since(), None);
+    let received = Some(UNIX_EPOCH + Duration::from_secs(1));
+    let mut slow = Box::pin(bench.queue().offer(record("a")));
+    assert!(bench.begin(slow.as_mut()).is_none());
+    bench.wait_until(|queue| !queue.shared.lock().in_transit.is_empty());
+    assert_eq!(bench.since(), received, "confirmed and not yet seen by the request");
+    let Ok(Offered::Live(taken)) = bench.runtime.block_on(slow.as_mut()) else { panic!("it was confirmed") };
+    drop(slow);
+    assert_eq!(bench.since(), received, "on its way in memory");
+    bench.reopen();
+    drop(taken);
+    assert_eq!(bench.since(), received, "left by an earlier process, not yet read");
+    let shared = Arc::clone(&bench.queue().shared);
+    let id = shared.next_to_read().unwrap();
+    assert_eq!(bench.since(), received, "being read");
+    shared.put_back(id);
+    assert_eq!(bench.since(), received, "not readable for the moment");
+    let (_, taken) = bench.stored().remove(0);
+    assert_eq!(bench.since(), received, "on its way in memory again");
+    let part = taken.part(Signal::Traces, 0..1);
+    taken.seal();
+    drop(part);
+    assert_eq!(bench.since(), received, "left for the next start");
+    bench.reopen();
+    bench.stored().remove(0).1.seal();
+    assert_eq!(bench.since(), None);
+}
+
+#[test]
 fn a_panic_of_the_writer_is_reported_and_loses_nothing() {
     let mut bench = Bench::new();
     let taken = bench.live("kept");
@@ -462,6 +501,14 @@ fn a_damaged_record_that_cannot_be_set_aside_stays_in_its_segment() {
 }
 
 #[test]
+fn a_damaged_record_that_stays_has_its_age() {
+    let bench = with_a_record_damaged_while_running();
+    bench.disk.set_capacity(Some(0));
+    bench.stored().remove(0).1.seal();
+    assert_eq!(bench.since(), Some(UNIX_EPOCH + Duration::from_secs(1)));
+}
+
+#[test]
 fn a_damaged_record_is_set_aside_and_counted_and_blocks_nothing() {
     let mut bench = with_a_record_damaged_while_running();
     assert_eq!(bench.stored_bodies(), ["good"]);
@@ -519,6 +566,18 @@ impl Model {
         (!held.is_empty()).then(|| held[usize::from(place) % held.len()].clone())
     }
 
+    /// Checks the age of the queue: exactly that of the oldest record, unless some are on disk only.
+    fn check_age(&self, since: Option<SystemTime>) {
+        let received =
+            |body: &String| UNIX_EPOCH + Duration::from_secs(body.get(..4).unwrap().parse().unwrap());
+        let oldest = self.open.keys().next().map(received);
+        let all_in_memory = self.open.values().all(Option::is_some);
+        assert!(
+            since == oldest || !all_in_memory && since.is_some() && since <= oldest,
+            "{since:?}, {oldest:?}"
+        );
+    }
+
     /// Checks a start: all open records are on disk, and otherwise only records that were settled too late to be
     /// stored.
     fn check_after_start(&mut self, found: Vec<(String, Progress, Taken)>, orderly: bool) {
@@ -565,7 +624,8 @@ proptest! {
                 Step::Offer(size) => {
                     // The number comes first so that sorting by body sorts by age.
                     let body = format!("{number:04}{}", random.text(size as usize));
-                    match bench.offer(&body) {
+                    let offer = bench.queue().offer(record_received(number as u64, &body));
+                    match bench.runtime.block_on(offer) {
                         Ok(Offered::Live(taken)) => drop(model.open.insert(body, Some(taken))),
                         Ok(Offered::Stored) => drop(model.open.insert(body, None)),
                         Err(refusal) => prop_assert!(matches!(refusal, OfferError::Unwritable { .. }), "{}", refusal),
@@ -606,11 +666,14 @@ proptest! {
                         _ => bench.reopen(),
                     }
                     bench.memory_bytes = memory;
+                    // A record that was settled too late to be stored may be older.
+                    prop_assert!(model.open.is_empty() || bench.since().is_some());
                     let found = bench.read();
                     model.check_after_start(found, matches!(step, Step::Reopen));
                     prop_assert_eq!(bench.damage_reported(), 0);
                 }
             }
+            model.check_age(bench.since());
         }
     }
 }

@@ -329,9 +329,9 @@ impl Schedule {
 
 impl Group {
     fn confirm(self, shared: &Shared) {
-        for ((id, _), reply) in self.records.into_iter().zip(self.replies) {
+        for ((id, record), reply) in self.records.into_iter().zip(self.replies) {
             // First: the caller may be slow to insert the record, and until then nothing else knows it.
-            shared.confirmed(RecordId(id));
+            shared.confirmed(RecordId(id), record.received());
             // The caller may be gone; the record is in the log all the same, and the next start finds it.
             drop(reply.send(Ok(RecordId(id))));
         }
