@@ -17,6 +17,8 @@ pub(crate) mod check;
 
 pub(crate) mod demo;
 
+mod completions;
+
 mod waterfall;
 
 mod http;
@@ -33,6 +35,7 @@ use crate::config::terminal::Terminal;
 use crate::config::{Environment, Sources};
 use crate::receiver::RECEIVERS;
 use check::CheckArgs;
+use completions::CompletionsArgs;
 use demo::DemoArgs;
 use replay::ReplayArgs;
 use traceparent::TraceparentArgs;
@@ -91,6 +94,8 @@ enum Command {
     Replay(ReplayArgs),
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
     /// Post sample logs and webhooks through a relay and draw the resulting traces
     Demo(DemoArgs),
 }
@@ -133,6 +138,7 @@ pub fn main() -> ExitCode {
         Some(Command::Traceparent(args)) => traceparent::run(&args),
         Some(Command::Replay(args)) => replay::run(args),
         Some(Command::Schema) => print(&crate::config::schema(RECEIVERS)),
+        Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Demo(args)) => demo::run(&args, &Terminal::of_stdout()),
     }
 }
@@ -164,6 +170,8 @@ impl From<SourceArgs> for Sources {
 
 #[cfg(test)]
 mod tests {
+    mod manual;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -225,7 +233,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_and_help_is_not_an_error() {
-        let commands = ["run", "validate", "check", "traceparent", "replay", "schema", "demo"];
+        let commands = ["run", "validate", "check", "traceparent", "replay", "schema", "completions", "demo"];
         for arguments in
             commands.iter().map(|command| vec![*command, "--help"]).chain([vec!["--help"], vec!["--version"]])
         {

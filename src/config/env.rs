@@ -52,7 +52,7 @@ impl Environment {
     }
 
     /// Returns the raw value, for file names, which need not be UTF-8.
-    pub(super) fn get_os(&self, name: &str) -> Option<&OsStr> {
+    pub(crate) fn get_os(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(name).map(OsString::as_os_str)
     }
 }

@@ -1,12 +1,21 @@
 //! The commands as processes: their output and their exit codes.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use serde_json::Value;
 use tempfile::NamedTempFile;
+use tokio::process::Command;
 
-use super::harness::{Ended, House, TRACE, log, request_of, span, span_with, spanrelay};
+use super::harness::{Ended, House, TRACE, log, request_of, skipped, span, span_with, spanrelay};
+
+/// Prints what bash would offer for the words of `$2` after sourcing the script `$1`.
+const COMPLETE: &str = r#"
+    source "$1"
+    COMP_WORDS=($2)
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    _spanrelay spanrelay "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+    echo "${COMPREPLY[@]}""#;
 
 const WORKFLOW: &str = "cedf175c-c537-49f8-9b5c-95892f0b2407";
 const JOB: &str = "3f6a7c4a-0bb6-463a-bd0c-3d5e0b1b1d34";
@@ -129,6 +138,35 @@ async fn the_schema_describes_the_keys_of_each_receiver() {
     let receivers = &schema["$defs"]["ReceiversConfig"];
     assert!(receivers["patternProperties"]["^fastly/[A-Za-z0-9_-]+$"].is_object(), "{receivers}");
     assert_eq!(receivers["additionalProperties"], false);
+}
+
+#[tokio::test]
+async fn the_completions_of_bash_offer_the_commands_and_their_options() {
+    let ended = run(&["completions", "bash"]).await;
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+    let script = file(ended.out.as_bytes());
+    for (words, expected) in [
+        ("spanrelay val", "validate"),
+        ("spanrelay check --f", "--from --format"),
+        ("spanrelay check --from c", "circleci"),
+        ("spanrelay --ver", "--version"),
+    ] {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", COMPLETE, "complete", path(&script), words]);
+        if bash.output().await.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            return skipped("the_completions_of_bash", "bash", "SPANRELAY_REQUIRE_BASH");
+        }
+        assert_eq!(Ended::of(&mut bash).await.out.trim(), expected, "{words}");
+    }
+}
+
+#[tokio::test]
+async fn every_shell_has_completions() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let ended = run(&["completions", shell]).await;
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{shell}");
+        assert!(ended.out.contains("traceparent"), "{shell}: {}", ended.out);
+    }
 }
 
 #[tokio::test]
