@@ -57,7 +57,7 @@ pub(crate) trait Receiver: Send + Sync {
     /// bytes alone, so that it can be done again when nothing else is known any more.
     fn read(&self, body: &Bytes) -> Reading;
 
-    /// Settings that [`read`](Self::read) goes by, for [`read_as`](Self::read_as): at most 255 bytes.
+    /// Settings that [`read`](Self::read) goes by, for [`read_as`](Self::read_as): at most 65,535 bytes.
     fn parameters(&self) -> Bytes {
         Bytes::new()
     }

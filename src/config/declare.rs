@@ -103,6 +103,14 @@ impl Key {
     }
 }
 
+/// Returns the name of a key that may be a keyword of Rust, which `r#` marks.
+pub(crate) const fn key_name(ident: &'static str) -> &'static str {
+    match ident.as_bytes() {
+        [b'r', b'#', ..] => ident.split_at(2).1,
+        _ => ident,
+    }
+}
+
 /// Declares a section.
 ///
 /// A key is declared as `name: Kind = default, flag, flag(argument);`. Its field has the type of the kind's values. Without
@@ -134,13 +142,13 @@ macro_rules! section {
             const NAME: &'static str = stringify!($section);
 
             fn read_keys(&mut self, section: &mut $crate::config::section::Section<'_>) {
-                $(<$kind as $crate::config::kind::Kind>::read_key(section, stringify!($key), &mut self.$key);)*
+                $(<$kind as $crate::config::kind::Kind>::read_key(section, $crate::config::declare::key_name(stringify!($key)), &mut self.$key);)*
                 $($check(self, section);)?
             }
 
             fn to_tree(&self) -> $crate::config::tree::Tree {
                 $crate::config::tree::Tree::section(vec![
-                    $((stringify!($key).to_owned(), <$kind as $crate::config::kind::Kind>::to_tree(&self.$key)),)*
+                    $(($crate::config::declare::key_name(stringify!($key)).to_owned(), <$kind as $crate::config::kind::Kind>::to_tree(&self.$key)),)*
                 ])
             }
 
@@ -153,7 +161,7 @@ macro_rules! section {
                 let default = Self::default();
                 vec![$(
                     $crate::config::declare::Key::new(
-                        stringify!($key),
+                        $crate::config::declare::key_name(stringify!($key)),
                         concat!($($doc, "\n"),+),
                         <$kind as $crate::config::kind::Kind>::shape(),
                         <$kind as $crate::config::kind::Kind>::to_tree(&default.$key),
@@ -175,7 +183,7 @@ macro_rules! choice {
         $visibility:vis enum $choice:ident { $($(#[doc = $doc:literal])* $value:ident = $word:literal,)+ }
     ) => {
         $(#[doc = $about])+
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         $visibility enum $choice { $($(#[doc = $doc])* $value,)+ }
 
         impl $choice {

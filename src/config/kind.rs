@@ -26,6 +26,9 @@ use super::units::{DURATION_PATTERN, SIZE_PATTERN, format_duration, format_size}
 const OWN_HEADERS: [HeaderName; 8] =
     [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
+/// Limit of a table of names: settings that a body was read by are stored with it.
+const MAX_NAMES_BYTES: usize = 16 * 1024;
+
 /// Reader, printer and description of the values of a key.
 pub(crate) trait Kind {
     type Value: Clone;
@@ -139,6 +142,15 @@ kind! {
     /// Header names and values; values are marked sensitive.
     Headers: HeaderMap, |field: &Field<'_>| Some(headers(Section::of(field.clone()))), table,
     json!({ "type": "object", "additionalProperties": text_schema() })
+}
+
+kind! {
+    /// Names, and what each of them is called elsewhere.
+    Renames: Vec<(String, String)>, |field: &Field<'_>| Some(renames(Section::of(field.clone()))),
+    |names: &Vec<(String, String)>| {
+        Tree::Table(names.iter().map(|(name, other)| (name.clone(), Tree::Text(other.clone()))).collect())
+    },
+    json!({ "type": "object", "additionalProperties": { "type": "string" } })
 }
 
 const LEVELS: &[(&str, tracing::Level)] = &[
@@ -292,6 +304,35 @@ fn headers(section: Section<'_>) -> HeaderMap {
         }
     }
     headers
+}
+
+/// Reads pairs of names. JSON must hold them without an escape.
+fn renames(section: Section<'_>) -> Vec<(String, String)> {
+    let is_name = |text: &str| {
+        !text.is_empty() && !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\' | ' '))
+    };
+    let mut names = Vec::new();
+    for (entry, field) in section.entries() {
+        if !is_name(&entry.key) {
+            section.problem_by(
+                entry,
+                "contains a key that is not a name: it is empty, or has a quote, a blank or a backslash",
+            );
+        } else if let Some(other) = field.text() {
+            if is_name(other) {
+                names.push((entry.key.clone(), other.to_owned()));
+            } else {
+                field.problem(format!(
+                    "{} is not a name: it has a quote, a blank or a backslash",
+                    field.shown()
+                ));
+            }
+        }
+    }
+    if names.iter().map(|(name, other)| name.len() + other.len()).sum::<usize>() > MAX_NAMES_BYTES {
+        section.missing(format!("has more than {MAX_NAMES_BYTES} bytes of names"));
+    }
+    names
 }
 
 /// Adds the `authorization` header from an endpoint's URL to `own`, unless it or `common` has one.

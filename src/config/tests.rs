@@ -163,7 +163,7 @@ fn self_tracing_needs_an_endpoint_that_is_not_the_relay() {
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let problem = only_problem("receivers:\n  fastly:\n    pth: /x\n");
     let expected = "config.yaml:3: receivers.fastly.pth: unknown key; did you mean \"path\"? \
-                    allowed here: path, service_ids, auth, repair, rate_limit";
+                    allowed here: path, service_ids, auth, repair, access_logs, rate_limit";
     assert_eq!(problem, expected);
     let problem = only_problem(&with_receivers("service:\n  pipelines: {}\n"));
     assert!(

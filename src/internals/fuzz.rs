@@ -7,6 +7,8 @@
 //! `fuzz/run` runs the targets with libFuzzer, and `cargo test` runs the same functions with every fixture, every
 //! earlier finding and some thousand mutations of both.
 
+mod access_log;
+
 mod body;
 
 mod framing;
@@ -44,6 +46,7 @@ mod otlp;
 #[cfg(test)]
 mod tests;
 
+pub use self::access_log::access_log;
 pub use self::body::body;
 pub use self::config::config;
 pub use self::framing::framing;
@@ -57,7 +60,8 @@ pub use self::webhook::webhook;
 pub type Target = fn(&[u8]);
 
 /// All targets with their names, which their binaries and folders share.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
+    ("access_log", access_log),
     ("body", body),
     ("framing", framing),
     ("line", line),

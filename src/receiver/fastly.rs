@@ -5,6 +5,7 @@
 //! Promises: one bad unit never costs another; a unit that is canonical already is not copied.
 //! Leaves to others: the meaning of a unit ([`crate::otlp::LineReader`]).
 
+mod access_log;
 mod challenge;
 mod config;
 mod framing;
@@ -18,13 +19,17 @@ use http::HeaderMap;
 use super::token::Token;
 use super::{Reading, Receiver, Rejected, Unauthorized};
 
+#[cfg(any(test, feature = "internals"))]
+pub(crate) use access_log::AccessLogForm;
+pub(crate) use access_log::AccessLogsConfig;
 pub(crate) use challenge::challenge;
 pub(crate) use config::{FastlyConfig, KIND};
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use framing::frames;
 pub(crate) use mistake::{Mistake, mistake};
 
-/// Version of the layout of [`Fastly::parameters`]: this byte, `repair` as 0 or 1, `max_line_size` as 8 bytes.
+/// Version of the layout of [`Fastly::parameters`]: this byte, `repair` as 0 or 1, `max_line_size` as 8 bytes, and, where it
+/// is set, `access_logs`.
 const PARAMETERS: u8 = 1;
 
 /// One `receivers.fastly` of the configuration.
@@ -44,7 +49,11 @@ impl Fastly {
             id: config.id.clone(),
             path: config.path.clone(),
             token: Token::new(config.auth.as_ref()),
-            settings: reading::Settings { repair: config.repair, max_line_bytes },
+            settings: reading::Settings {
+                repair: config.repair,
+                max_line_bytes,
+                access_logs: config.access_logs.clone(),
+            },
         }
     }
 }
@@ -75,20 +84,31 @@ impl Receiver for Fastly {
     }
 
     fn parameters(&self) -> Bytes {
-        let reading::Settings { repair, max_line_bytes } = self.settings;
-        [&[PARAMETERS, u8::from(repair)][..], &(max_line_bytes as u64).to_le_bytes()].concat().into()
+        let reading::Settings { repair, max_line_bytes, access_logs } = &self.settings;
+        let access_logs = access_logs.as_ref().map(AccessLogsConfig::encode).unwrap_or_default();
+        [&[PARAMETERS, u8::from(*repair)][..], &(*max_line_bytes as u64).to_le_bytes(), &access_logs]
+            .concat()
+            .into()
     }
 
     fn read_as(&self, body: &Bytes, parameters: &[u8]) -> Reading {
-        reading::read(body, &settings(parameters).unwrap_or(self.settings))
+        match settings(parameters) {
+            Some(settings) => reading::read(body, &settings),
+            None => self.read(body),
+        }
     }
 }
 
 /// Reads what [`Fastly::parameters`] wrote; nothing when it is something else.
 fn settings(parameters: &[u8]) -> Option<reading::Settings> {
-    let &[PARAMETERS, repair @ (0 | 1), ref max_line_bytes @ ..] = parameters else { return None };
-    let max_line_bytes = usize::try_from(u64::from_le_bytes(max_line_bytes.try_into().ok()?)).ok()?;
-    Some(reading::Settings { repair: repair == 1, max_line_bytes })
+    let &[PARAMETERS, repair @ (0 | 1), ref rest @ ..] = parameters else { return None };
+    let (max_line_bytes, access_logs) = rest.split_first_chunk()?;
+    let max_line_bytes = usize::try_from(u64::from_le_bytes(*max_line_bytes)).ok()?;
+    let access_logs = match access_logs {
+        [] => None,
+        settings => Some(AccessLogsConfig::decode(settings)?),
+    };
+    Some(reading::Settings { repair: repair == 1, max_line_bytes, access_logs })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! | what | bytes |
 //! |---|---|
 //! | [`VERSION`] | 1 |
-//! | length of the receiver's parameters | 1 |
+//! | length of the receiver's parameters, little-endian; one byte in version 1 | 2 |
 //! | the receiver's parameters | n |
 //! | [`fingerprint`] of the reading, little-endian | 8 |
 //! | spans, log records, data points, each little-endian | 12 |
@@ -20,7 +20,7 @@ use crate::event::Signal;
 use crate::queue::Runs;
 use crate::receiver::{Item, Reading};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Number of runs of rejected lines that are stored. Lines beyond them may be written to the rejected lines twice, and
 /// only when a later version reads the body differently.
 const MAX_RUNS: usize = 1000;
@@ -58,10 +58,10 @@ impl Acceptance {
     }
 
     pub(super) fn encode(&self) -> Bytes {
-        let mut out = vec![VERSION, u8::try_from(self.parameters.len()).unwrap_or(0)];
-        if out[1] > 0 {
-            out.extend_from_slice(&self.parameters);
-        }
+        let mut out = vec![VERSION];
+        let parameters = u16::try_from(self.parameters.len()).map_or(&[][..], |_| &self.parameters);
+        out.extend_from_slice(&(parameters.len() as u16).to_le_bytes());
+        out.extend_from_slice(parameters);
         out.extend_from_slice(&self.fingerprint.to_le_bytes());
         self.items.iter().for_each(|items| out.extend_from_slice(&items.to_le_bytes()));
         self.rejected_lines.encode(&mut out);
@@ -70,10 +70,11 @@ impl Acceptance {
 
     /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
     pub(super) fn decode(mut bytes: Bytes) -> Option<Self> {
-        if bytes.try_get_u8().ok()? != VERSION {
-            return None;
-        }
-        let len = usize::from(bytes.try_get_u8().ok()?);
+        let len = usize::from(match bytes.try_get_u8().ok()? {
+            1 => u16::from(bytes.try_get_u8().ok()?),
+            VERSION => bytes.try_get_u16_le().ok()?,
+            _ => return None,
+        });
         if len > bytes.len() {
             return None;
         }
@@ -129,6 +130,7 @@ mod tests {
             service_ids: Vec::new(),
             auth: None,
             repair: true,
+            access_logs: None,
             rate_limit: None,
         };
         let receiver = Fastly::new(&config, 1 << 20);

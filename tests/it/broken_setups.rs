@@ -61,14 +61,14 @@ fn setups() -> Vec<Setup> {
         ),
         setup(
             "Fastly's default format in JSON",
-            r#"{"timestamp":"2026","client_ip":"192.0.2.7","geo_country":"de","request_user_agent":"x"}"#
+            r#"{"timestamp":"2026-11-28T10:11:12+0000","client_ip":"192.0.2.7","request_method":"GET","url":"/"}"#
                 .to_owned(),
-            &["neither resourceSpans", "Fastly's default log format"],
+            &["neither resourceSpans", "this is an access log", "preset fastly"],
         ),
         setup(
             "Fastly's default format in text",
             r#"192.0.2.7 "-" "-" [23/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 42"#.to_owned(),
-            &["not a JSON object", "Fastly's default log format"],
+            &["not a JSON object", "this is an access log", "preset ncsa"],
         ),
         setup(
             "another logger on the same endpoint",

@@ -403,3 +403,41 @@ async fn logs_without_a_span_to_go_to_leave_as_logs() {
     assert_eq!((left.path.as_str(), left.text()), ("/v1/logs", log(1, "alone")));
     house.close().await;
 }
+
+// --- access logs ---
+
+#[tokio::test]
+async fn ordinary_access_logs_are_rejected_with_the_way_out_and_accepted_with_it() {
+    const LINES: &str = include_str!("../../proto-fixtures/fastly/access-logs.txt");
+    let house = House::open("").await;
+    let reply = house.ask(Ask::post("/fastly", LINES)).await;
+    assert_eq!(reply.status, 400);
+    house.close().await;
+
+    let house = House::open("receivers.fastly.access_logs: {as: both}").await;
+    house.batch(LINES).await;
+    let left = house.left_by_signal(2 * LINES.lines().count()).await;
+    let (spans, records) = left.split_at(LINES.lines().count());
+    assert!(spans.iter().all(|request| request.path == "/v1/traces"));
+    assert!(records.iter().all(|request| request.path == "/v1/logs"));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_log_event_joins_the_span_of_an_access_log() {
+    let house = House::open("receivers.fastly.access_logs: {as: spans}").await;
+    let line = r#"{"timestamp":"2026-11-28T10:11:12Z","request_method":"GET","url":"/"}"#;
+    house.batch(line).await;
+    let ids = |request: &Value| {
+        let span = &request["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        ["traceId", "spanId"].map(|id| span[id].as_str().unwrap().to_owned())
+    };
+    let [trace, span] = ids(&house.left_one().await.json());
+    let record = format!(r#"{{"traceId":"{trace}","spanId":"{span}","body":{{"stringValue":"happened"}}}}"#);
+    house.batch(format!("{}\n{line}\n", super::harness::logs_only(&record))).await;
+    let again = house.left_one().await.json();
+    assert_eq!(ids(&again), [trace, span]);
+    let event = &again["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["events"][0];
+    assert_eq!(event["name"], "happened");
+    house.close().await;
+}

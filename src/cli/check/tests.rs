@@ -360,12 +360,12 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 
 #[test]
 fn the_mistake_behind_a_rejection_is_named_and_its_help_given_once() {
-    let line = r#"{"timestamp":"2026","client_ip":"192.0.2.7","geo_country":"de"}"#;
+    let line = r#"{"timestamp":"2026-11-28T10:11:12Z","client_ip":"192.0.2.7","request_method":"GET"}"#;
     let body = Bytes::from(format!("{line}\n{line} x\n{line}\n"));
     let report = Report::new(Source::Fastly, relay_offline(Source::Fastly, &body));
     let text = as_text(&report, std::str::from_utf8(&body).unwrap(), 80);
-    assert_eq!(text.matches("help: this is Fastly's default log format").count(), 1, "{text}");
+    assert_eq!(text.matches("help: this is an access log, not OTLP").count(), 1, "{text}");
     let document = as_json(&report);
-    assert_eq!(document["lines"][0]["mistake"], "default_json_format");
-    assert!(document["lines"][0]["advice"][0].as_str().unwrap().contains("log format"));
+    assert_eq!(document["lines"][0]["mistake"], "access_log");
+    assert!(document["lines"][0]["advice"][0].as_str().unwrap().contains("preset fastly"));
 }

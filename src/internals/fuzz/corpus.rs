@@ -62,6 +62,7 @@ const CONFIGURATIONS: &[&str] = &[
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
     let mut seeds = match target {
+        "access_log" => [access_logs(), bodies("fastly")].concat(),
         "body" => [bodies("fastly"), vec![ODD.join("\n").into_bytes(), texts(ODD).join(&b',')]].concat(),
         "framing" => [lines(), recipes()].concat(),
         "line" => lines(),
@@ -123,7 +124,7 @@ pub fn words(target: &str) -> Vec<String> {
         "é",
     ];
     match target {
-        "body" | "framing" | "line" => {
+        "access_log" | "body" | "framing" | "line" => {
             [texts(JSON), messages::keys().iter().map(|key| format!("\"{key}\":")).collect()].concat()
         }
         "webhook" => [
@@ -220,6 +221,12 @@ fn bodies(receiver: &str) -> Vec<Vec<u8>> {
 /// Returns choices for bodies with every kind of fragment.
 fn recipes() -> Vec<Vec<u8>> {
     (0..32_u8).map(|seed| (0..=255_u8).map(|choice| choice.wrapping_mul(2 * seed + 7)).collect()).collect()
+}
+
+/// Lines of access logs.
+fn access_logs() -> Vec<Vec<u8>> {
+    const LINES: &str = include_str!("../../../proto-fixtures/fastly/access-logs.txt");
+    LINES.lines().map(|line| line.as_bytes().to_vec()).collect()
 }
 
 fn lines() -> Vec<Vec<u8>> {

@@ -10,7 +10,7 @@ use crate::event::Signal;
 use crate::otlp::json::Fault;
 use crate::otlp::{Line, LineReader};
 use crate::receiver::fastly::Fastly;
-use crate::receiver::fastly::FastlyConfig;
+use crate::receiver::fastly::{AccessLogsConfig, FastlyConfig};
 use crate::receiver::{Item, Passage, Receiver};
 
 /// Longer lines have tests of their own.
@@ -41,12 +41,18 @@ pub fn line(input: &[u8]) {
 
 /// Creates a receiver with or without repair.
 pub(super) fn fastly(repair: bool) -> Fastly {
+    fastly_of(repair, None)
+}
+
+/// A receiver that may expect access logs.
+pub(super) fn fastly_of(repair: bool, access_logs: Option<AccessLogsConfig>) -> Fastly {
     let config = FastlyConfig {
         id: "fastly".to_owned(),
         path: "/fastly".to_owned(),
         service_ids: vec!["*".to_owned()],
         auth: None,
         repair,
+        access_logs,
         rate_limit: None,
     };
     Fastly::new(&config, MAX_LINE_BYTES)

@@ -79,6 +79,11 @@ fn every_line_of_any_body_has_one_outcome_and_keeps_its_meaning() {
 }
 
 #[test]
+fn expecting_access_logs_changes_nothing_for_otlp() {
+    holds("access_log", FEW_MUTATIONS);
+}
+
+#[test]
 fn every_unit_of_a_body_is_framed_once_and_everything_else_is_counted() {
     holds("framing", FEW_MUTATIONS / 4);
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tracing::info;
 
+use super::access_log::AccessLogsConfig;
 use crate::config::declare::section;
 use crate::config::field::Field;
 use crate::config::kind::{kind, text};
@@ -35,6 +36,8 @@ section! {
         auth: Option<AuthConfig>, live;
         /// Repairs lines that are not valid JSON but have only one meaning, such as a trailing comma; `false` rejects them.
         repair: bool = true, live;
+        /// Reads ordinary access logs too. Without `access_logs` such lines are rejected.
+        access_logs: Option<AccessLogsConfig>;
         /// Maximum rate of requests. More are rejected with 429 before their bodies are read. Without `rate_limit` there is no
         /// limit.
         rate_limit: Option<RateLimitConfig>;

@@ -33,6 +33,8 @@ use self::prefix::{prefix_length, text_frame_length};
 use self::scalar::scalar_length;
 use self::scan::{Kind, Scanner, Value};
 
+pub(super) use self::scan::RESOURCE_KEYS;
+
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A part of a body with an outcome of its own.

@@ -6,6 +6,7 @@
 use memchr::memmem;
 
 use super::super::Rejected;
+use super::access_log::{AccessLogPreset, recognize};
 use crate::event::Repair;
 
 /// What somebody wrote in a log statement, or set on a logging endpoint, that cannot arrive.
@@ -25,17 +26,13 @@ pub(crate) enum Mistake {
     TextBehind,
     ExtraBracket,
     PlainText,
-    DefaultFormat,
-    DefaultJsonFormat,
+    AccessLog(AccessLogPreset),
     OtherJson,
     Webhook,
     EmptyRequest,
     TraceId,
     SpanId,
 }
-
-/// What reads like Fastly's default format in JSON: names that nothing of OTLP has at its top.
-const DEFAULT_JSON_KEYS: [&[u8]; 3] = [b"\"client_ip\"", b"\"geo_country\"", b"\"request_user_agent\""];
 
 /// The mistake behind a rejected line, if there is one likely cause.
 pub(crate) fn mistake(rejected: &Rejected) -> Option<Mistake> {
@@ -100,14 +97,7 @@ fn no_object(input: &[u8]) -> Mistake {
     if memmem::find(input, b"{\"resource").is_some() {
         return Mistake::LinePrefix;
     }
-    // `%h %l %u %t "%r" %>s %b`: an address, two words, a time in brackets, a request in quotes.
-    let has_request = [&b"\"GET "[..], b"\"POST ", b"\"HEAD ", b"\"PUT "]
-        .iter()
-        .any(|request| memmem::find(input, request).is_some());
-    if has_request && memchr::memchr(b'[', input).is_some() {
-        return Mistake::DefaultFormat;
-    }
-    Mistake::PlainText
+    recognize(input).map_or(Mistake::PlainText, Mistake::AccessLog)
 }
 
 fn other_json(input: &[u8]) -> Mistake {
@@ -115,10 +105,30 @@ fn other_json(input: &[u8]) -> Mistake {
     if has(b"\"happened_at\"") && has(b"\"type\"") {
         return Mistake::Webhook;
     }
-    if DEFAULT_JSON_KEYS.iter().filter(|key| has(key)).count() >= 2 {
-        return Mistake::DefaultJsonFormat;
+    recognize(input).map_or(Mistake::OtherJson, Mistake::AccessLog)
+}
+
+/// Returns the advice for an access log.
+fn access_log(preset: AccessLogPreset) -> &'static str {
+    macro_rules! advice {
+        ($format:literal) => {
+            concat!(
+                "this is an access log, not OTLP (",
+                $format,
+                "): set access_logs: {} in the fastly receiver, and the relay converts such lines"
+            )
+        };
     }
-    Mistake::OtherJson
+    match preset {
+        AccessLogPreset::Auto | AccessLogPreset::None => advice!("a format of its own"),
+        AccessLogPreset::Fastly => advice!("Fastly's default JSON, preset fastly"),
+        AccessLogPreset::Datadog => advice!("preset datadog"),
+        AccessLogPreset::NewRelic => advice!("preset newrelic"),
+        AccessLogPreset::BetterStack => advice!("preset betterstack"),
+        AccessLogPreset::Coralogix => advice!("preset coralogix"),
+        AccessLogPreset::SumoLogic => advice!("preset sumologic"),
+        AccessLogPreset::Ncsa => advice!("NCSA's Common or Combined Log Format, preset ncsa"),
+    }
 }
 
 // === impl Mistake ===
@@ -141,8 +151,7 @@ impl Mistake {
             Self::TextBehind => "text_behind",
             Self::ExtraBracket => "extra_bracket",
             Self::PlainText => "plain_text",
-            Self::DefaultFormat => "default_format",
-            Self::DefaultJsonFormat => "default_json_format",
+            Self::AccessLog(_) => "access_log",
             Self::OtherJson => "other_json",
             Self::Webhook => "webhook",
             Self::EmptyRequest => "empty_request",
@@ -187,10 +196,7 @@ impl Mistake {
             Self::PlainText => {
                 "this is text, not OTLP/JSON: some other log statement writes to this endpoint; give it an endpoint of its own"
             }
-            Self::DefaultFormat | Self::DefaultJsonFormat => {
-                "this is Fastly's default log format: replace the endpoint's log format, or set its placement to none and \
-                 write with a log statement"
-            }
+            Self::AccessLog(preset) => access_log(preset),
             Self::OtherJson => {
                 "this is JSON, but not OTLP: replace the endpoint's log format by one that writes resourceSpans or \
                  resourceLogs"

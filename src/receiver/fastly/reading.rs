@@ -3,7 +3,7 @@
 //! In: a body. Out: a [`Reading`]: an item for every accepted unit, and a rejected entry for everything else.
 //! Promises: every unit is accepted or rejected, once; a unit that is canonical is not copied; lines, columns and kept bytes
 //! are those of the body, whatever was repaired.
-//! Leaves to others: where units are ([`super::framing`]), repairing one ([`super::repair`]), and its meaning
+//! Leaves to others: access logs ([`super::access_log`]), where units are ([`super::framing`]), repairing one ([`super::repair`]), and its meaning
 //! ([`LineReader`]).
 
 #[cfg(test)]
@@ -15,6 +15,7 @@ use std::mem;
 use bytes::Bytes;
 
 use super::super::{Item, Passage, Reading, Rejected, Scope};
+use super::access_log::{AccessLogsConfig, convert};
 use super::framing::{Frame, Frames, LineStart, Shape};
 use super::repair::mend;
 use crate::event::Repair;
@@ -22,11 +23,13 @@ use crate::otlp::json::{Fault, FaultKind};
 use crate::otlp::{Line, LineReader};
 
 /// Settings of a receiver that concern reading.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) repair: bool,
     /// Maximum length of one unit.
     pub(super) max_line_bytes: usize,
+    /// Set if lines that are not OTLP may be access logs.
+    pub(super) access_logs: Option<AccessLogsConfig>,
 }
 
 /// Reads a decoded body.
@@ -72,10 +75,18 @@ impl Reader<'_> {
                 frames.resume(frame.start + length);
                 return self.accept(&frame, Unit { line, length, repairs: Vec::new() });
             }
+            if let Some(Ok(unit)) = self.access_log(&frame) {
+                frames.resume(frame.start + unit.length);
+                return self.accept(&frame, unit);
+            }
             frame = frames.inspect(&frame);
         }
         match frame.shape {
-            Shape::Text => self.reject(&frame, &Fault::shape(0, "not a JSON object")),
+            Shape::Text => match self.access_log(&frame) {
+                Some(Ok(unit)) => self.accept(&frame, unit),
+                Some(Err(fault)) => self.reject(&frame, &fault),
+                None => self.reject(&frame, &Fault::shape(0, "not a JSON object")),
+            },
             Shape::Leading => {
                 self.reject(&frame, &Fault::shape(0, "not a JSON object, but text before one on its line"));
             }
@@ -85,9 +96,53 @@ impl Reader<'_> {
                     frames.resume(frame.start + unit.length);
                     self.accept(&frame, unit);
                 }
-                Err(fault) => self.reject(&frame, &fault),
+                Err(fault) => match self.access_log(&frame) {
+                    Some(Ok(unit)) => {
+                        frames.resume(frame.start + unit.length);
+                        self.accept(&frame, unit);
+                    }
+                    Some(Err(other)) if fault.kind == FaultKind::Shape && fault.at == 0 => {
+                        self.reject(&frame, &other);
+                    }
+                    _ => self.reject(&frame, &fault),
+                },
             },
         }
+    }
+
+    /// Reads what a frame holds as a line of an access log, if those are expected.
+    fn access_log(&mut self, frame: &Frame) -> Option<Result<Unit, Fault>> {
+        let config = self.settings.access_logs.as_ref()?;
+        let end = self.limit(frame);
+        if end < frame.end {
+            return None;
+        }
+        let input = without_blanks_behind(&self.body[frame.start..end]);
+        let (converted, length, repairs) = match std::str::from_utf8(input).map(|text| convert(text, config))
+        {
+            Ok(Ok(converted)) => {
+                let length = converted.length;
+                (converted, length, Vec::new())
+            }
+            Ok(Err(fault)) if !fault.is_syntax() => return Some(Err(fault)),
+            _ if !self.settings.repair => return None,
+            _ if input.starts_with(b"{") => {
+                let mended = mend(input).ok()?;
+                match convert(std::str::from_utf8(&mended.text).ok()?, config) {
+                    Ok(converted) => (converted, mended.consumed, mended.repairs),
+                    Err(fault) => return Some(Err(Fault { at: 0, ..fault })),
+                }
+            }
+            _ => match convert(&String::from_utf8_lossy(input), config) {
+                Ok(converted) => (converted, input.len(), vec![Repair::InvalidUtf8]),
+                Err(fault) => return Some(Err(fault)),
+            },
+        };
+        if converted.json.len() > self.settings.max_line_bytes {
+            return Some(Err(self.too_long(input.len())));
+        }
+        let line = self.lines.read(&Bytes::from(converted.json));
+        Some(line.map(|line| Unit { line, length, repairs }))
     }
 
     /// End of what may be read of a frame.

@@ -77,6 +77,7 @@ fn fastly(repair: bool, max_line_bytes: usize) -> Fastly {
         service_ids: Vec::new(),
         auth: None,
         repair,
+        access_logs: None,
         rate_limit: None,
     };
     Fastly::new(&config, max_line_bytes)
@@ -606,6 +607,7 @@ fn requests_of_a_removed_receiver_stay_until_it_is_configured_again() {
         service_ids: Vec::new(),
         auth: None,
         repair: true,
+        access_logs: None,
         rate_limit: None,
     };
     bench.start(Fastly::new(&other, 1 << 20));

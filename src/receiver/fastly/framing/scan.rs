@@ -17,7 +17,7 @@ use crate::otlp::json::Text;
 /// nested half as deep.
 const MAX_OPEN: usize = 512;
 
-const RESOURCE_KEYS: [&[u8]; 6] = [
+pub(in super::super) const RESOURCE_KEYS: [&[u8]; 6] = [
     b"resourceSpans",
     b"resourceLogs",
     b"resourceMetrics",

@@ -14,6 +14,7 @@ fn behind(line: &str) -> Option<Mistake> {
         service_ids: vec!["*".to_owned()],
         auth: None,
         repair: false,
+        access_logs: None,
         rate_limit: None,
     };
     let reading = Fastly::new(&config, 2000).read(&Bytes::copy_from_slice(line.as_bytes()));
@@ -62,11 +63,11 @@ fn names_what_was_set_on_the_logging_endpoint() {
         ("backend fetch failed, restarting".to_owned(), Mistake::PlainText),
         (
             r#"192.0.2.7 "-" "-" [23/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 42"#.to_owned(),
-            Mistake::DefaultFormat,
+            Mistake::AccessLog(AccessLogPreset::Ncsa),
         ),
         (
-            r#"{"timestamp":"2026","client_ip":"192.0.2.7","geo_country":"de","host":"x"}"#.to_owned(),
-            Mistake::DefaultJsonFormat,
+            r#"{"ddsource":"fastly","http":{"method":"GET","url":"/"}}"#.to_owned(),
+            Mistake::AccessLog(AccessLogPreset::Datadog),
         ),
         (r#"{"level":"info","message":"hello"}"#.to_owned(), Mistake::OtherJson),
         (r#"{"type":"ping","id":"1","happened_at":"2026","webhook":{}}"#.to_owned(), Mistake::Webhook),
@@ -94,8 +95,7 @@ fn every_mistake_has_a_word_of_its_own_and_advice() {
         Mistake::TextBehind,
         Mistake::ExtraBracket,
         Mistake::PlainText,
-        Mistake::DefaultFormat,
-        Mistake::DefaultJsonFormat,
+        Mistake::AccessLog(AccessLogPreset::Fastly),
         Mistake::OtherJson,
         Mistake::Webhook,
         Mistake::EmptyRequest,

@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use super::*;
 
-const SETTINGS: Settings = Settings { repair: true, max_line_bytes: 4096 };
+const SETTINGS: Settings = Settings { repair: true, max_line_bytes: 4096, access_logs: None };
 
 fn read_all(body: &str) -> Reading {
     read(&Bytes::copy_from_slice(body.as_bytes()), &SETTINGS)

@@ -1,0 +1,98 @@
+//! Access logs: ordinary log lines, as JSON or in NCSA's formats, turned into OTLP/JSON.
+//!
+//! In: the text of one line that is not OTLP. Out: an OTLP object on one line for the strict reader.
+//! Promises: the result holds nothing that the line does not; the same bytes give the same result, ids included; one pass.
+//! Leaves to others: where a line starts and ends ([`super::framing`]), repairing its JSON ([`super::repair`]).
+
+mod config;
+mod fields;
+mod ncsa;
+mod record;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+use self::record::{Record, mapped_role, role};
+use super::framing::RESOURCE_KEYS;
+use crate::otlp::json::Fault;
+
+pub(crate) use config::{AccessLogForm, AccessLogPreset, AccessLogsConfig};
+
+/// Fields of a line in JSON by which the format is recognized: all of one row. The first row that fits counts.
+const MARKS: [(AccessLogPreset, &[&str]); 7] = [
+    (AccessLogPreset::Datadog, &["ddsource"]),
+    (AccessLogPreset::Coralogix, &["applicationName", "subsystemName"]),
+    (AccessLogPreset::BetterStack, &["dt"]),
+    (AccessLogPreset::NewRelic, &["timestamp", "time_elapsed"]),
+    (AccessLogPreset::SumoLogic, &["service_id", "time_start"]),
+    (AccessLogPreset::Fastly, &["timestamp", "request_method"]),
+    (AccessLogPreset::Fastly, &["response_status", "request_method"]),
+];
+
+/// A line as OTLP.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Converted {
+    pub(super) json: String,
+    /// Length of the line's text that was used.
+    pub(super) length: usize,
+    /// The format that was recognized.
+    pub(super) preset: AccessLogPreset,
+}
+
+/// Returns the format of a line, if it is one of an access log.
+pub(super) fn recognize(text: &[u8]) -> Option<AccessLogPreset> {
+    let text = std::str::from_utf8(text).ok()?;
+    convert(text, &AccessLogsConfig::default()).ok().map(|converted| converted.preset)
+}
+
+/// Turns the line at the start of `text` into OTLP. An object ends where its braces do, other lines with the text.
+pub(super) fn convert(text: &str, config: &AccessLogsConfig) -> Result<Converted, Fault> {
+    let is_json = text.starts_with('{');
+    let (record, length, preset) = match config.preset {
+        AccessLogPreset::Ncsa if is_json => return Err(fault("not in one of NCSA's formats")),
+        AccessLogPreset::Ncsa | AccessLogPreset::Auto if !is_json => from_ncsa(text)?,
+        _ if !is_json => return Err(fault("not a JSON object")),
+        _ => from_json(text, config)?,
+    };
+    if config.r#as != AccessLogForm::Logs && !record.has_time() {
+        return Err(fault("access log without a time, which a span needs"));
+    }
+    let json = record.write(config.r#as, &config.service_name, &text.as_bytes()[..length]);
+    Ok(Converted { json, length, preset })
+}
+
+fn from_ncsa(text: &str) -> Result<(Record, usize, AccessLogPreset), Fault> {
+    let line = ncsa::read(text).ok_or_else(|| fault("neither a JSON object nor in one of NCSA's formats"))?;
+    Ok((Record::ncsa(&line), text.len(), AccessLogPreset::Ncsa))
+}
+
+fn from_json(text: &str, config: &AccessLogsConfig) -> Result<(Record, usize, AccessLogPreset), Fault> {
+    let (fields, length) = fields::read(text)?;
+    let is_otlp = |name: &str| RESOURCE_KEYS.contains(&name.split('.').next().unwrap_or_default().as_bytes());
+    if fields.iter().any(|field| is_otlp(&field.name)) {
+        return Err(fault("OTLP, but not valid"));
+    }
+    let mut record = Record::default();
+    let mut is_mapped = false;
+    for field in &fields {
+        let mapped = config.map.iter().find(|(_, own)| *own == field.name);
+        is_mapped |= mapped.is_some();
+        let by_name = || if config.preset == AccessLogPreset::None { None } else { role(&field.name) };
+        record.add(field, mapped.map(|(key, _)| mapped_role(key)).or_else(by_name));
+    }
+    if !is_mapped && !record.is_access_log() {
+        return Err(fault("neither OTLP nor an access log: no field holds a method, a URL or a status"));
+    }
+    let has = |name: &&str| fields.iter().any(|field| field.name == *name);
+    let recognized = MARKS.iter().find(|(_, marks)| marks.iter().all(has));
+    let preset = match config.preset {
+        AccessLogPreset::Auto => recognized.map_or(AccessLogPreset::None, |(preset, _)| *preset),
+        preset => preset,
+    };
+    Ok((record, length, preset))
+}
+
+fn fault(reason: &'static str) -> Fault {
+    Fault::shape(0, reason)
+}

@@ -1,0 +1,439 @@
+//! One access-log line as OTLP: what its fields mean, and how they are written.
+//!
+//! Attributes have the names of the stable semantic conventions for HTTP; a field without one keeps its own name. Nothing is
+//! written that the line does not hold.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use super::config::AccessLogForm;
+use super::fields::{self, Field, Value};
+use super::ncsa;
+use super::time;
+
+/// Meaning of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role<'a> {
+    Time,
+    EndTime,
+    /// In microseconds.
+    Duration,
+    Method,
+    /// A target (path and query) or a whole URL.
+    Url,
+    Host,
+    /// `HTTP/1.1`
+    Protocol,
+    Status,
+    Referer,
+    Traceparent,
+    Attribute(&'a str),
+}
+
+/// A line that is being read.
+#[derive(Default)]
+pub(super) struct Record {
+    time: Option<u64>,
+    end: Option<u64>,
+    duration: Option<u64>,
+    method: Option<String>,
+    path: Option<String>,
+    status: Option<u16>,
+    /// Trace id and parent's span id, in hexadecimal.
+    parent: Option<(String, String)>,
+    /// JSON of the attributes, each with a comma behind it.
+    attributes: String,
+}
+
+/// Returns the meaning of a field in the formats that Fastly's and the vendors' guides hand out.
+pub(super) fn role(name: &str) -> Option<Role<'static>> {
+    Some(match name.strip_prefix("json.").unwrap_or(name) {
+        "timestamp" | "dt" | "date" | "time_start" | "time.start" | "@timestamp" => Role::Time,
+        "time_end" | "time.end" => Role::EndTime,
+        // Datadog's guide fills the field that it calls milliseconds from `%D`, which is in microseconds.
+        "time_elapsed" | "time.elapsed" | "http.request_time_ms" => Role::Duration,
+        "request_method" | "request.method" | "request" | "method" | "http.method" => Role::Method,
+        "url" | "http.url" | "request.url" | "request_url" => Role::Url,
+        "host" | "request.host" | "request_host" => Role::Host,
+        "request_protocol" | "request.protocol" | "protocol" | "http.protocol" => Role::Protocol,
+        "response_status" | "response.status" | "status" | "status_code" | "http.status_code" => Role::Status,
+        "request_referer" | "request.referer" | "referer" | "http.referer" => Role::Referer,
+        "traceparent" | "request_traceparent" | "http.traceparent" => Role::Traceparent,
+        "client_ip" | "client.ip" | "request.client_ip" | "network.client.ip" => {
+            Role::Attribute("client.address")
+        }
+        "request_user_agent" | "request.user_agent" | "user_agent" | "http.useragent" => {
+            Role::Attribute("user_agent.original")
+        }
+        _ => return None,
+    })
+}
+
+/// Returns the meaning that `access_logs.map` gives a field with this key.
+pub(super) fn mapped_role(key: &str) -> Role<'_> {
+    match key {
+        "timestamp" => Role::Time,
+        "traceparent" => Role::Traceparent,
+        "http.request.method" => Role::Method,
+        "url.path" => Role::Url,
+        "http.response.status_code" => Role::Status,
+        "server.address" => Role::Host,
+        "network.protocol.version" => Role::Protocol,
+        "http.request.header.referer" => Role::Referer,
+        name => Role::Attribute(name),
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    /// Adds the fields of a line in one of NCSA's formats.
+    pub(super) fn ncsa(line: &ncsa::Line<'_>) -> Self {
+        let mut record = Self::default();
+        for (text, role) in [
+            (line.time, Role::Time),
+            (line.virtual_host, Role::Host),
+            (line.client, Role::Attribute("client.address")),
+            (line.user, Role::Attribute("user.name")),
+            (line.request, Role::Method),
+            (line.status, Role::Status),
+            (line.referer, Role::Referer),
+            (line.user_agent, Role::Attribute("user_agent.original")),
+        ] {
+            record.take(role, text);
+        }
+        if !line.bytes.is_empty() {
+            record.attribute("http.response.body.size", Value::Number(line.bytes));
+        }
+        record
+    }
+
+    /// Whether a method, a URL or a status was found.
+    pub(super) fn is_access_log(&self) -> bool {
+        self.method.is_some() || self.path.is_some() || self.status.is_some()
+    }
+
+    /// Whether a time was found.
+    pub(super) fn has_time(&self) -> bool {
+        self.time.is_some()
+    }
+
+    /// Adds a field that has this meaning; one that is not what it should be keeps its own name.
+    pub(super) fn add(&mut self, field: &Field<'_>, role: Option<Role<'_>>) {
+        let is_taken = match (role, field.value.text()) {
+            (Some(Role::Attribute(name)), Some(text)) => {
+                self.typed(name, field.value, &text);
+                true
+            }
+            (Some(role), Some(text)) => self.take(role, &text),
+            // Words that stand for no value say nothing.
+            (Some(_), None) => matches!(field.value, Value::Plain(_) | Value::Escaped(_)),
+            (None, _) => field.value == Value::Plain("(null)"),
+        };
+        if !is_taken || role == Some(Role::Duration) {
+            self.attribute(&field.name, field.value);
+        }
+    }
+
+    /// Takes the text of a field. Returns whether it is what its meaning says; an empty one is.
+    fn take(&mut self, role: Role<'_>, text: &str) -> bool {
+        if text.is_empty() {
+            return true;
+        }
+        match role {
+            Role::Time => set(&mut self.time, time::nanoseconds(text)),
+            Role::EndTime => set(&mut self.end, time::nanoseconds(text)),
+            Role::Duration => set(&mut self.duration, time::microseconds(text)),
+            Role::Traceparent => set(&mut self.parent, traceparent(text)),
+            Role::Method => self.take_method(text),
+            Role::Url => self.take_url(text),
+            Role::Host => self.take_host(text),
+            Role::Protocol => self.take_protocol(text),
+            Role::Status => {
+                let status = text.parse::<u16>().ok().filter(|status| (100..1000).contains(status));
+                let is_taken = set(&mut self.status, status);
+                if is_taken {
+                    self.attribute("http.response.status_code", Value::Number(text));
+                }
+                is_taken
+            }
+            Role::Referer => {
+                let list = ["[", &quoted(text), "]"].concat();
+                self.attribute("http.request.header.referer", Value::Json(&list));
+                true
+            }
+            Role::Attribute(name) => {
+                self.text_attribute(name, text);
+                true
+            }
+        }
+    }
+
+    /// Takes a method, or a whole request line: method, target and protocol.
+    fn take_method(&mut self, text: &str) -> bool {
+        let (method, rest) = text.split_once(' ').unwrap_or((text, ""));
+        if self.method.is_some() || !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return false;
+        }
+        if !rest.is_empty() {
+            let (target, protocol) = match rest.rsplit_once(' ') {
+                Some((target, protocol)) if protocol.starts_with("HTTP/") => (target, protocol),
+                _ => (rest, ""),
+            };
+            self.take(Role::Url, target);
+            self.take(Role::Protocol, protocol);
+        }
+        self.text_attribute("http.request.method", method);
+        self.method = Some(method.to_owned());
+        true
+    }
+
+    fn take_url(&mut self, text: &str) -> bool {
+        if self.path.is_some() {
+            return false;
+        }
+        let mut target = text;
+        if let Some((scheme @ ("http" | "https"), rest)) = text.split_once("://") {
+            let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            self.text_attribute("url.scheme", scheme);
+            self.take_host(host);
+            target = path;
+        }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        self.text_attribute("url.path", path);
+        if !query.is_empty() {
+            self.text_attribute("url.query", query);
+        }
+        self.path = Some(path.to_owned());
+        true
+    }
+
+    fn take_host(&mut self, text: &str) -> bool {
+        let (host, port) = match text.rsplit_once(':') {
+            // Only the last colon of an IPv6 address in brackets can be that of a port.
+            Some((host, port))
+                if !port.is_empty()
+                    && port.bytes().all(|byte| byte.is_ascii_digit())
+                    && (host.ends_with(']') || !host.contains(':')) =>
+            {
+                (host, port)
+            }
+            _ => (text, ""),
+        };
+        self.text_attribute("server.address", host);
+        if !port.is_empty() {
+            self.attribute("server.port", Value::Number(port));
+        }
+        true
+    }
+
+    fn take_protocol(&mut self, text: &str) -> bool {
+        let (name, version) = match text.split_once('/') {
+            Some((name, version)) => (name.to_ascii_lowercase(), version),
+            None if text.starts_with(|c: char| c.is_ascii_digit()) => (String::new(), text),
+            None => return false,
+        };
+        // HTTP is what the convention assumes where no name is given.
+        if !matches!(&*name, "" | "http") {
+            self.text_attribute("network.protocol.name", &name);
+        }
+        // The conventions write 1.0 and 1.1, but 2 and 3.
+        let version = if version == "1.0" { version } else { version.strip_suffix(".0").unwrap_or(version) };
+        self.text_attribute("network.protocol.version", version);
+        true
+    }
+
+    /// Adds an attribute by its own type; text goes without the words that stand for no value.
+    fn typed(&mut self, name: &str, value: Value<'_>, text: &str) {
+        match value {
+            Value::Plain(_) | Value::Escaped(_) => self.text_attribute(name, text),
+            _ => self.attribute(name, value),
+        }
+    }
+
+    fn text_attribute(&mut self, name: &str, text: &str) {
+        self.key(name);
+        self.attributes.push_str("\"stringValue\":");
+        self.attributes.push_str(&quoted(text));
+        self.attributes.push_str("}},");
+    }
+
+    /// Adds an attribute whose value is already JSON.
+    fn attribute(&mut self, name: &str, value: Value<'_>) {
+        self.key(name);
+        any_value(&mut self.attributes, value);
+        self.attributes.push_str("}},");
+    }
+
+    fn key(&mut self, name: &str) {
+        for part in ["{\"key\":\"", name, "\",\"value\":{"] {
+            self.attributes.push_str(part);
+        }
+    }
+
+    /// Writes the record as an OTLP/JSON object. `line` is what ids are derived from where the line names none.
+    pub(super) fn write(&self, form: AccessLogForm, service_name: &str, line: &[u8]) -> String {
+        let mut out = String::with_capacity(2 * self.attributes.len() + 512);
+        out.push('{');
+        if form != AccessLogForm::Logs {
+            self.scope(&mut out, ["resourceSpans", "scopeSpans", "spans"], service_name);
+            self.span(&mut out, line);
+            out.push_str("}]}]}]");
+        }
+        if form == AccessLogForm::Both {
+            out.push(',');
+        }
+        if form != AccessLogForm::Spans {
+            self.scope(&mut out, ["resourceLogs", "scopeLogs", "logRecords"], service_name);
+            self.log_record(&mut out, form, line);
+            out.push_str("}]}]}]");
+        }
+        out.push('}');
+        out
+    }
+
+    fn scope(&self, out: &mut String, [resource, scope, list]: [&str; 3], service_name: &str) {
+        let service_name = quoted(service_name);
+        write!(
+            out,
+            r#""{resource}":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":{service_name}}}}}]}},"{scope}":[{{"{list}":[{{"#
+        )
+        .expect("writing to a string never fails");
+    }
+
+    fn span(&self, out: &mut String, line: &[u8]) {
+        let (trace_id, span_id) = self.ids(line);
+        let start = self.time.unwrap_or_default();
+        let end = match (self.duration, self.end) {
+            (Some(duration), _) => start.saturating_add(duration),
+            (None, Some(end)) => end.max(start),
+            (None, None) => start,
+        };
+        let name = quoted(self.method.as_deref().unwrap_or("HTTP"));
+        write!(out, r#""traceId":"{trace_id}","spanId":"{span_id}","#)
+            .expect("writing to a string never fails");
+        if let Some((_, parent)) = &self.parent {
+            write!(out, r#""parentSpanId":"{parent}","#).expect("writing to a string never fails");
+        }
+        write!(out, r#""name":{name},"kind":2,"startTimeUnixNano":"{start}","endTimeUnixNano":"{end}","#)
+            .expect("writing to a string never fails");
+        if let Some(status) = self.status.filter(|status| *status >= 500) {
+            write!(out, r#""status":{{"code":2}},"attributes":[{{"key":"error.type","value":{{"stringValue":"{status}"}}}},"#)
+                .expect("writing to a string never fails");
+        } else {
+            out.push_str("\"attributes\":[");
+        }
+        self.close_attributes(out);
+    }
+
+    fn log_record(&self, out: &mut String, form: AccessLogForm, line: &[u8]) {
+        if let Some(time) = self.time {
+            write!(out, r#""timeUnixNano":"{time}","#).expect("writing to a string never fails");
+        }
+        match (form, &self.parent) {
+            // Beside its own span a record names the trace only: with the span's id it would become the span's event.
+            (AccessLogForm::Both, _) => {
+                let (trace_id, _) = self.ids(line);
+                write!(out, r#""traceId":"{trace_id}","#).expect("writing to a string never fails");
+            }
+            (_, Some((trace_id, span_id))) => {
+                write!(out, r#""traceId":"{trace_id}","spanId":"{span_id}","#)
+                    .expect("writing to a string never fails");
+            }
+            (_, None) => {}
+        }
+        let status = self.status.map(|status| status.to_string());
+        let words = [self.method.as_deref(), self.path.as_deref(), status.as_deref()];
+        let body: Vec<&str> = words.into_iter().flatten().collect();
+        if !body.is_empty() {
+            let body = quoted(&body.join(" "));
+            write!(out, r#""body":{{"stringValue":{body}}},"#).expect("writing to a string never fails");
+        }
+        out.push_str("\"attributes\":[");
+        self.close_attributes(out);
+    }
+
+    fn close_attributes(&self, out: &mut String) {
+        out.push_str(&self.attributes);
+        if out.ends_with(',') {
+            out.pop();
+        }
+        out.push(']');
+    }
+
+    /// Returns the trace id and span id of the line's span: the same for the same line.
+    fn ids(&self, line: &[u8]) -> (String, String) {
+        let digest = Sha256::digest(line);
+        let hash = |range: std::ops::Range<usize>| {
+            digest[range].iter().fold(String::new(), |mut hex, byte| {
+                write!(hex, "{byte:02x}").expect("writing to a string never fails");
+                hex
+            })
+        };
+        match &self.parent {
+            Some((trace_id, _)) => (trace_id.clone(), hash(16..24)),
+            None => (hash(0..16), hash(16..24)),
+        }
+    }
+}
+
+/// Sets a value that was read, unless there is one already. Returns whether it was set.
+fn set<T>(target: &mut Option<T>, value: Option<T>) -> bool {
+    let is_new = target.is_none() && value.is_some();
+    if is_new {
+        *target = value;
+    }
+    is_new
+}
+
+/// Reads a `traceparent` header: trace id and span id, which must be valid.
+fn traceparent(text: &str) -> Option<(String, String)> {
+    let mut parts = text.trim().split('-');
+    let (version, trace_id, span_id) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_id = |id: &str, digits: usize| {
+        id.len() == digits
+            && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            && id.bytes().any(|byte| byte != b'0')
+    };
+    let is_valid = version.len() == 2 && version != "ff" && is_id(trace_id, 32) && is_id(span_id, 16);
+    (is_valid && parts.next().is_some()).then(|| (trace_id.to_owned(), span_id.to_owned()))
+}
+
+/// Writes the inside of an OTLP value.
+fn any_value(out: &mut String, value: Value<'_>) {
+    let mut push = |parts: &[&str]| parts.iter().for_each(|part| out.push_str(part));
+    match value {
+        Value::Plain(raw) | Value::Escaped(raw) => push(&["\"stringValue\":\"", raw, "\""]),
+        Value::Bool(value) => push(&["\"boolValue\":", if value { "true" } else { "false" }]),
+        Value::Number(number) if number.parse::<i64>().is_ok() => push(&["\"intValue\":\"", number, "\""]),
+        Value::Number(number) if is_fraction(number) => push(&["\"doubleValue\":", number]),
+        // What neither type holds without a loss stays as it is written.
+        Value::Number(number) => push(&["\"stringValue\":\"", number, "\""]),
+        Value::Json(json) => match fields::elements(json) {
+            Some(values) => {
+                out.push_str("\"arrayValue\":{\"values\":[");
+                for (index, value) in values.into_iter().enumerate() {
+                    out.push_str(if index > 0 { ",{" } else { "{" });
+                    any_value(out, value);
+                    out.push('}');
+                }
+                out.push_str("]}");
+            }
+            None => push(&["\"stringValue\":", &quoted(json)]),
+        },
+    }
+}
+
+/// Returns whether a number has a fraction or an exponent, and a double holds it.
+fn is_fraction(number: &str) -> bool {
+    number.contains(['.', 'e', 'E']) && number.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+/// Returns a JSON string.
+fn quoted(text: &str) -> String {
+    match text.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        true => serde_json::to_string(text).unwrap_or_default(),
+        false => ["\"", text, "\""].concat(),
+    }
+}

@@ -1,0 +1,352 @@
+use proptest::strategy::Strategy as _;
+use serde_json::{Value, json};
+
+use super::super::super::{Reading, Receiver};
+use super::super::{Fastly, FastlyConfig};
+use super::*;
+use crate::otlp::ExportRequest;
+
+/// One line in each format, in the order of [`PRESETS`].
+const LINES: &str = include_str!("../../../../proto-fixtures/fastly/access-logs.txt");
+
+const PRESETS: [AccessLogPreset; 7] = [
+    AccessLogPreset::Fastly,
+    AccessLogPreset::Datadog,
+    AccessLogPreset::NewRelic,
+    AccessLogPreset::BetterStack,
+    AccessLogPreset::Coralogix,
+    AccessLogPreset::SumoLogic,
+    AccessLogPreset::Ncsa,
+];
+
+const SPAN: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0123456789abcdef0123456789abcdef","spanId":"0123456789abcdef","name":"n"}]}]}]}"#;
+
+fn line_of(preset: AccessLogPreset) -> &'static str {
+    LINES.lines().nth(PRESETS.iter().position(|other| *other == preset).unwrap()).unwrap()
+}
+
+fn read_as(form: AccessLogForm, body: &str) -> Reading {
+    read_with(AccessLogsConfig { r#as: form, ..AccessLogsConfig::default() }, body.as_bytes())
+}
+
+fn read_with(access_logs: AccessLogsConfig, body: &[u8]) -> Reading {
+    let config = FastlyConfig { access_logs: Some(access_logs), ..FastlyConfig::default() };
+    Fastly::new(&config, 1 << 20).read(&bytes::Bytes::copy_from_slice(body))
+}
+
+fn request(request: ExportRequest) -> Value {
+    serde_json::from_slice(&request.into_json()).unwrap()
+}
+
+/// The log records of a body, one for each line.
+fn records(body: &str) -> Vec<Value> {
+    let reading = read_as(AccessLogForm::Logs, body);
+    assert_eq!(reading.rejected, []);
+    reading
+        .items
+        .into_iter()
+        .map(|item| {
+            let logs = request(item.logs.unwrap().into_request(|_| true).unwrap());
+            assert_eq!(
+                attributes(&logs["resourceLogs"][0]["resource"]),
+                json!({"service.name": {"stringValue": "fastly"}})
+            );
+            logs["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0].clone()
+        })
+        .collect()
+}
+
+fn spans(reading: Reading) -> Vec<Value> {
+    assert_eq!(reading.rejected, []);
+    reading
+        .items
+        .into_iter()
+        .map(|item| {
+            request(item.traces.unwrap().into_request())["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+                .clone()
+        })
+        .collect()
+}
+
+fn attributes(of: &Value) -> Value {
+    let pair = |pair: &Value| (pair["key"].as_str().unwrap().to_owned(), pair["value"].clone());
+    of["attributes"].as_array().unwrap().iter().map(pair).collect::<serde_json::Map<_, _>>().into()
+}
+
+#[test]
+fn every_format_gives_method_path_status_client_host_and_time() {
+    for (preset, line) in PRESETS.into_iter().zip(LINES.lines()) {
+        let time = match preset {
+            AccessLogPreset::NewRelic | AccessLogPreset::Coralogix => "1795860672123000000",
+            _ => "1795860672000000000",
+        };
+        let body = [line; 3].join("\n");
+        assert_eq!(recognize(line.as_bytes()), Some(preset));
+        for record in records(&body) {
+            let found = attributes(&record);
+            let status = if preset == AccessLogPreset::Datadog { "503" } else { "200" };
+            for (key, value) in [
+                ("http.request.method", json!({"stringValue": "GET"})),
+                ("url.path", json!({"stringValue": "/a/b"})),
+                ("url.query", json!({"stringValue": "c=d&e=%20"})),
+                ("http.response.status_code", json!({"intValue": status})),
+                ("client.address", json!({"stringValue": "192.0.2.7"})),
+                ("server.address", json!({"stringValue": "www.example.com"})),
+            ] {
+                assert_eq!(found[key], value, "{key} of {preset:?}");
+            }
+            assert_eq!(record["timeUnixNano"], time, "{preset:?}");
+            assert_eq!(record["body"]["stringValue"], format!("GET /a/b {status}"));
+        }
+    }
+}
+
+#[test]
+fn a_record_holds_what_the_line_holds_and_nothing_else() {
+    let [record] = &records(line_of(AccessLogPreset::Fastly))[..] else { panic!() };
+    let text = |text| json!({"stringValue": text});
+    let expected = json!({
+        "client.address": text("192.0.2.7"),
+        "geo_country": text("germany"),
+        "geo_city": text("berlin"),
+        "server.address": text("www.example.com"),
+        "url.path": text("/a/b"),
+        "url.query": text("c=d&e=%20"),
+        "http.request.method": text("GET"),
+        "network.protocol.version": text("1.1"),
+        "http.request.header.referer": {"arrayValue": {"values": [text("https://example.com/")]}},
+        "user_agent.original": text("curl/8 \"x\""),
+        "response_state": text("HIT-CLUSTER"),
+        "http.response.status_code": {"intValue": "200"},
+        "response_body_size": {"intValue": "2326"},
+        "fastly_server": text("cache-fra1"),
+        "fastly_is_edge": {"boolValue": true},
+    });
+    assert_eq!(attributes(record), expected);
+    let keys: Vec<&str> = record.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["attributes", "body", "timeUnixNano"]);
+}
+
+#[test]
+fn otlp_and_access_logs_may_be_mixed_in_one_body() {
+    let fastly = line_of(AccessLogPreset::Fastly);
+    let datadog = line_of(AccessLogPreset::Datadog);
+    let new_relic = line_of(AccessLogPreset::NewRelic);
+    let ncsa = line_of(AccessLogPreset::Ncsa);
+    let body = format!("{SPAN}\n{ncsa}\r\n{fastly}{SPAN} {datadog}\rjunk\n[{new_relic},{SPAN}]\n{}\n", SPAN);
+    let reading = read_as(AccessLogForm::Logs, &body);
+    let are_logs: Vec<bool> = reading.items.iter().map(|item| item.logs.is_some()).collect();
+    assert_eq!(are_logs, [false, true, true, false, true, true, false, false]);
+    assert_eq!(reading.rejected.iter().map(|rejected| rejected.line).collect::<Vec<_>>(), [4]);
+}
+
+#[test]
+fn pretty_printed_lines_and_arrays_are_read() {
+    let fastly = line_of(AccessLogPreset::Fastly);
+    let ncsa = line_of(AccessLogPreset::Ncsa);
+    let pretty = serde_json::to_string_pretty(
+        &serde_json::from_str::<Value>(line_of(AccessLogPreset::Datadog)).unwrap(),
+    )
+    .unwrap();
+    let body = format!("[\n{pretty},\n{fastly}\n]");
+    assert_eq!(read_as(AccessLogForm::Logs, &body).items.len(), 2);
+    assert_eq!(read_as(AccessLogForm::Logs, &format!("{pretty}\n{ncsa}\n{pretty}")).items.len(), 3);
+}
+
+#[test]
+fn lines_are_repaired_as_otlp_is() {
+    let line = line_of(AccessLogPreset::Fastly).replace("berlin", "be\\x72lin\\v").replace("true}", "true,}");
+    let reading = read_as(AccessLogForm::Logs, &line);
+    assert_eq!(reading.items[0].repairs.len(), 2, "{:?}", reading.items[0].repairs);
+    let bytes =
+        [&line_of(AccessLogPreset::Ncsa).as_bytes()[..line_of(AccessLogPreset::Ncsa).len() - 1], b"\xff\""]
+            .concat();
+    let reading = read_with(AccessLogsConfig::default(), &bytes);
+    assert_eq!(reading.items[0].repairs, [crate::event::Repair::InvalidUtf8]);
+}
+
+#[test]
+fn a_span_has_the_trace_and_parent_of_its_traceparent() {
+    let line = line_of(AccessLogPreset::Fastly).replace(
+        "\"geo_city\"",
+        "\"traceparent\":\"00-0123456789abcdef0123456789abcdef-0123456789abcdef-01\",\"geo_city\"",
+    );
+    let [span] = &spans(read_as(AccessLogForm::Spans, &line))[..] else { panic!() };
+    assert_eq!(span["traceId"], "0123456789abcdef0123456789abcdef");
+    assert_eq!(span["parentSpanId"], "0123456789abcdef");
+    assert_eq!((&span["name"], &span["kind"]), (&json!("GET"), &json!(2)));
+    assert_eq!(attributes(span).get("traceparent"), None);
+}
+
+#[test]
+fn a_repeated_line_makes_the_same_span_and_another_line_another() {
+    let ncsa = line_of(AccessLogPreset::Ncsa);
+    let ids = |line: &str| {
+        let span = spans(read_as(AccessLogForm::Spans, line)).remove(0);
+        (span["traceId"].clone(), span["spanId"].clone())
+    };
+    assert_eq!(ids(line_of(AccessLogPreset::Ncsa)), ids(&format!("{ncsa}\r\n")));
+    assert_ne!(
+        ids(line_of(AccessLogPreset::Ncsa)),
+        ids(&line_of(AccessLogPreset::Ncsa).replace("192.0.2.7", "192.0.2.8"))
+    );
+}
+
+#[test]
+fn a_span_ends_after_the_duration_of_the_line_and_shows_the_servers_errors() {
+    let [span] = &spans(read_as(AccessLogForm::Spans, line_of(AccessLogPreset::Datadog)))[..] else {
+        panic!()
+    };
+    assert_eq!(span["startTimeUnixNano"], "1795860672000000000");
+    assert_eq!(span["endTimeUnixNano"], "1795860672001500000");
+    assert_eq!(span["status"], json!({"code": 2}));
+    assert_eq!(attributes(span)["error.type"], json!({"stringValue": "503"}));
+    let [span] = &spans(read_as(AccessLogForm::Spans, line_of(AccessLogPreset::Ncsa)))[..] else { panic!() };
+    assert_eq!(span["endTimeUnixNano"], span["startTimeUnixNano"]);
+    assert_eq!(span.get("status"), None);
+}
+
+#[test]
+fn both_is_a_span_and_a_log_record_of_its_trace() {
+    let mut reading = read_as(AccessLogForm::Both, line_of(AccessLogPreset::NewRelic));
+    let logs = request(reading.items[0].logs.take().unwrap().into_request(|_| true).unwrap());
+    let record = &logs["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
+    let [span] = &spans(reading)[..] else { panic!() };
+    assert_eq!(record["traceId"], span["traceId"]);
+    assert_eq!(record.get("spanId"), None);
+}
+
+#[test]
+fn a_span_needs_a_time() {
+    let reading = read_as(AccessLogForm::Spans, r#"{"request_method":"GET","url":"/"}"#);
+    assert!(reading.rejected[0].reason.contains("without a time"), "{:?}", reading.rejected);
+    assert_eq!(records(r#"{"request_method":"GET","url":"/"}"#).len(), 1);
+}
+
+#[test]
+fn own_fields_are_read_by_the_map() {
+    let pairs =
+        [("timestamp", "t.at"), ("http.request.method", "verb"), ("url.path", "u"), ("tenant", "who")];
+    let map = pairs.map(|(name, own)| (name.to_owned(), own.to_owned())).into();
+    let config = AccessLogsConfig { preset: AccessLogPreset::None, map, ..AccessLogsConfig::default() };
+    let line = r#"{"t":{"at":1795860672.5},"verb":"PUT","u":"/x?y","who":7,"status":"201"}"#;
+    let mut reading = read_with(config, line.as_bytes());
+    let logs = request(reading.items.remove(0).logs.unwrap().into_request(|_| true).unwrap());
+    let record = &logs["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
+    assert_eq!(record["timeUnixNano"], "1795860672500000000");
+    let expected = json!({
+        "http.request.method": {"stringValue": "PUT"},
+        "url.path": {"stringValue": "/x"},
+        "url.query": {"stringValue": "y"},
+        "tenant": {"intValue": "7"},
+        "status": {"stringValue": "201"},
+    });
+    assert_eq!(attributes(record), expected);
+}
+
+#[test]
+fn whole_urls_ports_and_request_lines_are_taken_apart() {
+    let [record] = &records(r#"{"request":"GET https://a.example:8443/p?q HTTP/2.0","status":"HIT"}"#)[..]
+    else {
+        panic!()
+    };
+    let text = |text| json!({"stringValue": text});
+    let expected = json!({
+        "url.scheme": text("https"),
+        "server.address": text("a.example"),
+        "server.port": {"intValue": "8443"},
+        "url.path": text("/p"),
+        "url.query": text("q"),
+        "network.protocol.version": text("2"),
+        "http.request.method": text("GET"),
+        "status": text("HIT"),
+    });
+    assert_eq!(attributes(record), expected);
+}
+
+#[test]
+fn what_is_no_access_log_is_rejected_with_the_reason() {
+    for (line, reason) in [
+        (r#"{"a":1,"b":"x"}"#, "no field holds a method"),
+        ("plain text", "neither a JSON object nor"),
+        (r#"{"resourceSpans":1,"url":"/"}"#, "resourceSpans"),
+        (r#"{"url":"/""#, "ends too early"),
+    ] {
+        let reading = read_as(AccessLogForm::Logs, line);
+        assert_eq!(reading.items.len(), 0, "{line}");
+        assert!(reading.rejected[0].reason.contains(reason), "{line}: {}", reading.rejected[0].reason);
+    }
+    let config = AccessLogsConfig { preset: AccessLogPreset::Ncsa, ..AccessLogsConfig::default() };
+    assert_eq!(read_with(config, line_of(AccessLogPreset::Fastly).as_bytes()).items.len(), 0);
+}
+
+#[test]
+fn any_text_is_read_or_rejected_but_never_both() {
+    for line in [
+        line_of(AccessLogPreset::Fastly),
+        line_of(AccessLogPreset::Datadog),
+        line_of(AccessLogPreset::Ncsa),
+        line_of(AccessLogPreset::Coralogix),
+    ] {
+        for end in 0..=line.len() {
+            let line = line.get(..end).unwrap();
+            let reading = read_as(AccessLogForm::Both, line);
+            let units = reading.items.len() + reading.rejected.len();
+            assert_eq!(units, usize::from(end > 0), "{line}");
+        }
+    }
+}
+
+#[test]
+fn settings_come_back_from_their_bytes() {
+    let config = AccessLogsConfig {
+        r#as: AccessLogForm::Both,
+        preset: AccessLogPreset::SumoLogic,
+        map: vec![("a".to_owned(), "b".to_owned())],
+        service_name: "x".to_owned(),
+    };
+    assert_eq!(AccessLogsConfig::decode(&config.encode()), Some(config));
+    assert_eq!(AccessLogsConfig::decode(b"x"), None);
+}
+
+/// The attributes of a flat object without known names, as a reader that knows nothing but JSON sees them.
+fn naive(line: &Value) -> Value {
+    let value = |value: &Value| match value {
+        Value::String(text) => json!({"stringValue": text}),
+        Value::Bool(value) => json!({"boolValue": value}),
+        Value::Number(number) if number.is_i64() => json!({"intValue": number.to_string()}),
+        number => json!({"doubleValue": number}),
+    };
+    line.as_object()
+        .unwrap()
+        .iter()
+        .map(|(key, field)| (key.clone(), value(field)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+proptest::proptest! {
+    #[test]
+    fn fields_without_a_convention_keep_name_and_value(
+        fields in proptest::collection::btree_map(
+            r#"x[a-z_"\\é]{0,6}"#,
+            proptest::prop_oneof![
+                proptest::arbitrary::any::<String>().prop_filter("stands for no value", |text| text != "(null)").prop_map(Value::from),
+                proptest::arbitrary::any::<bool>().prop_map(Value::from),
+                proptest::arbitrary::any::<i64>().prop_map(Value::from),
+                proptest::arbitrary::any::<i32>()
+                    .prop_map(|number| f64::from(number) / 4.0)
+                    .prop_filter("whole numbers are integers", |number| number.fract() != 0.0)
+                    .prop_map(Value::from),
+            ],
+            0..8,
+        ),
+    ) {
+        let own: Value = fields.clone().into_iter().collect::<serde_json::Map<_, _>>().into();
+        let mut line = own.clone();
+        line["url"] = "/".into();
+        let mut found = attributes(&records(&line.to_string())[0]);
+        found.as_object_mut().unwrap().remove("url.path");
+        proptest::prop_assert_eq!(found, naive(&own));
+    }
+}
