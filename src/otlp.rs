@@ -1,5 +1,4 @@
-//! OTLP, read and written without a model: a request is text, and what must change in it is an edit at a byte
-//! range.
+//! OTLP, read and written without a data model: a request is text, and changes are edits at byte ranges.
 
 pub(crate) mod json;
 
@@ -9,7 +8,7 @@ mod splice;
 
 mod walk;
 
-mod twins;
+mod merge;
 
 mod document;
 

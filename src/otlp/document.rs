@@ -1,8 +1,7 @@
-//! One line's spans, log records or metric points: the text that will leave as an export request.
+//! Documents: the spans, log records or metric points of one line, as the text of an export request.
 //!
-//! In: the text of one JSON object ([`read_line`]). Out: for each signal in it a document that is a complete
-//! OTLP/JSON export request once its edits are made. A line of one signal that needs no edit stays the very
-//! memory that it arrived in.
+//! In: the text of one JSON object ([`read_line`]). Out: for each signal in it a document, which is a complete
+//! OTLP/JSON export request once its edits are made. A line of one signal without edits stays a slice of the body.
 
 mod export_request;
 mod logs;
@@ -16,8 +15,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::json::{Cursor, Fault};
+use super::merge::merge;
 use super::splice::{Edits, Removals};
-use super::twins::merge;
 use super::walk::{AttributeKey, Dropped, Stop, Walk, walk};
 use crate::event::{Repair, Signal};
 
@@ -26,28 +25,28 @@ pub(crate) use logs::Logs;
 pub(crate) use request::{Mismatch, Request, read_request, signal_of};
 pub(crate) use traces::Traces;
 
-/// Reads lines, one after another. What it needs in passing for one serves the next.
+/// Reader of lines, which reuses its buffers.
 #[derive(Debug, Default)]
 pub(crate) struct LineReader {
     keys: Vec<AttributeKey>,
 }
 
-/// What one line holds.
+/// Contents of one line.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     pub(crate) traces: Option<Traces>,
     pub(crate) logs: Option<Logs>,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) repairs: Vec<Repair>,
-    /// Spans that could not go on.
+    /// Spans that were rejected.
     pub(crate) dropped: Vec<DroppedSpan>,
-    /// Whether attributes or their values have members that no version of OTLP has.
-    pub(crate) has_strangers: bool,
-    /// One past the end of the object in the text.
+    /// Attributes or their values have unknown members.
+    pub(crate) has_unknown_members: bool,
+    /// Offset after the end of the object in the text.
     pub(crate) end: usize,
 }
 
-/// A span that was rejected, unlike its neighbours.
+/// A span that was rejected, unlike the rest of its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DroppedSpan {
     /// Offset of the fault in the text that was read.
@@ -62,7 +61,7 @@ pub(crate) struct DroppedSpan {
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     text: Bytes,
-    /// Where its list is, brackets included.
+    /// Range of the list of resources, brackets included.
     list: Range<usize>,
     points: u32,
 }
@@ -76,37 +75,38 @@ pub(crate) struct SpanEvent {
     pub(crate) json: Bytes,
 }
 
-/// Reads the object that begins at the start of `text`; what follows it is left alone. The text must be UTF-8.
+/// Reads the object at the start of `text`, and ignores what follows it. The text must be UTF-8.
 pub(crate) fn read_line(text: &Bytes) -> Result<Line, Fault> {
     LineReader::default().read(text)
 }
 
 /// A text that was walked.
 struct Walked {
-    /// The object, with every key in it once.
+    /// The object, with every key once.
     text: Bytes,
     walk: Walk,
-    /// Spans that were rejected; their positions are those of the text that was given.
+    /// Spans that were rejected, with positions in the given text.
     dropped: Vec<DroppedSpan>,
-    /// One past the end of the object in the text that was given.
+    /// Offset after the end of the object in the given text.
     end: usize,
 }
 
-fn holds_nothing(walk: &Walk) -> bool {
+fn has_no_items(walk: &Walk) -> bool {
     walk.spans.is_empty() && walk.records.is_empty() && walk.points == 0
 }
 
 // === impl LineReader ===
 
 impl LineReader {
-    /// As [`read_line`] does.
+    /// Reads a line like [`read_line`].
     pub(crate) fn read(&mut self, text: &Bytes) -> Result<Line, Fault> {
         let walked = read(text, &mut self.keys)?;
         let walk = &walked.walk;
         if walk.sections == [false; 3] {
             return Err(Fault::shape(0, "neither resourceSpans nor resourceLogs nor resourceMetrics"));
         }
-        if let (true, true, Some(at)) = (holds_nothing(walk), walked.dropped.is_empty(), walk.hollow) {
+        if let (true, true, Some(at)) = (has_no_items(walk), walked.dropped.is_empty(), walk.empty_container)
+        {
             return Err(Fault::shape(at, "no scopeSpans, scopeLogs or scopeMetrics with anything in them"));
         }
         Line::new(walked)
@@ -118,12 +118,12 @@ impl LineReader {
 impl Line {
     fn new(walked: Walked) -> Result<Self, Fault> {
         let Walked { text, walk, dropped, end } = walked;
-        let nothing = holds_nothing(&walk);
+        let nothing = has_no_items(&walk);
         let [spans, records, points] = walk.section_lists;
         let mut line = Self {
             repairs: walk.repairs,
             dropped,
-            has_strangers: walk.strangers > 0,
+            has_unknown_members: walk.unknown_members > 0,
             end,
             ..Self::default()
         };
@@ -141,7 +141,7 @@ impl Line {
         Ok(line)
     }
 
-    /// Gives every signal of the line a text of its own.
+    /// Gives every signal of the line its own text.
     fn divide(&mut self, text: &Bytes, edits: Edits) -> Result<(), Fault> {
         let (text, walk) = canonical(text, edits)?;
         let members = top_level(&text)?;
@@ -188,35 +188,35 @@ impl DroppedSpan {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Reads an export request that the program wrote itself.
+    /// Reads an export request that the program itself wrote.
     #[cfg(test)]
     pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
         read_line(&json.into()).ok()?.metrics
     }
 
-    /// Metric points in this request.
+    /// Returns the number of metric points.
     pub(crate) fn point_count(&self) -> u32 {
         self.points
     }
 
-    /// The export request.
+    /// Returns the export request.
     pub(crate) fn into_request(self) -> ExportRequest {
         ExportRequest::new(self.text, self.list)
     }
 
-    /// The export request as JSON.
+    /// Returns the export request as JSON.
     #[cfg(test)]
     pub(crate) fn into_json(self) -> Bytes {
         self.into_request().into_json()
     }
 }
 
-/// Walks the object at the start of a text. Only where a key stands twice in it, another text is walked.
+/// Walks the object at the start of a text, or a text with merged keys if a key is repeated.
 fn read(given: &Bytes, keys: &mut Vec<AttributeKey>) -> Result<Walked, Fault> {
     let walk = match walk(given, 0, keys) {
         Ok(walk) => walk,
         Err(Stop::Fault(fault)) => return Err(fault),
-        Err(Stop::Twins) => return read_merged(given, keys),
+        Err(Stop::RepeatedKey) => return read_merged(given, keys),
     };
     Ok(Walked::new(given.slice(..walk.end), given, walk))
 }
@@ -226,13 +226,13 @@ fn read_merged(given: &Bytes, keys: &mut Vec<AttributeKey>) -> Result<Walked, Fa
     let merged = merge(given)?;
     let mut walk = walk(&merged.text, 0, keys).map_err(|stop| match stop {
         Stop::Fault(fault) => Fault { at: merged.origins.of(fault.at), ..fault },
-        Stop::Twins => Fault::shape(0, "a key stands twice in one object"),
+        Stop::RepeatedKey => Fault::shape(0, "a key occurs twice in one object"),
     })?;
     for dropped in &mut walk.dropped {
         dropped.at = merged.origins.of(dropped.at);
         dropped.range = merged.origins.of_range(&dropped.range);
     }
-    walk.hollow = walk.hollow.map(|at| merged.origins.of(at));
+    walk.empty_container = walk.empty_container.map(|at| merged.origins.of(at));
     if merged.dropped_scalars {
         walk.repairs.push(Repair::RepeatedKey);
     }
@@ -241,10 +241,10 @@ fn read_merged(given: &Bytes, keys: &mut Vec<AttributeKey>) -> Result<Walked, Fa
     Ok(walked)
 }
 
-/// The text with its edits made, and what is in it now. It needs no further edits.
+/// Returns the text with its edits made, and its contents. The result needs no further edits.
 fn canonical(text: &Bytes, edits: Edits) -> Result<(Bytes, Walk), Fault> {
     let Walked { text, walk, .. } = read(&edits.apply(text), &mut Vec::new())?;
-    debug_assert!(walk.edits.is_empty(), "reading what was written asks for edits: {:?}", walk.edits);
+    debug_assert!(walk.edits.is_empty(), "a written text needs edits: {:?}", walk.edits);
     Ok((text, walk))
 }
 
@@ -266,7 +266,7 @@ fn top_level(text: &[u8]) -> Result<TopLevel, Fault> {
     Ok(members)
 }
 
-/// Deletes what belongs to the other signals; what is not known stays with each.
+/// Deletes the sections of other signals; unknown members stay with each signal.
 fn of_one_signal(members: &TopLevel, signal: Signal) -> Edits {
     let mut edits = Edits::default();
     let mut removals = Removals::default();

@@ -1,5 +1,5 @@
-//! Trace and span ids as OTLP/JSON writes them: hexadecimal, in any case on the way in, lower case on the way
-//! out. An id of another length, or of zeros only, is invalid (OTLP specification, "JSON Protobuf Encoding").
+//! Trace and span ids as OTLP/JSON writes them: hexadecimal, read in any case, written in lower case. An id of another
+//! length, or all zero, is invalid (OTLP specification, "JSON Protobuf Encoding").
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -15,7 +15,7 @@ pub(crate) struct SpanId([u8; 8]);
 // === impl TraceId ===
 
 impl TraceId {
-    /// The id of these bytes, unless all of them are zero.
+    /// Returns the id of these bytes, unless all of them are zero.
     pub(crate) fn new(bytes: [u8; 16]) -> Option<Self> {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
@@ -26,7 +26,7 @@ impl TraceId {
     }
 }
 
-// What is derived hashes the length as well, which is always the same.
+// The derived implementation would also hash the length, which is constant.
 impl Hash for TraceId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(&self.0);
@@ -48,7 +48,7 @@ impl fmt::Debug for TraceId {
 // === impl SpanId ===
 
 impl SpanId {
-    /// The id of these bytes, unless all of them are zero.
+    /// Returns the id of these bytes, unless all of them are zero.
     pub(crate) fn new(bytes: [u8; 8]) -> Option<Self> {
         (bytes != [0; 8]).then_some(Self(bytes))
     }
@@ -90,11 +90,11 @@ pub(crate) fn decode_hex<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
         all |= high | low;
         *byte = high << 4 | low;
     }
-    // Asked once for all of them.
+    // Checked once for all digits.
     (all != NO_DIGIT).then_some(bytes)
 }
 
-/// Lower-case hexadecimal of any bytes.
+/// Returns the bytes in lower-case hexadecimal.
 pub(crate) fn encode_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut hex = String::with_capacity(2 * bytes.len());
@@ -106,7 +106,7 @@ pub(crate) fn encode_hex(bytes: &[u8]) -> String {
 
 const NO_DIGIT: u8 = 0xff;
 
-/// What each byte stands for as a hexadecimal digit.
+/// Value of each byte as a hexadecimal digit.
 const DIGIT: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
     let mut value = 0;
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_a_wrong_length_a_wrong_digit_a_prefix_or_zeros_are_invalid() {
+    fn ids_with_a_wrong_length_or_digit_a_prefix_or_only_zeros_are_invalid() {
         for bad in [
             "",
             "b7ad6b716920333",

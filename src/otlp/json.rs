@@ -1,44 +1,44 @@
-//! A cursor over JSON text that checks the grammar (RFC 8259) and remembers where things stand.
+//! Cursor over JSON text that checks the grammar (RFC 8259) and returns positions.
 //!
-//! It builds nothing: strings and numbers come back as ranges of the text, everything else is stepped over. The
-//! text must be valid UTF-8; whoever has bytes checks them once, for the whole body.
+//! The cursor builds no values: strings and numbers are returned as ranges of the text, everything else is skipped. The
+//! text must be valid UTF-8; callers check that once, for the whole body.
 
 use std::borrow::Cow;
 
-/// Containers inside containers; more is refused, so that no input can exhaust the stack. The deepest path that
-/// OTLP itself needs is 17, the rest is for nested attribute values.
+/// Maximum nesting depth, so that no input can exhaust the stack. The deepest path of OTLP itself is 17; the rest is
+/// for nested attribute values.
 pub(crate) const MAX_DEPTH: u32 = 128;
 
-/// Where and why a text cannot be read.
+/// Position and reason of a fault in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// Offset of the offending byte; the length of the text when it ends too early.
+    /// Offset of the offending byte; the length of the text when the text ends too early.
     pub(crate) at: usize,
     pub(crate) kind: FaultKind,
     pub(crate) reason: Cow<'static, str>,
 }
 
-/// What could be done about a fault.
+/// Kind of a fault, which determines whether repair is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FaultKind {
-    /// Not JSON; it may be possible to mend it.
+    /// Not JSON; repair may be possible.
     Syntax,
-    /// JSON as far as it goes, but it ends too early.
+    /// Valid JSON so far, but truncated.
     Truncated,
-    /// JSON, but not OTLP.
+    /// Valid JSON, but not OTLP.
     Shape,
 }
 
-/// The inside of a string literal, without its quotes.
+/// Contents of a string literal, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Text {
     pub(crate) start: usize,
     pub(crate) end: usize,
-    /// Whether it holds any backslash.
+    /// The literal contains a backslash.
     pub(crate) escaped: bool,
 }
 
-/// A position in a text.
+/// Position in a text.
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -53,7 +53,7 @@ impl Fault {
         Self { at, kind: FaultKind::Shape, reason: reason.into() }
     }
 
-    /// Whether mending the text could help.
+    /// Returns whether a repair of the text could remove the fault.
     pub(crate) fn is_syntax(&self) -> bool {
         self.kind == FaultKind::Syntax
     }
@@ -66,18 +66,18 @@ impl Fault {
 // === impl Text ===
 
 impl Text {
-    /// The literal as it stands in `bytes`, escapes and all.
+    /// Returns the literal as written, with its escapes.
     pub(crate) fn raw(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start..self.end]
     }
 
-    /// The string that the literal stands for.
+    /// Returns the string that the literal represents.
     pub(crate) fn unescaped(self, bytes: &[u8]) -> Cow<'_, [u8]> {
         let raw = self.raw(bytes);
         if !self.escaped {
             return Cow::Borrowed(raw);
         }
-        // serde_json knows how to put surrogate pairs together; the quotes around the range are part of the text.
+        // serde_json combines surrogate pairs; the quotes around the range are part of the text.
         match serde_json::from_slice::<String>(&bytes[self.start - 1..=self.end]) {
             Ok(string) => Cow::Owned(string.into_bytes()),
             Err(_) => Cow::Borrowed(raw),
@@ -96,7 +96,7 @@ impl<'a> Cursor<'a> {
         self.bytes
     }
 
-    /// The next byte, if there is one.
+    /// Returns the next byte, if there is one.
     #[inline]
     pub(crate) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
@@ -109,7 +109,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over one expected byte.
+    /// Consumes one expected byte.
     #[inline]
     pub(crate) fn expect(&mut self, byte: u8, otherwise: &'static str) -> Result<(), Fault> {
         if self.peek() == Some(byte) {
@@ -120,7 +120,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The fault of something else being here than `expected`, which begins with that word.
+    /// Returns the fault for anything but `expected`, a phrase that begins with that word.
     #[cold]
     pub(crate) fn unexpected(&self, expected: &'static str) -> Fault {
         if self.at >= self.bytes.len() { self.truncated(expected) } else { Fault::syntax(self.at, expected) }
@@ -132,7 +132,7 @@ impl<'a> Cursor<'a> {
         Fault { at: self.bytes.len(), kind: FaultKind::Truncated, reason }
     }
 
-    /// Goes one container deeper; every success is paired with a [`leave`](Self::leave).
+    /// Enters a container; every success is paired with a [`leave`](Self::leave).
     #[inline]
     pub(crate) fn enter(&mut self) -> Result<(), Fault> {
         self.depth += 1;
@@ -161,7 +161,7 @@ impl<'a> Cursor<'a> {
         self.rest_of_string(start)
     }
 
-    /// Reads a string on from its first byte that is not plain.
+    /// Reads the rest of a string from its first special byte.
     #[inline(never)]
     fn rest_of_string(&mut self, start: usize) -> Result<Text, Fault> {
         let mut escaped = false;
@@ -183,7 +183,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Whether so many containers can be entered here.
+    /// Returns whether `levels` more containers can be entered here.
     #[inline]
     pub(crate) fn has_room_below(&self, levels: u32) -> bool {
         self.depth + levels <= MAX_DEPTH
@@ -225,7 +225,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The four digits of a `\u` escape; the cursor stands on the `u`.
+    /// Reads the four digits of a `\\u` escape; the cursor is at the `u`.
     fn code_unit(&mut self, escape_start: usize) -> Result<u16, Fault> {
         let digits = self.bytes.get(self.at + 1..self.at + 5);
         let digits = digits.ok_or_else(|| self.truncated("expected the rest of an escape"))?;
@@ -278,7 +278,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over `true`, `false` or `null`.
+    /// Consumes `true`, `false` or `null`.
     pub(crate) fn word(&mut self, word: &'static str) -> Result<(), Fault> {
         let rest = &self.bytes[self.at..];
         if rest.starts_with(word.as_bytes()) {
@@ -292,7 +292,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over any value, checking it.
+    /// Checks and skips any value.
     pub(crate) fn skip_value(&mut self) -> Result<(), Fault> {
         match self.peek() {
             Some(b'"') => self.string().map(drop),
@@ -305,8 +305,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Goes through an object. For each member, `member` gets where the member starts and its key, and must step
-    /// over the value.
+    /// Reads an object. For each member, calls `member` with the start of the member and its key; `member` must consume
+    /// the value.
     pub(crate) fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, usize, Text) -> Result<(), Fault>,
@@ -330,7 +330,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Goes through an array. For each element, `element` gets where it starts and must step over it.
+    /// Reads an array. For each element, calls `element` with its start; `element` must consume the element.
     pub(crate) fn array(
         &mut self,
         mut element: impl FnMut(&mut Self, usize) -> Result<(), Fault>,
@@ -366,7 +366,7 @@ impl<'a> Cursor<'a> {
         Ok(key)
     }
 
-    /// After a value: true at the end of the container, false at the next child.
+    /// Reads the separator after a value. Returns true at the end of the container, false before the next child.
     #[inline]
     pub(crate) fn closes(&mut self, closing: u8, otherwise: &'static str) -> Result<bool, Fault> {
         self.skip_whitespace();
@@ -388,15 +388,15 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The end of the plain text that begins at `at`, when the next quote ends it.
+/// Returns the end of the plain text that begins at `at`, if the next special byte is a quote.
 #[inline(always)]
 pub(crate) fn plain_text_end(bytes: &[u8], at: usize) -> Option<usize> {
     let end = at + plain_prefix(bytes.get(at..)?);
     (bytes.get(end) == Some(&b'"')).then_some(end)
 }
 
-/// How many bytes from the start are neither a quote, a backslash nor a control character. Eight at a time: nearly
-/// all of a line is inside strings.
+/// Returns the number of leading bytes that are neither a quote, a backslash nor a control character. Checks eight
+/// bytes at a time, because most of a line is inside strings.
 #[inline(always)]
 fn plain_prefix(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -404,8 +404,8 @@ fn plain_prefix(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*word);
-        // Taking this much off borrows from a byte's own high bit where it is smaller. Of the bytes that had the bit
-        // clear before, the first that borrows is one of the three kinds.
+        // The subtraction borrows from a byte's own high bit where the byte is smaller. Of the bytes whose high bit was
+        // clear, the first that borrows is one of the three kinds.
         let quote = (word ^ (ONES * 0x22)).wrapping_sub(ONES);
         let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
         let control = word.wrapping_sub(ONES * 0x20);
@@ -418,7 +418,7 @@ fn plain_prefix(bytes: &[u8]) -> usize {
     at + plain_prefix_of_few(&bytes[at..])
 }
 
-/// The same for the end of the text.
+/// Checks the last bytes of the text one at a time.
 #[cold]
 #[inline(never)]
 fn plain_prefix_of_few(bytes: &[u8]) -> usize {
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_value_is_stepped_over_to_its_end() {
+    fn every_kind_of_value_is_skipped_to_its_end() {
         for text in [
             "{}",
             "[]",
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_the_offending_byte_and_tell_truncation_from_bad_syntax() {
+    fn faults_have_the_offset_of_the_byte_and_distinguish_truncation_from_syntax() {
         for (text, at, kind) in [
             (r#"{"a":1,}"#, 7, FaultKind::Syntax),
             ("[1,]", 3, FaultKind::Syntax),
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_refused_before_the_stack_is() {
+    fn deep_nesting_is_rejected_before_the_stack_overflows() {
         let fault = skip(&"[".repeat(100_000)).unwrap_err();
         assert_eq!(fault.kind, FaultKind::Shape);
         assert!(skip(&format!("{}{}", "[".repeat(128), "]".repeat(128))).is_ok());
@@ -500,7 +500,7 @@ mod tests {
         fn the_cursor_accepts_what_serde_json_accepts(text in r#"[\[\]{}:,"\\a0-9eE.+\- \tnul]{0,24}"#) {
             let ours = skip(text.trim_matches([' ', '\t'])).is_ok_and(|end| end == text.trim_matches([' ', '\t']).len());
             let theirs = serde_json::from_str::<serde_json::Value>(&text);
-            // A float beyond the range of a double is JSON, but serde_json cannot hold it.
+            // A float beyond the range of a double is valid JSON, but serde_json rejects it.
             let too_large = theirs.as_ref().is_err_and(|error| error.to_string().contains("out of range"));
             prop_assert_eq!(ours, theirs.is_ok() || too_large, "{}", text);
         }

@@ -1,10 +1,10 @@
-//! Integers from decimal literals, exactly: never by way of a double, which has 53 bits.
+//! Integers from decimal literals, exactly: never through a double, which has 53 bits.
 
-/// More digits than any 64-bit number has, with room for trailing zeros behind a point.
+/// More digits than any 64-bit number has, with room for trailing zeros after a point.
 const MAX_DIGITS: i32 = 38;
 
-/// Whether this is an optional minus and digits, as canonical JSON writes an integer. A zero has no minus: receivers refuse
-/// one where the type has no sign.
+/// Returns whether this is an optional minus sign and digits, as canonical JSON writes an integer. A zero has no minus
+/// sign: receivers reject one for unsigned types.
 pub(crate) fn is_plain_integer(literal: &[u8]) -> bool {
     let is_number = |digits: &[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     match literal.strip_prefix(b"-") {
@@ -13,8 +13,8 @@ pub(crate) fn is_plain_integer(literal: &[u8]) -> bool {
     }
 }
 
-/// The integer that a decimal literal stands for (`12`, `1.0`, `1.5e18`), or nothing when it is not integral, not
-/// a literal or longer than any 64-bit number.
+/// Returns the integer that a decimal literal represents (`12`, `1.0`, `1.5e18`); `None` when it is not integral, not a
+/// literal, or longer than any 64-bit number.
 pub(crate) fn integer(literal: &[u8]) -> Option<i128> {
     // Nearly every number is a run of digits that fits into a machine word.
     if !literal.is_empty() && literal.len() <= 19 && literal.iter().all(u8::is_ascii_digit) {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_are_exact_in_every_form_that_is_integral() {
+    fn integers_are_exact_in_every_integral_form() {
         for (literal, value) in [
             ("1655990400123457000", 1_655_990_400_123_457_000),
             ("18446744073709551615", i128::from(u64::MAX)),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_integral_or_not_a_number_is_no_integer() {
+    fn other_literals_are_not_integers() {
         for literal in [
             "",
             "-",

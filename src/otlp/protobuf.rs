@@ -1,7 +1,8 @@
-//! OTLP/JSON to OTLP protobuf, straight from text to bytes along the [`schema`](super::schema); [`decode()`] is the way back.
+//! Encoder from OTLP/JSON to OTLP protobuf, directly from text to bytes along the [`schema`](super::schema);
+//! [`decode()`] is the inverse.
 //!
-//! In: an export request that the reader has passed, with its edits made. Out: the same data as protobuf. Fields
-//! leave in the order of the text, which the format allows.
+//! In: an export request that was read, with its edits made. Out: the same data as protobuf. Fields are in the order of
+//! the text, which the format allows.
 
 mod decode;
 mod wire;
@@ -32,19 +33,20 @@ const TOLERANT: GeneralPurposeConfig = GeneralPurposeConfig::new()
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, TOLERANT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, TOLERANT);
 
-/// Encodes an export request. A fault means that the text was not one.
+/// Encodes an export request. Returns a fault when the text is not one.
 #[cfg(any(test, feature = "internals"))]
 pub(crate) fn encode(signal: Signal, json: &[u8]) -> Result<Vec<u8>, Fault> {
     let mut out = Vec::with_capacity(usual_bytes(json.len()));
     encode_onto(signal, json, &mut out).map(|()| out)
 }
 
-/// What so much JSON usually needs as protobuf: the VCL's lines need a little less. Both in bytes.
+/// Returns the usual protobuf size of `json_bytes` bytes of JSON. Lines of the VCL need a little less.
 pub(crate) fn usual_bytes(json_bytes: usize) -> usize {
     json_bytes / 8 * 5
 }
 
-/// Encodes an export request behind others of its signal: together they are one. A fault means that the text was none.
+/// Appends an encoded export request to others of its signal: together they are one request. Returns a fault when the
+/// text is not one.
 pub(crate) fn encode_onto(signal: Signal, json: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     let section = &LINE.fields[signal as usize];
     Cursor::new(json, 0).object(|cursor, _, key| {
@@ -57,7 +59,7 @@ pub(crate) fn encode_onto(signal: Signal, json: &[u8], out: &mut Vec<u8>) -> Res
     })
 }
 
-/// Bytes from Base64 of either alphabet, padded or not, as proto3 JSON allows.
+/// Decodes Base64 of either alphabet, with or without padding, as proto3 JSON allows.
 pub(crate) fn base64_bytes(literal: &[u8]) -> Option<Vec<u8>> {
     STANDARD.decode(literal).or_else(|_| URL_SAFE.decode(literal)).ok()
 }
@@ -66,7 +68,7 @@ fn message(cursor: &mut Cursor<'_>, message: &'static Message, out: &mut Vec<u8>
     let mut next = 0;
     cursor.object(|cursor, _, key| {
         let name = key.unescaped(cursor.bytes());
-        // Fields mostly come in the order of the schema.
+        // Fields are mostly in the order of the schema.
         let (before, from_next) = message.fields.split_at(next);
         let is = |field: &Field| field.name.as_bytes() == &*name;
         let index = from_next.iter().position(is).map(|index| next + index);
@@ -162,7 +164,7 @@ impl Int {
         }
     }
 
-    /// Writes the value alone. Its range was checked by the reader: what is cut off here is sign extension.
+    /// Writes the value without a tag. The reader has checked its range: only sign extension is cut off.
     fn write(self, number: i128, out: &mut Vec<u8>) {
         match self {
             Self::Uint32 | Self::Int64 | Self::Uint64 => varint(number as u64, out),
@@ -173,7 +175,7 @@ impl Int {
     }
 }
 
-/// Reads an integer, in quotes or not.
+/// Reads an integer, with or without quotes.
 fn number(cursor: &mut Cursor<'_>) -> Result<i128, Fault> {
     let at = cursor.at;
     let literal = literal(cursor)?;
@@ -183,7 +185,7 @@ fn number(cursor: &mut Cursor<'_>) -> Result<i128, Fault> {
 fn double(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     let at = cursor.at;
     let literal = literal(cursor)?;
-    // Rust reads the words of proto3 JSON as they are: NaN, Infinity, -Infinity.
+    // Rust reads the words of proto3 JSON unchanged: NaN, Infinity, -Infinity.
     let number: Option<f64> = std::str::from_utf8(literal).ok().and_then(|text| text.parse().ok());
     let number = number.ok_or_else(|| Fault::shape(at, "not a number"))?;
     out.extend_from_slice(&number.to_le_bytes());
@@ -216,7 +218,7 @@ fn hex<const N: usize>(cursor: &mut Cursor<'_>, field: &Field, out: &mut Vec<u8>
     Ok(())
 }
 
-/// What [`message`] writes for an attribute whose value is a text.
+/// Writes an attribute with a string value like [`message`], only faster.
 fn key_value(key: &[u8], text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     const KEY: u32 = 1;
     const VALUE: u32 = 2;
@@ -249,8 +251,8 @@ fn varint(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
-/// Writes something with its length in front. One byte is left for the length; the few contents that need more
-/// are moved.
+/// Writes content with its length in front. One byte is reserved for the length; content that needs a longer one is
+/// moved.
 fn delimited(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), Fault>) -> Result<(), Fault> {
     let start = out.len();
     out.push(0);
@@ -260,7 +262,7 @@ fn delimited(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), F
         out[start] = short;
         return Ok(());
     }
-    // As many bytes more as the length takes beside the first.
+    // Additional bytes of the length.
     let more = (length.ilog2() / 7) as usize;
     out.resize(out.len() + more, 0);
     out.copy_within(start + 1..start + 1 + length, start + 1 + more);
@@ -297,7 +299,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_attribute_is_written_the_same_however_it_is_read(key in ".{0,200}", text in ".{0,20000}|.{0,40}") {
+        fn a_text_attribute_is_encoded_the_same_on_both_paths(key in ".{0,200}", text in ".{0,20000}|.{0,40}") {
             let json = |space: &str| {
                 let [key, text] = [&key, &text].map(|text| serde_json::to_string(text).unwrap());
                 format!(
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_of_a_span_arrives_as_itself() {
+    fn every_field_of_a_span_is_encoded() {
         let json = r#"{"unknown":[1],"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"é\n\ud83d\ude00"}}],
             "droppedAttributesCount":1},"schemaUrl":"u","scopeSpans":[{"scope":{"name":"n","version":"v"},"schemaUrl":"w","spans":[
             {"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","traceState":"a=b","parentSpanId":"0102030405060708",
@@ -385,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_any_length_has_it_in_front_as_short_as_it_can_be() {
+    fn the_length_of_a_message_is_encoded_in_the_fewest_bytes() {
         for name_bytes in (90..140).chain(16_350..16_400).chain(2_097_130..2_097_150) {
             let name = "x".repeat(name_bytes);
             let json =
@@ -402,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_of_a_log_record_arrives_as_itself() {
+    fn every_field_of_a_log_record_is_encoded() {
         let json = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"1","observedTimeUnixNano":"2","severityNumber":9,
             "severityText":"INFO","body":{"stringValue":"b"},"attributes":[{"key":"a","value":{"intValue":"1"}}],"droppedAttributesCount":3,
             "flags":1,"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","eventName":"e"}]}]}]}"#;
@@ -423,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn metric_points_of_every_kind_arrive_as_themselves() {
+    fn metric_points_of_every_kind_are_encoded() {
         let json = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
             {"name":"g","unit":"1","gauge":{"dataPoints":[{"timeUnixNano":"3","asInt":"-4","exemplars":[{"asDouble":0.5}]}]}},
             {"sum":{"dataPoints":[{"asDouble":0,"startTimeUnixNano":"1"}],"aggregationTemporality":2,"isMonotonic":true}},

@@ -1,14 +1,13 @@
-//! The messages of OTLP as one table: names as JSON writes them, numbers and types as protobuf does
+//! Schema of OTLP's messages as one table: names of the JSON mapping, numbers and types of protobuf
 //! (opentelemetry-proto 1.11, `trace.proto`, `logs.proto`, `metrics.proto`, `common.proto`, `resource.proto`).
 //!
-//! The reader walks a line along this table, and so does the protobuf writer: what one of them knows the other
-//! knows too.
+//! Both the reader of lines and the protobuf encoder follow this table, so that they know the same fields.
 
 /// A message and its fields.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) fields: &'static [Field],
-    /// What the reader has to notice about it, besides its fields.
+    /// Special handling by the reader.
     pub(crate) role: Role,
 }
 
@@ -16,18 +15,18 @@ pub(crate) struct Message {
 #[derive(Debug)]
 pub(crate) struct Field {
     pub(crate) name: &'static str,
-    /// A name that this field had in earlier versions of OTLP.
+    /// Name of the field in earlier versions of OTLP.
     pub(crate) legacy: Option<&'static str>,
     pub(crate) number: u32,
     pub(crate) kind: Kind,
     pub(crate) group: Group,
 }
 
-/// Whether a field stands on its own.
+/// Membership of a field in a `oneof`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Group {
     Alone,
-    /// A member of the message's `oneof`; no message of OTLP has two.
+    /// Member of the message's `oneof`; no message of OTLP has two.
     OneOf,
 }
 
@@ -47,15 +46,15 @@ pub(crate) enum Kind {
     TraceId,
     /// Hexadecimal in JSON, 8 bytes.
     SpanId,
-    /// As [`Kind::SpanId`], and may be missing.
+    /// [`Kind::SpanId`] that may be missing.
     ParentSpanId,
     Int(Int),
     Ints(Int),
-    /// The names that the field's numbers have; JSON must use the numbers.
+    /// Names of the field's numbers; JSON must use the numbers.
     Enum(&'static [(&'static str, i32)]),
 }
 
-/// The integer types that OTLP uses; the 64-bit ones are strings in canonical JSON.
+/// Integer types that OTLP uses; the 64-bit ones are strings in canonical JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Int {
     Uint32,
@@ -67,15 +66,15 @@ pub(crate) enum Int {
     Fixed64,
 }
 
-/// Messages that are more than their fields to the reader.
+/// Messages that the reader handles specially.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Plain,
-    /// The whole line: one member for each signal.
+    /// A whole line: one member for each signal.
     Line,
-    /// Exists for what its second field holds.
+    /// Container for the list in its second field.
     Container,
-    /// Has exactly one member.
+    /// Message with exactly one member.
     AnyValue,
     KeyValue,
     Span,
@@ -92,7 +91,7 @@ impl Int {
         !matches!(self, Self::Uint32 | Self::Fixed32 | Self::Sint32)
     }
 
-    /// The smallest and the largest value.
+    /// Returns the smallest and the largest value.
     pub(crate) fn range(self) -> (i128, i128) {
         match self {
             Self::Uint32 | Self::Fixed32 => (0, u32::MAX as i128),
@@ -123,7 +122,7 @@ const fn one_of(name: &'static str, number: u32, kind: Kind) -> Field {
     Field { name, legacy: None, number, kind, group: Group::OneOf }
 }
 
-/// A request line: the three signals in one object, as no single OTLP request has them, but lines do.
+/// A line: the three signals in one object, which no single OTLP request has, but lines do.
 pub(crate) static LINE: Message = with_role(
     Role::Line,
     &[
@@ -175,7 +174,7 @@ static SPAN: Message = with_role(
     ],
 );
 
-/// The place of `events` in [`SPAN`], which the reader remembers.
+/// Index of `events` in [`SPAN`], whose position the reader notes.
 pub(crate) const SPAN_EVENTS: usize = 10;
 
 pub(crate) static EVENT: Message = message(&[

@@ -1,11 +1,11 @@
-//! Edits at byte ranges of a text that is otherwise left alone.
+//! Edits at byte ranges of a text, whose other bytes stay unchanged.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
 
-/// Puts something in the place of `range` of a text; where the range is empty, that is an insertion.
+/// Replacement of `range`; an insertion where the range is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Edit {
     range: Range<usize>,
@@ -15,22 +15,22 @@ struct Edit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum With {
     Text(Cow<'static, str>),
-    /// What stands there, in double quotes.
+    /// The replaced text itself, in double quotes.
     Quotes,
 }
 
-/// The edits of one text. They do not overlap; insertions at the same place stay in the order they were added.
+/// Edits of one text. They do not overlap; insertions at the same position keep their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Edits(Vec<Edit>);
 
-/// The way back from a text to the input that it was made of.
+/// Mapping from offsets in a text to offsets in the input that it was made from.
 #[derive(Debug, Default)]
 pub(crate) struct Origins(Vec<(usize, usize)>);
 
-/// Which children of a container go, in the order of the text, as deletions that take the commas along.
+/// Deletions of children of a container, with their commas, in the order of the text.
 ///
-/// Children that stay and children that go come in runs. A run that is followed by one that stays is deleted up to
-/// the start of that one; a run at the end is deleted from the end of the last one that stays.
+/// Kept and removed children form runs. A run of removed children before a kept one is deleted up to the start of that
+/// one; a run at the end is deleted from the end of the last kept child.
 #[derive(Debug, Default)]
 pub(crate) struct Removals {
     run_start: Option<usize>,
@@ -66,12 +66,12 @@ impl Edits {
         self.replace(range, "");
     }
 
-    /// Forgets all edits after the first `len`.
+    /// Drops all edits after the first `len`.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.0.truncate(len);
     }
 
-    /// Forgets those of the edits after the first `len` whose range is `unwanted`.
+    /// Drops those of the edits after the first `len` whose range is `unwanted`.
     pub(crate) fn forget(&mut self, len: usize, unwanted: impl Fn(&Range<usize>) -> bool) {
         let mut kept = len;
         for index in len..self.0.len() {
@@ -83,39 +83,39 @@ impl Edits {
         self.0.truncate(kept);
     }
 
-    /// The ranges of the text that change.
+    /// Returns the ranges of the text that change.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = &Range<usize>> {
         self.0.iter().map(|edit| &edit.range)
     }
 
-    /// Memory that the edits take, in bytes.
+    /// Returns the memory that the edits take, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
         self.0.capacity() * size_of::<Edit>() + self.0.iter().map(Edit::own_bytes).sum::<usize>()
     }
 
-    /// Where a range of the text is once all edits are made. What is edited lies inside of it or outside.
+    /// Returns a range of the text after all edits. Each edit must be entirely inside or outside the range.
     pub(crate) fn range_after(&self, range: &Range<usize>) -> Range<usize> {
-        self.place_after(range.start)..self.place_after(range.end)
+        self.offset_after(range.start)..self.offset_after(range.end)
     }
 
-    fn place_after(&self, at: usize) -> usize {
+    fn offset_after(&self, at: usize) -> usize {
         let before = self.0.iter().filter(|edit| edit.range.end <= at);
-        // added first: one edit may take away more than was there before it
+        // Added first, because an edit may remove more than was before it.
         let (added, removed) =
             before.fold((0, 0), |(added, removed), edit| (added + edit.len(), removed + edit.range.len()));
         at + added - removed
     }
 
-    /// The text with all edits made: the text itself when there are none.
+    /// Returns the text with all edits made: the text itself when there are none.
     pub(crate) fn apply(mut self, text: &Bytes) -> Bytes {
         if self.0.is_empty() {
             return text.clone();
         }
-        // Nearly always in order already. Stable, for the insertions at one place.
+        // Nearly always sorted already. The sort is stable because of insertions at the same position.
         self.0.sort_by_key(|edit| (edit.range.start, edit.range.end));
         let gone: usize = self.0.iter().map(|edit| edit.range.len()).sum();
         let come: usize = self.0.iter().map(Edit::len).sum();
-        // Exactly, so that nothing is spare while it waits to be sent.
+        // The exact size, so that no capacity is wasted while the text is queued for export.
         let mut out = Vec::with_capacity(text.len() - gone + come);
         let mut from = 0;
         for edit in &self.0 {
@@ -139,7 +139,7 @@ impl Edits {
 // === impl Origins ===
 
 impl Origins {
-    /// Notes that the text runs in parallel with the input from these offsets on. Offsets in the text do not decrease.
+    /// Notes that from these offsets on, text and input are identical. Offsets in the text must not decrease.
     pub(crate) fn note(&mut self, text: usize, input: usize) {
         while self.0.last().is_some_and(|(noted, _)| *noted > text) {
             self.0.pop();
@@ -149,7 +149,7 @@ impl Origins {
         }
     }
 
-    /// Returns the offset in the input of what stands at `at` in the text.
+    /// Returns the offset in the input of the byte at `at` in the text.
     pub(crate) fn of(&self, at: usize) -> usize {
         let next = self.0.partition_point(|(text, _)| *text <= at);
         next.checked_sub(1).map_or(at, |last| {
@@ -167,7 +167,7 @@ impl Origins {
 // === impl Edit ===
 
 impl Edit {
-    /// Of what is in the place of the range then, in bytes.
+    /// Returns the length of the replacement, in bytes.
     fn len(&self) -> usize {
         match &self.with {
             With::Text(with) => with.len(),
@@ -175,7 +175,7 @@ impl Edit {
         }
     }
 
-    /// Memory that the edit takes beside itself, in bytes.
+    /// Returns the memory that the edit takes in addition to itself, in bytes.
     fn own_bytes(&self) -> usize {
         match &self.with {
             With::Text(Cow::Owned(with)) => with.capacity(),
@@ -187,7 +187,7 @@ impl Edit {
 // === impl Removals ===
 
 impl Removals {
-    /// The next child stays.
+    /// Keeps the next child.
     pub(crate) fn keep(&mut self, child: Range<usize>, edits: &mut Edits) {
         if let Some(start) = self.run_start.take() {
             edits.delete(start..child.start);
@@ -195,13 +195,13 @@ impl Removals {
         self.last_kept_end = Some(child.end);
     }
 
-    /// The next child goes. Edits inside it must not be made.
+    /// Removes the next child. Edits inside it must not be made.
     pub(crate) fn remove(&mut self, child: Range<usize>) {
         self.run_start.get_or_insert(child.start);
         self.run_end = child.end;
     }
 
-    /// There are no more children.
+    /// Ends the list of children.
     pub(crate) fn finish(self, edits: &mut Edits) {
         if let Some(start) = self.run_start {
             edits.delete(self.last_kept_end.unwrap_or(start)..self.run_end);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn edits_are_made_where_they_say_whatever_their_order() {
+    fn edits_are_applied_in_any_order_of_addition() {
         let mut edits = Edits::default();
         edits.replace(4..5, "E");
         edits.insert(2, "<");
@@ -233,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn removing_any_children_leaves_the_list_of_the_others(keep in proptest::collection::vec(any::<bool>(), 0..8)) {
+        fn removing_any_children_leaves_a_list_of_the_others(keep in proptest::collection::vec(any::<bool>(), 0..8)) {
             let mut text = String::from("[");
             let mut edits = Edits::default();
             let mut removals = Removals::default();

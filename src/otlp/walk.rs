@@ -1,9 +1,9 @@
-//! Walks a line along the [`schema`](super::schema) and notes what it finds and what has to change in it.
+//! Walks a line along the [`schema`](super::schema) and notes the items and the required changes.
 //!
-//! In: the text of one JSON object. Out: a [`Walk`]: spans and log records by place, and the edits that make the
-//! line one that a strict OTLP receiver takes.
-//! Promises: no value is built; a line that is canonical already has no edits; what is not known stays.
-//! Leaves to others: text that is not JSON at all (`receiver/fastly/repair.rs`).
+//! In: the text of one JSON object. Out: a [`Walk`]: positions of spans and log records, and the edits that make the
+//! line acceptable to a strict OTLP receiver.
+//! Promises: no values are built; a canonical line has no edits; unknown members are kept.
+//! Left to others: text that is not JSON (`receiver/fastly/repair.rs`).
 
 mod attributes;
 mod ids;
@@ -20,53 +20,54 @@ use self::ids::Identity;
 use self::keys::Spelling;
 pub(crate) use self::keys::{field_named, find, is_free_text, signal_of_key};
 use super::json::{Cursor, Fault, Text};
+use super::merge::is_empty_value;
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
-use super::twins::is_hollow;
 use super::{SpanId, TraceId};
 use crate::event::Repair;
 
-/// Items of one text, however short they are. A note is kept of each, which takes more memory than `{}` does.
+/// Maximum number of items of one text, however short they are. Each item has a note, which takes more memory than
+/// `{}`.
 pub(crate) const MAX_ITEMS: usize = 1_000_000;
 
-/// A text may have more items where they are at least this long, which items with anything in them are.
+/// Length of an item above which a text may have more items; items with any content are longer.
 const LEAST_ITEM_BYTES: usize = 8;
 
-/// Reasons for text that is no JSON value, by what the schema expects.
+/// Reasons for text that is not a JSON value, by the type that the schema expects.
 const VALUE: &str = "expected a value";
 const VALUE_IN_BRACES: &str = "expected a value that begins with '{'";
 const VALUE_IN_BRACKETS: &str = "expected a value that begins with '['";
 const VALUE_IN_QUOTES: &str = "expected a value that begins with '\"'";
 
-/// What is in a line, by place.
+/// Contents of a line, by position.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     pub(crate) edits: Edits,
     pub(crate) spans: Few<SpanSite>,
     pub(crate) records: Few<RecordSite>,
-    /// Metric points.
+    /// Number of metric points.
     pub(crate) points: u32,
-    /// Which signals have a member of their own, in the order of [`LINE`].
+    /// Signals that have a section, in the order of [`LINE`].
     pub(crate) sections: [bool; 3],
-    /// Where their lists are, brackets included.
+    /// Ranges of the sections' lists, brackets included.
     pub(crate) section_lists: [Range<usize>; 3],
-    /// Spans that cannot go on, with the reason.
+    /// Spans that are rejected, with the reason.
     pub(crate) dropped: Vec<Dropped>,
     pub(crate) repairs: Vec<Repair>,
-    /// A resource or scope that has content, but no list of what it is there for.
-    pub(crate) hollow: Option<usize>,
-    /// Members of attributes and their values that no version of OTLP has.
-    pub(crate) strangers: u32,
-    /// Whether there is content in members that the schema does not know.
+    /// Start of a resource or scope that has content, but not the list that it is meant to contain.
+    pub(crate) empty_container: Option<usize>,
+    /// Number of unknown members in attributes and their values.
+    pub(crate) unknown_members: u32,
+    /// Unknown members have content.
     pub(crate) has_unknown: bool,
-    /// One past the end of the object.
+    /// Offset after the end of the object.
     pub(crate) end: usize,
 }
 
-/// Nearly every line is about one span, or one log record: a note of it needs no memory of its own.
+/// List for items of a line: nearly every line has one span or one log record, for which this needs no allocation.
 pub(crate) type Few<T> = SmallVec<[T; 1]>;
 
-/// Memory that such notes take beside their own place, in bytes.
+/// Returns the allocated memory of such a list, in bytes.
 pub(crate) fn spilled_bytes<T>(notes: &Few<T>) -> usize {
     if notes.spilled() { notes.capacity() * size_of::<T>() } else { 0 }
 }
@@ -79,14 +80,14 @@ pub(crate) struct SpanSite {
     pub(crate) events: EventsSite,
 }
 
-/// Where the events of a span go.
+/// Position of a span's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EventsSite {
-    /// There is no list; here is the closing brace of the span.
+    /// There is no list; `at` is the closing brace of the span.
     Absent { at: usize },
-    /// The list is empty; here is where its first element goes.
+    /// The list is empty; `at` is the position of its first element.
     Empty { at: usize },
-    /// The list, brackets included.
+    /// The range of the list, brackets included.
     Present(Range<usize>),
 }
 
@@ -95,11 +96,11 @@ pub(crate) enum EventsSite {
 pub(crate) struct RecordSite {
     pub(crate) range: Range<usize>,
     pub(crate) ids: Option<(TraceId, SpanId)>,
-    /// Records of one list have the same number.
+    /// Number of the list that contains the record.
     pub(crate) list: u32,
 }
 
-/// A span that was taken out of its line.
+/// A span that was removed from its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dropped {
     pub(crate) at: usize,
@@ -107,43 +108,43 @@ pub(crate) struct Dropped {
     pub(crate) range: Range<usize>,
 }
 
-/// Why a walk ends early.
+/// The reason why a walk ends early.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     Fault(Fault),
-    /// A key stands twice in an object, or under its old and its new name.
-    Twins,
+    /// A key occurs twice in an object, or under its old and its new name.
+    RepeatedKey,
 }
 
-/// What happens to a member or an element that was just read.
-enum Fate {
+/// Action for a member or an element that was just read.
+enum Action {
     Keep,
     Remove,
-    /// Stays, under another key.
+    /// Keep the member under another key.
     Rename(&'static str),
 }
 
 struct Walker<'a> {
     cursor: Cursor<'a>,
     found: Walk,
-    /// The keys of the attribute lists that are being read, innermost last.
+    /// Keys of the attribute lists that are being read, innermost last.
     keys: &'a mut Vec<AttributeKey>,
-    /// The key of the attribute that was read last.
+    /// Key of the attribute that was read last.
     attribute_key: Option<Text>,
     /// Ids of the span, link or log record that is being read.
     identity: Identity,
-    /// The parent of the span that is being read goes.
+    /// Remove the parent of the span that is being read.
     no_parent: bool,
     events: Option<EventsSite>,
     lists: u32,
 }
 
-/// The number of items or attributes that a text may have, which no text exceeds that means something by them.
+/// Returns the maximum number of items or attributes of a text, which no text with meaningful items exceeds.
 fn max_items(bytes: &[u8]) -> usize {
     MAX_ITEMS + bytes.len() / LEAST_ITEM_BYTES
 }
 
-/// Walks the object that starts at `start`; what follows it is left alone. `keys` is room to work in, and serves many
+/// Walks the object that starts at `start`, and ignores what follows it. `keys` is a buffer that is reused for many
 /// lines.
 pub(crate) fn walk(bytes: &[u8], start: usize, keys: &mut Vec<AttributeKey>) -> Result<Walk, Stop> {
     let mut walker = Walker::new(bytes, start, keys);
@@ -152,7 +153,7 @@ pub(crate) fn walk(bytes: &[u8], start: usize, keys: &mut Vec<AttributeKey>) -> 
     Ok(walker.found)
 }
 
-/// The edits that make a span event canonical.
+/// Returns the edits that make a span event canonical.
 pub(crate) fn event_edits(bytes: &[u8]) -> Result<Edits, Stop> {
     let mut keys = Vec::new();
     let mut walker = Walker::new(bytes, 0, &mut keys);
@@ -205,16 +206,16 @@ impl<'a> Walker<'a> {
             let key = self.cursor.key()?;
             match find(message, self.cursor.bytes(), key, next) {
                 None => {
-                    self.found.strangers +=
+                    self.found.unknown_members +=
                         u32::from(matches!(message.role, Role::KeyValue | Role::AnyValue));
                     let value = self.cursor.at;
                     self.cursor.skip_value()?;
-                    self.found.has_unknown |= !is_hollow(&self.cursor.bytes()[value..self.cursor.at]);
+                    self.found.has_unknown |= !is_empty_value(&self.cursor.bytes()[value..self.cursor.at]);
                     removals.keep(start..self.cursor.at, &mut self.found.edits);
                 }
                 Some((index, spelling)) => {
                     if seen & 1 << index != 0 {
-                        return Err(Stop::Twins);
+                        return Err(Stop::RepeatedKey);
                     }
                     seen |= 1 << index;
                     next = index + 1;
@@ -224,18 +225,18 @@ impl<'a> Walker<'a> {
                         self.found.edits.replace(key.start..key.end, field.name);
                     }
                     match self.member(message.role, index, field)? {
-                        Fate::Keep => {
+                        Action::Keep => {
                             members += 1;
                             removals.keep(start..self.cursor.at, &mut self.found.edits);
                         }
-                        Fate::Rename(name) => {
+                        Action::Rename(name) => {
                             members += 1;
-                            // It may have had an outdated name.
+                            // The key may have been renamed already.
                             self.found.edits.forget(checkpoint, |range| *range == (key.start..key.end));
                             self.found.edits.replace(key.start..key.end, name);
                             removals.keep(start..self.cursor.at, &mut self.found.edits);
                         }
-                        Fate::Remove => {
+                        Action::Remove => {
                             self.found.edits.truncate(checkpoint);
                             removals.remove(start..self.cursor.at);
                         }
@@ -253,7 +254,7 @@ impl<'a> Walker<'a> {
                 Err(Fault::shape(open, "an attribute value with more than one kind of value").into())
             }
             Role::Container if seen & 0b10 == 0 => {
-                self.found.hollow.get_or_insert(open);
+                self.found.empty_container.get_or_insert(open);
                 Ok(())
             }
             _ => Ok(()),
@@ -261,18 +262,17 @@ impl<'a> Walker<'a> {
     }
 
     /// Reads the value of a known field.
-    fn member(&mut self, role: Role, index: usize, field: &'static Field) -> Result<Fate, Stop> {
+    fn member(&mut self, role: Role, index: usize, field: &'static Field) -> Result<Action, Stop> {
         if self.cursor.peek() == Some(b'n') {
-            // null stands for the default, and so does no member at all; Collectors refuse null where a number
-            // or an id belongs.
+            // null means the default, as does a missing member; Collectors reject null for a number or an id.
             self.cursor.word("null")?;
-            return Ok(Fate::Remove);
+            return Ok(Action::Remove);
         }
         match field.kind {
             Kind::Message(message) => {
                 self.require(b'{', field, "an object")?;
                 self.message(message)?;
-                Ok(Fate::Keep)
+                Ok(Action::Keep)
             }
             Kind::Messages(message) => {
                 self.require(b'[', field, "an array")?;
@@ -291,7 +291,7 @@ impl<'a> Walker<'a> {
                     }
                     _ => {}
                 }
-                Ok(Fate::Keep)
+                Ok(Action::Keep)
             }
             Kind::TraceId => self.trace_id(role),
             Kind::SpanId => self.span_id(role),
@@ -301,13 +301,13 @@ impl<'a> Walker<'a> {
                 if role == Role::KeyValue {
                     self.attribute_key = Some(text);
                 }
-                Ok(Fate::Keep)
+                Ok(Action::Keep)
             }
             _ => self.scalar(field, role),
         }
     }
 
-    /// Reads a list of messages and returns how many of them stay.
+    /// Reads a list of messages and returns the number of kept ones.
     fn list(&mut self, message: &'static Message) -> Result<u32, Stop> {
         self.cursor.expect(b'[', "expected '[' at the start of an array")?;
         self.cursor.enter()?;
@@ -343,7 +343,7 @@ impl<'a> Walker<'a> {
         Ok(kept)
     }
 
-    /// Reads one element of a list; false when it has to go.
+    /// Reads one element of a list. Returns false when it must be removed.
     fn element(&mut self, message: &'static Message, list: u32) -> Result<bool, Stop> {
         let start = self.cursor.at;
         match self.cursor.peek() {
@@ -353,7 +353,7 @@ impl<'a> Walker<'a> {
                 if message.role != Role::AnyValue {
                     return Ok(false);
                 }
-                // The places of an array mean something: an empty value keeps the others where they are.
+                // Positions in an array are significant: an empty value keeps the others where they are.
                 self.found.edits.replace(start..self.cursor.at, "{}");
                 return Ok(true);
             }
@@ -380,7 +380,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// The fault of a value that has another type than its field.
+    /// Returns the fault for a value of the wrong type.
     #[cold]
     fn wrong_type(&self, reason: impl Into<Cow<'static, str>>, expected: &'static str) -> Fault {
         match self.cursor.peek() {

@@ -77,6 +77,7 @@ const PLAIN_ROOMS: &[&str] = &[
     "exporter",
     "internals",
     "lib",
+    "otlp",
     "pem",
     "processor",
     "queue",

@@ -55,7 +55,7 @@ fn says_the_same(signal: Signal, body: &[u8]) {
         Err(error) => {
             let is_bound = matches!(
                 error,
-                DecodeError::TooDeep | DecodeError::TooManyPieces | DecodeError::TooLarge { .. }
+                DecodeError::TooDeep | DecodeError::TooManyParts | DecodeError::TooLarge { .. }
             );
             return assert!(meant.is_none() || is_bound, "rejected for {error}, and prost accepts it");
         }

@@ -1,4 +1,4 @@
-//! A document on its way out: the text, and where in it the elements are that can stand in a list with others.
+//! Export request: its text, and the range of the elements that can be merged into a list with others.
 
 use std::ops::Range;
 
@@ -8,14 +8,14 @@ use bytes::Bytes;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExportRequest {
     pub(super) json: Bytes,
-    /// Of its one list, without the brackets.
+    /// Range of the elements of its one list, without the brackets.
     pub(super) elements: Range<usize>,
 }
 
 // === impl ExportRequest ===
 
 impl ExportRequest {
-    /// `list` is where the list stands, brackets included.
+    /// Creates a request; `list` is the range of its list, brackets included.
     pub(super) fn new(json: Bytes, list: Range<usize>) -> Self {
         debug_assert!(
             json.get(list.start) == Some(&b'[') && json[..list.end].ends_with(b"]"),
@@ -24,7 +24,7 @@ impl ExportRequest {
         Self { json, elements: list.start + 1..list.end - 1 }
     }
 
-    /// Finds the list of a request that a test wrote itself.
+    /// Finds the list of a request that was written by a test.
     #[cfg(test)]
     pub(crate) fn parse(signal: crate::event::Signal, json: Bytes) -> Option<Self> {
         let members = super::top_level(&json).ok()?;
@@ -33,23 +33,23 @@ impl ExportRequest {
         Some(Self::new(json, open..member.end))
     }
 
-    /// The whole request.
+    /// Returns the whole request.
     pub(crate) fn json(&self) -> &Bytes {
         &self.json
     }
 
-    /// The whole request.
+    /// Returns the whole request.
     pub(crate) fn into_json(self) -> Bytes {
         self.json
     }
 
-    /// How many bytes [`elements`](Self::elements) are, or some white space more.
+    /// Returns the length of [`elements`](Self::elements), possibly including white space around them.
     pub(crate) fn elements_bytes(&self) -> usize {
         self.elements.len()
     }
 
-    /// What stands between the brackets of its list: a slice, without white space around it. Empty when the list is.
-    /// What else is in the request means nothing in OTLP.
+    /// Returns the text between the brackets of the list: a slice without white space around it, empty when the list is
+    /// empty. The rest of the request has no meaning in OTLP.
     pub(crate) fn elements(&self) -> Bytes {
         self.json.slice_ref(self.json[self.elements.clone()].trim_ascii())
     }

@@ -1,4 +1,4 @@
-//! The log records of one line: as logs, as events of spans, or as events of spans of their own.
+//! The log records of one line: exported as logs, as events of spans, or as events of carrier spans.
 
 use std::fmt::{self, Write as _};
 use std::ops::Range;
@@ -14,21 +14,21 @@ use super::super::{SpanId, TraceId};
 use super::traces::unsigned;
 use super::{ExportRequest, SpanEvent};
 
-/// The name of an event whose log record has none and whose body is no text.
+/// Name of an event whose log record has none and whose body is not a string.
 const NAMELESS: &str = "\"log\"";
 
-/// The log records of one line. The text is canonical, all edits are made.
+/// The log records of one line. The text is canonical, with all edits made.
 #[derive(Debug, Clone)]
 pub(crate) struct Logs {
     text: Bytes,
-    /// Where its list is, brackets included.
+    /// Range of the list of resources, brackets included.
     list: Range<usize>,
     records: Few<RecordSite>,
-    /// Unix nanoseconds; the time of records that have none. Zero: not known.
+    /// Time of arrival in Unix nanoseconds, for records without a time; zero if unknown.
     arrival: u64,
 }
 
-/// The members of a log record that an event is made of, as they stand in the text.
+/// The members of a log record that an event is made of, as written in the text.
 #[derive(Debug, Default)]
 struct Record<'a> {
     time: u64,
@@ -38,7 +38,7 @@ struct Record<'a> {
     body: Option<&'a str>,
     severity_number: Option<&'a str>,
     severity_text: Option<&'a str>,
-    /// Without the brackets.
+    /// The attributes, without the brackets.
     attributes: Option<&'a str>,
     dropped_attributes: Option<&'a str>,
 }
@@ -59,33 +59,33 @@ impl Logs {
         self.arrival = arrival;
     }
 
-    /// Reads an export request that the program wrote itself.
+    /// Reads an export request that the program itself wrote.
     #[cfg(test)]
     pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
         super::read_line(&json.into()).ok()?.logs
     }
 
-    /// For every log record, in the order of the text, the span it belongs to, if it names one.
+    /// Returns for every log record, in the order of the text, the ids of the span that it names, if any.
     pub(crate) fn records(&self) -> impl ExactSizeIterator<Item = Option<(TraceId, SpanId)>> + '_ {
         self.records.iter().map(|record| record.ids)
     }
 
-    /// The span that one record belongs to, if it names one.
+    /// Returns the ids of the span that one record names, if any.
     pub(crate) fn ids(&self, record: usize) -> Option<(TraceId, SpanId)> {
         self.records[record].ids
     }
 
-    /// Log records in this request.
+    /// Returns the number of log records.
     pub(crate) fn record_count(&self) -> u32 {
         u32::try_from(self.records.len()).unwrap_or(u32::MAX)
     }
 
-    /// Memory that holding this costs, in bytes.
+    /// Returns the memory that the records take, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
         self.text.len() + spilled_bytes(&self.records)
     }
 
-    /// The span event that this record becomes (contract section 4).
+    /// Returns the span event for this record.
     pub(crate) fn event(&self, record: usize) -> SpanEvent {
         self.event_of(&self.records[record].range)
     }
@@ -94,7 +94,7 @@ impl Logs {
         let record = self.record(range);
         let json = record.event();
         let json = match record.attributes {
-            // The record may have attributes of its own by the names that are added here, in escapes too.
+            // The record may itself have attributes with the names that are added here, possibly with escapes.
             Some(attributes) if attributes.contains("\"log.") || attributes.contains("\\u") => {
                 match event_edits(json.as_bytes()) {
                     Ok(edits) => edits.apply(&Bytes::from(json)),
@@ -106,7 +106,7 @@ impl Logs {
         SpanEvent { time_unix_nano: record.event_time(), json }
     }
 
-    /// The export request with only the records for which `keep` is true, or nothing when none is.
+    /// Returns the export request with the records for which `keep` is true; `None` when there are none.
     pub(crate) fn into_request(self, keep: impl Fn(usize) -> bool) -> Option<ExportRequest> {
         let kept = (0..self.records.len()).filter(|&index| keep(index)).count();
         if kept == 0 {
@@ -131,17 +131,17 @@ impl Logs {
         Some(ExportRequest::new(edits.apply(&self.text), list))
     }
 
-    /// The same as JSON.
+    /// Returns the export request as JSON.
     pub(crate) fn into_json(self, keep: impl Fn(usize) -> bool) -> Option<Bytes> {
         self.into_request(keep).map(ExportRequest::into_json)
     }
 
-    /// A request for `/v1/traces` in which each of the `chosen` records is an event on a zero-length span of its
-    /// own, the child of the span that the record names. Records without ids must not be chosen.
+    /// Returns a request for `/v1/traces` in which each of the `chosen` records is an event on its own zero-length
+    /// span, a child of the span that the record names. Records without ids must not be chosen.
     pub(crate) fn carrier_spans(&self, chosen: impl Fn(usize) -> bool) -> Option<ExportRequest> {
         let mut resource_spans = Vec::new();
         let mut index = 0;
-        // The text was read before, so that it cannot fail now.
+        // The text was read before, so that this cannot fail.
         for resource_logs in elements_of(&self.text, 0, "resourceLogs").ok()? {
             let mut scope_spans = Vec::new();
             for scope_logs in elements_of(&self.text, resource_logs.start, "scopeLogs").ok()? {
@@ -183,8 +183,8 @@ impl Logs {
         )
     }
 
-    /// Some members of an object, each with a comma behind it. Others stay behind: what is not known among logs may have a
-    /// meaning among spans.
+    /// Returns the wanted members of an object, each followed by a comma. Unknown members are left out: they may have a
+    /// different meaning for spans.
     fn members(&self, open: usize, wanted: &[&str]) -> Option<String> {
         let text = std::str::from_utf8(&self.text).ok()?;
         let members = member_ranges(&self.text, open).ok()?;
@@ -201,7 +201,7 @@ impl Logs {
     fn record(&self, range: &Range<usize>) -> Record<'_> {
         let mut record = Record { arrival: self.arrival, ..Record::default() };
         let mut cursor = Cursor::new(&self.text, range.start);
-        // The text was read before, so that it cannot fail now.
+        // The text was read before, so that this cannot fail.
         let read = cursor.object(|cursor, _, key| {
             let start = cursor.at;
             cursor.skip_value()?;
@@ -225,7 +225,7 @@ impl Logs {
             }
             Ok(())
         });
-        debug_assert_eq!(read, Ok(()), "a record that was read cannot be read");
+        debug_assert_eq!(read, Ok(()), "a record was not readable again");
         record
     }
 }
@@ -237,7 +237,7 @@ impl Record<'_> {
         [self.time, self.observed].into_iter().find(|time| *time != 0).unwrap_or(self.arrival)
     }
 
-    /// The body as a string literal, when it is a string and not an empty one.
+    /// Returns the body as a string literal, when it is a string that is not empty.
     fn string_body(&self) -> Option<&str> {
         let body = self.body?;
         let members = member_ranges(body.as_bytes(), 0).ok()?;
@@ -249,12 +249,12 @@ impl Record<'_> {
         (literal != "\"\"").then_some(literal)
     }
 
-    /// The name of the event, as a string literal.
+    /// Returns the name of the event, as a string literal.
     fn event_name(&self) -> &str {
         self.event_name.or_else(|| self.string_body()).unwrap_or(NAMELESS)
     }
 
-    /// The event as a JSON object.
+    /// Returns the event as a JSON object.
     fn event(&self) -> String {
         let room = |part: Option<&str>, around: usize| part.map_or(0, |part| part.len() + around);
         let attributes_bytes = room(self.attributes, 0)
@@ -307,7 +307,7 @@ impl Record<'_> {
         event
     }
 
-    /// Whether the body is there only in form: `{}` or an empty string.
+    /// Returns whether the body is present but empty: `{}` or an empty string.
     fn is_empty_body(&self) -> bool {
         let Some(body) = self.body else { return false };
         match member_ranges(body.as_bytes(), 0).as_deref() {
@@ -322,7 +322,7 @@ fn push(text: &mut String, more: fmt::Arguments<'_>) {
     text.write_fmt(more).expect("a string takes everything");
 }
 
-/// The elements of a list that is a member of the object at `open`.
+/// Returns the elements of a list that is a member of the object at `open`.
 fn elements_of(text: &[u8], open: usize, list: &str) -> Result<Vec<Range<usize>>, Fault> {
     let mut elements = Vec::new();
     Cursor::new(text, open).object(|cursor, _, key| {
@@ -338,7 +338,7 @@ fn elements_of(text: &[u8], open: usize, list: &str) -> Result<Vec<Range<usize>>
     Ok(elements)
 }
 
-/// The id of a carrier span follows from its record, so that a record that is delivered twice makes one span.
+/// Derives the id of a carrier span from its record, so that a record that is delivered twice makes the same span.
 fn carrier_id(record: &[u8]) -> SpanId {
     let digest = Sha256::digest(record);
     let first: [u8; 8] = *digest.first_chunk().expect("a SHA-256 digest has 32 bytes");

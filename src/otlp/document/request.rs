@@ -1,30 +1,30 @@
 //! One whole body as the export request of one signal.
 //!
-//! In: a body, and the signal of the path that it came to. Out: a [`Request`]. It is a line in which one of the sections
-//! counts, and which may hold nothing: empty requests are valid.
+//! In: a body, and the signal of its path. Out: a [`Request`]: a line of which one section is used, and which may be
+//! empty, because empty requests are valid.
 //!
 //! Promises:
-//! - Invalid UTF-8 and halves of surrogate pairs are replaced by U+FFFD anywhere in the body, in keys and unknown fields,
-//!   too: a Collector accepts both.
-//! - What belongs to another signal, and a body that holds no request at all, is reported.
+//! - Invalid UTF-8 and unpaired surrogates are replaced by U+FFFD anywhere in the body, including keys and unknown
+//!   fields: a Collector accepts both.
+//! - Content of other signals, and a body without a request, is reported.
 
 use bytes::Bytes;
 
 use super::super::json::{Cursor, Fault};
 use super::super::members::member_ranges;
+use super::super::merge::is_empty_value;
 use super::super::schema::LINE;
 use super::super::splice::{Edits, Origins, Removals};
-use super::super::twins::is_hollow;
 use super::super::walk::{Walk, signal_of_key};
-use super::{DroppedSpan, Line, Walked, holds_nothing, read};
+use super::{DroppedSpan, Line, Walked, has_no_items, read};
 use crate::event::{Repair, Signal};
 use crate::otlp::decode_hex;
 
-/// What an export request holds.
+/// Contents of an export request.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) line: Line,
-    /// The body, repaired, without what belongs to other signals.
+    /// The repaired body, without the content of other signals.
     pub(crate) text: Bytes,
     /// Sections of other signals.
     pub(crate) sections: Vec<DroppedSpan>,
@@ -32,7 +32,7 @@ pub(crate) struct Request {
     pub(crate) mismatch: Option<Mismatch>,
 }
 
-/// The reason that a body with content holds nothing for its signal.
+/// The reason why a body with content has none for its signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mismatch {
     /// There is no section of the signal.
@@ -41,16 +41,16 @@ pub(crate) enum Mismatch {
     OtherContent,
 }
 
-/// A body that is text.
+/// A body as valid text.
 struct Repaired {
     text: Bytes,
     repairs: Vec<Repair>,
     origins: Origins,
 }
 
-/// The members of a request that its own signal has nothing to do with.
+/// Members of a request that belong to other signals.
 struct Foreign {
-    /// The request without them.
+    /// The request without those members.
     own: Bytes,
     origins: Origins,
     sections: Vec<DroppedSpan>,
@@ -74,18 +74,18 @@ pub(crate) fn read_request(signal: Signal, body: &Bytes) -> Result<Request, Faul
     Ok(request)
 }
 
-/// The signal of a request, by the key of its section; nothing when it has none.
+/// Returns the signal of a request, by the key of its section; `None` when it has none.
 pub(crate) fn signal_of(body: &Bytes) -> Option<Signal> {
     let members = member_ranges(body, whitespace(body)).ok()?;
     members.into_iter().find_map(|(key, _)| signal_of_key(body, key))
 }
 
-/// The name of the section of a signal's requests.
+/// Returns the name of the section of a signal's requests.
 fn section_of(signal: Signal) -> &'static str {
     LINE.fields[signal as usize].name
 }
 
-/// Replaces what is no text by U+FFFD.
+/// Replaces invalid text by U+FFFD.
 fn repaired(body: &Bytes) -> Repaired {
     let mut repaired = Repaired { text: body.clone(), repairs: Vec::new(), origins: Origins::default() };
     if std::str::from_utf8(body).is_err() {
@@ -109,7 +109,7 @@ fn repaired(body: &Bytes) -> Repaired {
     repaired
 }
 
-/// The text with `\ufffd` in the place of escapes that are half of a surrogate pair; nothing when there are none.
+/// Returns the text with `\\ufffd` in place of escaped unpaired surrogates; `None` when there are none.
 fn without_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
     let unit = |at: usize| {
         let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
@@ -130,7 +130,7 @@ fn without_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
     repaired
 }
 
-/// Reads the object that begins at the start of the text, and may be followed by white space only.
+/// Reads the object at the start of the text, which only white space may follow.
 fn read_object(signal: Signal, given: &Bytes) -> Result<Request, Fault> {
     let outcome = read(given, &mut Vec::new());
     let is_plain = outcome
@@ -141,9 +141,9 @@ fn read_object(signal: Signal, given: &Bytes) -> Result<Request, Fault> {
         ends_at(given, walked.end)?;
         return Request::new(walked, given.clone(), Vec::new(), true);
     }
-    // What belongs to other signals may be why it cannot be read.
+    // The content of other signals may be what makes it unreadable.
     let Ok(members) = member_ranges(given, 0) else {
-        return Err(outcome.map_or_else(|fault| fault, |_| Fault::shape(0, "no JSON object")));
+        return Err(outcome.map_or_else(|fault| fault, |_| Fault::shape(0, "not a JSON object")));
     };
     let has_own = members.iter().any(|(key, _)| signal_of_key(given, *key) == Some(signal));
     let Foreign { own, origins, sections } = Foreign::find(signal, given)?;
@@ -161,7 +161,7 @@ fn read_object(signal: Signal, given: &Bytes) -> Result<Request, Fault> {
 fn ends_at(text: &[u8], end: usize) -> Result<(), Fault> {
     let rest = end + whitespace(&text[end..]);
     if rest < text.len() {
-        return Err(Fault::shape(rest, "text behind the end of the request"));
+        return Err(Fault::shape(rest, "trailing data after the request"));
     }
     Ok(())
 }
@@ -170,7 +170,7 @@ fn has_others(walk: &Walk, signal: Signal) -> bool {
     Signal::ALL.iter().any(|other| *other != signal && walk.sections[*other as usize])
 }
 
-/// How many bytes of JSON's white space the text begins with.
+/// Returns the length of the white space at the start of the text.
 fn whitespace(text: &[u8]) -> usize {
     let mut cursor = Cursor::new(text, 0);
     cursor.skip_whitespace();
@@ -180,14 +180,14 @@ fn whitespace(text: &[u8]) -> usize {
 // === impl Request ===
 
 impl Request {
-    /// A body without members lacks no section.
+    /// Creates a request. A body without members needs no section.
     fn new(
         walked: Walked,
         text: Bytes,
         sections: Vec<DroppedSpan>,
         has_section: bool,
     ) -> Result<Self, Fault> {
-        let is_empty = holds_nothing(&walked.walk) && walked.dropped.is_empty();
+        let is_empty = has_no_items(&walked.walk) && walked.dropped.is_empty();
         let has_other_content = walked.walk.has_unknown || !sections.is_empty();
         let mismatch = match has_section {
             false => Some(Mismatch::NoSection),
@@ -200,12 +200,12 @@ impl Request {
 // === impl Mismatch ===
 
 impl Mismatch {
-    /// What the sender is told.
+    /// Returns the reason for the response.
     pub(crate) fn reason(self, signal: Signal) -> String {
         match self {
             Self::NoSection => format!("no {} in a request for {signal}", section_of(signal)),
             Self::OtherContent => {
-                format!("nothing but content that does not belong in a request for {signal}")
+                format!("only content that does not belong in a request for {signal}")
             }
         }
     }
@@ -222,7 +222,7 @@ impl Foreign {
             match signal_of_key(text, key) {
                 Some(section) if section != signal => {
                     let value = text[key.end + 1..range.end].trim_ascii_start();
-                    if !is_hollow(value.strip_prefix(b":").unwrap_or(value)) {
+                    if !is_empty_value(value.strip_prefix(b":").unwrap_or(value)) {
                         sections.push(DroppedSpan {
                             at: range.start,
                             reason: format!(

@@ -1,8 +1,9 @@
-//! Some of the items of a request, as a request of their own.
+//! Selection of some items of a request, as a request of their own.
 //!
-//! In: a canonical document or request, and for each item, by its index in the text, whether it stays. Out: a valid
-//! request with these items, in the containers that they were in: resource, scope, and for data points the metric.
-//! Promises: an item that stays is the same bytes; containers that lose all of their items go; one pass over the text.
+//! In: a canonical document or request, and for each item, by its index in the text, whether to keep it. Out: a valid
+//! request with these items, in their original containers: resource, scope, and for data points the metric.
+//! Promises: kept items are byte-identical; containers that lose all of their items are removed; one pass over the
+//! text.
 
 use std::ops::Range;
 
@@ -13,7 +14,7 @@ use super::super::splice::{Edits, Removals};
 use super::{ExportRequest, Logs, Metrics, Traces, read_line};
 use crate::event::Signal;
 
-/// Lists on the way from a request to its items, outermost first.
+/// Returns the keys of the nested lists from a request to its items, outermost first.
 fn lists(signal: Signal) -> &'static [&'static [u8]] {
     match signal {
         Signal::Traces => &[b"resourceSpans", b"scopeSpans", b"spans"],
@@ -35,35 +36,35 @@ struct Selection<F> {
 // === impl Selection ===
 
 impl<F: FnMut(u32) -> bool> Selection<F> {
-    /// Steps over an object whose items are in the lists. Returns whether any of them stays.
+    /// Reads an object with items in these nested lists. Returns whether any of them is kept.
     fn object(&mut self, cursor: &mut Cursor<'_>, lists: &[&[u8]]) -> Result<bool, Fault> {
         let Some((list, deeper)) = lists.split_first() else {
             cursor.skip_value()?;
             self.next += 1;
             return Ok((self.keep)(self.next - 1));
         };
-        let mut stays = false;
+        let mut kept = false;
         cursor.object(|cursor, _, key| {
             let key = key.raw(cursor.bytes());
             if key == *list && cursor.peek() == Some(b'[') {
-                stays |= self.list(cursor, deeper)?;
+                kept |= self.list(cursor, deeper)?;
             } else if deeper.is_empty() && DATA.contains(&key) && cursor.peek() == Some(b'{') {
-                stays |= self.object(cursor, lists)?;
+                kept |= self.object(cursor, lists)?;
             } else {
                 cursor.skip_value()?;
             }
             Ok(())
         })?;
-        Ok(stays)
+        Ok(kept)
     }
 
     fn list(&mut self, cursor: &mut Cursor<'_>, lists: &[&[u8]]) -> Result<bool, Fault> {
         let mut removals = Removals::default();
-        let mut stays = false;
+        let mut kept = false;
         cursor.array(|cursor, start| {
             let checkpoint = self.edits.len();
             if self.object(cursor, lists)? {
-                stays = true;
+                kept = true;
                 removals.keep(start..cursor.at, &mut self.edits);
             } else {
                 self.edits.truncate(checkpoint);
@@ -72,19 +73,19 @@ impl<F: FnMut(u32) -> bool> Selection<F> {
             Ok(())
         })?;
         removals.finish(&mut self.edits);
-        Ok(stays)
+        Ok(kept)
     }
 }
 
 // === impl ExportRequest ===
 
 impl ExportRequest {
-    /// A request with the items for which `keep` is true; nothing when there is none.
+    /// Returns a request with the items for which `keep` is true; `None` when there are none.
     pub(crate) fn select(&self, signal: Signal, keep: impl FnMut(u32) -> bool) -> Option<Self> {
         let mut selection = Selection { keep, next: 0, edits: Edits::default() };
-        // The text was read before, so that it cannot fail now.
-        let stays = selection.object(&mut Cursor::new(&self.json, self.start()), lists(signal)).ok()?;
-        if !stays {
+        // The text was read before, so that this cannot fail.
+        let kept = selection.object(&mut Cursor::new(&self.json, self.start()), lists(signal)).ok()?;
+        if !kept {
             return None;
         }
         let list = selection.edits.range_after(&self.list());
@@ -95,7 +96,7 @@ impl ExportRequest {
         self.json.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0)
     }
 
-    /// The list, brackets included.
+    /// Returns the range of the list, brackets included.
     fn list(&self) -> Range<usize> {
         self.elements.start - 1..self.elements.end + 1
     }
@@ -104,7 +105,8 @@ impl ExportRequest {
 // === impl Traces ===
 
 impl Traces {
-    /// The spans for which `keep` is true, with the events that were attached to them; nothing when there is none.
+    /// Returns the spans for which `keep` is true, with the events that were attached to them; `None` when there are
+    /// none.
     pub(crate) fn select(self, keep: &dyn Fn(u32) -> bool) -> Option<Self> {
         read_line(&selected(&self.into_request(), Signal::Traces, keep)?).ok()?.traces
     }
@@ -113,7 +115,7 @@ impl Traces {
 // === impl Logs ===
 
 impl Logs {
-    /// The log records for which `keep` is true; nothing when there is none.
+    /// Returns the log records for which `keep` is true; `None` when there are none.
     pub(crate) fn select(self, keep: &dyn Fn(u32) -> bool) -> Option<Self> {
         let arrival = self.arrival();
         let request = self.into_request(|_| true)?;
@@ -126,13 +128,13 @@ impl Logs {
 // === impl Metrics ===
 
 impl Metrics {
-    /// The data points for which `keep` is true; nothing when there is none.
+    /// Returns the data points for which `keep` is true; `None` when there are none.
     pub(crate) fn select(self, keep: &dyn Fn(u32) -> bool) -> Option<Self> {
         read_line(&selected(&self.into_request(), Signal::Metrics, keep)?).ok()?.metrics
     }
 }
 
-/// The text of a selection, from its opening brace on.
+/// Returns the text of a selection, from its opening brace on.
 fn selected(request: &ExportRequest, signal: Signal, keep: &dyn Fn(u32) -> bool) -> Option<Bytes> {
     let selected = request.select(signal, keep)?;
     Some(selected.json.slice(selected.start()..))
@@ -146,7 +148,7 @@ mod tests {
     use crate::otlp::SpanEvent;
     use proptest::prelude::*;
 
-    /// Resources, scopes (for metrics also metrics) and items, by how many of the next there are in each.
+    /// Numbers of resources, scopes (for metrics also metrics) and items in each container.
     type Shape = Vec<Vec<Vec<usize>>>;
 
     fn shapes() -> impl Strategy<Value = Shape> {
@@ -167,7 +169,7 @@ mod tests {
         }
     }
 
-    /// A request of this shape, and the same with only the chosen items, built by removing from the model.
+    /// Returns a request of this shape, and the same with only the chosen items, built by removing from the model.
     fn request(signal: Signal, shape: &Shape, keep: impl Fn(u32) -> bool) -> (Value, u32) {
         let mut next = 0;
         let mut items = |count: usize| -> Vec<Value> {

@@ -9,18 +9,18 @@ fn line(text: &str) -> Result<Line, Fault> {
     read_line(&Bytes::copy_from_slice(text.as_bytes()))
 }
 
-/// What leaves as traces.
+/// Returns the exported traces.
 fn traces(text: &str) -> Value {
     let line = line(text).unwrap_or_else(|fault| panic!("{fault:?} in {text}"));
     serde_json::from_slice(&line.traces.expect("spans").into_json()).unwrap()
 }
 
-/// A request with one span that has these members besides its ids.
+/// Returns a request with one span that has these members in addition to its ids.
 fn span_line(members: &str) -> String {
     format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{IDS},{members}}}]}}]}}]}}"#)
 }
 
-/// What leaves of such a span, without its ids.
+/// Returns the exported span, without its ids.
 fn span(members: &str) -> Value {
     let mut span = traces(&span_line(members))["resourceSpans"][0]["scopeSpans"][0]["spans"][0].take();
     let object = span.as_object_mut().unwrap();
@@ -29,7 +29,7 @@ fn span(members: &str) -> Value {
     span
 }
 
-/// What leaves of an attribute with this value.
+/// Returns the exported value of an attribute with this value.
 fn attribute(value: &str) -> Value {
     span(&format!(r#""attributes":[{{"key":"k","value":{value}}}]"#))["attributes"][0]["value"].take()
 }
@@ -39,7 +39,7 @@ fn span_fault(members: &str) -> Fault {
 }
 
 #[test]
-fn a_canonical_line_leaves_as_the_memory_it_arrived_in() {
+fn a_canonical_line_is_exported_as_a_slice_of_the_input() {
     let text = Bytes::from(format!(
         r#"{{ "resourceSpans" : [{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"a\"\u00e9"}}}}]}},
         "scopeSpans":[{{"scope":{{"name":"n"}},"spans":[{{{IDS},"parentSpanId":"1111111111111111","name":"x","kind":2,
@@ -54,7 +54,7 @@ fn a_canonical_line_leaves_as_the_memory_it_arrived_in() {
 }
 
 #[test]
-fn row_1_names_of_earlier_versions_become_todays() {
+fn row_1_names_of_earlier_versions_are_renamed() {
     let text = format!(
         r#"{{"resourceSpans":[{{"instrumentationLibrarySpans":[{{"instrumentationLibrary":{{"name":"l"}},"spans":[{{{IDS}}}]}}]}}]}}"#
     );
@@ -77,7 +77,7 @@ fn row_1_names_of_earlier_versions_become_todays() {
 }
 
 #[test]
-fn where_an_old_name_and_a_new_one_stand_side_by_side_the_old_one_goes() {
+fn of_an_old_and_a_new_name_the_old_one_is_removed() {
     let good = format!(r#""scopeSpans":[{{"spans":[{{{IDS},"name":"new"}}]}}]"#);
     let old = format!(r#""instrumentationLibrarySpans":[{{"spans":[{{{IDS},"name":"old","kind":null}}]}}]"#);
     for text in [
@@ -93,7 +93,7 @@ fn where_an_old_name_and_a_new_one_stand_side_by_side_the_old_one_goes() {
 }
 
 #[test]
-fn row_2_doubles_may_be_words_and_numbers_in_quotes() {
+fn row_2_doubles_may_be_words_and_quoted_numbers() {
     for value in [r#"{"doubleValue":"NaN"}"#, r#"{"doubleValue":"-Infinity"}"#, r#"{"doubleValue":"1.5"}"#] {
         assert_eq!(attribute(value), serde_json::from_str::<Value>(value).unwrap());
     }
@@ -104,14 +104,14 @@ fn row_2_doubles_may_be_words_and_numbers_in_quotes() {
 }
 
 #[test]
-fn row_3_empty_arrays_and_lists_stay() {
+fn row_3_empty_arrays_and_lists_are_kept() {
     for value in [r#"{"arrayValue":{}}"#, r#"{"kvlistValue":{}}"#, r#"{"arrayValue":{"values":[]}}"#, "{}"] {
         assert_eq!(attribute(value), serde_json::from_str::<Value>(value).unwrap());
     }
 }
 
 #[test]
-fn row_4_null_is_the_default_and_its_member_goes() {
+fn row_4_null_is_the_default_and_its_member_is_removed() {
     assert_eq!(
         span(
             r#""parentSpanId":null,"name":null,"attributes":null,"links":null,"events":null,"kind":null,
@@ -139,7 +139,7 @@ fn row_4_null_is_the_default_and_its_member_goes() {
 }
 
 #[test]
-fn row_5_an_attribute_without_a_key_stays() {
+fn row_5_an_attribute_without_a_key_is_kept() {
     assert_eq!(
         span(r#""attributes":[{"value":{"intValue":"1"}}]"#),
         json!({"attributes": [{"value": {"intValue": "1"}}]})
@@ -165,7 +165,7 @@ fn row_7_integral_floats_are_integers() {
 }
 
 #[test]
-fn an_integer_attribute_that_is_none_becomes_a_double() {
+fn an_integer_attribute_that_is_not_integral_becomes_a_double() {
     assert_eq!(attribute(r#"{"intValue":1.5}"#), json!({"doubleValue": 1.5}));
     assert_eq!(attribute(r#"{"intValue":1e+21}"#), json!({"doubleValue": 1e21}));
     assert_eq!(attribute(r#"{"intValue":2.0}"#), json!({"intValue": 2}));
@@ -196,7 +196,7 @@ fn row_8_names_of_enums_become_their_numbers() {
 }
 
 #[test]
-fn row_9_bytes_leave_in_the_standard_alphabet_with_padding() {
+fn row_9_bytes_are_exported_in_the_standard_alphabet_with_padding() {
     for value in [
         r#"{"bytesValue":"-_8="}"#,
         r#"{"bytesValue":"-_8"}"#,
@@ -215,7 +215,7 @@ fn row_9_bytes_leave_in_the_standard_alphabet_with_padding() {
 }
 
 #[test]
-fn row_10_a_span_with_an_invalid_id_goes_and_its_neighbours_stay() {
+fn row_10_a_span_with_an_invalid_id_is_rejected_and_its_neighbours_are_kept() {
     let good = format!(r#"{{{IDS},"name":"good","kind":null}}"#);
     let trace = "0af7651916cd43dd8448eb211c80319c";
     for bad in [
@@ -248,7 +248,7 @@ fn row_10_a_span_with_an_invalid_id_goes_and_its_neighbours_stay() {
 }
 
 #[test]
-fn a_line_whose_only_span_goes_holds_nothing_but_the_reason() {
+fn a_line_whose_only_span_is_rejected_has_only_the_reason() {
     let line =
         line(r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"x","spanId":"y"}]}]}]}"#).unwrap();
     assert!(line.traces.is_none());
@@ -256,7 +256,7 @@ fn a_line_whose_only_span_goes_holds_nothing_but_the_reason() {
 }
 
 #[test]
-fn ids_leave_in_lower_case() {
+fn ids_are_exported_in_lower_case() {
     let text = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0AF7651916CD43DD8448EB211C80319C","spanId":"B7AD6B7169203331",
         "parentSpanId":"AAAAAAAAAAAAAAAA","links":[{"traceId":"0AF7651916CD43DD8448EB211C80319C","spanId":"B7AD6B7169203332"}]}]}]}]}"#;
     let span = &traces(text)["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
@@ -267,7 +267,7 @@ fn ids_leave_in_lower_case() {
 }
 
 #[test]
-fn a_parent_that_is_no_valid_other_span_goes() {
+fn a_parent_id_that_is_invalid_or_the_span_s_own_is_removed() {
     for parent in [
         "null",
         r#""""#,
@@ -309,7 +309,7 @@ fn any_number_of_spans_may_be_their_own_parents() {
 }
 
 #[test]
-fn row_11_of_two_equal_keys_the_last_stays() {
+fn row_11_of_two_equal_keys_the_last_is_kept() {
     assert_eq!(span(r#""name":"a","kind":null,"name":"b","name":"c""#), json!({"name": "c"}));
     assert_eq!(attribute(r#"{"stringValue":"a","stringValue":"b"}"#), json!({"stringValue": "b"}));
     let repeated = |members: &str| line(&span_line(members)).unwrap().repairs;
@@ -318,7 +318,7 @@ fn row_11_of_two_equal_keys_the_last_stays() {
 }
 
 #[test]
-fn of_attributes_with_one_key_the_last_stays() {
+fn of_attributes_with_the_same_key_the_last_is_kept() {
     let pair = |key: &str, value: u32| format!(r#"{{"key":"{key}","value":{{"intValue":"{value}"}}}}"#);
     let list = [pair("a", 1), pair("b", 2), pair("a", 3), pair("c", 4), pair("a", 5)].join(" , ");
     let keys = |span: &Value| -> Vec<(String, String)> {
@@ -336,7 +336,7 @@ fn of_attributes_with_one_key_the_last_stays() {
 }
 
 #[test]
-fn nested_lists_do_not_disturb_the_keys_around_them() {
+fn nested_lists_do_not_affect_the_keys_around_them() {
     let nested = r#"{"key":"a","value":{"kvlistValue":{"values":[{"key":"b","value":{"intValue":"1"}},{"key":"b","value":{"intValue":"2"}}]}}}"#;
     let span = span(&format!(r#""attributes":[{nested},{{"key":"b","value":{{"intValue":"3"}}}}]"#));
     assert_eq!(span["attributes"].as_array().unwrap().len(), 2);
@@ -347,14 +347,14 @@ fn nested_lists_do_not_disturb_the_keys_around_them() {
 }
 
 #[test]
-fn row_12_a_value_of_two_kinds_is_refused_and_a_null_kind_is_none() {
+fn row_12_a_value_of_two_kinds_is_rejected_and_a_null_kind_is_ignored() {
     let fault = span_fault(r#""attributes":[{"key":"k","value":{"stringValue":"a","intValue":"1"}}]"#);
     assert_eq!(fault.kind, FaultKind::Shape);
     assert_eq!(attribute(r#"{"stringValue":null,"intValue":"1"}"#), json!({"intValue": "1"}));
 }
 
 #[test]
-fn row_13_an_array_where_an_object_belongs_is_refused() {
+fn row_13_an_array_in_place_of_an_object_is_rejected() {
     for text in [
         "[]",
         "[[]]",
@@ -367,7 +367,7 @@ fn row_13_an_array_where_an_object_belongs_is_refused() {
 }
 
 #[test]
-fn row_14_an_object_of_no_known_signal_is_refused() {
+fn row_14_an_object_without_a_known_signal_is_rejected() {
     for text in ["{}", r#"{"message":"hello"}"#, r#"{"resourceProfiles":[]}"#] {
         assert!(line(text).unwrap_err().reason.contains("resourceSpans"), "{text}");
     }
@@ -384,7 +384,7 @@ fn row_14_an_object_of_no_known_signal_is_refused() {
 }
 
 #[test]
-fn row_16_deep_values_are_read_and_deeper_ones_refused() {
+fn row_16_deep_values_are_read_and_deeper_ones_rejected() {
     let nested = |levels: usize| {
         format!("{}{{}}{}", r#"{"arrayValue":{"values":["#.repeat(levels), "]}}".repeat(levels))
     };
@@ -394,7 +394,7 @@ fn row_16_deep_values_are_read_and_deeper_ones_refused() {
 }
 
 #[test]
-fn row_18_what_is_not_json_is_a_syntax_fault_at_its_place() {
+fn row_18_invalid_json_is_a_syntax_fault_at_its_position() {
     for (members, column) in
         [(r#""name":"a","#, 0), ("\"name\":\"a\tb\"", 9), (r#""name":"\ud800""#, 8), (r#""name":(null)"#, 7)]
     {
@@ -408,7 +408,7 @@ fn row_18_what_is_not_json_is_a_syntax_fault_at_its_place() {
 }
 
 #[test]
-fn row_19_numbers_out_of_range_are_refused() {
+fn row_19_numbers_out_of_range_are_rejected() {
     for members in [
         r#""startTimeUnixNano":-1"#,
         r#""startTimeUnixNano":"18446744073709551616""#,
@@ -422,7 +422,7 @@ fn row_19_numbers_out_of_range_are_refused() {
 }
 
 #[test]
-fn bare_numbers_beyond_two_to_the_53_are_quoted_and_smaller_ones_stay() {
+fn bare_numbers_beyond_two_to_the_53_are_quoted_and_smaller_ones_are_not() {
     assert_eq!(
         span(
             r#""startTimeUnixNano":1655990400123457000,"endTimeUnixNano":9007199254740993,"attributes":[{"key":"a","value":{"intValue":-9007199254740993}},{"key":"b","value":{"intValue":9007199254740992}}]"#
@@ -442,7 +442,7 @@ fn a_value_of_the_wrong_type_gets_the_type_of_its_field() {
 }
 
 #[test]
-fn snake_case_and_escaped_keys_are_read_as_what_they_stand_for() {
+fn snake_case_and_escaped_keys_name_their_fields() {
     assert_eq!(
         span(r#""start_time_unix_nano":"5","na\u006de":"n""#),
         json!({"startTimeUnixNano": "5", "name": "n"})
@@ -451,7 +451,7 @@ fn snake_case_and_escaped_keys_are_read_as_what_they_stand_for() {
 }
 
 #[test]
-fn a_link_without_valid_ids_goes() {
+fn a_link_without_valid_ids_is_removed() {
     let span = span(
         r#""links":[{"traceId":"x","spanId":"y"},{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331"}]"#,
     );
@@ -459,7 +459,7 @@ fn a_link_without_valid_ids_goes() {
 }
 
 #[test]
-fn a_log_record_with_invalid_ids_belongs_to_no_span() {
+fn a_log_record_with_invalid_ids_names_no_span() {
     let text = format!(
         r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"traceId":"x","spanId":"b7ad6b7169203331"}},{{{IDS}}},{{"spanId":"b7ad6b7169203331"}}]}}]}}]}}"#
     );
@@ -473,7 +473,7 @@ fn a_log_record_with_invalid_ids_belongs_to_no_span() {
 }
 
 #[test]
-fn every_signal_of_a_mixed_line_gets_a_request_of_its_own() {
+fn every_signal_of_a_mixed_line_gets_its_own_request() {
     let text = format!(
         r#"{{"resourceLogs":[{{"instrumentationLibraryLogs":[{{"logs":[{{{IDS},"timeUnixNano":1655990400123457000}}]}}]}}],
         "x":1,"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"sum":{{"dataPoints":[{{}}]}}}}]}}]}}],
@@ -497,7 +497,7 @@ fn every_signal_of_a_mixed_line_gets_a_request_of_its_own() {
 }
 
 #[test]
-fn a_twin_key_does_not_move_the_end_of_the_line() {
+fn a_repeated_key_does_not_move_the_end_of_the_line() {
     let text = span_line(r#""name":"a","name":"b""#) + r#"{"next":1}"#;
     let line = line(&text).unwrap();
     assert_eq!(text.get(line.end..), Some(r#"{"next":1}"#));
@@ -521,7 +521,7 @@ fn event(members: &str) -> Value {
 }
 
 #[test]
-fn an_event_is_named_by_its_event_name_else_its_text_else_log() {
+fn an_event_is_named_by_its_event_name_or_its_text_or_log() {
     let kv = |key: &str, value: Value| json!({"key": key, "value": value});
     assert_eq!(
         event(
@@ -555,7 +555,7 @@ fn an_event_has_every_key_once() {
 }
 
 #[test]
-fn events_join_a_span_in_the_order_of_their_times() {
+fn events_are_attached_to_a_span_in_the_order_of_their_times() {
     let new = |time: u64| SpanEvent {
         time_unix_nano: time,
         json: format!(r#"{{"timeUnixNano":"{time}"}}"#).into(),
@@ -597,7 +597,7 @@ fn events_join_a_span_in_the_order_of_their_times() {
 }
 
 #[test]
-fn only_the_records_that_are_kept_leave_as_logs() {
+fn only_kept_records_are_exported_as_logs() {
     let logs = log(&format!(r#"{{{IDS}}},{{"body":{{"stringValue":"b"}}}},{{{IDS},"flags":1}}"#));
     let kept = |keep: &[usize]| {
         let json = logs.clone().into_json(|index| keep.contains(&index))?;
@@ -615,7 +615,7 @@ fn only_the_records_that_are_kept_leave_as_logs() {
 }
 
 #[test]
-fn an_event_without_a_time_gets_the_time_of_its_arrival() {
+fn an_event_without_a_time_gets_the_time_of_arrival() {
     let mut logs = log(&format!(
         r#"{{{IDS}}},{{{IDS},"observedTimeUnixNano":"5"}},{{{IDS},"timeUnixNano":"0","observedTimeUnixNano":0}}"#
     ));
@@ -632,7 +632,7 @@ fn an_event_without_a_time_gets_the_time_of_its_arrival() {
 }
 
 #[test]
-fn a_body_of_white_space_is_a_body() {
+fn a_body_of_white_space_is_not_empty() {
     let logs = log(&format!(
         r#"{{{IDS},"eventName":"e","body":{{"stringValue":" \t "}}}},{{{IDS},"body":{{"stringValue":" "}}}},{{{IDS},"eventName":"e","body":{{ "stringValue" : "" }}}}"#
     ));
@@ -646,7 +646,7 @@ fn a_body_of_white_space_is_a_body() {
 }
 
 #[test]
-fn a_log_record_loses_bad_ids_with_a_note_and_nothing_else() {
+fn a_log_record_loses_only_its_bad_ids_and_is_reported_as_repaired() {
     for (ids, repairs) in [
         (
             r#""traceId":"0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9","spanId":"b7ad6b7169203331""#,
@@ -692,7 +692,7 @@ fn a_carrier_span_is_a_zero_length_child_of_the_missing_span() {
 }
 
 #[test]
-fn a_request_knows_the_elements_of_its_list_whatever_was_edited_around_and_in_it() {
+fn the_elements_of_a_request_follow_its_edits() {
     let span = format!("{{\"scopeSpans\":[{{\"spans\":[{{{IDS}}}]}}]}}");
     let legacy = format!(
         "{{\"instrumentationLibrarySpans\":[{{\"instrumentationLibrary\":{{}},\"spans\":[{{{IDS},\"name\":null}}]}}]}}"
@@ -746,7 +746,7 @@ fn assert_elements(section: &str, request: &ExportRequest) {
 // --- what the fuzz targets ask for ---
 
 #[test]
-fn a_zero_leaves_without_a_minus() {
+fn a_zero_is_exported_without_a_minus_sign() {
     assert_eq!(
         span(r#""startTimeUnixNano":"-0","endTimeUnixNano":-0,"flags":-0,"droppedEventsCount":"-0""#),
         json!({"startTimeUnixNano": "0", "endTimeUnixNano": 0, "flags": 0, "droppedEventsCount": 0})
@@ -754,7 +754,7 @@ fn a_zero_leaves_without_a_minus() {
 }
 
 #[test]
-fn a_number_that_no_double_can_hold_is_refused_and_not_passed_on() {
+fn a_number_out_of_the_range_of_doubles_is_rejected() {
     for value in ["{\"doubleValue\":1e400}", "{\"doubleValue\":\"-1e400\"}", "{\"intValue\":1e400}"] {
         let fault = span_fault(&format!("\"attributes\":[{{\"key\":\"k\",\"value\":{value}}}]"));
         assert_eq!(fault.kind, FaultKind::Shape, "{value}");
@@ -766,7 +766,7 @@ fn a_number_that_no_double_can_hold_is_refused_and_not_passed_on() {
 }
 
 #[test]
-fn escapes_in_ids_numbers_and_words_are_read_as_what_they_stand_for() {
+fn escapes_in_ids_numbers_and_words_are_decoded() {
     assert_eq!(
         span(
             r#""parentSpanId":"\u0031111111111111111","startTimeUnixNano":"\u0031","kind":"SPAN_KIND\u005fSERVER",
@@ -783,7 +783,7 @@ fn escapes_in_ids_numbers_and_words_are_read_as_what_they_stand_for() {
 }
 
 #[test]
-fn a_key_in_escapes_is_the_twin_of_the_same_key_without() {
+fn an_escaped_key_repeats_the_same_key_without_escapes() {
     let list = |first: &str, last: &str| {
         span(&format!(
             r#""attributes":[{{"key":"{first}","value":{{"intValue":"1"}}}},{{"key":"b"}},{{"key":"{last}","value":{{"intValue":"2"}}}}]"#
@@ -800,7 +800,7 @@ fn a_key_in_escapes_is_the_twin_of_the_same_key_without() {
 }
 
 #[test]
-fn a_carrier_span_takes_nothing_along_that_would_mean_something_else_among_spans() {
+fn a_carrier_span_copies_no_unknown_members() {
     let text = format!(
         r#"{{"resourceLogs":[{{"resource":{{}},"scopeSpans":null,"instrumentationLibrarySpans":[],"scopeLogs":[{{"scope":{{"name":"n"}},"spans":[1],"schemaUrl":"u","logRecords":[{{{IDS}}}]}}]}}]}}"#
     );
@@ -817,7 +817,7 @@ fn a_carrier_span_takes_nothing_along_that_would_mean_something_else_among_spans
 }
 
 #[test]
-fn a_key_that_is_nearly_one_in_snake_case_is_not_known_and_stays() {
+fn a_key_that_is_not_quite_snake_case_is_unknown_and_kept() {
     for key in ["name_", "_name", "na_me", "trace__state", "trace_State", "tracestate_"] {
         assert_eq!(span(&format!("\"{key}\":[1]")), json!({key: [1]}), "{key}");
     }

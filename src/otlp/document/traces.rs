@@ -1,4 +1,4 @@
-//! The spans of one line, and the events that join them.
+//! The spans of one line, and the events that are attached to them.
 
 use std::ops::Range;
 
@@ -15,11 +15,11 @@ use super::{ExportRequest, SpanEvent, canonical, read_line};
 #[derive(Debug, Clone)]
 pub(crate) struct Traces {
     text: Bytes,
-    /// Where its list is, brackets included.
+    /// Range of the list of resources, brackets included.
     list: Range<usize>,
     edits: Edits,
     spans: Few<SpanSite>,
-    /// By the place of the span; in the order in which they came.
+    /// Attached events with the index of their span, in the order of attachment.
     attached: Vec<(usize, SpanEvent)>,
 }
 
@@ -30,22 +30,22 @@ impl Traces {
         Self { text, list, edits, spans, attached: Vec::new() }
     }
 
-    /// Reads an export request that the program wrote itself.
+    /// Reads an export request that the program itself wrote.
     pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
         read_line(&json.into()).ok()?.traces
     }
 
-    /// The ids of every span, in the order of the text. `attach` takes an index into this.
+    /// Returns the ids of every span, in the order of the text, which defines the index for `attach`.
     pub(crate) fn spans(&self) -> impl ExactSizeIterator<Item = (TraceId, SpanId)> + '_ {
         self.spans.iter().map(|span| (span.trace_id, span.span_id))
     }
 
-    /// Spans in this request.
+    /// Returns the number of spans.
     pub(crate) fn span_count(&self) -> u32 {
         u32::try_from(self.spans.len()).unwrap_or(u32::MAX)
     }
 
-    /// Memory that holding this costs, in bytes, events that were attached included.
+    /// Returns the memory that the spans and their attached events take, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
         self.text.len()
             + self.edits.held_bytes()
@@ -54,13 +54,13 @@ impl Traces {
             + self.attached.iter().map(|(_, event)| event.json.len()).sum::<usize>()
     }
 
-    /// Adds an event to one span. Events of a span leave in the order of their times.
+    /// Adds an event to one span. Events of a span are exported in the order of their times.
     pub(crate) fn attach(&mut self, span: usize, event: SpanEvent) {
         debug_assert!(span < self.spans.len());
         self.attached.push((span, event));
     }
 
-    /// The export request: a slice of what arrived when nothing had to change.
+    /// Returns the export request: a slice of the body when nothing was changed.
     pub(crate) fn into_request(mut self) -> ExportRequest {
         if self.attached.is_empty() {
             return self.edited();
@@ -69,14 +69,14 @@ impl Traces {
             self.spans.get(*span).is_some_and(|span| matches!(span.events, EventsSite::Present(_)))
         });
         if joins_others && !self.edits.is_empty() {
-            // The list will be replaced as a whole, so that nothing inside it may still have to change.
+            // The list will be replaced as a whole, so that no edits may remain inside it.
             if let Ok((text, walk)) = canonical(&self.text, std::mem::take(&mut self.edits)) {
                 let [list, ..] = walk.section_lists;
                 (self.text, self.list) = (text, list);
                 self.spans = walk.spans;
             }
         }
-        // Stable: events of one time stay in the order in which they came.
+        // The sort is stable: events with the same time keep their order.
         self.attached.sort_by_key(|(span, event)| (*span, event.time_unix_nano));
         for group in self.attached.chunk_by(|(one, _), (other, _)| one == other) {
             let Some(site) = self.spans.get(group[0].0) else { continue };
@@ -95,7 +95,7 @@ impl Traces {
         self.edited()
     }
 
-    /// The export request as JSON.
+    /// Returns the export request as JSON.
     pub(crate) fn into_json(self) -> Bytes {
         self.into_request().into_json()
     }
@@ -106,7 +106,7 @@ impl Traces {
     }
 }
 
-/// The events that a span came with, each with its time.
+/// Returns the events that a span already has, each with its time.
 fn existing(text: &[u8], open: usize) -> Result<Vec<(u64, &[u8])>, Fault> {
     let mut events = Vec::new();
     Cursor::new(text, open).array(|cursor, start| {
@@ -125,13 +125,13 @@ fn existing(text: &[u8], open: usize) -> Result<Vec<(u64, &[u8])>, Fault> {
     Ok(events)
 }
 
-/// A 64-bit number, in quotes or not; zero for anything else.
+/// Parses a 64-bit number, with or without quotes; anything else is zero.
 pub(super) fn unsigned(literal: &[u8]) -> u64 {
     let digits = literal.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(literal);
     integer(digits).and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
 }
 
-/// A list of events with something before and behind it.
+/// Joins events to a list between `before` and `behind`.
 fn joined<'a>(before: &str, events: impl Iterator<Item = (u64, &'a [u8])> + Clone, behind: &str) -> String {
     let events_bytes: usize = events.clone().map(|(_, json)| json.len() + 1).sum();
     let mut list = Vec::with_capacity(before.len() + events_bytes + behind.len());

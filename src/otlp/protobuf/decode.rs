@@ -1,18 +1,18 @@
-//! OTLP protobuf to canonical OTLP/JSON, along the [`schema`](crate::otlp::schema): the mirror of
+//! Decoder from OTLP protobuf to canonical OTLP/JSON, along the [`schema`](crate::otlp::schema): the inverse of
 //! [`encode_onto`](super::encode_onto).
 //!
 //! In: the bytes of an export request. Out: the same data as JSON, members in the order of the schema.
 //!
 //! Promises:
-//! - Whatever the schema knows is there: fields that are present with a default value, empty lists and messages,
-//!   unknown numbers of enums, numbers of 64 bits and doubles to their last bit. Only which NaN it was is lost.
-//! - Invalid UTF-8 in strings is replaced by U+FFFD, as Collectors do not validate either.
-//! - What the schema does not know is left out. A known field in another wire type than its own is refused: leaving
-//!   it out would lose it in silence.
-//! - What protobuf says about a field that comes more than once holds: lists go on, messages are merged, of scalars and
-//!   of the members of a `oneof` the last one counts.
-//! - No bytes make it panic. What it writes is bounded by `max_json_bytes` and nested no deeper than the reader of
-//!   JSON goes.
+//! - Known fields are preserved: fields that are present with a default value, empty lists and messages, unknown
+//!   numbers of enums, 64-bit numbers and doubles to the last bit. Only the payload of a NaN is lost.
+//! - Invalid UTF-8 in strings is replaced by U+FFFD, because Collectors do not validate it either.
+//! - Unknown fields are left out. A known field with the wrong wire type is rejected, because leaving it out would lose
+//!   it silently.
+//! - Repeated fields follow the rules of protobuf: lists are concatenated, messages are merged, the last scalar and the
+//!   last member of a `oneof` win.
+//! - No bytes cause a panic. The output is limited by `max_json_bytes` and nested no deeper than the JSON reader
+//!   accepts.
 
 use std::borrow::Cow;
 
@@ -25,29 +25,29 @@ use crate::otlp::encode_hex;
 use crate::otlp::json::MAX_DEPTH;
 use crate::otlp::schema::{Field, Group, Int, Kind, LINE, Message};
 
-/// No message of OTLP has more fields than a span.
+/// Maximum number of fields of a message: a span has the most.
 const MAX_FIELDS: usize = 16;
 
-/// What may at least be copied to put messages together that come in pieces. Real encoders write no pieces, and so
-/// more than the request itself is only for those who want memory to be wasted.
-const PIECES_BYTES: usize = 64 * 1024;
+/// Limit for copying messages that are split, at least. Real encoders do not split messages, so that more than the size
+/// of the request is only copied for malicious input.
+const PARTS_BYTES: usize = 64 * 1024;
 
-/// Why bytes are not an export request, or not one that can be taken.
+/// The reason why bytes are not an export request, or not an acceptable one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
     #[error("not protobuf: {0}")]
     Wire(#[from] WireFault),
-    #[error("not OTLP: {0} has another wire type than its own")]
+    #[error("not OTLP: {0} has the wrong wire type")]
     WireType(&'static str),
-    #[error("nested too deep: more than {MAX_DEPTH} levels in JSON")]
+    #[error("nested too deeply: more than {MAX_DEPTH} levels in JSON")]
     TooDeep,
-    #[error("messages are split into pieces that come to more than the request itself")]
-    TooManyPieces,
+    #[error("the parts of split messages add up to more than the request itself")]
+    TooManyParts,
     #[error("too large: more than {max_json_bytes} bytes as JSON")]
     TooLarge { max_json_bytes: usize },
 }
 
-/// Where a field stands in its message. With the fields between them, which may be others.
+/// Position of a field in its message. Other fields may be in between.
 #[derive(Debug, Clone, Copy)]
 struct Site {
     first: usize,
@@ -58,22 +58,22 @@ struct Site {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decoded {
     pub(crate) json: Vec<u8>,
-    /// Whether invalid UTF-8 was replaced by U+FFFD.
+    /// Invalid UTF-8 was replaced by U+FFFD.
     pub(crate) is_repaired: bool,
-    /// Whether there are fields, and none is the list that a request is there for.
+    /// There are fields, and none is the list of the signal.
     pub(crate) is_foreign: bool,
-    /// Whether fields that the schema does not know were left out.
+    /// Unknown fields were left out.
     pub(crate) has_unknown: bool,
 }
 
-/// JSON as it grows.
+/// JSON that is being written.
 struct Writer {
     json: Vec<u8>,
     max_json_bytes: usize,
-    /// Open braces and brackets.
+    /// Number of open braces and brackets.
     depth: u32,
-    /// What may still be copied to put messages together that come in pieces.
-    pieces_bytes: usize,
+    /// Bytes that may still be copied to join split messages.
+    parts_bytes: usize,
     is_repaired: bool,
     has_unknown: bool,
 }
@@ -86,7 +86,7 @@ pub(crate) fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Resu
         json: Vec::with_capacity(2 * body.len()),
         max_json_bytes,
         depth: 0,
-        pieces_bytes: body.len().max(PIECES_BYTES),
+        parts_bytes: body.len().max(PARTS_BYTES),
         is_repaired: false,
         has_unknown: false,
     };
@@ -112,7 +112,7 @@ pub(crate) fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Resu
     Ok(Decoded { json, is_repaired, is_foreign, has_unknown })
 }
 
-/// Finds the fields of a message, each at its place in the schema, and notes whether there are others.
+/// Finds the fields of a message by their index in the schema, and notes whether there are others.
 fn locate(
     message: &'static Message,
     bytes: &[u8],
@@ -128,7 +128,7 @@ fn locate(
             continue;
         };
         let field = &message.fields[index];
-        if !field.kind.comes_as(wire) {
+        if !field.kind.accepts(wire) {
             return Err(DecodeError::WireType(field.name));
         }
         if field.group == Group::OneOf {
@@ -144,8 +144,8 @@ fn locate(
 // === impl Kind ===
 
 impl Kind {
-    /// Whether a field of this kind may have this wire type. Lists of numbers come packed or one by one.
-    fn comes_as(self, wire: Wire<'_>) -> bool {
+    /// Returns whether a field of this kind may have this wire type. Lists of numbers may be packed or not.
+    fn accepts(self, wire: Wire<'_>) -> bool {
         match self {
             Self::Message(_)
             | Self::Messages(_)
@@ -158,8 +158,8 @@ impl Kind {
             Self::Bool | Self::Enum(_) => matches!(wire, Wire::Varint(_)),
             Self::Double => matches!(wire, Wire::Fixed64(_)),
             Self::Doubles => matches!(wire, Wire::Fixed64(_) | Wire::Length(_)),
-            Self::Int(int) => int.comes_as(wire),
-            Self::Ints(int) => int.comes_as(wire) || matches!(wire, Wire::Length(_)),
+            Self::Int(int) => int.accepts(wire),
+            Self::Ints(int) => int.accepts(wire) || matches!(wire, Wire::Length(_)),
         }
     }
 }
@@ -167,7 +167,7 @@ impl Kind {
 // === impl Int ===
 
 impl Int {
-    fn comes_as(self, wire: Wire<'_>) -> bool {
+    fn accepts(self, wire: Wire<'_>) -> bool {
         match self {
             Self::Uint32 | Self::Sint32 | Self::Int64 | Self::Uint64 => matches!(wire, Wire::Varint(_)),
             Self::Fixed32 => matches!(wire, Wire::Fixed32(_)),
@@ -175,7 +175,7 @@ impl Int {
         }
     }
 
-    /// The next of packed numbers.
+    /// Reads the next packed number.
     fn unpack<'a>(self, packed: &mut Fields<'_>) -> Result<Wire<'a>, WireFault> {
         Ok(match self {
             Self::Uint32 | Self::Sint32 | Self::Int64 | Self::Uint64 => Wire::Varint(packed.varint()?),
@@ -184,8 +184,8 @@ impl Int {
         })
     }
 
-    /// The number of a value of its own wire type. What is beyond 32 bits in a varint for a 32-bit field is cut
-    /// off, as protobuf wants it.
+    /// Returns the number of a value with the right wire type. A varint for a 32-bit field is truncated, as protobuf
+    /// requires.
     fn number(self, wire: Wire<'_>) -> i128 {
         let bits = match wire {
             Wire::Varint(bits) => bits,
@@ -220,7 +220,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a field that is there.
+    /// Writes a field that is present.
     fn member(&mut self, field: &'static Field, bytes: &[u8], site: Site) -> Result<(), DecodeError> {
         match field.kind {
             Kind::Messages(_) | Kind::Strings | Kind::Doubles | Kind::Ints(_) => {
@@ -228,7 +228,7 @@ impl Writer {
                 self.list(field, bytes, site)
             }
             Kind::Message(message) if site.first < site.last => {
-                let whole = self.put_together(field, bytes, site)?;
+                let whole = self.join_parts(field, bytes, site)?;
                 self.key(field.name);
                 self.message(message, &whole)
             }
@@ -237,7 +237,7 @@ impl Writer {
                 if let (Kind::TraceId | Kind::SpanId | Kind::ParentSpanId, Wire::Length([])) =
                     (field.kind, wire)
                 {
-                    // An id that is not there, which JSON says with no member at all.
+                    // A missing id, which JSON expresses by a missing member.
                     return Ok(());
                 }
                 self.key(field.name);
@@ -246,16 +246,16 @@ impl Writer {
         }
     }
 
-    /// The one message that pieces stand for: one behind the other is how protobuf merges them.
-    fn put_together(&mut self, field: &Field, bytes: &[u8], site: Site) -> Result<Vec<u8>, DecodeError> {
+    /// Joins the parts of a split message: protobuf merges them by concatenation.
+    fn join_parts(&mut self, field: &Field, bytes: &[u8], site: Site) -> Result<Vec<u8>, DecodeError> {
         let mut whole = Vec::new();
         let mut fields = Fields::new(bytes, site.first);
         while fields.at <= site.last
             && let Some((number, wire)) = fields.read()?
         {
             if let (true, Wire::Length(piece)) = (number == field.number, wire) {
-                self.pieces_bytes =
-                    self.pieces_bytes.checked_sub(piece.len()).ok_or(DecodeError::TooManyPieces)?;
+                self.parts_bytes =
+                    self.parts_bytes.checked_sub(piece.len()).ok_or(DecodeError::TooManyParts)?;
                 whole.extend_from_slice(piece);
             }
         }
@@ -314,7 +314,7 @@ impl Writer {
                 self.quoted(&STANDARD.encode(bytes));
             }
             (Kind::Bool, Wire::Varint(bits)) => self.word(if bits == 0 { "false" } else { "true" }),
-            // Cut off to 32 bits, as protobuf wants it.
+            // Truncated to 32 bits, as protobuf requires.
             (Kind::Enum(_), Wire::Varint(bits)) => self.word(&(bits as i32).to_string()),
             (Kind::Double | Kind::Doubles, Wire::Fixed64(bytes)) => self.double(f64::from_le_bytes(bytes)),
             (Kind::Int(int) | Kind::Ints(int), wire) => {
@@ -332,7 +332,7 @@ impl Writer {
         } else if number.is_infinite() {
             self.quoted(if number > 0.0 { "Infinity" } else { "-Infinity" });
         } else {
-            // The shortest digits that are read back as the same double.
+            // The shortest digits that are read as the same double.
             serde_json::to_writer(&mut self.json, &number).expect("a number can be written to memory");
         }
     }
@@ -384,7 +384,7 @@ impl Writer {
         self.json.push(bracket);
     }
 
-    /// Whether there is room for so much more.
+    /// Checks that `bytes` more bytes fit.
     fn fits(&self, bytes: usize) -> Result<(), DecodeError> {
         if self.json.len().saturating_add(bytes) > self.max_json_bytes {
             return Err(DecodeError::TooLarge { max_json_bytes: self.max_json_bytes });

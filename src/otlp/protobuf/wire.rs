@@ -1,35 +1,34 @@
-//! The wire format of protobuf: fields with a number and a type, one after another.
+//! Wire format of protobuf: a sequence of fields with a number and a type.
 //!
-//! In: the bytes of one message. Out: its fields, in their order; what they mean is not known here.
-//! Promises: no bytes make it panic or loop; nothing is copied. Groups, which OTLP never had, are stepped over as a
-//! whole.
+//! In: the bytes of one message. Out: its fields, in order, without their meaning.
+//! Promises: no bytes cause a panic or an endless loop; nothing is copied. Groups, which OTLP never had, are skipped.
 
 use super::{FIXED32, FIXED64, LENGTH, VARINT};
 
 const START_GROUP: u32 = 3;
 const END_GROUP: u32 = 4;
 
-/// Groups inside groups; more is refused.
+/// Maximum nesting of groups.
 const MAX_GROUPS: usize = 64;
 
-/// Why bytes are not fields.
+/// The reason why bytes are not a sequence of fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WireFault {
     #[error("the message ends inside a field")]
     CutShort,
-    #[error("a number takes more bytes than a 64-bit number can")]
+    #[error("a varint has more than 64 bits")]
     Overlong,
-    #[error("a field has a number or a wire type that protobuf does not have")]
+    #[error("a field has an invalid number or wire type")]
     NoField,
-    #[error("a group does not end as it began, or is nested too deep")]
+    #[error("a group is not closed correctly, or is nested too deeply")]
     Group,
 }
 
-/// Goes through the fields of a message.
+/// Reader of a message's fields.
 #[derive(Debug, Clone)]
 pub(super) struct Fields<'a> {
     bytes: &'a [u8],
-    /// Where the next field begins.
+    /// Offset of the next field.
     pub(super) at: usize,
 }
 
@@ -47,7 +46,7 @@ pub(super) enum Wire<'a> {
 // === impl Fields ===
 
 impl<'a> Fields<'a> {
-    /// Begins with the field at `at`.
+    /// Starts with the field at `at`.
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at }
     }
@@ -56,7 +55,7 @@ impl<'a> Fields<'a> {
         self.at >= self.bytes.len()
     }
 
-    /// The number and the value of the next field; nothing at the end.
+    /// Returns the number and the value of the next field; `None` at the end.
     pub(super) fn read(&mut self) -> Result<Option<(u32, Wire<'a>)>, WireFault> {
         if self.is_at_end() {
             return Ok(None);
@@ -77,7 +76,7 @@ impl<'a> Fields<'a> {
         Ok(Some((number, value)))
     }
 
-    /// A number of up to 64 bits, seven in each byte.
+    /// Reads a number of up to 64 bits, seven in each byte.
     pub(super) fn varint(&mut self) -> Result<u64, WireFault> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
@@ -116,7 +115,7 @@ impl<'a> Fields<'a> {
         Ok(content)
     }
 
-    /// Steps over the group that has begun.
+    /// Skips the rest of a group.
     fn skip_group(&mut self, number: u32) -> Result<(), WireFault> {
         let mut open = vec![number];
         while let Some(&innermost) = open.last() {

@@ -1,4 +1,4 @@
-//! Attribute lists: keys are unique, and of two attributes with one key the last stays.
+//! Attribute lists: keys are unique, and the last of several attributes with the same key is kept.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,30 +8,30 @@ use super::super::schema::Message;
 use super::super::splice::Removals;
 use super::{Stop, VALUE_IN_BRACES, Walker, max_items};
 
-/// From here on keys are looked up by hash; below, comparing them one by one is faster.
+/// Length of a list from which keys are looked up by hash; below it, comparing them one by one is faster.
 const FEW: usize = 40;
 
 /// One attribute of a list that is being read.
 #[derive(Debug, Clone)]
 pub(crate) struct AttributeKey {
-    /// Length and first and last bytes of the key: what differs in it differs.
+    /// Hash of the key's length and of its first and last bytes: keys with different hashes differ.
     print: u64,
     key: Text,
     element: Range<usize>,
-    stays: Stays,
+    keep: Keep,
 }
 
-/// What keys a list has had so far, or nearly.
+/// Approximate set of the keys of a list.
 #[derive(Debug, Default)]
 struct Seen {
-    /// A bit for each key; some share theirs.
+    /// One bit for each key; some keys share a bit.
     bits: u128,
-    /// Once the list is long, or has a key with escapes: those can be written in many ways. The place of each key.
+    /// Index of each key, once the list is long or has a key with escapes, which has several spellings.
     places: HashMap<Vec<u8>, usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stays {
+enum Keep {
     Yes,
     No,
 }
@@ -39,7 +39,7 @@ enum Stays {
 // === impl Walker ===
 
 impl Walker<'_> {
-    /// Reads a list of attributes; the cursor stands on the first element. Returns how many stay.
+    /// Reads a list of attributes from its first element. Returns the number of kept ones.
     pub(super) fn attributes(&mut self, message: &'static Message) -> Result<u32, Stop> {
         // This list may be inside an attribute of another one.
         let outer_key = self.attribute_key.take();
@@ -50,19 +50,19 @@ impl Walker<'_> {
         loop {
             let start = self.cursor.at;
             let element_checkpoint = self.found.edits.len();
-            let stays = self.attribute(message)?;
+            let keep = self.attribute(message)?;
             let key = self.attribute_key.take().unwrap_or(Text { start, end: start, escaped: false });
             let attribute = AttributeKey {
                 print: fingerprint(self.cursor.bytes(), key.start..key.end),
                 key,
                 element: start..self.cursor.at,
-                stays,
+                keep,
             };
-            if stays == Stays::No {
+            if keep == Keep::No {
                 self.found.edits.truncate(element_checkpoint);
                 gone += 1;
-            } else if let Some(twin) = self.twin_of(&attribute, base, &mut seen) {
-                self.keys[twin].stays = Stays::No;
+            } else if let Some(earlier) = self.earlier_with_key(&attribute, base, &mut seen) {
+                self.keys[earlier].keep = Keep::No;
                 gone += 1;
             }
             self.keys.push(attribute);
@@ -80,13 +80,13 @@ impl Walker<'_> {
             let elements = &self.keys[base..];
             self.found.edits.forget(checkpoint, |edit| {
                 let next = elements.partition_point(|attribute| attribute.element.start <= edit.start);
-                next.checked_sub(1).is_some_and(|place| elements[place].stays == Stays::No)
+                next.checked_sub(1).is_some_and(|place| elements[place].keep == Keep::No)
             });
             let mut removals = Removals::default();
             for attribute in &self.keys[base..] {
-                match attribute.stays {
-                    Stays::Yes => removals.keep(attribute.element.clone(), &mut self.found.edits),
-                    Stays::No => removals.remove(attribute.element.clone()),
+                match attribute.keep {
+                    Keep::Yes => removals.keep(attribute.element.clone(), &mut self.found.edits),
+                    Keep::No => removals.remove(attribute.element.clone()),
                 }
             }
             removals.finish(&mut self.found.edits);
@@ -97,30 +97,30 @@ impl Walker<'_> {
     }
 
     #[inline]
-    fn attribute(&mut self, message: &'static Message) -> Result<Stays, Stop> {
+    fn attribute(&mut self, message: &'static Message) -> Result<Keep, Stop> {
         if let Some(attribute) = text_attribute(self.cursor.bytes(), self.cursor.at)
             && self.cursor.has_room_below(2)
         {
             self.attribute_key = Some(attribute.key);
             self.cursor.at = attribute.end;
-            return Ok(Stays::Yes);
+            return Ok(Keep::Yes);
         }
         match self.cursor.peek() {
             Some(b'{') => {
                 self.message(message)?;
-                Ok(Stays::Yes)
+                Ok(Keep::Yes)
             }
             Some(b'n') => {
                 self.cursor.word("null")?;
-                Ok(Stays::No)
+                Ok(Keep::No)
             }
             _ => Err(self.wrong_type("an attribute must be an object: expected '{'", VALUE_IN_BRACES).into()),
         }
     }
 
-    /// The earlier attribute of this list that has the same key.
+    /// Returns the earlier attribute of this list that has the same key.
     #[inline]
-    fn twin_of(&self, attribute: &AttributeKey, base: usize, seen: &mut Seen) -> Option<usize> {
+    fn earlier_with_key(&self, attribute: &AttributeKey, base: usize, seen: &mut Seen) -> Option<usize> {
         let earlier = self.keys.len() - base;
         if earlier < FEW && !attribute.key.escaped && seen.places.is_empty() {
             let bit = 1 << (attribute.print.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57);
@@ -129,12 +129,12 @@ impl Walker<'_> {
                 return None;
             }
         }
-        self.twin_among(&self.keys[base..], attribute, base, seen)
+        self.find_earlier(&self.keys[base..], attribute, base, seen)
     }
 
     #[cold]
     #[inline(never)]
-    fn twin_among(
+    fn find_earlier(
         &self,
         earlier: &[AttributeKey],
         attribute: &AttributeKey,
@@ -147,14 +147,12 @@ impl Walker<'_> {
             return earlier
                 .iter()
                 .position(|other| {
-                    other.print == attribute.print
-                        && other.stays == Stays::Yes
-                        && other.key.raw(bytes) == &*key
+                    other.print == attribute.print && other.keep == Keep::Yes && other.key.raw(bytes) == &*key
                 })
                 .map(|place| base + place);
         }
         if seen.places.is_empty() {
-            let kept = earlier.iter().enumerate().filter(|(_, other)| other.stays == Stays::Yes);
+            let kept = earlier.iter().enumerate().filter(|(_, other)| other.keep == Keep::Yes);
             seen.places
                 .extend(kept.map(|(place, other)| (other.key.unescaped(bytes).into_owned(), base + place)));
         }
@@ -162,7 +160,7 @@ impl Walker<'_> {
     }
 }
 
-/// An attribute that is written as nearly all are.
+/// An attribute in the usual form.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TextAttribute {
     pub(crate) key: Text,
@@ -171,30 +169,29 @@ pub(crate) struct TextAttribute {
     pub(crate) end: usize,
 }
 
-/// Reads an attribute that is written as nearly all are: canonical JSON, with a text for its value and no escapes. What is
-/// written in any other way is for [`Walker::message`], which would ask for no edits of this
-/// one either.
+/// Reads an attribute in the usual form: canonical JSON, with a string value and no escapes. Other forms are left to
+/// [`Walker::message`], which would make no edits of this form either.
 #[inline]
 pub(crate) fn text_attribute(bytes: &[u8], at: usize) -> Option<TextAttribute> {
     let text = |start| Some(Text { start, end: plain_text_end(bytes, start)?, escaped: false });
-    let key = text(behind(bytes, at, b"{\"key\":\"")?)?;
-    let value = text(behind(bytes, key.end, b"\",\"value\":{\"stringValue\":\"")?)?;
+    let key = text(after(bytes, at, b"{\"key\":\"")?)?;
+    let value = text(after(bytes, key.end, b"\",\"value\":{\"stringValue\":\"")?)?;
     let mut at = value.end + 1;
-    // VCL cannot write a quote and a brace without something between.
+    // VCL cannot write a quote and a brace without something in between.
     while bytes.get(at) == Some(&b' ') {
         at += 1;
     }
-    let end = behind(bytes, at, b"}}")?;
+    let end = after(bytes, at, b"}}")?;
     Some(TextAttribute { key, value, end })
 }
 
-/// Where exactly these bytes end.
+/// Returns the offset after `literal`, if it is at `at`.
 #[inline(always)]
-fn behind<const N: usize>(bytes: &[u8], at: usize, literal: &[u8; N]) -> Option<usize> {
+fn after<const N: usize>(bytes: &[u8], at: usize, literal: &[u8; N]) -> Option<usize> {
     (bytes.get(at..)?.first_chunk::<N>()? == literal).then_some(at + N)
 }
 
-/// Cheap to compute and nearly always different for different keys.
+/// Returns a hash that is cheap to compute and nearly always different for different keys.
 #[inline]
 fn fingerprint(bytes: &[u8], key: Range<usize>) -> u64 {
     let length = key.len();
@@ -203,7 +200,7 @@ fn fingerprint(bytes: &[u8], key: Range<usize>) -> u64 {
         None => bytes[key.start..].iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
     };
     if length < 8 {
-        // What stands behind the key is not part of it.
+        // Bytes after the key are not part of it.
         return (head & ((1 << (8 * length)) - 1)).wrapping_add(length as u64);
     }
     let tail = bytes[..key.end].last_chunk::<8>().map_or(0, |chunk| u64::from_le_bytes(*chunk));
@@ -217,7 +214,7 @@ mod tests {
     use super::super::super::schema::{Kind, LINE};
     use super::*;
 
-    /// The message of attributes, by its way through the schema.
+    /// Returns the message of attributes, by its path through the schema.
     fn key_value() -> &'static Message {
         let inside = |message: &'static Message, name| match message
             .fields
@@ -231,7 +228,7 @@ mod tests {
         inside(inside(inside(&LINE, "resourceSpans"), "resource"), "attributes")
     }
 
-    /// Pieces of attributes as they are written, and what may stand in their places.
+    /// Generates fragments of attributes as they are written, and others.
     fn piece() -> impl Strategy<Value = &'static str> {
         proptest::sample::select(vec![
             "{\"key\":\"",
@@ -267,11 +264,11 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn the_short_way_over_an_attribute_ends_where_the_long_one_does(
+        fn the_fast_path_of_an_attribute_ends_where_the_slow_one_does(
             before in piece(), key in piece(), between in piece(), value in piece(), after in piece(), rest in piece(),
             changed in 0..64_u8,
         ) {
-            // Most pieces are those that belong there.
+            // Most fragments are the expected ones.
             let right = ["{\"key\":\"", key, "\",\"value\":{\"stringValue\":\"", value, "\"}}", rest];
             let wrong = [before, key, between, value, after, rest];
             let text: String =
@@ -282,7 +279,7 @@ mod tests {
                 prop_assert_eq!(walker.message(key_value()), Ok(()), "{}", text);
                 prop_assert_eq!((walker.attribute_key, walker.cursor.at), (Some(key), end), "{}", text);
                 prop_assert!(walker.found.edits.is_empty() && walker.found.repairs.is_empty(), "{}", text);
-                prop_assert_eq!(walker.found.strangers, 0);
+                prop_assert_eq!(walker.found.unknown_members, 0);
             }
         }
 
@@ -294,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_mostly_stepped_over_the_short_way() {
+    fn attributes_mostly_take_the_fast_path() {
         for text in [
             r#"{"key":"http.method","value":{"stringValue":"GET"}}"#,
             r#"{"key":"","value":{"stringValue":""}}"#,

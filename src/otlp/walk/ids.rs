@@ -1,23 +1,23 @@
-//! Ids: those of a span must be valid or the span goes, all others are taken out when they are not.
+//! Ids: a span with invalid ids is removed, other invalid ids are removed alone.
 
 use std::borrow::Cow;
 
 use super::super::json::Text;
 use super::super::schema::{Message, Role};
 use super::super::{SpanId, TraceId};
-use super::{Dropped, EventsSite, Fate, RecordSite, SpanSite, Stop, Walker};
+use super::{Action, Dropped, EventsSite, RecordSite, SpanSite, Stop, Walker};
 use crate::event::Repair;
 
-/// What VCL writes for a variable that is not set.
+/// Text that VCL writes for an unset variable.
 pub(super) const NULL_WORD: &[u8] = b"(null)";
 
-/// The ids of whatever is being read.
+/// Ids of the message that is being read.
 #[derive(Debug, Default)]
 pub(super) struct Identity {
     trace_id: Option<TraceId>,
     span_id: Option<SpanId>,
     parent_span_id: Option<SpanId>,
-    /// Where an id is that is not valid.
+    /// Position of an invalid id, and the reason.
     invalid: Option<(usize, &'static str)>,
 }
 
@@ -29,7 +29,7 @@ impl Walker<'_> {
         let checkpoint = self.found.edits.len();
         let mut identity = self.span_message(message)?;
         if identity.parent_span_id.is_some() && identity.parent_span_id == identity.span_id {
-            // A span that is its own parent is a root: once more, without the parent.
+            // A span that is its own parent is a root: it is read again without the parent.
             self.cursor.at = open;
             self.found.edits.truncate(checkpoint);
             self.no_parent = true;
@@ -59,14 +59,14 @@ impl Walker<'_> {
     }
 
     pub(super) fn link(&mut self, message: &'static Message) -> Result<bool, Stop> {
-        // Links are inside a span, whose own ids must not be forgotten.
+        // Links are inside a span, whose own ids must be kept.
         let span = std::mem::take(&mut self.identity);
         self.message(message)?;
         let link = std::mem::replace(&mut self.identity, span);
         if link.trace_id.is_some() && link.span_id.is_some() {
             return Ok(true);
         }
-        // It points nowhere, and Collectors refuse the whole request for it.
+        // The link is useless, and Collectors reject the whole request because of it.
         self.note(Repair::InvalidLink);
         Ok(false)
     }
@@ -80,7 +80,7 @@ impl Walker<'_> {
         Ok(true)
     }
 
-    pub(super) fn trace_id(&mut self, role: Role) -> Result<Fate, Stop> {
+    pub(super) fn trace_id(&mut self, role: Role) -> Result<Action, Stop> {
         let at = self.cursor.at;
         let id = self.hex()?.and_then(|hex| {
             let id = TraceId::from_hex(&hex.unescaped(self.cursor.bytes()))?;
@@ -91,30 +91,30 @@ impl Walker<'_> {
             self.identity.invalid.get_or_insert((at, "traceId is not 32 hexadecimal digits, or all zero"));
         }
         self.identity.trace_id = id;
-        Ok(self.fate_of(id.is_some(), role, at))
+        Ok(self.action_for(id.is_some(), role, at))
     }
 
-    pub(super) fn span_id(&mut self, role: Role) -> Result<Fate, Stop> {
+    pub(super) fn span_id(&mut self, role: Role) -> Result<Action, Stop> {
         let at = self.cursor.at;
         let id = self.span_id_value()?;
         if id.is_none() {
             self.identity.invalid.get_or_insert((at, "spanId is not 16 hexadecimal digits, or all zero"));
         }
         self.identity.span_id = id;
-        Ok(self.fate_of(id.is_some(), role, at))
+        Ok(self.action_for(id.is_some(), role, at))
     }
 
-    pub(super) fn parent_span_id(&mut self) -> Result<Fate, Stop> {
+    pub(super) fn parent_span_id(&mut self) -> Result<Action, Stop> {
         let start = self.cursor.at;
         self.identity.parent_span_id = self.span_id_value()?;
         if self.identity.parent_span_id.is_some() {
-            return Ok(if self.no_parent { Fate::Remove } else { Fate::Keep });
+            return Ok(if self.no_parent { Action::Remove } else { Action::Keep });
         }
-        // `"(null)"` in its quotes
+        // `"(null)"` including its quotes.
         if self.cursor.bytes()[start..self.cursor.at].get(1..7) == Some(NULL_WORD) {
             self.note(Repair::NullWord);
         }
-        Ok(Fate::Remove)
+        Ok(Action::Remove)
     }
 
     fn span_id_value(&mut self) -> Result<Option<SpanId>, Stop> {
@@ -125,7 +125,7 @@ impl Walker<'_> {
         }))
     }
 
-    /// The inside of a string, or nothing when the value is something else.
+    /// Returns the contents of a string, or `None` for another value.
     fn hex(&mut self) -> Result<Option<Text>, Stop> {
         if self.cursor.peek() == Some(b'"') {
             return Ok(Some(self.cursor.string()?));
@@ -142,18 +142,19 @@ impl Walker<'_> {
         }
     }
 
-    /// A span or a link without a valid id goes as a whole; elsewhere only the id goes.
-    fn fate_of(&mut self, is_valid: bool, role: Role, at: usize) -> Fate {
+    /// Returns the action for an id: an invalid one of a span or a link removes that message, other invalid ids are
+    /// removed alone.
+    fn action_for(&mut self, is_valid: bool, role: Role, at: usize) -> Action {
         if is_valid || matches!(role, Role::Span | Role::Link) {
-            return Fate::Keep;
+            return Action::Keep;
         }
         match &self.cursor.bytes()[at..self.cursor.at] {
-            // No id, in the words of protobuf.
+            // Protobuf's form of a missing id.
             b"\"\"" => {}
             b"\"(null)\"" => self.note(Repair::NullWord),
             _ => self.note(Repair::InvalidId),
         }
-        Fate::Remove
+        Action::Remove
     }
 
     pub(super) fn note(&mut self, repair: Repair) {

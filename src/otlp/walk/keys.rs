@@ -1,18 +1,18 @@
-//! Which field a key names, however it is written.
+//! Lookup of fields by key, in any spelling.
 
 use super::super::json::Text;
 use super::super::schema::{Field, LINE, Message, Role};
 use crate::event::Signal;
 
-/// How a key was written.
+/// Spelling of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spelling {
     Current,
-    /// As an earlier version of OTLP called the field, or in snake case.
+    /// The field's name in an earlier version of OTLP, or in snake case.
     Outdated,
 }
 
-/// The signal whose section a key of a line names, as [`LINE`] has it.
+/// Returns the signal whose section a key of a line names, by [`LINE`].
 pub(crate) fn signal_of_key(bytes: &[u8], key: Text) -> Option<Signal> {
     find(&LINE, bytes, key, 0).map(|(index, _)| Signal::ALL[index])
 }
@@ -53,8 +53,8 @@ pub(crate) fn find(
     find_outdated(message, bytes, key)
 }
 
-/// Keys that are written in another way than today's: names of earlier versions of OTLP, snake case (which
-/// Collectors read although the specification forbids it), escapes.
+/// Finds the field of a key in another spelling: a name of an earlier version of OTLP, snake case (which Collectors
+/// read although the specification forbids it), or a name with escapes.
 #[cold]
 fn find_outdated(message: &'static Message, bytes: &[u8], key: Text) -> Option<(usize, Spelling)> {
     let name = key.unescaped(bytes);
@@ -80,7 +80,7 @@ fn find_outdated(message: &'static Message, bytes: &[u8], key: Text) -> Option<(
         .map(|index| (index, Spelling::Outdated))
 }
 
-/// The name that snake case stands for. Nothing when it is none: `name_` is a key of its own.
+/// Converts snake case to the field's name; `None` when it is not snake case: `name_` is another key.
 fn camel_case(snake: &[u8]) -> Option<Vec<u8>> {
     let mut camel = Vec::with_capacity(snake.len());
     let mut upper = false;

@@ -1,7 +1,7 @@
-//! Scalars: whatever stands for a value without doubt is rewritten to the form that strict receivers take.
+//! Scalars: a value with only one possible meaning is rewritten to the form that strict receivers accept.
 //!
-//! The forms are those of the proto3 JSON mapping and, beyond it, what senders are known to write: numbers in
-//! quotes, integral floats, names of enums, bytes as JavaScript prints them.
+//! Accepted forms are those of the proto3 JSON mapping and others that senders are known to write: numbers in quotes,
+//! integral floats, names of enums, bytes as JavaScript prints them.
 
 use std::borrow::Cow;
 
@@ -13,17 +13,17 @@ use super::super::number::{integer, is_plain_integer};
 use super::super::protobuf::base64_bytes;
 use super::super::schema::{Field, Int, Kind, Role};
 use super::ids::NULL_WORD;
-use super::{Fate, Stop, VALUE, VALUE_IN_BRACKETS, VALUE_IN_QUOTES, Walker};
+use super::{Action, Stop, VALUE, VALUE_IN_BRACKETS, VALUE_IN_QUOTES, Walker};
 use crate::event::Repair;
 
-/// Beyond this a double skips integers (2^53), and receivers that read numbers as doubles round them.
+/// Largest integer (2^53) up to which a double is exact; receivers that read numbers as doubles round larger ones.
 const EXACT_IN_A_DOUBLE: u128 = 1 << 53;
 
 // === impl Walker ===
 
 impl Walker<'_> {
-    /// Reads a value of any kind that is not a message, a string or an id of a span.
-    pub(super) fn scalar(&mut self, field: &'static Field, role: Role) -> Result<Fate, Stop> {
+    /// Reads a value of any kind that is not a message, a string or an id.
+    pub(super) fn scalar(&mut self, field: &'static Field, role: Role) -> Result<Action, Stop> {
         match field.kind {
             Kind::Int(int) if role == Role::AnyValue => self.int_value(field, int),
             Kind::Int(int) => self.int(field, int),
@@ -41,7 +41,7 @@ impl Walker<'_> {
         }
     }
 
-    /// Reads a string, and takes a number or a boolean for one.
+    /// Reads a string, or a number or boolean as a string.
     pub(super) fn string_value(&mut self, field: &'static Field) -> Result<Text, Stop> {
         let start = self.cursor.at;
         match self.cursor.peek() {
@@ -61,8 +61,8 @@ impl Walker<'_> {
         Ok(Text { start, end, escaped: false })
     }
 
-    /// An attribute's integer: what is no integer is a double.
-    fn int_value(&mut self, field: &'static Field, int: Int) -> Result<Fate, Stop> {
+    /// Reads an attribute's integer; other numbers become doubles.
+    fn int_value(&mut self, field: &'static Field, int: Int) -> Result<Action, Stop> {
         let start = self.cursor.at;
         if let Some(b'-' | b'0'..=b'9') = self.cursor.peek() {
             let (_, end) = self.cursor.number()?;
@@ -72,26 +72,26 @@ impl Walker<'_> {
                     // As a number it would lose digits.
                     self.found.edits.quote(start..end);
                     self.note(Repair::ValueType);
-                    return Ok(Fate::Rename("stringValue"));
+                    return Ok(Action::Rename("stringValue"));
                 }
                 if !is_finite(literal) {
                     return Err(not_an_integer(start, field, int).into());
                 }
-                return Ok(Fate::Rename("doubleValue"));
+                return Ok(Action::Rename("doubleValue"));
             }
             self.cursor.at = start;
         }
         self.int(field, int)
     }
 
-    fn int(&mut self, field: &'static Field, int: Int) -> Result<Fate, Stop> {
+    fn int(&mut self, field: &'static Field, int: Int) -> Result<Action, Stop> {
         let start = self.cursor.at;
         match self.cursor.peek() {
             Some(b'"') => {
                 let text = self.cursor.string()?;
                 let literal = text.unescaped(self.cursor.bytes());
-                if self.stands_for_nothing(&literal) {
-                    return Ok(Fate::Remove);
+                if self.is_unset(&literal) {
+                    return Ok(Action::Remove);
                 }
                 let value = integer(&literal).filter(|value| in_range(Some(*value), int));
                 let value = value.ok_or_else(|| not_an_integer(start, field, int))?;
@@ -119,10 +119,10 @@ impl Walker<'_> {
             }
             _ => return Err(self.wrong_type(format!("{} must be an integer", field.name), VALUE).into()),
         }
-        Ok(Fate::Keep)
+        Ok(Action::Keep)
     }
 
-    fn enumeration(&mut self, field: &'static Field, names: &'static [(&str, i32)]) -> Result<Fate, Stop> {
+    fn enumeration(&mut self, field: &'static Field, names: &'static [(&str, i32)]) -> Result<Action, Stop> {
         let start = self.cursor.at;
         if self.cursor.peek() != Some(b'"') {
             return self.int(field, Int::Sint32);
@@ -131,27 +131,27 @@ impl Walker<'_> {
         let literal = text.unescaped(self.cursor.bytes());
         if let Some((_, number)) = names.iter().find(|(name, _)| name.as_bytes() == &*literal) {
             self.found.edits.replace(start..self.cursor.at, number.to_string());
-            return Ok(Fate::Keep);
+            return Ok(Action::Keep);
         }
         self.cursor.at = start;
         self.int(field, Int::Sint32)
     }
 
-    fn double(&mut self, field: &'static Field) -> Result<Fate, Stop> {
+    fn double(&mut self, field: &'static Field) -> Result<Action, Stop> {
         let start = self.cursor.at;
         match self.cursor.peek() {
             Some(b'-' | b'0'..=b'9') => {
                 let (_, end) = self.cursor.number()?;
-                // Not infinity, which has a word of its own: receivers refuse the whole request for it.
+                // Infinity has a word of its own, and receivers reject the whole request for a number out of range.
                 if !is_finite(&self.cursor.bytes()[start..end]) {
-                    return Err(Fault::shape(start, format!("{} is too large a number", field.name)).into());
+                    return Err(Fault::shape(start, format!("{} is out of range", field.name)).into());
                 }
             }
             Some(b'"') => {
                 let text = self.cursor.string()?;
                 let literal = text.unescaped(self.cursor.bytes());
-                if self.stands_for_nothing(&literal) {
-                    return Ok(Fate::Remove);
+                if self.is_unset(&literal) {
+                    return Ok(Action::Remove);
                 }
                 if !is_double(&literal) {
                     return Err(Fault::shape(start, format!("{} must be a number", field.name)).into());
@@ -163,10 +163,10 @@ impl Walker<'_> {
             }
             _ => return Err(self.wrong_type(format!("{} must be a number", field.name), VALUE).into()),
         }
-        Ok(Fate::Keep)
+        Ok(Action::Keep)
     }
 
-    fn boolean(&mut self, field: &'static Field) -> Result<Fate, Stop> {
+    fn boolean(&mut self, field: &'static Field) -> Result<Action, Stop> {
         let start = self.cursor.at;
         match self.cursor.peek() {
             Some(b't') => self.cursor.word("true")?,
@@ -176,7 +176,7 @@ impl Walker<'_> {
                 match &*text.unescaped(self.cursor.bytes()) {
                     b"true" => self.found.edits.replace(start..self.cursor.at, "true"),
                     b"false" => self.found.edits.replace(start..self.cursor.at, "false"),
-                    literal if self.stands_for_nothing(literal) => return Ok(Fate::Remove),
+                    literal if self.is_unset(literal) => return Ok(Action::Remove),
                     _ => {
                         return Err(
                             Fault::shape(start, format!("{} must be true or false", field.name)).into()
@@ -187,12 +187,12 @@ impl Walker<'_> {
             }
             _ => return Err(self.wrong_type(format!("{} must be true or false", field.name), VALUE).into()),
         }
-        Ok(Fate::Keep)
+        Ok(Action::Keep)
     }
 
-    /// Bytes: Base64 in any of the four forms that proto3 JSON allows, or an object of numbers, as JavaScript prints
+    /// Reads bytes: Base64 in any of the four forms that proto3 JSON allows, or a list of numbers as JavaScript prints
     /// an array of bytes. Collectors read only the standard alphabet with padding.
-    fn base64(&mut self, field: &'static Field) -> Result<Fate, Stop> {
+    fn base64(&mut self, field: &'static Field) -> Result<Action, Stop> {
         let start = self.cursor.at;
         match self.cursor.peek() {
             Some(b'"') => {
@@ -217,11 +217,11 @@ impl Walker<'_> {
                     .into());
             }
         }
-        Ok(Fate::Keep)
+        Ok(Action::Keep)
     }
 
-    /// Bytes in the ways in which JavaScript prints them: `{"0":104,"1":105}`, `{"type":"Buffer","data":[104,105]}` and
-    /// `[104,105]`.
+    /// Reads bytes in the forms in which JavaScript prints them: `{"0":104,"1":105}`,
+    /// `{"type":"Buffer","data":[104,105]}` and `[104,105]`.
     fn listed_bytes(&mut self, field: &'static Field) -> Result<Vec<u8>, Fault> {
         let open = self.cursor.at;
         let wrong = |at| Fault::shape(at, format!("{} is neither Base64 nor a list of bytes", field.name));
@@ -253,12 +253,12 @@ impl Walker<'_> {
             }
             Ok(())
         })?;
-        // One form or another, not a mix.
+        // The forms must not be mixed.
         if is_buffer != has_data || (has_data && numbered > 0) { Err(wrong(open)) } else { Ok(bytes) }
     }
 
-    /// A list of scalars of one kind.
-    fn scalars(&mut self, field: &'static Field) -> Result<Fate, Stop> {
+    /// Reads a list of scalars of one kind.
+    fn scalars(&mut self, field: &'static Field) -> Result<Action, Stop> {
         if self.cursor.peek() != Some(b'[') {
             return Err(self
                 .wrong_type(format!("{} must be an array", field.name), VALUE_IN_BRACKETS)
@@ -268,32 +268,32 @@ impl Walker<'_> {
         self.cursor.skip_whitespace();
         if self.cursor.peek() == Some(b']') {
             self.cursor.at += 1;
-            return Ok(Fate::Keep);
+            return Ok(Action::Keep);
         }
         loop {
             let start = self.cursor.at;
-            let fate = match (self.cursor.peek(), field.kind) {
+            let action = match (self.cursor.peek(), field.kind) {
                 (Some(b'n'), _) => {
                     self.cursor.word("null")?;
-                    Fate::Remove
+                    Action::Remove
                 }
                 (_, Kind::Ints(int)) => self.int(field, int)?,
                 (_, Kind::Doubles) => self.double(field)?,
-                _ => self.string_value(field).map(|_| Fate::Keep)?,
+                _ => self.string_value(field).map(|_| Action::Keep)?,
             };
-            if let Fate::Remove = fate {
-                // The places of a list of numbers mean something: the default keeps the others where they are.
+            if let Action::Remove = action {
+                // Positions in a list of numbers are significant: the default keeps the others where they are.
                 let default = if matches!(field.kind, Kind::Strings) { "\"\"" } else { "0" };
                 self.found.edits.replace(start..self.cursor.at, default);
             }
             if self.cursor.closes(b']', "expected ',' or ']' after a value")? {
-                return Ok(Fate::Keep);
+                return Ok(Action::Keep);
             }
         }
     }
 
-    /// VCL writes nothing, or `(null)`, for a variable that is not set.
-    fn stands_for_nothing(&mut self, literal: &[u8]) -> bool {
+    /// Returns whether the text is one that VCL writes for an unset variable: empty, or `(null)`.
+    fn is_unset(&mut self, literal: &[u8]) -> bool {
         let nothing = literal.is_empty() || literal == NULL_WORD;
         if nothing {
             self.note(Repair::NullWord);
@@ -318,7 +318,7 @@ fn not_an_integer(at: usize, field: &Field, int: Int) -> Fault {
 fn is_double(literal: &[u8]) -> bool {
     match literal {
         b"NaN" | b"Infinity" | b"-Infinity" => true,
-        // Rust reads words such as `inf` as well, which proto3 JSON does not know.
+        // Rust also reads words such as `inf`, which proto3 JSON does not have.
         _ if literal.iter().any(|byte| byte.is_ascii_alphabetic() && !matches!(byte, b'e' | b'E')) => false,
         _ => {
             std::str::from_utf8(literal).is_ok_and(|text| text.parse::<f64>().is_ok_and(|it| it.is_finite()))
@@ -332,7 +332,7 @@ fn is_exact_double(literal: &[u8]) -> bool {
         .is_ok_and(|text| text.parse::<f64>().is_ok_and(|double| format!("{double:.0}") == text))
 }
 
-/// Whether a number of JSON is one of a double. Nearly all of them are too short to be anything else.
+/// Returns whether a JSON number is finite as a double. Nearly all are too short to be anything else.
 fn is_finite(literal: &[u8]) -> bool {
     const MOST_DIGITS: usize = 308;
     if literal.len() <= MOST_DIGITS && !literal.iter().any(|byte| matches!(byte, b'e' | b'E')) {

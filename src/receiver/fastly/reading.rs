@@ -188,7 +188,7 @@ impl Reader<'_> {
         let mut mended = mend(&input).ok()?;
         let mut line = self.lines.read(&Bytes::from(mem::take(&mut mended.text))).ok()?;
         // With quotes guessed, everything else has to be as expected.
-        if line.has_strangers && mended.repairs.contains(&Repair::UnescapedQuote) {
+        if line.has_unknown_members && mended.repairs.contains(&Repair::UnescapedQuote) {
             return None;
         }
         mended.restore(&input, &mut line.dropped);

@@ -146,7 +146,7 @@ fn a_request_with_nothing_for_its_signal_is_a_warning_and_is_kept() {
 
 #[test]
 fn content_that_does_not_belong_in_an_otherwise_empty_request_is_a_warning_and_is_kept() {
-    const REASON: &str = "nothing but content that does not belong in a request for traces";
+    const REASON: &str = "only content that does not belong in a request for traces";
     let beside = logs("{}").replacen('{', r#"{"resourceSpans":[{"scopeSpans":[]}],"#, 1);
     for body in [
         &logs(r#"{"body":{"stringValue":"b"}}"#).replace("resourceLogs", "resourceSpans"),
@@ -323,7 +323,7 @@ fn what_follows_the_request_is_not_dropped_in_silence() {
     let one = spans(&format!("{{{TRACE}}}"));
     for rest in ["{}", "garbage", "]", ","] {
         let received = receive(Signal::Traces, &format!("{one}\n{rest}"));
-        assert_eq!(only_reason(&received), "text behind the end of the request", "{rest}");
+        assert_eq!(only_reason(&received), "trailing data after the request", "{rest}");
         assert_eq!(received.reading.rejected[0].column as usize, one.len() + 2);
     }
     let twice = format!(

@@ -14,14 +14,14 @@ fn json(signal: Signal, body: &[u8]) -> Result<String, DecodeError> {
     decode(signal, body, NO_LIMIT).map(|it| String::from_utf8(it.json).unwrap())
 }
 
-/// A message with one field that holds `content`.
+/// Returns a message with one field with this content.
 fn field(number: u32, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     bytes(number, content, &mut out);
     out
 }
 
-/// A request with one span that has these fields.
+/// Returns a request with one span that has these fields.
 fn span(fields: &[u8]) -> Vec<u8> {
     field(1, &field(2, &field(2, fields)))
 }
@@ -30,7 +30,7 @@ fn span_json(fields: &str) -> String {
     format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{fields}}}]}}]}}]}}"#)
 }
 
-/// What prost makes of a request, in words: they tell -0.0 from 0.0, and NaN is NaN.
+/// Returns the debug form of prost's reading, which distinguishes -0.0 from 0.0 and represents NaN.
 fn by_prost(signal: Signal, body: &[u8]) -> Option<String> {
     match signal {
         Signal::Traces => ExportTraceServiceRequest::decode(body).ok().map(|it| format!("{it:?}")),
@@ -39,7 +39,7 @@ fn by_prost(signal: Signal, body: &[u8]) -> Option<String> {
     }
 }
 
-/// The bytes of the same request as prost writes it.
+/// Returns the same request as encoded by prost.
 fn rewritten_by_prost(signal: Signal, body: &[u8]) -> Vec<u8> {
     match signal {
         Signal::Traces => ExportTraceServiceRequest::decode(body).unwrap().encode_to_vec(),
@@ -72,19 +72,19 @@ impl Random {
         out.extend((0..length).map(|_| self.next() as u8));
     }
 
-    /// Any fields of a message in any order, some of them more than once, with strangers among them.
+    /// Returns a message with random fields in any order, some repeated, with unknown ones among them.
     fn message(&mut self, message: &'static Message, depth: u32) -> Vec<u8> {
         let mut out = Vec::new();
         for _ in 0..self.below(if depth < 5 { 8 } else { 4 }) {
             match self.below(message.fields.len() + 1) {
-                0 => self.stranger(&mut out),
+                0 => self.unknown(&mut out),
                 index => self.field(&message.fields[index - 1], depth, &mut out),
             }
         }
         out
     }
 
-    fn stranger(&mut self, out: &mut Vec<u8>) {
+    fn unknown(&mut self, out: &mut Vec<u8>) {
         match self.below(3) {
             0 => {
                 tag(1000, VARINT, out);
@@ -132,14 +132,14 @@ impl Random {
             }
             Kind::Ints(int) => {
                 (0..self.below(4)).for_each(|_| self.scalar(int, &mut content));
-                // Varints of different lengths cannot be taken apart again here.
+                // Varints of different lengths cannot be separated again here.
                 let apart = if int.wire_type() == FIXED64 { FIXED64 } else { LENGTH };
                 self.numbers(number, apart, &content, out);
             }
         }
     }
 
-    /// Packed or, where that is possible, one by one.
+    /// Writes numbers packed or, where possible, one by one.
     fn numbers(&mut self, number: u32, apart: u32, content: &[u8], out: &mut Vec<u8>) {
         if apart == FIXED64 && self.below(2) == 0 {
             for chunk in content.chunks(8) {
@@ -173,7 +173,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_is_lost_on_the_way_to_json_and_back(signal in any_signal(), seed: u64) {
+    fn decoding_to_json_and_encoding_again_loses_nothing(signal in any_signal(), seed: u64) {
         let body = Random(seed).request(signal);
         for body in [rewritten_by_prost(signal, &body), body] {
             let json = decode(signal, &body, NO_LIMIT).unwrap().json;
@@ -185,19 +185,19 @@ proptest! {
     }
 
     #[test]
-    fn json_and_protobuf_become_each_other_without_end(signal in any_signal(), seed: u64) {
+    fn repeated_conversion_between_json_and_protobuf_is_stable(signal in any_signal(), seed: u64) {
         let json = decode(signal, &Random(seed).request(signal), NO_LIMIT).unwrap().json;
         let again = decode(signal, &encode(signal, &json).unwrap(), NO_LIMIT).unwrap().json;
         prop_assert_eq!(String::from_utf8(again), String::from_utf8(json));
     }
 
     #[test]
-    fn no_bytes_make_it_panic(signal in any_signal(), body in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn no_bytes_cause_a_panic(signal in any_signal(), body in proptest::collection::vec(any::<u8>(), 0..200)) {
         drop(decode(signal, &body, NO_LIMIT));
     }
 
     #[test]
-    fn what_prost_takes_is_taken_for_the_same(
+    fn requests_that_prost_accepts_are_decoded_to_the_same_values(
         signal in any_signal(), seed: u64, at: proptest::sample::Index, byte: u8, cut: proptest::sample::Index, cuts: bool,
     ) {
         let mut body = Random(seed).request(signal);
@@ -207,9 +207,9 @@ proptest! {
         }
         let json = decode(signal, &body, NO_LIMIT);
         if let Some(meant) = by_prost(signal, &body) {
-            // Indexes into the dictionary of profiles mean nothing in the other signals.
+            // Indexes into the dictionary of profiles have no meaning for the other signals.
             prop_assume!(!meant.replace("key_strindex: 0", "").to_lowercase().contains("strindex"));
-            // Ids of another length go no further than the reader of JSON, which has words for them.
+            // The JSON reader rejects ids of another length, and has reasons for them.
             if let Ok(back) = encode(signal, &json.unwrap().json) {
                 prop_assert_eq!(by_prost(signal, &back), Some(meant));
             }
@@ -217,10 +217,10 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_bounded(signal in any_signal(), seed: u64, max_json_bytes in 0_usize..2000) {
+    fn the_output_is_bounded(signal in any_signal(), seed: u64, max_json_bytes in 0_usize..2000) {
         let body = Random(seed).request(signal);
         let json = decode(signal, &body, NO_LIMIT).unwrap().json;
-        // No field grows by more than its name does against its number.
+        // No field grows by more than the difference between its name and its number.
         prop_assert!(json.len() <= 15 * body.len() + 64, "{} from {}", json.len(), body.len());
         match decode(signal, &body, max_json_bytes) {
             Ok(Decoded { json, .. }) => prop_assert!(json.len() <= max_json_bytes + 15 * body.len()),
@@ -261,8 +261,8 @@ fn json_is_canonical() {
 }
 
 #[test]
-fn what_is_there_with_a_default_value_stays_there() {
-    // A number point with asInt 0 and a histogram point with sum 0 and without min.
+fn fields_with_default_values_are_kept() {
+    // A number point with asInt 0, and a histogram point with sum 0 and without min.
     let gauge = field(5, &field(1, b"\x31\0\0\0\0\0\0\0\0"));
     let histogram = field(9, &field(1, b"\x29\0\0\0\0\0\0\0\0"));
     let metrics =
@@ -275,7 +275,7 @@ fn what_is_there_with_a_default_value_stays_there() {
 }
 
 #[test]
-fn of_a_scalar_that_comes_twice_and_of_a_oneof_the_last_counts_and_messages_are_merged() {
+fn the_last_scalar_and_oneof_member_win_and_messages_are_merged() {
     let name = [field(5, b"first"), field(5, b"last")].concat();
     assert_eq!(json(Signal::Traces, &span(&name)).unwrap(), span_json(r#""name":"last""#));
 
@@ -297,7 +297,7 @@ fn of_a_scalar_that_comes_twice_and_of_a_oneof_the_last_counts_and_messages_are_
 }
 
 #[test]
-fn what_is_no_request_is_refused_with_a_reason() {
+fn invalid_requests_are_rejected_with_a_reason() {
     for (body, error) in [
         (&b"{}"[..], DecodeError::Wire(WireFault::CutShort)),
         (b"\x0a", DecodeError::Wire(WireFault::CutShort)),
@@ -323,7 +323,7 @@ fn what_is_no_request_is_refused_with_a_reason() {
 }
 
 #[test]
-fn deep_nesting_is_refused_where_json_would_be_too() {
+fn deep_nesting_is_rejected_at_the_same_depth_as_json() {
     let nested = |levels: usize| {
         let mut value = field(1, b"x");
         for _ in 0..levels {
@@ -340,12 +340,12 @@ fn deep_nesting_is_refused_where_json_would_be_too() {
 }
 
 #[test]
-fn pieces_that_would_be_copied_again_and_again_are_refused() {
-    // At every level the value comes in two pieces, one of them empty.
+fn split_messages_that_would_be_copied_repeatedly_are_rejected() {
+    // At every level the value is in two parts, one of them empty.
     let mut value = field(1, &[b'x'; 20_000]);
     for _ in 0..10 {
         value = [field(6, b""), field(6, &field(1, &[field(2, b""), field(2, &value)].concat()))].concat();
     }
     let body = span(&field(9, &field(2, &value)));
-    assert_eq!(json(Signal::Traces, &body), Err(DecodeError::TooManyPieces));
+    assert_eq!(json(Signal::Traces, &body), Err(DecodeError::TooManyParts));
 }

@@ -12,7 +12,7 @@ fn merged(text: &str) -> Value {
 }
 
 #[test]
-fn lists_with_one_key_are_joined_at_every_level() {
+fn lists_with_the_same_key_are_concatenated_at_every_level() {
     let text = r#"{"resourceSpans":[{"schemaUrl":"1"}, {"schemaUrl":"2","scopeSpans":[{"spans":[{"name":"a","links":[1]}],"x":1,"spans":[]}],"scopeSpans":[{"spans":[{"name":"b"}],"spans":[{"name":"c","events":[1],"events":[2,3]}],"spans":[{"name":"d"}]}]}],"y":2,"resourceSpans":[{"schemaUrl":"3"}]}"#;
     assert_eq!(
         merged(text),
@@ -24,7 +24,7 @@ fn lists_with_one_key_are_joined_at_every_level() {
 }
 
 #[test]
-fn an_old_name_counts_where_the_new_one_holds_nothing() {
+fn an_old_name_is_used_where_the_new_one_is_empty() {
     for empty in ["null", "[]", "[ ]", "[null]", "[{}]"] {
         for (old, new) in [
             ("instrumentationLibrarySpans", "scopeSpans"),
@@ -49,7 +49,7 @@ fn an_old_name_counts_where_the_new_one_holds_nothing() {
 }
 
 #[test]
-fn of_scalars_the_last_stays_and_null_gives_way() {
+fn the_last_scalar_wins_and_any_value_replaces_null() {
     let span =
         |members: &str| format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{members}}}]}}]}}]}}"#);
     for (members, left, dropped) in [
@@ -64,19 +64,19 @@ fn of_scalars_the_last_stays_and_null_gives_way() {
 }
 
 #[test]
-fn messages_that_differ_are_a_fault_at_the_place_of_one_that_would_be_lost() {
+fn different_messages_are_a_fault_at_the_position_of_one_of_them() {
     let text = r#"{"resourceSpans":[{"resource":{"attributes":[1]},"resource":{"attributes":[2]}}]}"#;
     let fault = merge(text.as_bytes()).unwrap_err();
     assert_eq!(
         (fault.at, &*fault.reason),
-        (19, "resource stands twice in one object, with different content")
+        (19, "resource occurs twice in one object, with different content")
     );
     let text = text.replace('2', "1");
     assert_eq!(merged(&text), json!({"resourceSpans": [{"resource": {"attributes": [1]}}]}));
 }
 
 #[test]
-fn a_position_in_the_merged_text_is_traced_back_to_the_input() {
+fn a_position_in_the_merged_text_maps_to_the_input() {
     let good = format!("{{{IDS}}}");
     let bad = r#"{"traceId":"x", "spanId":"y", "name":"a", "name":"b"}"#;
     let text = format!(
@@ -92,7 +92,7 @@ fn a_position_in_the_merged_text_is_traced_back_to_the_input() {
 }
 
 #[test]
-fn any_number_of_repeated_keys_costs_no_more_than_their_text() {
+fn the_cost_of_repeated_keys_is_linear_in_their_text() {
     let spans = vec![format!(r#""spans":[{{{IDS}}}]"#); 20_000].join(",");
     let line =
         read_line(&Bytes::from(format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{{spans}}}]}}]}}"#))).unwrap();

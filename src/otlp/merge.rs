@@ -1,12 +1,12 @@
-//! Gives every known key of an object one place, where it stands more than once or under its old and its new name.
+//! Merges repeated keys of an object, and old and new names of the same field.
 //!
-//! In: the text of one object that a walk stopped at for such a key. Out: the same object with each known key once.
+//! In: the text of one object in which a walk found such keys. Out: the same object with each known key once.
 //!
 //! Promises:
-//! - Lists with one key are joined, in the order of the text: that is what receivers of OTLP do with them.
-//! - Of scalars the last one stays, as in every JSON reader; when they differ, [`Merged::dropped_scalars`] says so.
-//! - A new name goes before an old one, unless only the old one holds anything. `null` gives way to any value.
-//! - Of messages one stays if they are equal. Different ones are a fault: either would be lost.
+//! - Lists with the same key are concatenated, in the order of the text, as OTLP receivers do.
+//! - The last scalar wins, as in every JSON reader; [`Merged::dropped_scalars`] reports whether they differed.
+//! - A new name takes precedence over an old one, unless only the old one has content. Any value replaces `null`.
+//! - Equal messages become one. Different ones are a fault, because one of them would be lost.
 //! - Linear in the text: every byte is read once and written at most once.
 
 use std::ops::Range;
@@ -25,16 +25,16 @@ pub(super) struct Merged {
     pub(super) text: Bytes,
     /// Length of the object in the input.
     pub(super) consumed: usize,
-    /// Whether a scalar was dropped for another one that differs from it.
+    /// A scalar was dropped in favour of a different one.
     pub(super) dropped_scalars: bool,
     pub(super) origins: Origins,
 }
 
-/// A change of the text; positions are those of the input.
+/// Change of the text, with positions in the input.
 #[derive(Debug)]
 enum Change {
     Delete(Range<usize>),
-    /// Puts elements of other lists before those of the list that begins at `at`.
+    /// Inserts elements of other lists before those of the list that begins at `at`.
     Join {
         at: usize,
         elements: Vec<Range<usize>>,
@@ -44,9 +44,9 @@ enum Change {
 /// A member of an object.
 #[derive(Debug)]
 struct Member {
-    /// The index of the field, if it is known.
+    /// Index of the field, if it is known.
     field: Option<usize>,
-    /// Whether the key is today's name of the field.
+    /// The key is today's name of the field.
     is_current: bool,
     range: Range<usize>,
     value: Range<usize>,
@@ -79,8 +79,8 @@ pub(super) fn merge(bytes: &[u8]) -> Result<Merged, Fault> {
     Ok(Merged { text: out.into(), consumed, dropped_scalars, origins })
 }
 
-/// Returns whether a value holds nothing: `null`, or brackets with nothing in them.
-pub(super) fn is_hollow(value: &[u8]) -> bool {
+/// Returns whether a value has no content: `null`, or nested brackets with nothing in them.
+pub(super) fn is_empty_value(value: &[u8]) -> bool {
     value.split(|byte| b"[]{}, \t\r\n".contains(byte)).all(|word| word.is_empty() || word == b"null")
 }
 
@@ -102,7 +102,7 @@ impl Change {
 // === impl Merger ===
 
 impl Merger<'_> {
-    /// Reads a message and notes what has to change in it.
+    /// Reads a message and notes the required changes.
     fn message(&mut self, cursor: &mut Cursor<'_>, message: &'static Message) -> Result<(), Fault> {
         let mut members: SmallVec<[Member; 16]> = SmallVec::new();
         let mut seen = 0_u32;
@@ -123,20 +123,20 @@ impl Merger<'_> {
         if repeated == 0 {
             return Ok(());
         }
-        let mut stays: SmallVec<[bool; 16]> = SmallVec::from_elem(true, members.len());
+        let mut kept: SmallVec<[bool; 16]> = SmallVec::from_elem(true, members.len());
         for (index, field) in
             message.fields.iter().enumerate().filter(|(index, _)| repeated & 1 << index != 0)
         {
             let chosen = self.choose(field, index, &members);
-            for (member, stays) in members.iter().zip(&mut stays) {
-                *stays &= member.field != Some(index);
+            for (member, kept) in members.iter().zip(&mut kept) {
+                *kept &= member.field != Some(index);
             }
-            stays[self.merge(field, &members, &chosen)?] = true;
+            kept[self.merge(field, &members, &chosen)?] = true;
         }
         let mut deletions = Edits::default();
         let mut removals = Removals::default();
-        for (member, stays) in members.into_iter().zip(stays) {
-            match stays {
+        for (member, kept) in members.into_iter().zip(kept) {
+            match kept {
                 true => removals.keep(member.range, &mut deletions),
                 false => removals.remove(member.range),
             }
@@ -157,16 +157,16 @@ impl Merger<'_> {
         }
     }
 
-    /// The members with this field that count, in the order of the text.
+    /// Returns the members that determine a field, in the order of the text.
     fn choose(&self, field: &Field, index: usize, members: &[Member]) -> SmallVec<[usize; 4]> {
         let is_scalar = !matches!(field.kind, Kind::Message(_)) && !is_list(field.kind);
         let members_that = |current_only: bool, full_only: bool| -> SmallVec<[usize; 4]> {
             let counts = |member: &Member| {
                 let value = &self.bytes[member.value.clone()];
-                let holds_nothing = || if is_scalar { value == b"null" } else { is_hollow(value) };
+                let is_empty = || if is_scalar { value == b"null" } else { is_empty_value(value) };
                 member.field == Some(index)
                     && (member.is_current || !current_only)
-                    && !(full_only && holds_nothing())
+                    && !(full_only && is_empty())
             };
             (0..members.len()).filter(|&place| counts(&members[place])).collect()
         };
@@ -175,7 +175,7 @@ impl Merger<'_> {
         chosen.find(|chosen| !chosen.is_empty()).unwrap_or_default()
     }
 
-    /// Merges members with one field, and returns the one that stands for all of them.
+    /// Merges members of one field, and returns the index of the one that is kept.
     fn merge(&mut self, field: &Field, members: &[Member], chosen: &[usize]) -> Result<usize, Fault> {
         let (&last, others) = chosen.split_last().expect("a repeated key has members");
         let value = |place: usize| members[place].value.clone();
@@ -190,7 +190,7 @@ impl Merger<'_> {
             self.changes.push(Change::Join { at: value(last).start + 1, elements });
         } else if let Some(&place) = others.iter().find(differs) {
             if matches!(field.kind, Kind::Message(_)) {
-                let reason = format!("{} stands twice in one object, with different content", field.name);
+                let reason = format!("{} occurs twice in one object, with different content", field.name);
                 return Err(Fault::shape(members[place].range.start, reason));
             }
             self.dropped_scalars = true;
