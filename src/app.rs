@@ -6,6 +6,8 @@
 
 mod announce;
 
+mod descriptors;
+
 mod files;
 
 mod self_tracing;
@@ -28,12 +30,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::announce::{Addresses, announce, host_of};
+use self::descriptors::TELEMETRY_CONNECTIONS;
 use self::files::ExporterFiles;
 pub(crate) use self::files::unusable_files;
 use self::reload::Reloads;
 use self::self_tracing::SelfTracing;
 pub use self::start_error::StartError;
-use crate::config::{Config, QueueConfig, ReceiverConfig};
+use crate::config::{Config, QueueConfig, ReceiverConfig, ServerConfig};
 use crate::event::Signal;
 use crate::exporter::{Export, Exporter, RejectSink, RejectedExport};
 use crate::processor::{self, Settling, SpanEvents, Work};
@@ -70,6 +73,7 @@ pub struct App {
     self_tracing: Option<SelfTracing>,
     exporter_files: ExporterFiles,
     metrics: Metrics,
+    max_connections: usize,
 }
 
 /// Running tasks and the means to stop them.
@@ -103,6 +107,7 @@ impl App {
     /// # Errors
     /// Returns the reason that the relay cannot start, with the configuration key.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
+        let max_connections = descriptors::max_connections(&config);
         let metrics = Metrics::new();
         let QueueConfig { directory, rejected_max_size, .. } = &config.queue;
         let rejected = Arc::new(RejectedLines::new(directory, *rejected_max_size, metrics.clone()));
@@ -128,6 +133,7 @@ impl App {
             self_tracing,
             exporter_files,
             metrics,
+            max_connections,
         })
     }
 
@@ -156,7 +162,7 @@ impl App {
 
     /// Runs like [`run`](Self::run) and applies every configuration from `configs`, as far as a running relay can.
     pub async fn run_reloading(self, shutdown: impl Future<Output = ()>, mut configs: Receiver<Config>) {
-        announce(&self.config, Addresses::of(&self.front_door, &self.telemetry));
+        announce(&self.config, Addresses::of(&self.front_door, &self.telemetry), self.max_connections);
         let mut running = self.start();
         let mut shutdown = pin!(shutdown);
         loop {
@@ -181,6 +187,7 @@ impl App {
             self_tracing,
             exporter_files,
             metrics,
+            max_connections,
         } = self;
         let stop = Stop::default();
         let self_tracing =
@@ -208,11 +215,11 @@ impl App {
         let feeder = tokio::spawn(Arc::clone(&relay).feed());
         let doors = doors(&config, Arc::clone(&relay), &metrics);
         let (challenge, reloaded_tls) = (doors.challenge.clone(), tls.clone());
-        let service = stack(doors, &config.server);
+        let service = stack(doors, &within(&config.server, max_connections));
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
-        let admin_terms = Terms::plain(config.server.header_timeout);
-        let terms = Terms { tls, metrics: Some(metrics.clone()), ..admin_terms.clone() };
+        let admin_terms = Terms::plain(config.server.header_timeout, TELEMETRY_CONNECTIONS);
+        let terms = Terms { tls, metrics: Some(metrics.clone()), max_connections, ..admin_terms.clone() };
         let settling = Settling::new(config.queue.storage, metrics.clone());
         let span_events = SpanEvents::new(&config.processors.span_events, metrics);
         Running {
@@ -371,6 +378,13 @@ fn doors(config: &Config, relay: Arc<Relay>, metrics: &Metrics) -> Doors<Arc<Rel
         traceparent: (!receivers.all::<CircleCiConfig>().is_empty()).then_some(circleci::traceparent),
         metrics: metrics.clone(),
     }
+}
+
+/// Returns the limits of requests for this many connections: a quarter of the connections stays free of slow bodies, so that a
+/// shed request still receives its 503, and Fastly its challenge.
+fn within(server: &ServerConfig, max_connections: usize) -> ServerConfig {
+    let most = (max_connections - max_connections / 4).max(1);
+    ServerConfig { max_concurrent_requests: server.max_concurrent_requests.min(most), ..server.clone() }
 }
 
 /// Opens the queue on a blocking thread, because it reads the whole file: about a second per gigabyte.

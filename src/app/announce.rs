@@ -41,7 +41,7 @@ struct Risk {
 }
 
 /// Writes the summary.
-pub(super) fn announce(config: &Config, addresses: Addresses) {
+pub(super) fn announce(config: &Config, addresses: Addresses, max_connections: usize) {
     let Config { server, receivers, queue, .. } = config;
     let (span_events, exporter) = (&config.processors.span_events, &config.exporters.otlp_http);
     receivers.iter().for_each(|receiver| receiver.announce());
@@ -66,7 +66,7 @@ pub(super) fn announce(config: &Config, addresses: Addresses) {
     let Addresses { server: address, telemetry } = addresses;
     let downstream = exporter.traces_endpoint.authority().map_or("", |authority| host_and_port(authority));
     let (tls, version) = (server.tls.is_some(), env!("CARGO_PKG_VERSION"));
-    info!(server.address = %address, tls, telemetry.address = %telemetry, downstream, version, "started");
+    info!(server.address = %address, tls, max_connections, telemetry.address = %telemetry, downstream, version, "started");
 }
 
 /// Returns scheme, host and port only: path, user and password may be secrets.
@@ -228,7 +228,7 @@ mod tests {
         let yaml = "receivers: { fastly: }\nprocessors: { span_events: { wait: 0s } }\n";
         let config = Config::from_yaml(yaml, &Environment::empty(), RECEIVERS).unwrap();
         let address: SocketAddr = LOCAL.parse().unwrap();
-        announce(&config, Addresses { server: address, telemetry: address });
+        announce(&config, Addresses { server: address, telemetry: address }, 1);
         let text = captured.text();
         assert!(text.contains("span_events enabled wait=\"0s\""), "{text}");
     }

@@ -206,6 +206,16 @@ impl<'a> Field<'a> {
         self.within(count, |count| (1..=MAX_COUNT).contains(count), &format!("from 1 to {MAX_COUNT}"))
     }
 
+    /// Reads a count, at least one, or `auto`.
+    pub(crate) fn count_or_auto(&self) -> Option<Option<usize>> {
+        let count = self.parsed("auto or a whole number", |text| match text {
+            "auto" => Some(None),
+            _ => text.parse().ok().map(Some),
+        });
+        let allowed = |count: &Option<usize>| count.is_none_or(|count| (1..=MAX_COUNT).contains(&count));
+        self.within(count, allowed, &format!("auto, or from 1 to {MAX_COUNT}"))
+    }
+
     /// The status of an HTTP error.
     pub(crate) fn error_status(&self) -> Option<u16> {
         let code = self.parsed("an HTTP status code", |text| text.parse().ok());

@@ -115,6 +115,12 @@ kind! {
     Count: usize, Field::count, plain, json!({ "type": "integer", "minimum": 1, "maximum": MAX_COUNT })
 }
 kind! {
+    /// Whole number, at least 1, or `auto` (`None`) for one that the relay computes.
+    CountOrAuto: Option<usize>, Field::count_or_auto,
+    |count: &Option<usize>| count.map_or_else(|| plain(&"auto"), |count| plain(&count)),
+    json!({ "anyOf": [{ "enum": ["auto"] }, { "type": "integer", "minimum": 1, "maximum": MAX_COUNT }] })
+}
+kind! {
     /// Duration, at least zero.
     Time: Duration, Field::duration, duration,
     json!({ "type": ["string", "integer"], "minimum": 0, "maximum": 0, "pattern": DURATION_PATTERN })

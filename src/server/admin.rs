@@ -104,7 +104,7 @@ mod tests {
         let ready = || if is_ready.load(Ordering::SeqCst) { Ok(()) } else { Err("the queue is full".into()) };
         let service = Admin::new(Metrics::new(), Reach::Loopback, ready).service();
         let shutdown = Shutdown { token: CancellationToken::new(), grace: Duration::ZERO };
-        tokio::spawn(serve(listener, service, Terms::plain(Duration::from_secs(60)), shutdown));
+        tokio::spawn(serve(listener, service, Terms::plain(Duration::from_secs(60), 8), shutdown));
         let mut client = TcpStream::connect(addr).await.unwrap();
         let head = format!("{request_line} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n");
         client.write_all(head.as_bytes()).await.unwrap();

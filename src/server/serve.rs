@@ -1,10 +1,12 @@
 //! The accept loop: serves HTTP/1.1 and HTTP/2 on a listener, plain or over TLS.
 //!
 //! In: connections. Out: calls of one tower service.
-//! Promises: a bounded number of connections; a connection that does not complete its handshake or its request headers
+//! Promises: a bounded number of connections, beyond which the longest idle one is closed for the new one; a connection that does not complete its handshake or its request headers
 //! in time, or idles for too long, is closed; no connection keeps others from being accepted; at shutdown, requests in
 //! progress are finished within the grace period.
 //! Leaves to others: requests and responses ([`stack`](mod@super::stack)).
+
+mod idle;
 
 pub(super) mod protocol;
 
@@ -17,6 +19,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -38,13 +41,11 @@ use super::tls::Tls;
 use crate::telemetry::logging::chain;
 use crate::telemetry::{LineLimit, Metrics};
 
+use idle::IdleConnections;
 use protocol::protocol;
 pub(crate) use pulse::Busy;
 use pulse::{Pulse, Silence, Watched};
 
-/// Maximum number of open connections; more wait in the kernel's backlog. Far above the default of
-/// `max_concurrent_requests`, so that a shed request still receives its 503, and below common limits on open files.
-const MAX_CONNECTIONS: usize = 8192;
 /// Idle timeout between requests. Longer than the 60 s of common load balancers, because the client should close first:
 /// else a request can cross with the end of its connection and be lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -58,7 +59,7 @@ pub(crate) struct Terms {
     pub(crate) header_timeout: Duration,
     /// Timeout between requests.
     pub(crate) idle_timeout: Duration,
-    /// Maximum number of connections; more wait in the kernel's backlog.
+    /// Maximum number of connections.
     pub(crate) max_connections: usize,
     /// TLS, or `None` for plain HTTP.
     pub(crate) tls: Option<Arc<Tls>>,
@@ -84,23 +85,31 @@ where
 {
     let Terms { header_timeout, idle_timeout, max_connections, tls, metrics } = terms;
     let protocol = protocol(header_timeout);
-    let slots = Arc::new(Semaphore::new(max_connections));
+    let (slots, idle) = (Arc::new(Semaphore::new(max_connections)), Arc::<IdleConnections>::default());
     let connections = TaskTracker::new();
     let drop_all = CancellationToken::new();
-    let mistaken = Arc::new(Mistaken { address: listener.local_addr().ok(), lines: LineLimit::default() });
-    let accept_failures = LineLimit::default();
+    let address = listener.local_addr().ok();
+    let mistaken = Arc::new(Mistaken { address, lines: LineLimit::default() });
+    let (accept_failures, full) = (LineLimit::default(), LineLimit::default());
 
     let accept = async || {
-        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
-        (slot, listener.accept().await)
+        let (stream, _peer) = listener.accept().await?;
+        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+            return Ok((stream, slot));
+        }
+        if let Some(suppressed) = full.admit(Instant::now()) {
+            let (address, suppressed) = (address.map(tracing::field::display), suppressed.shown());
+            warn!(address, max_connections, suppressed, "connection limit reached; closing idle connections");
+        }
+        Ok((stream, idle.slot(&slots).await))
     };
-    while let Some((slot, accepted)) = shutdown.token.run_until_cancelled(accept()).await {
+    while let Some(accepted) = shutdown.token.run_until_cancelled(accept()).await {
         match accepted {
-            Ok((stream, _peer)) => {
+            Ok((stream, slot)) => {
                 let talk = Talk {
                     protocol: protocol.clone(),
                     tls: tls.clone(),
-                    pulse: Arc::new(Pulse::new(header_timeout, idle_timeout)),
+                    pulse: Pulse::new(header_timeout, idle_timeout, &idle),
                     goodbye: shutdown.token.clone(),
                     drop_now: drop_all.clone(),
                     mistaken: Arc::clone(&mistaken),
@@ -121,6 +130,8 @@ where
                     let suppressed = suppressed.shown();
                     warn!(error = %chain(&error), suppressed, "could not accept a connection");
                 }
+                // The usual cause is the limit on open files.
+                idle.close_longest();
                 shutdown.token.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
             }
         }
@@ -163,14 +174,8 @@ type Wire = Either<TcpStream, TlsStream<TcpStream>>;
 
 impl Terms {
     /// Returns settings without TLS.
-    pub(crate) fn plain(header_timeout: Duration) -> Self {
-        Self {
-            header_timeout,
-            idle_timeout: IDLE_TIMEOUT,
-            max_connections: MAX_CONNECTIONS,
-            tls: None,
-            metrics: None,
-        }
+    pub(crate) fn plain(header_timeout: Duration, max_connections: usize) -> Self {
+        Self { header_timeout, idle_timeout: IDLE_TIMEOUT, max_connections, tls: None, metrics: None }
     }
 }
 
@@ -219,6 +224,13 @@ impl Talk {
                     return;
                 }
                 () = self.drop_now.cancelled() => return,
+                () = self.pulse.evicted() => {
+                    debug!("closing the longest idle connection for a new one");
+                    // One poll lets h2 send its GOAWAY. The new connection does not wait for the client's response to it.
+                    connection.as_mut().graceful_shutdown();
+                    drop(connection.as_mut().now_or_never());
+                    return;
+                }
                 () = self.goodbye.cancelled(), if !leaving => {
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
@@ -256,6 +268,7 @@ impl Talk {
             () = self.drop_now.cancelled() => None,
             // No request was sent yet, so nothing is lost.
             () = self.goodbye.cancelled() => None,
+            () = self.pulse.evicted() => None,
             _ = self.pulse.silence() => {
                 debug!("closing a connection whose TLS handshake did not end");
                 None

@@ -1,6 +1,7 @@
 //! The front door over real sockets, with a relay that answers as it is told.
 
 mod bodies;
+mod bound;
 mod connections;
 pub(super) mod encoders;
 mod floods;
@@ -177,6 +178,7 @@ fn config() -> ServerConfig {
         max_request_body_size: MIB as u64,
         max_line_size: MIB as u64,
         max_concurrent_requests: 16,
+        max_connections: None,
         header_timeout: AGES,
         body_timeout: AGES,
         request_timeout: AGES,
@@ -202,7 +204,7 @@ impl House {
     }
 
     async fn with_doors(doors: Doors<Fake>, config: ServerConfig, grace: Duration) -> Self {
-        let terms = Terms::plain(config.header_timeout);
+        let terms = Terms::plain(config.header_timeout, 64);
         Self::on_terms(doors, config, terms, grace).await
     }
 

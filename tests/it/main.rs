@@ -11,6 +11,8 @@ mod harness;
 
 mod front_door;
 
+mod limits;
+
 mod fastly;
 
 mod span_events;

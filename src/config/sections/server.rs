@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::super::declare::section;
-use super::super::kind::{Count, File, Positive, Size};
+use super::super::kind::{Count, CountOrAuto, File, Positive, Size};
 use super::super::section::Section;
 
 section! {
@@ -19,6 +19,9 @@ section! {
         /// Maximum number of concurrent requests with a body. More are rejected with 503 before their bodies are read.
         /// Webhooks can use at most half of it: anyone can send them, because their signature covers the body.
         max_concurrent_requests: Count = 1024;
+        /// Maximum number of open connections. `auto`: what the limit on open files allows, less a reserve for the telemetry
+        /// endpoint, the exporter and the queue; at most 8192. Beyond it the longest idle connection is closed for the new one.
+        max_connections: CountOrAuto = None;
         /// Timeout for the headers of a request.
         header_timeout: Positive = Duration::from_secs(10);
         /// Timeout for the whole body.

@@ -1,7 +1,7 @@
 //! Activity tracking of a connection, for its idle and header timeouts.
 //!
 //! In: bytes read, after decryption ([`Watched`]), and the start and end of requests ([`Busy`]). Out: a [`Silence`] when
-//! a timeout expires.
+//! a timeout expires, or when the connection must give way to a new one ([`IdleConnections`]).
 //!
 //! States of a connection:
 //! - *fresh*: before the first request. Ends after `header_timeout`, for HTTP/1 and h2 alike.
@@ -18,7 +18,10 @@ use std::time::Duration;
 
 use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+
+use super::idle::IdleConnections;
 
 /// First byte of a TLS handshake record (RFC 8446, section 5.1). No HTTP request begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -29,6 +32,9 @@ pub(super) struct Pulse {
     header_timeout: Duration,
     idle_timeout: Duration,
     state: Mutex<State>,
+    idle: Arc<IdleConnections>,
+    /// Notified when the connection must be closed, unless a request has begun meanwhile.
+    evict: Notify,
 }
 
 /// Guard that keeps the connection busy.
@@ -58,6 +64,8 @@ pub(super) enum Silence {
 #[derive(Debug)]
 struct State {
     requests: usize,
+    /// Number of times that the connection became idle.
+    idle_periods: u64,
     waiting_for: Silence,
     since: Instant,
     multiplexed: bool,
@@ -68,15 +76,24 @@ struct State {
 // === impl Pulse ===
 
 impl Pulse {
-    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
+    /// Creates the state of a new connection, which is idle until its first request.
+    pub(super) fn new(
+        header_timeout: Duration,
+        idle_timeout: Duration,
+        idle: &Arc<IdleConnections>,
+    ) -> Arc<Self> {
         let state = State {
             requests: 0,
+            idle_periods: 0,
             waiting_for: Silence::Fresh,
             since: Instant::now(),
             multiplexed: false,
             begins_with_tls: None,
         };
-        Self { header_timeout, idle_timeout, state: Mutex::new(state) }
+        let (state, idle) = (Mutex::new(state), Arc::clone(idle));
+        let pulse = Arc::new(Self { header_timeout, idle_timeout, state, idle, evict: Notify::new() });
+        pulse.idle.add(&pulse, 0);
+        pulse
     }
 
     /// Records that the headers of a request are complete.
@@ -127,6 +144,34 @@ impl Pulse {
         (state.since + timeout, kind)
     }
 
+    /// Asks the connection to close if it is still in this idle period. Returns `false` if it is not.
+    pub(super) fn evict(&self, idle_period: u64) -> bool {
+        let is_idle = self.is_idle_since(idle_period);
+        if is_idle {
+            self.evict.notify_one();
+        }
+        is_idle
+    }
+
+    /// Returns `true` if no request has begun since the start of this idle period.
+    pub(super) fn is_idle_since(&self, idle_period: u64) -> bool {
+        let state = self.state();
+        state.requests == 0 && state.idle_periods == idle_period
+    }
+
+    /// Waits until the connection must close for a new one. Must be polled after the connection itself, so that it is idle
+    /// when this completes.
+    pub(super) async fn evicted(&self) {
+        loop {
+            self.evict.notified().await;
+            if self.state().requests == 0 {
+                return;
+            }
+            // A request was faster: another connection must go.
+            self.idle.missed();
+        }
+    }
+
     /// Returns `true` if the peer started a TLS handshake where HTTP was expected.
     pub(super) fn begins_with_tls(&self) -> bool {
         self.state().begins_with_tls == Some(true)
@@ -155,6 +200,13 @@ impl Drop for Busy {
         state.requests -= 1;
         state.waiting_for = Silence::Idle;
         state.since = Instant::now();
+        if state.requests > 0 {
+            return;
+        }
+        state.idle_periods += 1;
+        let idle_period = state.idle_periods;
+        drop(state);
+        self.pulse.idle.add(&self.pulse, idle_period);
     }
 }
 
@@ -228,7 +280,7 @@ mod tests {
     const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
     fn pulse() -> Arc<Pulse> {
-        Arc::new(Pulse::new(HEADER_TIMEOUT, IDLE_TIMEOUT))
+        Pulse::new(HEADER_TIMEOUT, IDLE_TIMEOUT, &Arc::default())
     }
 
     async fn silence(pulse: &Arc<Pulse>) -> (Silence, Duration) {

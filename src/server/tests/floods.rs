@@ -201,7 +201,7 @@ async fn too_large_a_head_or_too_many_headers_on_http_1_are_a_431() {
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_until_another_ends() {
     let gate = Gate::default();
-    let terms = Terms { max_connections: 2, ..Terms::plain(AGES) };
+    let terms = Terms { max_connections: 2, ..Terms::plain(AGES, 8) };
     let house = House::on_terms(doors(Fake::waiting_at(&gate)), config(), terms, AGES).await;
     let mut first = house.client().await;
     first.write(post_with("/fastly", "connection: close\r\n", b"1")).await;
@@ -209,7 +209,6 @@ async fn connections_beyond_the_limit_wait_until_another_ends() {
     let mut second = house.client().await;
     second.write(post("/fastly", "2")).await;
     gate.entered.notified().await;
-    // The kernel has it, and nobody else.
     let mut third = house.client().await;
     third.write(post("/fastly", "3")).await;
     assert_eq!(house.taken().len(), 2);
@@ -218,13 +217,23 @@ async fn connections_beyond_the_limit_wait_until_another_ends() {
     assert_eq!(first.read().await.status, 204);
     gate.entered.notified().await;
     assert_eq!(house.taken()[2].1, "3");
-    gate.open.notify_one();
+
+    // A connection that becomes idle makes room, too.
+    let mut fourth = house.client().await;
+    fourth.write(post("/fastly", "4")).await;
     gate.open.notify_one();
     assert_eq!(second.read().await.status, 204);
+    assert!(second.closes().await);
+    gate.entered.notified().await;
+    assert_eq!(house.taken()[3].1, "4");
+    gate.open.notify_one();
+    assert_eq!(third.read().await.status, 204);
+    gate.open.notify_one();
+    assert_eq!(fourth.read().await.status, 204);
 }
 
 async fn impatient_house(header_timeout: Duration) -> House {
-    let terms = Terms { idle_timeout: Duration::from_millis(30), ..Terms::plain(header_timeout) };
+    let terms = Terms { idle_timeout: Duration::from_millis(30), ..Terms::plain(header_timeout, 8) };
     House::on_terms(doors(Fake::default()), config(), terms, AGES).await
 }
 

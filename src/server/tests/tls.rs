@@ -59,7 +59,7 @@ impl SecureHouse {
             client_ca_file: (asks == Asks::Everybody).then(|| directory.path().join("ca.pem")),
         };
         let tls = Arc::new(Tls::load(&paths).unwrap().looking_always());
-        let terms = Terms { tls: Some(tls), ..Terms::plain(config.header_timeout) };
+        let terms = Terms { tls: Some(tls), ..Terms::plain(config.header_timeout, 64) };
         let house = House::on_terms(doors(Fake::default()), config, terms, AGES).await;
         Self { house, authority, directory }
     }

@@ -104,9 +104,30 @@ impl Child {
     /// Starts the relay with this configuration, in a directory of its own if the arguments name none, and waits until
     /// it is ready.
     pub(crate) async fn start(configuration: &str, arguments: &[&str]) -> Self {
+        Self::configured(spanrelay, configuration, arguments).await
+    }
+
+    /// Starts the relay in a shell after this command, which limits what it may use.
+    pub(crate) async fn limited(limit: &str, configuration: &str) -> Self {
+        let program = |arguments: &[&str]| {
+            let program = spanrelay(&[]);
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(format!("{limit}; exec \"$0\" \"$@\""));
+            shell.arg(program.as_std().get_program()).args(arguments);
+            shell.env_clear().kill_on_drop(true).stdin(Stdio::null());
+            shell
+        };
+        Self::configured(program, configuration, &[]).await
+    }
+
+    async fn configured(
+        program: impl FnOnce(&[&str]) -> Command,
+        configuration: &str,
+        arguments: &[&str],
+    ) -> Self {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(configuration.as_bytes()).unwrap();
-        let command = spanrelay(&["run", "--config", file.path().to_str().unwrap()]);
+        let command = program(&["run", "--config", file.path().to_str().unwrap()]);
         let mut given = Given::default();
         given.in_configuration(configuration);
         Self::started(command, file, arguments, given).await
