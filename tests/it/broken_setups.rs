@@ -179,7 +179,7 @@ async fn the_log_and_the_inspector_name_the_cause_for_each_downstream() {
         };
         data().await;
         let reply = relay.ask(Ask::post("/fastly", attribute("\"curl\""))).await;
-        assert_eq!(reply.status, 204, "{what}: what is behind the relay is not the sender's to mend");
+        assert_eq!(reply.status, 204, "{what}: the response does not depend on the downstream");
         eventually(&format!("the inspector names the cause of {what}"), async || {
             let exports = data().await["exports"].to_string();
             inspector.iter().all(|named| exports.contains(named)).then_some(())

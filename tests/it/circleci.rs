@@ -1,9 +1,9 @@
-//! Section 5 of the contract: webhooks, their signature, their duplicates. What each event becomes is in
-//! `proto-fixtures/circleci`.
+//! Section 5 of the contract: webhooks, their signatures and duplicates. `proto-fixtures/circleci` has the resulting
+//! spans.
 
 use super::harness::{Answer, Ask, Gate, House, SECRET, names, sign, span, trace_ids};
 
-/// A ping with this UUID.
+/// Returns a ping with this UUID.
 fn ping(id: &str) -> String {
     format!(
         r#"{{"type":"ping","id":"{id}","happened_at":"2022-09-19T15:59:36.507435Z","webhook":{{"id":"{ONE}","name":"n"}}}}"#
@@ -61,7 +61,7 @@ async fn a_missing_or_wrong_signature_is_401_and_never_a_span() {
 }
 
 #[tokio::test]
-async fn a_signature_may_stand_among_others_padded_and_in_capitals() {
+async fn a_signature_may_be_padded_upper_case_and_one_of_several() {
     let house = House::open("").await;
     for (id, spell) in [
         (ONE, (|right: &str| format!("v2=abcd, {right}")) as fn(&str) -> String),
@@ -77,21 +77,21 @@ async fn a_signature_may_stand_among_others_padded_and_in_capitals() {
 }
 
 #[tokio::test]
-async fn the_signature_is_checked_over_the_raw_bytes_before_anything_is_read() {
+async fn the_signature_covers_the_raw_bytes_and_is_checked_first() {
     let house = House::open("").await;
     for body in ["not json", "{}", "", "[1]"] {
         let forged =
             Ask::post("/circleci", body).with("circleci-signature", &sign("another-secret", body.as_bytes()));
         assert_eq!(house.ask(forged).await.status, 401, "{body}");
     }
-    // A body that cannot even be inflated: that is not looked at either, and with the right signature it is.
+    // The compression of this body is invalid, which is noticed only with the right signature.
     let corrupt = b"\x1f\x8b not gzip".to_vec();
     let forged = Ask::post("/circleci", corrupt.clone()).with("content-encoding", "gzip");
     assert_eq!(house.ask(forged.with("circleci-signature", "v1=00")).await.status, 401);
     let signature = sign(SECRET, &corrupt);
     let signed = Ask::post("/circleci", corrupt).with("content-encoding", "gzip");
     assert_eq!(house.ask(signed.with("circleci-signature", &signature)).await.status, 400);
-    // Blanks count: what is signed are bytes, not values.
+    // White space matters: bytes are signed, not values.
     let spaced = ping(ONE).replace(':', ": ");
     let signature = sign(SECRET, ping(ONE).as_bytes());
     assert_eq!(
@@ -102,7 +102,7 @@ async fn the_signature_is_checked_over_the_raw_bytes_before_anything_is_read() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_json_is_400_and_one_of_no_use_202() {
+async fn a_body_that_is_not_json_is_400_and_an_ignored_one_202() {
     let house = House::open("").await;
     for body in ["not json", "{\"type\":", "[{}]", ""] {
         let reply = house.ask(Ask::webhook(body)).await;
@@ -128,7 +128,7 @@ async fn a_body_that_is_not_json_is_400_and_one_of_no_use_202() {
 }
 
 #[tokio::test]
-async fn a_redelivered_event_is_taken_and_not_sent_again() {
+async fn a_redelivered_event_is_accepted_and_not_exported_again() {
     let house = House::open("").await;
     for _ in 0..3 {
         assert_eq!(house.ask(Ask::webhook(&ping(ONE))).await.status, 204);
@@ -145,7 +145,7 @@ async fn a_redelivered_event_is_taken_and_not_sent_again() {
 }
 
 #[tokio::test]
-async fn an_event_that_was_refused_is_taken_when_it_comes_again() {
+async fn an_event_that_the_queue_rejected_is_accepted_when_redelivered() {
     let gate = Gate::new();
     let size = span(1, &"x".repeat(400)).len();
     let house = House::with_answers(&format!("queue.max_size: {size}"), [Answer::WaitAt(gate.clone())]).await;
@@ -164,7 +164,7 @@ async fn an_event_that_was_refused_is_taken_when_it_comes_again() {
 }
 
 #[tokio::test]
-async fn a_post_to_the_root_goes_where_its_headers_say() {
+async fn a_post_to_the_root_is_routed_by_its_headers() {
     let house = House::open("").await;
     let body = ping(ONE);
     let signed = Ask::post("/", body.clone()).with("circleci-signature", &sign(SECRET, body.as_bytes()));
@@ -178,7 +178,7 @@ async fn a_post_to_the_root_goes_where_its_headers_say() {
 }
 
 #[tokio::test]
-async fn the_event_type_counts_that_was_signed_and_not_the_header() {
+async fn the_signed_event_type_is_used_and_not_the_header() {
     let house = House::open("").await;
     let ask = Ask::webhook(&ping(ONE)).with("circleci-event-type", "workflow-completed");
     assert_eq!(house.ask(ask).await.status, 204);
@@ -188,7 +188,7 @@ async fn the_event_type_counts_that_was_signed_and_not_the_header() {
 }
 
 #[tokio::test]
-async fn instances_have_their_own_secrets_and_any_of_them_may_have_signed() {
+async fn instances_have_their_own_secrets_and_accept_each_of_them() {
     let house = House::open(
         "receivers: {circleci/app: {secrets: [old, new], service_name: app}, circleci/lib: {secrets: [lib]}}",
     )
@@ -212,7 +212,7 @@ async fn instances_have_their_own_secrets_and_any_of_them_may_have_signed() {
 }
 
 #[tokio::test]
-async fn unsigned_webhooks_are_taken_only_where_that_was_asked_for() {
+async fn unsigned_webhooks_are_accepted_only_with_allow_unsigned() {
     let house = House::open("receivers.circleci: {allow_unsigned: true}").await;
     assert_eq!(house.ask(Ask::post("/circleci", ping(ONE))).await.status, 204);
     assert_eq!(names(&house.left_one().await), ["ping"]);
@@ -220,7 +220,7 @@ async fn unsigned_webhooks_are_taken_only_where_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_job_is_a_child_of_its_workflow_and_agrees_with_traceparent() {
+async fn a_job_is_a_child_of_its_workflow_and_matches_traceparent() {
     let house = House::open("").await;
     let workflow = "cedf175c-c537-49f8-9b5c-95892f0b2407";
     let event = |kind: &str, id: &str| {
@@ -252,7 +252,7 @@ async fn a_job_is_a_child_of_its_workflow_and_agrees_with_traceparent() {
 }
 
 #[tokio::test]
-async fn an_event_that_comes_several_times_at_once_is_sent_once() {
+async fn an_event_delivered_several_times_at_once_is_exported_once() {
     for storage in ["memory", "disk"] {
         let house = House::open(&format!("queue.storage: {storage}")).await;
         let deliveries = (0..20).map(|_| house.ask(Ask::webhook(&ping(ONE))));
@@ -264,7 +264,7 @@ async fn an_event_that_comes_several_times_at_once_is_sent_once() {
     }
 }
 
-/// `workflow-completed` of workflow `ONE`, which stopped at this second.
+/// Returns `workflow-completed` of workflow `ONE`, which stopped at this second.
 fn completed(id: &str, status: &str, second: u32) -> String {
     format!(
         r#"{{"type":"workflow-completed","id":"{id}","happened_at":"2026-03-02T09:01:{second:02}Z","workflow":{{"id":"{ONE}","name":"{id}","status":"{status}","created_at":"2026-03-02T09:00:00Z","stopped_at":"2026-03-02T09:01:{second:02}Z"}}}}"#
@@ -272,7 +272,7 @@ fn completed(id: &str, status: &str, second: u32) -> String {
 }
 
 #[tokio::test]
-async fn a_cancelled_workflow_is_one_span_whatever_the_order_of_its_events() {
+async fn a_cancelled_workflow_is_one_span_in_any_order_of_its_events() {
     for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
         let house = House::open("receivers.circleci.cancel_settle: 1h").await;
         for second in order {
@@ -281,7 +281,7 @@ async fn a_cancelled_workflow_is_one_span_whatever_the_order_of_its_events() {
         }
         house.awaits_metric("spanrelay_webhooks_total", &[("outcome", "superseded")], 2.0).await;
         house.awaits_metric("spanrelay_settled_items_total", &[("fate", "superseded")], 2.0).await;
-        // Another workflow's events are none of its business, and jobs of the same one neither.
+        // Events of other workflows and of jobs do not affect it.
         let other = completed("other", "success", 4).replace(ONE, OTHER);
         assert_eq!(house.ask(Ask::webhook(&other)).await.status, 204);
         assert_eq!(names(&house.left_one().await), ["workflow: other"]);
@@ -292,7 +292,7 @@ async fn a_cancelled_workflow_is_one_span_whatever_the_order_of_its_events() {
 }
 
 #[tokio::test]
-async fn a_held_event_is_exported_in_its_time_and_none_is_held_without_a_settling_time() {
+async fn an_event_is_held_for_cancel_settle_and_not_at_all_without_it() {
     for (settle, exported) in [("100ms", 1), ("0s", 2)] {
         let house = House::open(&format!("receivers.circleci.cancel_settle: {settle}")).await;
         let mut left = Vec::new();
@@ -306,7 +306,7 @@ async fn a_held_event_is_exported_in_its_time_and_none_is_held_without_a_settlin
 }
 
 #[tokio::test]
-async fn an_end_that_is_no_cancellation_supersedes_a_held_one_and_leaves_at_once_otherwise() {
+async fn an_end_without_cancellation_supersedes_a_held_one_or_is_exported_at_once() {
     let house = House::open("receivers.circleci.cancel_settle: 1h").await;
     for (id, status, second) in [("a", "failed", 1), ("b", "canceled", 2), ("c", "failed", 3)] {
         assert_eq!(house.ask(Ask::webhook(&completed(id, status, second))).await.status, 204);
@@ -327,7 +327,7 @@ async fn spans_of_webhooks_are_not_held_for_log_events() {
 }
 
 #[tokio::test]
-async fn a_redelivery_is_exported_again_only_when_the_downstream_refused_the_span() {
+async fn a_redelivery_is_exported_again_only_if_the_downstream_rejected_the_span() {
     let refusal = Answer::Say { status: 400, headers: Vec::new(), body: "no".into() };
     let house = House::with_answers("", [refusal]).await;
     assert_eq!(house.ask(Ask::webhook(&ping(ONE))).await.status, 204);
@@ -345,7 +345,7 @@ async fn a_redelivery_is_exported_again_only_when_the_downstream_refused_the_spa
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_quite_json_is_repaired_once_its_signature_was_checked() {
+async fn a_body_that_is_almost_json_is_repaired_after_its_signature_was_checked() {
     let house = House::open("").await;
     let broken = ping(ONE).replace("\"n\"", "\"n\t\u{1}\\ud83d\"");
     let broken = [&b"\xef\xbb\xbf"[..], broken.as_bytes()].concat();

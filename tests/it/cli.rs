@@ -174,7 +174,7 @@ async fn check_reports_the_outcome_of_every_line() {
     let batch = request_of(&[
         span(1, "fine"),
         log(1, "event"),
-        span_with(TRACE, 2, "\"name\":\"mended\","),
+        span_with(TRACE, 2, "\"name\":\"repaired\","),
         "plain text".into(),
     ]);
     let input = file(batch.as_bytes());
@@ -185,7 +185,7 @@ async fn check_reports_the_outcome_of_every_line() {
         "line 4, column 1: rejected: not a JSON object",
         "fine",
         "event",
-        "mended",
+        "repaired",
     ] {
         assert!(ended.out.contains(word), "{word}: {}", ended.out);
     }

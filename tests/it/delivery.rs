@@ -1,4 +1,4 @@
-//! Section 6 of the contract: what leaves downstream, and what the relay makes of the answers.
+//! Section 6 of the contract: exports, and the handling of the downstream's responses.
 
 use std::io::Read;
 use std::time::{Duration, Instant, SystemTime};
@@ -20,10 +20,10 @@ fn metric(name: &str) -> String {
     )
 }
 
-// --- what leaves ---
+// --- exports ---
 
 #[tokio::test]
-async fn every_line_with_spans_is_one_request_with_its_very_bytes() {
+async fn every_line_with_spans_is_one_request_with_the_same_bytes() {
     let house = House::open("").await;
     let odd = span_with(TRACE, 1, "  \"name\" :\t\"a\" , \"x\":{\"b\":1,\"a\":[ ]} ");
     house.batch(request_of(&[odd.clone(), span(2, "b"), log(9, "alone"), metric("m")])).await;
@@ -44,7 +44,7 @@ async fn every_line_with_spans_is_one_request_with_its_very_bytes() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_inbound_request_but_its_data_goes_on() {
+async fn only_the_data_of_a_request_is_exported() {
     let house = House::open("exporters.otlp_http.headers: {x-tenant: acme}").await;
     let ask = super::harness::Ask::post("/fastly", span(1, "a"))
         .with("content-type", "text/csv")
@@ -62,7 +62,7 @@ async fn nothing_of_the_inbound_request_but_its_data_goes_on() {
 }
 
 #[tokio::test]
-async fn a_base_endpoint_is_joined_with_one_slash_and_one_of_a_signal_is_kept() {
+async fn a_base_endpoint_is_joined_with_one_slash_and_a_signal_s_own_is_unchanged() {
     for (endpoint, path) in
         [("", "/v1/traces"), ("/", "/v1/traces"), ("/base", "/base/v1/traces"), ("/base/", "/base/v1/traces")]
     {
@@ -94,7 +94,7 @@ fn inflated(request: &Recorded) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn compressed_requests_hold_the_same_bytes() {
+async fn compressed_requests_have_the_same_bytes() {
     for compression in ["gzip", "zstd"] {
         let house = House::open(&format!("exporters.otlp_http.compression: {compression}")).await;
         house.batch(span(1, "a")).await;
@@ -104,7 +104,7 @@ async fn compressed_requests_hold_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn protobuf_holds_the_same_data_of_every_signal() {
+async fn protobuf_has_the_same_data_of_every_signal() {
     let house = House::open("exporters.otlp_http.encoding: protobuf").await;
     let lines = [
         span_with(TRACE, 1, r#""name":"a","kind":2,"startTimeUnixNano":1655990400123457001"#),
@@ -125,10 +125,10 @@ async fn protobuf_holds_the_same_data_of_every_signal() {
     house.close().await;
 }
 
-// --- answers ---
+// --- responses ---
 
 #[tokio::test]
-async fn what_is_worth_trying_again_is_tried_until_it_is_delivered() {
+async fn retryable_responses_are_retried_until_delivery() {
     let answers = [
         Answer::status(429),
         Answer::status(502),
@@ -154,7 +154,7 @@ async fn what_is_worth_trying_again_is_tried_until_it_is_delivered() {
 }
 
 #[tokio::test]
-async fn only_permanent_status_codes_condemn_the_data_which_is_never_sent_again() {
+async fn only_permanent_status_codes_reject_data_which_is_never_sent_again() {
     let more = "exporters.otlp_http.permanent_status_codes: [404, 501]";
     for (status, settings) in [(400, ""), (413, ""), (422, ""), (404, more), (501, more)] {
         let house = House::with_answers(settings, [Answer::status(status)]).await;
@@ -195,7 +195,7 @@ async fn any_other_error_keeps_the_data_until_it_is_delivered() {
 }
 
 #[tokio::test]
-async fn a_2xx_is_delivered_whatever_its_body() {
+async fn a_2xx_with_any_body_is_a_delivery() {
     for answer in [
         Answer::json(200, "<html>garbage"),
         Answer::json(202, r#"{"partialSuccess":{"rejectedSpans":{}}}"#),
@@ -215,7 +215,7 @@ async fn a_2xx_is_delivered_whatever_its_body() {
 
 #[tokio::test]
 async fn retry_after_is_a_lower_bound_in_seconds_and_as_a_date() {
-    // Of a date the part of a second is lost, and the test takes its time, too.
+    // A date has whole seconds, and the test itself takes time.
     let date = || httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3));
     for value in [|| "1".to_owned(), date] {
         let value = value();
@@ -230,7 +230,7 @@ async fn retry_after_is_a_lower_bound_in_seconds_and_as_a_date() {
 }
 
 #[tokio::test]
-async fn a_partial_success_is_delivered_and_its_rejected_count_is_in_the_metrics() {
+async fn a_partial_success_is_a_delivery_and_its_rejected_count_is_in_the_metrics() {
     let partial = ExportTracePartialSuccess { rejected_spans: 1, error_message: "too old".into() };
     let protobuf = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
     for answer in [
@@ -251,7 +251,7 @@ async fn a_partial_success_is_delivered_and_its_rejected_count_is_in_the_metrics
 }
 
 #[tokio::test]
-async fn an_attempt_without_an_answer_is_cut_off_and_made_again() {
+async fn an_attempt_without_a_response_times_out_and_is_repeated() {
     let gate = Gate::new();
     let house =
         House::with_answers("exporters.otlp_http.timeout: 500ms", [Answer::WaitAt(gate.clone())]).await;
@@ -262,7 +262,7 @@ async fn an_attempt_without_an_answer_is_cut_off_and_made_again() {
 }
 
 #[tokio::test]
-async fn waits_for_a_collector_that_is_not_there_yet() {
+async fn data_waits_for_a_collector_that_is_not_running_yet() {
     let reserved = Reserved::on_loopback();
     let address = reserved.address;
     let relay = super::harness::Relay::start(&House::configuration(&format!("http://{address}")), "").await;
@@ -278,7 +278,7 @@ async fn waits_for_a_collector_that_is_not_there_yet() {
 }
 
 #[tokio::test]
-async fn something_that_does_not_speak_http_costs_no_data() {
+async fn a_downstream_that_does_not_speak_http_costs_no_data() {
     let house = House::before(Collector::rude_at_first(3).await, "").await;
     house.batch(span(1, "a")).await;
     assert_eq!(names(&house.left_one().await), ["a"]);
@@ -286,7 +286,7 @@ async fn something_that_does_not_speak_http_costs_no_data() {
 }
 
 #[tokio::test]
-async fn gives_up_only_when_a_limit_is_set() {
+async fn data_is_given_up_only_if_a_limit_is_set() {
     let answers = vec![Answer::status(503); 1000];
     let house =
         House::with_answers("exporters.otlp_http.retry_on_failure.max_elapsed_time: 20ms", answers).await;
@@ -299,13 +299,13 @@ async fn gives_up_only_when_a_limit_is_set() {
 }
 
 #[tokio::test]
-async fn no_more_than_max_in_flight_are_on_the_wire() {
+async fn at_most_max_in_flight_requests_are_in_flight() {
     let gate = Gate::new();
     let answers = vec![Answer::WaitAt(gate.clone()); 6];
     let house = House::with_answers("exporters.otlp_http.max_in_flight: 2", answers).await;
     let lines: Vec<String> = (1..=6).map(|id| span(id, "a")).collect();
     house.batch(request_of(&lines)).await;
-    // Two come, and each one that is answered makes room for one more.
+    // Two requests are in flight, and each response makes room for one more.
     house.left(2).await;
     for _ in 0..4 {
         assert_eq!(house.collector.waiting(), 0);
@@ -317,7 +317,7 @@ async fn no_more_than_max_in_flight_are_on_the_wire() {
 }
 
 #[tokio::test]
-async fn a_signal_that_is_down_does_not_hold_up_the_others() {
+async fn a_failing_signal_does_not_block_the_others() {
     let gate = Gate::new();
     let down = vec![Answer::WaitAt(gate.clone()); 3];
     let traces = Collector::start(down).await;
@@ -340,7 +340,7 @@ async fn a_signal_that_is_down_does_not_hold_up_the_others() {
 // --- batches ---
 
 #[tokio::test]
-async fn a_batch_holds_the_same_spans_in_fewer_requests() {
+async fn a_batch_has_the_same_spans_in_fewer_requests() {
     let house =
         House::open(&format!("{BATCH}\nexporters.otlp_http.batch: {{max_events: 10, timeout: 1h}}")).await;
     let lines: Vec<String> = (1..=20).map(|id| span(id, &format!("{id:02}"))).collect();
@@ -354,7 +354,7 @@ async fn a_batch_holds_the_same_spans_in_fewer_requests() {
 }
 
 #[tokio::test]
-async fn a_batch_leaves_when_it_is_old_enough_and_signals_are_never_mixed() {
+async fn a_batch_is_exported_after_its_timeout_and_signals_are_never_mixed() {
     let house = House::open(&format!("{BATCH}\nexporters.otlp_http.batch.timeout: 200ms")).await;
     house
         .batch(request_of(&[span(1, "a"), span(2, "b"), log(8, "c"), log(9, "d"), metric("e"), metric("f")]))
@@ -366,7 +366,7 @@ async fn a_batch_leaves_when_it_is_old_enough_and_signals_are_never_mixed() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_refused_is_split_until_the_bad_event_is_alone() {
+async fn a_rejected_batch_is_split_until_the_bad_event_is_alone() {
     let bad = |request: &Recorded| names(request).contains(&"bad".to_owned());
     let collector =
         Collector::judging(
@@ -386,12 +386,12 @@ async fn a_batch_that_is_refused_is_split_until_the_bad_event_is_alone() {
     let requests = house.collector.take_rest();
     let delivered: usize =
         requests.iter().filter(|request| !bad(request)).map(|request| names(request).len()).sum();
-    assert_eq!(delivered, 7, "each good one once");
+    assert_eq!(delivered, 7, "each good event once");
     house.close().await;
 }
 
 #[tokio::test]
-async fn a_unit_whose_data_is_condemned_is_split_until_the_bad_item_is_alone_and_logs_follow_their_span() {
+async fn a_rejected_unit_is_split_until_the_bad_item_is_alone_and_logs_follow_their_span() {
     for settings in ["", BATCH, "exporters.otlp_http.compression: gzip"] {
         let bad = |request: &Recorded| {
             let body = if request.headers.contains_key("content-encoding") {
@@ -438,7 +438,7 @@ async fn a_unit_whose_data_is_condemned_is_split_until_the_bad_item_is_alone_and
 }
 
 #[tokio::test]
-async fn a_batch_that_is_throttled_comes_again_as_it_is() {
+async fn a_throttled_batch_is_retried_unchanged() {
     let settings = format!("{BATCH}\nexporters.otlp_http.batch: {{max_events: 3, timeout: 1h}}");
     let house = House::with_answers(&settings, [Answer::status(429), Answer::json(200, "{}")]).await;
     house.batch(request_of(&[span(1, "a"), span(2, "b"), span(3, "c")])).await;

@@ -1,5 +1,5 @@
-//! Nothing that was acknowledged is lost: section 7 of the contract with a queue on disk, against the real program as a
-//! process.
+//! Durability: nothing that was acknowledged is lost. Section 7 of the contract with a queue on disk, against the real
+//! program as a process.
 
 #![expect(
     clippy::print_stdout,

@@ -1,4 +1,4 @@
-//! Section 4 of the contract: batches of lines, and what is made of each.
+//! Section 4 of the contract: batches of lines, and the result of each line.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::harness::{Ask, House, TRACE, log, names, request_of, span, span_with,
 // --- forms of a body ---
 
 #[tokio::test]
-async fn a_batch_may_come_in_every_form_that_fastly_and_its_users_write() {
+async fn a_batch_is_accepted_in_every_form_that_fastly_and_its_users_write() {
     let house = House::open("").await;
     let (a, b) = (span(1, "a"), span(2, "b"));
     let pretty =
@@ -38,7 +38,7 @@ async fn a_batch_may_come_in_every_form_that_fastly_and_its_users_write() {
 }
 
 #[tokio::test]
-async fn an_empty_body_is_accepted_and_makes_nothing() {
+async fn an_empty_body_is_accepted_and_exports_nothing() {
     let house = House::open("").await;
     for body in ["", "\n", " \r\n", "[]", "\u{feff}"] {
         house.batch(body).await;
@@ -48,7 +48,7 @@ async fn an_empty_body_is_accepted_and_makes_nothing() {
 }
 
 #[tokio::test]
-async fn method_and_content_type_are_the_senders_choice() {
+async fn any_method_and_content_type_of_a_sender_are_accepted() {
     let house = House::open("").await;
     for (method, content_type) in [
         ("POST", Some("application/json; charset=utf-8")),
@@ -65,13 +65,17 @@ async fn method_and_content_type_are_the_senders_choice() {
         };
         assert_eq!(house.ask(ask).await.status, 204, "{method} {content_type:?}");
         let left = house.left_one().await;
-        assert_eq!(left.header("content-type"), "application/json", "the sender's own is not passed on");
+        assert_eq!(
+            left.header("content-type"),
+            "application/json",
+            "the client's content type is not exported"
+        );
     }
     house.close().await;
 }
 
 #[tokio::test]
-async fn a_line_may_hold_resources_scopes_traces_and_signals_of_any_number() {
+async fn a_line_may_have_any_number_of_resources_scopes_traces_and_signals() {
     let house = House::open("").await;
     let other_trace = "11111111111111111111111111111111";
     let spans = |trace: &str, ids: [u64; 2]| {
@@ -100,7 +104,7 @@ async fn a_line_may_hold_resources_scopes_traces_and_signals_of_any_number() {
 }
 
 #[tokio::test]
-async fn ten_thousand_lines_at_once_all_arrive() {
+async fn ten_thousand_lines_at_once_are_all_exported() {
     let house = House::open("exporters.otlp_http.delivery: batch").await;
     let lines: Vec<String> = (1..=10_000).map(|id| span(id, &format!("line {id}"))).collect();
     house.batch(request_of(&lines)).await;
@@ -116,7 +120,7 @@ async fn ten_thousand_lines_at_once_all_arrive() {
 // --- the report ---
 
 #[tokio::test]
-async fn a_batch_with_bad_lines_gets_a_report_and_its_good_lines_are_taken() {
+async fn a_batch_with_bad_lines_gets_a_report_and_its_good_lines_are_accepted() {
     let house = House::open("").await;
     let cut_off = &span(3, "cut")[..60];
     let body =
@@ -165,7 +169,7 @@ async fn a_bad_span_is_rejected_and_its_neighbours_are_not() {
     );
     let reply = house.ask(Ask::post("/fastly", line)).await;
     let report = reply.json();
-    // The unit is accepted; the report counts units and names what was rejected of them.
+    // The unit is accepted; the report counts units, and its errors name the rejected span.
     assert_eq!(
         (reply.status, &report["accepted"], &report["rejected"]),
         (200, &json!(1), &json!(0)),
@@ -188,7 +192,7 @@ async fn a_line_longer_than_allowed_is_rejected_and_its_neighbours_are_not() {
 }
 
 #[tokio::test]
-async fn what_is_rejected_is_kept_with_its_place_and_its_very_bytes() {
+async fn rejected_input_is_kept_with_its_position_and_bytes() {
     let house = House::open("").await;
     let mut body = request_of(&[span(1, "a"), "plain \"text\"".into()]).into_bytes();
     body.extend(b"not \xff utf-8\n");
@@ -211,7 +215,7 @@ async fn what_is_rejected_is_kept_with_its_place_and_its_very_bytes() {
 
 // --- the table of inputs ---
 
-/// Members of a span as they come, and as they leave.
+/// Members of a span as received, and as exported.
 const MEMBERS: [(&str, &str); 17] = [
     // Canonical: byte for byte.
     (
@@ -221,7 +225,7 @@ const MEMBERS: [(&str, &str); 17] = [
     // Bare numbers above 2^53.
     (r#""startTimeUnixNano":1655990400123457001"#, r#""startTimeUnixNano":"1655990400123457001""#),
     (r#""endTimeUnixNano":1.655990400123457E18"#, r#""endTimeUnixNano":"1655990400123457000""#),
-    // Parents that are none.
+    // Invalid parents.
     (r#""parentSpanId":null,"name":"x""#, r#""name":"x""#),
     (r#""parentSpanId":"","name":"x""#, r#""name":"x""#),
     (r#""parentSpanId":"abc","name":"x""#, r#""name":"x""#),
@@ -230,7 +234,7 @@ const MEMBERS: [(&str, &str); 17] = [
     (r#""parentSpanId":"(null)","name":"x""#, r#""name":"x""#),
     // Upper case.
     (r#""parentSpanId":"00000000000000AB""#, r#""parentSpanId":"00000000000000ab""#),
-    // Keys that stand twice: one, the last.
+    // Repeated keys: the last one.
     (
         r#""attributes":[{"key":"k","value":{"stringValue":"1"}},{"key":"o","value":{}},{"key":"k","value":{"stringValue":"2"}}]"#,
         r#""attributes":[{"key":"o","value":{}},{"key":"k","value":{"stringValue":"2"}}]"#,
@@ -244,7 +248,7 @@ const MEMBERS: [(&str, &str); 17] = [
     (r#""name":"caf\xc3\xa9""#, r#""name":"café""#),
     (r#""parentSpanId":(null),"name":"x""#, r#""name":"x""#),
     (r#""name":"a "quoted" word""#, r#""name":"a \"quoted\" word""#),
-    // NaN of a JavaScript sender: no value is the default.
+    // NaN of a JavaScript sender: no value means the default.
     (
         r#""attributes":[{"key":"k","value":{"doubleValue":null}}]"#,
         r#""attributes":[{"key":"k","value":{}}]"#,
@@ -252,7 +256,7 @@ const MEMBERS: [(&str, &str); 17] = [
 ];
 
 #[tokio::test]
-async fn every_row_of_the_input_table_leaves_as_it_says() {
+async fn every_row_of_the_input_table_is_exported_as_documented() {
     let house = House::open("").await;
     for (comes, leaves) in MEMBERS {
         house.batch(span_with(TRACE, 1, comes)).await;
@@ -262,7 +266,7 @@ async fn every_row_of_the_input_table_leaves_as_it_says() {
 }
 
 #[tokio::test]
-async fn names_of_earlier_versions_become_todays_and_lose_to_todays() {
+async fn names_of_earlier_versions_are_renamed_and_yield_to_todays_names() {
     let house = House::open("").await;
     let ids = format!("\"traceId\":\"{TRACE}\",\"spanId\":\"0000000000000001\"");
     for (comes, leaves) in [
@@ -314,7 +318,7 @@ async fn repaired_lines_are_counted_as_repaired_and_rejected_where_repair_is_off
     let house = House::open("receivers.fastly.repair: false").await;
     let reply = house.ask(Ask::post("/fastly", broken)).await;
     assert_eq!((reply.status, &reply.json()["rejected"]), (400, &json!(1)));
-    // What is legacy, or exact in another form, is no damage.
+    // Legacy names and other exact forms are not damage.
     house.batch(span_with(TRACE, 1, "\"parentSpanId\":null,\"startTimeUnixNano\":1655990400123457001")).await;
     let leaves = span_with(TRACE, 1, "\"startTimeUnixNano\":\"1655990400123457001\"");
     assert_eq!(house.left_one().await.text(), leaves);
@@ -322,10 +326,10 @@ async fn repaired_lines_are_counted_as_repaired_and_rejected_where_repair_is_off
 }
 
 #[tokio::test]
-async fn an_unescaped_quote_with_two_readings_is_never_guessed_at() {
+async fn an_unescaped_quote_with_two_readings_is_never_repaired() {
     let house = House::open("").await;
     let injected = r#""attributes":[{"key":"ua","value":{"stringValue":"x"}},{"key":"http.status_code","value":{"stringValue":"200"}}]"#;
-    // A user agent that closes its string and opens an attribute is valid JSON: what stands last counts.
+    // A user agent that closes its string and opens an attribute is valid JSON: the last attribute wins.
     house.batch(span_with(TRACE, 1, injected)).await;
     house.left_one().await;
     let ambiguous = r#""attributes":[{"key":"ua","value":{"stringValue":"say "a","b":"c" d"}}]"#;
@@ -368,7 +372,7 @@ async fn named_instances_have_their_own_path_ids_and_token() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_refused_before_the_body_comes() {
+async fn a_wrong_token_is_rejected_before_the_body_arrives() {
     let house = House::open("receivers.fastly.auth: {values: [\"Bearer x\"]}").await;
     let mut sender = house.connect().await;
     sender.write("POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: 100\r\n\r\n").await;
@@ -380,7 +384,7 @@ async fn a_wrong_token_is_refused_before_the_body_comes() {
 }
 
 #[tokio::test]
-async fn a_sender_that_hangs_up_after_its_last_byte_loses_nothing() {
+async fn a_client_that_disconnects_after_its_last_byte_loses_nothing() {
     let house = House::open("").await;
     let line = span(1, "sent and gone");
     let mut sender = house.connect().await;
@@ -396,7 +400,7 @@ async fn a_sender_that_hangs_up_after_its_last_byte_loses_nothing() {
 }
 
 #[tokio::test]
-async fn logs_without_a_span_to_go_to_leave_as_logs() {
+async fn logs_without_a_span_are_exported_as_logs() {
     let house = House::open("").await;
     house.batch(log(1, "alone")).await;
     let left = house.left_one().await;

@@ -56,7 +56,7 @@ async fn index_is_one_line_naming_program_and_version() {
 }
 
 #[tokio::test]
-async fn anything_else_is_not_found_and_says_so_in_json() {
+async fn other_paths_are_not_found_with_a_reason_in_json() {
     let house = House::open("").await;
     for (method, path) in [
         ("GET", "/none"),
@@ -76,7 +76,7 @@ async fn anything_else_is_not_found_and_says_so_in_json() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_the_right_ones() {
+async fn a_wrong_method_gets_the_allowed_ones() {
     let house = House::open("").await;
     for (method, path, allow) in [
         ("GET", "/fastly", "POST, PUT"),
@@ -116,7 +116,7 @@ const WORKFLOW: &str = "cedf175c-c537-49f8-9b5c-95892f0b2407";
 const JOB: &str = "3f6a7c4a-0bb6-463a-bd0c-3d5e0b1b1d34";
 
 #[tokio::test]
-async fn traceparent_is_a_line_for_a_shell_or_nothing() {
+async fn traceparent_is_a_line_for_a_shell_or_an_empty_body() {
     let house = House::open("").await;
     let reply = house.ask(Ask::get(&format!("/traceparent/{WORKFLOW}/{JOB}"))).await;
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/plain")));
@@ -153,7 +153,7 @@ async fn speaks_http_2_without_tls() {
 
 // --- bodies ---
 
-/// A body in every encoding, under every name that it may come with.
+/// Returns a body in every encoding, under every name that it may have.
 fn encodings(plain: &[u8]) -> Vec<(Option<&'static str>, Vec<u8>)> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(plain).unwrap();
@@ -190,7 +190,7 @@ fn encoded(path: &str, coding: Option<&'static str>, body: Vec<u8>) -> Ask {
 }
 
 #[tokio::test]
-async fn a_batch_may_be_compressed_and_need_not_say_how() {
+async fn a_batch_may_be_compressed_with_or_without_a_header() {
     let house = House::open("").await;
     let line = span(1, "compressed");
     for (coding, body) in encodings(line.as_bytes()) {
@@ -241,7 +241,7 @@ async fn corrupt_compression_is_400_and_unknown_compression_415() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_413_as_sent_and_as_inflated() {
+async fn a_body_over_the_limit_is_413_as_sent_and_as_decompressed() {
     let house = House::open("server.max_request_body_size: 10KiB\nserver.max_line_size: 1KiB").await;
     let large = vec![b' '; 10 * 1024 + 1];
     let declared = house.ask(Ask::post("/fastly", large.clone())).await;
@@ -265,7 +265,7 @@ async fn a_body_over_the_limit_is_413_as_sent_and_as_inflated() {
 }
 
 #[tokio::test]
-async fn a_body_cut_short_or_too_slow_is_408_and_leaves_nothing_behind() {
+async fn a_truncated_or_slow_body_is_408_and_nothing_of_it_is_kept() {
     let house = House::open(&format!("server.body_timeout: {SOON}")).await;
     let line = span(1, "never whole");
     let head = format!("POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n\r\n", line.len() + 10);
@@ -284,7 +284,7 @@ async fn a_body_cut_short_or_too_slow_is_408_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_request_head_that_does_not_end_is_given_up() {
+async fn request_headers_that_do_not_end_time_out() {
     let house = House::open(&format!("server.header_timeout: {SOON}")).await;
     let silent = house.connect().await;
     let mut slow = house.connect().await;
@@ -294,10 +294,10 @@ async fn a_request_head_that_does_not_end_is_given_up() {
     house.close().await;
 }
 
-// --- room ---
+// --- capacity ---
 
 #[tokio::test]
-async fn a_full_queue_is_503_with_retry_after_and_takes_the_same_request_later() {
+async fn a_full_queue_is_503_with_retry_after_and_accepts_the_same_request_later() {
     let gate = Gate::new();
     let (first, second) = (span(1, "first"), span(2, "other"));
     let size = first.len();
@@ -325,7 +325,7 @@ async fn a_full_queue_is_503_with_retry_after_and_takes_the_same_request_later()
 }
 
 #[tokio::test]
-async fn what_can_never_fit_into_the_queue_is_413_and_not_worth_coming_again() {
+async fn a_request_larger_than_the_queue_is_413_without_retry_after() {
     let house = House::open("queue.max_size: 10").await;
     let reply = house.ask(Ask::post("/fastly", span(1, "larger than ten bytes"))).await;
     assert_eq!((reply.status, reply.header("retry-after")), (413, None));
@@ -334,11 +334,11 @@ async fn what_can_never_fit_into_the_queue_is_413_and_not_worth_coming_again() {
 }
 
 #[tokio::test]
-async fn one_request_too_many_is_shed_before_its_body_and_the_challenge_is_not() {
+async fn a_request_beyond_the_limit_is_shed_before_its_body_and_the_challenge_is_not() {
     let house = House::open("server.max_concurrent_requests: 1").await;
     let line = span(1, "in progress");
     let mut first = house.connect().await;
-    // 100 Continue says that the request has its place.
+    // 100 Continue shows that the request has its permit.
     let head = format!("expect: 100-continue\r\ncontent-length: {}\r\n\r\n", line.len());
     first.write(format!("POST /fastly HTTP/1.1\r\nhost: relay\r\n{head}")).await;
     assert_eq!(first.read().await.status, 100);
@@ -359,7 +359,7 @@ async fn one_request_too_many_is_shed_before_its_body_and_the_challenge_is_not()
 }
 
 #[tokio::test]
-async fn no_answer_repeats_what_was_sent() {
+async fn no_response_repeats_input() {
     let house = House::open("receivers.fastly.auth: {values: [\"Bearer expected-token\"]}").await;
     let marked = |path: &str| Ask::post(path, "canary-body").with("content-encoding", "canary-coding");
     for ask in [
@@ -382,7 +382,7 @@ async fn no_answer_repeats_what_was_sent() {
 // --- the telemetry endpoint ---
 
 #[tokio::test]
-async fn telemetry_answers_health_readiness_and_metrics_and_nothing_else() {
+async fn telemetry_serves_only_health_readiness_and_metrics() {
     let house = House::open("").await;
     for path in ["/", "/healthz", "/readyz", "/metrics"] {
         assert_eq!(house.relay.telemetry(path).await.status, 200, "{path}");
@@ -398,14 +398,14 @@ async fn telemetry_answers_health_readiness_and_metrics_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn every_metric_of_the_table_is_there_once_something_has_happened() {
+async fn every_metric_of_the_table_exists_after_requests() {
     let gate = Gate::new();
     let house = House::with_answers(
         "queue.max_size: 1KiB\nprocessors.span_events.unmatched: drop",
         [Answer::status(400), Answer::WaitAt(gate.clone())],
     )
     .await;
-    // One of everything: rejected downstream, taken, refused, attached, dropped; a webhook.
+    // One of each outcome: rejected downstream, accepted, rejected by the queue, attached, dropped; a webhook.
     house.batch(span(1, "refused downstream")).await;
     house.left_one().await;
     house.awaits_metric("otelcol_exporter_send_failed_spans", &[], 1.0).await;
@@ -485,7 +485,7 @@ async fn every_response_is_counted_once() {
 }
 
 #[tokio::test]
-async fn a_flood_of_rejected_requests_is_a_few_lines_of_the_log_and_accepted_ones_are_none() {
+async fn a_flood_of_rejected_requests_is_few_log_lines_and_accepted_ones_are_none() {
     let collector = Collector::start([]).await;
     let configuration = House::configuration(&collector.url());
     let relay =
@@ -513,7 +513,7 @@ async fn a_flood_of_rejected_requests_is_a_few_lines_of_the_log_and_accepted_one
 }
 
 #[tokio::test]
-async fn no_input_makes_a_label_of_its_own() {
+async fn no_input_creates_a_label_value() {
     let house = House::open("").await;
     for body in [r#"{"type":"canary","id":"1"}"#, r#"{"type":"ping","id":"canary"}"#] {
         house.ask(Ask::webhook(body)).await;

@@ -1,14 +1,15 @@
-//! Every folder of `proto-fixtures`: a request as a sender writes it, and what must leave because of it.
+//! Golden tests: every folder of `proto-fixtures` has a request as a sender writes it, and the expected exports.
 //!
-//! `<receiver>/<case>/` holds `request.<anything>`, the body; `headers.json`; and what is expected: for each signal
-//! `expected.<signal>.json`, the requests that leave, in their order, as one JSON array (or the only one as it is);
-//! and `expected.answer.json`, the status and the body of the answer, where it is not an empty 204 (without `body` only
-//! the status counts). What is not there must not be: a case without `expected.logs.json` makes no request for logs.
+//! `<receiver>/<case>/` has `request.<anything>`, the body; `headers.json`; and the expectations: for each signal
+//! `expected.<signal>.json`, the exports in order, as one JSON array (or the only one by itself); and
+//! `expected.answer.json`, status and body of the response, unless it is an empty 204 (without `body`, only the status
+//! is compared). A missing file means that nothing is expected: a case without `expected.logs.json` must not export
+//! logs.
 //!
-//! Texts are compared without the blanks between tokens, so that the order of members and the digits of numbers count.
-//! Each case runs twice: as JSON, and with `encoding: protobuf`, where the same data must arrive.
+//! Texts are compared without white space between tokens, so that the order of members and the digits of numbers
+//! matter. Each case runs twice: as JSON, and with `encoding: protobuf`, where the same data must arrive.
 //!
-//! `UPDATE_FIXTURES=1 cargo test --test it golden` writes what is expected anew where it differs. Read the difference.
+//! `UPDATE_FIXTURES=1 cargo test --test it golden` rewrites expectations that differ. Review the diff.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,32 +21,32 @@ use serde_json::value::RawValue;
 use super::harness::text::{compact, pretty};
 use super::harness::{Ask, House, Recorded, Reply, otlp};
 
-/// The folders, and where their requests go.
+/// Folders, and the paths of their requests.
 const DOORS: [(&str, &str); 2] = [("circleci", "/circleci"), ("fastly", "/fastly")];
 
 const SIGNALS: [&str; 3] = ["traces", "logs", "metrics"];
 
-/// One folder.
+/// One case.
 struct Case {
     folder: PathBuf,
-    /// `fastly/vcl-edge`
+    /// Name such as `fastly/vcl-edge`.
     name: String,
     door: &'static str,
     request: Bytes,
     headers: BTreeMap<String, String>,
 }
 
-/// What comes of a request: the texts of the requests of each signal, and the answer.
+/// Result of a request: the texts of the exports of each signal, and the response.
 #[derive(Debug)]
 struct Outcome {
     left: BTreeMap<&'static str, Vec<String>>,
     status: u16,
-    /// Nothing where only the status is expected.
+    /// `None` where only the status is expected.
     body: Option<String>,
 }
 
 #[tokio::test]
-async fn every_fixture_leaves_as_the_files_beside_it_say() {
+async fn every_fixture_is_exported_as_its_files_expect() {
     let mut wrong = Vec::new();
     for case in cases() {
         let outcome = case.run().await;
@@ -61,9 +62,9 @@ async fn every_fixture_leaves_as_the_files_beside_it_say() {
 }
 
 #[tokio::test]
-async fn every_fixture_holds_the_same_data_in_protobuf() {
+async fn every_fixture_has_the_same_data_in_protobuf() {
     if updating() {
-        // What is expected is being written.
+        // Expectations are being rewritten.
         return;
     }
     for case in cases() {
@@ -145,9 +146,9 @@ impl Case {
         }
     }
 
-    /// Sends the request to a relay of its own: to another one, a second event of an id would be a duplicate.
+    /// Sends the request to its own relay: in another one, a second event with the same id would be a duplicate.
     async fn send(&self, settings: &str) -> (Vec<Recorded>, Reply) {
-        // One at a time, so that they come in their order.
+        // One at a time, so that they are in order.
         let house = House::open(&format!("exporters.otlp_http.max_in_flight: 1\n{settings}")).await;
         let mut ask = Ask::post(self.door, self.request.clone());
         for (name, value) in &self.headers {
@@ -198,7 +199,7 @@ impl Case {
         Outcome { left, status, body: answer.get("body").map(|body| compact(body.get())) }
     }
 
-    /// Writes down what came, where it differs from what is written down.
+    /// Rewrites the expectations that differ.
     fn update(&self, outcome: &Outcome) {
         if outcome.is(&self.expected()) {
             return;

@@ -1,4 +1,4 @@
-//! What every test starts from: a relay, a collector behind it, and a sender in front of it.
+//! Harness: a relay, a collector downstream of it, and a client.
 
 pub(crate) mod browser;
 
@@ -36,38 +36,38 @@ pub(crate) use metrics::Samples;
 pub(crate) use relay::Relay;
 pub(crate) use sender::Sender;
 
-/// Far beyond what any test takes; only so that a defect fails instead of hanging.
+/// Far longer than any test takes, so that a defect fails instead of hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Between two looks at something that can only be asked, not awaited.
+/// Interval for polling a condition that cannot be awaited.
 const GLANCE: Duration = Duration::from_millis(2);
 
-/// Asks until there is an answer.
+/// Polls until there is a value.
 pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(began.elapsed() < PATIENCE, "timed out: {what}");
         tokio::time::sleep(GLANCE).await;
     }
 }
 
-/// Lets time pass, where the moment of a fault is to be any moment. Never to wait for something.
+/// Lets a random time pass, so that a fault happens at any moment. Never used to wait for something.
 pub(crate) async fn any_moment_within(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// Waits for something that must come.
+/// Waits for something that must happen.
 pub(crate) async fn in_time<T>(what: &str, coming: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, coming).await {
         Ok(came) => came,
-        Err(_) => panic!("waited in vain: {what}"),
+        Err(_) => panic!("timed out: {what}"),
     }
 }
 
-/// Says that a test is skipped for a program that is not installed. That is a failure where `required`, an environment
+/// Reports that a test is skipped for a program that is not installed. That is a failure if `required`, an environment
 /// variable, is set.
 pub(crate) fn skipped(test: &str, program: &str, required: &str) {
     assert!(std::env::var_os(required).is_none(), "{program} is not installed");
@@ -76,14 +76,14 @@ pub(crate) fn skipped(test: &str, program: &str, required: &str) {
     writeln!(stderr, "skipped: {test} ({program} is not installed)").unwrap();
 }
 
-/// An address of this test's own that nobody listens at: connections are refused, and no other socket gets the port.
+/// An address of this test's own without a listener: connections are refused, and no other socket gets the port.
 pub(crate) struct Reserved {
     pub(crate) address: std::net::SocketAddr,
     _bound: tokio::net::TcpSocket,
 }
 
 impl Reserved {
-    /// `address` may have the port 0.
+    /// Reserves an address; its port may be 0.
     pub(crate) fn at(address: std::net::SocketAddr) -> Self {
         use tokio::net::TcpSocket;
         let bound = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
@@ -98,8 +98,8 @@ impl Reserved {
     }
 }
 
-/// Waits until nobody listens there. A process that is being started holds every listener of this one for a moment, until
-/// it has become the other program.
+/// Waits until nothing listens at the address. A starting child process has every listener of this process for a
+/// moment, until it executes the other program.
 pub(crate) async fn nobody_listens_at(address: std::net::SocketAddr) {
     eventually(&format!("nobody listens at {address}"), async || {
         tokio::net::TcpStream::connect(address).await.err().map(drop)
@@ -111,7 +111,7 @@ pub(crate) async fn nobody_listens_at(address: std::net::SocketAddr) {
 pub(crate) async fn listen_again(address: std::net::SocketAddr) -> tokio::net::TcpListener {
     let bound = async {
         loop {
-            // With SO_REUSEADDR, which tokio sets: a socket that is bound and does not listen is no obstacle.
+            // With SO_REUSEADDR, which tokio sets, a socket that is bound and does not listen is no obstacle.
             match tokio::net::TcpListener::bind(address).await {
                 Ok(listener) => return listener,
                 Err(_) => tokio::time::sleep(GLANCE).await,

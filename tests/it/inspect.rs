@@ -19,7 +19,7 @@ async fn ask(house: &House, path: &str, host: &str) -> Reply {
 
 /// Waits until the data satisfies the condition.
 pub(crate) async fn told(house: &House, condition: impl Fn(&Value) -> bool) -> Value {
-    eventually("the inspector is told", async || {
+    eventually("the inspector's data", async || {
         let data = data(house, 0).await;
         condition(&data).then_some(data)
     })

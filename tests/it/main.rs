@@ -1,8 +1,8 @@
-//! The contract, from outside: real sockets, a real relay, a collector that records what it gets.
+//! Outer tests: the contract over real sockets, with a real relay and a collector that records what it receives.
 //!
-//! Every test opens a house of its own (a relay and a collector on free ports) and closes it at its end. Closing
-//! waits until nothing is queued, checks that every accepted item has met exactly one fate, and that the collector
-//! got nothing that the test did not take from it.
+//! Every test opens its own house (a relay and a collector on free ports) and closes it at the end. Closing waits until
+//! nothing is queued, checks that every accepted item has exactly one outcome, and that the collector received nothing
+//! that the test did not take.
 #![allow(clippy::unwrap_used, reason = "a test that is surprised has failed")]
 #![allow(clippy::string_slice, reason = "a slice that is none fails the test, and should")]
 #![allow(clippy::disallowed_methods, reason = "a test may read a whole body and ask what time it is")]

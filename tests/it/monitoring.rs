@@ -1,4 +1,4 @@
-//! The dashboard and the alerts in `config/` speak of metrics that exist, and leave none out.
+//! Monitoring: the dashboard and the alerts in `config/` use existing metrics, and the dashboard omits none.
 
 use std::collections::BTreeSet;
 use std::io;

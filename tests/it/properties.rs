@@ -1,5 +1,5 @@
-//! What goes in comes out, exactly once: over random stories of spans and logs in random requests, on connections at
-//! the same time, in any order and cut anywhere.
+//! Property: every accepted item is exported exactly once, over random spans and logs in random requests, on concurrent
+//! connections, in any order and truncated anywhere.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::harness::{Answer, Ask, Collector, Connection, House, Recorded, log, names, span};
 
-/// Each story is a relay, a collector and some requests.
+/// Number of stories; each is a relay, a collector and some requests.
 const STORIES: u32 = 24;
 
-/// More spans than this are not in a story; a log may name one that is not there.
+/// Maximum number of spans in a story; a log may name a span that is not in it.
 const SPANS: u64 = 8;
 
-/// Something that goes in, in one line.
+/// Contents of one line.
 #[derive(Debug, Clone)]
 enum Line {
     Span(u64),
@@ -24,7 +24,7 @@ enum Line {
     Bad,
 }
 
-/// What separates the lines of a body.
+/// Separator of the lines of a body.
 #[derive(Debug, Clone, Copy)]
 enum Form {
     Lines(&'static str),
@@ -33,10 +33,10 @@ enum Form {
 
 #[derive(Debug, Clone)]
 struct Story {
-    /// The spans of a story have different ids; logs are numbered through.
+    /// The spans of a story have different ids; logs are numbered.
     requests: Vec<Vec<Line>>,
     form: Form,
-    /// Whether requests come at the same time.
+    /// Requests are concurrent.
     at_once: bool,
     waits: bool,
     keep_logs: bool,
@@ -44,7 +44,7 @@ struct Story {
     disk: bool,
 }
 
-/// The name that a line comes out with.
+/// Name of a line's item in the export.
 type Name = String;
 
 fn story() -> impl Strategy<Value = Story> {
@@ -70,7 +70,7 @@ fn story() -> impl Strategy<Value = Story> {
     )
 }
 
-/// Runs a story for each of many random values; what it panics with fails the test with the smallest such value.
+/// Runs a story for each of many random values; a panic fails the test with the smallest such value.
 fn for_all<S: Strategy>(strategy: S, tell: impl AsyncFn(S::Value)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { cases: STORIES, failure_persistence: None, ..Config::default() };
@@ -84,7 +84,7 @@ fn for_all<S: Strategy>(strategy: S, tell: impl AsyncFn(S::Value)) {
 // === impl Story ===
 
 impl Story {
-    /// The bodies of the requests, and for every log its number and the request that it is in.
+    /// Returns the bodies of the requests; each log has its number and the index of its request.
     fn bodies(&self) -> Vec<String> {
         let mut number = 0;
         let mut text = |line: &Line| match line {
@@ -115,7 +115,7 @@ impl Story {
         )
     }
 
-    /// What must come out: each span with its events, and each log that leaves as one.
+    /// Returns the expected export: each span with its events, and each log that is exported as a log.
     fn expected(&self) -> (BTreeMap<Name, Vec<Name>>, Vec<Name>) {
         let request_of_span = |id: u64| {
             let holds =
@@ -152,7 +152,7 @@ impl Story {
         (spans, logs)
     }
 
-    /// What the sender of a request is told.
+    /// Returns the status of the response to a request.
     fn status(lines: &[Line]) -> u16 {
         let bad = lines.iter().filter(|line| matches!(line, Line::Bad)).count();
         match (bad, lines.len()) {
@@ -163,7 +163,7 @@ impl Story {
     }
 }
 
-/// The spans with their events and the logs that have come out. A span that came out twice fails.
+/// Returns the exported spans with their events, and the exported logs. A span that was exported twice fails.
 fn came_out(left: &[Recorded]) -> (BTreeMap<Name, Vec<Name>>, Vec<Name>) {
     let mut spans = BTreeMap::new();
     let mut logs = Vec::new();
@@ -213,12 +213,12 @@ async fn tell(story: Story) {
 }
 
 #[test]
-fn what_goes_in_comes_out_exactly_once_whatever_the_order_and_the_requests() {
+fn every_item_is_exported_exactly_once_in_any_order_and_any_requests() {
     for_all(story(), tell);
 }
 
 #[test]
-fn a_body_may_be_cut_anywhere_on_its_way() {
+fn a_body_may_be_truncated_anywhere() {
     let cuts = prop::collection::vec(any::<prop::sample::Index>(), 0..12);
     for_all(cuts, async |cuts| {
         let house = House::open("").await;
@@ -243,7 +243,7 @@ fn a_body_may_be_cut_anywhere_on_its_way() {
 }
 
 #[test]
-fn of_a_batch_with_bad_events_every_good_one_is_delivered_once_and_every_bad_one_rejected() {
+fn every_good_event_of_a_batch_is_delivered_once_and_every_bad_one_rejected() {
     let lines = prop::collection::vec(prop::bool::weighted(0.2), 1..30);
     for_all((lines, 1..12_usize), async |(lines, max_events)| {
         let is_bad = |request: &Recorded| names(request).iter().any(|name| name.starts_with("bad"));

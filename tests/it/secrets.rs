@@ -507,11 +507,11 @@ fn ask_the_relay_that_runs(
         .iter()
         .fold(text, |text, secret| text.replace(secret, "misplaced-secret-Rl0a"));
     let other = desk.write("other.yaml", &other);
-    let turned_away = replay(other.to_str().unwrap(), relay.server);
+    let wrong_secrets = replay(other.to_str().unwrap(), relay.server);
     for path in ["/fastly: 401", "/circleci: 401", "/v1/traces: 401"] {
-        says(&turned_away, path);
+        says(&wrong_secrets, path);
     }
-    written.output("replay with other secrets", turned_away);
+    written.output("replay with other secrets", wrong_secrets);
     let in_vain = replay(configuration, nobody);
     says(&in_vain, "cannot connect");
     written.output("replay to nobody", in_vain);

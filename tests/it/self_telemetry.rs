@@ -126,7 +126,11 @@ async fn a_request_is_a_trace_with_the_queue_and_every_export() {
     let own = sink.close();
 
     let request = own.one("POST /fastly");
-    assert_eq!(hex(&request.trace_id), trace_of(&reply), "the trace is found by the id in logs and answers");
+    assert_eq!(
+        hex(&request.trace_id),
+        trace_of(&reply),
+        "the trace is found by the id in logs and responses"
+    );
     assert!(request.parent_span_id.is_empty() && request.links.is_empty());
     assert_eq!((request.kind, request.status.is_some()), (SERVER, false));
     assert_eq!(
@@ -168,9 +172,9 @@ async fn a_request_is_a_trace_with_the_queue_and_every_export() {
     for span in &own.spans {
         assert!(span.start_time_unix_nano > 0 && span.end_time_unix_nano >= span.start_time_unix_nano);
         assert_eq!((span.trace_id.len(), span.span_id.len()), (16, 8));
-        assert_ne!(hex(&span.trace_id), TRACE, "no id of the data that was relayed");
+        assert_ne!(hex(&span.trace_id), TRACE, "not a trace id of the relayed data");
     }
-    assert_eq!(own.spans.len(), 4, "nothing of the telemetry endpoint, and nothing of their own way");
+    assert_eq!(own.spans.len(), 4, "no spans of the telemetry endpoint or of self-tracing");
 }
 
 #[tokio::test]
@@ -306,7 +310,7 @@ async fn the_clients_traceparent_becomes_a_link_and_nothing_else_of_the_client_i
         request.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect();
     assert_eq!(links, [(TRACE.to_owned(), "b7ad6b7169203331".to_owned())]);
     assert_eq!(attribute(request, "http.response.status_code").as_deref(), Some("400"));
-    assert!(request.status.is_none(), "what a sender does wrong is no error of the relay's");
+    assert!(request.status.is_none(), "client errors are not errors of the relay");
     let unknown = own.one("POST");
     assert_eq!(attribute(unknown, "url.path"), None);
     assert_eq!(attribute(unknown, "http.response.status_code").as_deref(), Some("404"));
@@ -435,5 +439,5 @@ async fn self_tracing_through_another_relay_over_tls_is_not_traced_there() {
     other.stopped().await;
     behind.take_rest();
     behind.finish();
-    assert!(sink.close().requests.is_empty(), "a request with own spans makes none");
+    assert!(sink.close().requests.is_empty(), "a request with self-tracing spans has no spans");
 }

@@ -1,11 +1,11 @@
-//! Section 7 of the contract, as far as it needs no disk: a relay that is told to stop loses nothing that it can still
-//! deliver, and always ends.
+//! Section 7 of the contract, except for the disk: a relay that is stopped loses nothing that it can still deliver, and
+//! always ends.
 
 use super::harness::{
     Answer, Ask, Child, Collector, Gate, House, Recorded, log, names, nobody_listens_at, request_of, span,
 };
 
-/// Longer than any test, so that what is held leaves because of the drain.
+/// Longer than any test, so that held data is exported because of the drain.
 const HOLDS: &str = "processors.span_events.wait: 1h";
 
 fn all_names(requests: &[Recorded]) -> Vec<String> {
@@ -15,7 +15,7 @@ fn all_names(requests: &[Recorded]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn held_spans_and_logs_leave_when_the_relay_drains() {
+async fn held_spans_and_logs_are_exported_by_the_drain() {
     let house = House::open(HOLDS).await;
     house.batch(request_of(&[span(1, "a"), log(1, "event"), span(2, "b"), log(9, "alone")])).await;
     assert_eq!(house.collector.waiting(), 0);
@@ -23,7 +23,7 @@ async fn held_spans_and_logs_leave_when_the_relay_drains() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_being_put_together_leaves_when_the_relay_drains() {
+async fn an_incomplete_batch_is_exported_by_the_drain() {
     let house =
         House::open("exporters.otlp_http.delivery: batch\nexporters.otlp_http.batch: {timeout: 1h}").await;
     house.batch(request_of(&[span(1, "a"), span(2, "b")])).await;
@@ -37,11 +37,11 @@ async fn a_request_in_progress_is_read_to_its_end_and_delivered() {
     let mut sender = house.connect().await;
     let head = format!("expect: 100-continue\r\ncontent-length: {}\r\n\r\n", line.len());
     sender.write(format!("POST /fastly HTTP/1.1\r\nhost: relay\r\n{head}")).await;
-    // 100 Continue says that the request has been seen.
+    // 100 Continue shows that the headers were read.
     assert_eq!(sender.read().await.status, 100);
     let idle = house.connect().await;
     house.relay.tell_to_stop();
-    // An idle connection is ended at once, by which one knows that the drain has begun.
+    // An idle connection is closed at once, which shows that the drain has begun.
     idle.closes().await;
     sender.write(line).await;
     let reply = sender.read().await;
@@ -50,7 +50,7 @@ async fn a_request_in_progress_is_read_to_its_end_and_delivered() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_under_way_is_waited_for() {
+async fn a_response_in_progress_is_awaited() {
     let gate = Gate::new();
     let mut house = House::with_answers("", [Answer::WaitAt(gate.clone())]).await;
     house.batch(span(1, "a")).await;
@@ -59,11 +59,11 @@ async fn an_answer_that_was_under_way_is_waited_for() {
     let telemetry = house.relay.telemetry("/healthz").await;
     assert_eq!(telemetry.status, 200, "health and metrics stay until the end");
     gate.open();
-    assert!(house.drained().await.is_empty(), "it was not sent twice");
+    assert!(house.drained().await.is_empty(), "not sent twice");
 }
 
 #[tokio::test]
-async fn after_the_drain_nobody_listens() {
+async fn after_the_drain_nothing_listens() {
     let house = House::open("").await;
     let (front_door, telemetry) = (house.relay.address, house.relay.telemetry);
     house.close().await;
@@ -73,7 +73,7 @@ async fn after_the_drain_nobody_listens() {
 }
 
 #[tokio::test]
-async fn what_fails_while_draining_is_still_tried_again() {
+async fn failed_exports_are_retried_during_the_drain() {
     let house = House::with_answers(HOLDS, [Answer::status(503), Answer::Close, Answer::status(429)]).await;
     house.batch(span(1, "a")).await;
     assert_eq!(all_names(&house.drained().await), ["a"; 4]);
@@ -81,9 +81,9 @@ async fn what_fails_while_draining_is_still_tried_again() {
 
 /// A stop that hangs is as bad as one that loses data. This one takes the whole drain time.
 #[tokio::test]
-async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
+async fn a_collector_that_never_responds_does_not_delay_the_end() {
     let gate = Gate::new();
-    // Longer than the drain: an attempt that timed out during it would be made again, and be seen here or not.
+    // Longer than the drain: an attempt that timed out during the drain would be repeated, and possibly be seen here.
     let patient = "exporters.otlp_http.timeout: 1h";
     let house = House::with_answers(patient, [Answer::WaitAt(gate.clone())]).await;
     house.batch(span(1, "a")).await;

@@ -6,10 +6,10 @@ use super::harness::{
     Answer, Ask, Gate, House, Recorded, TRACE, log, logs_only, names, request_of, span, span_with,
 };
 
-/// Longer than any test, so that only matching or draining lets something leave.
+/// Longer than any test, so that data is exported only because of matching or draining.
 const HOLDS: &str = "processors.span_events.wait: 1h";
 
-/// What is in all of these, in the order of the alphabet.
+/// Returns the sorted names in all of these requests.
 fn all_names(requests: &[Recorded]) -> Vec<String> {
     let mut names: Vec<String> = requests.iter().flat_map(names).collect();
     names.sort();
@@ -22,10 +22,10 @@ async fn log_events(house: &House) -> [f64; 4] {
         .map(|outcome| samples.sum("spanrelay_log_events_total", &[("outcome", outcome)]))
 }
 
-// --- meeting ---
+// --- matching ---
 
 #[tokio::test]
-async fn span_and_log_meet_in_one_line_and_in_one_batch_in_either_order() {
+async fn a_span_and_a_log_match_in_one_line_and_in_one_batch_in_either_order() {
     let house = House::open("").await;
     let one_line = {
         let mut line: Value = serde_json::from_str(&span(1, "a")).unwrap();
@@ -48,9 +48,9 @@ async fn span_and_log_meet_in_one_line_and_in_one_batch_in_either_order() {
 }
 
 #[tokio::test]
-async fn span_and_log_meet_across_batches_and_connections_in_either_order() {
+async fn a_span_and_a_log_match_across_batches_and_connections_in_either_order() {
     let house = House::open(HOLDS).await;
-    // Every batch is a connection of its own.
+    // Every batch has its own connection.
     house.batch(span(1, "span first")).await;
     house.batch(log(1, "later")).await;
     house.batch(log(2, "before")).await;
@@ -63,7 +63,7 @@ async fn span_and_log_meet_across_batches_and_connections_in_either_order() {
 }
 
 #[tokio::test]
-async fn span_and_log_meet_across_receivers_of_one_relay() {
+async fn a_span_and_a_log_match_across_receivers_of_one_relay() {
     let house = House::open(&format!("{HOLDS}\nreceivers: {{fastly: , fastly/www: }}")).await;
     house.batch(span(1, "a")).await;
     assert_eq!(house.ask(Ask::post("/fastly/www", log(1, "event"))).await.status, 204);
@@ -72,7 +72,7 @@ async fn span_and_log_meet_across_receivers_of_one_relay() {
 }
 
 #[tokio::test]
-async fn only_the_same_trace_and_the_same_span_meet() {
+async fn only_the_same_trace_and_span_match() {
     let house = House::open("").await;
     let other_trace = log(1, "other trace").replace(TRACE, "11111111111111111111111111111111");
     house.batch(request_of(&[span(1, "a"), log(2, "other span"), other_trace])).await;
@@ -81,7 +81,7 @@ async fn only_the_same_trace_and_the_same_span_meet() {
 }
 
 #[tokio::test]
-async fn a_span_is_held_for_its_wait_and_leaves_by_itself() {
+async fn a_span_is_held_for_its_wait_and_then_exported() {
     let house = House::open("processors.span_events.wait: 30ms").await;
     house.batch(span(1, "a")).await;
     assert_eq!(names(&house.left_one().await), ["a"]);
@@ -102,7 +102,7 @@ async fn without_a_wait_only_one_request_is_matched_and_nothing_is_held() {
 }
 
 #[tokio::test]
-async fn beyond_the_bound_the_oldest_leave_first_without_waiting() {
+async fn above_the_limit_the_oldest_are_exported_at_once() {
     let house = House::open(&format!("{HOLDS}\nprocessors.span_events.max_held_bytes: 2KiB")).await;
     for id in 1..=20 {
         house.batch(span(id, &format!("{id:02} {}", "x".repeat(200)))).await;
@@ -114,13 +114,13 @@ async fn beyond_the_bound_the_oldest_leave_first_without_waiting() {
     assert_eq!(first, "01");
     let rest = house.drained().await;
     assert_eq!(driven_out.len() + rest.len(), 20);
-    assert!(all_names(&rest).last().unwrap().starts_with("20"), "the last came last");
+    assert!(all_names(&rest).last().unwrap().starts_with("20"), "the last line is exported last");
 }
 
-// --- what an event is ---
+// --- contents of an event ---
 
 #[tokio::test]
-async fn an_event_is_made_of_its_record_as_the_contract_says() {
+async fn an_event_has_the_documented_members_of_its_record() {
     let house = House::open("").await;
     let ids = format!("\"traceId\":\"{TRACE}\",\"spanId\":\"0000000000000001\"");
     let text = |text: &str| json!({"stringValue": text});
@@ -156,7 +156,7 @@ async fn an_event_is_made_of_its_record_as_the_contract_says() {
 }
 
 #[tokio::test]
-async fn existing_events_stay_and_all_are_in_the_order_of_their_times() {
+async fn existing_events_are_kept_and_all_are_in_the_order_of_their_times() {
     let house = House::open("").await;
     let record = |time: u64, name: &str| {
         logs_only(&format!(
@@ -176,7 +176,7 @@ async fn existing_events_stay_and_all_are_in_the_order_of_their_times() {
 }
 
 #[tokio::test]
-async fn a_line_whose_logs_meet_in_part_makes_a_request_only_for_the_others() {
+async fn a_line_of_partly_matched_logs_is_a_request_only_for_the_others() {
     let house = House::open("").await;
     let record = |id: u64, name: &str| {
         format!("{{\"traceId\":\"{TRACE}\",\"spanId\":\"{id:016x}\",\"eventName\":\"{name}\"}}")
@@ -189,11 +189,11 @@ async fn a_line_whose_logs_meet_in_part_makes_a_request_only_for_the_others() {
     let left = house.left_by_signal(2).await;
     assert_eq!(names(&left[0]), ["a: of a"]);
     assert_eq!(names(&left[1]), ["log of nobody", "log of a span that never comes"]);
-    assert_eq!(log_events(&house).await, [1.0, 1.0, 0.0, 0.0], "a log that names no span is no log event");
+    assert_eq!(log_events(&house).await, [1.0, 1.0, 0.0, 0.0], "a log that names no span is not a log event");
     house.close().await;
 }
 
-// --- the unmatched ---
+// --- unmatched log events ---
 
 #[tokio::test]
 async fn an_unmatched_log_is_forwarded_as_a_log() {
@@ -206,7 +206,7 @@ async fn an_unmatched_log_is_forwarded_as_a_log() {
 }
 
 #[tokio::test]
-async fn an_unmatched_log_is_carried_by_a_zero_length_child_of_its_span() {
+async fn an_unmatched_log_is_an_event_of_a_zero_length_child_of_its_span() {
     let house = House::open("processors.span_events.unmatched: carrier_span").await;
     house.batch(log(1, "alone")).await;
     let left = house.left_one().await;
@@ -218,7 +218,7 @@ async fn an_unmatched_log_is_carried_by_a_zero_length_child_of_its_span() {
         (&json!("1655990400123457000"), &json!("1655990400123457000"))
     );
     assert_eq!(log_events(&house).await, [0.0, 0.0, 1.0, 0.0]);
-    // Taken in as a log, and settled as one.
+    // Accepted as a log, and settled as one.
     assert_eq!(
         house
             .at_rest()
@@ -230,7 +230,7 @@ async fn an_unmatched_log_is_carried_by_a_zero_length_child_of_its_span() {
 }
 
 #[tokio::test]
-async fn an_unmatched_log_is_dropped_by_choice_and_counted() {
+async fn an_unmatched_log_is_dropped_if_configured_and_counted() {
     let house = House::open("processors.span_events.unmatched: drop").await;
     house.batch(request_of(&[log(1, "alone"), logs_only(r#"{"body":{"stringValue":"of nobody"}}"#)])).await;
     assert_eq!(names(&house.left_one().await), ["log of nobody"]);
@@ -240,7 +240,7 @@ async fn an_unmatched_log_is_dropped_by_choice_and_counted() {
 }
 
 #[tokio::test]
-async fn with_keep_logs_an_attached_log_leaves_as_a_log_too_and_counts_once() {
+async fn with_keep_logs_an_attached_log_is_also_exported_as_a_log_and_counted_once() {
     let house = House::open("processors.span_events.keep_logs: true").await;
     house.batch(request_of(&[span(1, "a"), log(1, "event")])).await;
     let left = house.left_by_signal(2).await;
@@ -256,7 +256,7 @@ async fn with_keep_logs_an_attached_log_leaves_as_a_log_too_and_counts_once() {
 }
 
 #[tokio::test]
-async fn an_event_is_settled_with_its_span_and_not_before() {
+async fn an_event_is_settled_with_its_span() {
     let gate = Gate::new();
     let house = House::with_answers("", [Answer::WaitAt(gate.clone())]).await;
     house.batch(request_of(&[span(1, "a"), log(1, "event")])).await;

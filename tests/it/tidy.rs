@@ -1,4 +1,4 @@
-//! The house rules that a search can check: who may know whom, where things are named, what is not there at all.
+//! House rules that a text search can check: known words of a module, the only place of a word, forbidden words.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::traps::PROVEN;
 
-/// A file may grow to this before its noun is two; tests do not count.
+/// Maximum length of a file without its tests, above which it should be split.
 const MAX_LINES: usize = 460;
 
-/// Files that are longer, with what they may grow to: whoever touches them looks for a second noun.
+/// Longer files, with their maximum length. Split them when you change them.
 const LONGER: &[(&str, usize)] = &[];
 
 /// Modules, and words that their code must not contain. `edges` checks which modules they may use.
@@ -23,7 +23,7 @@ const STRANGERS: &[(&str, &[&str])] = &[
     ("relay", &["hyper", "TcpStream", "TcpListener"]),
 ];
 
-/// What is named in these files and folders only, in the program's own code.
+/// Words that the program's code contains only in these files and folders.
 const AT_HOME: &[(&str, &[&str])] = &[
     (
         "StatusCode::",
@@ -46,7 +46,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("process::exit", &["cli/"]),
 ];
 
-/// What is nowhere in the program's own code.
+/// Words that the program's code never contains.
 const NOWHERE: &[&str] = &[
     ".unwrap()",
     "todo!",
@@ -172,11 +172,11 @@ const NEEDED_WORDS: &[(&str, &str)] = &[("telemetry/metrics.rs", "fate")];
 
 /// A source file of the program.
 pub(crate) struct Source {
-    /// `server/reply.rs`
+    /// Path such as `server/reply.rs`.
     pub(crate) name: String,
-    /// Without its tests, and without comments.
+    /// The code without tests and comments.
     pub(crate) code: String,
-    /// With comments, without tests.
+    /// Number of lines with comments, without tests.
     lines: usize,
     whole: String,
 }
@@ -197,7 +197,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     found.sort();
 }
 
-/// The program's own files: those that hold tests only are left out.
+/// Returns the program's own files: those that only contain tests are left out.
 pub(crate) fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     files(&root().join("src"), &mut found);
@@ -227,7 +227,7 @@ impl Source {
         }
     }
 
-    /// In the room itself, or in its folder.
+    /// Returns whether the file is the room's own, or in its folder.
     fn is_in(&self, room: &str) -> bool {
         self.name == format!("{room}.rs") || self.name.starts_with(&format!("{room}/"))
     }
@@ -238,7 +238,7 @@ impl Source {
     }
 }
 
-/// Everything up to the module of tests that a file ends with.
+/// Returns everything before the module of tests at the end of a file.
 fn without_tests(text: &str) -> &str {
     let end = text
         .find("\n#[cfg(test)]\nmod tests {")
@@ -246,7 +246,7 @@ fn without_tests(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// The program's own code as one text, without tests and comments.
+/// Returns the program's code as one text, without tests and comments.
 pub(crate) fn program_text() -> String {
     sources().iter().map(|source| source.code.as_str()).collect::<Vec<_>>().join("\n")
 }
@@ -256,7 +256,7 @@ fn assert_none(found: &[String], rule: &str) {
 }
 
 #[test]
-fn every_room_knows_only_whom_it_may() {
+fn modules_contain_no_forbidden_words() {
     let sources = sources();
     for (room, strangers) in STRANGERS {
         assert!(sources.iter().any(|source| source.is_in(room)), "there is no room {room}");
@@ -272,7 +272,7 @@ fn every_room_knows_only_whom_it_may() {
 }
 
 #[test]
-fn what_has_one_home_is_named_nowhere_else() {
+fn words_with_one_place_occur_nowhere_else() {
     for (word, homes) in AT_HOME {
         let elsewhere = |source: &&Source| !homes.iter().any(|home| source.name.starts_with(home));
         let found: Vec<String> =
@@ -282,7 +282,7 @@ fn what_has_one_home_is_named_nowhere_else() {
 }
 
 #[test]
-fn nothing_unfinished_and_nothing_sloppy_is_left() {
+fn no_unfinished_or_sloppy_code_is_left() {
     for word in NOWHERE {
         let found: Vec<String> = sources().iter().flat_map(|source| source.lines_with(word)).collect();
         assert_none(&found, &format!("{word} has no place in the program"));
@@ -294,17 +294,17 @@ fn nothing_unfinished_and_nothing_sloppy_is_left() {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_is_about_one_thing() {
+fn every_file_has_a_module_comment_and_a_limited_length() {
     for source in sources() {
         assert!(source.whole.starts_with("//!"), "{} does not say what it is", source.name);
         let longer = LONGER.iter().find(|(name, _)| *name == source.name);
         let most = longer.map_or(MAX_LINES, |(_, most)| *most);
         assert!(source.lines <= most, "{} has {} lines without its tests", source.name, source.lines);
-        assert!(!source.name.ends_with("/mod.rs"), "{}: thing.rs stands beside thing/", source.name);
+        assert!(!source.name.ends_with("/mod.rs"), "{}: use thing.rs instead of thing/mod.rs", source.name);
     }
 }
 
-/// Lower-case words, separated and surrounded by single spaces, without punctuation and underscores.
+/// Returns lower-case words, separated and surrounded by single spaces, without punctuation and underscores.
 fn words(text: &str) -> String {
     let separated: String = text
         .chars()
@@ -313,7 +313,7 @@ fn words(text: &str) -> String {
     format!(" {} ", separated.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// First lines of the doc comments in a text, each with its line number.
+/// Returns the first lines of the doc comments in a text, each with its line number.
 fn doc_openings(text: &str) -> Vec<(usize, &str)> {
     let doc = |line: &str| line.starts_with("///") || line.starts_with("//!");
     let mut openings = Vec::new();
@@ -396,7 +396,7 @@ fn tests_await_conditions_and_never_just_time() {
 #[test]
 fn every_trap_that_concerns_the_relay_has_a_proof_that_exists() {
     let traps = fs::read_to_string(root().join("tests/it/traps.rs")).unwrap();
-    // 15 and 44 are about documents, 45 is about an interface that is not used.
+    // 15 and 44 are about documents, 45 is about an API that is not used.
     let traps_in_scope = (1..=43).filter(|number| *number != 15).map(|number| format!("trap_{number:02}"));
     let defects_in_scope =
         [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 19, 20, 21, 22, 23, 24, 26, 27, 28, 29]

@@ -1,8 +1,8 @@
-//! The traps that are known of this job, each with its proof: a test here that is named for it, or a test or a fixture
-//! elsewhere that shows exactly that. `tidy` checks that none is missing and that every proof exists.
+//! Known traps, each with its proof: a test here with its number, or a test or a fixture elsewhere that proves exactly
+//! that. `tidy` checks that none is missing and that every proof exists.
 //!
-//! `trap` numbers are those of the list of facts about CircleCI, Fastly and OTLP that the relay was designed from;
-//! `d` numbers are defects that other collectors had.
+//! `trap` numbers are those of the list of facts about CircleCI, Fastly and OTLP that the relay was designed from; `d`
+//! numbers are defects of other collectors.
 
 use std::process::Stdio;
 
@@ -17,9 +17,9 @@ use super::harness::{
     Answer, Ask, Ended, Gate, House, TRACE, log, names, request_of, span, span_with, spanrelay,
 };
 
-/// What has its proof elsewhere: a file and the name of a test in it, or a fixture.
+/// Proofs elsewhere: a file and the name of a test in it, or a fixture.
 pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
-    // CircleCI's door
+    // CircleCI
     (
         "trap_02",
         "src/receiver/circleci/signature/tests.rs",
@@ -33,7 +33,7 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
         "any_of_several_secrets_may_have_signed_while_rotating",
     ),
     ("trap_04", "tests/it/config.rs", "the_log_contains_no_secret_signature_body_or_header"),
-    ("trap_06", "tests/it/circleci.rs", "an_event_that_was_refused_is_taken_when_it_comes_again"),
+    ("trap_06", "tests/it/circleci.rs", "an_event_that_the_queue_rejected_is_accepted_when_redelivered"),
     ("trap_06", "src/relay/seen.rs", "memory_is_bounded_for_any_number_of_events"),
     ("trap_07", "proto-fixtures/circleci/job-stopped-at-null", ""),
     ("trap_07", "proto-fixtures/circleci/workflow-stopped-at-absent", ""),
@@ -44,7 +44,7 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     ("trap_08", "proto-fixtures/circleci/unknown-event-type", ""),
     ("trap_08", "proto-fixtures/circleci/job-unknown-fields-everywhere", ""),
     ("trap_09", "proto-fixtures/circleci/gitlab-job", ""),
-    ("trap_10", "tests/it/circleci.rs", "a_job_is_a_child_of_its_workflow_and_agrees_with_traceparent"),
+    ("trap_10", "tests/it/circleci.rs", "a_job_is_a_child_of_its_workflow_and_matches_traceparent"),
     ("trap_11", "proto-fixtures/circleci/workflow-id-nil", ""),
     ("trap_11", "proto-fixtures/circleci/workflow-id-zero-prefix", ""),
     ("trap_12", "proto-fixtures/circleci/job-end-before-start", ""),
@@ -62,31 +62,31 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
         "src/receiver/circleci/spans/tests.rs",
         "every_status_has_its_result_and_the_bad_ones_an_error_type",
     ),
-    ("trap_16", "tests/it/circleci.rs", "the_event_type_counts_that_was_signed_and_not_the_header"),
+    ("trap_16", "tests/it/circleci.rs", "the_signed_event_type_is_used_and_not_the_header"),
     (
         "trap_17",
         "src/receiver/circleci/tests.rs",
         "no_e_mail_address_and_no_credential_of_any_fixture_leaves",
     ),
-    // Fastly's door
+    // Fastly
     ("trap_18", "tests/it/front_door.rs", "challenge_lists_the_digest_of_every_service_id_and_a_star"),
     ("trap_18", "tests/it/front_door.rs", "challenge_needs_no_token_no_collector_and_no_room_in_the_queue"),
-    ("trap_19", "tests/it/fastly.rs", "method_and_content_type_are_the_senders_choice"),
-    ("trap_20", "tests/it/fastly.rs", "a_batch_may_come_in_every_form_that_fastly_and_its_users_write"),
-    ("trap_20", "tests/it/fastly.rs", "an_empty_body_is_accepted_and_makes_nothing"),
+    ("trap_19", "tests/it/fastly.rs", "any_method_and_content_type_of_a_sender_are_accepted"),
+    ("trap_20", "tests/it/fastly.rs", "a_batch_is_accepted_in_every_form_that_fastly_and_its_users_write"),
+    ("trap_20", "tests/it/fastly.rs", "an_empty_body_is_accepted_and_exports_nothing"),
     ("trap_21", "proto-fixtures/fastly/prefix-classic", ""),
     ("trap_21", "proto-fixtures/fastly/prefix-loggly", ""),
     ("trap_21", "proto-fixtures/fastly/prefix-logplex", ""),
-    ("trap_22", "tests/it/fastly.rs", "a_batch_with_bad_lines_gets_a_report_and_its_good_lines_are_taken"),
-    ("trap_23", "tests/it/fastly.rs", "ten_thousand_lines_at_once_all_arrive"),
-    ("trap_23", "tests/it/front_door.rs", "a_body_over_the_limit_is_413_as_sent_and_as_inflated"),
-    ("trap_24", "tests/it/front_door.rs", "a_batch_may_be_compressed_and_need_not_say_how"),
+    ("trap_22", "tests/it/fastly.rs", "a_batch_with_bad_lines_gets_a_report_and_its_good_lines_are_accepted"),
+    ("trap_23", "tests/it/fastly.rs", "ten_thousand_lines_at_once_are_all_exported"),
+    ("trap_23", "tests/it/front_door.rs", "a_body_over_the_limit_is_413_as_sent_and_as_decompressed"),
+    ("trap_24", "tests/it/front_door.rs", "a_batch_may_be_compressed_with_or_without_a_header"),
     ("trap_25", "tests/it/fastly.rs", "invalid_utf_8_is_repaired_in_its_own_line"),
-    ("trap_26", "tests/it/fastly.rs", "an_unescaped_quote_with_two_readings_is_never_guessed_at"),
+    ("trap_26", "tests/it/fastly.rs", "an_unescaped_quote_with_two_readings_is_never_repaired"),
     ("trap_26", "proto-fixtures/fastly/vcl-trailing-comma", ""),
     ("trap_26", "proto-fixtures/fastly/vcl-cstr-escape", ""),
     ("trap_26", "proto-fixtures/fastly/vcl-cut-off", ""),
-    ("trap_28", "tests/it/fastly.rs", "names_of_earlier_versions_become_todays_and_lose_to_todays"),
+    ("trap_28", "tests/it/fastly.rs", "names_of_earlier_versions_are_renamed_and_yield_to_todays_names"),
     ("trap_28", "proto-fixtures/fastly/vcl-edge", ""),
     ("trap_29", "tests/it/fastly.rs", "a_bad_span_is_rejected_and_its_neighbours_are_not"),
     ("trap_29", "proto-fixtures/fastly/compute-js-quirks", ""),
@@ -94,7 +94,7 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     ("trap_30", "proto-fixtures/fastly/vcl-parents-that-are-none", ""),
     ("trap_30", "proto-fixtures/fastly/vcl-ids-of-a-client", ""),
     ("trap_30", "proto-fixtures/fastly/vcl-null-words", ""),
-    ("trap_33", "tests/it/fastly.rs", "a_line_may_hold_resources_scopes_traces_and_signals_of_any_number"),
+    ("trap_33", "tests/it/fastly.rs", "a_line_may_have_any_number_of_resources_scopes_traces_and_signals"),
     ("trap_33", "proto-fixtures/fastly/mixed-signals", ""),
     ("trap_33", "proto-fixtures/fastly/compute-js-metrics", ""),
     ("trap_33", "proto-fixtures/fastly/compute-js-diagnostics", ""),
@@ -102,9 +102,9 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     (
         "trap_35",
         "tests/it/span_events.rs",
-        "span_and_log_meet_across_batches_and_connections_in_either_order",
+        "a_span_and_a_log_match_across_batches_and_connections_in_either_order",
     ),
-    ("trap_35", "tests/it/span_events.rs", "beyond_the_bound_the_oldest_leave_first_without_waiting"),
+    ("trap_35", "tests/it/span_events.rs", "above_the_limit_the_oldest_are_exported_at_once"),
     (
         "trap_35",
         "src/processor/span_events/tests/leaving.rs",
@@ -114,103 +114,87 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     (
         "trap_36",
         "tests/it/span_events.rs",
-        "with_keep_logs_an_attached_log_leaves_as_a_log_too_and_counts_once",
+        "with_keep_logs_an_attached_log_is_also_exported_as_a_log_and_counted_once",
     ),
     ("trap_37", "proto-fixtures/fastly/logs-named-in-every-way", ""),
     // Downstream
-    ("trap_38", "tests/it/delivery.rs", "what_is_worth_trying_again_is_tried_until_it_is_delivered"),
+    ("trap_38", "tests/it/delivery.rs", "retryable_responses_are_retried_until_delivery"),
     ("trap_38", "tests/it/delivery.rs", "any_other_error_keeps_the_data_until_it_is_delivered"),
     ("trap_38", "tests/it/delivery.rs", "retry_after_is_a_lower_bound_in_seconds_and_as_a_date"),
     (
         "trap_38",
         "tests/it/delivery.rs",
-        "a_partial_success_is_delivered_and_its_rejected_count_is_in_the_metrics",
+        "a_partial_success_is_a_delivery_and_its_rejected_count_is_in_the_metrics",
     ),
     ("trap_38", "src/exporter/retry.rs", "caps_a_retry_after_that_would_stop_the_relay"),
     (
         "trap_39",
         "tests/it/delivery.rs",
-        "a_base_endpoint_is_joined_with_one_slash_and_one_of_a_signal_is_kept",
+        "a_base_endpoint_is_joined_with_one_slash_and_a_signal_s_own_is_unchanged",
     ),
-    ("trap_40", "tests/it/delivery.rs", "nothing_of_the_inbound_request_but_its_data_goes_on"),
+    ("trap_40", "tests/it/delivery.rs", "only_the_data_of_a_request_is_exported"),
     (
         "trap_41",
         "tests/it/front_door.rs",
-        "a_full_queue_is_503_with_retry_after_and_takes_the_same_request_later",
+        "a_full_queue_is_503_with_retry_after_and_accepts_the_same_request_later",
     ),
-    ("trap_41", "tests/it/shutdown.rs", "held_spans_and_logs_leave_when_the_relay_drains"),
+    ("trap_41", "tests/it/shutdown.rs", "held_spans_and_logs_are_exported_by_the_drain"),
     // Defects of others
     ("d02", "proto-fixtures/fastly/fastly-default-json", ""),
-    ("d03", "tests/it/front_door.rs", "a_body_over_the_limit_is_413_as_sent_and_as_inflated"),
+    ("d03", "tests/it/front_door.rs", "a_body_over_the_limit_is_413_as_sent_and_as_decompressed"),
     ("d04", "src/exporter/response.rs", "finds_the_message_of_an_error_in_each_format"),
-    ("d04", "tests/it/delivery.rs", "a_2xx_is_delivered_whatever_its_body"),
+    ("d04", "tests/it/delivery.rs", "a_2xx_with_any_body_is_a_delivery"),
     (
         "d04",
         "tests/it/delivery.rs",
-        "a_partial_success_is_delivered_and_its_rejected_count_is_in_the_metrics",
+        "a_partial_success_is_a_delivery_and_its_rejected_count_is_in_the_metrics",
     ),
     (
         "d05",
         "tests/it/front_door.rs",
-        "a_full_queue_is_503_with_retry_after_and_takes_the_same_request_later",
+        "a_full_queue_is_503_with_retry_after_and_accepts_the_same_request_later",
     ),
-    ("d10", "tests/it/shutdown.rs", "held_spans_and_logs_leave_when_the_relay_drains"),
-    ("d10", "tests/it/shutdown.rs", "a_collector_that_never_answers_does_not_hold_up_the_end"),
+    ("d10", "tests/it/shutdown.rs", "held_spans_and_logs_are_exported_by_the_drain"),
+    ("d10", "tests/it/shutdown.rs", "a_collector_that_never_responds_does_not_delay_the_end"),
     (
         "d06",
         "tests/it/durability/drains.rs",
-        "with_a_downstream_that_is_down_and_held_spans_it_ends_in_time_and_they_meet_in_the_next_process",
+        "with_a_downstream_that_is_down_held_spans_are_matched_in_the_next_process",
     ),
     (
         "d06",
         "tests/it/durability/drains.rs",
-        "with_a_downstream_that_hangs_it_ends_in_time_and_the_next_process_delivers",
+        "with_a_hanging_downstream_it_ends_in_time_and_the_next_process_delivers",
     ),
-    ("d07", "tests/it/durability/starts.rs", "every_kind_of_damage_ends_in_a_relay_that_runs"),
-    ("d07", "tests/it/durability/starts.rs", "a_queue_file_that_cannot_be_opened_refuses_the_start"),
+    ("d07", "tests/it/durability/starts.rs", "the_relay_starts_with_every_kind_of_damage"),
+    ("d07", "tests/it/durability/starts.rs", "a_queue_file_that_cannot_be_opened_fails_the_start"),
     ("d07", "src/queue/disk/tests.rs", "a_damaged_record_that_cannot_be_set_aside_stays_in_its_segment"),
-    (
-        "d08",
-        "tests/it/durability/starts.rs",
-        "damage_is_set_aside_counted_and_costs_only_the_request_that_it_is_in",
-    ),
+    ("d08", "tests/it/durability/starts.rs", "damage_is_set_aside_and_counted_and_costs_only_its_request"),
     ("d08", "src/queue/disk/tests.rs", "sync_always_syncs_before_confirming_and_sync_never_survives_a_kill"),
     ("d08", "src/queue/disk/tests.rs", "a_failed_sync_confirms_nothing_and_the_queue_recovers"),
-    (
-        "d09",
-        "tests/it/durability/restarts.rs",
-        "what_was_taken_and_not_delivered_leaves_after_kills_oldest_first",
-    ),
+    ("d09", "tests/it/durability/restarts.rs", "undelivered_data_is_exported_after_kills_oldest_first"),
     ("d09", "src/queue/disk/tests.rs", "a_confirmed_record_survives_a_failure_before_its_response"),
     ("d09", "src/queue/disk/tests.rs", "a_record_that_is_being_read_survives_a_failure"),
     (
         "d10",
         "tests/it/durability/drains.rs",
-        "senders_that_go_on_while_it_drains_lose_nothing_that_was_acknowledged",
+        "senders_that_continue_during_the_drain_lose_nothing_acknowledged",
     ),
     (
         "d12",
         "tests/it/durability/kills.rs",
-        "every_acknowledged_id_survives_kills_under_load_and_leaves_once_per_process",
+        "every_acknowledged_id_survives_kills_under_load_and_is_exported_once_per_process",
     ),
-    ("d12", "tests/it/durability/successors.rs", "an_answer_that_never_ends_counts_by_its_status"),
-    ("d19", "tests/it/durability/starts.rs", "every_kind_of_damage_ends_in_a_relay_that_runs"),
-    (
-        "d19",
-        "tests/it/durability/kills.rs",
-        "batches_lose_nothing_either_and_only_the_bad_event_of_one_is_rejected",
-    ),
+    ("d12", "tests/it/durability/successors.rs", "a_response_that_never_ends_counts_by_its_status"),
+    ("d19", "tests/it/durability/starts.rs", "the_relay_starts_with_every_kind_of_damage"),
+    ("d19", "tests/it/durability/kills.rs", "batches_lose_nothing_and_only_their_bad_events_are_rejected"),
     ("d19", "src/queue/disk/tests.rs", "a_damaged_record_is_set_aside_and_counted_and_blocks_nothing"),
-    (
-        "d26",
-        "tests/it/durability/restarts.rs",
-        "a_span_and_its_log_that_were_waiting_meet_again_after_a_kill",
-    ),
+    ("d26", "tests/it/durability/restarts.rs", "a_held_span_and_its_log_match_after_a_kill"),
     ("d27", "src/queue/disk/tests.rs", "a_panic_of_the_writer_is_reported_and_loses_nothing"),
     ("d27", "src/relay/tests/otlp.rs", "a_relay_whose_processor_has_ended_is_not_ready"),
     ("d27", "src/processor/driver.rs", "ends_when_the_exporter_is_gone"),
     ("d27", "src/exporter/tests/in_virtual_time.rs", "a_worker_that_panics_loses_nothing_and_stops_nobody"),
-    ("d21", "tests/it/front_door.rs", "no_answer_repeats_what_was_sent"),
+    ("d21", "tests/it/front_door.rs", "no_response_repeats_input"),
     (
         "d22",
         "src/exporter/tests/in_virtual_time.rs",
@@ -218,29 +202,29 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     ),
     ("d23", "tests/it/delivery.rs", "any_other_error_keeps_the_data_until_it_is_delivered"),
     ("d23", "proto-fixtures/fastly/vcl-edge", ""),
-    ("d24", "tests/it/fastly.rs", "method_and_content_type_are_the_senders_choice"),
+    ("d24", "tests/it/fastly.rs", "any_method_and_content_type_of_a_sender_are_accepted"),
     (
         "d28",
         "src/server/tests/connections.rs",
         "shutdown_finishes_a_request_in_progress_and_closes_idle_connections",
     ),
-    ("d28", "tests/it/shutdown.rs", "a_collector_that_never_answers_does_not_hold_up_the_end"),
+    ("d28", "tests/it/shutdown.rs", "a_collector_that_never_responds_does_not_delay_the_end"),
     (
         "d29",
         "tests/it/delivery.rs",
-        "a_partial_success_is_delivered_and_its_rejected_count_is_in_the_metrics",
+        "a_partial_success_is_a_delivery_and_its_rejected_count_is_in_the_metrics",
     ),
 ];
 
 const PING: &str =
     r#"{"type":"ping","id":"92e0554a-837f-4086-913b-0dc7665d2a84","happened_at":"2022-09-19T15:59:36Z"}"#;
 
-// --- CircleCI's door ---
+// --- CircleCI ---
 
 #[tokio::test]
-async fn trap_01_the_signature_is_of_the_raw_bytes_and_the_size_is_bounded_first() {
+async fn trap_01_the_signature_covers_the_raw_bytes_and_the_size_is_limited_first() {
     let house = House::open("server.max_request_body_size: 2KiB\nserver.max_line_size: 1KiB").await;
-    // Nobody who parsed this and wrote it again would get the same bytes.
+    // Parsing and serialising this would result in other bytes.
     let odd = format!(" {}\r\n", PING.replace(',', " ,\t").replace("ping", "p\\u0069ng"));
     assert_eq!(house.ask(Ask::webhook(&odd)).await.status, 204);
     house.left_one().await;
@@ -253,12 +237,12 @@ async fn trap_01_the_signature_is_of_the_raw_bytes_and_the_size_is_bounded_first
 }
 
 #[tokio::test]
-async fn trap_05_a_webhook_is_answered_while_the_collector_is_not() {
+async fn trap_05_a_webhook_gets_its_response_while_the_collector_is_down() {
     let gate = Gate::new();
     let house = House::with_answers("", [Answer::WaitAt(gate.clone())]).await;
     assert_eq!(house.ask(Ask::webhook(PING)).await.status, 204);
     house.left_one().await;
-    // What would be poison if it came again and again is taken, too.
+    // An event that could never be processed is accepted, too.
     assert_eq!(house.ask(Ask::webhook(r#"{"type":"job-reopened","id":"1"}"#)).await.status, 202);
     assert_eq!(house.ask(Ask::webhook(r#"{"type":"job-completed","id":"2"}"#)).await.status, 202);
     gate.open();
@@ -266,7 +250,7 @@ async fn trap_05_a_webhook_is_answered_while_the_collector_is_not() {
 }
 
 #[tokio::test]
-async fn trap_11_an_event_makes_the_same_bytes_before_and_after_a_restart() {
+async fn trap_11_an_event_results_in_the_same_bytes_before_and_after_a_restart() {
     let mut bodies = Vec::new();
     for _ in 0..2 {
         let house = House::open("").await;
@@ -277,10 +261,10 @@ async fn trap_11_an_event_makes_the_same_bytes_before_and_after_a_restart() {
     assert_eq!(bodies[0], bodies[1]);
 }
 
-// --- Fastly's door ---
+// --- Fastly ---
 
 #[tokio::test]
-async fn trap_23_a_large_batch_leaves_in_requests_that_a_collector_takes() {
+async fn trap_23_a_large_batch_is_exported_in_requests_that_a_collector_accepts() {
     let settings = "exporters.otlp_http.delivery: batch\nexporters.otlp_http.batch.max_bytes: 64KiB";
     let house = House::open(settings).await;
     let lines: Vec<String> = (1..=1000).map(|id| span(id, &"x".repeat(500))).collect();
@@ -293,7 +277,7 @@ async fn trap_23_a_large_batch_leaves_in_requests_that_a_collector_takes() {
 }
 
 #[tokio::test]
-async fn trap_26_what_a_user_agent_injects_never_replaces_what_the_cdn_says() {
+async fn trap_26_attributes_injected_by_a_user_agent_never_replace_those_of_the_vcl() {
     let house = House::open("").await;
     let line =
         std::fs::read_to_string(fixture("fastly/vcl-user-agent-injects-attribute/request.ndjson")).unwrap();
@@ -302,7 +286,7 @@ async fn trap_26_what_a_user_agent_injects_never_replaces_what_the_cdn_says() {
     let codes: Vec<Value> =
         attributes(&json).into_iter().filter(|a| a["key"] == "http.status_code").collect();
     assert_eq!(codes.len(), 1);
-    assert_eq!(codes[0]["value"]["stringValue"], "200", "the one that VCL wrote behind it");
+    assert_eq!(codes[0]["value"]["stringValue"], "200", "the one that VCL wrote after it");
     house.close().await;
 }
 
@@ -324,7 +308,7 @@ async fn trap_27_bare_numbers_beyond_two_to_the_53_stay_exact() {
 }
 
 #[tokio::test]
-async fn trap_31_of_an_attribute_that_stands_twice_the_last_is_kept() {
+async fn trap_31_of_a_duplicate_attribute_the_last_is_kept() {
     let house = House::open("").await;
     let line = std::fs::read_to_string(fixture("fastly/vcl-edge/request.ndjson")).unwrap();
     assert_eq!(line.matches("fastly.server_role").count(), 2);
@@ -348,7 +332,7 @@ async fn trap_32_values_kind_and_status_stay_as_the_vcl_wrote_them() {
 }
 
 #[tokio::test]
-async fn trap_35_the_default_wait_is_longer_than_the_time_between_two_batches() {
+async fn trap_35_the_default_wait_is_longer_than_the_period_of_batches() {
     let ended = Ended::of(&mut spanrelay(&["validate", "--print"])).await;
     let wait = ended.out.lines().find_map(|line| line.trim().strip_prefix("wait: ")).unwrap();
     let seconds: u64 = wait.strip_suffix('s').unwrap().parse().unwrap();
@@ -356,7 +340,7 @@ async fn trap_35_the_default_wait_is_longer_than_the_time_between_two_batches() 
 }
 
 #[tokio::test]
-async fn trap_35_only_the_very_span_counts_and_not_the_first_of_its_line() {
+async fn trap_35_a_log_matches_its_own_span_and_not_the_first_of_its_line() {
     let house = House::open("").await;
     let ids = |id: u64| format!("{{\"traceId\":\"{TRACE}\",\"spanId\":\"{id:016x}\",\"name\":\"s{id}\"}}");
     let line = format!(
@@ -373,7 +357,7 @@ async fn trap_35_only_the_very_span_counts_and_not_the_first_of_its_line() {
 // --- downstream ---
 
 #[tokio::test]
-async fn trap_40_ids_leave_in_lower_case_large_numbers_as_text_and_enums_as_numbers() {
+async fn trap_40_ids_are_exported_in_lower_case_large_numbers_as_text_and_enums_as_numbers() {
     let house = House::open("").await;
     let line = span_with(&TRACE.to_uppercase(), 0xab, r#""kind":"SPAN_KIND_SERVER","endTimeUnixNano":1655990400123457001,"status":{"code":"STATUS_CODE_ERROR"}"#)
         .replace("00000000000000ab", "00000000000000AB");
@@ -385,7 +369,7 @@ async fn trap_40_ids_leave_in_lower_case_large_numbers_as_text_and_enums_as_numb
 }
 
 #[tokio::test]
-async fn trap_42_the_relay_makes_no_telemetry_of_its_own_work() {
+async fn trap_42_the_relay_exports_no_telemetry_of_its_own_work() {
     let house = House::open("").await;
     for id in 1..=5 {
         house.batch(span(id, "a")).await;
@@ -395,14 +379,14 @@ async fn trap_42_the_relay_makes_no_telemetry_of_its_own_work() {
         assert_eq!(names(&request), ["a"]);
         assert!(!request.headers.contains_key("traceparent"));
     }
-    // Closing fails if anything more comes.
+    // Closing fails if there are further exports.
     house.close().await;
 }
 
 // --- others ---
 
 #[tokio::test]
-async fn trap_43_whatever_the_traceparent_route_answers_is_safe_to_run() {
+async fn trap_43_every_response_of_the_traceparent_route_is_safe_to_run() {
     let house = House::open("receivers: {circleci: {secrets: [fixture-secret]}, fastly: }").await;
     let (workflow, job) = ("cedf175c-c537-49f8-9b5c-95892f0b2407", "3f6a7c4a-0bb6-463a-bd0c-3d5e0b1b1d34");
     for (method, path) in [
@@ -438,7 +422,7 @@ async fn trap_43_whatever_the_traceparent_route_answers_is_safe_to_run() {
 // --- defects of others ---
 
 #[tokio::test]
-async fn d01_nothing_behind_the_first_value_is_lost_in_silence() {
+async fn d01_nothing_after_the_first_value_is_silently_lost() {
     let house = House::open("").await;
     house.batch(request_of(&[span(1, "a"), span(2, "b"), span(3, "c")])).await;
     assert_eq!(house.left_names(3).await, ["a", "b", "c"]);
@@ -453,7 +437,7 @@ async fn d01_nothing_behind_the_first_value_is_lost_in_silence() {
 }
 
 #[tokio::test]
-async fn d13_lines_and_webhooks_of_more_than_64_kib_arrive_whole() {
+async fn d13_lines_and_webhooks_of_more_than_64_kib_are_exported_completely() {
     let house = House::open("").await;
     let long = "x".repeat(300_000);
     house.batch(request_of(&[span(1, &long), span(2, "behind it")])).await;
@@ -465,7 +449,7 @@ async fn d13_lines_and_webhooks_of_more_than_64_kib_arrive_whole() {
 }
 
 #[test]
-fn d14_a_path_without_a_leading_slash_is_a_problem_and_no_panic() {
+fn d14_a_path_without_a_leading_slash_is_a_problem_and_not_a_panic() {
     let problem =
         Config::from_yaml("receivers:\n  fastly:\n    path: fastly\n", &Environment::empty(), RECEIVERS)
             .unwrap_err();

@@ -116,7 +116,7 @@ async fn a_partial_success_is_delivered_and_its_rejected_count_goes_to_the_metri
 }
 
 #[tokio::test]
-async fn a_2xx_is_delivered_whatever_its_body() {
+async fn a_2xx_with_any_body_is_a_delivery() {
     let answers: [fn() -> Answer; 8] = [
         || Answer::json(200, "<html>garbage"),
         || Answer::json(200, ""),

@@ -6,7 +6,7 @@ use crate::harness::{Ask, Child, eventually};
 
 const WORKFLOW: &str = "cedf175c-c537-49f8-9b5c-95892f0b2407";
 
-/// `workflow-completed` of a cancelled workflow that was named `name` when it stopped at this second.
+/// Posts `workflow-completed` of a cancelled workflow named `name` that stopped at this second.
 async fn cancelled(relay: &Child, name: &str, second: u32) {
     let body = format!(
         r#"{{"type":"workflow-completed","id":"event-{name}","happened_at":"2026-03-02T09:00:{second:02}Z","workflow":{{"id":"{WORKFLOW}","name":"{name}","status":"canceled","created_at":"2026-03-02T09:00:00Z","stopped_at":"2026-03-02T09:00:{second:02}Z"}}}}"#
@@ -20,7 +20,7 @@ async fn superseded(relay: &Child) -> f64 {
 }
 
 #[tokio::test]
-async fn events_before_and_after_a_restart_make_one_span() {
+async fn events_before_and_after_a_restart_result_in_one_span() {
     const HELD: &str = "receivers.circleci.cancel_settle: 1h";
     let mut home = Home::new(Mood::Up, "").await;
     let relay = home.start_with(HELD).await;
@@ -30,7 +30,7 @@ async fn events_before_and_after_a_restart_make_one_span() {
 
     let relay = home.start_with(HELD).await;
     eventually("it is read again", async || (recovered(&relay).await == 1.0).then_some(())).await;
-    // The one that ended last, although another comes after it.
+    // The one that ended last, although another arrives after it.
     cancelled(&relay, "third", 30).await;
     cancelled(&relay, "second", 20).await;
     eventually("two are superseded", async || (superseded(&relay).await == 2.0).then_some(())).await;

@@ -1,10 +1,10 @@
-//! What durability costs: a measurement, and no test. It prints a table for the README.
+//! Cost of durability: a measurement, not a test. It prints a table for the documentation.
 //!
-//! `cargo build --release && SPANRELAY_BINARY=target/release/spanrelay cargo test --test it durability::cost -- --ignored
-//! --nocapture`
+//! `cargo build --release && SPANRELAY_BINARY=target/release/spanrelay cargo test --test it durability::cost --
+//! --ignored --nocapture`
 //!
-//! Four senders on connections that are kept, each with the next request as soon as it has the answer to the last. The
-//! downstream answers at once and looks at nothing. Everything runs on the same machine and shares its processors.
+//! Four senders on persistent connections send the next request as soon as they have the response to the last. The
+//! downstream responds at once and reads nothing. Everything runs on the same machine and shares its processors.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -30,14 +30,14 @@ const STORAGES: [&str; 4] = [
     "{storage: disk, sync: always}",
 ];
 
-/// What is sent.
+/// Kind of requests.
 #[derive(Debug, Clone, Copy)]
 enum Work {
     Batches { lines: u64, requests: u64 },
     Webhooks { requests: u64 },
 }
 
-/// Takes everything, reads nothing of it.
+/// Accepts everything without reading it.
 async fn sink() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -58,7 +58,7 @@ async fn sink() -> SocketAddr {
     address
 }
 
-/// The fixture of an edge, with ids and times of its own.
+/// Returns the fixture of an edge with its own ids and times.
 fn line(random: &mut Random) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/proto-fixtures/fastly/vcl-edge/request.ndjson");
     let line = std::fs::read_to_string(path).unwrap();
@@ -81,7 +81,7 @@ impl Work {
         }
     }
 
-    /// Different bodies for one sender; webhooks must be different ones each time.
+    /// Returns different bodies for one sender; webhooks differ every time.
     fn bodies(self, random: &mut Random) -> Vec<Bytes> {
         match self {
             Self::Batches { lines, requests } => {

@@ -1,6 +1,7 @@
-//! A collector with moods: it takes, refuses, hangs, breaks off or is not there, as it is told at any time.
+//! A collector whose behaviour changes on demand: it accepts, rejects, hangs, disconnects or does not listen.
 //!
-//! What counts as taken is what it began to answer with a 200: from then on a relay that lives does not send it again.
+//! A request counts as accepted once the collector begins a response with 200: a relay that keeps running does not send
+//! it again.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,51 +25,51 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Recorded, Reserved, in_time, listen_again, names};
 
-/// Whatever holds this word is refused for good.
+/// Word in data that is permanently rejected.
 pub(super) const POISON: &str = "poison";
-/// The header by which a relay says which process it is.
+/// Header that identifies the process of the relay.
 pub(super) const PROCESS: &str = "x-process";
 
 type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// How it meets its requests.
+/// Behaviour towards requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mood {
-    /// Takes everything but poison.
+    /// Accepts everything except poison.
     Up,
     TakesPoison,
     /// Refuses connections.
     Down,
-    /// 429 with a second to wait.
+    /// Responds 429 with Retry-After: 1.
     Throttles,
-    /// 503
+    /// Responds 503.
     Overloaded,
-    /// Answers every request with this status.
+    /// Responds to every request with this status.
     Status(u16),
-    /// Speaks TLS, and answers plain HTTP with a 400.
+    /// Speaks TLS, and responds to plain HTTP with a 400.
     SpeaksTls,
-    /// Reads the request and says nothing.
+    /// Reads the request and does not respond.
     Hangs,
-    /// Reads the request and ends the connection.
+    /// Reads the request and closes the connection.
     Closes,
-    /// Takes it, and never ends its answer.
+    /// Accepts the request, and never ends its response.
     HangsInItsAnswer,
-    /// Takes it, and ends the connection in its answer.
+    /// Accepts the request, and closes the connection in its response.
     BreaksOff,
-    /// Hangs on requests that hold this word, and takes the others.
+    /// Hangs for requests with this word, and accepts the others.
     Withholds(&'static str),
 }
 
-/// Something that was taken.
+/// An accepted item.
 #[derive(Debug, Clone)]
 pub(super) struct Delivery {
-    /// Which process of the relay sent it.
+    /// Process of the relay that sent it.
     pub(super) process: String,
-    /// See [`names`].
+    /// Name of the item, see [`names`].
     pub(super) names: Vec<String>,
 }
 
-/// A collector on an address that stays its own while nobody listens there.
+/// A collector on an address that stays its own while it does not listen.
 pub(super) struct Downstream {
     reserved: Reserved,
     listening: tokio::sync::Mutex<Option<JoinHandle<()>>>,
@@ -84,9 +85,9 @@ struct Shared {
 #[derive(Default)]
 struct Books {
     taken: Vec<Delivery>,
-    /// Requests that came, whatever became of them.
+    /// Number of requests, whatever the response.
     seen: usize,
-    /// What was in those that [`Mood::Status`] answered, and how many came in [`Mood::SpeaksTls`].
+    /// Names in the requests that got [`Mood::Status`], and number of requests in [`Mood::SpeaksTls`].
     refused: Vec<Vec<String>>,
 }
 
@@ -117,14 +118,14 @@ impl Downstream {
         format!("http://{}", self.reserved.address)
     }
 
-    /// From now on. Answers that hang break off.
+    /// Changes the behaviour. Hanging responses end.
     pub(super) async fn set(&self, mood: Mood) {
         let mut listening = self.listening.lock().await;
         self.shared.mood.send_replace(mood);
         if mood == Mood::Down {
             if let Some(task) = listening.take() {
                 task.abort();
-                // It is gone, and its listener with it.
+                // The listener is closed.
                 task.await.unwrap_err();
             }
         } else if listening.is_none() {
@@ -133,22 +134,22 @@ impl Downstream {
         }
     }
 
-    /// Everything that was taken so far, in the order in which it came.
+    /// Returns everything that was accepted so far, in the order of arrival.
     pub(super) fn taken(&self) -> Vec<Delivery> {
         self.shared.books().taken.clone()
     }
 
-    /// The names of everything that was taken so far.
+    /// Returns the names of everything that was accepted so far.
     pub(super) fn taken_names(&self) -> Vec<String> {
         self.taken().into_iter().flat_map(|delivery| delivery.names).collect()
     }
 
-    /// The names in each request that was answered with a [`Mood::Status`], or none for one that came to a TLS port.
+    /// Returns the names in each request that got [`Mood::Status`]; no names for a request to a TLS port.
     pub(super) fn refused(&self) -> Vec<Vec<String>> {
         self.shared.books().refused.clone()
     }
 
-    /// Waits until so many requests have been refused.
+    /// Waits until this many requests were rejected.
     pub(super) async fn has_refused(&self, requests: usize) {
         let enough = async {
             loop {
@@ -162,7 +163,7 @@ impl Downstream {
         in_time(&format!("{requests} requests are refused"), enough).await;
     }
 
-    /// Waits until so many requests have come, whatever became of them.
+    /// Waits until this many requests were received, whatever the response.
     pub(super) async fn has_seen(&self, requests: usize) {
         let enough = async {
             loop {
@@ -196,7 +197,7 @@ impl Shared {
                 self.refuse(names(&request));
                 Ok(status(code, None))
             }
-            // A connection from before: a TLS port has none that is plain.
+            // A connection from before the change: a TLS port has no plain ones.
             Mood::SpeaksTls => Err(io::Error::other("closed")),
             Mood::Throttles => Ok(status(429, Some("1"))),
             Mood::Overloaded => Ok(status(503, None)),
@@ -233,14 +234,14 @@ impl Shared {
         self.mood.subscribe().wait_for(|now| *now != mood).await.expect("the sender is in self");
     }
 
-    /// The beginning of a body, and then its sudden end, at once or with the mood.
+    /// Begins a body, and ends the connection at once or when the behaviour changes.
     fn torn(self: &Arc<Self>, mood: Mood) -> AnswerBody {
         let shared = Arc::clone(self);
         let part = stream::iter([Ok(Frame::data(Bytes::from_static(b"{\"partialSu")))]);
         let end = stream::once(async move {
             match mood {
                 Mood::HangsInItsAnswer => shared.other_than(mood).await,
-                // The server writes out what it has when the body has nothing for it.
+                // The server writes its buffered data while the body has none.
                 _ => tokio::task::yield_now().await,
             }
             Err(io::Error::other("broken off"))
@@ -256,7 +257,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Until the connection ends, or the collector goes down; what it has begun to answer it answers.
+/// Serves until the connection ends or the collector goes down; responses that have begun are completed.
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     if *shared.mood.borrow() == Mood::SpeaksTls {
         return speak_tls(stream, &shared).await;
@@ -267,7 +268,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     };
     let service = service_fn(|request| Arc::clone(&shared).answer(request));
     let mut conversation = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-    // A connection that was broken off ends with an error.
+    // A broken connection ends with an error.
     tokio::select! {
         _ = conversation.as_mut() => {}
         () = down => {
@@ -277,7 +278,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// An alert for a handshake, and for plain HTTP what a port for TLS has for it.
+/// Responds with an alert to a handshake, and as a TLS port does to plain HTTP.
 async fn speak_tls(mut stream: TcpStream, shared: &Shared) {
     let mut beginning = [0; 16 * 1024];
     let Ok(1..) = stream.read(&mut beginning).await else { return };
@@ -292,7 +293,7 @@ async fn speak_tls(mut stream: TcpStream, shared: &Shared) {
     }
 }
 
-/// Fails for a request that broke off on its way: there is nothing to take.
+/// Reads a request; fails for a truncated one, which is not recorded.
 async fn read(request: Request<Incoming>) -> Result<Recorded, io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();

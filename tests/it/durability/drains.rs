@@ -1,4 +1,4 @@
-//! SIGTERM with a queue on disk: the process ends in time, with 0, and what it could not deliver the next one does.
+//! SIGTERM with a queue on disk: the process ends in time with exit code 0, and the next one delivers the rest.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::downstream::Mood;
 use super::home::{Home, at_rest, batch, recovered, stopped};
 use crate::harness::{Child, Connection, eventually, log, span};
 
-/// The drain time is 10 s; this is only so that a stop that hangs fails.
+/// Far longer than the drain time of 10 s, so that a stop that hangs fails.
 const SURELY_ENDED: Duration = Duration::from_secs(30);
 
 async fn ends_in_time(mut relay: Child) {
@@ -17,7 +17,7 @@ async fn ends_in_time(mut relay: Child) {
 }
 
 #[tokio::test]
-async fn with_a_downstream_that_hangs_it_ends_in_time_and_the_next_process_delivers() {
+async fn with_a_hanging_downstream_it_ends_in_time_and_the_next_process_delivers() {
     let mut home = Home::new(Mood::Hangs, "exporters.otlp_http.timeout: 1h").await;
     let relay = home.start().await;
     for id in 1..=50 {
@@ -37,7 +37,7 @@ async fn with_a_downstream_that_hangs_it_ends_in_time_and_the_next_process_deliv
 }
 
 #[tokio::test]
-async fn with_a_downstream_that_is_down_and_held_spans_it_ends_in_time_and_they_meet_in_the_next_process() {
+async fn with_a_downstream_that_is_down_held_spans_are_matched_in_the_next_process() {
     let mut home = Home::new(Mood::Down, "processors.span_events.wait: 1h").await;
     let relay = home.start().await;
     batch(&relay, span(1, "span")).await;
@@ -68,7 +68,7 @@ async fn a_request_in_progress_is_acknowledged_and_kept_while_it_drains() {
     sender.write(line).await;
     let reply = sender.read().await;
     assert_eq!((reply.status, reply.header("connection")), (204, Some("close")));
-    // It does not even get the rest of its time.
+    // Its timeout is cut short by the drain.
     relay.kill().await;
 
     home.downstream.set(Mood::Up).await;
@@ -79,7 +79,7 @@ async fn a_request_in_progress_is_acknowledged_and_kept_while_it_drains() {
 }
 
 #[tokio::test]
-async fn senders_that_go_on_while_it_drains_lose_nothing_that_was_acknowledged() {
+async fn senders_that_continue_during_the_drain_lose_nothing_acknowledged() {
     let mut random = super::random::Random::new(super::random::seed());
     let mut home = Home::new(Mood::Up, "processors.span_events.wait: 50ms").await;
     let load = super::load::Load::start(4, &mut random);

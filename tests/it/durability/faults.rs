@@ -1,5 +1,5 @@
-//! A destination at fault for a while, then fixed: nothing is lost, nothing comes twice, nothing is split, nothing is
-//! rejected, and it is asked in moderation meanwhile.
+//! Temporary faults of the destination: nothing is lost, duplicated, split or rejected, and the rate of attempts is
+//! limited.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use super::downstream::Mood;
 use super::home::{Home, at_rest, batch, stopped};
 use crate::harness::{Ask, Child, eventually, request_of, span};
 
-/// Responses that judge the destination.
+/// Responses that blame the destination.
 const OF_THE_DESTINATION: [Mood; 12] = [
     Mood::Status(301),
     Mood::Status(302),
@@ -22,7 +22,7 @@ const OF_THE_DESTINATION: [Mood; 12] = [
     Mood::Status(451),
     Mood::SpeaksTls,
 ];
-/// Responses that ask for another attempt.
+/// Responses that require a retry.
 const RETRYABLE: [Mood; 7] = [
     Mood::Status(429),
     Mood::Status(500),
@@ -34,7 +34,7 @@ const RETRYABLE: [Mood; 7] = [
 ];
 const MAX_IN_FLIGHT: usize = 4;
 const MAX_INTERVAL: Duration = Duration::from_millis(25);
-/// Of each fault.
+/// Number of spans per fault.
 const SPANS: u64 = 12;
 const SINGLE: &str = "exporters.otlp_http.delivery: single";
 const BATCHES: &str = "exporters.otlp_http.delivery: batch
@@ -62,7 +62,7 @@ async fn send(relay: &Child, mood: Mood) {
     batch(relay, request_of(&lines)).await;
 }
 
-/// What was delivered since the last look, in requests.
+/// Sorts the requests that were delivered.
 fn sorted(mut requests: Vec<Vec<String>>) -> Vec<Vec<String>> {
     requests.sort();
     requests
@@ -131,7 +131,7 @@ async fn a_fault_that_outlives_the_relay_costs_nothing() {
             let relay = home.start().await;
             home.downstream.has_refused(before + 2).await;
             match mood {
-                // A drain takes its time when nothing can be delivered: once is enough.
+                // A drain takes its full time when nothing can be delivered, so that one is enough.
                 Mood::Status(401) if delivery == BATCHES => stopped(relay).await,
                 _ => relay.kill().await,
             }

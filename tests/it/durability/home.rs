@@ -1,4 +1,4 @@
-//! A directory that outlives its relays, and the relays that come and go in it.
+//! A home: a directory that outlives its relays, and the relays that use it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use tempfile::TempDir;
 use super::downstream::{Downstream, Mood, PROCESS};
 use crate::harness::{Ask, Child, House, Samples, eventually, spanrelay};
 
-/// A queue directory, what is downstream of it, and how many processes it has seen.
+/// A queue directory, its downstream, and the number of processes so far.
 pub(super) struct Home {
-    /// Removed with the home, if the directory is not the test's own.
+    /// Removed with the home, unless the test provided the directory.
     _temporary: Option<TempDir>,
-    /// `queue.directory`
+    /// Value of `queue.directory`.
     pub(super) directory: PathBuf,
     pub(super) downstream: Arc<Downstream>,
     settings: Vec<String>,
@@ -23,14 +23,15 @@ pub(super) struct Home {
 // === impl Home ===
 
 impl Home {
-    /// `settings`: one `key: value` per line, on top of [`House::configuration`] with a queue on disk.
+    /// Creates a home. `settings` has one `key: value` per line, on top of [`House::configuration`] with a queue on
+    /// disk.
     pub(super) async fn new(mood: Mood, settings: &str) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let directory = temporary.path().join("queue");
         Self { _temporary: Some(temporary), ..Self::at(directory, mood, settings).await }
     }
 
-    /// With its queue in a directory that the test has prepared.
+    /// Creates a home with its queue in a directory that the test has prepared.
     pub(super) async fn at(directory: PathBuf, mood: Mood, settings: &str) -> Self {
         let settings = settings.lines().map(str::trim).filter(|line| !line.is_empty());
         Self {
@@ -42,19 +43,19 @@ impl Home {
         }
     }
 
-    /// The same home, with more settings for all processes to come.
+    /// Adds settings for all further processes.
     pub(super) fn with_settings(mut self, settings: &str) -> Self {
         self.settings.extend(settings.lines().map(|line| line.replacen(": ", "=", 1)));
         self
     }
 
-    /// Whole, for a program that is not expected to start.
+    /// Returns the whole configuration, for a process that is not expected to start.
     pub(super) fn configuration(&self) -> String {
         let on_disk = format!("queue: {{ storage: disk, directory: {} }}", self.directory.display());
         House::configuration(&self.downstream.url()).replace("queue: { storage: memory }", &on_disk)
     }
 
-    /// The arguments of the next process.
+    /// Returns the arguments of the next process.
     fn arguments(&mut self) -> Vec<String> {
         self.processes += 1;
         let process = format!("exporters.otlp_http.headers={{{PROCESS}: \"{}\"}}", self.processes);
@@ -71,7 +72,7 @@ impl Home {
         self.start_with("").await
     }
 
-    /// With one more setting, for this process only.
+    /// Starts the next process with an additional setting.
     pub(super) async fn start_with(&mut self, setting: &str) -> Child {
         let mut arguments = self.arguments();
         if !setting.is_empty() {
@@ -81,7 +82,7 @@ impl Home {
         Child::start(&self.configuration(), &arguments).await
     }
 
-    /// Starts the next process and does not wait for it.
+    /// Starts the next process without waiting for it.
     pub(super) fn launch(&mut self, configuration: &Path) -> tokio::process::Child {
         let mut command = spanrelay(&["run", "--config", configuration.to_str().unwrap()]);
         command
@@ -91,12 +92,12 @@ impl Home {
         command.spawn().unwrap()
     }
 
-    /// How many processes there have been.
+    /// Returns the number of processes so far.
     pub(super) fn processes(&self) -> u32 {
         self.processes
     }
 
-    /// Every entry of both rejected-lines files. What is no entry is a defect.
+    /// Returns every entry of both rejected-lines files. An invalid entry is a defect.
     pub(super) fn rejected(&self) -> Vec<Value> {
         let text: String = ["rejected.1.ndjson", "rejected.ndjson"]
             .iter()
@@ -108,13 +109,13 @@ impl Home {
     }
 }
 
-/// Posts a Fastly batch that must be taken as a whole.
+/// Posts a Fastly batch that must be accepted completely.
 pub(super) async fn batch(child: &Child, body: impl Into<bytes::Bytes>) {
     let reply = child.ask(Ask::post("/fastly", body)).await;
     assert_eq!(reply.status, 204, "{}", reply.text());
 }
 
-/// Waits until nothing is held, queued or under way, and checks that every item has met one fate.
+/// Waits until nothing is held, queued or in flight, and checks that every item has one outcome.
 pub(super) async fn at_rest(child: &Child) -> Samples {
     let samples = eventually("nothing is queued", async || {
         let samples = child.metrics().await;
@@ -125,13 +126,13 @@ pub(super) async fn at_rest(child: &Child) -> Samples {
     samples
 }
 
-/// Ends it in order.
+/// Stops the process and waits for its end.
 pub(super) async fn stopped(mut child: Child) {
     child.signal("TERM").await;
     assert_eq!(child.ended().await, Some(0), "{}", child.log());
 }
 
-/// How many items this process found in its queue.
+/// Returns the number of items that this process found in its queue.
 pub(super) async fn recovered(child: &Child) -> f64 {
     child.metrics().await.sum("spanrelay_recovered_items_total", &[])
 }

@@ -1,7 +1,7 @@
-//! `kill -9` at any moment, under load, with every kind of bad weather downstream: what was acknowledged comes out.
+//! `kill -9` at any moment, under load, with every kind of fault downstream: all acknowledged data is delivered.
 //!
-//! A run of its own length: `SPANRELAY_FAULT_ROUNDS=200 cargo test --test it durability::kills`; the same one again:
-//! `SPANRELAY_SEED=…`, as the failed one has printed it.
+//! `SPANRELAY_FAULT_ROUNDS=200 cargo test --test it durability::kills` sets the number of rounds; `SPANRELAY_SEED=…`
+//! repeats a run, with the seed that the failure has printed.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::load::Load;
 use super::random::{Random, seed};
 use crate::harness::any_moment_within;
 
-/// Kills per test, where the environment does not say more.
+/// Kills per test, unless the environment sets another number.
 const ROUNDS: u64 = 10;
 const SENDERS: usize = 4;
 
@@ -37,7 +37,7 @@ fn rounds() -> u64 {
     given.map_or(ROUNDS, |rounds| rounds.parse().expect("SPANRELAY_FAULT_ROUNDS is a number"))
 }
 
-/// Changes the downstream's mood at random until it is told to stop.
+/// Changes the downstream's behaviour at random until `over` is set.
 async fn weather(downstream: &Downstream, mut random: Random, over: Arc<AtomicBool>) {
     while !over.load(Ordering::SeqCst) {
         downstream.set(random.of(&MOODS)).await;
@@ -78,7 +78,7 @@ async fn loses_nothing(settings: &str) {
     let load = Load::start(SENDERS, &mut random);
     let (over, of_weather) = (Arc::new(AtomicBool::new(false)), Random::new(random.below(u64::MAX)));
     {
-        // The downstream is part of the home, which the kills need for themselves.
+        // The downstream is part of the home, which the kills need exclusively.
         let downstream = Arc::clone(&home.downstream);
         let bad = tokio::spawn({
             let over = Arc::clone(&over);
@@ -102,18 +102,18 @@ async fn loses_nothing(settings: &str) {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 
     let relay = home.start().await;
-    assert_eq!(recovered(&relay).await, 0.0, "an orderly end leaves nothing to deliver twice");
+    assert_eq!(recovered(&relay).await, 0.0, "a clean stop leaves nothing to deliver twice");
     stopped(relay).await;
     assert_eq!(home.downstream.taken().len(), taken.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_acknowledged_id_survives_kills_under_load_and_leaves_once_per_process() {
+async fn every_acknowledged_id_survives_kills_under_load_and_is_exported_once_per_process() {
     loses_nothing("").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn batches_lose_nothing_either_and_only_the_bad_event_of_one_is_rejected() {
+async fn batches_lose_nothing_and_only_their_bad_events_are_rejected() {
     loses_nothing(
         "exporters.otlp_http.delivery: batch\nexporters.otlp_http.batch: {max_events: 20, timeout: 20ms}",
     )

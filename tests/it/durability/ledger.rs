@@ -1,4 +1,4 @@
-//! What was sent, what of it was acknowledged, and the verdict over what became of it.
+//! A ledger: what was sent, what was acknowledged, and whether the outcomes are right.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,26 +6,26 @@ use serde_json::Value;
 
 use super::downstream::Delivery;
 
-/// What something that is sent is, which says what must become of it.
+/// Kind of a sent item, which determines its expected outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     Span,
-    /// Leaves as a log, or as an event of this span and no other.
+    /// Exported as a log, or as an event of this span and no other.
     Log {
         span: String,
     },
     Metric,
     Webhook,
-    /// A span that the downstream refuses for good.
+    /// A span that the downstream permanently rejects.
     Poison,
-    /// What no receiver can use: a cut-off line, a webhook of an unknown type.
+    /// Input that no receiver accepts: a truncated line, a webhook of an unknown type.
     Unusable,
 }
 
-/// What the sender knows.
+/// Knowledge of the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answered {
-    /// The connection ended before the answer.
+    /// The connection ended before the response.
     Nothing,
     Acknowledged,
     Refused,
@@ -37,10 +37,10 @@ pub(super) struct Ledger {
     entries: BTreeMap<String, (Kind, Answered)>,
 }
 
-/// How often each id came out.
+/// Number of deliveries of each id.
 #[derive(Default)]
 struct Outcome {
-    /// Per process of the relay.
+    /// Deliveries per process of the relay.
     taken: BTreeMap<String, BTreeMap<String, u32>>,
     kept: BTreeMap<String, u32>,
     faults: Vec<String>,
@@ -49,7 +49,7 @@ struct Outcome {
 // === impl Ledger ===
 
 impl Ledger {
-    /// Before it is sent.
+    /// Adds ids before they are sent.
     pub(super) fn sends(&mut self, ids: &[(String, Kind)]) {
         for (id, kind) in ids {
             let before = self.entries.insert(id.clone(), (kind.clone(), Answered::Nothing));
@@ -71,13 +71,13 @@ impl Ledger {
         }
     }
 
-    /// How many ids were acknowledged and how many remained unanswered.
+    /// Returns the numbers of acknowledged ids and of ids without a response.
     pub(super) fn counts(&self) -> (usize, usize) {
         let count = |wanted| self.entries.values().filter(|(_, answered)| *answered == wanted).count();
         (count(Answered::Acknowledged), count(Answered::Nothing))
     }
 
-    /// Accounts for every id; whatever is wrong, all of it.
+    /// Checks the outcome of every id, and returns all violations.
     pub(super) fn judge(&self, deliveries: &[Delivery], rejected: &[Value], processes: u32) -> Vec<String> {
         let mut outcome = Outcome::default();
         for delivery in deliveries {
@@ -147,7 +147,7 @@ impl Outcome {
             }
             Kind::Unusable if kept > 1 => "is in the rejected-lines file more than once",
             Kind::Poison if acknowledged && kept == 0 => "was refused by the downstream and not kept",
-            // Like a delivery, noted by the whole request.
+            // Recorded for the whole request, like a delivery.
             Kind::Poison if kept > processes => "was refused and kept more often than there were processes",
             Kind::Unusable | Kind::Poison => return,
             _ if kept > 0 => "is in the rejected-lines file",

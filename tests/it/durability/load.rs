@@ -1,4 +1,4 @@
-//! Senders at work: batches of every kind of line, and webhooks, on connections that are kept.
+//! Load: batches of every kind of line, and webhooks, on persistent connections.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use super::ledger::{Kind, Ledger};
 use super::random::Random;
 use crate::harness::{Ask, Reply, Sender, log, logs_only, span};
 
-/// Where to send, and how many requests each sender may make there.
+/// Address of the relay, and the number of requests that each sender may make there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
@@ -26,14 +26,14 @@ pub(super) struct Load {
     ledger: Arc<Mutex<Ledger>>,
 }
 
-/// One of them.
+/// One of the senders.
 struct Source {
     random: Random,
     numbers: Arc<AtomicU64>,
     ledger: Arc<Mutex<Ledger>>,
 }
 
-/// A request, and the ids that it holds.
+/// A request, and the ids in it.
 struct Message {
     ask: Ask,
     ids: Vec<(String, Kind)>,
@@ -56,12 +56,12 @@ impl Load {
         Self { senders: senders.collect(), target, ledger }
     }
 
-    /// From now on.
+    /// Directs the senders to a relay.
     pub(super) fn goes_to(&self, address: SocketAddr, requests: u64) {
         self.target.send_replace(Some(Target { address, requests }));
     }
 
-    /// Lets the senders finish what they may still send.
+    /// Lets the senders finish their requests.
     pub(super) async fn finish(self) -> Ledger {
         drop(self.target);
         for sender in self.senders {
@@ -83,7 +83,7 @@ impl Source {
         }
     }
 
-    /// Until all is sent, or the relay is gone.
+    /// Sends until all is sent, or the relay is gone.
     async fn send_to(&mut self, address: SocketAddr, requests: u64) {
         let Some(mut sender) = Sender::open(address).await else { return };
         for _ in 0..requests {
@@ -115,7 +115,7 @@ impl Source {
         }
     }
 
-    /// An id that nothing else has.
+    /// Returns a unique id.
     fn id(&self, what: &str) -> (u64, String) {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         (number, format!("{what}{number}"))
@@ -128,14 +128,14 @@ impl Source {
             lines.push(line);
             ids.push((id, kind));
         }
-        // One that cannot be used at all would be a 400, which acknowledges nothing.
+        // A batch without any usable line would be a 400, which acknowledges nothing.
         let (number, id) = self.id("span");
         lines.push(span(number, &id));
         ids.push((id, Kind::Span));
         Message { ask: Ask::post("/fastly", lines.join("\n")), ids }
     }
 
-    /// `last`: the last span of the batch.
+    /// Returns a line. `last` is the last span of the batch.
     fn line(&mut self, last: &mut Option<(u64, String)>) -> (String, String, Kind) {
         match self.random.below(12) {
             0 => {
@@ -183,7 +183,7 @@ impl Source {
     }
 }
 
-/// A job of this number and name has completed.
+/// Returns a webhook about the completion of a job with this number and name.
 pub(super) fn job(number: u64, name: &str) -> String {
     let uuid = |kind: u32| format!("{kind:08x}-0000-4000-8000-{number:012x}");
     let (event, workflow, job) = (uuid(1), uuid(2), uuid(0x1000_0000 + u32::try_from(number).unwrap()));

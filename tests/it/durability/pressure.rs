@@ -1,4 +1,5 @@
-//! When no more can be taken: the sender is told before its data is, `/readyz` says why, and it passes by itself.
+//! Full queues and disks: requests are rejected before any of their data is accepted, `/readyz` has the reason, and the
+//! relay recovers by itself.
 
 use super::downstream::Mood;
 use super::home::{Home, at_rest, batch, stopped};
@@ -6,7 +7,8 @@ use super::random::{Random, seed};
 use super::small_disk::SmallDisk;
 use crate::harness::{Ask, Child, Reply, eventually, span};
 
-/// Posts spans with so many incompressible digits until one is refused; how many were taken, and the refusal.
+/// Posts spans with incompressible digits until one is rejected; returns the number of accepted ones, and the
+/// rejection.
 async fn fill(relay: &Child, random: &mut Random, digits: usize) -> (u64, Reply) {
     let mut taken = 0;
     loop {
@@ -18,7 +20,7 @@ async fn fill(relay: &Child, random: &mut Random, digits: usize) -> (u64, Reply)
     }
 }
 
-/// 503, with a whole number of seconds to wait and a reason.
+/// Checks for a 503 with a Retry-After in whole seconds and a reason.
 fn assert_come_again(reply: &Reply) {
     assert_eq!(reply.status, 503, "{}", reply.text());
     assert!((1..=60).contains(&reply.retry_after()), "{reply:?}");
@@ -37,7 +39,7 @@ async fn becomes_ready(relay: &Child) {
 }
 
 #[tokio::test]
-async fn a_full_queue_says_so_to_senders_and_probes_and_recovers_with_the_downstream() {
+async fn a_full_queue_is_reported_to_senders_and_probes_and_recovers_with_the_downstream() {
     let mut random = Random::new(seed());
     let mut home = Home::new(Mood::Down, "queue.max_size: 64KiB").await;
     let relay = home.start().await;
@@ -71,11 +73,11 @@ async fn a_full_queue_says_so_to_senders_and_probes_and_recovers_with_the_downst
 }
 
 #[tokio::test]
-async fn a_disk_that_the_queue_has_filled_is_emptied_by_delivering() {
+async fn a_disk_filled_by_the_queue_is_emptied_by_deliveries() {
     let mut random = Random::new(seed());
-    // The store grows in steps: of each disk it leaves another part.
+    // The store grows in steps, so that another part of each disk remains.
     for size in ["11m", "12m", "14m", "16m", "19m", "24m"] {
-        let name = "a_disk_that_the_queue_has_filled_is_emptied_by_delivering";
+        let name = "a_disk_filled_by_the_queue_is_emptied_by_deliveries";
         let Some(disk) = SmallDisk::mount(name, size) else { return };
         let mut home = Home::at(disk.directory(), Mood::Down, "").await;
         let relay = home.start().await;
@@ -97,8 +99,8 @@ async fn a_disk_that_the_queue_has_filled_is_emptied_by_delivering() {
 }
 
 #[tokio::test]
-async fn a_disk_that_others_have_filled_still_notes_deliveries_and_works_again_when_there_is_space() {
-    let name = "a_disk_that_others_have_filled_still_notes_deliveries_and_works_again_when_there_is_space";
+async fn a_disk_filled_by_others_still_stores_deliveries_and_recovers_with_space() {
+    let name = "a_disk_filled_by_others_still_stores_deliveries_and_recovers_with_space";
     let Some(disk) = SmallDisk::mount(name, "24m") else { return };
     let mut random = Random::new(seed());
     let mut home = Home::at(disk.directory(), Mood::Down, "").await;
@@ -111,7 +113,7 @@ async fn a_disk_that_others_have_filled_still_notes_deliveries_and_works_again_w
     assert_come_again(&refusal);
     assert_not_ready(&relay, "the disk is full").await;
 
-    // What was taken is delivered, and noted: a process that is killed now has left nothing to deliver twice.
+    // Accepted data is delivered, and that is stored: a process that is killed now leaves nothing to deliver twice.
     home.downstream.set(Mood::Up).await;
     at_rest(&relay).await;
     assert_eq!(home.downstream.taken_names().len() as u64, 50 + taken);

@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats: `SPANRELAY_SEED` in the environment of the test.
+//! Reproducible random numbers: `SPANRELAY_SEED` in the environment of the test repeats them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
-/// From the environment, else from the clock; printed, so that a failure can be repeated.
+/// Returns the seed from the environment, or else from the clock. Prints it, so that a failure can be repeated.
 pub(super) fn seed() -> u64 {
     let given =
         std::env::var("SPANRELAY_SEED").ok().map(|seed| seed.parse().expect("SPANRELAY_SEED is a number"));
@@ -33,7 +33,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0, below `end`.
+    /// Returns a number from 0 to below `end`.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
@@ -50,7 +50,7 @@ impl Random {
         Duration::from_micros(self.below(end * 1000))
     }
 
-    /// So many hexadecimal digits, which do not compress well.
+    /// Returns hexadecimal digits, which compress badly.
     pub(super) fn hex(&mut self, digits: usize) -> String {
         let words = digits.div_ceil(16);
         let mut text: String = (0..words).map(|_| format!("{:016x}", self.next())).collect();

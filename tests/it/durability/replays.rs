@@ -1,4 +1,4 @@
-//! `spanrelay replay`: what was rejected goes through the relay again, once whatever was wrong is mended.
+//! `spanrelay replay`: rejected input is resubmitted once its cause is fixed.
 
 use std::io::Write;
 
@@ -22,7 +22,7 @@ fn inputs(entries: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn what_the_downstream_refused_is_delivered_by_a_replay_when_it_takes_it() {
+async fn an_export_that_the_downstream_rejected_is_delivered_by_a_later_replay() {
     let mut home = Home::new(Mood::Up, "").await;
     let relay = home.start().await;
     let refused = span(1, POISON);
@@ -45,7 +45,7 @@ async fn what_the_downstream_refused_is_delivered_by_a_replay_when_it_takes_it()
 }
 
 #[tokio::test]
-async fn what_is_rejected_again_is_kept_again_and_a_torn_entry_costs_only_itself() {
+async fn input_rejected_again_is_kept_again_and_a_torn_entry_affects_no_other() {
     let mut home = Home::new(Mood::Up, "").await;
     let relay = home.start().await;
     let cut = r#"{"resourceSpans":[{"é"#;
@@ -65,7 +65,7 @@ async fn what_is_rejected_again_is_kept_again_and_a_torn_entry_costs_only_itself
 }
 
 #[tokio::test]
-async fn a_refused_export_reaches_the_downstream_where_only_circleci_is_on() {
+async fn a_rejected_export_reaches_the_downstream_with_only_circleci_enabled() {
     let mut home = Home::new(Mood::Up, "receivers: { circleci: { allow_unsigned: true } }").await;
     let relay = home.start().await;
     let event = format!(
@@ -93,7 +93,7 @@ async fn entries_do_not_affect_each_other_and_each_is_reported() {
     let entry = |receiver: &str, input: &str| {
         serde_json::json!({"time": "t", "receiver": receiver, "reason": "r", "input": input}).to_string()
     };
-    // Glued together, these would swallow or complete each other.
+    // Without separation, these would consume or complete each other.
     let given = [
         r#"{"resourceLogs":["#,
         &span(1, "one"),

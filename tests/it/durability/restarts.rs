@@ -1,11 +1,11 @@
-//! What a process finds that an earlier one has left.
+//! Data that a process finds from an earlier one.
 
 use super::downstream::Mood;
 use super::home::{Home, at_rest, batch, recovered, stopped};
 use super::load::job;
 use crate::harness::{Ask, Child, eventually, log, request_of, span};
 
-/// One request after the other, in the order in which they came.
+/// Exports one request after the other, in order.
 const ONE_AT_A_TIME: &str = "exporters.otlp_http.max_in_flight: 1";
 
 fn sorted(mut names: Vec<String>) -> Vec<String> {
@@ -14,7 +14,7 @@ fn sorted(mut names: Vec<String>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_was_taken_and_not_delivered_leaves_after_kills_oldest_first() {
+async fn undelivered_data_is_exported_after_kills_oldest_first() {
     let mut home = Home::new(Mood::Down, ONE_AT_A_TIME).await;
     let mut sent = Vec::new();
     for process in 1..=3 {
@@ -42,7 +42,7 @@ async fn what_was_taken_and_not_delivered_leaves_after_kills_oldest_first() {
 }
 
 #[tokio::test]
-async fn a_span_and_its_log_that_were_waiting_meet_again_after_a_kill() {
+async fn a_held_span_and_its_log_match_after_a_kill() {
     let mut home = Home::new(Mood::Up, "processors.span_events.wait: 1h").await;
     let relay = home.start().await;
     batch(&relay, span(1, "both before")).await;
@@ -61,7 +61,7 @@ async fn a_span_and_its_log_that_were_waiting_meet_again_after_a_kill() {
     assert_eq!(taken, ["both before: first", "log before: second", "span before: third"]);
 }
 
-/// A relay with requests of which the downstream withholds a part; the rest is delivered, and recorded as such.
+/// Starts a relay with requests of which the downstream withholds a part; the rest is delivered, and recorded as such.
 async fn half_delivered(home: &mut Home) -> Child {
     let relay = home.start().await;
     let lines = [span(1, "a"), span(2, "held b"), log(2, "second"), log(1, "first"), log(3, "stray")];
@@ -71,7 +71,7 @@ async fn half_delivered(home: &mut Home) -> Child {
         (settled == 3.0).then_some(())
     })
     .await;
-    // Its commit has the progress, too.
+    // Its commit includes the progress.
     batch(&relay, span(4, "held c")).await;
     assert_eq!(sorted(home.downstream.taken_names()), ["a: first", "log stray"]);
     relay
@@ -96,14 +96,14 @@ async fn a_drained_relay_delivers_nothing_twice_of_a_half_delivered_request() {
 }
 
 #[tokio::test]
-async fn a_killed_relay_delivers_nothing_twice_that_it_had_recorded() {
+async fn a_killed_relay_delivers_nothing_twice_that_was_recorded() {
     let mut home = Home::new(Mood::Withholds("held"), "exporters.otlp_http.timeout: 1h").await;
     let relay = half_delivered(&mut home).await;
     relay.kill().await;
     only_the_rest_is_delivered(home).await;
 }
 
-/// One signal is withheld while a log record leaves both as an event and as a log, and then the relay is stopped.
+/// Withholds one signal while a log record is exported both as an event and as a log, and then stops the relay.
 async fn each_half_is_delivered_once(withheld: &'static str, unmatched: &str, [before, after]: [&str; 2]) {
     let settings = format!(
         "exporters.otlp_http.timeout: 1h\nprocessors.span_events.keep_logs: true\nprocessors.span_events.unmatched: {unmatched}"
@@ -133,21 +133,21 @@ async fn each_half_is_delivered_once(withheld: &'static str, unmatched: &str, [b
 }
 
 #[tokio::test]
-async fn a_kept_log_that_was_delivered_as_an_event_leaves_as_a_log_after_a_restart() {
+async fn a_kept_log_delivered_as_an_event_is_exported_as_a_log_after_a_restart() {
     for unmatched in ["forward_log", "drop", "carrier_span"] {
         each_half_is_delivered_once("resourceLogs", unmatched, ["a: event", "log event"]).await;
     }
 }
 
 #[tokio::test]
-async fn a_kept_log_that_was_delivered_as_a_log_leaves_as_an_event_after_a_restart() {
+async fn a_kept_log_delivered_as_a_log_is_exported_as_an_event_after_a_restart() {
     for unmatched in ["forward_log", "drop", "carrier_span"] {
         each_half_is_delivered_once("resourceSpans", unmatched, ["log event", "a: event"]).await;
     }
 }
 
 #[tokio::test]
-async fn what_was_accepted_with_repair_on_and_longer_lines_is_delivered_without() {
+async fn data_accepted_with_repair_and_longer_lines_is_delivered_without_them() {
     let mut home = Home::new(Mood::Down, "").await;
     let relay = home.start().await;
     let lines = [span(1, "repaired").replace("}]}]}]}", "},]}]}]}"), span(2, &"x".repeat(3000))];
@@ -192,7 +192,7 @@ async fn nothing_is_counted_or_written_to_the_rejected_lines_twice() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_waits_in_the_queue_is_known_when_it_comes_again_after_a_restart() {
+async fn a_queued_webhook_is_a_duplicate_when_redelivered_after_a_restart() {
     let mut home = Home::new(Mood::Down, "").await;
     let body = job(1, "once");
     let relay = home.start().await;
@@ -211,7 +211,7 @@ async fn a_webhook_that_waits_in_the_queue_is_known_when_it_comes_again_after_a_
 }
 
 #[tokio::test]
-async fn live_traffic_flows_while_the_backlog_waits() {
+async fn live_traffic_is_exported_while_the_backlog_waits() {
     let mut home = Home::new(Mood::Down, "").await;
     let relay = home.start().await;
     for id in 1..=20 {
@@ -231,7 +231,7 @@ async fn live_traffic_flows_while_the_backlog_waits() {
 }
 
 #[tokio::test]
-async fn requests_of_a_receiver_that_is_off_stay_until_it_is_on_again() {
+async fn requests_of_a_disabled_receiver_stay_until_it_is_enabled_again() {
     let mut home = Home::new(Mood::Down, "").await;
     let relay = home.start().await;
     assert_eq!(relay.ask(Ask::webhook(&job(1, "patient"))).await.status, 204);
@@ -247,16 +247,16 @@ async fn requests_of_a_receiver_that_is_off_stay_until_it_is_on_again() {
     assert_eq!(home.downstream.taken_names(), ["job: patient"]);
 }
 
-/// Of each body, with lines as long as they may be.
+/// Maximum size of a line, of which each body has one.
 const BODY_LINES: u64 = 4;
 const LINE_BYTES: usize = 1000 * 1000;
 const BODIES: u64 = 100;
-/// What the relay may have in memory at most: 64 MiB on the way, 1 MiB held; the rest is the program, what is in the
-/// middle of being read, compressed and encoded, and what the allocator keeps.
+/// Maximum memory of the relay: 64 MiB of live records, 1 MiB held; the rest is the program, buffers for reading,
+/// compressing and encoding, and the allocator's own.
 const MEMORY_BYTES: f64 = 300e6;
 
 #[tokio::test]
-async fn an_outage_longer_than_the_memory_costs_disk_and_not_memory() {
+async fn an_outage_costs_disk_and_not_memory() {
     let mut home = Home::new(Mood::Down, "processors.span_events: {wait: 1s, max_held_bytes: 1MiB}").await;
     let relay = home.start().await;
     let line = |id: u64| span(id, &format!("{id:04}{}", "x".repeat(LINE_BYTES)));

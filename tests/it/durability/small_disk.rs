@@ -1,4 +1,5 @@
-//! A file system of a few megabytes, made for one test. Only root can: else the test says that it is skipped.
+//! A file system of a few megabytes, made for one test. It requires root; otherwise the test reports that it is
+//! skipped.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,7 +13,7 @@ pub(super) struct SmallDisk {
     place: TempDir,
 }
 
-/// Whether the test runs as the user who may do everything.
+/// Returns whether the test runs as root.
 pub(super) fn am_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -20,7 +21,8 @@ pub(super) fn am_root() -> bool {
 // === impl SmallDisk ===
 
 impl SmallDisk {
-    /// `size`: as `mount` takes it. Nothing, and a word about the test, where mounting is not permitted.
+    /// Mounts a file system; `size` is in the form that `mount` accepts. `None`, with a report, where mounting is not
+    /// permitted.
     pub(super) fn mount(test: &str, size: &str) -> Option<Self> {
         let place = tempfile::tempdir().unwrap();
         let options = format!("size={size}");
@@ -35,7 +37,7 @@ impl SmallDisk {
         }
     }
 
-    /// Where a queue can be.
+    /// Returns a path for a queue.
     pub(super) fn directory(&self) -> PathBuf {
         self.place.path().join("queue")
     }
@@ -44,7 +46,7 @@ impl SmallDisk {
         self.place.path().join("ballast")
     }
 
-    /// Leaves not a byte.
+    /// Fills the file system completely.
     pub(super) fn fill(&self) {
         let mut ballast = File::options().append(true).create(true).open(self.ballast()).unwrap();
         for block in [1 << 20, 1 << 12, 1] {
@@ -56,7 +58,7 @@ impl SmallDisk {
         fs::remove_file(self.ballast()).unwrap();
     }
 
-    /// From now on nothing can be written.
+    /// Makes the file system read-only.
     pub(super) fn make_read_only(&self) {
         let remount = Command::new("mount").args(["-o", "remount,ro"]).arg(self.place.path()).status();
         assert!(remount.unwrap().success());
@@ -65,7 +67,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a relay that is being killed may still have files there.
+        // Lazily, because a relay that is being killed may still have open files.
         Command::new("umount").arg("-l").arg(self.place.path()).status().unwrap();
     }
 }

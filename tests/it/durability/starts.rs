@@ -1,5 +1,5 @@
-//! What a start finds in its directory that it cannot use: it says so, or sets it aside; never does it begin from
-//! nothing in silence, never does it die again and again.
+//! Starts with unusable files in the directory: the relay reports them or sets them aside. It never silently starts
+//! empty, and never crashes repeatedly.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,7 +13,7 @@ use super::home::{Home, at_rest, batch, stopped};
 use super::small_disk::{SmallDisk, am_root};
 use crate::harness::{Ask, Ended, eventually, span, spanrelay};
 
-/// Runs the relay, which must not start, and returns what it says.
+/// Runs the relay, which must not start, and returns its output.
 async fn does_not_start(home: &Home) -> String {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(home.configuration().as_bytes()).unwrap();
@@ -30,7 +30,7 @@ async fn names_the_directory(home: &Home) -> String {
 }
 
 #[tokio::test]
-async fn a_file_in_the_place_of_the_directory_is_named() {
+async fn a_file_in_place_of_the_directory_is_named() {
     let home = Home::new(Mood::Up, "").await;
     fs::write(&home.directory, "not a directory").unwrap();
     names_the_directory(&home).await;
@@ -60,22 +60,22 @@ async fn a_directory_without_permission_is_named() {
 }
 
 #[tokio::test]
-async fn a_second_process_on_the_same_directory_is_told_and_the_first_goes_on() {
+async fn a_second_process_on_the_same_directory_fails_and_the_first_continues() {
     let mut home = Home::new(Mood::Up, "").await;
     let relay = home.start().await;
     let said = names_the_directory(&home).await;
     assert!(said.contains("in use by another process"), "{said}");
     batch(&relay, span(1, "undisturbed")).await;
     at_rest(&relay).await;
-    // The lock goes with its process, however that ends.
+    // The lock is released with its process, however that ends.
     relay.kill().await;
     stopped(home.start().await).await;
-    // Its last delivery may not have been noted yet.
+    // Its last delivery may not have been stored yet.
     assert!(home.downstream.taken_names().iter().all(|name| name == "undisturbed"));
 }
 
-/// A home whose queue keeps one span.
-async fn with_one_waiting(name: &str) -> Home {
+/// Creates a home whose queue keeps one span.
+async fn with_one_queued_span(name: &str) -> Home {
     let mut home = Home::new(Mood::Down, "").await;
     let relay = home.start().await;
     batch(&relay, span(1, name)).await;
@@ -83,7 +83,7 @@ async fn with_one_waiting(name: &str) -> Home {
     home
 }
 
-/// The files of the queue itself, oldest first.
+/// Returns the files of the queue itself, oldest first.
 fn segments(home: &Home) -> Vec<PathBuf> {
     let files = fs::read_dir(&home.directory).unwrap().map(|file| file.unwrap().path());
     let mut segments: Vec<PathBuf> =
@@ -98,7 +98,7 @@ fn set_aside(home: &Home) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn damage_is_set_aside_counted_and_costs_only_the_request_that_it_is_in() {
+async fn damage_is_set_aside_and_counted_and_costs_only_its_request() {
     let mut home = Home::new(Mood::Down, "exporters.otlp_http.max_in_flight: 1").await;
     let relay = home.start().await;
     for (id, name) in [(1, "first"), (2, "lost"), (3, "third")] {
@@ -117,13 +117,13 @@ async fn damage_is_set_aside_counted_and_costs_only_the_request_that_it_is_in() 
     batch(&relay, span(4, "goes on")).await;
     at_rest(&relay).await;
     relay.kill().await;
-    let [aside] = &set_aside(&home)[..] else { panic!("it is set aside once") };
+    let [aside] = &set_aside(&home)[..] else { panic!("not set aside once") };
     assert!(
         memchr::memmem::find(&fs::read(aside).unwrap(), b"LOST").is_some(),
         "what is left of it is there"
     );
 
-    // Once only: the next start finds nothing damaged.
+    // Only once: the next start finds no damage.
     let relay = home.start().await;
     assert_eq!(relay.metrics().await.sum("spanrelay_queue_damaged_total", &[]), 0.0);
     stopped(relay).await;
@@ -134,8 +134,8 @@ async fn damage_is_set_aside_counted_and_costs_only_the_request_that_it_is_in() 
 }
 
 #[tokio::test]
-async fn every_kind_of_damage_ends_in_a_relay_that_runs() {
-    let home = with_one_waiting("perhaps").await;
+async fn the_relay_starts_with_every_kind_of_damage() {
+    let home = with_one_queued_span("perhaps").await;
     let segment = segments(&home).remove(0);
     let name = segment.file_name().unwrap().to_owned();
     let good = fs::read(&segment).unwrap();
@@ -146,7 +146,7 @@ async fn every_kind_of_damage_ends_in_a_relay_that_runs() {
         bytes[place..place + 512].fill(0xff);
         bytes
     };
-    let no_segment = b"a text that somebody put here".to_vec();
+    let no_segment = b"text of another program".to_vec();
     let damages =
         [vec![], no_segment, vec![0; good.len()], cut(1), cut(4), cut(7), overwritten(0), overwritten(1)];
     for (number, damaged) in damages.into_iter().enumerate() {
@@ -166,8 +166,8 @@ async fn every_kind_of_damage_ends_in_a_relay_that_runs() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_version_is_left_alone_and_the_start_refused() {
-    let mut home = with_one_waiting("of the future").await;
+async fn a_file_of_a_newer_version_fails_the_start_and_is_not_changed() {
+    let mut home = with_one_queued_span("of the future").await;
     let segment = segments(&home).remove(0);
     let good = fs::read(&segment).unwrap();
     let mut newer = good.clone();
@@ -192,7 +192,7 @@ async fn a_file_of_a_newer_version_is_left_alone_and_the_start_refused() {
 }
 
 #[tokio::test]
-async fn the_queue_of_version_0_1_refuses_the_start_and_is_left_alone() {
+async fn the_queue_of_version_0_1_fails_the_start_and_is_not_changed() {
     let home = Home::new(Mood::Up, "").await;
     fs::create_dir_all(&home.directory).unwrap();
     let store = home.directory.join("queue.redb");
@@ -202,9 +202,9 @@ async fn the_queue_of_version_0_1_refuses_the_start_and_is_left_alone() {
     assert_eq!(fs::read_to_string(&store).unwrap(), "records of version 0.1");
 }
 
-/// A segment that is there and cannot be read is never taken for an empty one.
+/// An unreadable segment is never treated as an empty one.
 #[tokio::test]
-async fn a_queue_file_that_cannot_be_opened_refuses_the_start() {
+async fn a_queue_file_that_cannot_be_opened_fails_the_start() {
     let home = Home::new(Mood::Up, "").await;
     let segment = home.directory.join("segment-0000000001-00000000000000ff.log");
     fs::create_dir_all(&segment).unwrap();

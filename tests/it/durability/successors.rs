@@ -1,5 +1,4 @@
-//! A downstream that becomes another one, sends the relay elsewhere, or ends no answer: no data is lost over it, and
-//! none is sent twice.
+//! A downstream that is replaced, redirects, or does not end its responses: no data is lost or sent twice.
 
 use std::net::{Ipv6Addr, ToSocketAddrs};
 
@@ -8,7 +7,7 @@ use super::home::{Home, at_rest, batch, stopped};
 use crate::harness::{Answer, Collector, House, eventually, names, span};
 
 #[tokio::test]
-async fn a_new_server_behind_the_same_name_gets_what_the_old_one_did_not() {
+async fn a_new_server_with_the_same_name_gets_the_rest() {
     let mut addresses = ("localhost", 0).to_socket_addrs().unwrap();
     if !addresses.any(|address| address.is_ipv6()) {
         eprintln!("SKIPPED a_new_server_behind_the_same_name_…: localhost has no second address here");
@@ -19,7 +18,7 @@ async fn a_new_server_behind_the_same_name_gets_what_the_old_one_did_not() {
     let relay = home.start_with(&format!("exporters.otlp_http.endpoint: http://localhost:{port}")).await;
     batch(&relay, span(1, "to the old one")).await;
     at_rest(&relay).await;
-    // The old one ends its connections; the name leads to the new one.
+    // The old server closes its connections; the name resolves to the new one.
     home.downstream.set(Mood::Down).await;
     batch(&relay, span(2, "to nobody at first")).await;
     eventually("it has been tried", async || {
@@ -52,7 +51,7 @@ async fn a_redirect_is_not_followed_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_ends_counts_by_its_status() {
+async fn a_response_that_never_ends_counts_by_its_status() {
     let mut home = Home::new(Mood::HangsInItsAnswer, "exporters.otlp_http.timeout: 500ms").await;
     let relay = home.start().await;
     batch(&relay, span(1, "taken")).await;
@@ -63,7 +62,7 @@ async fn an_answer_that_never_ends_counts_by_its_status() {
 }
 
 #[tokio::test]
-async fn a_downstream_that_only_ends_connections_gets_it_all_when_it_is_well_again() {
+async fn a_downstream_that_closed_all_connections_gets_everything_when_it_recovers() {
     let mut home = Home::new(Mood::Closes, "").await;
     let relay = home.start().await;
     for id in 1..=20 {

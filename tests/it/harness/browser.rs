@@ -1,7 +1,7 @@
-//! A real browser without a window: Chromium, driven through chromedriver (W3C WebDriver over HTTP).
+//! A real headless browser: Chromium, controlled through chromedriver (W3C WebDriver over HTTP).
 //!
-//! Debian has both: `apt-get install chromium chromium-driver`. Where one is missing a test says so by its name and
-//! passes, unless `SPANRELAY_REQUIRE_BROWSER` is set.
+//! Debian has both: `apt-get install chromium chromium-driver`. Where one is missing, a test reports that it is
+//! skipped, and passes unless `SPANRELAY_REQUIRE_BROWSER` is set.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use super::{Ask, Reply, eventually, in_time, process_id, skipped};
 
-/// The variable with which a missing browser is a failure.
+/// Environment variable that makes a missing browser a failure.
 const REQUIRED: &str = "SPANRELAY_REQUIRE_BROWSER";
 
 /// A browser with one page.
@@ -24,7 +24,7 @@ pub(crate) struct Browser {
     session: String,
 }
 
-/// What to ask for a page under.
+/// Size and colour scheme of the screen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Screen {
     pub(crate) width: u32,
@@ -38,7 +38,7 @@ pub(crate) const PHONE: Screen = Screen { width: 390, height: 844, scheme: "ligh
 // === impl Browser ===
 
 impl Browser {
-    /// None where there is no browser, which has been said.
+    /// Opens a browser; reports and returns `None` where there is none.
     pub(crate) async fn open(test: &str, screen: Screen) -> Option<Self> {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
@@ -84,12 +84,12 @@ impl Browser {
         self.ask("/url", json!({"url": url})).await;
     }
 
-    /// The value of an expression in the page.
+    /// Returns the value of an expression in the page.
     pub(crate) async fn value(&self, expression: &str) -> Value {
         self.ask("/execute/sync", json!({"script": format!("return {expression}"), "args": []})).await
     }
 
-    /// The text of the first element that matches, as it is seen.
+    /// Returns the visible text of the first element that matches.
     pub(crate) async fn text(&self, selector: &str) -> String {
         let text =
             self.value(&format!("(document.querySelector({selector:?}) || {{}}).innerText || ''")).await;
@@ -101,14 +101,14 @@ impl Browser {
         eventually(expression, async || (self.value(expression).await == true).then_some(())).await;
     }
 
-    /// Clicks where a hand would.
+    /// Clicks an element as a user would.
     pub(crate) async fn click(&self, selector: &str) {
         let element = self.ask("/element", json!({"using": "css selector", "value": selector})).await;
         let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
         self.ask(&format!("/element/{id}/click"), json!({})).await;
     }
 
-    /// Presses keys, one after another, wherever the focus is.
+    /// Presses keys, one after another, in the focused element.
     pub(crate) async fn press(&self, keys: &[&str]) {
         let strokes: Vec<Value> = keys
             .iter()
@@ -118,14 +118,14 @@ impl Browser {
         self.ask("/actions", actions).await;
     }
 
-    /// What the console says since it was last asked.
+    /// Returns the messages of the console since the last call.
     pub(crate) async fn console(&self) -> Vec<String> {
         let entries = self.ask("/se/log", json!({"type": "browser"})).await;
         let entries = entries.as_array().unwrap().iter();
         entries.map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Every address that something was asked from since it was last asked.
+    /// Returns every address that was requested since the last call.
     pub(crate) async fn addresses(&self) -> Vec<String> {
         let entries = self.ask("/se/log", json!({"type": "performance"})).await;
         let messages = entries.as_array().unwrap().iter().map(|entry| {
@@ -164,7 +164,7 @@ impl Browser {
 }
 
 impl Drop for Browser {
-    /// The driver would leave the browser behind; both are in one group of their own.
+    /// The driver would leave the browser running; both are in one process group.
     fn drop(&mut self) {
         if let Some(id) = self.driver.id() {
             // It may have ended by itself.
@@ -182,7 +182,7 @@ async fn port_of(driver: &mut Child) -> SocketAddr {
             break port.parse().unwrap();
         }
     };
-    // What it says later must find a reader.
+    // Its later output must be read, so that it does not block.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     SocketAddr::from(([127, 0, 0, 1], port))
 }

@@ -1,4 +1,4 @@
-//! The real program as a process, where what counts is what a user of it sees: arguments, output, signals, exit code.
+//! The real program as a process, tested by what its user sees: arguments, output, signals, exit code.
 //!
 //! When a relay has ended, or its test has, both its outputs are searched for the secrets that it was given.
 
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::given::Given;
 use super::{Ask, Reply, Samples, in_time};
 
-/// What a program left when it had ended.
+/// Output and exit code of a program that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -26,12 +26,12 @@ pub(crate) struct Ended {
     pub(crate) err: String,
 }
 
-/// A relay as a process of its own, which is ready. Killed when it is dropped.
+/// A running relay in its own process, which is ready. Killed when it is dropped.
 pub(crate) struct Child {
     process: tokio::process::Child,
     log: Arc<Log>,
     out: Arc<Mutex<Vec<u8>>>,
-    /// Of both outputs, to their ends.
+    /// Tasks that read both outputs to their ends.
     readers: Vec<JoinHandle<()>>,
     given: Mutex<Given>,
     pub(crate) address: SocketAddr,
@@ -46,8 +46,8 @@ struct Log {
     grew: Notify,
 }
 
-/// The program with these arguments and nothing in its environment: the one that was built with the tests, or another
-/// that `SPANRELAY_BINARY` names.
+/// Returns the program with these arguments and an empty environment: the one that was built with the tests, or another
+/// one that `SPANRELAY_BINARY` names.
 pub(crate) fn spanrelay(arguments: &[&str]) -> Command {
     let built = || env!("CARGO_BIN_EXE_spanrelay").into();
     let mut command = Command::new(std::env::var_os("SPANRELAY_BINARY").unwrap_or_else(built));
@@ -55,7 +55,7 @@ pub(crate) fn spanrelay(arguments: &[&str]) -> Command {
     command
 }
 
-/// A process as the system calls have it.
+/// Converts a process id to the type of the system calls.
 pub(crate) fn process_id(id: u32) -> Pid {
     Pid::from_raw(id.try_into().unwrap()).expect("a process has an id")
 }
@@ -72,7 +72,7 @@ pub(crate) fn signal_named(name: &str) -> Signal {
 // === impl Ended ===
 
 impl Ended {
-    /// Runs it to its end.
+    /// Runs a command to its end.
     pub(crate) async fn of(command: &mut Command) -> Self {
         let output = in_time("the program ends", command.output()).await.unwrap();
         Self {
@@ -82,7 +82,7 @@ impl Ended {
         }
     }
 
-    /// Runs it to its end with this on its standard input.
+    /// Runs a command to its end with this standard input.
     pub(crate) async fn with_input(command: &mut Command, input: &[u8]) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
@@ -101,8 +101,8 @@ impl Ended {
 // === impl Child ===
 
 impl Child {
-    /// Starts the relay with this configuration, in a directory of its own if the arguments name none, and waits until
-    /// it is ready.
+    /// Starts the relay with this configuration, in its own directory unless the arguments name one, and waits until it
+    /// is ready.
     pub(crate) async fn start(configuration: &str, arguments: &[&str]) -> Self {
         Self::configured(spanrelay, configuration, arguments).await
     }
@@ -180,17 +180,17 @@ impl Child {
         ask.to(self.address).await
     }
 
-    /// The first line of its log with this message.
+    /// Waits for the first log line with this message.
     pub(crate) async fn logged(&self, message: &str) -> Value {
         self.log.line(message).await
     }
 
-    /// Everything that it has logged so far.
+    /// Returns everything that was logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lines.lock().unwrap().join("\n")
     }
 
-    /// Writes another configuration over the one that it was started with.
+    /// Overwrites the configuration that the relay was started with.
     pub(crate) fn configure(&self, configuration: &str) {
         self.given.lock().unwrap().in_configuration(configuration);
         std::fs::write(self.configuration.path(), configuration).unwrap();
@@ -204,19 +204,19 @@ impl Child {
         Samples::parse(&self.telemetry("/metrics").await.text())
     }
 
-    /// `kill -9`: nothing of it runs any more.
+    /// Sends SIGKILL and waits until the process has ended.
     pub(crate) async fn kill(mut self) {
         in_time("the process is gone", self.process.kill()).await.unwrap();
         self.read_to_its_end().await;
     }
 
-    /// Sends it a signal, as `kill` does.
+    /// Sends a signal.
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.process.id().expect("it has not ended");
+        let id = self.process.id().expect("the process has not ended");
         rustix::process::kill_process(process_id(id), signal_named(name)).unwrap();
     }
 
-    /// Waits for its end; the exit code.
+    /// Waits for the end of the process, and returns its exit code.
     pub(crate) async fn ended(&mut self) -> Option<i32> {
         let code = in_time("the process ends", self.process.wait()).await.unwrap().code();
         self.read_to_its_end().await;
@@ -242,7 +242,7 @@ impl Child {
 }
 
 impl Drop for Child {
-    /// For a test that does not wait for its end: what has been read of it until now.
+    /// Checks the output so far, if the test did not wait for the end.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.tells_no_secret();
@@ -284,9 +284,9 @@ async fn read_out(mut stdout: impl AsyncRead + Unpin, out: Arc<Mutex<Vec<u8>>>) 
     }
 }
 
-/// The log does say `started`: a relay whose secret that is fails its test, however the test ends.
+/// The log contains `started`: a relay with that secret fails its test, however the test ends.
 #[tokio::test]
-async fn a_relay_that_tells_a_secret_fails_its_test() {
+async fn a_relay_that_logs_a_secret_fails_its_test() {
     let configuration = super::House::configuration("http://127.0.0.1:9").replace(super::SECRET, "started");
     for is_awaited in [true, false] {
         let configuration = configuration.clone();
@@ -297,7 +297,7 @@ async fn a_relay_that_tells_a_secret_fails_its_test() {
                 child.ended().await;
             }
         });
-        let failed = test.await.expect_err("it fails").into_panic();
+        let failed = test.await.expect_err("the test fails").into_panic();
         let words = failed.downcast_ref::<String>().unwrap();
         assert!(words.starts_with("the secret started is in its log"), "{words}");
     }

@@ -1,4 +1,4 @@
-//! A sender: one request on a connection of its own, or the bytes that a test writes itself.
+//! A client: single requests on their own connections, or raw bytes.
 
 use std::net::SocketAddr;
 
@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 
 use super::in_time;
 
-/// A request that is to be sent.
+/// A request to send.
 pub(crate) struct Ask(Request<Full<Bytes>>);
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -26,10 +26,10 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
 }
 
-/// A connection whose every byte the test writes itself.
+/// A connection for raw bytes.
 pub(crate) struct Connection(TcpStream);
 
-/// The value of `circleci-signature` for a body.
+/// Returns the value of `circleci-signature` for a body.
 pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
     let signed = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(body);
     let hex: String = signed.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -41,7 +41,7 @@ pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
 impl Ask {
     pub(crate) fn new(method: &str, path: &str, body: impl Into<Bytes>) -> Self {
         let body = body.into();
-        // hyper does not write one for an empty body, which leaves open whether there is one.
+        // hyper omits it for an empty body, so that the presence of a body is undeclared.
         let length = (!matches!(method, "GET" | "HEAD")).then(|| body.len().to_string());
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
@@ -61,7 +61,7 @@ impl Ask {
         Self::new("POST", path, body)
     }
 
-    /// A webhook that is signed as CircleCI does it.
+    /// Creates a webhook with a signature as CircleCI makes it.
     pub(crate) fn webhook(body: &str) -> Self {
         let signature = sign(super::SECRET, body.as_bytes());
         Self::post("/circleci", body.to_owned()).with("circleci-signature", &signature)
@@ -108,14 +108,14 @@ impl Reply {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The reason in an error body, which must be JSON.
+    /// Returns the reason in an error body, which must be JSON.
     pub(crate) fn reason(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         let reason = self.json()["reason"].as_str().map(str::to_owned);
         reason.filter(|reason| !reason.is_empty()).unwrap_or_else(|| panic!("no reason: {self:?}"))
     }
 
-    /// How many seconds the sender is told to wait.
+    /// Returns the seconds of the Retry-After header.
     pub(crate) fn retry_after(&self) -> u64 {
         self.header("retry-after").unwrap_or_else(|| panic!("{self:?}")).parse().unwrap()
     }
@@ -132,12 +132,12 @@ impl Connection {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Nothing more will be written; answers can still be read.
+    /// Shuts down writing; responses can still be read.
     pub(crate) async fn end(&mut self) {
         self.0.shutdown().await.unwrap();
     }
 
-    /// The next answer. Its length must be declared.
+    /// Reads the next response, whose length must be declared.
     pub(crate) async fn read(&mut self) -> Reply {
         in_time("an answer", self.read_one()).await
     }
@@ -145,7 +145,7 @@ impl Connection {
     async fn read_one(&mut self) -> Reply {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(self.0.read_u8().await.expect("an answer and not the end of the connection"));
+            head.push(self.0.read_u8().await.expect("a response and not the end of the connection"));
         }
         let head = String::from_utf8(head).unwrap();
         let mut lines = head.lines();
@@ -160,7 +160,7 @@ impl Connection {
         Reply { status: status.as_u16(), headers, body: body.into() }
     }
 
-    /// Waits for the other side to end the connection. A reset is an end too.
+    /// Waits until the peer closes the connection; a reset counts, too.
     pub(crate) async fn closes(mut self) {
         let mut rest = Vec::new();
         let ended = in_time("the end of the connection", self.0.read_to_end(&mut rest)).await;

@@ -1,4 +1,4 @@
-//! A collector that records what it gets, answers as it is told, and complains about what was not expected.
+//! A collector that records requests, responds as configured, and reports unexpected ones.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,17 +21,17 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::{in_time, listen_again};
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorded {
     pub(crate) method: Method,
-    /// With the query.
+    /// Path with the query.
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-/// What the collector does with a request.
+/// Behaviour of the collector for a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     Say {
@@ -39,15 +39,15 @@ pub(crate) enum Answer {
         headers: Vec<(&'static str, String)>,
         body: Bytes,
     },
-    /// `{}`, when the gate lets it.
+    /// Responds `{}` once the gate lets it pass.
     WaitAt(Gate),
-    /// The head of a 200, a part of its body, and the end of the connection.
+    /// Sends the headers of a 200 and a part of its body, then closes the connection.
     BreakOff,
-    /// Nothing, and the end of the connection.
+    /// Closes the connection without a response.
     Close,
 }
 
-/// Answers pass one by one, as often as the test says, and it can see who has come.
+/// A gate that responses pass one by one; shows how many wait.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate(Arc<Semaphore>);
 
@@ -68,11 +68,11 @@ struct State {
 struct Books {
     requests: VecDeque<Recorded>,
     answers: VecDeque<Answer>,
-    /// Who answers when no answer was prepared.
+    /// Behaviour when no response was prepared.
     judge: Option<Arc<Judge>>,
-    /// What does not look like an export at all.
+    /// Requests that do not look like an export at all.
     strange: Vec<String>,
-    /// Connections that are answered with something that is no HTTP.
+    /// Number of connections that get something other than HTTP.
     rude_connections: usize,
 }
 
@@ -82,7 +82,7 @@ type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 // === impl Collector ===
 
 impl Collector {
-    /// The first requests get these answers, and all others are taken.
+    /// Gives these responses to the first requests, and accepts all others.
     pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
         Self::on(
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -90,7 +90,7 @@ impl Collector {
         )
     }
 
-    /// The first connections are answered by something that does not speak HTTP.
+    /// Does not speak HTTP on the first connections.
     pub(crate) async fn rude_at_first(rude_connections: usize) -> Self {
         Self::on(
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -98,13 +98,13 @@ impl Collector {
         )
     }
 
-    /// What it answers depends on the request.
+    /// Chooses the response by the request.
     pub(crate) async fn judging(judge: impl Fn(&Recorded) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::on(listener, Books { judge: Some(Arc::new(judge)), ..Books::default() })
     }
 
-    /// On an address that was chosen before.
+    /// Listens on a given address.
     pub(crate) async fn at(address: SocketAddr) -> Self {
         Self::on(listen_again(address).await, Books::default())
     }
@@ -120,7 +120,7 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// Takes the next requests out of the records, in the order in which they came.
+    /// Removes and returns the next requests, in the order of their arrival.
     pub(crate) async fn take(&self, count: usize) -> Vec<Recorded> {
         let all_there = async {
             loop {
@@ -137,24 +137,24 @@ impl Collector {
         in_time(&format!("the collector gets {count} requests"), all_there).await
     }
 
-    /// Whatever has come and was not taken.
+    /// Removes and returns all requests that were not taken.
     pub(crate) fn take_rest(&self) -> Vec<Recorded> {
         self.state.books().requests.drain(..).collect()
     }
 
-    /// For a test that prepares more answers than are asked for: takes all that has come, says how much that was, and
-    /// forgets the other answers.
+    /// Takes all requests, returns their number, and forgets the unused responses of a test that prepared more than it
+    /// needs.
     pub(crate) fn forget_answers(&self) -> usize {
         self.state.books().answers.clear();
         self.take_rest().len()
     }
 
-    /// How many have come and were not taken.
+    /// Returns the number of requests that were not taken.
     pub(crate) fn waiting(&self) -> usize {
         self.state.books().requests.len()
     }
 
-    /// Nothing came that the test did not take, and every answer that it prepared was given.
+    /// Checks that the test took all requests, and that every prepared response was given.
     pub(crate) fn finish(mut self) {
         self.finished = true;
         let books = self.state.books();
@@ -167,7 +167,7 @@ impl Collector {
 impl Drop for Collector {
     fn drop(&mut self) {
         if !self.finished && !std::thread::panicking() {
-            panic!("the test ended without looking at what else the collector got");
+            panic!("the test ended without checking for further requests");
         }
     }
 }
@@ -185,12 +185,12 @@ impl Gate {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    /// One answer passes.
+    /// Lets one response pass.
     pub(crate) fn let_one_pass(&self) {
         self.0.add_permits(1);
     }
 
-    /// All answers pass from now on.
+    /// Lets all responses pass from now on.
     pub(crate) fn open(&self) {
         self.0.close();
     }
@@ -237,7 +237,7 @@ impl Answer {
             }
             Self::BreakOff => {
                 let part = stream::iter([Ok(Frame::data(Bytes::from_static(b"{\"partialSu")))]);
-                // The server writes out what it has when the body has nothing for it.
+                // The server writes its buffered data while the body has none.
                 let end = stream::once(async {
                     tokio::task::yield_now().await;
                     Err(io::Error::other("broken off"))
@@ -281,10 +281,10 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-/// As a port that speaks something else.
+/// Sends bytes of another protocol.
 async fn be_rude(stream: &mut TcpStream) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    // Whether the relay is still there does not matter here.
+    // The relay may have closed the connection.
     stream.read_u8().await.ok();
     stream.write_all(b"SSH-2.0-OpenSSH_9.6\r\n").await.ok();
 }
@@ -309,11 +309,11 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
             answer.unwrap_or_else(|| Answer::json(200, "{}")).into_response().await
         }
     });
-    // An answer that closes the connection ends it with an error.
+    // A response that closes the connection ends it with an error.
     http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
 }
 
-/// Nothing; a request that broke off on its way is none.
+/// Reads a request; `None` for a truncated one.
 async fn record(request: Request<Incoming>) -> Option<Recorded> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes();

@@ -1,7 +1,7 @@
-//! The secrets that a relay was given, so that what it writes can be searched for them.
+//! Secrets that a relay was given, so that its output can be searched for them.
 //!
-//! They are found by the keys that hold secrets (`values`, `secrets`, `headers`), by the password in an address, and by the
-//! names of variables. What is shorter than [`SHORTEST`] may stand in a log by chance and is passed over.
+//! They are found by the keys that hold secrets (`values`, `secrets`, `headers`), by the password in a URL, and by the
+//! names of variables. Values shorter than [`SHORTEST`] may occur in a log by chance and are ignored.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,13 +13,13 @@ const SHORTEST: usize = 6;
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Given(Vec<String>);
 
-/// A list or a map that has begun.
+/// A list or a map that is being read.
 struct Open {
-    /// Whether what is in it is secret.
+    /// The contents are secret.
     is_secret: bool,
-    /// In a map: whether the next scalar is a key.
+    /// The next scalar is a key of a map.
     key_is_next: Option<bool>,
-    /// Whether the value of the last key is secret.
+    /// The value of the last key is secret.
     is_value_secret: bool,
 }
 
@@ -30,7 +30,7 @@ impl Given {
         self.read(yaml, false);
     }
 
-    /// `KEY=VALUE`, as after `--set`.
+    /// Adds the secrets of `KEY=VALUE`, as after `--set`.
     pub(crate) fn in_setting(&mut self, setting: &str) {
         if let Some((key, value)) = setting.split_once('=') {
             let last = key.rsplit('.').next().unwrap_or(key);
@@ -52,7 +52,7 @@ impl Given {
         }
     }
 
-    /// The first secret that is in this text, as it is or in base64.
+    /// Returns the first secret that is in this text, unchanged or in base64.
     pub(crate) fn found_in(&self, text: &str) -> Option<&str> {
         let is_in = |secret: &&String| text.contains(&***secret) || text.contains(&STANDARD.encode(secret));
         self.0.iter().find(is_in).map(String::as_str)
@@ -60,7 +60,7 @@ impl Given {
 
     fn read(&mut self, yaml: &str, is_secret: bool) {
         let mut open = vec![Open { is_secret, key_is_next: None, is_value_secret: false }];
-        // Some configurations are wrong on purpose, from some place on.
+        // Some configurations are invalid on purpose, from some point on.
         for event in Parser::new_from_str(yaml).map_while(Result::ok) {
             let Some(holder) = open.last_mut() else { return };
             let is_secret = holder.is_secret || holder.is_value_secret;
@@ -93,7 +93,7 @@ impl Given {
     }
 
     fn add(&mut self, secret: &str) {
-        // The scheme before a token is none of its secret.
+        // The scheme before a token is not secret.
         let secret = secret.strip_prefix("Bearer ").unwrap_or(secret);
         if secret.len() >= SHORTEST && !self.0.iter().any(|known| known == secret) {
             self.0.push(secret.to_owned());
@@ -114,7 +114,7 @@ fn holds_secrets(key: &str) -> bool {
 }
 
 #[test]
-fn the_secrets_of_a_configuration_are_found_wherever_it_has_them() {
+fn the_secrets_of_a_configuration_are_found_everywhere() {
     let mut given = Given::default();
     given.in_configuration(
         "receivers:\n  fastly: { path: /long-path, auth: { header: x-long-name, values: [\"Bearer token-1\", short] } }\n  \

@@ -1,11 +1,11 @@
-//! A relay with a collector behind it, and the checks that every test ends with.
+//! A house: a relay with a collector downstream, and the checks at the end of every test.
 
 use super::{Answer, Ask, Collector, Connection, Recorded, Relay, Reply, Samples, eventually, names};
 
-/// What the webhooks of `proto-fixtures` are signed with.
+/// Secret that signs the webhooks of `proto-fixtures`.
 pub(crate) const SECRET: &str = "fixture-secret";
 
-/// A relay and its collector. To be closed, or it fails the test.
+/// A relay and its collector. A test that does not close it fails.
 pub(crate) struct House {
     pub(crate) relay: Relay,
     pub(crate) collector: Collector,
@@ -14,13 +14,13 @@ pub(crate) struct House {
 // === impl House ===
 
 impl House {
-    /// `settings`: one `key: value` per line, on top of a configuration with both receivers, a short retry, and nothing
-    /// held.
+    /// Opens a house. `settings` has one `key: value` per line, on top of a configuration with both receivers, a short
+    /// retry delay, and `wait: 0s`.
     pub(crate) async fn open(settings: &str) -> Self {
         Self::before(Collector::start([]).await, settings).await
     }
 
-    /// With the collector's first answers; whatever comes after them is taken.
+    /// Opens a house with the first responses of the collector; further requests are accepted.
     pub(crate) async fn with_answers(settings: &str, answers: impl IntoIterator<Item = Answer>) -> Self {
         Self::before(Collector::start(answers).await, settings).await
     }
@@ -30,7 +30,7 @@ impl House {
         Self { relay, collector }
     }
 
-    /// What the settings of a test come on top of.
+    /// Returns the configuration below the settings of a test.
     pub(crate) fn configuration(endpoint: &str) -> String {
         format!(
             "
@@ -57,23 +57,23 @@ impl House {
         Connection::open(self.relay.address).await
     }
 
-    /// Posts a Fastly batch that must be taken as a whole.
+    /// Posts a Fastly batch that must be accepted completely.
     pub(crate) async fn batch(&self, body: impl Into<bytes::Bytes>) {
         let reply = self.ask(Ask::post("/fastly", body)).await;
         assert_eq!(reply.status, 204, "{}", reply.text());
     }
 
-    /// The next requests that the collector gets, in the order in which they come.
+    /// Takes the next requests of the collector, in the order of their arrival.
     pub(crate) async fn left(&self, count: usize) -> Vec<Recorded> {
         self.collector.take(count).await
     }
 
-    /// The next one.
+    /// Takes the next request.
     pub(crate) async fn left_one(&self) -> Recorded {
         self.left(1).await.remove(0)
     }
 
-    /// The next ones, traces first, then logs, then metrics: signals do not wait for each other.
+    /// Takes the next requests, sorted by traces, logs and metrics, because signals are exported independently.
     pub(crate) async fn left_by_signal(&self, count: usize) -> Vec<Recorded> {
         let mut left = self.left(count).await;
         let order =
@@ -82,7 +82,8 @@ impl House {
         left
     }
 
-    /// What is in the next ones, in the order of the alphabet: they leave on several connections at once.
+    /// Takes the next requests and returns the sorted names in them, because requests are exported on several
+    /// connections.
     pub(crate) async fn left_names(&self, count: usize) -> Vec<String> {
         let mut left: Vec<String> = self.left(count).await.iter().flat_map(names).collect();
         left.sort();
@@ -101,7 +102,7 @@ impl House {
         .await;
     }
 
-    /// Waits until nothing is held, queued or under way, and checks that every accepted item has one fate.
+    /// Waits until nothing is held, queued or in flight, and checks that every accepted item has one outcome.
     pub(crate) async fn at_rest(&self) -> Samples {
         let samples = eventually("nothing is queued", async || {
             let samples = self.relay.metrics().await;
@@ -113,14 +114,14 @@ impl House {
         samples
     }
 
-    /// The end of every test.
+    /// Closes the house, at the end of every test.
     pub(crate) async fn close(self) {
         self.at_rest().await;
         let left = self.drained().await;
         assert!(left.is_empty(), "not expected: {left:#?}");
     }
 
-    /// The end of a test whose relay still holds something: what comes out while it drains.
+    /// Drains a relay that still holds data, and returns the exports of the drain.
     pub(crate) async fn drained(self) -> Vec<Recorded> {
         let Self { relay, collector } = self;
         relay.stopped().await;

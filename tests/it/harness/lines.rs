@@ -1,43 +1,43 @@
-//! Lines as Fastly sends them, and what is in the requests that come of them.
+//! Lines as Fastly sends them, and the contents of the resulting exports.
 
 use serde_json::Value;
 
 use super::Recorded;
 
-/// The trace that most lines belong to.
+/// Trace id of most lines.
 pub(crate) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// A canonical line with one span of [`TRACE`]. `id` is a small number for the span's id.
+/// Returns a canonical line with one span of [`TRACE`]. `id` is a small number for the span's id.
 pub(crate) fn span(id: u64, name: &str) -> String {
     span_with(TRACE, id, &format!("\"name\":\"{name}\""))
 }
 
-/// A canonical line with one span and these members besides its ids.
+/// Returns a canonical line with one span that has these members in addition to its ids.
 pub(crate) fn span_with(trace: &str, id: u64, members: &str) -> String {
     format!(
         "{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{{\"traceId\":\"{trace}\",\"spanId\":\"{id:016x}\",{members}}}]}}]}}]}}"
     )
 }
 
-/// A canonical line with one log event about that span of [`TRACE`].
+/// Returns a canonical line with one log event about that span of [`TRACE`].
 pub(crate) fn log(id: u64, body: &str) -> String {
     logs_only(&format!(
         "{{\"timeUnixNano\":\"1655990400123457000\",\"traceId\":\"{TRACE}\",\"spanId\":\"{id:016x}\",\"body\":{{\"stringValue\":\"{body}\"}}}}"
     ))
 }
 
-/// A canonical line with these log records.
+/// Returns a canonical line with these log records.
 pub(crate) fn logs_only(records: &str) -> String {
     format!("{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{records}]}}]}}]}}")
 }
 
-/// Several lines as one body.
+/// Joins several lines to one body.
 pub(crate) fn request_of(lines: &[String]) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The name of every span with the names of its events, `span: event, event`; of every log record its body or its
-/// event name; of every metric its name.
+/// Returns the name of every span with the names of its events, `span: event, event`; the body or event name of every
+/// log record; the name of every metric.
 pub(crate) fn names(request: &Recorded) -> Vec<String> {
     let json = request.json();
     let mut names: Vec<String> = Vec::new();
@@ -61,7 +61,7 @@ pub(crate) fn names(request: &Recorded) -> Vec<String> {
     names
 }
 
-/// The trace id of every span.
+/// Returns the trace id of every span.
 pub(crate) fn trace_ids(request: &Recorded) -> Vec<String> {
     let json = request.json();
     let spans = leaves(&json, ["resourceSpans", "scopeSpans", "spans"]);

@@ -1,4 +1,4 @@
-//! The metrics of a relay, as Prometheus would read them.
+//! Metrics of a relay, as Prometheus reads them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 const SIGNALS: [(&str, &str); 3] =
     [("traces", "spans"), ("logs", "log_records"), ("metrics", "metric_points")];
 
-/// Every sample of one exposition.
+/// All samples of one exposition.
 #[derive(Debug, Clone)]
 pub(crate) struct Samples(Vec<Sample>);
 
@@ -26,7 +26,7 @@ impl Samples {
         Self(lines.map(Sample::parse).collect())
     }
 
-    /// The sum over every series of this name that has these labels; zero when there is none.
+    /// Returns the sum over all series with this name and these labels; zero when there are none.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let wanted = |sample: &&Sample| {
             sample.name == name
@@ -37,12 +37,12 @@ impl Samples {
         self.0.iter().filter(wanted).map(|sample| sample.value).sum()
     }
 
-    /// Whether nothing is queued, held or under way.
+    /// Returns whether nothing is queued, held or in flight.
     pub(crate) fn are_at_rest(&self) -> bool {
         self.sum("otelcol_exporter_queue_size", &[]) == 0.0 && self.sum("spanrelay_held_spans", &[]) == 0.0
     }
 
-    /// At rest every item that this process took, or found in its queue, has met exactly one fate.
+    /// Checks that every item that this process accepted, or found in its queue, has exactly one outcome.
     pub(crate) fn assert_conserved(&self) {
         for (signal, items) in SIGNALS {
             let accepted = self.sum(&format!("otelcol_receiver_accepted_{items}"), &[]);
@@ -56,12 +56,12 @@ impl Samples {
         }
     }
 
-    /// Whether there is any series of this name.
+    /// Returns whether there is a series with this name.
     pub(crate) fn holds(&self, name: &str) -> bool {
         self.0.iter().any(|sample| sample.name == name)
     }
 
-    /// Every value that a label has anywhere in series of this name.
+    /// Returns all values of a label in series with this name.
     pub(crate) fn values_of(&self, name: &str, label: &str) -> Vec<String> {
         let of_name = self.0.iter().filter(|sample| sample.name == name);
         of_name.filter_map(|sample| sample.labels.get(label).cloned()).collect()
@@ -80,7 +80,7 @@ impl fmt::Display for Samples {
 // === impl Sample ===
 
 impl Sample {
-    /// `name{key="value",…} 1`; no value of ours holds a quote or a comma.
+    /// Parses `name{key="value",…} 1`; no value of the relay's has a quote or a comma.
     fn parse(line: &str) -> Self {
         let (series, value) = line.rsplit_once(' ').unwrap();
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));

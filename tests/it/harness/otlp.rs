@@ -1,5 +1,5 @@
-//! OTLP/JSON read into the protobuf types, by name and with nothing of the relay's own code: what a JSON request
-//! says, to be compared with what a protobuf request says.
+//! Reader of OTLP/JSON into protobuf types, by name and without the relay's own code, for comparing a JSON request with
+//! a protobuf request.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,7 +22,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message;
 use serde_json::Value;
 
-/// The canonical protobuf encoding of a JSON request for this path.
+/// Returns the canonical protobuf encoding of a JSON request for this path.
 pub(crate) fn encoded(path: &str, json: &Value) -> Vec<u8> {
     match path {
         "/v1/traces" => traces(json).encode_to_vec(),
@@ -32,7 +32,7 @@ pub(crate) fn encoded(path: &str, json: &Value) -> Vec<u8> {
     }
 }
 
-/// A protobuf request for this path, read and written again: the same data in the canonical encoding.
+/// Decodes and encodes a protobuf request for this path: the same data in the canonical encoding.
 pub(crate) fn reencoded(path: &str, body: &[u8]) -> Vec<u8> {
     match path {
         "/v1/traces" => ExportTraceServiceRequest::decode(body).unwrap().encode_to_vec(),
@@ -321,7 +321,7 @@ fn number<T: TryFrom<i128> + Default>(json: &Value, key: &str) -> T {
     json.get(key).map_or_else(T::default, integer)
 }
 
-/// A number, in quotes or not.
+/// Parses a number, with or without quotes.
 fn integer<T: TryFrom<i128>>(json: &Value) -> T {
     let digits = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
     let number: i128 = digits.parse().unwrap_or_else(|error| panic!("{digits}: {error}"));

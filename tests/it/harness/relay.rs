@@ -27,7 +27,7 @@ pub(crate) struct Relay {
 // === impl Relay ===
 
 impl Relay {
-    /// `yaml` is the configuration; `settings` has one `key: value` per line, which win over it.
+    /// Starts a relay. `yaml` is the configuration; `settings` has one `key: value` per line, which override it.
     pub(crate) async fn start(yaml: &str, settings: &str) -> Self {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(yaml.as_bytes()).unwrap();
@@ -39,7 +39,7 @@ impl Relay {
         .await
     }
 
-    /// From anywhere; only its directory is one of its own.
+    /// Starts a relay with any sources of configuration; only its directory is its own.
     pub(crate) async fn configured(mut sources: Sources) -> Self {
         let directory = TempDir::new().unwrap();
         sources.set.push(format!("queue.directory={}", directory.path().display()));
@@ -54,14 +54,14 @@ impl Relay {
         Self { address, telemetry, stop: Some(stop), ran, directory }
     }
 
-    /// Tells the relay to drain, and does not wait for it.
+    /// Starts the drain without waiting for it.
     pub(crate) fn tell_to_stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             stop.send(()).unwrap();
         }
     }
 
-    /// Waits until it has drained.
+    /// Waits until the relay has drained.
     pub(crate) async fn stopped(mut self) {
         self.tell_to_stop();
         in_time("the relay drains", self.ran).await.expect("the relay does not panic");
@@ -71,7 +71,7 @@ impl Relay {
         Samples::parse(&Ask::get("/metrics").to(self.telemetry).await.text())
     }
 
-    /// What it has kept of what nobody could use, oldest first.
+    /// Returns the rejected input that the relay has kept, oldest first.
     pub(crate) fn rejected(&self) -> Vec<Value> {
         let kept = fs::read_to_string(self.directory.path().join("rejected.ndjson")).unwrap_or_default();
         kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -82,7 +82,7 @@ impl Relay {
     }
 }
 
-/// The arguments of `--set` that a block of `key: value` lines stands for.
+/// Converts a block of `key: value` lines to arguments of `--set`.
 fn settings_of(block: &str) -> Vec<String> {
     let setting = |line: &str| {
         let (key, value) = line.split_once(':').unwrap_or_else(|| panic!("not a setting: {line}"));

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::{Ask, Reply, in_time};
 
-/// One connection, for one request after the other.
+/// One connection, for sequential requests.
 pub(crate) struct Sender {
     requests: SendRequest<Full<Bytes>>,
     conversation: JoinHandle<()>,
@@ -20,7 +20,7 @@ pub(crate) struct Sender {
 // === impl Sender ===
 
 impl Sender {
-    /// Nothing when nobody listens.
+    /// Connects; `None` when nothing listens.
     pub(crate) async fn open(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(address).await.ok()?;
         stream.set_nodelay(true).ok()?;
@@ -32,7 +32,8 @@ impl Sender {
         Some(Self { requests, conversation })
     }
 
-    /// Nothing when the connection ended before the whole answer was there: the sender does not know then.
+    /// Sends a request; `None` when the connection ended before the complete response: the sender does not know the
+    /// outcome then.
     pub(crate) async fn send(&mut self, ask: Ask) -> Option<Reply> {
         in_time("an answer, or the end of the connection", self.exchange(ask)).await
     }

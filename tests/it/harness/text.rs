@@ -1,6 +1,6 @@
-//! JSON as text: the same values in the same order with the same digits, whatever stands between them.
+//! JSON as text: the same values in the same order with the same digits, with different white space.
 
-/// Without blanks between tokens.
+/// Removes white space between tokens.
 pub(crate) fn compact(json: &str) -> String {
     let (mut in_string, mut escaped) = (false, false);
     let keep = |character: &char| {
@@ -12,7 +12,8 @@ pub(crate) fn compact(json: &str) -> String {
     json.chars().filter(keep).collect()
 }
 
-/// One member or element per line, so that a change is a readable difference. What fits into a short line stays there.
+/// Writes one member or element per line, so that a change is a readable diff. Short objects and lists stay on one
+/// line.
 pub(crate) fn pretty(json: &str) -> String {
     let json = compact(json);
     let mut out = String::new();
@@ -50,7 +51,7 @@ fn write(json: &str, depth: usize, out: &mut String) {
     out.push(close);
 }
 
-/// The elements or members of what stands between brackets.
+/// Splits the text between brackets into elements or members.
 fn parts(inside: &str) -> Vec<&str> {
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0);
     outside_of_strings(inside, |at, character| match character {
@@ -104,7 +105,7 @@ fn outside_of_strings(json: &str, mut visit: impl FnMut(usize, char)) {
 }
 
 #[test]
-fn printing_for_people_changes_nothing_but_blanks() {
+fn pretty_printing_changes_only_white_space() {
     let json = r#"{"a":[],"b":{"c":"x , : \" { ","d":[1,2.50,{"e":null}]},"long":"................................................................"}"#;
     assert_eq!(compact(&pretty(json)), json);
     assert!(pretty(json).lines().count() > 3);

@@ -113,7 +113,7 @@ async fn the_lines_of_the_vcl_are_exported_as_a_span_with_its_event() {
     assert_eq!(
         house.metric("spanrelay_lines_total", &[("outcome", "accepted")]).await,
         2.0,
-        "none was mended"
+        "none was repaired"
     );
     let left = house.left_one().await.json();
     let span = spans(&left)[0];
