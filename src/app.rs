@@ -46,7 +46,7 @@ use crate::receiver::circleci::{self, CircleCiConfig};
 use crate::receiver::fastly::{self, FastlyConfig};
 use crate::rejected::{DOWNSTREAM, RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
-use crate::server::{Admin, Challenge, Doors, Shutdown, Terms, Tls, serve, stack};
+use crate::server::{Admin, Challenge, RouteState, Shutdown, Terms, Tls, serve, stack};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::page::Reach;
 use crate::telemetry::inspect::{Setting, view};
@@ -213,9 +213,9 @@ impl App {
             move || relay.ready()
         });
         let feeder = tokio::spawn(Arc::clone(&relay).feed());
-        let doors = doors(&config, Arc::clone(&relay), &metrics);
-        let (challenge, reloaded_tls) = (doors.challenge.clone(), tls.clone());
-        let service = stack(doors, &within(&config.server, max_connections));
+        let state = route_state(&config, Arc::clone(&relay), &metrics);
+        let (challenge, reloaded_tls) = (state.challenge.clone(), tls.clone());
+        let service = stack(state, &within(&config.server, max_connections));
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
         let admin_terms = Terms::plain(config.server.header_timeout, TELEMETRY_CONNECTIONS);
@@ -369,9 +369,9 @@ fn challenge_text(config: &Config) -> Bytes {
     fastly::challenge(service_ids.map(String::as_str)).into()
 }
 
-fn doors(config: &Config, relay: Arc<Relay>, metrics: &Metrics) -> Doors<Arc<Relay>> {
+fn route_state(config: &Config, relay: Arc<Relay>, metrics: &Metrics) -> RouteState<Arc<Relay>> {
     let receivers = &config.receivers;
-    Doors {
+    RouteState {
         ingest: relay,
         challenge: (!receivers.all::<FastlyConfig>().is_empty())
             .then(|| Challenge::new(challenge_text(config))),

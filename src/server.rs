@@ -1,9 +1,9 @@
-//! The front port: sockets become requests, requests become responses.
+//! The server: sockets become requests, requests become responses.
 //!
-//! In: a bound listener, a [`Doors`] and the `server` configuration. Out: calls of the relay, one per request body.
-//! Promises: every request gets exactly one answer within the configured times; every body is bounded as sent and
-//! as inflated; what is refused is read to its end within bounds, so that the sender sees why.
-//! Leaves to others: who may come in, what a body means and where it is kept (the relay).
+//! In: a bound listener, a [`RouteState`] and the `server` configuration. Out: calls of the relay, one per request body.
+//! Promises: every request gets exactly one response within the configured times; every body is limited as sent and as
+//! decompressed; a rejected body is drained within limits, so that the client sees the response.
+//! Left to others: authentication, the meaning of a body, and its storage (the relay).
 
 pub(crate) mod serve;
 
@@ -31,7 +31,7 @@ mod own_span;
 mod tests;
 
 pub(crate) use admin::Admin;
-pub(crate) use routes::{Challenge, Doors};
+pub(crate) use routes::{Challenge, RouteState};
 pub(crate) use serve::{Shutdown, Terms, serve};
 pub(crate) use stack::stack;
 pub(crate) use tls::{Tls, TlsError};

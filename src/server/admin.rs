@@ -1,8 +1,7 @@
-//! The telemetry endpoint: is the process alive, can it take data, what has it counted.
+//! The telemetry endpoint: liveness, readiness, metrics and the inspector.
 //!
 //! In: requests on an address that is not public. Out: `/` and `/healthz`, `/readyz`, `/metrics`, `/inspect`.
-//! Leaves to others: the connections (`server::serve`) and the statuses (`server::reply`), which it shares with the
-//! front door.
+//! Left to others: connections (`server::serve`) and statuses (`server::reply`), both shared with the public port.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -18,10 +17,10 @@ use super::reply::{self, Reply};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::page::{self, Reach};
 
-/// Whether data can be taken now, else why not.
+/// Callback that returns an error with the reason while data cannot be accepted.
 type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// What the telemetry endpoint shows.
+/// State of the telemetry endpoint.
 #[derive(Clone)]
 pub(crate) struct Admin {
     metrics: Metrics,
@@ -40,7 +39,7 @@ impl Admin {
         Self { metrics, ready: Arc::new(ready), reach }
     }
 
-    /// The service behind the telemetry port.
+    /// Returns the service for the telemetry endpoint.
     pub(crate) fn service(
         self,
     ) -> impl Service<
@@ -65,7 +64,7 @@ impl Admin {
             return reply::method_not_allowed("GET, HEAD");
         }
         match path {
-            // The root is where the Collector's health check answers.
+            // The Collector's health check responds at the root.
             "/" | "/healthz" => reply::text("ok\n"),
             "/readyz" => match (self.ready)() {
                 Ok(()) => reply::text("ready\n"),
@@ -97,7 +96,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
     use tokio_util::sync::CancellationToken;
 
-    /// The whole response, lower-case, of a telemetry endpoint that can or cannot take data.
+    /// Returns the whole response, in lower case, of a telemetry endpoint that is or is not ready.
     async fn ask(request_line: &str, is_ready: &'static AtomicBool) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -117,7 +116,7 @@ mod tests {
     static NOT_READY: AtomicBool = AtomicBool::new(false);
 
     #[tokio::test]
-    async fn is_healthy_whether_or_not_it_can_take_data() {
+    async fn is_healthy_whether_or_not_it_is_ready() {
         for ready in [&READY, &NOT_READY] {
             for path in ["GET /healthz", "GET /", "HEAD /"] {
                 assert!(ask(path, ready).await.starts_with("http/1.1 200 "), "{path}");
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn says_why_it_is_not_ready() {
+    async fn the_response_has_the_reason_why_it_is_not_ready() {
         assert!(ask("GET /readyz?verbose", &READY).await.starts_with("http/1.1 200 "));
         let response = ask("GET /readyz", &NOT_READY).await;
         assert!(response.starts_with("http/1.1 503 "), "{response}");
@@ -134,14 +133,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shows_metrics_as_prometheus_reads_them() {
+    async fn shows_metrics_in_the_format_of_prometheus() {
         let response = ask("GET /metrics", &READY).await;
         assert!(response.contains("content-type: text/plain; version=0.0.4\r\n"), "{response}");
         assert!(response.contains("\notelcol_process_uptime "), "{response}");
     }
 
     #[tokio::test]
-    async fn head_has_no_body_and_other_methods_and_paths_are_refused() {
+    async fn head_has_no_body_and_other_methods_and_paths_are_rejected() {
         let response = ask("HEAD /metrics", &READY).await;
         assert!(response.starts_with("http/1.1 200 ") && response.ends_with("\r\n\r\n"), "{response}");
         let response = ask("POST /healthz", &READY).await;

@@ -1,7 +1,7 @@
-//! In whose words a sender is answered.
+//! Dialects: the format of response bodies.
 //!
-//! Senders of OTLP expect the bodies that its specification names, in the encoding of their own request; all others
-//! get this service's. What these bodies say is decided in [`super::reply`].
+//! OTLP clients expect the bodies that the specification defines, in the encoding of their request; all others get the
+//! relay's own JSON. [`super::reply`] decides what the bodies say.
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -14,7 +14,7 @@ use crate::event::{Signal, SourceKind};
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
 
-/// The words of an answer.
+/// Format of a response body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// JSON with a `reason`.
@@ -22,14 +22,14 @@ pub(super) enum Dialect {
     Otlp(Otlp),
 }
 
-/// How a sender of OTLP speaks.
+/// Signal and encoding of an OTLP request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Otlp {
     signal: Signal,
     encoding: Encoding,
 }
 
-/// The body is neither of what OTLP is written in.
+/// Error for a body in neither encoding of OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the content type must be {JSON} or {PROTOBUF}")]
 pub(super) struct UnknownMediaType;
@@ -43,8 +43,8 @@ struct Status {
     message: String,
 }
 
-/// `Export{Trace,Logs,Metrics}ServiceResponse`: the three are one message on the wire
-/// (opentelemetry-proto, collector/*/v1/*_service.proto).
+/// `Export{Trace,Logs,Metrics}ServiceResponse`: the three are the same message on the wire (opentelemetry-proto,
+/// collector/*/v1/*_service.proto).
 #[derive(Clone, PartialEq, Message)]
 struct ExportResponse {
     #[prost(message, optional, tag = "1")]
@@ -62,12 +62,12 @@ struct PartialSuccess {
 // === impl Dialect ===
 
 impl Dialect {
-    /// The words for a sender that speaks to a receiver of this kind.
+    /// Returns the dialect for a client of a receiver of this kind.
     pub(super) fn of(kind: SourceKind, headers: &HeaderMap) -> Result<Self, UnknownMediaType> {
         let SourceKind::Otlp(signal) = kind else { return Ok(Self::Own) };
         let given =
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).ok_or(UnknownMediaType)?;
-        // What follows the semicolon, such as a charset, changes nothing: JSON is UTF-8 in any case.
+        // Parameters such as a charset change nothing: JSON is always UTF-8.
         let essence = given.split(';').next().unwrap_or_default().trim();
         let encoding = if essence.eq_ignore_ascii_case(JSON) {
             Encoding::Json
@@ -79,7 +79,7 @@ impl Dialect {
         Ok(Self::Otlp(Otlp { signal, encoding }))
     }
 
-    /// What the body is written in. All that is not OTLP is some form of JSON.
+    /// Returns the encoding of the body. All bodies that are not OTLP are some form of JSON.
     pub(super) fn encoding(self) -> Encoding {
         match self {
             Self::Own => Encoding::Json,
@@ -98,12 +98,12 @@ impl Otlp {
         }
     }
 
-    /// Whether a place in what was read is a place in what was sent.
+    /// Returns whether positions in the read text are positions in the body.
     pub(super) fn has_places(self) -> bool {
         self.encoding == Encoding::Json
     }
 
-    /// The word for what the signal consists of.
+    /// Returns the word for the items of the signal.
     pub(super) fn items(self) -> &'static str {
         match self.signal {
             Signal::Traces => "spans",
@@ -112,7 +112,7 @@ impl Otlp {
         }
     }
 
-    /// The body of a success: everything was taken.
+    /// Returns the body of a success.
     pub(super) fn success(self) -> Vec<u8> {
         match self.encoding {
             Encoding::Json => b"{}".to_vec(),
@@ -120,7 +120,7 @@ impl Otlp {
         }
     }
 
-    /// The body of a success from which some items are excepted.
+    /// Returns the body of a partial success.
     pub(super) fn partial_success(self, rejected: usize, error_message: String) -> Vec<u8> {
         let rejected = i64::try_from(rejected).unwrap_or(i64::MAX);
         match self.encoding {
@@ -130,7 +130,7 @@ impl Otlp {
                     Signal::Logs => "rejectedLogRecords",
                     Signal::Metrics => "rejectedDataPoints",
                 };
-                // A number of 64 bits is a string in proto3 JSON.
+                // 64-bit numbers are strings in proto3 JSON.
                 let partial = json!({ count: rejected.to_string(), "errorMessage": error_message });
                 json!({ "partialSuccess": partial }).to_string().into()
             }
@@ -141,7 +141,7 @@ impl Otlp {
         }
     }
 
-    /// The body of a failure: `code` is one of `google.rpc.Code`.
+    /// Returns the body of a failure; `code` is a `google.rpc.Code`.
     pub(super) fn failure(self, code: i32, message: &str) -> Vec<u8> {
         match self.encoding {
             Encoding::Json => json!({ "code": code, "message": message }).to_string().into(),

@@ -1,15 +1,15 @@
-//! Checks the head of a request for what a proxy in front of this server could understand in another way.
+//! Checks of a request's headers for ambiguities that a proxy might interpret differently.
 //!
 //! In: method, version and headers. Out: nothing, or the reason for a 400 or 411 (RFC 9112, sections 3.2 and 6.3).
-//! Leaves to others: `Content-Length` and `Transfer-Encoding` that contradict each other, which hyper rejects or, where
-//! both are there, decides for the latter.
+//! Left to others: contradicting `Content-Length` and `Transfer-Encoding`, which hyper rejects or, where both are
+//! present, resolves in favour of the latter.
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Version};
 
-/// Why a head is rejected, whatever it asks for.
+/// The reason why headers are rejected, whatever the request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum MalformedHead {
     #[error("the request has no Host header; HTTP/1.1 needs one")]
@@ -20,14 +20,14 @@ pub(super) enum MalformedHead {
     InvalidHost,
 }
 
-/// Nothing says how long the body is.
+/// Error for a body of unknown length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the request has neither Content-Length nor Transfer-Encoding; send one, Content-Length: 0 for an empty body"
 )]
 pub(super) struct LengthRequired;
 
-/// Checks that the request names one host. HTTP/1.0 and HTTP/2 may do without the header.
+/// Checks that the request names one host. HTTP/1.0 and HTTP/2 may omit the header.
 pub(super) fn check_host(version: Version, headers: &HeaderMap) -> Result<(), MalformedHead> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -39,13 +39,14 @@ pub(super) fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Ma
     }
 }
 
-/// Checks that a request with data says where its body ends. HTTP/2 frames bodies by itself.
+/// Checks that the length of the body is declared. HTTP/2 frames delimit bodies.
 pub(super) fn check_length(parts: &Parts) -> Result<(), LengthRequired> {
     let has_length = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| parts.headers.contains_key(name));
     if has_length || parts.version == Version::HTTP_2 { Ok(()) } else { Err(LengthRequired) }
 }
 
-/// Empty is allowed: a target without an authority has no host to name. A comma is where somebody has joined two headers.
+/// Returns whether the value is a host with an optional port. Empty is allowed: a target without an authority has no
+/// host. A comma means that two headers were joined.
 fn is_host(value: &[u8]) -> bool {
     if value.is_empty() {
         return true;
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
         for host in ["", "relay", "relay.test:3000", "my_host", "127.0.0.1", "[::1]", "[::1]:3000", "relay:"]
         {
             assert_eq!(check(Version::HTTP_11, &[host]), Ok(()), "{host}");

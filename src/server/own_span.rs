@@ -1,5 +1,5 @@
-//! What the relay's own traces say of a request: by the semantic conventions for HTTP servers, and nothing that its
-//! sender chose. So there is no query, and no path but those that the relay knows.
+//! Self-tracing span of a request: by the semantic conventions for HTTP servers, without text that the client chose. So
+//! it has no query, and only known paths.
 
 use http::{Request, StatusCode, Version};
 use tower_http::request_id::RequestId;
@@ -10,7 +10,7 @@ use crate::telemetry::traces::{OwnSpan, Traces};
 
 const TRACEPARENT_TEMPLATE: &str = "/traceparent/{workflow}/{job}";
 
-/// The span of a request. `scheme` is `http` or `https`.
+/// Begins the span of a request. `scheme` is `http` or `https`.
 pub(super) fn begin<R: Copy, B>(
     traces: &Traces,
     route: Route<R>,
@@ -29,9 +29,9 @@ pub(super) fn begin<R: Copy, B>(
     let (template, path) = match route {
         Route::Index => (Some("/"), Some("/")),
         Route::Challenge => (Some(CHALLENGE_PATH), Some(CHALLENGE_PATH)),
-        // The rest of it is the sender's.
+        // The rest of the path is chosen by the client.
         Route::Traceparent => (Some(TRACEPARENT_TEMPLATE), None),
-        // It is the receiver's, or `/`: else the request would not have come to it.
+        // The path is the receiver's own, or `/`; otherwise it would not have been routed here.
         Route::Receiver(..) => (Some(path), Some(path)),
         Route::Unknown => (None, None),
     };
@@ -55,10 +55,10 @@ pub(super) fn begin<R: Copy, B>(
     span
 }
 
-/// The head of the answer is there.
+/// Ends the span with the status of the response.
 pub(super) fn answered(span: &OwnSpan, status: StatusCode) {
     span.number("http.response.status_code", status.as_u16());
-    // What a sender does wrong is no error of the server's.
+    // Client errors are not errors of the server.
     if status.is_server_error() && span.is_recorded() {
         span.failed(status.as_str(), "");
     }

@@ -1,6 +1,6 @@
-//! The reasons for which a request with data does not reach its receiver.
+//! Rejections: reasons for which a request with data does not reach its receiver.
 //!
-//! In: what was wrong. Out: what the relay reports of it, and the response.
+//! In: the reason. Out: the report for log and inspector, and the response.
 
 use http::Version;
 
@@ -19,7 +19,7 @@ const LARGE_BODY: &str = "raise server.max_request_body_size, or lower the loggi
 const OVERLOADED_KEY: &str = "server.max_concurrent_requests";
 const OVERLOADED: &str = "raise server.max_concurrent_requests if there is memory for it, or look for slow senders; webhooks get half of it";
 
-/// Why a request with data ended before the relay's answer.
+/// The reason why a request with data ended before the relay processed it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
     #[error(transparent)]
@@ -38,14 +38,15 @@ pub(super) enum Refused {
     Unread(#[from] ReadError),
     #[error(transparent)]
     Undecodable(#[from] InflateError),
-    #[error("the relay did not answer in time")]
+    #[error("the relay did not respond in time")]
     TooLate,
 }
 
 // === impl Refused ===
 
 impl Refused {
-    /// Describes it for the log and the inspector. Returns nothing for what the relay has decided and reported itself.
+    /// Describes the rejection for the log and the inspector. Returns `None` for reasons that the relay has already
+    /// reported.
     pub(super) fn declined(&self) -> Option<Declined> {
         let (key, remedy) = match self.key() {
             Some(OVERLOADED_KEY) => (Some(OVERLOADED_KEY), Some(OVERLOADED)),
@@ -78,10 +79,10 @@ impl Refused {
         })
     }
 
-    /// Returns the configuration key that a request of this kind ran into.
+    /// Returns the configuration key of the limit that the request exceeded.
     fn key(&self) -> Option<&'static str> {
         match self {
-            // That of webhooks is not in the configuration.
+            // The limit of webhooks is not configurable.
             Self::Unread(ReadError::TooLarge { max_bytes })
             | Self::Undecodable(InflateError::TooLarge { max_bytes })
                 if *max_bytes != WEBHOOK_MAX_BYTES =>

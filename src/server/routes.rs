@@ -1,9 +1,10 @@
-//! Which request is whose, and the story of one that brings data.
+//! Routing of requests, and the steps of a request with data.
 //!
-//! In: a request head and an unread body. Out: the reply.
-//! Promises: a sender is turned away as early as its headers allow; the challenge, the index and `/traceparent`
-//! always answer, whatever the load.
-//! Leaves to others: what surrounds every request ([`stack`](mod@super::stack)), the words and statuses ([`super::reply`]).
+//! In: the headers of a request and an unread body. Out: the response.
+//! Promises: a request is rejected as early as its headers allow; the challenge, the index and `/traceparent` always
+//! respond, whatever the load.
+//! Left to others: the layers around every request ([`stack`](mod@super::stack)), texts and statuses of responses
+//! ([`super::reply`]).
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -30,34 +31,34 @@ use crate::telemetry::traces::{OwnSpan, Traces};
 pub(super) const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
 const TRACEPARENT_PATH: &str = "/traceparent";
 const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or webhook to that of a receiver";
-/// Of a webhook. Its signature covers the body, so that anybody's has to be read before it can be refused. Real ones
-/// have a few kilobytes.
+/// Maximum size of a webhook. Its signature covers the body, so that the body of an unauthenticated client must be read
+/// before it can be rejected. Real webhooks have a few kilobytes.
 pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
-/// Of the places for requests that bring data, webhooks get one in so many: anybody can send them as slowly as
-/// `body_timeout` lets them, and batches with a token must still come in.
+/// Inverse of the share of permits that webhooks may take: an unauthenticated client can send them as slowly as
+/// `body_timeout` allows, and batches with a token must still be accepted.
 const WEBHOOKS_ONE_IN: usize = 2;
 const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// The line for a workflow id and a job id, or nothing when they are not such ids.
+/// Function that returns the line for a workflow id and a job id, or `None` when they are invalid.
 pub(crate) type Traceparent = fn(&str, &str) -> Option<String>;
 
-/// What stands behind the routes.
+/// State that the routes share with the application.
 #[derive(Clone)]
-pub(crate) struct Doors<I> {
+pub(crate) struct RouteState<I> {
     pub(crate) ingest: I,
-    /// The answer to Fastly's challenge; nothing where no fastly receiver is configured.
+    /// Response to Fastly's challenge; `None` without a fastly receiver.
     pub(crate) challenge: Option<Challenge>,
-    /// Nothing where no circleci receiver is configured.
+    /// `None` without a circleci receiver.
     pub(crate) traceparent: Option<Traceparent>,
-    /// Counts every response, and has the relay's own traces.
+    /// Metrics, which count every response, and self-tracing.
     pub(crate) metrics: Metrics,
 }
 
-/// The answer to Fastly's challenge, which a reload may replace. Clones share it.
+/// Response to Fastly's challenge, which a reload may replace. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Challenge(Arc<RwLock<Bytes>>);
 
-/// Who takes bodies: the relay, as far as this side of it goes.
+/// Consumer of request bodies: the interface to the relay.
 pub(crate) trait Ingest: Send + Sync + 'static {
     /// A configured receiver.
     type Receiver: Copy + Send + Sync + 'static;
@@ -67,7 +68,7 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     fn kind(&self, receiver: Self::Receiver) -> SourceKind;
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
     fn throttle(&self, receiver: Self::Receiver) -> Result<(), Throttled>;
-    /// The configured name of a receiver.
+    /// Returns the configured id of a receiver.
     fn receiver_id(&self, receiver: Self::Receiver) -> String;
     fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
     fn receive(
@@ -78,28 +79,28 @@ pub(crate) trait Ingest: Send + Sync + 'static {
         span: &OwnSpan,
     ) -> impl Future<Output = Answer> + Send;
 
-    /// Reports a request that found no receiver, or ended before its receiver read it.
+    /// Reports a request that reached no receiver, or ended before its receiver read the body.
     fn declined(&self, receiver: Option<Self::Receiver>, declined: Declined);
 }
 
-/// The routes, and what their requests share.
+/// The routes, and the state that their requests share.
 pub(super) struct Routes<I> {
-    doors: Doors<I>,
+    state: RouteState<I>,
     limits: BodyLimits,
     request_timeout: Duration,
-    /// Requests that bring data, at a time.
+    /// Permits for requests with data.
     slots: Semaphore,
-    /// Of them, webhooks.
+    /// Permits for webhooks, in addition to one of `slots`.
     webhook_slots: Semaphore,
 }
 
-/// A place among the requests in progress, for as long as it is held.
+/// Permits that a request holds while it is in progress.
 struct Slot<'a> {
     _any: SemaphorePermit<'a>,
     _webhook: Option<SemaphorePermit<'a>>,
 }
 
-/// Where a path leads. Its name is what logs show instead of the path, which is the sender's to choose.
+/// Destination of a path. Logs show its name instead of the path, which the client chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route<R> {
     Index,
@@ -191,10 +192,10 @@ impl<R> Route<R> {
 // === impl Routes ===
 
 impl<I: Ingest> Routes<I> {
-    pub(super) fn new(doors: Doors<I>, config: &ServerConfig) -> Self {
+    pub(super) fn new(state: RouteState<I>, config: &ServerConfig) -> Self {
         let slots = config.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
         Self {
-            doors,
+            state,
             limits: BodyLimits { max_bytes: config.max_request_body_size, timeout: config.body_timeout },
             request_timeout: config.request_timeout,
             slots: Semaphore::new(slots),
@@ -202,8 +203,8 @@ impl<I: Ingest> Routes<I> {
         }
     }
 
-    /// Where a request leads, whether or not its method is one of those that it may have there. A trailing slash is
-    /// tolerated; a path that is configured with one is looked for as it is first.
+    /// Returns the destination of a request, whether or not its method is allowed there. A trailing slash is tolerated,
+    /// but a path that is configured with one takes precedence.
     pub(super) fn route(&self, method: &Method, path: &str, headers: &HeaderMap) -> Route<I::Receiver> {
         match (self.route_to(method, path, headers), without_trailing_slash(path)) {
             (Route::Unknown, shorter) if shorter != path => self.route_to(method, shorter, headers),
@@ -212,43 +213,44 @@ impl<I: Ingest> Routes<I> {
     }
 
     fn route_to(&self, method: &Method, path: &str, headers: &HeaderMap) -> Route<I::Receiver> {
-        let receiver = |receiver| Route::Receiver(receiver, self.doors.ingest.kind(receiver));
+        let receiver = |receiver| Route::Receiver(receiver, self.state.ingest.kind(receiver));
         match path {
             "/" if *method == Method::POST => self.receiver_at_root(headers).map_or(Route::Index, receiver),
             "/" if *method == Method::PUT => {
-                self.doors.ingest.receiver_at("/").map_or(Route::Index, receiver)
+                self.state.ingest.receiver_at("/").map_or(Route::Index, receiver)
             }
             "/" => Route::Index,
-            CHALLENGE_PATH if self.doors.challenge.is_some() => Route::Challenge,
+            CHALLENGE_PATH if self.state.challenge.is_some() => Route::Challenge,
             path if is_traceparent(path) => Route::Traceparent,
-            path => self.doors.ingest.receiver_at(path).map_or(Route::Unknown, receiver),
+            path => self.state.ingest.receiver_at(path).map_or(Route::Unknown, receiver),
         }
     }
 
-    /// Both predecessors took everything at `/`; only webhooks carry these headers.
+    /// Returns the receiver for `POST /`, where both predecessors accepted everything; only webhooks have these
+    /// headers.
     fn receiver_at_root(&self, headers: &HeaderMap) -> Option<I::Receiver> {
-        let ingest = &self.doors.ingest;
+        let ingest = &self.state.ingest;
         if headers.contains_key("circleci-signature") || headers.contains_key("circleci-event-type") {
             return ingest.receiver_of_kind(SourceKind::CircleCi);
         }
         ingest.receiver_at("/").or_else(|| ingest.receiver_of_kind(SourceKind::Fastly))
     }
 
-    /// Where own traces go.
+    /// Returns the handle of self-tracing.
     pub(super) fn traces(&self) -> &Traces {
-        &self.doors.metrics.traces
+        &self.state.metrics.traces
     }
 
     /// Counts a response.
     pub(super) fn count(&self, route: Route<I::Receiver>, status: StatusCode) {
         let receiver = match route {
-            Route::Receiver(receiver, _) => Some(self.doors.ingest.receiver_id(receiver)),
+            Route::Receiver(receiver, _) => Some(self.state.ingest.receiver_id(receiver)),
             _ => None,
         };
-        self.doors.metrics.request(receiver.as_deref(), status);
+        self.state.metrics.request(receiver.as_deref(), status);
     }
 
-    /// The reply to a request, whose own span is `span`.
+    /// Returns the response to a request whose self-tracing span is `span`.
     pub(super) async fn reply(
         &self,
         route: Route<I::Receiver>,
@@ -262,11 +264,11 @@ impl<I: Ingest> Routes<I> {
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
         match route {
             Route::Index if reads => reply::text(INDEX),
-            // No receiver took it, or it would not have come here.
+            // A receiver for this request would have been found by `route`.
             Route::Index if parts.method == Method::POST => reply::not_found(),
             Route::Index => reply::method_not_allowed("GET, HEAD, POST"),
             Route::Challenge if reads => {
-                reply::text(self.doors.challenge.as_ref().map(Challenge::text).unwrap_or_default())
+                reply::text(self.state.challenge.as_ref().map(Challenge::text).unwrap_or_default())
             }
             Route::Challenge => reply::method_not_allowed("GET, HEAD"),
             Route::Traceparent => self.traceparent(&parts),
@@ -287,11 +289,12 @@ impl<I: Ingest> Routes<I> {
             key: None,
             remedy: None,
         };
-        self.doors.ingest.declined(receiver, declined);
+        self.state.ingest.declined(receiver, declined);
         reply::malformed_head(malformed, parts.version, dialect.unwrap_or(Dialect::Own))
     }
 
-    /// Nothing is there. A client that sends data to it has the wrong path in a logging endpoint or a webhook.
+    /// Responds for an unknown path. A client that sends data there has the wrong path in a logging endpoint or a
+    /// webhook.
     fn not_found(&self, parts: &Parts) -> Reply {
         if matches!(parts.method, Method::POST | Method::PUT) {
             let declined = Declined {
@@ -301,13 +304,13 @@ impl<I: Ingest> Routes<I> {
                 key: None,
                 remedy: Some(WRONG_PATH.into()),
             };
-            self.doors.ingest.declined(None, declined);
+            self.state.ingest.declined(None, declined);
         }
         reply::not_found()
     }
 
     fn traceparent(&self, parts: &Parts) -> Reply {
-        let Some(traceparent) = self.doors.traceparent else { return reply::not_found() };
+        let Some(traceparent) = self.state.traceparent else { return reply::not_found() };
         if !matches!(parts.method, Method::GET | Method::HEAD) {
             return reply::method_not_allowed("GET, HEAD");
         }
@@ -337,15 +340,15 @@ impl<I: Ingest> Routes<I> {
         let reply = self.take(receiver, spoken, parts, body, span).await;
         reply.unwrap_or_else(|refused| {
             if let Some(declined) = refused.declined() {
-                self.doors.ingest.declined(Some(receiver), declined);
+                self.state.ingest.declined(Some(receiver), declined);
             }
             refused.reply(parts.version, dialect)
         })
     }
 
-    /// A place for a request, unless all are taken. Not tower's ConcurrencyLimit below LoadShed: asked whether it is
-    /// ready, tokio's semaphore also says "not yet" when the task has used up its turn, and that would shed a request
-    /// that there is room for.
+    /// Returns the permits for a request, or `None` when all are taken. tower's ConcurrencyLimit with LoadShed would
+    /// also reject a request for which there is a permit: when polled for readiness, tokio's semaphore returns pending
+    /// as well when the task has used up its budget.
     fn slot(&self, kind: SourceKind) -> Option<Slot<'_>> {
         let webhook = match kind {
             SourceKind::CircleCi => Some(self.webhook_slots.try_acquire().ok()?),
@@ -362,7 +365,7 @@ impl<I: Ingest> Routes<I> {
         BodyLimits { max_bytes, ..self.limits }
     }
 
-    /// The story of a request that brings data. Every refusal is as early as it can be.
+    /// Handles a request with data. Every rejection is as early as possible.
     async fn take(
         &self,
         receiver: I::Receiver,
@@ -371,9 +374,9 @@ impl<I: Ingest> Routes<I> {
         body: Inbound,
         span: &OwnSpan,
     ) -> Result<Reply, Refused> {
-        let ingest = &self.doors.ingest;
+        let ingest = &self.state.ingest;
         let kind = ingest.kind(receiver);
-        // First: what the headers rule out must not use up the slots of others.
+        // First: requests that the headers rule out must not take permits.
         ingest.admit(receiver, &parts.headers)?;
         head::check_length(parts)?;
         let _slot = self.slot(kind).ok_or(Refused::Overloaded)?;
@@ -385,7 +388,7 @@ impl<I: Ingest> Routes<I> {
         Span::current().record("size_bytes", wire.len());
         span.number("http.request.body.size", wire.len());
 
-        // From here on the sender only waits.
+        // From here on the client only waits for the response.
         let answer = async {
             ingest.verify(receiver, &parts.headers, &wire)?;
             let decoded = body::decode(codings, wire, limits.max_bytes).await?;
@@ -396,7 +399,7 @@ impl<I: Ingest> Routes<I> {
     }
 }
 
-/// The root and what ends with several slashes stay as they are.
+/// Removes one trailing slash. The root and paths that end with several slashes are returned unchanged.
 pub(super) fn without_trailing_slash(path: &str) -> &str {
     match path.strip_suffix('/') {
         Some(shorter) if !shorter.is_empty() && !shorter.ends_with('/') => shorter,
@@ -404,7 +407,7 @@ pub(super) fn without_trailing_slash(path: &str) -> &str {
     }
 }
 
-/// Any path on which a shell might wait for its line, well-formed or not.
+/// Returns whether a shell may evaluate the response of this path, even if the path is malformed.
 fn is_traceparent(path: &str) -> bool {
     path.strip_prefix(TRACEPARENT_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -44,7 +44,7 @@ use crate::telemetry::{LineLimit, Metrics};
 use idle::IdleConnections;
 use protocol::protocol;
 pub(crate) use pulse::Busy;
-use pulse::{Pulse, Silence, Watched};
+use pulse::{Expired, Observed, Pulse};
 
 /// Idle timeout between requests. Longer than the 60 s of common load balancers, because the client should close first:
 /// else a request can cross with the end of its connection and be lost.
@@ -204,7 +204,7 @@ impl Talk {
                 answer
             }
         });
-        let io = TokioIo::new(Watched::new(wire, Arc::clone(&self.pulse)));
+        let io = TokioIo::new(Observed::new(wire, Arc::clone(&self.pulse)));
         let mut connection = pin!(self.protocol.serve_connection(io, service));
         let mut silence = pin!(self.pulse.silence());
         let mut leaving = false;
@@ -237,7 +237,7 @@ impl Talk {
                 }
                 kind = silence.as_mut() => {
                     debug!(silence = kind.as_str(), "closing a silent connection");
-                    if leaving || kind != Silence::Idle {
+                    if leaving || kind != Expired::Idle {
                         return;
                     }
                     // Between requests h2 sends GOAWAY first; the next timeout closes the connection.

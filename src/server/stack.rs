@@ -1,5 +1,5 @@
-//! The tower stack around every request, outermost first. Admission, the body's bounds and the time to answer
-//! concern only requests that bring data: they are in [`super::routes`], in the order in which they apply.
+//! The tower stack around every request, outermost layer first. Authentication, limits of the body and the request
+//! timeout concern only requests with data: [`super::routes`] applies them in order.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -22,15 +22,15 @@ use tracing::{Span, debug, error, info_span};
 use super::body::Inbound;
 use super::own_span;
 use super::reply::{self, Reply};
-use super::routes::{Doors, Ingest, Route, Routes};
+use super::routes::{Ingest, Route, RouteState, Routes};
 use crate::config::ServerConfig;
 use crate::telemetry::LineLimit;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The service behind the public port.
+/// Returns the service for the public port.
 pub(crate) fn stack<I: Ingest>(
-    doors: Doors<I>,
+    state: RouteState<I>,
     config: &ServerConfig,
 ) -> impl Service<
     Request<Incoming>,
@@ -40,14 +40,14 @@ pub(crate) fn stack<I: Ingest>(
 > + Clone
 + Send
 + 'static {
-    let routes = Arc::new(Routes::new(doors, config));
+    let routes = Arc::new(Routes::new(state, config));
     let (named, counting) = (Arc::clone(&routes), Arc::clone(&routes));
     let panics = Arc::new(LineLimit::default());
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     ServiceBuilder::new()
-        // Logs and statistics name the route; the path is the sender's to choose.
+        // Logs and metrics use the route; the client chooses the path.
         .map_request(move |request| with_route(&named, request))
-        // One id for the logs and, below the trace, for the sender.
+        // One id for the logs and, below the trace layer, for the client.
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
         .layer(
             TraceLayer::new_for_http()
@@ -59,17 +59,17 @@ pub(crate) fn stack<I: Ingest>(
                 .on_failure(()),
         )
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        // Above all that can turn a request away: whoever drops the body unread has it drained.
+        // Outside all layers that can reject a request: a body that is dropped unread is drained.
         .map_request(Inbound::wrap)
-        // Around the panic layer: its responses are counted, and HEAD and a shell get no body from them either.
+        // Outside the panic layer: its responses are counted, too, and HEAD and a shell get no body from it.
         .layer(layer_fn(move |inner| finished(Arc::clone(&counting), inner)))
-        // A defect costs one request.
+        // A panic affects only one request.
         .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| panicked(&panics)))
         .service(service_fn(move |request: Request<Inbound>| {
             let routes = Arc::clone(&routes);
             async move {
                 let route = route_of(&request);
-                // Below the panic layer: a span that is dropped by a panic says so.
+                // Inside the panic layer: a span that is dropped by a panic is marked as failed.
                 let span = own_span::begin(routes.traces(), route, &request, scheme);
                 let reply = routes.reply(route, request, &span).await;
                 own_span::answered(&span, reply.status());
@@ -78,7 +78,7 @@ pub(crate) fn stack<I: Ingest>(
         }))
 }
 
-/// Notes where the request leads, and forgets an id of the sender's: it would end up in the logs.
+/// Adds the route to the request, and removes the client's request id, which would appear in the logs.
 fn with_route<I: Ingest, B>(routes: &Routes<I>, mut request: Request<B>) -> Request<B> {
     let route = routes.route(request.method(), request.uri().path(), request.headers());
     request.headers_mut().remove(REQUEST_ID);
@@ -107,7 +107,7 @@ fn answered<B>(response: &Response<B>, took: Duration, span: &Span) {
     debug!(parent: span, took_ms = took.as_secs_f64() * 1000.0, "answered");
 }
 
-/// A method may be any word; the log shows the known ones.
+/// Returns the method for the log, which shows known methods only.
 pub(super) fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -121,7 +121,7 @@ pub(super) fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Counts every response. HEAD gets no body, and a shell none that is not a success.
+/// Counts every response. Removes the body for HEAD, and for a shell unless the response is a success.
 fn finished<S, B, I: Ingest>(
     routes: Arc<Routes<I>>,
     inner: S,
@@ -155,7 +155,7 @@ where
 }
 
 fn panicked(lines: &LineLimit) -> Reply {
-    // The payload may hold a piece of the input. The panic hook has logged where it happened.
+    // The payload may contain input. The panic hook has logged the location.
     if let Some(suppressed) = lines.admit(Instant::now()) {
         error!(suppressed = suppressed.shown(), "handler panicked");
     }

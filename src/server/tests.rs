@@ -1,4 +1,4 @@
-//! The front door over real sockets, with a relay that answers as it is told.
+//! The server over real sockets, with a fake relay.
 
 mod bodies;
 mod bound;
@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::routes::Ingest;
-use super::{Challenge, Doors, Shutdown, Terms, serve, stack};
+use super::{Challenge, RouteState, Shutdown, Terms, serve, stack};
 use crate::config::{Encoding, ServerConfig};
 use crate::event::SourceKind;
 use crate::receiver::Unauthorized;
@@ -33,42 +33,42 @@ use crate::telemetry::Metrics;
 use crate::telemetry::traces::OwnSpan;
 
 const MIB: usize = 1024 * 1024;
-/// Longer than any test: a test that waits so long hangs, and fails by that.
+/// Longer than any test takes: a test that waits this long fails.
 const AGES: Duration = Duration::from_secs(3600);
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A relay with the receivers of `paths`, as path and kind. Senders come in with `authorization: yes`; bodies that
+/// A relay with the receivers of `paths`, as path and kind. Clients authenticate with `authorization: yes`; bodies that
 /// contain `forged` do not verify.
 struct Fake {
     paths: Vec<(&'static str, SourceKind)>,
     asks_authorization: bool,
-    /// Throttled after so many requests.
+    /// Number of requests after which requests are throttled.
     tokens: AtomicUsize,
     answer: Box<dyn Fn() -> Answering + Send + Sync>,
     taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
     declined: Arc<Mutex<Vec<Declined>>>,
 }
 
-/// A running front door.
+/// A running server.
 struct House {
     addr: SocketAddr,
     shutdown: CancellationToken,
     served: JoinHandle<()>,
     taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
-    /// What was reported to the relay.
+    /// Rejections that were reported to the relay.
     declined: Arc<Mutex<Vec<Declined>>>,
     metrics: Metrics,
 }
 
-/// A gate that requests wait at, and that tells when one has come.
+/// A gate at which requests wait, and which reports their arrival.
 #[derive(Clone, Default)]
 struct Gate {
     entered: Arc<Notify>,
     open: Arc<Notify>,
 }
 
-/// One response, as it came over the wire.
+/// One response, as received.
 #[derive(Debug)]
 struct Seen {
     status: u16,
@@ -186,11 +186,11 @@ fn config() -> ServerConfig {
     }
 }
 
-fn doors(ingest: Fake) -> Doors<Fake> {
+fn route_state(ingest: Fake) -> RouteState<Fake> {
     fn traceparent(workflow: &str, job: &str) -> Option<String> {
         (workflow == "w").then(|| format!("export TRACEPARENT={job}\n"))
     }
-    Doors {
+    RouteState {
         ingest,
         challenge: Some(Challenge::new(Bytes::from_static(b"*\n"))),
         traceparent: Some(traceparent),
@@ -200,22 +200,27 @@ fn doors(ingest: Fake) -> Doors<Fake> {
 
 impl House {
     async fn open(ingest: Fake, config: ServerConfig) -> Self {
-        Self::with_doors(doors(ingest), config, AGES).await
+        Self::with_state(route_state(ingest), config, AGES).await
     }
 
-    async fn with_doors(doors: Doors<Fake>, config: ServerConfig, grace: Duration) -> Self {
+    async fn with_state(state: RouteState<Fake>, config: ServerConfig, grace: Duration) -> Self {
         let terms = Terms::plain(config.header_timeout, 64);
-        Self::on_terms(doors, config, terms, grace).await
+        Self::with_terms(state, config, terms, grace).await
     }
 
-    async fn on_terms(doors: Doors<Fake>, config: ServerConfig, terms: Terms, grace: Duration) -> Self {
+    async fn with_terms(
+        state: RouteState<Fake>,
+        config: ServerConfig,
+        terms: Terms,
+        grace: Duration,
+    ) -> Self {
         let listener = TcpListener::bind(config.endpoint).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let (taken, declined) = (Arc::clone(&doors.ingest.taken), Arc::clone(&doors.ingest.declined));
-        let metrics = doors.metrics.clone();
+        let (taken, declined) = (Arc::clone(&state.ingest.taken), Arc::clone(&state.ingest.declined));
+        let metrics = state.metrics.clone();
         let terms = Terms { metrics: Some(metrics.clone()), ..terms };
-        let service = stack(doors, &config);
+        let service = stack(state, &config);
         let told = Shutdown { token: shutdown.clone(), grace };
         let served = tokio::spawn(serve(listener, service, terms, told));
         Self { addr, shutdown, served, taken, declined, metrics }
@@ -225,19 +230,19 @@ impl House {
         Client(TcpStream::connect(self.addr).await.unwrap())
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a connection of its own.
     async fn ask(&self, request: impl AsRef<[u8]>) -> Seen {
         let mut client = self.client().await;
         client.write(request).await;
         client.read().await
     }
 
-    /// The causes of what was declined since this was asked last.
+    /// Returns the causes of rejections since the last call.
     fn causes(&self) -> Vec<Cause> {
         self.declined.lock().unwrap().drain(..).map(|declined| declined.cause).collect()
     }
 
-    /// How often a response was counted: `code`, `receiver`.
+    /// Returns how many responses with this code were counted for this receiver.
     fn counted(&self, code: u16, receiver: &str) -> Option<u64> {
         let text = String::from_utf8(self.metrics.render()).unwrap();
         let series = format!("spanrelay_requests_total{{code=\"{code}\",receiver=\"{receiver}\"}} ");
@@ -256,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// The next response. One to a HEAD request is to be read with `read_head`.
+    /// Reads the next response. Use `read_head` for a response to HEAD.
     async fn read(&mut self) -> Seen {
         let mut seen = self.read_head().await;
         let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
@@ -276,12 +281,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Seen { status, head, body: String::new() }
     }
 
-    /// Waits for the end of the connection, and whether it came without a word. A reset is one too.
+    /// Waits for the end of the connection, and returns whether nothing was received before it. A reset counts as an
+    /// end.
     async fn closes(self) -> bool {
         self.ends().await.is_empty()
     }
 
-    /// What comes before the end of the connection.
+    /// Returns the bytes before the end of the connection.
     async fn ends(mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest).await {

@@ -83,9 +83,7 @@ const PLAIN_ROOMS: &[&str] = &[
     "queue",
     "rejected",
     "relay",
-    "server/body",
-    "server/serve",
-    "server/tls",
+    "server",
     "telemetry",
 ];
 

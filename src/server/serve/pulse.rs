@@ -1,6 +1,6 @@
 //! Activity tracking of a connection, for its idle and header timeouts.
 //!
-//! In: bytes read, after decryption ([`Watched`]), and the start and end of requests ([`Busy`]). Out: a [`Silence`] when
+//! In: bytes read, after decryption ([`Observed`]), and the start and end of requests ([`Busy`]). Out: an [`Expired`] when
 //! a timeout expires, or when the connection must give way to a new one ([`IdleConnections`]).
 //!
 //! States of a connection:
@@ -45,14 +45,14 @@ pub(crate) struct Busy {
 
 /// A stream that reports reads to the pulse.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct Observed<S> {
     stream: S,
     pulse: Arc<Pulse>,
 }
 
 /// Timeout of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Silence {
+pub(super) enum Expired {
     /// No request arrived at all.
     Fresh,
     /// The headers of a request did not complete.
@@ -66,7 +66,7 @@ struct State {
     requests: usize,
     /// Number of times that the connection became idle.
     idle_periods: u64,
-    waiting_for: Silence,
+    waiting_for: Expired,
     since: Instant,
     multiplexed: bool,
     /// `true` if the first byte starts a TLS handshake; `None` before it arrived.
@@ -85,7 +85,7 @@ impl Pulse {
         let state = State {
             requests: 0,
             idle_periods: 0,
-            waiting_for: Silence::Fresh,
+            waiting_for: Expired::Fresh,
             since: Instant::now(),
             multiplexed: false,
             begins_with_tls: None,
@@ -105,7 +105,7 @@ impl Pulse {
     }
 
     /// Waits until a timeout expires. Must be polled after the connection itself, whose activity moves the deadline.
-    pub(super) async fn silence(&self) -> Silence {
+    pub(super) async fn silence(&self) -> Expired {
         let mut alarm = std::pin::pin!(sleep_until(self.deadline().0));
         std::future::poll_fn(|cx| {
             loop {
@@ -126,20 +126,20 @@ impl Pulse {
     /// Records that the peer was notified of the end of the connection, and restarts the first timeout.
     pub(super) fn said_goodbye(&self) {
         let mut state = self.state();
-        state.waiting_for = Silence::Fresh;
+        state.waiting_for = Expired::Fresh;
         state.since = Instant::now();
     }
 
     /// Returns the next idle or header deadline, and which of the two it is.
-    fn deadline(&self) -> (Instant, Silence) {
+    fn deadline(&self) -> (Instant, Expired) {
         let state = self.state();
         let kind = state.waiting_for;
         if state.requests > 0 {
             return (Instant::now() + self.idle_timeout, kind);
         }
         let timeout = match kind {
-            Silence::Fresh | Silence::Head => self.header_timeout,
-            Silence::Idle => self.idle_timeout,
+            Expired::Fresh | Expired::Head => self.header_timeout,
+            Expired::Idle => self.idle_timeout,
         };
         (state.since + timeout, kind)
     }
@@ -181,8 +181,8 @@ impl Pulse {
     fn heard(&self, byte: u8) {
         let mut state = self.state();
         state.begins_with_tls.get_or_insert(byte == TLS_HANDSHAKE);
-        if state.requests == 0 && state.waiting_for == Silence::Idle && !state.multiplexed {
-            state.waiting_for = Silence::Head;
+        if state.requests == 0 && state.waiting_for == Expired::Idle && !state.multiplexed {
+            state.waiting_for = Expired::Head;
             state.since = Instant::now();
         }
     }
@@ -198,7 +198,7 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let mut state = self.pulse.state();
         state.requests -= 1;
-        state.waiting_for = Silence::Idle;
+        state.waiting_for = Expired::Idle;
         state.since = Instant::now();
         if state.requests > 0 {
             return;
@@ -210,9 +210,9 @@ impl Drop for Busy {
     }
 }
 
-// === impl Silence ===
+// === impl Expired ===
 
-impl Silence {
+impl Expired {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Fresh => "no request came",
@@ -222,15 +222,15 @@ impl Silence {
     }
 }
 
-// === impl Watched ===
+// === impl Observed ===
 
-impl<S> Watched<S> {
+impl<S> Observed<S> {
     pub(super) fn new(stream: S, pulse: Arc<Pulse>) -> Self {
         Self { stream, pulse }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -246,7 +246,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
@@ -283,7 +283,7 @@ mod tests {
         Pulse::new(HEADER_TIMEOUT, IDLE_TIMEOUT, &Arc::default())
     }
 
-    async fn silence(pulse: &Arc<Pulse>) -> (Silence, Duration) {
+    async fn silence(pulse: &Arc<Pulse>) -> (Expired, Duration) {
         let started = Instant::now();
         (pulse.silence().await, started.elapsed())
     }
@@ -292,14 +292,14 @@ mod tests {
     async fn a_connection_without_a_request_has_the_header_timeout() {
         let pulse = pulse();
         pulse.heard(b'P');
-        assert_eq!(silence(&pulse).await, (Silence::Fresh, HEADER_TIMEOUT));
+        assert_eq!(silence(&pulse).await, (Expired::Fresh, HEADER_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
     async fn between_requests_a_connection_has_the_idle_timeout() {
         let pulse = pulse();
         drop(pulse.begin(Version::HTTP_11));
-        assert_eq!(silence(&pulse).await, (Silence::Idle, IDLE_TIMEOUT));
+        assert_eq!(silence(&pulse).await, (Expired::Idle, IDLE_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
@@ -308,7 +308,7 @@ mod tests {
         drop(pulse.begin(Version::HTTP_11));
         pulse.heard(b'P');
         pulse.heard(b'P');
-        assert_eq!(silence(&pulse).await, (Silence::Head, HEADER_TIMEOUT));
+        assert_eq!(silence(&pulse).await, (Expired::Head, HEADER_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
@@ -316,7 +316,7 @@ mod tests {
         let pulse = pulse();
         drop(pulse.begin(Version::HTTP_2));
         pulse.heard(b'P');
-        assert_eq!(silence(&pulse).await, (Silence::Idle, IDLE_TIMEOUT));
+        assert_eq!(silence(&pulse).await, (Expired::Idle, IDLE_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
@@ -328,6 +328,6 @@ mod tests {
         let long = 10 * IDLE_TIMEOUT;
         assert!(tokio::time::timeout(long, pulse.silence()).await.is_err());
         drop(second);
-        assert_eq!(silence(&pulse).await, (Silence::Idle, IDLE_TIMEOUT));
+        assert_eq!(silence(&pulse).await, (Expired::Idle, IDLE_TIMEOUT));
     }
 }

@@ -1,11 +1,11 @@
-//! Bodies that are slow, cut, too large or encoded.
+//! Bodies that are slow, truncated, too large or encoded.
 
 use super::encoders::{gzip, lz4, snappy_block, snappy_framed, zlib, zstd};
 use super::*;
 use crate::server::routes::WEBHOOK_MAX_BYTES;
 
 #[tokio::test]
-async fn a_slow_body_is_a_408_and_leaves_nothing_behind() {
+async fn a_slow_body_is_a_408_and_nothing_of_it_is_kept() {
     let short = ServerConfig { body_timeout: Duration::from_millis(20), ..config() };
     let house = House::open(Fake::default(), short).await;
     let mut client = house.client().await;
@@ -17,7 +17,7 @@ async fn a_slow_body_is_a_408_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_body_cut_short_is_a_408_and_leaves_nothing_behind() {
+async fn a_truncated_body_is_a_408_and_nothing_of_it_is_kept() {
     let house = House::open(Fake::default(), config()).await;
     let declared = "POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: 10\r\n\r\n{}";
     let chunked = "POST /fastly HTTP/1.1\r\nhost: relay\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n";
@@ -33,21 +33,21 @@ async fn a_body_cut_short_is_a_408_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_longer_http_is_a_408() {
+async fn a_body_with_invalid_framing_is_a_408() {
     let house = House::open(Fake::default(), config()).await;
     let head = "POST /fastly HTTP/1.1\r\nhost: relay\r\ntransfer-encoding: chunked\r\n\r\n";
     assert_eq!(house.ask(format!("{head}no size\r\n")).await.status, 408);
 }
 
 #[tokio::test]
-async fn a_request_whose_sender_has_shut_its_side_is_answered_all_the_same() {
+async fn a_request_of_a_client_that_has_shut_down_writing_gets_its_response() {
     let gate = Gate::default();
     let house = House::open(Fake::waiting_at(&gate), config()).await;
     let mut client = house.client().await;
     client.write(post("/fastly", "{}")).await;
     gate.entered.notified().await;
     client.0.shutdown().await.unwrap();
-    // Meanwhile the server has had every chance to see it.
+    // By now the server has had every chance to notice.
     assert_eq!(house.ask(get("/")).await.status, 200);
     gate.open.notify_one();
     assert_eq!(client.read().await.status, 204);
@@ -63,7 +63,7 @@ async fn a_declared_length_over_the_limit_is_a_413_without_reading() {
 }
 
 #[tokio::test]
-async fn a_webhook_has_a_limit_of_its_own() {
+async fn webhooks_have_their_own_size_limit() {
     let house =
         House::open(Fake::default(), ServerConfig { max_request_body_size: 1 << 30, ..config() }).await;
     let head = |path: &str, bytes: u64| {
@@ -85,7 +85,7 @@ async fn a_webhook_has_a_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_sender_that_waits_for_100_continue_is_refused_instead() {
+async fn a_client_that_waits_for_100_continue_gets_the_rejection_instead() {
     let house = House::open(Fake::default(), config()).await;
     let mut client = house.client().await;
     let head = "POST /fastly HTTP/1.1\r\nhost: relay\r\nexpect: 100-continue\r\n";
@@ -101,7 +101,7 @@ async fn a_sender_that_waits_for_100_continue_is_refused_instead() {
 }
 
 #[tokio::test]
-async fn a_sender_that_writes_everything_before_it_reads_sees_the_413() {
+async fn a_client_that_writes_everything_before_reading_sees_the_413() {
     let house = House::open(Fake::default(), config()).await;
     let body = vec![b'x'; 2 * MIB];
     let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
@@ -111,14 +111,14 @@ async fn a_sender_that_writes_everything_before_it_reads_sees_the_413() {
         let mut client = house.client().await;
         client.write(request).await;
         assert_eq!(client.read().await.status, 413);
-        // All of it was drained, so the connection is as good as new.
+        // All of it was drained, so that the connection can be reused.
         client.write(post("/fastly", "{}")).await;
         assert_eq!(client.read().await.status, 204);
     }
 }
 
 #[tokio::test]
-async fn every_early_refusal_is_seen_by_a_sender_that_writes_first() {
+async fn every_early_rejection_is_seen_by_a_client_that_writes_first() {
     let house = House::open(Fake { asks_authorization: true, ..Fake::default() }, config()).await;
     let body = vec![b'x'; 2 * MIB];
     let table = [
@@ -135,7 +135,7 @@ async fn every_early_refusal_is_seen_by_a_sender_that_writes_first() {
 }
 
 #[tokio::test]
-async fn a_body_of_exactly_the_limit_is_taken_whole() {
+async fn a_body_of_exactly_the_limit_is_accepted() {
     let house = House::open(Fake::default(), config()).await;
     let body: Vec<u8> = (0..MIB).map(|n| (n % 251) as u8).collect();
     assert_eq!(house.ask(post_with("/fastly", "", &body)).await.status, 204);
@@ -143,9 +143,9 @@ async fn a_body_of_exactly_the_limit_is_taken_whole() {
 }
 
 #[tokio::test]
-async fn encoded_bodies_are_taken_as_what_they_hold() {
+async fn encoded_bodies_are_decoded() {
     let house = House::open(Fake::default(), config()).await;
-    // Large enough for a blocking thread, and small enough to stay.
+    // Large enough for a blocking thread, and small enough to be kept.
     for plain in [b"{\"resourceSpans\":[]}\n".repeat(40_000), b"{}".to_vec()] {
         let table = [
             ("content-encoding: gzip\r\n", gzip(&plain)),

@@ -8,7 +8,7 @@ const BOUND: usize = 4;
 
 async fn bounded_house() -> House {
     let terms = Terms::plain(AGES, BOUND);
-    House::on_terms(doors(Fake::default()), config(), terms, AGES).await
+    House::with_terms(route_state(Fake::default()), config(), terms, AGES).await
 }
 
 async fn served(client: &mut Client) {
@@ -64,11 +64,12 @@ async fn connections_that_never_send_a_request_give_way() {
 async fn a_connection_with_a_request_in_progress_is_never_closed() {
     let gate = Gate::default();
     let house =
-        House::on_terms(doors(Fake::waiting_at(&gate)), config(), Terms::plain(AGES, BOUND), AGES).await;
+        House::with_terms(route_state(Fake::waiting_at(&gate)), config(), Terms::plain(AGES, BOUND), AGES)
+            .await;
     let mut busy = house.client().await;
     busy.write(post("/fastly", "{}")).await;
     gate.entered.notified().await;
-    // Its body is on its way.
+    // Its body is incomplete.
     let mut sending = house.client().await;
     let expecting =
         "POST /fastly HTTP/1.1\r\nhost: relay\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";

@@ -1,4 +1,4 @@
-//! Connections: both versions of HTTP, silence, and the end of the service.
+//! Connections: both versions of HTTP, idle connections, and shutdown.
 
 use http::Request;
 use http_body_util::{BodyExt, Full};
@@ -40,7 +40,7 @@ async fn a_large_body_on_h2_gets_its_413_and_head_gets_no_body() {
         (http::StatusCode::PAYLOAD_TOO_LARGE, None)
     );
 
-    // A body of no stated length has its end in a frame of HTTP/2's own.
+    // A body of unknown length ends with a frame of HTTP/2.
     let request = Request::post("http://relay/fastly").body(Full::default()).unwrap();
     assert_eq!(client.send_request(request).await.unwrap().status(), 204);
     let request = Request::post("http://relay/fastly").header("host", "a").header("host", "b");
@@ -57,7 +57,7 @@ async fn a_large_body_on_h2_gets_its_413_and_head_gets_no_body() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_first_request_does_not_come_in_time_closes() {
+async fn a_connection_without_a_first_request_in_time_is_closed() {
     let house = House::open(Fake::default(), ServerConfig { header_timeout: SHORT, ..config() }).await;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let beginnings: [&[u8]; 5] =
@@ -66,14 +66,14 @@ async fn a_connection_whose_first_request_does_not_come_in_time_closes() {
         let mut client = house.client().await;
         client.write(beginning).await;
         let mut rest = Vec::new();
-        // On h2 the server's settings may come first. What counts is that it ends.
+        // On h2 the server's settings may arrive first; the test waits for the end.
         client.0.read_to_end(&mut rest).await.ok();
         assert!(!rest.starts_with(b"HTTP"), "{beginning:?}");
     }
 }
 
 #[tokio::test]
-async fn a_later_request_head_has_the_same_time() {
+async fn the_headers_of_a_later_request_have_the_same_timeout() {
     let house = House::open(Fake::default(), ServerConfig { header_timeout: SHORT, ..config() }).await;
     let mut client = house.client().await;
     client.write(post("/fastly", "{}")).await;
@@ -83,7 +83,7 @@ async fn a_later_request_head_has_the_same_time() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_client_ends_between_requests_is_ended() {
+async fn a_connection_that_the_client_ends_between_requests_is_closed() {
     let house = House::open(Fake::default(), config()).await;
     let mut client = house.client().await;
     client.write(post("/fastly", "{}")).await;
@@ -120,10 +120,10 @@ async fn shutdown_finishes_a_request_in_progress_and_closes_idle_connections() {
 }
 
 #[tokio::test]
-async fn shutdown_reads_a_body_that_is_on_its_way_to_its_end() {
+async fn shutdown_reads_a_body_in_progress_to_its_end() {
     let house = House::open(Fake::default(), config()).await;
     let mut client = house.client().await;
-    // 100 Continue says that the request has been seen.
+    // 100 Continue shows that the server has read the headers.
     client
         .write("POST /fastly HTTP/1.1\r\nhost: relay\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")
         .await;
@@ -138,7 +138,7 @@ async fn shutdown_reads_a_body_that_is_on_its_way_to_its_end() {
 #[tokio::test]
 async fn after_the_grace_time_busy_connections_are_dropped() {
     let gate = Gate::default();
-    let house = House::with_doors(doors(Fake::waiting_at(&gate)), config(), SHORT).await;
+    let house = House::with_state(route_state(Fake::waiting_at(&gate)), config(), SHORT).await;
     let mut busy = house.client().await;
     busy.write(post("/fastly", "{}")).await;
     gate.entered.notified().await;
@@ -148,12 +148,12 @@ async fn after_the_grace_time_busy_connections_are_dropped() {
 }
 
 #[tokio::test]
-async fn tls_to_a_port_without_it_is_told_once_with_the_key_that_would_help() {
+async fn tls_to_a_plain_port_is_logged_once_with_the_key_for_it() {
     let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Text);
     let house = House::open(Fake::default(), config()).await;
     for _ in 0..3 {
         let mut client = house.client().await;
-        // A record with a handshake in it, and the version of all first records.
+        // A record with a handshake in it, with the version of all first records.
         client.write(b"\x16\x03\x01\x00\x05hello").await;
         client.ends().await;
     }

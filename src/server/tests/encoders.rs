@@ -1,11 +1,11 @@
-//! What senders make of a body, in every coding that the front door undoes.
+//! Encoders for every content coding that the server decodes.
 
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-/// How framed snappy begins; the encoder writes nothing at all for an empty body.
+/// Stream identifier of framed snappy; the encoder writes nothing for an empty body.
 const STREAM_IDENTIFIER: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 
 pub(in crate::server) fn gzip(plain: &[u8]) -> Vec<u8> {
@@ -50,7 +50,7 @@ pub(in crate::server) fn lz4(plain: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// With everything that a frame may have, in blocks that refer to each other.
+/// Encodes with every optional field of a frame, in blocks that refer to each other.
 pub(in crate::server) fn lz4_checked(plain: &[u8]) -> Vec<u8> {
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
     let info = FrameInfo::new()

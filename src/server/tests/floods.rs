@@ -1,5 +1,5 @@
-//! More than a connection, or all of them together, may ask for. Frames of HTTP/2 are written by hand: no client
-//! library sends what these senders do.
+//! Requests and connections beyond the limits. HTTP/2 frames are written by hand, because no client library sends what
+//! these clients do.
 
 use http::Request;
 use http_body_util::Full;
@@ -12,7 +12,7 @@ use crate::server::serve::protocol::{
     H2_MAX_HEADER_LIST_BYTES, H2_MAX_PENDING_RESETS,
 };
 
-/// Types of frames, RFC 9113 section 6.
+/// Frame types, RFC 9113 section 6.
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -22,7 +22,7 @@ const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// Of a ping that answers one.
+/// Flag of a ping that acknowledges another.
 const ACK: u8 = 1;
 
 /// Error codes, RFC 9113 section 7.
@@ -31,7 +31,7 @@ const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// One end of an HTTP/2 connection that writes what it likes.
+/// A client that writes raw HTTP/2 frames.
 struct Raw(Client);
 
 #[derive(Debug, PartialEq, Eq)]
@@ -51,12 +51,12 @@ impl Raw {
         raw
     }
 
-    /// Whatever of it goes through: the other side may have had enough.
+    /// Writes frames; ignores errors, because the server may have closed the connection.
     async fn write(&mut self, frames: &[u8]) {
         self.0.0.write_all(frames).await.ok();
     }
 
-    /// The next frame of this kind.
+    /// Reads up to the next frame of this kind.
     async fn read(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().await.expect("a frame and not the end of the connection");
@@ -66,7 +66,7 @@ impl Raw {
         }
     }
 
-    /// The next frame, unless the connection ends.
+    /// Reads the next frame; `None` at the end of the connection.
     async fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.0.0.read_exact(&mut head).await.ok()?;
@@ -76,10 +76,10 @@ impl Raw {
         Some(Frame { kind, stream: u32::from_be_bytes(stream), payload })
     }
 
-    /// With which error the other side ends the connection.
+    /// Returns the error code with which the server ends the connection.
     async fn goodbye(&mut self) -> u32 {
         let goodbye = self.read(GOAWAY).await;
-        // Behind the last stream that was looked at.
+        // After the last processed stream id.
         u32::from_be_bytes(goodbye.payload[4..8].try_into().unwrap())
     }
 }
@@ -89,18 +89,18 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A request whose body is still to come.
+/// Returns the headers of a request with a body.
 fn open(stream: u32) -> Vec<u8> {
     // POST and http from the static table, `:path` and `:authority` written out (RFC 7541).
     frame(HEADERS, END_HEADERS, stream, b"\x83\x86\x04\x07/fastly\x01\x05relay")
 }
 
-/// A whole request.
+/// Returns a complete request.
 fn index(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, b"\x82\x86\x84\x01\x05relay")
 }
 
-/// One without a path, which is none.
+/// Returns an invalid request: without a path.
 fn malformed(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, b"\x83\x86\x01\x05relay")
 }
@@ -109,7 +109,7 @@ fn reset(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
 }
 
-/// Numbers of streams that a client opens.
+/// Returns the ids of streams that a client opens.
 fn streams(count: usize) -> impl Iterator<Item = u32> {
     (1..).step_by(2).take(count)
 }
@@ -119,7 +119,7 @@ fn roomy() -> ServerConfig {
 }
 
 #[tokio::test]
-async fn an_h2_connection_has_so_many_streams_at_a_time_and_the_next_is_refused() {
+async fn an_h2_connection_has_a_limit_of_streams_and_the_next_is_refused() {
     let house = House::open(Fake::default(), roomy()).await;
     let mut raw = Raw::connect(&house).await;
     let most = H2_MAX_CONCURRENT_STREAMS as usize;
@@ -130,7 +130,7 @@ async fn an_h2_connection_has_so_many_streams_at_a_time_and_the_next_is_refused(
 }
 
 #[tokio::test]
-async fn streams_that_are_reset_as_soon_as_they_are_opened_end_their_connection() {
+async fn streams_reset_right_after_opening_close_the_connection() {
     let house = House::open(Fake::default(), roomy()).await;
     let mut raw = Raw::connect(&house).await;
     let opened_and_reset = |stream| [open(stream), reset(stream)].concat();
@@ -140,7 +140,7 @@ async fn streams_that_are_reset_as_soon_as_they_are_opened_end_their_connection(
 }
 
 #[tokio::test]
-async fn streams_that_have_to_be_reset_end_their_connection_when_they_are_too_many() {
+async fn too_many_invalid_streams_close_the_connection() {
     let house = House::open(Fake::default(), roomy()).await;
     let mut raw = Raw::connect(&house).await;
     raw.write(&streams(H2_MAX_ERROR_RESETS).flat_map(malformed).collect::<Vec<_>>()).await;
@@ -152,10 +152,10 @@ async fn streams_that_have_to_be_reset_end_their_connection_when_they_are_too_ma
 }
 
 #[tokio::test]
-async fn a_header_block_without_an_end_ends_its_connection() {
+async fn an_endless_header_block_closes_the_connection() {
     let house = House::open(Fake::default(), roomy()).await;
     let mut raw = Raw::connect(&house).await;
-    // A header of 100 bytes, again and again.
+    // A header of 100 bytes, many times.
     let filler = [b"\x00\x01a\x64".as_slice(), &[b'x'; 100]].concat().repeat(100);
     raw.write(&frame(HEADERS, 0, 1, &filler)).await;
     for _ in 0..100 {
@@ -165,7 +165,7 @@ async fn a_header_block_without_an_end_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn too_large_a_header_list_on_h2_is_a_431() {
+async fn a_header_list_above_the_limit_on_h2_is_a_431() {
     let house = House::open(Fake::default(), roomy()).await;
     let stream = TokioIo::new(TcpStream::connect(house.addr).await.unwrap());
     let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
@@ -180,10 +180,10 @@ async fn too_large_a_header_list_on_h2_is_a_431() {
 }
 
 #[tokio::test]
-async fn too_large_a_head_or_too_many_headers_on_http_1_are_a_431() {
+async fn headers_above_the_limits_on_http_1_are_a_431() {
     let house = House::open(Fake::default(), config()).await;
     let with_headers = |count: usize, bytes: usize| {
-        // Besides the host.
+        // In addition to the host.
         let headers = (1..count).map(|n| format!("x{n}: {}\r\n", "y".repeat(bytes)));
         format!("GET / HTTP/1.1\r\nhost: relay\r\n{}\r\n", headers.collect::<String>())
     };
@@ -202,7 +202,7 @@ async fn too_large_a_head_or_too_many_headers_on_http_1_are_a_431() {
 async fn connections_beyond_the_limit_wait_until_another_ends() {
     let gate = Gate::default();
     let terms = Terms { max_connections: 2, ..Terms::plain(AGES, 8) };
-    let house = House::on_terms(doors(Fake::waiting_at(&gate)), config(), terms, AGES).await;
+    let house = House::with_terms(route_state(Fake::waiting_at(&gate)), config(), terms, AGES).await;
     let mut first = house.client().await;
     first.write(post_with("/fastly", "connection: close\r\n", b"1")).await;
     gate.entered.notified().await;
@@ -232,14 +232,14 @@ async fn connections_beyond_the_limit_wait_until_another_ends() {
     assert_eq!(fourth.read().await.status, 204);
 }
 
-async fn impatient_house(header_timeout: Duration) -> House {
+async fn house_with_timeouts(header_timeout: Duration) -> House {
     let terms = Terms { idle_timeout: Duration::from_millis(30), ..Terms::plain(header_timeout, 8) };
-    House::on_terms(doors(Fake::default()), config(), terms, AGES).await
+    House::with_terms(route_state(Fake::default()), config(), terms, AGES).await
 }
 
 #[tokio::test]
-async fn a_connection_that_is_silent_between_requests_is_closed() {
-    let house = impatient_house(AGES).await;
+async fn a_connection_that_is_idle_between_requests_is_closed() {
+    let house = house_with_timeouts(AGES).await;
     let mut client = house.client().await;
     for _ in 0..2 {
         client.write(get("/")).await;
@@ -249,13 +249,13 @@ async fn a_connection_that_is_silent_between_requests_is_closed() {
 }
 
 #[tokio::test]
-async fn a_silent_h2_connection_is_told_goodbye_and_closed_when_it_has_heard_that() {
-    let house = impatient_house(AGES).await;
+async fn an_idle_h2_connection_gets_goaway_and_is_closed_once_it_is_acknowledged() {
+    let house = house_with_timeouts(AGES).await;
     let mut raw = Raw::connect(&house).await;
     raw.write(&index(1)).await;
     assert_eq!(raw.read(HEADERS).await.stream, 1);
     assert_eq!(raw.goodbye().await, NO_ERROR);
-    // Nothing is lost that was sent before the goodbye was heard: only behind the answer to a ping there is a last stream.
+    // No request sent before the GOAWAY arrived is lost: the last stream id follows only after the ping is acknowledged.
     let ping = raw.read(PING).await;
     raw.write(&[index(3), frame(PING, ACK, 0, &ping.payload)].concat()).await;
     let (mut answered, mut last) = (0, Vec::new());
@@ -270,8 +270,8 @@ async fn a_silent_h2_connection_is_told_goodbye_and_closed_when_it_has_heard_tha
 }
 
 #[tokio::test]
-async fn a_silent_h2_connection_that_hears_no_goodbye_is_closed_all_the_same() {
-    let house = impatient_house(Duration::from_secs(1)).await;
+async fn an_idle_h2_connection_that_acknowledges_no_goaway_is_closed_anyway() {
+    let house = house_with_timeouts(Duration::from_secs(1)).await;
     let mut raw = Raw::connect(&house).await;
     raw.write(&index(1)).await;
     assert_eq!(raw.goodbye().await, NO_ERROR);

@@ -1,4 +1,4 @@
-//! The words for senders of OTLP.
+//! Responses for OTLP clients.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
@@ -12,7 +12,7 @@ use crate::receiver::{Rejected, Scope};
 const JSON: &str = "content-type: application/json\r\n";
 const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
 
-/// `google.rpc.Status`
+/// Decoded `google.rpc.Status`.
 #[derive(Clone, PartialEq, Message)]
 struct Status {
     #[prost(int32, tag = "1")]
@@ -46,7 +46,7 @@ fn protobuf_of<M: Message + Default>(seen: &Seen) -> M {
 }
 
 #[tokio::test]
-async fn a_success_is_an_empty_response_of_the_requests_own_type() {
+async fn a_success_is_an_empty_response_in_the_encoding_of_the_request() {
     let house = house(|| Answer::Accepted).await;
     for path in ["/v1/traces", "/v1/logs", "/v1/metrics"] {
         let seen = house.ask(post_with(path, JSON, b"{}")).await;
@@ -60,7 +60,7 @@ async fn a_success_is_an_empty_response_of_the_requests_own_type() {
 }
 
 #[tokio::test]
-async fn a_partial_success_says_how_many_and_why() {
+async fn a_partial_success_has_count_and_reason() {
     let bad = || vec![rejected(Scope::Item, "bad id"), rejected(Scope::Item, "other")];
     let house = house(move || Answer::Partial { accepted: 1, rejected: bad() }).await;
     for (path, count, message) in [
@@ -81,7 +81,7 @@ async fn a_partial_success_says_how_many_and_why() {
 }
 
 #[tokio::test]
-async fn a_section_of_another_signal_is_named_and_is_no_rejected_item() {
+async fn a_section_of_another_signal_is_named_and_not_counted_as_a_rejected_item() {
     let section = |name: &str| rejected(Scope::Section, name);
     let item = || rejected(Scope::Item, "bad id");
     for (parts, count, json_message, protobuf_message) in [
@@ -123,7 +123,7 @@ async fn a_request_with_nothing_for_its_signal_gets_a_warning() {
 }
 
 #[tokio::test]
-async fn bad_data_is_a_400_with_a_status_of_the_requests_own_type() {
+async fn bad_data_is_a_400_with_a_status_in_the_encoding_of_the_request() {
     let bad = || vec![rejected(Scope::Unit, "not a \"request\"")];
     let house = house(move || Answer::Unusable { rejected: bad() }).await;
     let seen = house.ask(post_with("/v1/traces", JSON, b"[")).await;
@@ -148,7 +148,7 @@ async fn a_full_queue_is_a_503_with_retry_after_and_a_status() {
 }
 
 #[tokio::test]
-async fn every_refusal_before_the_relay_is_a_status_too() {
+async fn every_rejection_before_the_relay_is_a_status_too() {
     let limited = ServerConfig { max_request_body_size: 4, ..config() };
     let house = House::open(with_otlp(Fake { asks_authorization: true, ..Fake::default() }), limited).await;
     let allowed = format!("authorization: yes\r\n{PROTOBUF}");
@@ -168,7 +168,7 @@ async fn every_refusal_before_the_relay_is_a_status_too() {
 }
 
 #[tokio::test]
-async fn only_the_two_types_of_otlp_are_taken_with_any_parameters() {
+async fn only_the_two_media_types_of_otlp_are_accepted_with_any_parameters() {
     let house = house(|| Answer::Accepted).await;
     for kind in ["application/json; charset=utf-8", "Application/JSON", "application/x-protobuf;v=1"] {
         let seen = house.ask(post_with("/v1/logs", &format!("content-type: {kind}\r\n"), b"")).await;
@@ -183,7 +183,7 @@ async fn only_the_two_types_of_otlp_are_taken_with_any_parameters() {
 }
 
 #[tokio::test]
-async fn other_methods_than_post_are_told_so() {
+async fn methods_other_than_post_are_not_allowed() {
     let house = house(|| Answer::Accepted).await;
     for method in ["GET", "PUT", "DELETE"] {
         let seen = house.ask(request(method, "/v1/traces", "")).await;
@@ -192,7 +192,7 @@ async fn other_methods_than_post_are_told_so() {
 }
 
 #[tokio::test]
-async fn a_sender_that_may_not_come_in_learns_that_before_its_content_type_matters() {
+async fn missing_credentials_take_precedence_over_the_content_type() {
     let house = House::open(with_otlp(Fake { asks_authorization: true, ..Fake::default() }), config()).await;
     assert_eq!(house.ask(post_with("/v1/traces", "", b"{}")).await.status, 401);
 }

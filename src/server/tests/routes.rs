@@ -8,7 +8,7 @@ use crate::telemetry::logging::tests::Captured;
 const CHALLENGE: &str = "/.well-known/fastly/logging/challenge";
 
 #[tokio::test]
-async fn the_challenge_is_answered_as_text_whatever_its_query() {
+async fn the_challenge_responds_with_text_for_any_query() {
     let house = House::open(Fake { asks_authorization: true, ..Fake::default() }, config()).await;
     for path in [CHALLENGE, "/.well-known/fastly/logging/challenge?service_id=x"] {
         let seen = house.ask(get(path)).await;
@@ -18,7 +18,7 @@ async fn the_challenge_is_answered_as_text_whatever_its_query() {
 }
 
 #[tokio::test]
-async fn head_gets_the_head_of_get_and_no_body() {
+async fn head_gets_the_headers_of_get_and_no_body() {
     let house = House::open(Fake::default(), config()).await;
     for (path, status) in [(CHALLENGE, 200), ("/traceparent/w/abc", 200), ("/none", 404)] {
         let of_get = house.ask(get(path)).await;
@@ -39,7 +39,7 @@ async fn the_index_names_program_and_version_in_one_line() {
 }
 
 #[tokio::test]
-async fn batches_come_by_post_and_put_and_webhooks_by_post() {
+async fn batches_are_accepted_by_post_and_put_and_webhooks_by_post() {
     let house = House::open(Fake::default(), config()).await;
     for (method, path) in [("POST", "/fastly"), ("PUT", "/www"), ("POST", "/circleci?x")] {
         let seen = house.ask(request(method, path, "{}")).await;
@@ -58,12 +58,12 @@ async fn an_empty_body_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_body_of_no_stated_length_is_a_411_that_ends_the_connection() {
+async fn a_body_of_undeclared_length_is_a_411_that_ends_the_connection() {
     let fake = Fake { asks_authorization: true, ..Fake::default() };
     let house = House::open(fake, config()).await;
     for (method, path) in [("POST", "/fastly"), ("PUT", "/fastly"), ("POST", "/"), ("POST", "/circleci")] {
         let mut client = house.client().await;
-        // What follows is no second request.
+        // Following bytes are not a second request.
         let body = "POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: 0\r\n\r\n";
         let head = format!("{method} {path} HTTP/1.1\r\nhost: relay\r\nauthorization: yes\r\n\r\n{body}");
         client.write(head).await;
@@ -73,7 +73,7 @@ async fn a_body_of_no_stated_length_is_a_411_that_ends_the_connection() {
         assert!(client.closes().await);
     }
     assert_eq!(house.causes(), [Cause::LengthRequired; 4]);
-    // Who may not send data is told that first, and what takes no data needs no length.
+    // Missing credentials take precedence, and a request without data needs no length.
     assert_eq!(house.ask("POST /fastly HTTP/1.1\r\nhost: relay\r\n\r\n").await.status, 401);
     assert_eq!(house.ask("POST /none HTTP/1.1\r\nhost: relay\r\n\r\n").await.status, 404);
     assert!(house.taken().is_empty());
@@ -96,12 +96,12 @@ async fn a_request_that_does_not_name_one_host_is_a_400_on_every_route() {
     assert!(house.taken().is_empty());
 
     assert_eq!(house.ask("GET / HTTP/1.0\r\n\r\n").await.status, 200);
-    // RFC 9112, section 3.2.2: the host of the target is the one that counts.
+    // RFC 9112, section 3.2.2: the host of the target takes precedence.
     assert_eq!(house.ask("GET http://other/ HTTP/1.1\r\nhost: relay\r\n\r\n").await.status, 200);
 }
 
 #[tokio::test]
-async fn lengths_that_contradict_each_other_are_a_400() {
+async fn contradicting_lengths_are_a_400() {
     let house = House::open(Fake::default(), config()).await;
     for lengths in [
         "content-length: 2\r\ncontent-length: 3\r\n",
@@ -115,7 +115,7 @@ async fn lengths_that_contradict_each_other_are_a_400() {
         assert_eq!(seen.status, 400, "{lengths}");
     }
     assert!(house.taken().is_empty());
-    assert_eq!(house.counted(400, "none"), Some(6), "hyper answers these, and they are counted");
+    assert_eq!(house.counted(400, "none"), Some(6), "responses of hyper are counted, too");
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn a_trailing_slash_is_tolerated_on_every_route() {
 }
 
 #[tokio::test]
-async fn post_to_the_root_is_a_webhook_when_its_headers_say_so_and_else_a_batch() {
+async fn post_to_the_root_is_a_webhook_or_a_batch_by_its_headers() {
     let house = House::open(Fake::default(), config()).await;
     for headers in ["circleci-signature: v1=00\r\n", "Circleci-Event-Type: ping\r\n", ""] {
         assert_eq!(house.ask(post_with("/", headers, b"{}")).await.status, 204);
@@ -213,15 +213,15 @@ async fn traceparent_is_the_line_or_a_status_without_a_body() {
 
 #[tokio::test]
 async fn traceparent_and_challenge_are_not_found_while_their_receivers_are_off() {
-    let off = Doors { challenge: None, traceparent: None, ..doors(Fake::default()) };
-    let house = House::with_doors(off, config(), AGES).await;
+    let off = RouteState { challenge: None, traceparent: None, ..route_state(Fake::default()) };
+    let house = House::with_state(off, config(), AGES).await;
     let seen = house.ask(get("/traceparent/w/abc")).await;
     assert_eq!((seen.status, seen.body.as_str()), (404, ""));
     assert_eq!(house.ask(get(CHALLENGE)).await.status, 404);
 }
 
 #[tokio::test]
-async fn wrong_methods_are_told_the_right_ones() {
+async fn wrong_methods_get_the_allowed_ones() {
     let house = House::open(Fake::default(), config()).await;
     let table = [
         ("GET", "/fastly", "post, put"),
@@ -239,7 +239,7 @@ async fn wrong_methods_are_told_the_right_ones() {
 }
 
 #[tokio::test]
-async fn anything_else_is_not_found() {
+async fn other_paths_are_not_found() {
     let house = House::open(Fake::default(), config()).await;
     for path in ["/none", "/fastly//", "/fastlyx", "/v1/traces", "/traceparents", "//"] {
         let seen = house.ask(post(path, "{}")).await;
@@ -249,7 +249,7 @@ async fn anything_else_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_sender_without_the_right_header_is_turned_away_before_its_body_is_read() {
+async fn a_request_without_the_right_header_is_rejected_before_its_body_is_read() {
     let house = House::open(Fake { asks_authorization: true, ..Fake::default() }, config()).await;
     let mut client = house.client().await;
     client.write("POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: 10\r\n\r\n").await;
@@ -260,10 +260,10 @@ async fn a_sender_without_the_right_header_is_turned_away_before_its_body_is_rea
 }
 
 #[tokio::test]
-async fn requests_beyond_the_rate_limit_are_told_when_to_come_again_before_their_bodies_are_read() {
+async fn requests_beyond_the_rate_limit_get_retry_after_before_their_bodies_are_read() {
     let fake = Fake { asks_authorization: true, tokens: AtomicUsize::new(1), ..Fake::default() };
     let house = House::open(fake, config()).await;
-    // Turned away by its headers: this one takes nothing from the others.
+    // Rejected by its headers: this request takes no token.
     assert_eq!(house.ask(post("/fastly", "{}")).await.status, 401);
     let authorized = post_with("/fastly", "authorization: yes\r\n", b"{}");
     assert_eq!(house.ask(&authorized).await.status, 204);
@@ -274,14 +274,14 @@ async fn requests_beyond_the_rate_limit_are_told_when_to_come_again_before_their
     let seen = client.read().await;
     assert_eq!((seen.status, seen.header("retry-after")), (429, Some("7")));
     assert_eq!(seen.reason(), "rate limit of this receiver exceeded; retry in 7 s");
-    // What is asked without a body is never limited.
+    // Requests without a body are never limited.
     for path in [CHALLENGE, "/", "/traceparent/w/abc"] {
         assert_eq!(house.ask(get(path)).await.status, 200);
     }
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_verify_is_turned_away_before_it_is_decoded() {
+async fn a_body_that_does_not_verify_is_rejected_before_it_is_decoded() {
     let house = House::open(Fake::default(), config()).await;
     let seen = house.ask(post_with("/circleci", "content-encoding: zstd\r\n", b"forged")).await;
     assert_eq!((seen.status, seen.reason().as_str()), (401, "the signature is missing or wrong"));
@@ -321,7 +321,7 @@ async fn an_unusable_batch_gets_the_report_of_its_first_lines_and_a_reason() {
 }
 
 #[tokio::test]
-async fn what_is_of_no_use_is_taken_and_said_so() {
+async fn an_ignored_webhook_is_a_202_with_the_reason() {
     let ignored = || Answer::Ignored(Ignored::UnknownEventType);
     let house = House::open(Fake::answering(ignored), config()).await;
     let seen = house.ask(post("/circleci", "{}")).await;
@@ -343,14 +343,14 @@ async fn a_full_queue_and_a_request_too_large_for_it_have_their_statuses() {
 }
 
 #[tokio::test]
-async fn every_answer_has_an_id_of_our_own() {
+async fn every_response_has_an_id_that_the_client_did_not_choose() {
     let house = House::open(Fake::default(), config()).await;
     let seen = house.ask(post_with("/fastly", "x-request-id: mine\r\n", b"{}")).await;
     assert!(seen.header("x-request-id").is_some_and(|id| id != "mine"), "{seen:?}");
 }
 
 #[tokio::test]
-async fn a_panic_costs_one_request() {
+async fn a_panic_affects_one_request() {
     let panics = std::sync::atomic::AtomicBool::new(true);
     let once = move || {
         assert!(!panics.swap(false, std::sync::atomic::Ordering::SeqCst), "secret in a panic");
@@ -366,16 +366,16 @@ async fn a_panic_costs_one_request() {
 }
 
 #[tokio::test]
-async fn a_panic_shows_a_shell_nothing() {
-    let broken = Doors { traceparent: Some(|_, _| panic!("no line")), ..doors(Fake::default()) };
-    let house = House::with_doors(broken, config(), AGES).await;
+async fn a_panic_sends_a_shell_no_body() {
+    let broken = RouteState { traceparent: Some(|_, _| panic!("no line")), ..route_state(Fake::default()) };
+    let house = House::with_state(broken, config(), AGES).await;
     let seen = house.ask(get("/traceparent/w/abc")).await;
     assert_eq!((seen.status, seen.header("content-length")), (500, Some("0")));
     assert_eq!(house.counted(500, "none"), Some(1));
 }
 
 #[tokio::test]
-async fn at_the_limit_of_requests_the_next_is_shed_and_the_challenge_still_answers() {
+async fn at_the_limit_of_requests_the_next_is_shed_and_the_challenge_still_responds() {
     let gate = Gate::default();
     let house =
         House::open(Fake::waiting_at(&gate), ServerConfig { max_concurrent_requests: 1, ..config() }).await;
@@ -383,7 +383,7 @@ async fn at_the_limit_of_requests_the_next_is_shed_and_the_challenge_still_answe
     first.write(post("/fastly", "{}")).await;
     gate.entered.notified().await;
 
-    // Not a byte of its body is there, so none is waited for.
+    // None of its body has arrived, so that the server does not wait for it.
     let seen = house.ask("POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: 5\r\n\r\n").await;
     assert_eq!((seen.status, seen.header("retry-after")), (503, Some("2")));
     assert!(!seen.reason().is_empty());
@@ -398,8 +398,8 @@ async fn at_the_limit_of_requests_the_next_is_shed_and_the_challenge_still_answe
     assert_eq!(house.causes(), [Cause::Overloaded]);
 }
 
-/// A head whose body does not come. 100 Continue says that the request has its place.
-async fn hold_a_place(house: &House, path: &str) -> Client {
+/// Sends headers without the body. 100 Continue shows that the request has its permit.
+async fn hold_a_permit(house: &House, path: &str) -> Client {
     let mut client = house.client().await;
     let head = "host: relay\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
     client.write(format!("POST {path} HTTP/1.1\r\n{head}")).await;
@@ -408,11 +408,11 @@ async fn hold_a_place(house: &House, path: &str) -> Client {
 }
 
 #[tokio::test]
-async fn slow_webhooks_that_nobody_signed_leave_half_of_the_places_to_batches() {
+async fn slow_unsigned_webhooks_leave_half_of_the_permits_to_batches() {
     let house = House::open(Fake::default(), ServerConfig { max_concurrent_requests: 4, ..config() }).await;
-    let slow = [hold_a_place(&house, "/circleci").await, hold_a_place(&house, "/circleci").await];
+    let slow = [hold_a_permit(&house, "/circleci").await, hold_a_permit(&house, "/circleci").await];
     assert_eq!(house.ask(post("/circleci", "{}")).await.status, 503);
-    let batch = hold_a_place(&house, "/fastly").await;
+    let batch = hold_a_permit(&house, "/fastly").await;
     assert_eq!(house.ask(post("/fastly", "{}")).await.status, 204);
     assert_eq!(house.causes(), [Cause::Overloaded]);
     assert_eq!(house.counted(503, "circleci"), Some(1));
@@ -425,21 +425,21 @@ async fn slow_webhooks_that_nobody_signed_leave_half_of_the_places_to_batches() 
 }
 
 #[tokio::test]
-async fn whom_the_headers_turn_away_takes_nobodys_place() {
+async fn a_request_rejected_by_its_headers_takes_no_permit() {
     let gate = Gate::default();
     let fake = Fake { asks_authorization: true, ..Fake::waiting_at(&gate) };
     let house = House::open(fake, ServerConfig { max_concurrent_requests: 1, ..config() }).await;
     let mut first = house.client().await;
     first.write(post_with("/fastly", "authorization: yes\r\n", b"{}")).await;
     gate.entered.notified().await;
-    assert_eq!(house.ask(post("/fastly", "{}")).await.status, 401, "and not that there is no place");
+    assert_eq!(house.ask(post("/fastly", "{}")).await.status, 401, "not 503");
     assert!(house.causes().is_empty());
     gate.open.notify_one();
     assert_eq!(first.read().await.status, 204);
 }
 
 #[tokio::test]
-async fn an_answer_that_takes_too_long_is_given_up() {
+async fn a_response_that_takes_too_long_is_a_503() {
     let short = ServerConfig { request_timeout: Duration::from_millis(20), ..config() };
     let house = House::open(Fake::waiting_at(&Gate::default()), short).await;
     let seen = house.ask(post("/circleci", "{}")).await;
@@ -448,13 +448,13 @@ async fn an_answer_that_takes_too_long_is_given_up() {
 }
 
 #[tokio::test]
-async fn the_log_tells_a_request_by_its_route_and_nothing_that_the_sender_wrote() {
+async fn the_log_shows_the_route_and_no_text_of_the_client() {
     let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
     let house = House::open(Fake { asks_authorization: true, ..Fake::default() }, config()).await;
     house.ask(post_with("/www?secret", "authorization: secret\r\nx-request-id: secret\r\n", b"secret")).await;
     house.ask(post_with("/circleci?secret", "authorization: yes\r\nsecret: secret\r\n", b"secret")).await;
     house.ask(get("/secret")).await;
-    // It is logged before the last byte of the answer is sent.
+    // It is logged before the last byte of the response is sent.
     let text = captured.text();
     assert!(!text.contains("secret"), "{text}");
     let answered: Vec<serde_json::Value> = text
@@ -473,7 +473,7 @@ async fn the_log_tells_a_request_by_its_route_and_nothing_that_the_sender_wrote(
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_read_is_reported_with_its_cause_and_the_key_that_decides() {
+async fn an_unread_body_is_reported_with_its_cause_and_key() {
     let small = ServerConfig { max_request_body_size: 4, ..config() };
     let house = House::open(Fake::default(), small).await;
     house.ask(post("/fastly", "large")).await;
@@ -494,6 +494,6 @@ async fn a_body_that_is_not_read_is_reported_with_its_cause_and_the_key_that_dec
     assert_eq!(declined[0].reason, "the body is larger than 4 bytes");
     assert!(declined[1].reason.starts_with("the body is not valid zstd"), "{declined:?}");
     assert!(declined.iter().all(|declined| !declined.reason.contains("secret")), "{declined:?}");
-    // For the inspector only.
+    // The path is shown by the inspector only.
     assert_eq!(declined[3].request.as_deref(), Some("POST /secret"));
 }

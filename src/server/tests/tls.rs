@@ -1,4 +1,4 @@
-//! The front door over TLS: who comes in, in which version of HTTP, and what the others are in nobody's way of.
+//! The server over TLS: accepted clients, versions of HTTP, and rejected clients that do not block others.
 
 use std::io;
 use std::path::Path;
@@ -20,14 +20,14 @@ use crate::pem::tests::pki::{Authority, Issued, Validity};
 use crate::server::tls::Tls;
 use crate::telemetry::logging::tests::Captured;
 
-/// An authority, the files of a relay that it vouches for, and a running front door.
+/// An authority, the relay's certificate files from it, and a running server.
 struct SecureHouse {
     house: House,
     authority: Authority,
     directory: TempDir,
 }
 
-/// What a sender brings to the handshake.
+/// A client with its TLS settings.
 struct Sender<'a> {
     trusts: &'a Authority,
     certificate: Option<&'a Issued>,
@@ -35,7 +35,7 @@ struct Sender<'a> {
     alpn: &'static [&'static [u8]],
 }
 
-/// Who is asked for a certificate.
+/// Client certificates that the server requires.
 #[derive(Clone, Copy, PartialEq)]
 enum Asks {
     Nobody,
@@ -60,7 +60,7 @@ impl SecureHouse {
         };
         let tls = Arc::new(Tls::load(&paths).unwrap().looking_always());
         let terms = Terms { tls: Some(tls), ..Terms::plain(config.header_timeout, 64) };
-        let house = House::on_terms(doors(Fake::default()), config, terms, AGES).await;
+        let house = House::with_terms(route_state(Fake::default()), config, terms, AGES).await;
         Self { house, authority, directory }
     }
 
@@ -82,8 +82,8 @@ fn install(directory: &Path, issued: &Issued) {
 // === impl Sender ===
 
 impl Sender<'_> {
-    /// A connection after its handshake, as the sender sees it: in TLS 1.3 it does not know yet whether its own
-    /// certificate was taken.
+    /// Connects and completes the handshake; in TLS 1.3 the client does not know yet whether its certificate was
+    /// accepted.
     async fn connect(&self, house: &House) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.trusts.der.clone()).unwrap();
@@ -102,11 +102,11 @@ impl Sender<'_> {
         TlsConnector::from(Arc::new(config)).connect(name, tcp).await
     }
 
-    /// The status of a batch, or how the connection failed.
+    /// Posts a batch, and returns the status or the error of the connection.
     async fn post(&self, house: &House) -> io::Result<u16> {
         let mut stream = self.connect(house).await?;
         stream.write_all(post("/fastly", "{}").as_bytes()).await?;
-        // Not read to the end of the connection: it is kept for the next request.
+        // Not read to the end, because the connection is kept alive.
         let mut status = [0; 12];
         stream.read_exact(&mut status).await?;
         Ok(std::str::from_utf8(&status[9..]).unwrap().parse().unwrap())
@@ -144,7 +144,7 @@ async fn http_2_and_http_1_are_agreed_on_in_the_handshake() {
     let stream = old.connect(&secure.house).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     let mut client = Client(stream);
-    // Twice: the connection is kept.
+    // Twice, because the connection is kept alive.
     for _ in 0..2 {
         client.write(post("/fastly", "{}")).await;
         assert_eq!(client.read().await.status, 204);
@@ -152,14 +152,14 @@ async fn http_2_and_http_1_are_agreed_on_in_the_handshake() {
 }
 
 #[tokio::test]
-async fn with_an_authority_for_senders_only_those_whom_it_vouches_for_come_in() {
+async fn with_client_ca_file_only_clients_with_its_certificates_are_accepted() {
     let secure = SecureHouse::open(Asks::Everybody, config()).await;
-    let stranger = Authority::new("another");
+    let other = Authority::new("another");
     let certificates = [
         ("ours", Some(secure.authority.issue(&["fastly"], Validity::Now))),
         ("none", None),
         ("expired", Some(secure.authority.issue(&["fastly"], Validity::Over))),
-        ("of another authority", Some(stranger.issue(&["fastly"], Validity::Now))),
+        ("of another authority", Some(other.issue(&["fastly"], Validity::Now))),
     ];
     for versions in EACH_VERSION {
         for (whose, certificate) in &certificates {
@@ -172,7 +172,7 @@ async fn with_an_authority_for_senders_only_those_whom_it_vouches_for_come_in() 
 }
 
 #[tokio::test]
-async fn the_log_says_once_why_handshakes_fail() {
+async fn the_log_has_one_reason_for_failing_handshakes() {
     let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Text);
     let secure = SecureHouse::open(Asks::Everybody, config()).await;
     for _ in 0..3 {
@@ -184,7 +184,7 @@ async fn the_log_says_once_why_handshakes_fail() {
 }
 
 #[tokio::test]
-async fn plain_http_is_refused_and_the_log_guesses_it() {
+async fn plain_http_is_rejected_and_recognised_in_the_log() {
     let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Text);
     let secure = SecureHouse::open(Asks::Nobody, config()).await;
     let mut plain = secure.house.client().await;
@@ -196,11 +196,11 @@ async fn plain_http_is_refused_and_the_log_guesses_it() {
     assert!(captured.text().contains("plain HTTP"), "{}", captured.text());
 }
 
-/// Nothing, and the beginning of a handshake record that announces more.
+/// Incomplete handshakes: no bytes, and the beginning of a record.
 const UNFINISHED: [&[u8]; 2] = [b"", b"\x16\x03\x01\x02\x00\x01"];
 
 #[tokio::test]
-async fn a_handshake_that_does_not_go_on_is_in_nobody_s_way() {
+async fn an_incomplete_handshake_blocks_no_other() {
     let secure = SecureHouse::open(Asks::Nobody, config()).await;
     let mut unfinished = Vec::new();
     for beginning in UNFINISHED {
@@ -213,7 +213,7 @@ async fn a_handshake_that_does_not_go_on_is_in_nobody_s_way() {
 }
 
 #[tokio::test]
-async fn a_handshake_and_the_silence_behind_it_end_in_time() {
+async fn a_handshake_and_a_missing_request_time_out() {
     let short = Duration::from_millis(30);
     let secure = SecureHouse::open(Asks::Nobody, ServerConfig { header_timeout: short, ..config() }).await;
     for beginning in UNFINISHED {
@@ -221,14 +221,14 @@ async fn a_handshake_and_the_silence_behind_it_end_in_time() {
         client.write(beginning).await;
         assert!(client.closes().await);
     }
-    // Whether or not the handshake is done in that time.
+    // Whether or not the handshake completes in time.
     if let Ok(quiet) = secure.sender().connect(&secure.house).await {
         Client(quiet).ends().await;
     }
 }
 
 #[tokio::test]
-async fn new_connections_get_certificates_that_changed_and_open_ones_go_on() {
+async fn new_connections_get_changed_certificates_and_open_ones_continue() {
     let secure = SecureHouse::open(Asks::Nobody, config()).await;
     let sender = Sender { alpn: &[], ..secure.sender() };
     let mut open = Client(sender.connect(&secure.house).await.unwrap());
@@ -256,7 +256,7 @@ async fn shutdown_finishes_requests_over_tls_and_drops_handshakes() {
     assert_eq!(idle.read().await.status, 204);
     secure.house.shutdown.cancel();
     assert!(shaking.closes().await);
-    // With a word of goodbye, so that no sender takes it for an attack.
+    // With close_notify, so that no client takes it for a truncation attack.
     assert_eq!(idle.0.read(&mut [0]).await.unwrap(), 0);
     secure.house.served.await.unwrap();
 }
