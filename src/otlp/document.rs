@@ -64,6 +64,7 @@ pub(crate) struct Metrics {
     /// Range of the list of resources, brackets included.
     list: Range<usize>,
     points: u32,
+    bare_metrics: u32,
 }
 
 /// A log event in the shape of a span event.
@@ -119,7 +120,7 @@ impl Line {
     fn new(walked: Walked) -> Result<Self, Fault> {
         let Walked { text, walk, dropped, end } = walked;
         let nothing = has_no_items(&walk);
-        let [spans, records, points] = walk.section_lists;
+        let [spans, records, list] = walk.section_lists;
         let mut line = Self {
             repairs: walk.repairs,
             dropped,
@@ -134,7 +135,8 @@ impl Line {
                 line.logs = Some(Logs::new(text, records, walk.records));
             }
             [false, false, true] if walk.edits.is_empty() => {
-                line.metrics = Some(Metrics { text, list: points, points: walk.points });
+                let (points, bare_metrics) = (walk.points, walk.bare_metrics);
+                line.metrics = Some(Metrics { text, list, points, bare_metrics });
             }
             _ => line.divide(&text, walk.edits)?,
         }
@@ -155,11 +157,14 @@ impl Line {
                 continue;
             }
             let (text, walk) = canonical(&text, of_one_signal(&members, signal))?;
-            let [spans, records, points] = walk.section_lists;
+            let [spans, records, list] = walk.section_lists;
             match signal {
                 Signal::Traces => self.traces = Some(Traces::new(text, spans, walk.edits, walk.spans)),
                 Signal::Logs => self.logs = Some(Logs::new(text, records, walk.records)),
-                Signal::Metrics => self.metrics = Some(Metrics { text, list: points, points: walk.points }),
+                Signal::Metrics => {
+                    let (points, bare_metrics) = (walk.points, walk.bare_metrics);
+                    self.metrics = Some(Metrics { text, list, points, bare_metrics });
+                }
             }
         }
         Ok(())
@@ -194,9 +199,14 @@ impl Metrics {
         read_line(&json.into()).ok()?.metrics
     }
 
-    /// Returns the number of metric points.
+    /// Returns the number of data points; a metric without any counts as one.
     pub(crate) fn point_count(&self) -> u32 {
         self.points
+    }
+
+    /// Returns whether no metric has a data point.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.points == self.bare_metrics
     }
 
     /// Returns the export request.

@@ -81,6 +81,7 @@ pub(crate) enum Role {
     Link,
     LogRecord,
     Status,
+    Metric,
     Point,
 }
 
@@ -296,17 +297,20 @@ static SCOPE_METRICS: Message = with_role(
     ],
 );
 
-static METRIC: Message = message(&[
-    field("name", 1, Kind::String),
-    field("description", 2, Kind::String),
-    field("unit", 3, Kind::String),
-    one_of("gauge", 5, Kind::Message(&GAUGE)),
-    one_of("sum", 7, Kind::Message(&SUM)),
-    one_of("histogram", 9, Kind::Message(&HISTOGRAM)),
-    one_of("exponentialHistogram", 10, Kind::Message(&EXPONENTIAL_HISTOGRAM)),
-    one_of("summary", 11, Kind::Message(&SUMMARY)),
-    field("metadata", 12, Kind::Messages(&KEY_VALUE)),
-]);
+static METRIC: Message = with_role(
+    Role::Metric,
+    &[
+        field("name", 1, Kind::String),
+        field("description", 2, Kind::String),
+        field("unit", 3, Kind::String),
+        one_of("gauge", 5, Kind::Message(&GAUGE)),
+        one_of("sum", 7, Kind::Message(&SUM)),
+        one_of("histogram", 9, Kind::Message(&HISTOGRAM)),
+        one_of("exponentialHistogram", 10, Kind::Message(&EXPONENTIAL_HISTOGRAM)),
+        one_of("summary", 11, Kind::Message(&SUMMARY)),
+        field("metadata", 12, Kind::Messages(&KEY_VALUE)),
+    ],
+);
 
 static GAUGE: Message = message(&[field("dataPoints", 1, Kind::Messages(&NUMBER_POINT))]);
 

@@ -45,8 +45,10 @@ pub(crate) struct Walk {
     pub(crate) edits: Edits,
     pub(crate) spans: Few<SpanSite>,
     pub(crate) records: Few<RecordSite>,
-    /// Number of metric points.
+    /// Number of data points. A metric without any counts as one, so that it is exported and counted.
     pub(crate) points: u32,
+    /// Number of metrics without data points.
+    pub(crate) bare_metrics: u32,
     /// Signals that have a section, in the order of [`LINE`].
     pub(crate) sections: [bool; 3],
     /// Ranges of the sections' lists, brackets included.
@@ -372,6 +374,14 @@ impl<'a> Walker<'a> {
             Role::Span => self.span(message),
             Role::Link => self.link(message),
             Role::LogRecord => self.record(message, list),
+            Role::Metric => {
+                let before = self.found.points;
+                self.message(message)?;
+                let bare = u32::from(self.found.points == before);
+                self.found.points += bare;
+                self.found.bare_metrics += bare;
+                Ok(true)
+            }
             Role::Point => {
                 self.found.points += 1;
                 self.message(message).map(|()| true)

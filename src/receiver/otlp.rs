@@ -23,7 +23,7 @@ use super::{Item, Passage, Reading, Received, Receiver, Rejected, Scope, Unautho
 use crate::config::Encoding;
 use crate::event::{Repair, Signal};
 use crate::otlp::protobuf::{Decoded, decode};
-use crate::otlp::{DroppedSpan, Line, Mismatch, Request, read_request, signal_of};
+use crate::otlp::{DroppedSpan, Line, Metrics, Mismatch, Request, read_request, signal_of};
 
 /// How many times as large as the largest body the JSON of a protobuf request may be. Real ones grow to the two- to
 /// fivefold.
@@ -85,7 +85,8 @@ impl Receiver for Otlp {
                 Ok(Decoded { json, is_repaired, has_unknown, .. }) => {
                     let mut received = read(self.signal, &json.into());
                     let Reading { items, rejected, .. } = &received.reading;
-                    if has_unknown && items.is_empty() && rejected.is_empty() {
+                    let holds_nothing = |item: &Item| item.metrics.as_ref().is_some_and(Metrics::is_bare);
+                    if has_unknown && items.iter().all(holds_nothing) && rejected.is_empty() {
                         return foreign(self.signal, Mismatch::OtherContent, body);
                     }
                     if is_repaired {

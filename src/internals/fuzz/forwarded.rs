@@ -180,12 +180,12 @@ pub(super) fn records(json: &Json) -> Vec<&Json> {
     all(json, &["resourceLogs", "scopeLogs", "logRecords"])
 }
 
-/// Returns the number of metric points of a request or a line.
+/// Returns the number of data points of a request or a line; a metric without any counts as one.
 pub(super) fn points(json: &Json) -> usize {
     const KINDS: [&str; 5] = ["gauge", "sum", "histogram", "exponentialHistogram", "summary"];
     let metrics = all(json, &["resourceMetrics", "scopeMetrics", "metrics"]);
-    metrics
-        .iter()
-        .flat_map(|metric| KINDS.iter().filter_map(|kind| Some(metric.get(kind)?.list("dataPoints").len())))
-        .sum()
+    let of_one = |metric: &&Json| -> usize {
+        KINDS.iter().filter_map(|kind| Some(metric.get(kind)?.list("dataPoints").len())).sum()
+    };
+    metrics.iter().map(|metric| of_one(metric).max(1)).sum()
 }

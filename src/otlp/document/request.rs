@@ -187,11 +187,14 @@ impl Request {
         sections: Vec<DroppedSpan>,
         has_section: bool,
     ) -> Result<Self, Fault> {
-        let is_empty = has_no_items(&walked.walk) && walked.dropped.is_empty();
-        let has_other_content = walked.walk.has_unknown || !sections.is_empty();
+        let Walked { walk, dropped, .. } = &walked;
+        let is_empty = has_no_items(walk) && dropped.is_empty();
+        // Data points of a kind that the schema does not know are unknown members of a metric without any.
+        let is_unknown =
+            walk.has_unknown && (is_empty || walk.points > 0 && walk.points == walk.bare_metrics);
         let mismatch = match has_section {
             false => Some(Mismatch::NoSection),
-            true => (is_empty && has_other_content).then_some(Mismatch::OtherContent),
+            true => (is_unknown || is_empty && !sections.is_empty()).then_some(Mismatch::OtherContent),
         };
         Ok(Self { line: Line::new(walked)?, text, sections, mismatch })
     }

@@ -1,7 +1,8 @@
 //! Selection of some items of a request, as a request of their own.
 //!
 //! In: a canonical document or request, and for each item, by its index in the text, whether to keep it. Out: a valid
-//! request with these items, in their original containers: resource, scope, and for data points the metric.
+//! request with these items, in their original containers: resource, scope, and for data points the metric. A metric
+//! without data points is an item itself.
 //! Promises: kept items are byte-identical; containers that lose all of their items are removed; one pass over the
 //! text.
 
@@ -14,17 +15,21 @@ use super::super::splice::{Edits, Removals};
 use super::{ExportRequest, Logs, Metrics, Traces, read_line};
 use crate::event::Signal;
 
-/// Returns the keys of the nested lists from a request to its items, outermost first.
-fn lists(signal: Signal) -> &'static [&'static [u8]] {
+/// Keys of the nested values from a request to its items, outermost first; each is one of several.
+type Path = [&'static [&'static [u8]]];
+
+fn path(signal: Signal) -> &'static Path {
     match signal {
-        Signal::Traces => &[b"resourceSpans", b"scopeSpans", b"spans"],
-        Signal::Logs => &[b"resourceLogs", b"scopeLogs", b"logRecords"],
-        Signal::Metrics => &[b"resourceMetrics", b"scopeMetrics", b"metrics", b"dataPoints"],
+        Signal::Traces => &[&[b"resourceSpans"], &[b"scopeSpans"], &[b"spans"]],
+        Signal::Logs => &[&[b"resourceLogs"], &[b"scopeLogs"], &[b"logRecords"]],
+        Signal::Metrics => {
+            &[&[b"resourceMetrics"], &[b"scopeMetrics"], &[b"metrics"], DATA, &[b"dataPoints"]]
+        }
     }
 }
 
 /// Members of a metric that hold data points.
-const DATA: [&[u8]; 5] = [b"gauge", b"sum", b"histogram", b"exponentialHistogram", b"summary"];
+const DATA: &[&[u8]] = &[b"gauge", b"sum", b"histogram", b"exponentialHistogram", b"summary"];
 
 struct Selection<F> {
     keep: F,
@@ -36,34 +41,41 @@ struct Selection<F> {
 // === impl Selection ===
 
 impl<F: FnMut(u32) -> bool> Selection<F> {
-    /// Reads an object with items in these nested lists. Returns whether any of them is kept.
-    fn object(&mut self, cursor: &mut Cursor<'_>, lists: &[&[u8]]) -> Result<bool, Fault> {
-        let Some((list, deeper)) = lists.split_first() else {
+    /// Reads an object whose items are at the end of the path. Returns whether any of them is kept.
+    fn object(&mut self, cursor: &mut Cursor<'_>, path: &Path) -> Result<bool, Fault> {
+        let Some((names, deeper)) = path.split_first() else {
             cursor.skip_value()?;
-            self.next += 1;
-            return Ok((self.keep)(self.next - 1));
+            return Ok(self.item());
         };
+        let first = self.next;
         let mut kept = false;
         cursor.object(|cursor, _, key| {
-            let key = key.raw(cursor.bytes());
-            if key == *list && cursor.peek() == Some(b'[') {
-                kept |= self.list(cursor, deeper)?;
-            } else if deeper.is_empty() && DATA.contains(&key) && cursor.peek() == Some(b'{') {
-                kept |= self.object(cursor, lists)?;
-            } else {
-                cursor.skip_value()?;
+            match cursor.peek() {
+                Some(b'[') if names.contains(&key.raw(cursor.bytes())) => {
+                    kept |= self.list(cursor, deeper)?;
+                }
+                Some(b'{') if names.contains(&key.raw(cursor.bytes())) => {
+                    kept |= self.object(cursor, deeper)?;
+                }
+                _ => cursor.skip_value()?,
             }
             Ok(())
         })?;
-        Ok(kept)
+        // A metric without data points.
+        Ok(if *names == DATA && self.next == first { self.item() } else { kept })
     }
 
-    fn list(&mut self, cursor: &mut Cursor<'_>, lists: &[&[u8]]) -> Result<bool, Fault> {
+    fn item(&mut self) -> bool {
+        self.next += 1;
+        (self.keep)(self.next - 1)
+    }
+
+    fn list(&mut self, cursor: &mut Cursor<'_>, path: &Path) -> Result<bool, Fault> {
         let mut removals = Removals::default();
         let mut kept = false;
         cursor.array(|cursor, start| {
             let checkpoint = self.edits.len();
-            if self.object(cursor, lists)? {
+            if self.object(cursor, path)? {
                 kept = true;
                 removals.keep(start..cursor.at, &mut self.edits);
             } else {
@@ -84,7 +96,7 @@ impl ExportRequest {
     pub(crate) fn select(&self, signal: Signal, keep: impl FnMut(u32) -> bool) -> Option<Self> {
         let mut selection = Selection { keep, next: 0, edits: Edits::default() };
         // The text was read before, so that this cannot fail.
-        let kept = selection.object(&mut Cursor::new(&self.json, self.start()), lists(signal)).ok()?;
+        let kept = selection.object(&mut Cursor::new(&self.json, self.start()), path(signal)).ok()?;
         if !kept {
             return None;
         }
@@ -172,28 +184,34 @@ mod tests {
     /// Returns a request of this shape, and the same with only the chosen items, built by removing from the model.
     fn request(signal: Signal, shape: &Shape, keep: impl Fn(u32) -> bool) -> (Value, u32) {
         let mut next = 0;
-        let mut items = |count: usize| -> Vec<Value> {
+        let mut chosen = |count: usize| -> Vec<u32> {
             let numbers = next..next + count as u32;
             next = numbers.end;
-            numbers.filter(|number| keep(*number)).map(|number| item(signal, number)).collect()
+            numbers.filter(|number| keep(*number)).collect()
         };
         let mut resources = Vec::new();
         for (resource, scopes) in shape.iter().enumerate() {
             let mut kept_scopes = Vec::new();
             for (scope, lists) in scopes.iter().enumerate() {
-                let content = match signal {
+                let content: Vec<Value> = match signal {
                     Signal::Metrics => {
                         let kinds = ["gauge", "sum", "histogram"];
                         let metric = |(index, count): (usize, &usize)| {
-                            let points = items(*count);
-                            (!points.is_empty()).then(|| {
-                                json!({"name": index.to_string(), "unit": "1",
-                                    kinds[index % 3]: {"dataPoints": points, "aggregationTemporality": 2}})
-                            })
+                            // One without data points is an item itself.
+                            let chosen = chosen((*count).max(1));
+                            let points: Vec<Value> =
+                                chosen.iter().take(*count).map(|number| item(signal, *number)).collect();
+                            let mut metric =
+                                json!({"name": index.to_string(), "unit": "1", "dataPoints": [{}]});
+                            if *count > 0 || index % 2 == 0 {
+                                metric[kinds[index % 3]] =
+                                    json!({"dataPoints": points, "aggregationTemporality": 2});
+                            }
+                            (!chosen.is_empty()).then_some(metric)
                         };
                         lists.iter().enumerate().filter_map(metric).collect()
                     }
-                    _ => items(lists.iter().sum()),
+                    _ => chosen(lists.iter().sum()).into_iter().map(|number| item(signal, number)).collect(),
                 };
                 if !content.is_empty() {
                     let key = ["spans", "logRecords", "metrics"][signal as usize];

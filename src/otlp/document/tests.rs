@@ -77,6 +77,19 @@ fn row_1_names_of_earlier_versions_are_renamed() {
 }
 
 #[test]
+fn a_metric_without_data_points_is_an_item_also_in_a_line_that_is_divided() {
+    let metric = r#""resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"bare"}]}]}]"#;
+    let log = r#""resourceLogs":[{"scopeLogs":[{"logRecords":[{}]}]}]"#;
+    for text in [format!("{{{metric}}}"), format!("{{{metric},{log}}}")] {
+        let metrics = line(&text).unwrap().metrics.unwrap();
+        assert_eq!(metrics.point_count(), 1);
+        let [all, none] = [true, false].map(|keep| metrics.clone().select(&|_| keep));
+        assert_eq!(all.unwrap().into_json(), format!("{{{metric}}}"));
+        assert!(none.is_none());
+    }
+}
+
+#[test]
 fn of_an_old_and_a_new_name_the_old_one_is_removed() {
     let good = format!(r#""scopeSpans":[{{"spans":[{{{IDS},"name":"new"}}]}}]"#);
     let old = format!(r#""instrumentationLibrarySpans":[{{"spans":[{{{IDS},"name":"old","kind":null}}]}}]"#);

@@ -88,6 +88,24 @@ fn canonical_requests_of_every_signal_leave_byte_for_byte() {
 }
 
 #[test]
+fn a_metric_without_data_points_is_an_item_and_leaves_unchanged() {
+    for (items, metrics) in [
+        (1, r#"{"name":"bare","unit":"1"}"#),
+        (1, "{}"),
+        (1, r#"{"gauge":{}}"#),
+        (1, r#"{"sum":{"isMonotonic":true}}"#),
+        (3, r#"{"name":"bare"},{"gauge":{"dataPoints":[{"asInt":"1"}]}},{"summary":{}}"#),
+    ] {
+        let body = format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{metrics}]}}]}}]}}"#);
+        let protobuf = crate::otlp::protobuf::encode(Signal::Metrics, body.as_bytes()).unwrap();
+        for received in [receive(Signal::Metrics, &body), receive_protobuf(Signal::Metrics, &protobuf)] {
+            assert!(received.reading.rejected.is_empty(), "{received:?}");
+            assert_eq!(leaving(received.reading), [(Signal::Metrics, items, body.clone())]);
+        }
+    }
+}
+
+#[test]
 fn an_empty_request_holds_nothing_and_is_not_refused() {
     for body in [
         "{}",
@@ -171,6 +189,10 @@ fn content_that_does_not_belong_in_an_otherwise_empty_request_is_a_warning_and_i
     let point =
         r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"someday":{"dataPoints":[{"x":1}]}}]}]}]}"#;
     assert!(receive(Signal::Metrics, point).reading.is_foreign);
+    // Field 13 of a metric.
+    let point = b"\x0a\x07\x12\x05\x12\x03\x6a\x01x";
+    let received = receive_protobuf(Signal::Metrics, point);
+    assert!(received.reading.is_foreign && received.reading.items.is_empty(), "{received:?}");
 }
 
 #[test]
