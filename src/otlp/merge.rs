@@ -5,7 +5,8 @@
 //! Promises:
 //! - Lists with the same key are concatenated, in the order of the text, as OTLP receivers do.
 //! - The last scalar wins, as in every JSON reader; [`Merged::dropped_scalars`] reports whether they differed.
-//! - A new name takes precedence over an old one, unless only the old one has content. Any value replaces `null`.
+//! - A new name takes precedence over an old one, unless the old one has more content: `null` and empty values have none, and
+//!   a list of resources or scopes has more with spans, log records or metrics than without. Any value replaces `null`.
 //! - Equal messages become one. Different ones are a fault, because one of them would be lost.
 //! - Linear in the text: every byte is read once and written at most once.
 
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::json::{Cursor, Fault};
-use super::schema::{Field, Kind, LINE, Message};
+use super::schema::{Field, Kind, LINE, Message, Role};
 use super::splice::{Edits, Origins, Removals};
 use super::walk::find;
 
@@ -79,9 +80,70 @@ pub(super) fn merge(bytes: &[u8]) -> Result<Merged, Fault> {
     Ok(Merged { text: out.into(), consumed, dropped_scalars, origins })
 }
 
+/// Content of a value, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Content {
+    Nothing,
+    /// Resources or scopes in which no span, log record or metric has content.
+    Wrapping,
+    Full,
+}
+
 /// Returns whether a value has no content: `null`, or nested brackets with nothing in them.
 pub(super) fn is_empty_value(value: &[u8]) -> bool {
     value.split(|byte| b"[]{}, \t\r\n".contains(byte)).all(|word| word.is_empty() || word == b"null")
+}
+
+/// Returns whether a value has no content at any depth: it consists of brackets, keys, `null` and empty strings. The value
+/// must be JSON.
+fn is_deeply_empty(value: &[u8]) -> bool {
+    let mut cursor = Cursor::new(value, 0);
+    while let Some(byte) = cursor.peek() {
+        let start = cursor.at;
+        match byte {
+            b'"' if cursor.key().is_ok() => {}
+            b'"' if value[start..].starts_with(b"\"\"") => cursor.at = start + 2,
+            b'n' => cursor.at += "null".len(),
+            byte if b"[]{}, \t\r\n".contains(&byte) => cursor.at += 1,
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Skips a list of resources or scopes and returns its content.
+fn content_of_containers(cursor: &mut Cursor<'_>, container: &'static Message) -> Result<Content, Fault> {
+    let mut most = Content::Nothing;
+    cursor.array(|cursor, _| {
+        if cursor.peek() != Some(b'{') {
+            return cursor.skip_value();
+        }
+        cursor.object(|cursor, _, key| {
+            let field = find(container, cursor.bytes(), key, 0).map(|(index, _)| &container.fields[index]);
+            let content = match (field.map(|field| field.kind), cursor.peek()) {
+                (Some(Kind::Messages(inner)), Some(b'[')) if inner.role == Role::Container => {
+                    content_of_containers(cursor, inner)?
+                }
+                (kind, _) => {
+                    let value = cursor.at;
+                    cursor.skip_value()?;
+                    let value = &cursor.bytes()[value..cursor.at];
+                    match kind {
+                        Some(Kind::Messages(_)) if !is_empty_value(value) => Content::Full,
+                        // They have no content, but they are items.
+                        Some(Kind::Messages(_)) if value.starts_with(b"[") && value.contains(&b'{') => {
+                            Content::Wrapping
+                        }
+                        _ if is_deeply_empty(value) => Content::Nothing,
+                        _ => Content::Wrapping,
+                    }
+                }
+            };
+            most = most.max(content);
+            Ok(())
+        })
+    })?;
+    Ok(most)
 }
 
 fn is_list(kind: Kind) -> bool {
@@ -159,20 +221,35 @@ impl Merger<'_> {
 
     /// Returns the members that determine a field, in the order of the text.
     fn choose(&self, field: &Field, index: usize, members: &[Member]) -> SmallVec<[usize; 4]> {
-        let is_scalar = !matches!(field.kind, Kind::Message(_)) && !is_list(field.kind);
-        let members_that = |current_only: bool, full_only: bool| -> SmallVec<[usize; 4]> {
-            let counts = |member: &Member| {
-                let value = &self.bytes[member.value.clone()];
-                let is_empty = || if is_scalar { value == b"null" } else { is_empty_value(value) };
-                member.field == Some(index)
-                    && (member.is_current || !current_only)
-                    && !(full_only && is_empty())
-            };
-            (0..members.len()).filter(|&place| counts(&members[place])).collect()
+        let with_field: SmallVec<[(usize, bool, Content); 4]> = (members.iter().enumerate())
+            .filter(|(_, member)| member.field == Some(index))
+            .map(|(place, member)| (place, member.is_current, self.content(field, member.value.clone())))
+            .collect();
+        let most = |current: bool| {
+            let those = with_field.iter().filter(|(_, is_current, _)| *is_current == current);
+            those.map(|(.., content)| *content).max()
         };
-        let choices = [(true, true), (false, true), (true, false), (false, false)];
-        let mut chosen = choices.into_iter().map(|(current, full)| members_that(current, full));
-        chosen.find(|chosen| !chosen.is_empty()).unwrap_or_default()
+        // `None`, for no members, is less than any content.
+        let (newest, oldest) = (most(true), most(false));
+        let current = newest >= oldest;
+        let least = newest.max(oldest).map_or(Content::Nothing, |most| most.min(Content::Wrapping));
+        let counts =
+            |(_, is_current, content): &&(usize, bool, Content)| *is_current == current && *content >= least;
+        with_field.iter().filter(counts).map(|(place, ..)| *place).collect()
+    }
+
+    fn content(&self, field: &Field, value: Range<usize>) -> Content {
+        let text = &self.bytes[value.clone()];
+        let is_nothing = match field.kind {
+            Kind::Messages(message) if message.role == Role::Container && text.starts_with(b"[") => {
+                let mut cursor = Cursor::new(self.bytes, value.start);
+                return content_of_containers(&mut cursor, message).unwrap_or(Content::Full);
+            }
+            Kind::Message(_) => is_deeply_empty(text),
+            kind if is_list(kind) => is_empty_value(text),
+            _ => text == b"null",
+        };
+        if is_nothing { Content::Nothing } else { Content::Full }
     }
 
     /// Merges members of one field, and returns the index of the one that is kept.

@@ -65,27 +65,74 @@ fn message(name: &str, json: &Json, dropped: &mut usize) -> Option<Json> {
     Some(Json::Object(out))
 }
 
-/// Returns the members that determine a field: those with today's name if any of them holds a value, else those with an
-/// older name; nulls and empty lists only if there is nothing else.
+/// Returns the members that determine a field: those with today's name, or those with an older name if one of them holds
+/// more; empty ones only if there is nothing else.
 fn chosen(name: &str, members: &Members, wanted: &Field) -> Vec<usize> {
-    let is_composed = wanted.is_list || matches!(wanted.kind, Kind::Message(_));
-    let holds_nothing = |value: &Json| if is_composed { is_hollow(value) } else { *value == Json::Null };
-    let all: Vec<(usize, Spelling, bool)> = members
-        .iter()
-        .enumerate()
-        .filter_map(|(place, (key, value))| {
-            let (field, spelling) = field(name, key)?;
-            (field.name == wanted.name).then(|| (place, spelling, !holds_nothing(value)))
-        })
-        .collect();
-    let that = |right: bool, full: bool| -> Vec<usize> {
-        let counts = |(_, spelling, is_full): &&(usize, Spelling, bool)| {
-            (*spelling == Spelling::Right || !right) && (*is_full || !full)
+    let of_field = |key: &str| field(name, key).filter(|(field, _)| field.name == wanted.name);
+    let that = |right: bool, least: u8| -> Vec<usize> {
+        let counts = |(key, value): &(String, Json)| {
+            of_field(key).is_some_and(|(_, spelling)| {
+                (spelling == Spelling::Right) == right && content(wanted, value) >= least
+            })
         };
-        all.iter().filter(counts).map(|(place, ..)| *place).collect()
+        (0..members.len()).filter(|place| counts(&members[*place])).collect()
     };
-    let choices = [that(true, true), that(false, true), that(true, false), that(false, false)];
-    choices.into_iter().find(|choice| !choice.is_empty()).unwrap_or_default()
+    for most in [2, 1, 0] {
+        for right in [true, false] {
+            if !that(right, most).is_empty() {
+                return that(right, most.min(1));
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// Rates how much a value holds: nothing (0), resources or scopes around nothing (1), or more (2).
+fn content(field: &Field, value: &Json) -> u8 {
+    let is_nothing = match (field.is_list, field.kind) {
+        (true, Kind::Message(name)) if name.starts_with("Resource") || name.starts_with("Scope") => {
+            if let Json::List(elements) = value {
+                let contents = elements.iter().map(|element| content_of_container(name, element));
+                return contents.max().unwrap_or(0);
+            }
+            is_hollow(value)
+        }
+        (true, _) => is_hollow(value),
+        (false, Kind::Message(_)) => says_nothing(value),
+        _ => *value == Json::Null,
+    };
+    if is_nothing { 0 } else { 2 }
+}
+
+fn content_of_container(name: &str, container: &Json) -> u8 {
+    let Json::Object(members) = container else { return 0 };
+    let of_member = |(key, value): &(String, Json)| match (field(name, key), value) {
+        (Some((inner, _)), Json::List(_)) if inner.is_list && inner.name.starts_with("scope") => {
+            content(inner, value)
+        }
+        (Some((inner, _)), value) if inner.is_list && !is_hollow(value) => 2,
+        (Some((inner, _)), Json::List(_)) if inner.is_list => u8::from(has_object(value)),
+        (_, value) => u8::from(!says_nothing(value)),
+    };
+    members.iter().map(of_member).max().unwrap_or(0)
+}
+
+fn has_object(value: &Json) -> bool {
+    match value {
+        Json::List(elements) => elements.iter().any(has_object),
+        Json::Object(_) => true,
+        _ => false,
+    }
+}
+
+fn says_nothing(value: &Json) -> bool {
+    match value {
+        Json::Null => true,
+        Json::Text(text) => text.is_empty(),
+        Json::List(elements) => elements.iter().all(says_nothing),
+        Json::Object(members) => members.iter().all(|(_, value)| says_nothing(value)),
+        _ => false,
+    }
 }
 
 /// Merges repeated values: lists are concatenated, the last scalar wins. Different messages cannot be merged.

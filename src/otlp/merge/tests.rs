@@ -48,6 +48,100 @@ fn an_old_name_is_used_where_the_new_one_is_empty() {
     );
 }
 
+/// Fields with an outdated name, by what surrounds them, with a value that holds something.
+const RENAMED: [(&str, &str, &str, &str, &str); 7] = [
+    (
+        r#"{"resourceSpans":[{"#,
+        "scopeSpans",
+        "instrumentationLibrarySpans",
+        r#"[{"spans":[{"name":"n"}]}]"#,
+        "}]}",
+    ),
+    (
+        r#"{"resourceLogs":[{"#,
+        "scopeLogs",
+        "instrumentationLibraryLogs",
+        r#"[{"logRecords":[{"body":{}}]}]"#,
+        "}]}",
+    ),
+    (
+        r#"{"resourceMetrics":[{"#,
+        "scopeMetrics",
+        "instrumentationLibraryMetrics",
+        r#"[{"metrics":[{"gauge":{}}]}]"#,
+        "}]}",
+    ),
+    (r#"{"resourceLogs":[{"scopeLogs":[{"#, "logRecords", "logs", r#"[{"body":{}}]"#, "}]}]}"),
+    (r#"{"resourceLogs":[{"scopeLogs":[{"#, "scope", "instrumentationLibrary", r#"{"name":"n"}"#, "}]}]}"),
+    ("{", "resourceSpans", "resource_spans", r#"[{"scopeSpans":[{"spans":[{"name":"n"}]}]}]"#, "}"),
+    ("{", "resourceLogs", "resource_logs", r#"[{"scopeLogs":[{"logRecords":[{"body":{}}]}]}]"#, "}"),
+];
+
+/// Values of a field that hold nothing, or only what is around items.
+fn empty_values(field: &str) -> Vec<String> {
+    let items = ["[]", "[ ]", "null", "[null]", "[{}]"];
+    let scopes = |key: &str, extra: &str| -> Vec<String> {
+        let lists = items.iter().filter(|items| **items != "[{}]");
+        lists.map(|items| format!(r#"[{{{extra}"{key}":{items}}},{{}}]"#)).collect()
+    };
+    let resources = |key: &str, scopes: Vec<String>| -> Vec<String> {
+        scopes
+            .iter()
+            .map(|scopes| format!(r#"[{{"resource":{{"attributes":[]}},"{key}":{scopes}}}]"#))
+            .collect()
+    };
+    let named = r#""scope":{"name":"s","version":""},"schemaUrl":"u","#;
+    let deeper = match field {
+        "scopeSpans" => [scopes("spans", ""), scopes("spans", named)].concat(),
+        "scopeLogs" => [scopes("logRecords", ""), scopes("logs", named)].concat(),
+        "scopeMetrics" => [scopes("metrics", r#""x":[{"y":{}}],"#), scopes("metrics", named)].concat(),
+        "scope" => ["{}", "null", r#"{"name":""}"#, r#"{ "attributes" : [ {"value":{}} ] }"#]
+            .map(str::to_owned)
+            .into(),
+        "resourceSpans" => resources("scopeSpans", scopes("spans", named)),
+        "resourceLogs" => resources("instrumentationLibraryLogs", scopes("logRecords", named)),
+        _ => Vec::new(),
+    };
+    match field {
+        "scope" => deeper,
+        _ => [items.map(str::to_owned).into(), deeper].concat(),
+    }
+}
+
+#[test]
+fn an_old_name_counts_where_the_new_one_is_empty_at_any_depth() {
+    for (before, new, old, full, after) in RENAMED {
+        let says = |members: String, expected: &str| {
+            let expected: Value = serde_json::from_str(&format!("{before}{expected}{after}")).unwrap();
+            assert_eq!(merged(&format!("{before}{members}{after}")), expected, "{members}");
+        };
+        let (of_new, of_old) = (format!(r#""{new}":{full}"#), format!(r#""{old}":{full}"#));
+        for empty in empty_values(new) {
+            says(format!(r#""{new}":{empty}, {of_old}"#), &of_old);
+            says(format!(r#"{of_old}, "{new}":{empty}"#), &of_old);
+            says(format!(r#""{new}":{empty},{of_old},"{new}":{empty}"#), &of_old);
+            says(format!(r#""{old}":{empty},{of_new}"#), &of_new);
+        }
+        let other = full.replace(r#""n""#, r#""other""#);
+        says(format!(r#""{old}":{other},{of_new}"#), &of_new);
+    }
+}
+
+#[test]
+fn a_named_scope_counts_more_than_nothing_and_less_than_a_span() {
+    let scopes = ["[]", r#"[{"scope":{"name":"s"},"spans":[]}]"#, r#"[{"spans":[{"name":"n"}]}]"#];
+    for (old, old_scopes) in scopes.iter().enumerate() {
+        for (new, new_scopes) in scopes.iter().enumerate() {
+            let text = format!(
+                r#"{{"resourceSpans":[{{"instrumentationLibrarySpans":{old_scopes},"scopeSpans":{new_scopes}}}]}}"#
+            );
+            let key = if new >= old { "scopeSpans" } else { "instrumentationLibrarySpans" };
+            let kept: Value = serde_json::from_str(scopes[old.max(new)]).unwrap();
+            assert_eq!(merged(&text), json!({"resourceSpans": [{key: kept}]}), "{text}");
+        }
+    }
+}
+
 #[test]
 fn the_last_scalar_wins_and_any_value_replaces_null() {
     let span =
