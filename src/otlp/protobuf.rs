@@ -19,7 +19,7 @@ use super::walk::text_attribute;
 use crate::event::Signal;
 
 #[cfg(any(test, feature = "internals"))]
-pub(crate) use decode::DecodeError;
+pub(crate) use decode::DecodeCause;
 pub(crate) use decode::{Decoded, decode};
 
 const VARINT: u32 = 0;

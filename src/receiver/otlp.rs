@@ -98,7 +98,7 @@ impl Receiver for Otlp {
                     }
                     received
                 }
-                Err(error) => rejected(body, 0, error.to_string()),
+                Err(error) => rejected(body, error.at, error.to_string()),
             },
         }
     }

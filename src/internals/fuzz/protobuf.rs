@@ -14,7 +14,7 @@ use super::meant::{Meant, is_hollow, meant, section};
 use super::messages::field;
 use crate::config::Encoding;
 use crate::event::Signal;
-use crate::otlp::protobuf::{DecodeError, decode, encode};
+use crate::otlp::protobuf::{DecodeCause, decode, encode};
 use crate::otlp::signal_of;
 use crate::receiver::otlp::Otlp;
 use crate::receiver::otlp::OtlpConfig;
@@ -54,9 +54,10 @@ fn says_the_same(signal: Signal, body: &[u8]) {
         Ok(decoded) => decoded.json,
         Err(error) => {
             let is_bound = matches!(
-                error,
-                DecodeError::TooDeep | DecodeError::TooManyParts | DecodeError::TooLarge { .. }
+                error.cause,
+                DecodeCause::TooDeep | DecodeCause::TooManyParts | DecodeCause::TooLarge { .. }
             );
+            assert!(error.at <= body.len(), "{error} is after the end");
             return assert!(meant.is_none() || is_bound, "rejected for {error}, and prost accepts it");
         }
     };

@@ -11,8 +11,11 @@
 //!   it silently.
 //! - Repeated fields follow the rules of protobuf: lists are concatenated, messages are merged, the last scalar and the
 //!   last member of a `oneof` win.
+//! - A fault has its position: the byte and the field.
 //! - No bytes cause a panic. The output is limited by `max_json_bytes` and nested no deeper than the JSON reader
 //!   accepts.
+
+mod fault;
 
 use std::borrow::Cow;
 
@@ -24,6 +27,9 @@ use crate::event::Signal;
 use crate::otlp::encode_hex;
 use crate::otlp::json::MAX_DEPTH;
 use crate::otlp::schema::{Field, Group, Int, Kind, LINE, Message};
+use crate::otlp::splice::Origins;
+
+pub(crate) use fault::{DecodeCause, DecodeError};
 
 /// Maximum number of fields of a message: a span has the most.
 const MAX_FIELDS: usize = 16;
@@ -31,21 +37,6 @@ const MAX_FIELDS: usize = 16;
 /// Limit for copying messages that are split, at least. Real encoders do not split messages, so that more than the size
 /// of the request is only copied for malicious input.
 const PARTS_BYTES: usize = 64 * 1024;
-
-/// The reason why bytes are not an export request, or not an acceptable one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DecodeError {
-    #[error("not protobuf: {0}")]
-    Wire(#[from] WireFault),
-    #[error("not OTLP: {0} has the wrong wire type")]
-    WireType(&'static str),
-    #[error("nested too deeply: more than {MAX_DEPTH} levels in JSON")]
-    TooDeep,
-    #[error("the parts of split messages add up to more than the request itself")]
-    TooManyParts,
-    #[error("too large: more than {max_json_bytes} bytes as JSON")]
-    TooLarge { max_json_bytes: usize },
-}
 
 /// Position of a field in its message. Other fields may be in between.
 #[derive(Debug, Clone, Copy)]
@@ -90,26 +81,42 @@ pub(crate) fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Resu
         is_repaired: false,
         has_unknown: false,
     };
-    let mut is_foreign = !body.is_empty();
+    let mut elements = 0;
     writer.open(b'{')?;
     writer.key(section.name);
     writer.open(b'[')?;
     let mut fields = Fields::new(body, 0);
-    while let Some((number, wire)) = fields.read()? {
+    loop {
+        let at = fields.at;
+        let Some((number, wire)) = next(&mut fields)? else { break };
         // Every request has its one list as field 1.
         match (number, wire) {
             (1, Wire::Length(bytes)) => {
-                is_foreign = false;
-                writer.element(|writer| writer.message(resource, bytes))?;
+                let written = writer.element(|writer| writer.message(resource, bytes));
+                written
+                    .map_err(|error| error.inside(section.name, Some(elements), fields.at - bytes.len()))?;
+                elements += 1;
             }
-            (1, _) => return Err(DecodeError::WireType(section.name)),
+            (1, _) => return Err(DecodeError::new(at, DecodeCause::WireType).inside(section.name, None, 0)),
             _ => writer.has_unknown = true,
         }
     }
+    let is_foreign = !body.is_empty() && elements == 0;
     writer.close(b']');
     writer.close(b'}');
     let Writer { json, is_repaired, has_unknown, .. } = writer;
     Ok(Decoded { json, is_repaired, is_foreign, has_unknown })
+}
+
+/// Reads the number and the value of the next field; `None` at the end.
+fn next<'a>(fields: &mut Fields<'a>) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
+    let at = fields.at;
+    fields.read().map_err(|fault| DecodeError::new(at, fault))
+}
+
+/// Returns the offset of the content of a field that begins at `at` and was just read.
+fn content_at(at: usize, fields: &Fields<'_>, wire: Wire<'_>) -> usize {
+    if let Wire::Length(content) = wire { fields.at - content.len() } else { at }
 }
 
 /// Finds the fields of a message by their index in the schema, and notes whether there are others.
@@ -122,14 +129,14 @@ fn locate(
     let mut fields = Fields::new(bytes, 0);
     loop {
         let at = fields.at;
-        let Some((number, wire)) = fields.read()? else { return Ok(sites) };
+        let Some((number, wire)) = next(&mut fields)? else { return Ok(sites) };
         let Some(index) = message.fields.iter().position(|field| field.number == number) else {
             *has_unknown = true;
             continue;
         };
         let field = &message.fields[index];
         if !field.kind.accepts(wire) {
-            return Err(DecodeError::WireType(field.name));
+            return Err(DecodeError::new(at, DecodeCause::WireType).inside(field.name, None, 0));
         }
         if field.group == Group::OneOf {
             let others = message.fields.iter().zip(&mut sites).enumerate();
@@ -162,6 +169,17 @@ impl Kind {
             Self::Ints(int) => int.accepts(wire) || matches!(wire, Wire::Length(_)),
         }
     }
+
+    /// Reads the next packed number.
+    fn unpack<'a>(self, packed: &mut Fields<'_>) -> Result<Wire<'a>, WireFault> {
+        Ok(match self {
+            Self::Ints(Int::Uint32 | Int::Sint32 | Int::Int64 | Int::Uint64) => {
+                Wire::Varint(packed.varint()?)
+            }
+            Self::Ints(Int::Fixed32) => Wire::Fixed32(packed.fixed()?),
+            _ => Wire::Fixed64(packed.fixed()?),
+        })
+    }
 }
 
 // === impl Int ===
@@ -173,15 +191,6 @@ impl Int {
             Self::Fixed32 => matches!(wire, Wire::Fixed32(_)),
             Self::Sfixed64 | Self::Fixed64 => matches!(wire, Wire::Fixed64(_)),
         }
-    }
-
-    /// Reads the next packed number.
-    fn unpack<'a>(self, packed: &mut Fields<'_>) -> Result<Wire<'a>, WireFault> {
-        Ok(match self {
-            Self::Uint32 | Self::Sint32 | Self::Int64 | Self::Uint64 => Wire::Varint(packed.varint()?),
-            Self::Fixed32 => Wire::Fixed32(packed.fixed()?),
-            Self::Sfixed64 | Self::Fixed64 => Wire::Fixed64(packed.fixed()?),
-        })
     }
 
     /// Returns the number of a value with the right wire type. A varint for a 32-bit field is truncated, as protobuf
@@ -225,15 +234,23 @@ impl Writer {
         match field.kind {
             Kind::Messages(_) | Kind::Strings | Kind::Doubles | Kind::Ints(_) => {
                 self.key(field.name);
-                self.list(field, bytes, site)
+                let opened = self.open(b'[');
+                opened.map_err(|error| error.inside(field.name, None, site.first))?;
+                self.list(field, bytes, site)?;
+                self.close(b']');
+                Ok(())
             }
             Kind::Message(message) if site.first < site.last => {
-                let whole = self.join_parts(field, bytes, site)?;
+                let (whole, origins) = self.join_parts(field, bytes, site)?;
                 self.key(field.name);
-                self.message(message, &whole)
+                self.message(message, &whole).map_err(|error| {
+                    let at = origins.of(error.at);
+                    DecodeError { at, ..error }.inside(field.name, None, 0)
+                })
             }
             _ => {
-                let Some((_, wire)) = Fields::new(bytes, site.last).read()? else { return Ok(()) };
+                let mut fields = Fields::new(bytes, site.last);
+                let Some((_, wire)) = next(&mut fields)? else { return Ok(()) };
                 if let (Kind::TraceId | Kind::SpanId | Kind::ParentSpanId, Wire::Length([])) =
                     (field.kind, wire)
                 {
@@ -241,56 +258,66 @@ impl Writer {
                     return Ok(());
                 }
                 self.key(field.name);
-                self.value(field, wire)
+                let start = content_at(site.last, &fields, wire);
+                self.value(field, wire).map_err(|error| error.inside(field.name, None, start))
             }
         }
     }
 
-    /// Joins the parts of a split message: protobuf merges them by concatenation.
-    fn join_parts(&mut self, field: &Field, bytes: &[u8], site: Site) -> Result<Vec<u8>, DecodeError> {
-        let mut whole = Vec::new();
+    /// Joins the parts of a split message: protobuf merges them by concatenation. Also returns where they came from.
+    fn join_parts(
+        &mut self,
+        field: &Field,
+        bytes: &[u8],
+        site: Site,
+    ) -> Result<(Vec<u8>, Origins), DecodeError> {
+        let (mut whole, mut origins) = (Vec::new(), Origins::default());
         let mut fields = Fields::new(bytes, site.first);
         while fields.at <= site.last
-            && let Some((number, wire)) = fields.read()?
+            && let Some((number, wire)) = next(&mut fields)?
         {
-            if let (true, Wire::Length(piece)) = (number == field.number, wire) {
-                self.parts_bytes =
-                    self.parts_bytes.checked_sub(piece.len()).ok_or(DecodeError::TooManyParts)?;
-                whole.extend_from_slice(piece);
+            if let (true, Wire::Length(part)) = (number == field.number, wire) {
+                let start = fields.at - part.len();
+                let too_many =
+                    || DecodeError::new(start, DecodeCause::TooManyParts).inside(field.name, None, 0);
+                self.parts_bytes = self.parts_bytes.checked_sub(part.len()).ok_or_else(too_many)?;
+                origins.note(whole.len(), start);
+                whole.extend_from_slice(part);
             }
         }
-        Ok(whole)
+        Ok((whole, origins))
     }
 
+    /// Writes the elements of a list.
     fn list(&mut self, field: &'static Field, bytes: &[u8], site: Site) -> Result<(), DecodeError> {
-        self.open(b'[')?;
+        let mut index = 0;
+        let mut element = |writer: &mut Self, wire: Wire<'_>, start: usize| {
+            let written = writer.element(|writer| writer.value(field, wire));
+            index += 1;
+            written.map_err(|error| error.inside(field.name, Some(index - 1), start))
+        };
         let mut fields = Fields::new(bytes, site.first);
-        while fields.at <= site.last
-            && let Some((number, wire)) = fields.read()?
-        {
+        loop {
+            let at = fields.at;
+            let Some((number, wire)) = next(&mut fields)?.filter(|_| at <= site.last) else { return Ok(()) };
             if number != field.number {
                 continue;
             }
+            let start = content_at(at, &fields, wire);
             match (field.kind, wire) {
-                (Kind::Ints(int), Wire::Length(packed)) => {
+                (Kind::Ints(_) | Kind::Doubles, Wire::Length(packed)) => {
                     let mut packed = Fields::new(packed, 0);
                     while !packed.is_at_end() {
-                        let wire = int.unpack(&mut packed)?;
-                        self.element(|writer| writer.value(field, wire))?;
+                        let at = start + packed.at;
+                        let wire = field.kind.unpack(&mut packed);
+                        let wire =
+                            wire.map_err(|fault| DecodeError::new(at, fault).inside(field.name, None, 0))?;
+                        element(self, wire, at)?;
                     }
                 }
-                (Kind::Doubles, Wire::Length(packed)) => {
-                    let mut packed = Fields::new(packed, 0);
-                    while !packed.is_at_end() {
-                        let wire = Wire::Fixed64(packed.fixed()?);
-                        self.element(|writer| writer.value(field, wire))?;
-                    }
-                }
-                _ => self.element(|writer| writer.value(field, wire))?,
+                _ => element(self, wire, start)?,
             }
         }
-        self.close(b']');
-        Ok(())
     }
 
     /// Writes one value, or one element of a list, whose wire type was checked.
@@ -321,7 +348,7 @@ impl Writer {
                 let number = int.number(wire).to_string();
                 if int.is_64_bit() { self.quoted(&number) } else { self.word(&number) }
             }
-            _ => return Err(DecodeError::WireType(field.name)),
+            _ => return Err(DecodeError::new(0, DecodeCause::WireType)),
         }
         Ok(())
     }
@@ -373,7 +400,7 @@ impl Writer {
         self.fits(1)?;
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(DecodeError::TooDeep);
+            return Err(DecodeError::new(0, DecodeCause::TooDeep));
         }
         self.json.push(bracket);
         Ok(())
@@ -387,7 +414,8 @@ impl Writer {
     /// Checks that `bytes` more bytes fit.
     fn fits(&self, bytes: usize) -> Result<(), DecodeError> {
         if self.json.len().saturating_add(bytes) > self.max_json_bytes {
-            return Err(DecodeError::TooLarge { max_json_bytes: self.max_json_bytes });
+            let max_json_bytes = self.max_json_bytes;
+            return Err(DecodeError::new(0, DecodeCause::TooLarge { max_json_bytes }));
         }
         Ok(())
     }

@@ -225,7 +225,8 @@ proptest! {
         match decode(signal, &body, max_json_bytes) {
             Ok(Decoded { json, .. }) => prop_assert!(json.len() <= max_json_bytes + 15 * body.len()),
             Err(error) => {
-                prop_assert_eq!(error, DecodeError::TooLarge { max_json_bytes });
+                prop_assert_eq!(error.cause, DecodeCause::TooLarge { max_json_bytes });
+                prop_assert!(error.at <= body.len());
                 prop_assert!(json.len() > max_json_bytes);
             }
         }
@@ -296,30 +297,80 @@ fn the_last_scalar_and_oneof_member_win_and_messages_are_merged() {
     assert_eq!(json(Signal::Traces, &interrupted).unwrap(), expected);
 }
 
+fn cause(body: &[u8]) -> Result<String, DecodeCause> {
+    json(Signal::Traces, body).map_err(|error| error.cause)
+}
+
 #[test]
 fn invalid_requests_are_rejected_with_a_reason() {
-    for (body, error) in [
-        (&b"{}"[..], DecodeError::Wire(WireFault::CutShort)),
-        (b"\x0a", DecodeError::Wire(WireFault::CutShort)),
-        (b"\x0a\x05ab", DecodeError::Wire(WireFault::CutShort)),
-        (b"\x00", DecodeError::Wire(WireFault::NoField)),
-        (b"\x0c", DecodeError::Wire(WireFault::Group)),
-        (b"\x13\x1c", DecodeError::Wire(WireFault::Group)),
-        (b"\x13\x08\x01", DecodeError::Wire(WireFault::CutShort)),
-        (b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", DecodeError::Wire(WireFault::Overlong)),
-        (b"\x08\x01", DecodeError::WireType("resourceSpans")),
+    for (body, fault) in [
+        (&b"{}"[..], WireFault::CutShort),
+        (b"\x0a", WireFault::CutShort),
+        (b"\x0a\x05ab", WireFault::CutShort),
+        (b"\x00", WireFault::NoField),
+        (b"\x0c", WireFault::Group),
+        (b"\x13\x1c", WireFault::Group),
+        (b"\x13\x08\x01", WireFault::CutShort),
+        (b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", WireFault::Overlong),
     ] {
-        assert_eq!(json(Signal::Traces, body), Err(error), "{body:?}");
+        assert_eq!(cause(body), Err(DecodeCause::Wire(fault)), "{body:?}");
     }
+    assert_eq!(cause(b"\x08\x01"), Err(DecodeCause::WireType));
     let repaired = decode(Signal::Traces, &span(&field(5, b"a\xff\xe2\x82b")), NO_LIMIT).unwrap();
     assert!(
         repaired.is_repaired && String::from_utf8(repaired.json).unwrap().contains("\"a\u{fffd}\u{fffd}b\"")
     );
-    assert_eq!(json(Signal::Traces, &span(b"\x28\x01")), Err(DecodeError::WireType("name")));
-    assert_eq!(
-        json(Signal::Traces, &span(&field(7, b"12345678"))),
-        Err(DecodeError::WireType("startTimeUnixNano"))
-    );
+}
+
+/// Every fault is put at a known offset, behind a good request of 100 bytes and more.
+#[test]
+fn a_fault_is_located_by_byte_and_field() {
+    let good = span(&[field(1, &[7; 16]), field(2, &[7; 8]), field(5, &[b'n'; 100])].concat());
+    let wrap = |spans: &[u8]| field(1, &field(2, spans));
+    let good_span = field(2, &field(5, b"n"));
+    let in_span = "resourceSpans[1].scopeSpans[0].spans[1]";
+    let value = |value: &[u8]| field(9, &field(2, value));
+    for (bad, at, what) in [
+        (b"\x28\x01".to_vec(), 0, format!("not OTLP: wrong wire type, in {in_span}.name")),
+        (b"\x2a\x09n".to_vec(), 0, format!("not protobuf: the message ends inside a field, in {in_span}")),
+        (
+            [field(5, b"n"), b"\x2c".to_vec()].concat(),
+            3,
+            format!("not protobuf: a group is not closed correctly, or is nested too deeply, in {in_span}"),
+        ),
+        (
+            // In the second attribute, behind two bytes each for it, its value and the length of that.
+            [value(b"\x10\x01"), value(b"\x18\x01\x0d")].concat(),
+            6 + 4 + 2,
+            format!("not protobuf: the message ends inside a field, in {in_span}.attributes[1].value"),
+        ),
+        (
+            // The status comes in two pieces; the fault is in the second.
+            [field(15, b"\x12\x01m"), field(15, b"\x18\x01\x1a\x01x")].concat(),
+            5 + 2 + 2,
+            format!("not OTLP: wrong wire type, in {in_span}.status.code"),
+        ),
+    ] {
+        let bad_span = field(2, &bad);
+        let body = [good.clone(), wrap(&[good_span.clone(), bad_span].concat())].concat();
+        let expected = body.len() - bad.len() + at;
+        let error = json(Signal::Traces, &body).unwrap_err();
+        assert_eq!((error.to_string(), error.at), (format!("{what} at byte {expected}"), expected));
+    }
+    let error = json(Signal::Traces, &[&good[..], b"\x0a\x05ab"].concat()).unwrap_err();
+    let expected = format!("not protobuf: the message ends inside a field, at byte {}", good.len());
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_fault_in_packed_numbers_names_their_list() {
+    let point = |counts: &[u8]| field(1, &field(2, &field(2, &field(9, &field(1, &field(6, counts))))));
+    let body = point(&[[1; 8].as_slice(), &[2; 3]].concat());
+    let error = json(Signal::Metrics, &body).unwrap_err();
+    let path = "resourceMetrics[0].scopeMetrics[0].metrics[0].histogram.dataPoints[0].bucketCounts";
+    let expected =
+        format!("not protobuf: the message ends inside a field, in {path} at byte {}", body.len() - 3);
+    assert_eq!(error.to_string(), expected);
 }
 
 #[test]
@@ -332,11 +383,13 @@ fn deep_nesting_is_rejected_at_the_same_depth_as_json() {
         span(&field(9, &[field(1, b"k"), field(2, &value)].concat()))
     };
     let deepest = (1..100).take_while(|levels| json(Signal::Traces, &nested(*levels)).is_ok()).count();
-    assert_eq!(json(Signal::Traces, &nested(deepest + 1)), Err(DecodeError::TooDeep));
+    assert_eq!(cause(&nested(deepest + 1)), Err(DecodeCause::TooDeep));
     let text = json(Signal::Traces, &nested(deepest)).unwrap();
     assert!(encode(Signal::Traces, text.as_bytes()).is_ok());
     assert!(deepest > 30, "{deepest}");
-    assert_eq!(json(Signal::Traces, &nested(5_000)), Err(DecodeError::TooDeep));
+    let error = json(Signal::Traces, &nested(5_000)).unwrap_err();
+    assert_eq!(error.cause, DecodeCause::TooDeep);
+    assert!(error.to_string().len() < 400, "{error}");
 }
 
 #[test]
@@ -347,5 +400,5 @@ fn split_messages_that_would_be_copied_repeatedly_are_rejected() {
         value = [field(6, b""), field(6, &field(1, &[field(2, b""), field(2, &value)].concat()))].concat();
     }
     let body = span(&field(9, &field(2, &value)));
-    assert_eq!(json(Signal::Traces, &body), Err(DecodeError::TooManyParts));
+    assert_eq!(cause(&body), Err(DecodeCause::TooManyParts));
 }
