@@ -205,7 +205,43 @@ fn row_8_names_of_enums_become_their_numbers() {
         json!({"kind": 2, "status": {"code": 2}})
     );
     assert_eq!(span(r#""kind":99"#), json!({"kind": 99}));
-    assert_eq!(span_fault(r#""kind":"server""#).kind, FaultKind::Shape);
+}
+
+/// As a Collector judges them: it takes a number or the whole name.
+#[test]
+fn other_spellings_of_enums_are_faults_that_name_the_right_one() {
+    const NUMBERS: &str = "must be an integer from -2147483648 to 2147483647, or a name such as";
+    for (literal, name) in [
+        ("server", "SPAN_KIND_SERVER"),
+        ("Server", "SPAN_KIND_SERVER"),
+        ("KIND_CLIENT", "SPAN_KIND_CLIENT"),
+        ("span_kind_consumer", "SPAN_KIND_CONSUMER"),
+        ("ent", "SPAN_KIND_INTERNAL"),
+        ("X_SPAN_KIND_SERVER", "SPAN_KIND_INTERNAL"),
+        ("99999999999", "SPAN_KIND_INTERNAL"),
+        ("1.5", "SPAN_KIND_INTERNAL"),
+    ] {
+        let fault = span_fault(&format!(r#""kind":"{literal}""#));
+        let reason = format!("kind {NUMBERS} {name:?}");
+        assert_eq!((fault.kind, &*fault.reason), (FaultKind::Shape, &*reason), "{literal}");
+    }
+    assert_eq!(span_fault(r#""kind":2.5"#).reason, format!("kind {NUMBERS} \"SPAN_KIND_INTERNAL\""));
+    assert_eq!(span_fault(r#""kind":1."#).kind, FaultKind::Syntax);
+    let fault = span_fault(r#""status":{"code":"ok"}"#);
+    assert_eq!(fault.reason, format!("code {NUMBERS} \"STATUS_CODE_OK\""));
+    let record = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":"warning"}]}]}]}"#;
+    let expected = format!("severityNumber {NUMBERS} \"SEVERITY_NUMBER_TRACE\"");
+    assert_eq!(line(record).unwrap_err().reason, expected);
+}
+
+#[test]
+fn times_that_are_no_unix_nanoseconds_are_faults() {
+    for time in ["-1", "\"-1\"", "-1.0", "18446744073709551616", "1.5", "\"2026-11-29T10:00:00Z\""] {
+        let fault = span_fault(&format!(r#""endTimeUnixNano":{time}"#));
+        let reason = "endTimeUnixNano must be Unix nanoseconds, an integer from 0 to 18446744073709551615";
+        assert_eq!((fault.kind, &*fault.reason), (FaultKind::Shape, reason), "{time}");
+    }
+    assert_eq!(span(r#""endTimeUnixNano":-0"#), json!({"endTimeUnixNano": 0}));
 }
 
 #[test]

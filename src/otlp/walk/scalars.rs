@@ -3,12 +3,10 @@
 //! Accepted forms are those of the proto3 JSON mapping and others that senders are known to write: numbers in quotes,
 //! integral floats, names of enums, bytes as JavaScript prints them.
 
-use std::borrow::Cow;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::json::{Cursor, Fault, Text};
+use super::super::json::{Cursor, Fault, FaultKind, Text};
 use super::super::number::{integer, is_plain_integer};
 use super::super::protobuf::base64_bytes;
 use super::super::schema::{Field, Int, Kind, Role};
@@ -124,17 +122,25 @@ impl Walker<'_> {
 
     fn enumeration(&mut self, field: &'static Field, names: &'static [(&str, i32)]) -> Result<Action, Stop> {
         let start = self.cursor.at;
-        if self.cursor.peek() != Some(b'"') {
-            return self.int(field, Int::Sint32);
+        let mut example = names[1].0;
+        if self.cursor.peek() == Some(b'"') {
+            let text = self.cursor.string()?;
+            let literal = text.unescaped(self.cursor.bytes());
+            if let Some((_, number)) = names.iter().find(|(name, _)| name.as_bytes() == &*literal) {
+                self.found.edits.replace(start..self.cursor.at, number.to_string());
+                return Ok(Action::Keep);
+            }
+            example =
+                names.iter().find(|(name, _)| is_short_for(&literal, name)).map_or(example, |(name, _)| name);
+            self.cursor.at = start;
         }
-        let text = self.cursor.string()?;
-        let literal = text.unescaped(self.cursor.bytes());
-        if let Some((_, number)) = names.iter().find(|(name, _)| name.as_bytes() == &*literal) {
-            self.found.edits.replace(start..self.cursor.at, number.to_string());
-            return Ok(Action::Keep);
-        }
-        self.cursor.at = start;
-        self.int(field, Int::Sint32)
+        self.int(field, Int::Sint32).map_err(|stop| match stop {
+            Stop::Fault(fault) if fault.kind == FaultKind::Shape => {
+                let reason = format!("{}, or a name such as {example:?}", fault.reason);
+                Fault::shape(fault.at, reason).into()
+            }
+            stop => stop,
+        })
     }
 
     fn double(&mut self, field: &'static Field) -> Result<Action, Stop> {
@@ -310,9 +316,17 @@ fn in_range(value: Option<i128>, int: Int) -> bool {
 #[cold]
 fn not_an_integer(at: usize, field: &Field, int: Int) -> Fault {
     let (least, most) = int.range();
-    let reason: Cow<'static, str> =
-        format!("{} must be an integer from {least} to {most}", field.name).into();
-    Fault::shape(at, reason)
+    let unit = if field.name.ends_with("UnixNano") { "Unix nanoseconds, " } else { "" };
+    Fault::shape(at, format!("{} must be {unit}an integer from {least} to {most}", field.name))
+}
+
+/// Returns whether a literal is the name of an enum's number in another case, or its last words.
+fn is_short_for(literal: &[u8], name: &str) -> bool {
+    let name = name.as_bytes();
+    name.len().checked_sub(literal.len()).is_some_and(|start| {
+        let begins_a_word = start == 0 || name[start - 1] == b'_';
+        !literal.is_empty() && begins_a_word && name[start..].eq_ignore_ascii_case(literal)
+    })
 }
 
 fn is_double(literal: &[u8]) -> bool {
