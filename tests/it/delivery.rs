@@ -9,7 +9,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use prost::Message;
 
 use super::harness::{
-    Answer, Collector, Gate, House, Recorded, Reserved, TRACE, log, names, otlp, request_of, span, span_with,
+    Answer, Ask, Collector, Gate, House, Recorded, Reserved, TRACE, log, names, otlp, request_of, span,
+    span_with,
 };
 
 const BATCH: &str = "exporters.otlp_http.delivery: batch";
@@ -433,6 +434,72 @@ async fn a_rejected_unit_is_split_until_the_bad_item_is_alone_and_logs_follow_th
         let [kept] = &house.relay.rejected()[..] else { panic!("one entry") };
         let kept = kept["input"].as_str().unwrap();
         assert!(kept.contains("bad") && kept.contains("of the other") && !kept.contains("good"), "{kept}");
+        house.close().await;
+    }
+}
+
+/// One span has an id that is none, and the downstream condemns another one. Every tenth span has a log event, the
+/// condemned one too.
+#[tokio::test]
+async fn of_200_spans_all_but_two_bad_ones_are_delivered_and_each_item_is_counted_once_with_keep_logs() {
+    let is_bad = |request: &Recorded| names(request).iter().any(|name| name.starts_with("condemned"));
+    for settings in ["", BATCH, "queue.storage: disk"] {
+        let judge = move |request: &Recorded| {
+            if is_bad(request) { Answer::status(400) } else { Answer::json(200, "{}") }
+        };
+        let collector = Collector::judging(judge).await;
+        let settings = format!("{settings}\nprocessors.span_events.keep_logs: true");
+        let house = House::before(collector, &settings).await;
+        let name = |id: u64| match id {
+            77 => "of a bad id".to_owned(),
+            140 => "condemned".to_owned(),
+            id => format!("good {id:03}"),
+        };
+        let spans: Vec<String> = (1..=200)
+            .map(|id| {
+                let span_id = if id == 77 { "zz".to_owned() } else { format!("{id:016x}") };
+                format!(r#"{{"traceId":"{TRACE}","spanId":"{span_id}","name":"{}"}}"#, name(id))
+            })
+            .collect();
+        let unit = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, spans.join(","));
+        let with_log = |id: &u64| id.is_multiple_of(10);
+        let logs = (1..=200).filter(with_log).map(|id| log(id, &format!("log of {id:03}")));
+        let body = request_of(&std::iter::once(unit).chain(logs).collect::<Vec<_>>());
+        assert!(house.ask(Ask::post("/fastly", body)).await.status < 300);
+
+        let samples = house.at_rest().await;
+        let settled = |signal, fate| {
+            samples.sum("spanrelay_settled_items_total", &[("signal", signal), ("fate", fate)])
+        };
+        assert_eq!(samples.sum("otelcol_receiver_accepted_spans", &[]), 199.0, "{samples}");
+        assert_eq!(samples.sum("otelcol_receiver_refused_spans", &[]), 1.0, "{samples}");
+        assert_eq!(
+            [settled("traces", "delivered"), settled("traces", "rejected")],
+            [198.0, 1.0],
+            "{samples}"
+        );
+        // The log of the condemned span is delivered as a log.
+        assert_eq!(settled("logs", "attached") + settled("logs", "delivered"), 20.0, "{samples}");
+
+        let requests = house.collector.take_rest();
+        let mut delivered: Vec<String> =
+            requests.iter().filter(|request| !is_bad(request)).flat_map(names).collect();
+        delivered.sort();
+        let span = |id: u64| match with_log(&id) {
+            true => format!("{}: log of {id:03}", name(id)),
+            false => name(id),
+        };
+        let mut expected: Vec<String> = (1..=200).filter(|id| ![77, 140].contains(id)).map(span).collect();
+        expected.extend((1..=200).filter(with_log).map(|id| format!("log log of {id:03}")));
+        expected.sort();
+        assert_eq!(delivered, expected, "{settings}");
+
+        let mut kept: Vec<String> =
+            house.relay.rejected().iter().map(|entry| entry["input"].as_str().unwrap().to_owned()).collect();
+        kept.sort_by_key(|input| input.contains("condemned"));
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        assert!(kept[0].contains("of a bad id") && kept[1].contains("condemned"), "{kept:?}");
+        assert!(!kept.iter().any(|input| input.contains("good")), "{kept:?}");
         house.close().await;
     }
 }
