@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `segment-….log` | the [`log`]: [segments](segment) of [frames](frame) that hold [records](record) |
 //! | `segment-….new` | a segment in preparation |
+//! | `newest-…` | empty; its name has the number of the newest segment, so that a start notices when that is gone |
 //! | `queue.lock` | locked by the process that owns the directory |
 //! | `segment-….log.damaged-…`, `record.damaged-…` | unreadable data, set aside |
 //!

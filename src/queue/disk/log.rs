@@ -84,6 +84,8 @@ pub(super) struct Log {
     /// File of a segment that failed or is full.
     retired: Option<Box<dyn LogFile>>,
     last_number: u64,
+    /// Number in the name of the file that says which segment is the newest.
+    newest: Option<u64>,
     moving: Option<Moving>,
     buffer: Vec<u8>,
 }
@@ -146,6 +148,7 @@ impl Log {
             last: recovered.last,
             retired: None,
             last_number: recovered.last_number,
+            newest: recovered.newest,
             moving: None,
             buffer: Vec::new(),
         }
@@ -258,7 +261,19 @@ impl Log {
         }
         index::lock(&self.index).add_segment(name, next_id, SEGMENT_HEADER_BYTES);
         self.last = Some((name, SEGMENT_HEADER_BYTES));
+        self.note_newest(name.number);
         Ok(())
+    }
+
+    /// Names the newest segment in the directory, so that the next start notices when its file is gone. Comes after the
+    /// segment is durable; if it fails, only a missing file goes unnoticed.
+    fn note_newest(&mut self, number: u64) {
+        let name = segment::newest_name(number);
+        let noted = match self.newest.take() {
+            Some(before) => self.files.rename(&segment::newest_name(before), &name),
+            None => self.files.create(&name).map(drop),
+        };
+        self.newest = noted.is_ok().then_some(number);
     }
 
     fn begin(&self, name: Name, bytes: u64, first_id: u64) -> io::Result<Active> {
@@ -299,6 +314,10 @@ impl Log {
         self.active = None;
         self.retired = None;
         self.last = None;
+        if let Some(newest) = self.newest.take() {
+            self.files.remove(&segment::newest_name(newest))?;
+            self.files.sync_directory()?;
+        }
         while let Some(name) = self.oldest(|_| true) {
             self.files.remove(&name.file_name())?;
             self.files.sync_directory()?;

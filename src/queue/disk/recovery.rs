@@ -44,7 +44,12 @@ pub(super) struct Recovered {
     pub(super) last: Option<(Name, u64)>,
     /// Highest number of any segment, including removed ones.
     pub(super) last_number: u64,
+    /// Number in the name of the file that says which segment is the newest.
+    pub(super) newest: Option<u64>,
 }
+
+/// More ids than a segment has.
+const IDS_OF_A_SEGMENT: u64 = 1 << 32;
 
 /// State of the pass.
 struct Recovery<'a> {
@@ -55,6 +60,7 @@ struct Recovery<'a> {
     settled: Ranges,
     /// Header of the segment that was read before this one, which comes after it in the log.
     successor: Option<SegmentHeader>,
+    is_newest_missing: bool,
 }
 
 /// Reads all segments and repairs damaged ones.
@@ -72,27 +78,84 @@ pub(super) fn recover(
     if names.iter().any(|name| name == VERSION_1_STORE) {
         return Err(OpenError::VersionOne { file: directory.join(VERSION_1_STORE) });
     }
-    let mut segments: Vec<Name> = names.iter().filter_map(|name| Name::parse(name)).collect();
-    segments.sort_unstable();
+    let mut segments = Vec::new();
+    let mut misnamed = Vec::new();
     // All headers are checked before anything is changed.
-    for name in &segments {
-        let beginning = segment::open(files, *name).and_then(|file| Beginning::read(&*file, *name));
+    for name in names.iter().filter_map(|name| Name::parse(name)) {
+        let beginning = segment::open(files, name).and_then(|file| Beginning::read(&*file, name));
         match beginning.map_err(|error| unreadable(&name.file_name(), &error))? {
             Beginning::Newer => return Err(OpenError::Newer { file: directory.join(name.file_name()) }),
-            Beginning::Good(_) | Beginning::Damaged => {}
+            Beginning::Misnamed(own) => misnamed.push((name, own)),
+            Beginning::Good(_) | Beginning::Damaged => segments.push(name),
         }
     }
+    if !misnamed.is_empty() {
+        restore_names(files, metrics, misnamed, &mut segments).map_err(|error| unreadable("", &error))?;
+    }
+    segments.sort_unstable();
     for name in names.iter().filter(|name| name.starts_with("segment-") && name.ends_with(NEW_SUFFIX)) {
         // A file with this suffix was never part of the log; if it stays, it is replaced later.
         files.remove(name).unwrap_or_default();
     }
-    let (found, settled, successor) = (Recovered::default(), Ranges::default(), None);
-    let mut recovery = Recovery { files, sync, metrics, found, settled, successor };
-    recovery.found.last_number = segments.last().map_or(0, |name| name.number);
+    let last_number = segments.last().map_or(0, |name| name.number);
+    let newest = segment::newest_of(&names);
+    let missing_newest = newest.filter(|newest| *newest > last_number);
+    if let Some(segment) = missing_newest {
+        missing(segment, metrics);
+    }
+    let last_number = missing_newest.unwrap_or(last_number);
+    let (found, settled) = (Recovered { last_number, newest, ..Recovered::default() }, Ranges::default());
+    let is_newest_missing = missing_newest.is_some();
+    let mut recovery = Recovery { files, sync, metrics, found, settled, successor: None, is_newest_missing };
     for name in segments.into_iter().rev() {
         recovery.read(name).map_err(|error| unreadable(&name.file_name(), &error))?;
     }
+    if is_newest_missing {
+        // The file may be put back.
+        recovery.found.next_id += IDS_OF_A_SEGMENT;
+    }
     Ok(recovery.found)
+}
+
+fn missing(segment: u64, metrics: &Metrics) {
+    error!(segment, "queue segment missing; its records are lost");
+    metrics.damaged_file();
+}
+
+/// Gives files that hold another segment than their name says the right name, so that nothing in them is lost. Sets those
+/// aside whose segment is there already.
+fn restore_names(
+    files: &dyn Files,
+    metrics: &Metrics,
+    misnamed: Vec<(Name, Name)>,
+    segments: &mut Vec<Name>,
+) -> io::Result<()> {
+    let mut aside = Vec::new();
+    // All of them first: two files may have each other's name.
+    for (name, own) in misnamed {
+        let set_aside = free_name(files, &name.file_name())?;
+        files.rename(&name.file_name(), &set_aside)?;
+        aside.push((name.file_name(), own, set_aside));
+    }
+    for (file, own, set_aside) in aside {
+        metrics.damaged_file();
+        let segment = own.file_name();
+        if segments.contains(&own) {
+            error!(file, segment, set_aside, "copy of a queue segment set aside");
+        } else {
+            files.rename(&set_aside, &segment)?;
+            segments.push(own);
+            error!(file, segment, "misnamed queue segment renamed to its own name");
+        }
+    }
+    files.sync_directory()
+}
+
+/// Returns `NAME.damaged-1`, or the same with the next number that is free.
+fn free_name(files: &dyn Files, name: &str) -> io::Result<String> {
+    let names = files.names()?;
+    let name = |number: u32| format!("{name}.damaged-{number}");
+    Ok((1..).map(name).find(|name| !names.contains(name)).expect("there are more numbers than files"))
 }
 
 // === impl Recovery ===
@@ -122,10 +185,11 @@ impl Recovery<'_> {
 
     /// Returns what the next segment states about the end of this one.
     fn known_end(&self, name: Name) -> KnownEnd {
-        let Some(successor) = self.successor else { return KnownEnd::Newest };
+        let Some(successor) = self.successor else {
+            return if self.is_newest_missing { KnownEnd::Sealed } else { KnownEnd::Newest };
+        };
         if successor.previous > name.number {
-            error!(segment = successor.previous, "queue segment missing; its records are lost");
-            self.metrics.damaged_file();
+            missing(successor.previous, self.metrics);
         }
         match successor.previous == name.number {
             true => KnownEnd::At(successor.previous_end),
@@ -186,13 +250,6 @@ impl Recovery<'_> {
         }
     }
 
-    /// Returns `NAME.damaged-1`, or the next number that is free.
-    fn free_name(&self, name: &str) -> io::Result<String> {
-        let names = self.files.names()?;
-        let name = |number: u32| format!("{name}.damaged-{number}");
-        Ok((1..).map(name).find(|name| !names.contains(name)).expect("there are more numbers than files"))
-    }
-
     /// Sets aside and covers damaged stretches. Returns whether all confirmed ones were set aside.
     fn repair(&self, file: &dyn LogFile, header: &SegmentHeader, scan: &Scan) -> bool {
         let (mut kept, mut covered) = (true, Ok(()));
@@ -219,7 +276,7 @@ impl Recovery<'_> {
 
     /// Copies the bytes of a stretch to a file of their own.
     fn set_aside(&self, file: &dyn LogFile, name: Name, stretch: Stretch) -> io::Result<String> {
-        let aside = self.free_name(&name.file_name())?;
+        let aside = free_name(self.files, &name.file_name())?;
         let copy = self.files.create(&aside)?;
         let mut at = 0;
         let end = stretch.end.min(file.size()?);

@@ -56,6 +56,8 @@ pub(super) struct Name {
 pub(super) enum Beginning {
     Good(SegmentHeader),
     Newer,
+    /// The header is that of another segment: the file was renamed or copied.
+    Misnamed(Name),
     Damaged,
 }
 
@@ -134,6 +136,19 @@ impl Name {
 /// Suffix of a segment in preparation.
 pub(super) const NEW_SUFFIX: &str = ".new";
 
+/// Prefix of the file whose name has the number of the newest segment.
+const NEWEST_PREFIX: &str = "newest-";
+
+/// Returns the name of the file that says which segment is the newest.
+pub(super) fn newest_name(number: u64) -> String {
+    format!("{NEWEST_PREFIX}{number:010}")
+}
+
+/// Returns the number of the newest segment, by the names in the directory.
+pub(super) fn newest_of(names: &[String]) -> Option<u64> {
+    names.iter().filter_map(|name| name.strip_prefix(NEWEST_PREFIX)?.parse().ok()).max()
+}
+
 // === impl SegmentHeader ===
 
 impl SegmentHeader {
@@ -171,8 +186,11 @@ impl Beginning {
             previous_end: u64_at(&bytes, 48),
             allocated_bytes: u64_at(&bytes, 56),
         };
-        let intact = u32_at(&bytes, 64) == crc32fast::hash(&bytes[16..64]) && header.name == name;
-        Ok(if intact { Self::Good(header) } else { Self::Damaged })
+        Ok(match u32_at(&bytes, 64) == crc32fast::hash(&bytes[16..64]) {
+            true if header.name == name => Self::Good(header),
+            true => Self::Misnamed(header.name),
+            false => Self::Damaged,
+        })
     }
 }
 

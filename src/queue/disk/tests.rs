@@ -277,7 +277,7 @@ fn a_directory_has_one_owner_and_only_the_owner_can_read_it() {
     assert_eq!(mode(&bench.config.directory), 0o700);
     let files: Vec<_> =
         std::fs::read_dir(&bench.config.directory).unwrap().map(|file| file.unwrap()).collect();
-    assert_eq!(files.len(), 2, "the lock and a segment");
+    assert_eq!(files.len(), 3, "the lock, a segment and its number");
     assert!(files.iter().all(|file| mode(&file.path()) == 0o600));
     bench.close();
     drop(taken);

@@ -165,6 +165,76 @@ fn a_missing_segment_is_reported() {
     assert!(!bench.stored_bodies().is_empty());
 }
 
+/// A queue with records in several segments, the bodies of the records, and those of the newest segment.
+fn with_segments() -> (Bench, Vec<String>, Vec<String>) {
+    let mut bench = Bench::new();
+    let mut random = Random(5);
+    let mut bodies: Vec<String> = (0..6).map(|_| random.text(100_000)).collect();
+    let taken: Vec<Taken> = bodies.iter().map(|body| bench.live(body)).collect();
+    bench.reopen();
+    drop(taken);
+    let newest: Vec<String> = (0..2).map(|number| format!("newest {number}")).collect();
+    let taken: Vec<Taken> = newest.iter().map(|body| bench.live(body)).collect();
+    bodies.extend(newest.iter().cloned());
+    bench.close();
+    drop(taken);
+    assert!(bench.disk.segments().len() > 3);
+    (bench, bodies, newest)
+}
+
+#[test]
+fn a_missing_newest_segment_is_reported_once() {
+    let (mut bench, bodies, newest) = with_segments();
+    let name = bench.disk.segments().pop().unwrap();
+    let contents = bench.disk.contents(&name);
+    bench.disk.remove(&name).unwrap();
+    bench.open().unwrap();
+    assert_eq!((bench.damage_reported(), bench.stored_bodies()), (1, bodies[..6].to_vec()));
+    let new = bench.live("new");
+    bench.reopen();
+    drop(new);
+    assert_eq!(bench.damage_reported(), 1);
+
+    // It is put back.
+    bench.close();
+    bench.disk.put(&name, &contents);
+    bench.open().unwrap();
+    let expected = [&bodies[..6], &newest, &["new".to_owned()]].concat();
+    assert_eq!((bench.damage_reported(), bench.stored_bodies()), (1, expected));
+}
+
+#[test]
+fn a_start_without_any_of_the_segments_is_reported() {
+    let (mut bench, ..) = with_segments();
+    for name in bench.disk.segments() {
+        bench.disk.remove(&name).unwrap();
+    }
+    bench.open().unwrap();
+    assert_eq!((bench.damage_reported(), bench.stored_bodies().len()), (1, 0));
+    bench.live("new").seal();
+    bench.reopen();
+    assert_eq!(bench.damage_reported(), 1);
+}
+
+#[test]
+fn segments_under_other_names_are_read_under_their_own() {
+    let (mut bench, bodies, _) = with_segments();
+    let names = bench.disk.segments();
+    let contents: Vec<Vec<u8>> = names.iter().map(|name| bench.disk.contents(name)).collect();
+    // The first two are swapped, the third is renamed, the last is copied.
+    bench.disk.put(&names[0], &contents[1]);
+    bench.disk.put(&names[1], &contents[0]);
+    bench.disk.rename(&names[2], "segment-0000000077-00000000000000ab.log").unwrap();
+    let copy = "segment-0000000078-00000000000000ab.log";
+    bench.disk.put(copy, contents.last().unwrap());
+    bench.open().unwrap();
+    assert_eq!((bench.damage_reported(), bench.stored_bodies()), (4, bodies));
+    assert_eq!(bench.disk.named("damaged"), [format!("{copy}.damaged-1")]);
+    assert_eq!(bench.disk.contents(&names[0]), contents[0]);
+    bench.reopen();
+    assert_eq!(bench.damage_reported(), 4);
+}
+
 /// The last confirmed record is known to be damaged once a mark follows it.
 #[test]
 fn damage_to_the_last_record_is_distinguished_from_an_interrupted_write() {
@@ -221,7 +291,7 @@ fn a_newer_layout_is_rejected_and_not_changed() {
     let before = disk.contents(&name);
     let rejected = Bench::closed_on(disk.clone(), |_| {}).open();
     assert!(matches!(rejected, Err(OpenError::Newer { .. })));
-    assert_eq!((disk.contents(&name), disk.names().unwrap().len()), (before, 1));
+    assert_eq!((disk.contents(&name), disk.segments().len()), (before, 1));
 }
 
 proptest! {
