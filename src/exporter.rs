@@ -15,7 +15,7 @@
 //!    turns its response ([`response`]) or [`fault`] into an [`outcome`]; repeats it when the destination is at fault
 //!    ([`remedy`], [`tls_port`])
 //! 4. the timeout of one attempt
-//! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`])
+//! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), in the framing of gRPC ([`grpc`]) where that is the protocol
 //!
 //! Self-traces ([`self_trace`]) and the rejected exports that `spanrelay replay` resends ([`resend`]) bypass the stack and use
 //! only the POST.
@@ -37,6 +37,8 @@ mod losses;
 mod stack;
 
 mod otlp_http;
+
+mod grpc;
 
 mod client;
 
@@ -132,10 +134,11 @@ pub(crate) trait RejectSink: Send + Sync {
 /// Reason that the exporter cannot be built from its configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExporterError {
-    #[error("exporters.otlp_http: the endpoint for {signal} must be http:// or https:// and a host")]
-    Address { signal: Signal },
-    #[error("exporters.otlp_http: TLS for {signal} cannot be set up")]
+    #[error("{section}: the endpoint for {signal} must be http:// or https:// and a host")]
+    Address { section: &'static str, signal: Signal },
+    #[error("{section}: TLS for {signal} cannot be set up")]
     Tls {
+        section: &'static str,
         signal: Signal,
         #[source]
         source: TlsError,

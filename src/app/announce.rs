@@ -127,7 +127,7 @@ fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
     });
     if in_the_clear {
         risk(
-            "exporters.otlp_http.endpoint",
+            &format!("{}.endpoint", exporter.protocol.section()),
             "headers or a password are sent in plaintext: the endpoint uses http",
         );
     }

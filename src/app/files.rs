@@ -43,15 +43,16 @@ impl ExporterFiles {
     /// Reads all files.
     pub(super) fn read(config: &Config) -> Self {
         let exporter = &config.exporters.otlp_http;
+        let section = exporter.protocol.section();
         let sections = [
-            ("exporters.otlp_http", Some(&exporter.tls)),
-            ("exporters.otlp_http.traces", Some(&exporter.traces.tls)),
-            ("exporters.otlp_http.logs", Some(&exporter.logs.tls)),
-            ("exporters.otlp_http.metrics", Some(&exporter.metrics.tls)),
-            ("telemetry.traces", config.telemetry.traces.as_ref().map(|traces| &traces.tls)),
+            (section.to_owned(), Some(&exporter.tls)),
+            (format!("{section}.traces"), Some(&exporter.traces.tls)),
+            (format!("{section}.logs"), Some(&exporter.logs.tls)),
+            (format!("{section}.metrics"), Some(&exporter.metrics.tls)),
+            ("telemetry.traces".to_owned(), config.telemetry.traces.as_ref().map(|traces| &traces.tls)),
         ];
         let named = sections.into_iter().filter_map(|(section, tls)| Some((section, tls?)));
-        Self(named.flat_map(|(section, tls)| files_of(section, tls)).collect())
+        Self(named.flat_map(|(section, tls)| files_of(&section, tls)).collect())
     }
 
     /// Reads all files and returns the keys of those that changed.

@@ -14,9 +14,10 @@
 //! `PORT` listens on `0.0.0.0`, because `[::]` fails on a host without IPv6.
 
 use super::Config;
-use super::endpoint::percent_decode;
+use super::endpoint::{Endpoint, percent_decode};
 use super::env::{Environment, Variable};
 use super::problem::{Origin, Problem};
+use super::sections::GRPC_PORT;
 use super::yaml::{Node, Value};
 use crate::event::Signal;
 
@@ -32,7 +33,9 @@ const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// Variables that configure the two replaced programs.
 const PREDECESSORS: [&str; 4] = [HOOK_SECRET, HOOK_ENDPOINT, SERVICE_IDS, PROXY_URL];
 
-const EXPORTER: [&str; 2] = ["exporters", "otlp_http"];
+const HTTP: [&str; 2] = ["exporters", "otlp_http"];
+const GRPC: [&str; 2] = ["exporters", "otlp_grpc"];
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 const CIRCLECI: [&str; 2] = ["receivers", "circleci"];
 const SECRETS: &str = "secrets";
 const ALLOW_UNSIGNED: &str = "allow_unsigned";
@@ -41,12 +44,19 @@ const ALLOW_UNSIGNED: &str = "allow_unsigned";
 struct Table<'a> {
     environment: &'a Environment,
     root: &'a mut Node,
+    /// Path of the exporter's section.
+    exporter: [&'static str; 2],
     problems: &'a mut Vec<Problem>,
 }
 
 /// Applies the environment to `root`.
 pub(super) fn apply(root: &mut Node, environment: &Environment, problems: &mut Vec<Problem>) {
-    let mut table = Table { environment, root, problems };
+    let exporter = if wants_grpc(environment) { GRPC } else { HTTP };
+    let mut table = Table { environment, root, exporter, problems };
+    if exporter == GRPC {
+        let origin = Origin::Variable(PROTOCOL.to_owned());
+        table.put_node(&GRPC, Node { origin, value: Value::Map(Vec::new()) });
+    }
     table.exporter(None);
     table.circleci_exporter();
     for signal in Signal::ALL {
@@ -104,6 +114,21 @@ pub(super) fn notes(config: &Config, environment: &Environment) -> Vec<String> {
     notes
 }
 
+/// Reports whether the environment asks for OTLP/gRPC: by the protocol, for all signals or for one, or by the port of the
+/// endpoint where no protocol is given.
+fn wants_grpc(environment: &Environment) -> bool {
+    let of_signal =
+        |signal: &Signal| format!("OTEL_EXPORTER_OTLP_{}_PROTOCOL", signal.as_str().to_uppercase());
+    let names = std::iter::once(PROTOCOL.to_owned()).chain(Signal::ALL.iter().map(of_signal));
+    let mut protocols = names.filter(|name| is_set(environment, name)).peekable();
+    if protocols.peek().is_some() {
+        return protocols.any(|name| matches!(environment.get(&name), Variable::Text("grpc")));
+    }
+    let endpoint = [HOOK_ENDPOINT, OTLP_ENDPOINT].into_iter().find(|name| is_set(environment, name));
+    let Some(Variable::Text(url)) = endpoint.map(|name| environment.get(name)) else { return false };
+    Endpoint::parse(url).is_ok_and(|endpoint| endpoint.uri.port_u16() == Some(GRPC_PORT))
+}
+
 fn is_set(environment: &Environment, name: &str) -> bool {
     !matches!(environment.get(name), Variable::Unset | Variable::Text(""))
 }
@@ -116,11 +141,11 @@ impl<'a> Table<'a> {
         let infix = signal.map_or_else(String::new, |signal| format!("{}_", signal.as_str().to_uppercase()));
         let name = |suffix: &str| format!("OTEL_EXPORTER_OTLP_{infix}{suffix}");
         let endpoint = signal.map_or_else(|| "endpoint".to_owned(), |signal| format!("{signal}_endpoint"));
-        let mut section = EXPORTER.to_vec();
+        let mut section = self.exporter.to_vec();
         section.extend(signal.map(Signal::as_str));
         let at = |path: &[&'static str]| [section.as_slice(), path].concat();
 
-        self.copy(&name("ENDPOINT"), &[EXPORTER.as_slice(), &[endpoint.as_str()]].concat());
+        self.copy(&name("ENDPOINT"), &[self.exporter.as_slice(), &[endpoint.as_str()]].concat());
         self.copy(&name("COMPRESSION"), &at(&["compression"]));
         self.copy(&name("CERTIFICATE"), &at(&["tls", "ca_file"]));
         self.copy(&name("CLIENT_CERTIFICATE"), &at(&["tls", "cert_file"]));
@@ -133,12 +158,13 @@ impl<'a> Table<'a> {
     fn protocol(&mut self, name: &str, path: &[&str]) {
         let Some(text) = self.text(name) else { return };
         match text {
+            "grpc" if self.exporter == GRPC => {}
+            "http/json" | "http/protobuf" if self.exporter == GRPC => {
+                self.problem(name, "another variable asks for grpc, and all signals have one protocol");
+            }
             "http/json" => self.put(name, path, "json"),
             "http/protobuf" => self.put(name, path, "protobuf"),
-            "grpc" => {
-                self.problem(name, "grpc is not supported: the relay speaks http/json or http/protobuf")
-            }
-            _ => self.problem(name, "must be http/json or http/protobuf"),
+            _ => self.problem(name, "must be grpc, http/json or http/protobuf"),
         }
     }
 
@@ -175,13 +201,13 @@ impl<'a> Table<'a> {
 
     /// Applies circleci-hook's variables: an endpoint, and a header for every other name.
     fn circleci_exporter(&mut self) {
-        self.copy(HOOK_ENDPOINT, &[EXPORTER.as_slice(), &["endpoint"]].concat());
+        self.copy(HOOK_ENDPOINT, &[self.exporter.as_slice(), &["endpoint"]].concat());
         let environment = self.environment;
         for (name, _) in environment.iter() {
             let Some(header) = name.strip_prefix(HOOK_PREFIX) else { continue };
             if name != HOOK_ENDPOINT && !header.is_empty() {
                 let header = header.to_ascii_lowercase().replace('_', "-");
-                self.copy(name, &[EXPORTER.as_slice(), &["headers", header.as_str()]].concat());
+                self.copy(name, &[self.exporter.as_slice(), &["headers", header.as_str()]].concat());
             }
         }
     }
@@ -190,12 +216,12 @@ impl<'a> Table<'a> {
     /// the base endpoint, unless another variable does or the URL does not end in the traces path.
     fn proxy_url(&mut self) {
         let Some(url) = self.text(PROXY_URL) else { return };
-        self.copy(PROXY_URL, &[EXPORTER.as_slice(), &["traces_endpoint"]].concat());
+        self.copy(PROXY_URL, &[self.exporter.as_slice(), &["traces_endpoint"]].concat());
         let another = is_set(self.environment, HOOK_ENDPOINT) || is_set(self.environment, OTLP_ENDPOINT);
         if let Some(base) = url.strip_suffix("/v1/traces")
             && !another
         {
-            self.put(PROXY_URL, &[EXPORTER.as_slice(), &["endpoint"]].concat(), base);
+            self.put(PROXY_URL, &[self.exporter.as_slice(), &["endpoint"]].concat(), base);
         }
     }
 

@@ -10,11 +10,13 @@ mod queue;
 
 mod exporters;
 
+mod grpc;
+
 mod telemetry;
 
 pub(crate) use exporters::{
-    BatchConfig, Compression, Delivery, Encoding, ExporterConfig, ExportersConfig, RetryConfig, SignalExport,
-    TlsClientConfig,
+    BatchConfig, Compression, Delivery, Encoding, ExporterConfig, ExportersConfig, GRPC_PORT, Protocol,
+    RetryConfig, SignalExport, TlsClientConfig,
 };
 pub(crate) use processors::{ProcessorsConfig, SpanEventsConfig, Unmatched};
 pub(crate) use queue::{QueueConfig, Storage, Sync};

@@ -130,9 +130,41 @@ fn whole_example() -> String {
 
 #[test]
 fn the_example_is_valid_with_every_key() {
-    let config = config(&whole_example());
-    assert!(config.receivers.all::<FastlyConfig>()[0].auth.is_some() && config.telemetry.traces.is_some());
-    assert!(config.exporters.otlp_http.metrics.tls.key_file.is_some());
+    let whole = whole_example();
+    let (before, exporters) = whole.split_once("  otlp_http:\n").unwrap();
+    let (http, rest) = exporters.split_once("  otlp_grpc:\n").unwrap();
+    let (grpc, after) = rest.split_at(rest.find("\ntelemetry:").unwrap());
+    let over_http = config(&format!("{before}  otlp_http:\n{http}{after}"));
+    assert!(over_http.receivers.all::<FastlyConfig>()[0].auth.is_some());
+    assert!(over_http.telemetry.traces.is_some());
+    assert!(over_http.exporters.otlp_http.metrics.tls.key_file.is_some());
+    let over_grpc = config(&format!("{before}  otlp_grpc:\n{grpc}{after}"));
+    assert!(over_grpc.exporters.otlp_http.metrics.tls.key_file.is_some());
+    assert!(only_problem(&whole).contains("exporters.otlp_grpc: replaces otlp_http; remove one of the two"));
+}
+
+#[test]
+fn an_exporter_by_grpc_has_the_settings_of_its_section_and_is_printed_as_such() {
+    let yaml = with_receivers(
+        "exporters: { otlp_grpc: { endpoint: 'https://user:x@c:1', logs_endpoint: 'http://l', logs: { timeout: 1s } } }\n",
+    );
+    let config = config(&yaml);
+    let (traces, logs) =
+        (config.exporters.otlp_http.of(Signal::Traces), config.exporters.otlp_http.of(Signal::Logs));
+    assert_eq!((traces.protocol, traces.encoding), (Protocol::Grpc, Encoding::Protobuf));
+    assert_eq!(traces.endpoint, "https://c:1/");
+    assert!(traces.headers.contains_key("authorization"));
+    assert_eq!((logs.endpoint, logs.timeout), (&"http://l/".parse().unwrap(), Duration::from_secs(1)));
+    let printed = config.to_yaml();
+    assert!(printed.contains("otlp_grpc:") && !printed.contains("otlp_http:"), "{printed}");
+    for (grpc, problem) in [
+        ("{ endpoint: 'http://c:4317/v1/traces' }", "has a path"),
+        ("{ encoding: json }", "unknown key"),
+        ("{ tls: { cert_file: a } }", "belong together"),
+    ] {
+        let found = only_problem(&with_receivers(&format!("exporters: {{ otlp_grpc: {grpc} }}\n")));
+        assert!(found.contains(problem), "{grpc}: {found}");
+    }
 }
 
 #[test]

@@ -24,14 +24,14 @@ use super::fault::{self, Fault, NoResponse};
 use super::otlp_http::host_and_port;
 use super::outage::Outage;
 use super::outcome::{Outcome, classify_status};
-use super::remedy::{self, Remedies};
+use super::remedy::Remedies;
 use super::response;
 use super::retry::retry_after;
 use super::slices::Slices;
 use super::slots::Slots;
 use super::stack::ExportBody;
 use super::tls_port::PlainPort;
-use crate::config::{ExporterConfig, SignalExport};
+use crate::config::{ExporterConfig, Protocol, SignalExport};
 use crate::event::{ExportOutcome, Signal};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{Attempts, OwnSpan};
@@ -52,6 +52,8 @@ pub(super) struct Classifier {
     port: Option<PlainPort>,
     /// Host and port.
     endpoint: String,
+    /// Advice for a connection that was closed without a response.
+    closed_advice: &'static str,
     permanent: Vec<u16>,
     remedies: Remedies,
     destination: Arc<Destination>,
@@ -146,6 +148,10 @@ impl Classifier {
             timeout: export.timeout,
             port: (export.endpoint.scheme() == Some(&Scheme::HTTP))
                 .then(|| PlainPort::new(export.endpoint.clone())),
+            closed_advice: match export.protocol {
+                Protocol::Http => "",
+                Protocol::Grpc => "is this its OTLP/gRPC port (usually 4317)?",
+            },
             outage: Outage::new(signal, endpoint.clone()),
             endpoint,
             permanent: config.permanent_status_codes.clone(),
@@ -181,7 +187,7 @@ impl Classifier {
             self.port.iter().for_each(PlainPort::accepted_plain_http);
             return Outcome::Sent { partial: response::partial_success(&parts.headers, &body) };
         }
-        let reason = response::failure_reason("downstream", status, &parts.headers, &body);
+        let reason = response::failure_reason("downstream", &parts, &body);
         span.failed(status.as_str(), &reason);
         let retry_after = || retry_after(&parts.headers, (self.wall_clock)());
         match kind {
@@ -227,21 +233,23 @@ impl Classifier {
         drop(error);
         span.failed("no_answer", &reason);
         let remedy = match fault {
-            Fault::Tls if advice.is_empty() => remedy::TLS,
-            Fault::Tls | Fault::NotHttp => advice,
-            Fault::Closed if self.is_at_tls_port().await => remedy::TLS_PORT,
+            Fault::Tls if advice.is_empty() => self.remedies.tls(),
+            Fault::Tls | Fault::NotHttp => advice.to_owned(),
+            Fault::Closed if self.is_at_tls_port().await => self.remedies.tls_port(),
             Fault::Closed | Fault::Timeout | Fault::Refused | Fault::Unreachable => {
+                let advice =
+                    if fault == Fault::Closed && advice.is_empty() { self.closed_advice } else { advice };
                 let reason = if advice.is_empty() { reason } else { format!("{reason}: {advice}") };
                 return Outcome::Retryable { reason, retry_after: None };
             }
         };
-        Outcome::Blocked { reason, status: None, remedy: remedy.to_owned() }
+        Outcome::Blocked { reason, status: None, remedy }
     }
 
     /// Returns the outcome of a response that condemns the data, unless it is from a TLS port that could not read the request.
     async fn doubtful(&self, status: StatusCode, reason: String, began: Instant) -> Outcome {
         if self.is_at_tls_port().await {
-            let remedy = remedy::TLS_PORT.to_owned();
+            let remedy = self.remedies.tls_port();
             return Outcome::Blocked { reason, status: Some(status), remedy };
         }
         if self.port.as_ref().is_some_and(|port| port.was_plain(began)) {

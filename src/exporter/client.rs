@@ -1,4 +1,4 @@
-//! The HTTP client: pooled HTTP/1.1 connections, plain or TLS.
+//! The HTTP client: pooled HTTP/1.1 connections, or one of HTTP/2 for gRPC, plain or TLS.
 //!
 //! In: the export settings of each signal. Out: a client for each; signals with the same TLS settings share a client and its
 //! connections. Reads certificates at the start, and only for https endpoints.
@@ -18,13 +18,18 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::ExporterError;
 use super::slices::Slices;
-use crate::config::{SignalExport, TlsClientConfig};
+use crate::config::{Protocol, SignalExport, TlsClientConfig};
 use crate::event::Signal;
 use crate::pem::{self, PemError};
 
 /// Shorter than the time for which a Collector keeps an idle connection (60 s), so that the relay closes it first: a request on
 /// a connection that the server is closing would have to be sent again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Interval of the pings on an HTTP/2 connection with calls in progress. Servers of gRPC close connections that ping more often
+/// than every 10 s.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) type HttpClient = Client<Connector, Full<Slices>>;
 
@@ -67,11 +72,17 @@ pub(super) fn clients(
     let connections = Connections { connect_timeout, max_idle };
     let mut built: Vec<(Option<&TlsClientConfig>, HttpClient)> = Vec::new();
     let [traces, logs, metrics] = Signal::ALL.map(|signal| -> Result<_, ExporterError> {
+        // All signals have the protocol of their section.
+        let protocol = exports[signal as usize].protocol;
         let tls = tls_of(&exports[signal as usize]);
         if let Some((_, client)) = built.iter().find(|(other, _)| *other == tls) {
             return Ok(client.clone());
         }
-        let client = connections.client(tls).map_err(|source| ExporterError::Tls { signal, source })?;
+        let client = connections.client(tls, protocol).map_err(|source| ExporterError::Tls {
+            section: protocol.section(),
+            signal,
+            source,
+        })?;
         built.push((tls, client.clone()));
         Ok(client)
     });
@@ -89,7 +100,8 @@ pub(super) fn tls_problems(exports: &[SignalExport<'_>; Signal::ALL.len()]) -> V
         }
         seen.push(tls);
         if let Err(source) = tls_config(tls) {
-            problems.push(ExporterError::Tls { signal, source });
+            let section = exports[signal as usize].protocol.section();
+            problems.push(ExporterError::Tls { section, signal, source });
         }
     }
     problems
@@ -98,7 +110,11 @@ pub(super) fn tls_problems(exports: &[SignalExport<'_>; Signal::ALL.len()]) -> V
 /// Returns a client for one endpoint that is used by one task.
 pub(super) fn standalone(signal: Signal, export: &SignalExport<'_>) -> Result<HttpClient, ExporterError> {
     let connections = Connections { connect_timeout: export.timeout, max_idle: 1 };
-    connections.client(tls_of(export)).map_err(|source| ExporterError::Tls { signal, source })
+    connections.client(tls_of(export), export.protocol).map_err(|source| ExporterError::Tls {
+        section: export.protocol.section(),
+        signal,
+        source,
+    })
 }
 
 /// Returns the TLS settings, or `None` if the endpoint is plain http.
@@ -109,9 +125,19 @@ fn tls_of<'a>(export: &'a SignalExport<'_>) -> Option<&'a TlsClientConfig> {
 // === impl Connections ===
 
 impl Connections {
-    fn client(&self, tls: Option<&TlsClientConfig>) -> Result<HttpClient, TlsError> {
-        let connector = connector_to(tls, self.connect_timeout)?;
-        Ok(Client::builder(TokioExecutor::new())
+    fn client(&self, tls: Option<&TlsClientConfig>, protocol: Protocol) -> Result<HttpClient, TlsError> {
+        let connector = connector_to(tls, protocol, self.connect_timeout)?;
+        let mut builder = Client::builder(TokioExecutor::new());
+        if protocol == Protocol::Grpc {
+            // One connection carries all calls: when it dies silently, a ping tells.
+            builder
+                .http2_only(true)
+                .timer(TokioTimer::new())
+                .http2_adaptive_window(true)
+                .http2_keep_alive_interval(PING_INTERVAL)
+                .http2_keep_alive_timeout(PING_TIMEOUT);
+        }
+        Ok(builder
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(self.max_idle)
@@ -121,20 +147,25 @@ impl Connections {
     }
 }
 
-fn connector_to(tls: Option<&TlsClientConfig>, connect_timeout: Duration) -> Result<Connector, TlsError> {
+fn connector_to(
+    tls: Option<&TlsClientConfig>,
+    protocol: Protocol,
+    connect_timeout: Duration,
+) -> Result<Connector, TlsError> {
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
     // The TLS connector above it handles https.
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(connect_timeout));
 
-    Ok(hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls_config(tls)?)
-        .https_or_http()
-        // Not h2: the pool holds one h2 connection, and if that dies silently, every export times out on it until the
-        // kernel closes it. A dead HTTP/1.1 connection costs one attempt.
-        .enable_http1()
-        .wrap_connector(tcp))
+    let builder =
+        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls_config(tls)?).https_or_http();
+    Ok(match protocol {
+        // Not h2: the pool holds one h2 connection, and if that dies silently, exports time out on it. A dead HTTP/1.1
+        // connection costs one attempt.
+        Protocol::Http => builder.enable_http1().wrap_connector(tcp),
+        Protocol::Grpc => builder.enable_http2().wrap_connector(tcp),
+    })
 }
 
 /// Returns the TLS configuration. Without TLS settings it reads no file and no system store, so that a container without

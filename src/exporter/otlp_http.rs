@@ -1,4 +1,4 @@
-//! OTLP/HTTP: the endpoint and the headers of each signal's requests.
+//! The endpoint and the headers of each signal's requests, by OTLP/HTTP or OTLP/gRPC.
 //!
 //! In: bodies. Out: POSTs. Promises: the URL's path and query are kept as configured. Leaves to the configuration: turning user
 //! information in a URL into a header, and rejecting headers that only the relay may set.
@@ -7,23 +7,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::uri::Scheme;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
-use http_body_util::Full;
-use hyper_util::client::legacy::{Error as ClientError, ResponseFuture};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Error as ClientError;
 use tokio::time::timeout;
 use tower::timeout::error::Elapsed;
 use tower::{BoxError, Service};
 
 use super::client::{self, HttpClient};
 use super::slices::Slices;
-use super::{ExporterError, response};
-use crate::config::{Compression, Encoding, ExporterConfig, SignalExport};
+use super::{ExporterError, grpc, response};
+use crate::config::{Compression, Encoding, ExporterConfig, Protocol, SignalExport};
 use crate::event::Signal;
 
 const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
 
-/// The innermost service: one POST, which resolves when the headers of the response arrive.
+/// The innermost service: one POST, which resolves when the headers of the response arrive; with gRPC, when its status does.
 #[derive(Clone)]
 pub(super) struct Post {
     /// Shared, because the stack is cloned for every export, and the client is expensive to clone.
@@ -35,9 +38,13 @@ struct Shared {
     target: Target,
 }
 
+/// Body of a response: one that is still being received, or one that was read with its gRPC status.
+type ResponseBody = Either<Incoming, Full<Bytes>>;
+
 /// Endpoint and headers of one signal's requests.
 #[derive(Debug, Clone)]
 struct Target {
+    protocol: Protocol,
     uri: Uri,
     headers: HeaderMap,
 }
@@ -71,15 +78,39 @@ impl Target {
         let host = address.authority().filter(|_| is_http).map(|authority| authority.as_str());
         let host = host.and_then(|host| HeaderValue::from_str(host).ok());
 
+        let no_address = ExporterError::Address { section: export.protocol.section(), signal };
+
         let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, host.ok_or(ExporterError::Address { signal })?);
+        headers.insert(header::HOST, host.ok_or(no_address)?);
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.extend(export.headers.clone());
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(export.encoding)));
+        let mut uri = address.clone();
+        let coding_name = match export.protocol {
+            Protocol::Http => {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(export.encoding)));
+                header::CONTENT_ENCODING
+            }
+            Protocol::Grpc => {
+                // The URL becomes `:authority`.
+                if !export.headers.contains_key(header::HOST) {
+                    headers.remove(header::HOST);
+                }
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                headers.insert(header::TE, HeaderValue::from_static("trailers"));
+                let mut parts = uri.into_parts();
+                parts.path_and_query = Some(PathAndQuery::from_static(grpc::path(signal)));
+                uri = Uri::from_parts(parts).expect("a URL with another path is one");
+                grpc::ENCODING
+            }
+        };
         if let Some(coding) = content_encoding(export.compression) {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+            headers.insert(coding_name, HeaderValue::from_static(coding));
         }
-        Ok(Self { uri: address.clone(), headers })
+        Ok(Self { protocol: export.protocol, uri, headers })
+    }
+
+    fn is_compressed(&self) -> bool {
+        self.headers.contains_key(grpc::ENCODING)
     }
 
     fn request(&self, body: Slices) -> Request<Full<Slices>> {
@@ -135,17 +166,27 @@ impl Post {
 }
 
 impl Service<Slices> for Post {
-    type Response = Response<hyper::body::Incoming>;
+    type Response = Response<ResponseBody>;
     type Error = ClientError;
-    type Future = ResponseFuture;
+    type Future = BoxFuture<'static, Result<Response<ResponseBody>, ClientError>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, body: Slices) -> ResponseFuture {
+    fn call(&mut self, body: Slices) -> Self::Future {
         let Shared { client, target } = &*self.shared;
-        client.request(target.request(body))
+        match target.protocol {
+            Protocol::Http => {
+                let response = client.request(target.request(body));
+                Box::pin(async { Ok(response.await?.map(Either::Left)) })
+            }
+            Protocol::Grpc => {
+                let message = grpc::frame(&body, target.is_compressed());
+                let response = client.request(target.request(message));
+                Box::pin(async { Ok(grpc::read(response.await?).await.map(Either::Right)) })
+            }
+        }
     }
 }
 
@@ -202,7 +243,10 @@ mod tests {
     fn an_invalid_address_fails_the_start() {
         for address in ["localhost:4318", "/v1/traces", "ftp://localhost/v1/traces"] {
             let error = target(address, |_| {}).unwrap_err();
-            assert!(matches!(error, ExporterError::Address { signal: Signal::Traces }), "{address}: {error}");
+            assert!(
+                matches!(error, ExporterError::Address { signal: Signal::Traces, .. }),
+                "{address}: {error}"
+            );
         }
     }
 }

@@ -5,18 +5,12 @@
 
 use http::StatusCode;
 
-use crate::config::{Compression, Encoding, SignalExport};
+use crate::config::{Compression, Encoding, Protocol, SignalExport};
 use crate::event::Signal;
-
-/// Remedy for plain HTTP that was sent to a port for TLS.
-pub(super) const TLS_PORT: &str =
-    "this port speaks TLS: write https:// in exporters.otlp_http.endpoint, or set the port for plain HTTP";
-
-/// Remedy for a failure of TLS without specific advice.
-pub(super) const TLS: &str = "check exporters.otlp_http.endpoint and exporters.otlp_http.tls";
 
 /// The remedies of one signal.
 pub(super) struct Remedies {
+    protocol: Protocol,
     /// Description of the path: `the path /v1/traces`, or without the path if it is the operator's own.
     path: String,
     /// Keys that set the address.
@@ -30,6 +24,7 @@ pub(super) struct Remedies {
 impl Remedies {
     pub(super) fn new(signal: Signal, export: &SignalExport<'_>) -> Self {
         Self {
+            protocol: export.protocol,
             path: path_of(signal, export),
             address: address_keys(signal, export),
             has_headers: !export.headers.is_empty(),
@@ -37,15 +32,31 @@ impl Remedies {
         }
     }
 
+    /// Returns the remedy for plain HTTP that was sent to a port for TLS.
+    pub(super) fn tls_port(&self) -> String {
+        let section = self.protocol.section();
+        format!("this port speaks TLS: write https:// in {section}.endpoint, or set the port for plain HTTP")
+    }
+
+    /// Returns the remedy for a failure of TLS without specific advice.
+    pub(super) fn tls(&self) -> String {
+        let section = self.protocol.section();
+        format!("check {section}.endpoint and {section}.tls")
+    }
+
     /// Returns the remedy for a response with this status.
     pub(super) fn of(&self, status: StatusCode) -> String {
         let Self { path, address, .. } = self;
+        let section = self.protocol.section();
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.has_headers => {
-                "credentials rejected: check exporters.otlp_http.headers".to_owned()
+                format!("credentials rejected: check {section}.headers")
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                "authentication required: set exporters.otlp_http.headers".to_owned()
+                format!("authentication required: set {section}.headers")
+            }
+            StatusCode::NOT_FOUND | StatusCode::UNSUPPORTED_MEDIA_TYPE if self.protocol == Protocol::Grpc => {
+                format!("the server does not have OTLP/gRPC: check {address}, or use exporters.otlp_http")
             }
             StatusCode::NOT_FOUND => format!("{path} was not found: check {address}"),
             StatusCode::METHOD_NOT_ALLOWED => {
@@ -60,6 +71,7 @@ impl Remedies {
             status if status.is_redirection() => {
                 format!("redirects are not followed: set {address} to the final address")
             }
+            _ if self.protocol == Protocol::Grpc => format!("check {address} and {section}.headers"),
             status if status.is_client_error() => format!(
                 "check {address} and exporters.otlp_http.headers; if this response is about the data, add {} to \
                  exporters.otlp_http.permanent_status_codes",
@@ -80,6 +92,9 @@ fn path_of(signal: Signal, export: &SignalExport<'_>) -> String {
 }
 
 fn address_keys(signal: Signal, export: &SignalExport<'_>) -> String {
+    if export.protocol == Protocol::Grpc {
+        return format!("exporters.otlp_grpc.endpoint, or {signal}_endpoint where that is set");
+    }
     if export.endpoint.path().ends_with(&format!("/v1/{signal}")) {
         format!("exporters.otlp_http.endpoint, or {signal}_endpoint where that is set")
     } else {

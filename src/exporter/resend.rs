@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::response::Parts;
 
 use super::compress::Compressors;
 use super::encode::Encoder;
@@ -70,7 +70,7 @@ impl Resender {
             Err(error) => return Resent::Rejected(error.to_string()),
         };
         match lane.post.exchange(body, lane.timeout).await {
-            Ok((parts, body)) => self.classify(parts.status, &parts.headers, &body),
+            Ok((parts, body)) => self.classify(&parts, &body),
             Err(error) => Resent::Failed {
                 reason: fault::describe(&lane.endpoint, lane.timeout, &*error),
                 retry_after: None,
@@ -78,9 +78,10 @@ impl Resender {
         }
     }
 
-    fn classify(&self, status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -> Resent {
-        let reason = || response::failure_reason("downstream", status, headers, body);
-        match classify_status(status, &self.permanent_status_codes) {
+    fn classify(&self, parts: &Parts, body: &[u8]) -> Resent {
+        let headers = &parts.headers;
+        let reason = || response::failure_reason("downstream", parts, body);
+        match classify_status(parts.status, &self.permanent_status_codes) {
             ExportOutcome::Sent => match response::partial_success(headers, body) {
                 Some(partial) if partial.rejected_items > 0 => Resent::Rejected(partial.message),
                 _ => Resent::Accepted,

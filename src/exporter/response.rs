@@ -7,12 +7,15 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::response::Parts;
+use http::{HeaderMap, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use super::grpc;
 
 /// Maximum response size that OTLP/HTTP recommends to clients.
 pub(super) const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
@@ -129,8 +132,8 @@ pub(super) fn partial_success(headers: &HeaderMap, body: &[u8]) -> Option<Partia
 }
 
 /// Describes an unsuccessful response as `<who> returned 400: <its message>`, safe to log.
-pub(super) fn failure_reason(who: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
-    let code = status.as_u16();
+pub(super) fn failure_reason(who: &str, parts: &Parts, body: &[u8]) -> String {
+    let (code, headers) = (grpc::Code::said(parts), &parts.headers);
     match error_message(headers, body) {
         Some(message) => format!("{who} returned {code}: {message}"),
         None => format!("{who} returned {code}"),

@@ -11,7 +11,7 @@ use super::client::TlsError;
 use super::otlp_http::{Post, host_and_port};
 use super::outcome::classify_status;
 use super::{ExporterError, fault, response};
-use crate::config::{Compression, Encoding, SignalExport, TracesConfig};
+use crate::config::{Compression, Encoding, Protocol, SignalExport, TracesConfig};
 use crate::event::{ExportOutcome, Signal};
 use crate::telemetry::traces::{Deliver, USER_AGENT_OF_OWN, Undelivered};
 
@@ -33,6 +33,7 @@ impl SelfTraceExporter {
         // A relay that receives such a request records no spans for it.
         headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_OF_OWN));
         let export = SignalExport {
+            protocol: Protocol::Http,
             endpoint: &config.endpoint,
             encoding: Encoding::Protobuf,
             compression: Compression::None,
@@ -68,7 +69,7 @@ impl Deliver for SelfTraceExporter {
         let no_response =
             |error: BoxError| Undelivered::ForNow(fault::describe(&self.endpoint, self.timeout, &*error));
         let (parts, body) = self.post.exchange(body.into(), self.timeout).await.map_err(no_response)?;
-        let reason = || response::failure_reason(&self.endpoint, parts.status, &parts.headers, &body);
+        let reason = || response::failure_reason(&self.endpoint, &parts, &body);
         match classify_status(parts.status, &[]) {
             ExportOutcome::Sent => Ok(()),
             ExportOutcome::Throttled | ExportOutcome::Retryable => Err(Undelivered::ForNow(reason())),

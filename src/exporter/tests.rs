@@ -5,6 +5,7 @@ mod at_fault;
 mod collector;
 mod in_protobuf;
 mod in_virtual_time;
+mod over_grpc;
 mod over_sockets;
 mod over_tls;
 mod splitting;

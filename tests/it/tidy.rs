@@ -29,6 +29,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
         "StatusCode::",
         &[
             "server/reply.rs",
+            "exporter/grpc.rs",
             "exporter/outcome.rs",
             "exporter/remedy.rs",
             "cli/demo",

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
-    Compression, Config, Encoding, Environment, ExporterConfig, Loaded, Secret, SignalExport, Sources,
+    Compression, Config, Encoding, Environment, ExporterConfig, Loaded, Protocol, Secret, SignalExport,
+    Sources,
 };
 use crate::event::Signal;
 use crate::receiver::RECEIVERS;
@@ -182,6 +183,41 @@ fn protocol_compression_and_certificates_apply_to_all_signals_or_to_one() {
 }
 
 #[test]
+fn grpc_is_selected_by_the_protocol_or_by_the_port_where_no_protocol_is_given() {
+    for (variables, protocol, endpoint) in [
+        (&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")][..], Protocol::Grpc, "http://localhost:4317/"),
+        (&[("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")], Protocol::Grpc, "http://localhost:4317/"),
+        (&[("CIRCLECI_OTLP_ENDPOINT", "http://c:4317")], Protocol::Grpc, "http://c:4317/"),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4317")], Protocol::Grpc, "https://c:4317/"),
+        (&[("CIRCLECI_OTLP_ENDPOINT", "http://c:4318")], Protocol::Http, "http://c:4318/v1/traces"),
+        (
+            &[("CIRCLECI_OTLP_ENDPOINT", "http://c:4317"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")],
+            Protocol::Http,
+            "http://c:4317/v1/traces",
+        ),
+        (
+            &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t:1")],
+            Protocol::Grpc,
+            "http://t:1/",
+        ),
+    ] {
+        let exporter = exporter(variables);
+        assert_eq!((exporter.protocol, exporter.traces_endpoint.to_string().as_str()), (protocol, endpoint));
+    }
+    let headers_and_timeout = [
+        ("CIRCLECI_OTLP_ENDPOINT", "http://c:4317"),
+        ("CIRCLECI_OTLP_X_TEAM", "a"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "7"),
+    ];
+    let exporter = exporter(&headers_and_timeout);
+    assert_eq!(headers(&exporter.of(Signal::Traces)), ["x-team=a"]);
+    assert_eq!(exporter.timeout, Duration::from_millis(7));
+    let mixed =
+        load(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/json")]);
+    assert!(mixed.unwrap_err().contains("all signals have one protocol"));
+}
+
+#[test]
 fn variables_of_the_replaced_programs_take_precedence() {
     let Loaded { config, notes } = loaded(&[
         ("PORT", "1"),
@@ -235,8 +271,7 @@ fn a_problem_names_the_variable_and_does_not_repeat_its_value() {
             "http://:hunter2",
             "exporters.otlp_http.traces_endpoint: this value has no host",
         ),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "grpc is not supported"),
-        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "hunter2", "must be http/json or http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "hunter2", "must be grpc, http/json or http/protobuf"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "whole number of milliseconds"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "0 (no limit) is not supported"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "hunter2", "this value is not one of none, gzip, zstd"),

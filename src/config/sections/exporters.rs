@@ -6,20 +6,22 @@ use std::time::Duration;
 use http::{HeaderMap, Uri};
 use serde_json::json;
 
-use super::super::declare::{choice, section};
+use super::super::declare::{Shape, choice, section};
 use super::super::endpoint::Endpoint;
 use super::super::field::Field;
 use super::super::kind::{
-    Count, File, Fraction, Headers, Multiplier, Positive, Size, Time, Url, authorize, kind, plain,
+    Count, File, Fraction, Headers, Kind, Multiplier, Positive, Size, Time, Url, authorize, kind, plain,
 };
 use super::super::section::Section;
+use super::super::tree::Tree;
+use super::grpc::GrpcConfig;
 use crate::event::Signal;
 
 /// Default of `endpoint`: a Collector on the same host.
 const COLLECTOR: &str = "http://localhost:4318";
 
-/// Port of OTLP/gRPC, which the relay does not support.
-const GRPC_PORT: u16 = 4317;
+/// Port of OTLP/gRPC.
+pub(crate) const GRPC_PORT: u16 = 4317;
 
 /// Statuses that OTLP/HTTP defines as retryable.
 const ALWAYS_RETRIED: [u16; 4] = [429, 502, 503, 504];
@@ -28,16 +30,20 @@ const ALWAYS_RETRIED: [u16; 4] = [429, 502, 503, 504];
 const OF_THE_DESTINATION: [u16; 6] = [401, 403, 404, 405, 407, 415];
 
 section! {
-    /// `exporters`
-    pub(crate) struct ExportersConfig {
+    /// `exporters`: one of the two.
+    pub(crate) struct ExportersConfig => check_exporters {
         /// OTLP/HTTP to a Collector or a vendor.
-        otlp_http: ExporterConfig;
+        otlp_http: HttpExporter;
+        /// OTLP/gRPC to a Collector or a vendor, instead of `otlp_http`.
+        otlp_grpc: Option<GrpcConfig>;
     }
 }
 
 section! {
     /// `exporters.otlp_http`
     pub(crate) struct ExporterConfig => check {
+        /// Protocol: HTTP, or gRPC where these settings are those of `otlp_grpc`.
+        protocol: Protocol = Protocol::Http;
         /// Base URL; `/v1/traces`, `/v1/logs` and `/v1/metrics` are appended. A user name and password in it become an
         /// `authorization` header.
         endpoint: Url = Uri::from_static(COLLECTOR);
@@ -166,9 +172,20 @@ kind! {
     json!({ "type": "integer", "minimum": 400, "maximum": 599, "not": { "enum": ALWAYS_RETRIED } })
 }
 
+/// Protocol of exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http,
+    Grpc,
+}
+
+/// `otlp_http`. Its settings are not printed where `otlp_grpc` replaces them.
+pub(crate) struct HttpExporter;
+
 /// Effective export settings of one signal.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SignalExport<'a> {
+    pub(crate) protocol: Protocol,
     pub(crate) endpoint: &'a Uri,
     pub(crate) encoding: Encoding,
     pub(crate) compression: Compression,
@@ -191,6 +208,7 @@ impl ExporterConfig {
         let mut headers = self.headers.clone();
         headers.extend(own.headers.clone());
         SignalExport {
+            protocol: self.protocol,
             endpoint,
             encoding: own.encoding.unwrap_or(self.encoding),
             compression: own.compression.unwrap_or(self.compression),
@@ -209,11 +227,68 @@ impl ExporterConfig {
     }
 }
 
+// === impl Protocol ===
+
+impl Protocol {
+    /// Returns the key of the section that configures the exporter.
+    pub(crate) fn section(self) -> &'static str {
+        match self {
+            Self::Http => "exporters.otlp_http",
+            Self::Grpc => "exporters.otlp_grpc",
+        }
+    }
+}
+
+// === impl Kind ===
+
+impl Kind for Protocol {
+    type Value = Self;
+
+    fn read(_: &Field<'_>) -> Option<Self> {
+        None
+    }
+
+    fn read_key(_: &mut Section<'_>, _: &'static str, _: &mut Self) {}
+
+    fn to_tree(_: &Self) -> Tree {
+        Tree::Absent
+    }
+
+    fn shape() -> Shape {
+        Shape::Derived
+    }
+}
+
+impl Kind for HttpExporter {
+    type Value = ExporterConfig;
+
+    const IS_SECTION: bool = true;
+
+    fn read(field: &Field<'_>) -> Option<ExporterConfig> {
+        <ExporterConfig as Kind>::read(field)
+    }
+
+    fn read_key(section: &mut Section<'_>, name: &'static str, target: &mut ExporterConfig) {
+        <ExporterConfig as Kind>::read_key(section, name, target);
+    }
+
+    fn to_tree(value: &ExporterConfig) -> Tree {
+        match value.protocol {
+            Protocol::Http => <ExporterConfig as Kind>::to_tree(value),
+            Protocol::Grpc => Tree::Absent,
+        }
+    }
+
+    fn shape() -> Shape {
+        <ExporterConfig as Kind>::shape()
+    }
+}
+
 // === impl TlsClientConfig ===
 
 impl TlsClientConfig {
     /// Returns these settings, with each missing file taken from `other`.
-    fn or(self, other: &Self) -> Self {
+    pub(super) fn or(self, other: &Self) -> Self {
         Self {
             ca_file: self.ca_file.or_else(|| other.ca_file.clone()),
             cert_file: self.cert_file.or_else(|| other.cert_file.clone()),
@@ -229,6 +304,14 @@ fn permanent_status(field: &Field<'_>) -> Option<u16> {
         return None;
     }
     Some(code)
+}
+
+fn check_exporters(exporters: &mut ExportersConfig, section: &Section<'_>) {
+    let Some(grpc) = &exporters.otlp_grpc else { return };
+    if section.value("otlp_http").is_some() {
+        section.problem_at("otlp_grpc", "replaces otlp_http; remove one of the two");
+    }
+    exporters.otlp_http = grpc.exporter();
 }
 
 fn check(exporter: &mut ExporterConfig, section: &Section<'_>) {
@@ -279,19 +362,18 @@ fn resolve_endpoints(exporter: &mut ExporterConfig, section: &Section<'_>) {
             }
         };
         authorize(&mut own.headers, authorization.as_deref(), &common);
-        note_grpc_port(section, endpoint, format_args!("{signal} are exported to"));
+        let subject = format_args!("{signal} are exported by OTLP/HTTP to");
+        note_grpc_port(section, endpoint, subject, "configure otlp_grpc instead, or use port 4318");
     }
     if let Some(what) = unusable_base {
         section.problem_at("endpoint", what);
     }
 }
 
-/// Notes that an endpoint has the port of OTLP/gRPC. The note begins with `subject`.
-pub(super) fn note_grpc_port(section: &Section<'_>, endpoint: &Uri, subject: impl Display) {
+/// Notes that an endpoint has the port of OTLP/gRPC. The note begins with `subject` and ends with `remedy`.
+pub(super) fn note_grpc_port(section: &Section<'_>, endpoint: &Uri, subject: impl Display, remedy: &str) {
     if endpoint.port_u16() == Some(GRPC_PORT) {
-        section.note(format!(
-            "{subject} port {GRPC_PORT}, the default of OTLP/gRPC; the relay exports OTLP/HTTP, whose default is 4318"
-        ));
+        section.note(format!("{subject} port {GRPC_PORT}, the default of OTLP/gRPC; {remedy}"));
     }
 }
 

@@ -84,7 +84,8 @@ fn check_traces(traces: &mut TracesConfig, section: &Section<'_>) {
         section.missing("needs an endpoint, such as http://localhost:4318/v1/traces");
         return;
     };
-    note_grpc_port(section, &traces.endpoint, "endpoint has");
+    let remedy = "self-traces are exported by OTLP/HTTP, whose default is 4318";
+    note_grpc_port(section, &traces.endpoint, "endpoint has", remedy);
     if traces.endpoint.path() == "/" {
         section.note(format!("endpoint is used unchanged and has no path; a Collector's is {USUAL_PATH}"));
     }
