@@ -40,8 +40,6 @@ pub(crate) struct Line {
     pub(crate) repairs: Vec<Repair>,
     /// Spans that were rejected.
     pub(crate) dropped: Vec<DroppedSpan>,
-    /// Attributes or their values have unknown members.
-    pub(crate) has_unknown_members: bool,
     /// Offset after the end of the object in the text.
     pub(crate) end: usize,
 }
@@ -121,13 +119,7 @@ impl Line {
         let Walked { text, walk, dropped, end } = walked;
         let nothing = has_no_items(&walk);
         let [spans, records, list] = walk.section_lists;
-        let mut line = Self {
-            repairs: walk.repairs,
-            dropped,
-            has_unknown_members: walk.unknown_members > 0,
-            end,
-            ..Self::default()
-        };
+        let mut line = Self { repairs: walk.repairs, dropped, end, ..Self::default() };
         match walk.sections {
             _ if nothing => {}
             [true, false, false] => line.traces = Some(Traces::new(text, spans, walk.edits, walk.spans)),

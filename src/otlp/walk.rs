@@ -58,8 +58,6 @@ pub(crate) struct Walk {
     pub(crate) repairs: Vec<Repair>,
     /// Start of a resource or scope that has content, but not the list that it is meant to contain.
     pub(crate) empty_container: Option<usize>,
-    /// Number of unknown members in attributes and their values.
-    pub(crate) unknown_members: u32,
     /// Unknown members have content.
     pub(crate) has_unknown: bool,
     /// Offset after the end of the object.
@@ -208,8 +206,6 @@ impl<'a> Walker<'a> {
             let key = self.cursor.key()?;
             match find(message, self.cursor.bytes(), key, next) {
                 None => {
-                    self.found.unknown_members +=
-                        u32::from(matches!(message.role, Role::KeyValue | Role::AnyValue));
                     let value = self.cursor.at;
                     self.cursor.skip_value()?;
                     self.found.has_unknown |= !is_empty_value(&self.cursor.bytes()[value..self.cursor.at]);

@@ -82,6 +82,8 @@ const PLAIN_ROOMS: &[&str] = &[
     "pem",
     "processor",
     "queue",
+    "receiver/fastly/reading",
+    "receiver/fastly/repair",
     "rejected",
     "relay",
     "server",

@@ -1,10 +1,10 @@
 //! Reads the units of a body, and repairs those that need it.
 //!
 //! In: a body. Out: a [`Reading`]: an item for every accepted unit, and a rejected entry for everything else.
-//! Promises: every unit is accepted or rejected, once; a unit that is canonical is not copied; lines, columns and kept bytes
-//! are those of the body, whatever was repaired.
-//! Leaves to others: access logs ([`super::access_log`]), where units are ([`super::framing`]), repairing one ([`super::repair`]), and its meaning
-//! ([`LineReader`]).
+//! Promises: every unit is accepted or rejected, once. A canonical unit is not copied. Lines, columns and kept bytes are
+//! those of the body, also after a repair.
+//! Leaves to others: finding units ([`super::framing`]), repairing one ([`super::repair`]), access logs
+//! ([`super::access_log`]), and the meaning of a unit ([`LineReader`]).
 
 #[cfg(test)]
 mod tests;
@@ -17,12 +17,12 @@ use bytes::Bytes;
 use super::super::{Item, Passage, Reading, Rejected, Scope};
 use super::access_log::{AccessLogsConfig, convert};
 use super::framing::{Frame, Frames, LineStart, Shape};
-use super::repair::mend;
+use super::repair;
 use crate::event::Repair;
 use crate::otlp::json::{Fault, FaultKind};
 use crate::otlp::{Line, LineReader};
 
-/// Settings of a receiver that concern reading.
+/// Settings of a receiver for reading.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) repair: bool,
@@ -51,7 +51,7 @@ pub(super) fn read(body: &Bytes, settings: &Settings) -> Reading {
 struct Reader<'a> {
     body: &'a Bytes,
     settings: &'a Settings,
-    /// Checked once for the whole body; only when it fails is every unit checked.
+    /// Result of one check of the whole body. If false, each unit is checked.
     is_utf8: bool,
     lines: LineReader,
     reading: Reading,
@@ -60,7 +60,7 @@ struct Reader<'a> {
 /// A unit that was read.
 struct Unit {
     line: Line,
-    /// Its length in the body.
+    /// Length of the unit in the body.
     length: usize,
     repairs: Vec<Repair>,
 }
@@ -110,14 +110,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads what a frame holds as a line of an access log, if those are expected.
+    /// Reads the content of a frame as a line of an access log, if those are enabled.
     fn access_log(&mut self, frame: &Frame) -> Option<Result<Unit, Fault>> {
         let config = self.settings.access_logs.as_ref()?;
         let end = self.limit(frame);
         if end < frame.end {
             return None;
         }
-        let input = without_blanks_behind(&self.body[frame.start..end]);
+        let input = without_trailing_blanks(&self.body[frame.start..end]);
         let (converted, length, repairs) = match std::str::from_utf8(input).map(|text| convert(text, config))
         {
             Ok(Ok(converted)) => {
@@ -127,9 +127,9 @@ impl Reader<'_> {
             Ok(Err(fault)) if !fault.is_syntax() => return Some(Err(fault)),
             _ if !self.settings.repair => return None,
             _ if input.starts_with(b"{") => {
-                let mended = mend(input).ok()?;
-                match convert(std::str::from_utf8(&mended.text).ok()?, config) {
-                    Ok(converted) => (converted, mended.consumed, mended.repairs),
+                let repaired = repair::repair(input)?;
+                match convert(std::str::from_utf8(&repaired.text).ok()?, config) {
+                    Ok(converted) => (converted, repaired.consumed, repaired.repairs),
                     Err(fault) => return Some(Err(Fault { at: 0, ..fault })),
                 }
             }
@@ -145,12 +145,12 @@ impl Reader<'_> {
         Some(line.map(|line| Unit { line, length, repairs }))
     }
 
-    /// End of what may be read of a frame.
+    /// Returns the end of a frame, within the maximum length of a unit.
     fn limit(&self, frame: &Frame) -> usize {
         frame.end.min(frame.start.saturating_add(self.settings.max_line_bytes))
     }
 
-    /// Reads the unit of a frame, and repairs it if need be.
+    /// Reads the unit of a frame, and repairs it if necessary.
     fn unit(&mut self, frame: &Frame) -> Result<Unit, Fault> {
         let limit = self.limit(frame);
         if frame.shape == Shape::Balanced && limit < frame.end {
@@ -185,14 +185,10 @@ impl Reader<'_> {
 
     fn repair(&mut self, start: usize, limit: usize) -> Option<Unit> {
         let input = self.body.slice(start..limit);
-        let mut mended = mend(&input).ok()?;
-        let mut line = self.lines.read(&Bytes::from(mem::take(&mut mended.text))).ok()?;
-        // With quotes guessed, everything else has to be as expected.
-        if line.has_unknown_members && mended.repairs.contains(&Repair::UnescapedQuote) {
-            return None;
-        }
-        mended.restore(&input, &mut line.dropped);
-        Some(Unit { line, length: mended.consumed, repairs: mended.repairs })
+        let mut repaired = repair::repair(&input)?;
+        let mut line = self.lines.read(&Bytes::from(mem::take(&mut repaired.text))).ok()?;
+        repaired.restore(&input, &mut line.dropped);
+        Some(Unit { line, length: repaired.consumed, repairs: repaired.repairs })
     }
 
     fn too_long(&self, at: usize) -> Fault {
@@ -206,13 +202,13 @@ impl Reader<'_> {
         repairs.sort_unstable();
         repairs.dedup();
         let is_empty = traces.is_none() && logs.is_none() && metrics.is_none();
-        // A unit of which nothing is left is rejected, by its first span.
+        // The first rejected span stands for a unit of which nothing is left.
         let mut scope = if is_empty { Scope::Unit } else { Scope::Item };
         let is_accepted = !is_empty || dropped.is_empty();
         let mut line = frame.line;
         let mut from = frame.from;
         for span in dropped {
-            // In the order of the text, which is gone over once for all of them.
+            // Spans are in the order of the text, so that one pass finds all their lines.
             let at = (frame.start + span.at).max(from);
             line = line.advance(self.body, from, at);
             from = at;
@@ -227,8 +223,8 @@ impl Reader<'_> {
 
     /// Rejects a frame. The position of the fault is relative to the start of its value.
     fn reject(&mut self, frame: &Frame, fault: &Fault) {
-        let kept = without_blanks_behind(&self.body[frame.from..frame.end]);
-        let kept = without_blanks_behind(kept.strip_suffix(b",").unwrap_or(kept));
+        let kept = without_trailing_blanks(&self.body[frame.from..frame.end]);
+        let kept = without_trailing_blanks(kept.strip_suffix(b",").unwrap_or(kept));
         let input = self.body.slice(frame.from..frame.from + kept.len());
         let at = (frame.start + fault.at).min(self.body.len());
         let line = frame.line.advance(self.body, frame.from, at);
@@ -241,8 +237,8 @@ impl Reader<'_> {
     }
 }
 
-/// Removes white space of JSON from the end. Other characters that look like it are kept: a line may consist of them.
-fn without_blanks_behind(text: &[u8]) -> &[u8] {
+/// Removes JSON white space from the end. Other white space is kept, because a line may consist of it.
+fn without_trailing_blanks(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
     &text[..end.map_or(0, |last| last + 1)]
 }

@@ -3,11 +3,10 @@
 //! In: the bytes of one unit that the strict reader rejected. Out: JSON text for the strict reader, or nothing.
 //!
 //! Promises:
-//! - One pass over the unit; nothing beyond it is looked at, and what was cut off stays cut off.
-//! - A quote belongs to a value only in free text ([`crate::otlp::is_free_text`]). Every other string ends at its first quote.
-//! - A quote in free text ends the text where what follows continues the message: closing brackets, then a comma and a
-//!   known field, an element, or the end of the unit. Such a text never holds a field name of the enclosing messages next
-//!   to a quote, so that a forgotten comma, quote or brace cannot move a field into a text.
+//! - One pass over the unit in linear time. Nothing after it is read, and a unit that was cut off is not completed.
+//! - A quote is repaired only in free text ([`crate::otlp::is_free_text`]). Every other string ends at its first quote.
+//! - A repaired free text never holds a field name of the enclosing messages next to a quote, nor an unknown field, so that
+//!   a missing or doubled comma, quote, colon or brace can't move a field into a text.
 
 mod escapes;
 mod text;
@@ -18,27 +17,26 @@ use crate::event::Repair;
 use crate::otlp::json::{MAX_DEPTH, Text};
 use crate::otlp::{DroppedSpan, Field, Kind, LINE, Message, Origins, field_named};
 
-/// Memory requested before anything was read: the unit may be one of many.
+/// Maximum initial capacity of the output: the unit may be one of many in the input.
 const USUAL_BYTES: usize = 8 * 1024;
 
-/// Most lines are nested no deeper.
+/// Nesting depth of most units.
 const USUAL_DEPTH: usize = 16;
 
 /// A repaired unit.
 #[derive(Debug)]
-pub(super) struct Mended {
+pub(super) struct Repaired {
     pub(super) text: Vec<u8>,
     /// Length of the unit in the input.
     pub(super) consumed: usize,
-    /// Kinds of repairs, each once.
+    /// Kinds of the repairs made, without duplicates.
     pub(super) repairs: Vec<Repair>,
     origins: Origins,
 }
 
-/// Repairs the object at the start of `input`. The error is the number of bytes that were read until its meaning was in
-/// doubt.
-pub(super) fn mend(input: &[u8]) -> Result<Mended, usize> {
-    let mut mender = Mender {
+/// Repairs the object at the start of `input`, if that has only one reading.
+pub(super) fn repair(input: &[u8]) -> Option<Repaired> {
+    let mut repairer = Repairer {
         input,
         at: 0,
         out: Vec::with_capacity(input.len().min(USUAL_BYTES) + 16),
@@ -47,15 +45,9 @@ pub(super) fn mend(input: &[u8]) -> Result<Mended, usize> {
         repairs: Vec::new(),
         origins: Origins::default(),
     };
-    match mender.run() {
-        Some(()) => Ok(Mended {
-            text: mender.out,
-            consumed: mender.at,
-            repairs: mender.repairs,
-            origins: mender.origins,
-        }),
-        None => Err(mender.at),
-    }
+    repairer.run()?;
+    let Repairer { at: consumed, out: text, repairs, origins, .. } = repairer;
+    Some(Repaired { text, consumed, repairs, origins })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,11 +60,11 @@ enum Container {
 #[derive(Clone, Copy)]
 struct Level {
     container: Container,
-    /// The message that the object is, or the elements of the array are; nothing in unknown fields.
+    /// Type of the object or of the array's elements; `None` in unknown fields.
     message: Option<&'static Message>,
 }
 
-/// What the grammar requires next.
+/// Token that the grammar requires next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Value,
@@ -85,21 +77,21 @@ enum Expect {
     Separator,
 }
 
-struct Mender<'a> {
+struct Repairer<'a> {
     input: &'a [u8],
     at: usize,
     out: Vec<u8>,
     open: Vec<Level>,
-    /// The field whose key was read last.
+    /// Field of the last key.
     field: Option<&'static Field>,
     repairs: Vec<Repair>,
     origins: Origins,
 }
 
-// === impl Mended ===
+// === impl Repaired ===
 
-impl Mended {
-    /// Moves the positions of spans that were rejected in the repaired text back to the input.
+impl Repaired {
+    /// Maps the positions of rejected spans from the repaired text to the input.
     pub(super) fn restore(&self, input: &Bytes, dropped: &mut [DroppedSpan]) {
         for span in dropped {
             span.at = self.origins.of(span.at);
@@ -109,9 +101,9 @@ impl Mended {
     }
 }
 
-// === impl Mender ===
+// === impl Repairer ===
 
-impl Mender<'_> {
+impl Repairer<'_> {
     fn run(&mut self) -> Option<()> {
         let mut expect = Expect::Value;
         loop {
@@ -257,7 +249,7 @@ impl Mender<'_> {
         self.at += 1;
     }
 
-    /// Copies the next part of a string, and returns the byte that follows it. A quote is not copied.
+    /// Copies the next part of a string and returns the byte after it. Quotes are not copied.
     fn copy_up_to_quote(&mut self) -> Option<u8> {
         self.align();
         match *self.input.get(self.at)? {

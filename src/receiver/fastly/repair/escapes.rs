@@ -1,12 +1,12 @@
-//! What stands inside of strings: plain text, escapes of JSON, and those of other languages.
+//! Copies the content of strings: plain text, JSON escapes, and escapes of other languages.
 
-use super::Mender;
+use super::Repairer;
 use crate::event::Repair;
 use crate::otlp::decode_hex;
 
-// === impl Mender ===
+// === impl Repairer ===
 
-impl Mender<'_> {
+impl Repairer<'_> {
     /// Copies bytes that are neither quote, backslash nor control character, invalid UTF-8 replaced.
     pub(super) fn plain(&mut self) {
         let rest = &self.input[self.at..];
@@ -46,6 +46,7 @@ impl Mender<'_> {
         Some(())
     }
 
+    /// Copies `\uHHHH`, and replaces half of a surrogate pair.
     fn unicode_escape(&mut self) {
         let unit = |at: usize| {
             let digits = self.input.get(at..at + 6)?.strip_prefix(b"\\u")?;
@@ -65,13 +66,13 @@ impl Mender<'_> {
         self.at += length;
     }
 
-    /// The byte of the `\xHH` at `at`.
+    /// Decodes the `\xHH` at `at`.
     fn hex_byte(&self, at: usize) -> Option<u8> {
         let digits = self.input.get(at..at + 4)?.strip_prefix(b"\\x")?;
         decode_hex::<1>(digits).map(|[byte]| byte)
     }
 
-    /// A run of `\xHH`: together they are UTF-8, as VCL's `cstr_escape` writes it.
+    /// Copies a run of `\xHH`, which together are UTF-8, as VCL's `cstr_escape` writes it.
     fn hex_escapes(&mut self) {
         let mut bytes = Vec::new();
         while let Some(byte) = self.hex_byte(self.at) {
@@ -84,13 +85,14 @@ impl Mender<'_> {
         }
     }
 
-    /// A backslash that begins no escape stands for itself.
+    /// Escapes a backslash that begins no escape.
     fn loose_backslash(&mut self) {
         self.out.extend_from_slice(b"\\\\");
         self.at += 1;
         self.note(Repair::LooseBackslash);
     }
 
+    /// Writes a character, as an escape where JSON requires one.
     pub(super) fn escaped(&mut self, character: char) {
         match character {
             '"' | '\\' => self.out.extend_from_slice(&[b'\\', character as u8]),

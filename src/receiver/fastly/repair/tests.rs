@@ -1,5 +1,7 @@
 //! Repair against an oracle that knows what was meant: a line that is canonical, with one character wrong.
 
+mod unknown_members;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -248,7 +250,7 @@ fn no_repaired_text_holds_a_field_name_next_to_a_quote() {
 #[test]
 fn a_position_in_the_repaired_text_is_traced_back_to_the_input() {
     let input = b"{ \"a\":\"\t\t\xff\\x41\\xe4b\" ,\x01 \"c\" : [1,2,] , \"d\":(null), \"e\":\"f\"}";
-    let repaired = mend(input).expect("it has one reading");
+    let repaired = repair(input).expect("it has one reading");
     for (name, text) in
         [("a", "\"a\""), ("b", "b\""), ("c", "\"c\""), ("2", "2"), ("e", "\"e\""), ("f", "f\"")]
     {

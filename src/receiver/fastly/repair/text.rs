@@ -1,25 +1,38 @@
-//! Free text in which quotes may have been left unescaped: which of them ends it.
+//! Finds the quote that ends a free text in which quotes may be unescaped.
+//!
+//! The text ends at its first quote if the message continues after it, with known or unknown fields. If other punctuation
+//! follows, something is wrong there and the unit isn't repaired. Otherwise the first quote belongs to the text, which then
+//! ends where the message continues with a known field; anything like an unknown field in or after it is ambiguous.
 
 use smallvec::SmallVec;
 
-use super::{Container, Level, Mender};
+use super::{Container, Level, Repairer};
 use crate::event::Repair;
 use crate::otlp::json::Text;
 use crate::otlp::{Message, field_named, is_free_text};
-
-/// Longest text between quotes that can be the key of an unknown field.
-const MAX_KEY_BYTES: usize = 64;
 
 /// The role of a quote inside free text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quote {
     EndsText,
     BelongsToText,
-    /// Both readings make some sense.
+    /// Either reading is possible, or one of them has a mistake.
     Unclear,
 }
 
-/// The name between two quotes, if a colon follows them.
+/// Text that follows a quote, in relation to the messages that are open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Any closing brackets, then a known field, a list element, or the end of the unit.
+    Message,
+    /// Any closing brackets, then a field that the schema doesn't have.
+    UnknownField,
+    /// Punctuation that doesn't continue the message. If it has a comma, the position after it.
+    Broken(Option<usize>),
+    Text,
+}
+
+/// Kind of a string in an object: no key, or the key of a known or unknown field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Key {
     None,
@@ -27,9 +40,10 @@ enum Key {
     Unknown,
 }
 
-// === impl Mender ===
+// === impl Repairer ===
 
-impl Mender<'_> {
+impl Repairer<'_> {
+    /// Returns whether the next value is a free text.
     pub(super) fn expects_free_text(&self) -> bool {
         match (self.open.last(), self.field) {
             (Some(Level { container: Container::Object, message: Some(message) }), Some(field)) => {
@@ -48,7 +62,7 @@ impl Mender<'_> {
             if self.copy_up_to_quote()? != b'"' {
                 continue;
             }
-            match self.quote(self.at + 1) {
+            match self.quote(start, inner_quotes == 0) {
                 Quote::EndsText => break,
                 Quote::Unclear => return None,
                 Quote::BelongsToText => {
@@ -59,15 +73,30 @@ impl Mender<'_> {
                 }
             }
         }
-        if inner_quotes > 0 && !self.is_text(start, inner_quotes) {
+        if inner_quotes > 0 && !self.is_one_text(start, inner_quotes) {
             return None;
         }
         self.copy_quote();
         Some(())
     }
 
-    /// The role of a quote before `at`, by what follows it.
-    fn quote(&self, mut at: usize) -> Quote {
+    /// Classifies the quote at the cursor, in the text that begins at `start`.
+    fn quote(&self, start: usize, is_first: bool) -> Quote {
+        match self.next(self.at + 1) {
+            Next::Message => Quote::EndsText,
+            Next::UnknownField if is_first => Quote::EndsText,
+            Next::UnknownField => Quote::Unclear,
+            // A text that needs no repair ends here, so that the mistake is in what follows.
+            Next::Broken(_) if is_first => Quote::Unclear,
+            Next::Broken(Some(at)) if self.is_broken_member(at) => Quote::Unclear,
+            Next::Broken(_) | Next::Text if self.opens_member(start, self.at) => Quote::Unclear,
+            Next::Broken(_) | Next::Text => Quote::BelongsToText,
+        }
+    }
+
+    /// Classifies the input from `at` on, which follows a quote.
+    fn next(&self, mut at: usize) -> Next {
+        let start = self.skip_blanks(at);
         let mut depth = self.open.len();
         let mut after_comma = false;
         while let Some(Level { container, message }) = depth.checked_sub(1).map(|top| self.open[top]) {
@@ -78,36 +107,48 @@ impl Mender<'_> {
                     after_comma = false;
                 }
                 (Some(b','), _) if !after_comma => after_comma = true,
-                (Some(b'{'), Container::Array) if after_comma => return Quote::EndsText,
-                (Some(b'"'), Container::Object) => {
-                    return match self.key_at(at, message) {
-                        Key::Known if after_comma => Quote::EndsText,
-                        Key::None => Quote::BelongsToText,
-                        // A comma is missing, or the key is none.
-                        Key::Known | Key::Unknown => Quote::Unclear,
-                    };
-                }
-                (Some(_), _) => return Quote::BelongsToText,
-                (None, _) => return Quote::Unclear,
+                (Some(b'{'), Container::Array) if after_comma => return Next::Message,
+                (Some(b'"'), Container::Object) => match self.key_at(at, message) {
+                    Key::Known if after_comma => return Next::Message,
+                    Key::Unknown if after_comma => return Next::UnknownField,
+                    _ => break,
+                },
+                _ => break,
             }
             at += 1;
         }
-        Quote::EndsText
+        match self.input.get(start) {
+            _ if depth == 0 => Next::Message,
+            Some(b',' | b'}' | b']') => Next::Broken(after_comma.then_some(at)),
+            _ => Next::Text,
+        }
     }
 
-    /// The key whose opening quote is at `at`.
+    /// Classifies the string whose opening quote is at `at`.
     fn key_at(&self, at: usize, message: Option<&'static Message>) -> Key {
         let start = at + 1;
-        let window = &self.input[start..self.input.len().min(start + MAX_KEY_BYTES + 1)];
-        let Some(length) = window.iter().position(|&byte| byte == b'"') else { return Key::None };
-        let end = start + length;
+        let Some((end, escaped)) = self.string_end(start) else { return Key::None };
         if self.input.get(self.skip_blanks(end + 1)) != Some(&b':') {
             return Key::None;
         }
-        let key = Text { start, end, escaped: false };
+        let key = Text { start, end, escaped };
         match message.and_then(|message| field_named(message, self.input, key)) {
             Some(_) => Key::Known,
             None => Key::Unknown,
+        }
+    }
+
+    /// Returns the position of the quote that ends the string whose first byte is at `start`, and whether it has escapes.
+    fn string_end(&self, start: usize) -> Option<(usize, bool)> {
+        let mut at = start;
+        let mut escaped = false;
+        loop {
+            at += memchr::memchr2(b'"', b'\\', self.input.get(at..)?)?;
+            if self.input[at] == b'"' {
+                return Some((at, escaped));
+            }
+            escaped = true;
+            at += 2;
         }
     }
 
@@ -117,9 +158,9 @@ impl Mender<'_> {
     }
 
     /// Returns whether the input from `start` to the cursor, with this many unescaped quotes, can only be one text.
-    fn is_text(&self, start: usize, inner_quotes: u32) -> bool {
+    fn is_one_text(&self, start: usize, inner_quotes: u32) -> bool {
         let text = &self.input[start..self.at];
-        // Quotes of a text come in pairs: one more next to its own quote is that one doubled.
+        // Quotes in a text come in pairs. An odd one next to the text's own quote is that quote doubled.
         if !inner_quotes.is_multiple_of(2) && (text.starts_with(b"\"") || text.ends_with(b"\"")) {
             return false;
         }
@@ -140,17 +181,34 @@ impl Mender<'_> {
             let word_after = text[quote + 1..].iter().take_while(is_word).count();
             !names_field(before.len() - word_before, before.len())
                 && !names_field(quote + 1, quote + 1 + word_after)
-                && !self.is_member(start, start + quote)
         })
     }
 
-    /// Returns whether the quote at `at` opens the key of an unknown field, after something that a value ends with.
-    fn is_member(&self, text_start: usize, at: usize) -> bool {
+    /// Returns whether the quote at `at` opens the key of an unknown field, after a byte that can end a value.
+    fn opens_member(&self, text_start: usize, at: usize) -> bool {
         if self.key_at(at, None) == Key::None {
             return false;
         }
         let before =
             self.input[text_start..at].iter().rposition(|byte| !matches!(byte, 0..=b' ' | b'{' | b'['));
         before.is_some_and(|last| matches!(self.input[text_start + last], b'"' | b',' | b':' | b'}' | b']'))
+    }
+
+    /// Returns whether the input at `at` is a member with one quote or colon missing or doubled.
+    fn is_broken_member(&self, at: usize) -> bool {
+        let is_quoted = self.input.get(at) == Some(&b'"');
+        let start = at + usize::from(is_quoted);
+        let Some((end, _)) = self.string_end(start) else { return false };
+        let key = self.input[start..end].trim_ascii_end();
+        let next = self.skip_blanks(end + 1);
+        match self.input.get(next) {
+            // `"key:"text"`
+            _ if is_quoted && key.ends_with(b":") => true,
+            // `"key"":"text"` and `"key""text"`, unless the second quote ends the text that holds it all.
+            Some(b'"') if is_quoted => self.next(next + 1) != Next::Message,
+            // `key":"text"`, but not `name=":443"`
+            Some(b':') => !is_quoted && !key.ends_with(b"="),
+            _ => false,
+        }
     }
 }
