@@ -12,6 +12,8 @@ pub(crate) mod otlp;
 
 mod token;
 
+mod webhook;
+
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,6 +24,7 @@ use http::HeaderMap;
 use self::circleci::CircleCi;
 use self::fastly::{Fastly, Mistake};
 use self::otlp::Otlp;
+pub(crate) use self::webhook::signature::sign;
 use crate::config::{Encoding, ReceiverConfig, ReceiverKind};
 use crate::event::{Repair, Signal, SourceKind, WebhookEvent};
 use crate::otlp::{Logs, Metrics, TraceId, Traces};

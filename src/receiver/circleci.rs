@@ -11,20 +11,15 @@
 
 mod signature;
 
-mod repair;
-
 mod webhook;
-
-mod members;
 
 mod vcs;
 
 mod spans;
 
 mod attributes;
-mod config;
 
-mod export;
+mod config;
 
 mod traceparent;
 
@@ -35,16 +30,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-pub(crate) use signature::sign;
+pub(crate) use config::{CircleCiConfig, KIND};
 pub(crate) use traceparent::traceparent;
 
-use super::{Ignored, Item, Passage, Reading, Receiver, Rejected, Scope, Unauthorized};
-use crate::event::{Repair, WebhookEvent};
-use crate::otlp::Traces;
-pub(crate) use config::{CircleCiConfig, KIND};
-use repair::repair;
-use signature::Verifier;
-use webhook::{Malformed, Webhook};
+use self::signature::SCHEME;
+use self::webhook::Webhook;
+use super::webhook::payload::repair;
+use super::webhook::signature::Verifier;
+use super::webhook::{rejected, with_spans};
+use super::{Ignored, Reading, Receiver, Unauthorized};
+use crate::event::WebhookEvent;
 
 /// One configured `circleci` or `circleci/NAME` receiver.
 pub(crate) struct CircleCi {
@@ -64,7 +59,7 @@ impl CircleCi {
             path: config.path.clone(),
             service_name: config.service_name.clone(),
             cancel_settle: config.cancel_settle,
-            verifier: Verifier::new(config),
+            verifier: Verifier::new(&SCHEME, &config.secrets, config.allow_unsigned),
         }
     }
 }
@@ -113,22 +108,8 @@ impl Receiver for CircleCi {
             return Reading { ignored: Some(Ignored::NoId), ..reading };
         };
         let supersede = supersede::supersede(&webhook, &self.id, self.cancel_settle);
-        match Traces::from_canonical(request) {
-            Some(traces) => Reading { items: vec![item(traces, repaired.repairs)], supersede, ..reading },
-            // Only a body beyond every limit gets here; its bytes are kept rather than the process harmed.
-            None => Reading { rejected: rejected(Malformed::too_large(), body), ..reading },
-        }
+        with_spans(Reading { supersede, ..reading }, body, request, repaired.repairs)
     }
-}
-
-/// No log record is attached to a webhook's span, so nothing is gained by holding it.
-fn item(traces: Traces, repairs: Vec<Repair>) -> Item {
-    Item { line: 1, traces: Some(traces), logs: None, metrics: None, repairs, passage: Passage::Straight }
-}
-
-fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {
-    let Malformed { line, column, reason } = malformed;
-    vec![Rejected { scope: Scope::Unit, line, column, reason, input: body.clone() }]
 }
 
 #[cfg(test)]

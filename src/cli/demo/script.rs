@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::collector::Received;
 use crate::event::Signal;
-use crate::receiver::circleci::sign;
+use crate::receiver::sign;
 
 /// A batch of lines as a Fastly service writes them.
 const FASTLY: &str = include_str!("fastly.ndjson");

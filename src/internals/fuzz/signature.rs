@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::config::Secret;
 use crate::receiver::Receiver;
+use crate::receiver::circleci::CircleCi;
 use crate::receiver::circleci::CircleCiConfig;
-use crate::receiver::circleci::{CircleCi, sign};
+use crate::receiver::sign;
 
 /// One secret shorter and one longer than a block of SHA-256.
 const SECRETS: [&str; 2] = [

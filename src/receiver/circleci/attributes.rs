@@ -9,81 +9,73 @@
 
 use std::borrow::Cow;
 
-use super::export::Attributes;
 use super::traceparent;
 use super::webhook::{Job, Webhook, Workflow};
+use crate::receiver::webhook::span::Attributes;
 
 /// The attributes that every kind of event has, as far as the event says them.
 pub(super) fn of_event<'a>(kind: &'static str, webhook: &'a Webhook<'a>) -> Attributes<'a> {
     let Webhook { webhook_id, organization, project, pipeline, .. } = webhook;
-    let vcs = &pipeline.vcs;
     let mut attributes = Attributes::default();
 
-    attributes.text("circleci.kind", Some(Cow::Borrowed(kind)));
+    attributes.text("circleci.kind", Some(kind));
     attributes.text("circleci.organization.id", urn(&organization.id));
-    attributes.text("circleci.organization.name", borrowed(&organization.name));
+    attributes.text("circleci.organization.name", organization.name.as_deref());
     attributes.text("circleci.project.id", urn(&project.id));
-    attributes.text("circleci.project.name", borrowed(&project.name));
-    attributes.text("circleci.project.slug", borrowed(&project.slug));
+    attributes.text("circleci.project.name", project.name.as_deref());
+    attributes.text("circleci.project.slug", project.slug.as_deref());
     attributes.text("circleci.pipeline.id", urn(&pipeline.id));
     attributes.integer("circleci.pipeline.number", pipeline.number);
-    attributes.text("circleci.pipeline.trigger.type", borrowed(&pipeline.trigger_type));
+    attributes.text("circleci.pipeline.trigger.type", pipeline.trigger_type.as_deref());
     attributes.text("circleci.webhook.id", urn(webhook_id));
 
-    attributes.text("com.circleci.org.id", borrowed(&organization.id));
-    attributes.text("com.circleci.project.id", borrowed(&project.id));
-    attributes.text("com.circleci.pipeline.id", borrowed(&pipeline.id));
+    attributes.text("com.circleci.org.id", organization.id.as_deref());
+    attributes.text("com.circleci.project.id", project.id.as_deref());
+    attributes.text("com.circleci.pipeline.id", pipeline.id.as_deref());
     attributes.integer("com.circleci.pipeline.number", pipeline.number);
 
-    attributes.text("vcs.provider.name", borrowed(&vcs.provider));
-    attributes.text("vcs.repository.url.full", vcs.repository_url.as_deref().map(Cow::Borrowed));
-    attributes.text("vcs.ref.head.name", vcs.head.as_ref().map(|head| Cow::Borrowed(&*head.name)));
-    attributes.text("vcs.ref.head.type", vcs.head.as_ref().map(|head| Cow::Borrowed(head.kind)));
-    attributes.text("vcs.ref.head.revision", borrowed(&vcs.revision));
+    attributes.vcs(&pipeline.vcs);
     attributes
 }
 
 /// Adds what the spans of a workflow and of its jobs say about the workflow.
 pub(super) fn add_workflow<'a>(attributes: &mut Attributes<'a>, workflow: &'a Workflow<'a>) {
     attributes.text("circleci.workflow.id", urn(&workflow.id));
-    attributes.text("circleci.workflow.name", borrowed(&workflow.name));
-    attributes.text("circleci.workflow.url", borrowed(&workflow.url));
-    attributes.text("circleci.workflow.status", borrowed(&workflow.status));
+    attributes.text("circleci.workflow.name", workflow.name.as_deref());
+    attributes.text("circleci.workflow.url", workflow.url.as_deref());
+    attributes.text("circleci.workflow.status", workflow.status.as_deref());
 
-    attributes.text("cicd.pipeline.name", borrowed(&workflow.name));
-    attributes.text("cicd.pipeline.run.id", borrowed(&workflow.id));
-    attributes.text("cicd.pipeline.run.url.full", borrowed(&workflow.url));
+    let Workflow { name, id, url, .. } = workflow;
+    attributes.pipeline_run(name.as_deref(), id.as_deref(), url.as_deref());
 
-    attributes.text("com.circleci.workflow.id", borrowed(&workflow.id));
-    attributes.text("com.circleci.workflow.name", borrowed(&workflow.name));
-    attributes.text("com.circleci.workflow.status", borrowed(&workflow.status));
+    attributes.text("com.circleci.workflow.id", workflow.id.as_deref());
+    attributes.text("com.circleci.workflow.name", workflow.name.as_deref());
+    attributes.text("com.circleci.workflow.status", workflow.status.as_deref());
 }
 
 /// Adds what the span of a workflow says about how it ended.
 pub(super) fn add_workflow_result<'a>(attributes: &mut Attributes<'a>, workflow: &'a Workflow<'a>) {
     let status = workflow.status.as_deref();
-    attributes.text("cicd.pipeline.result", status.map(result).map(Cow::Borrowed));
-    attributes.text("error.type", status.filter(|status| is_error(status)).map(Cow::Borrowed));
+    attributes.pipeline_result(status.map(result));
+    attributes.error_type(status.filter(|status| is_error(status)));
 }
 
 /// Adds what the span of a job says about the job and how it ended.
 pub(super) fn add_job<'a>(attributes: &mut Attributes<'a>, job: &'a Job<'a>) {
     let status = job.status.as_deref();
     attributes.text("circleci.job.id", urn(&job.id));
-    attributes.text("circleci.job.name", borrowed(&job.name));
+    attributes.text("circleci.job.name", job.name.as_deref());
     attributes.integer("circleci.job.number", job.number);
-    attributes.text("circleci.job.status", borrowed(&job.status));
+    attributes.text("circleci.job.status", job.status.as_deref());
 
-    attributes.text("cicd.pipeline.task.name", borrowed(&job.name));
-    attributes.text("cicd.pipeline.task.run.id", borrowed(&job.id));
-    attributes.text("cicd.pipeline.task.run.result", status.map(result).map(Cow::Borrowed));
+    attributes.task_run(job.name.as_deref(), job.id.as_deref(), status.map(result));
 
-    attributes.text("com.circleci.job.id", borrowed(&job.id));
-    attributes.text("com.circleci.job.name", borrowed(&job.name));
+    attributes.text("com.circleci.job.id", job.id.as_deref());
+    attributes.text("com.circleci.job.name", job.name.as_deref());
     attributes.integer("com.circleci.job.number", job.number);
-    attributes.text("com.circleci.job.status", borrowed(&job.status));
+    attributes.text("com.circleci.job.status", job.status.as_deref());
 
-    attributes.text("error.type", status.filter(|status| is_error(status)).map(Cow::Borrowed));
+    attributes.error_type(status.filter(|status| is_error(status)));
 }
 
 /// The conventions' word for one of CircleCI's. Both sets are open, so an unknown word stays what it is.
@@ -102,10 +94,6 @@ pub(super) fn result(status: &str) -> &str {
 /// ended yet.
 pub(super) fn is_error(status: &str) -> bool {
     matches!(status, "failed" | "error" | "unauthorized" | "infrastructure_fail" | "timedout")
-}
-
-fn borrowed<'a>(text: &'a Option<Cow<'_, str>>) -> Option<Cow<'a, str>> {
-    text.as_deref().map(Cow::Borrowed)
 }
 
 /// The id in circleci-hook's form. An id that is no UUID has no URN, and stays as it is.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::info;
 
-use super::sign;
 use crate::config::declare::section;
 use crate::config::kind::{SecretText, Text, Time};
 use crate::config::section::Section;
@@ -13,13 +12,14 @@ use crate::config::{
     ComponentId, Instances, RateLimitConfig, ReceiverKind, ReceiverPath, ReceiverSection, Resubmit,
     ServerConfig,
 };
+use crate::receiver::webhook;
+use crate::receiver::webhook::signature::sign;
 
 /// CircleCI as a kind of receiver.
 pub(crate) const KIND: ReceiverKind =
     ReceiverKind::of::<CircleCiConfig>("circleci", "CircleCI webhooks.", Instances::Named);
 
-/// Timeout of CircleCI's requests.
-const SENDER_TIMEOUT: Duration = Duration::from_secs(10);
+const SECRETS: &str = "[\"${env:CIRCLECI_HOOK_SECRET}\"]";
 
 section! {
     /// `receivers.circleci` and `receivers.circleci/NAME`
@@ -29,7 +29,7 @@ section! {
         /// Path of its requests.
         path: ReceiverPath = "/circleci".to_owned();
         /// Signing secrets of the webhook; any of them is accepted. Needed unless `allow_unsigned` is true.
-        secrets: Vec<SecretText>, usual("[\"${env:CIRCLECI_HOOK_SECRET}\"]"), live;
+        secrets: Vec<SecretText>, usual(SECRETS), live;
         /// Accepts webhooks without a signature, from anyone who knows the URL.
         allow_unsigned: bool = false, live;
         /// `service.name` of the spans.
@@ -63,8 +63,7 @@ impl ReceiverSection for CircleCiConfig {
     }
 
     fn risk(&self, _: bool) -> Option<(&'static str, &'static str)> {
-        let what = "accepting unsigned webhooks: allow_unsigned is true";
-        self.allow_unsigned.then_some(("allow_unsigned", what))
+        webhook::unsigned_risk(self.allow_unsigned)
     }
 
     fn resubmit(&self, body: &Bytes) -> Resubmit {
@@ -75,25 +74,10 @@ impl ReceiverSection for CircleCiConfig {
     }
 
     fn note(&self, server: &ServerConfig) -> Option<String> {
-        let is_late = server.request_timeout >= SENDER_TIMEOUT;
-        is_late.then(|| "server.request_timeout is not below CircleCI's timeout of 10s".to_owned())
+        webhook::timeout_note("CircleCI", server)
     }
 }
 
 fn check(circleci: &mut CircleCiConfig, section: &Section<'_>) {
-    if section.is_unset("secrets") && !circleci.allow_unsigned {
-        section.problem_at(
-            "secrets",
-            "needs the webhook's signing secret, such as secrets: [\"${env:CIRCLECI_HOOK_SECRET}\"]; \
-             or set allow_unsigned: true to accept webhooks from anyone",
-        );
-    }
-    if !circleci.secrets.is_empty() && circleci.allow_unsigned {
-        section.note(
-            "allow_unsigned is true: webhooks without a signature are accepted although secrets are set",
-        );
-    }
-    if circleci.secrets.iter().any(|secret| secret.expose().trim() != secret.expose()) {
-        section.note("a secret begins or ends with whitespace; is that intended?");
-    }
+    webhook::check_secrets(&circleci.secrets, circleci.allow_unsigned, SECRETS, section);
 }

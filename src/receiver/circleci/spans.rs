@@ -3,7 +3,7 @@
 //! In:  a [`Webhook`]. Out: the export request with its span, unless the event lacks the ids that the span is made of.
 //! Promises: ids are a pure function of CircleCI's UUIDs; the end is never before the start; whatever an event lacks
 //! besides those ids, it still gives a span.
-//! Leaves to others: what the span says ([`attributes`]), how it is written ([`export`](super::export)).
+//! Leaves to others: what the span says ([`attributes`]), how it is written ([`span`]).
 //!
 //! Spans of jobs and workflows are made each from their own event and in any order: the parent's id is known without
 //! the parent. A backend may show a missing root until the workflow has ended.
@@ -11,16 +11,13 @@
 use std::borrow::Cow;
 
 use super::attributes;
-use super::export::{ErrorStatus, Kind, Span};
 use super::traceparent::{self, JobIds};
 use super::webhook::Webhook;
 use crate::event::WebhookEvent;
+use crate::receiver::webhook::span::{self, ErrorStatus, Kind, Span, Times};
 
-/// Unix nanoseconds; `start` is never after `end`.
-struct Times {
-    start: u64,
-    end: u64,
-}
+/// Name of the instrumentation scope.
+const SCOPE: &str = "spanrelay/circleci";
 
 /// The export request that carries the event's span. Nothing when the event has no id of its own, or when the UUIDs
 /// that its kind needs are missing or give no valid ids.
@@ -32,13 +29,13 @@ pub(super) fn export_request(webhook: &Webhook<'_>, service_name: &str) -> Optio
         WebhookEvent::Ping => ping(event_id, webhook)?,
         WebhookEvent::Unknown => return None,
     };
-    Some(span.into_request(service_name))
+    Some(span::export_request(SCOPE, service_name, &[span]))
 }
 
 fn workflow<'a>(webhook: &'a Webhook<'a>) -> Option<Span<'a>> {
     let workflow = &webhook.workflow;
     let (trace_id, span_id) = traceparent::root_ids(workflow.id.as_deref()?)?;
-    let times = Times::of(workflow.created_at, workflow.stopped_at, webhook);
+    let times = times(workflow.created_at, workflow.stopped_at, webhook);
     let mut attributes = attributes::of_event("workflow", webhook);
     attributes::add_workflow(&mut attributes, workflow);
     attributes::add_workflow_result(&mut attributes, workflow);
@@ -48,8 +45,7 @@ fn workflow<'a>(webhook: &'a Webhook<'a>) -> Option<Span<'a>> {
         parent_span_id: None,
         name: name("workflow", workflow.name.as_deref()),
         kind: Kind::Server,
-        start_time_unix_nano: times.start,
-        end_time_unix_nano: times.end,
+        times,
         attributes,
         status: status(workflow.status.as_deref()),
     })
@@ -59,7 +55,7 @@ fn job<'a>(webhook: &'a Webhook<'a>) -> Option<Span<'a>> {
     let job = &webhook.job;
     let JobIds { trace, span, parent } =
         traceparent::job_ids(webhook.workflow.id.as_deref()?, job.id.as_deref()?)?;
-    let times = Times::of(job.started_at, job.stopped_at, webhook);
+    let times = times(job.started_at, job.stopped_at, webhook);
     let mut attributes = attributes::of_event("job", webhook);
     attributes::add_workflow(&mut attributes, &webhook.workflow);
     attributes::add_job(&mut attributes, job);
@@ -69,8 +65,7 @@ fn job<'a>(webhook: &'a Webhook<'a>) -> Option<Span<'a>> {
         parent_span_id: Some(parent),
         name: name("job", job.name.as_deref()),
         kind: Kind::Internal,
-        start_time_unix_nano: times.start,
-        end_time_unix_nano: times.end,
+        times,
         attributes,
         status: status(job.status.as_deref()),
     })
@@ -78,15 +73,14 @@ fn job<'a>(webhook: &'a Webhook<'a>) -> Option<Span<'a>> {
 
 fn ping<'a>(event_id: &str, webhook: &'a Webhook<'a>) -> Option<Span<'a>> {
     let (trace_id, span_id) = traceparent::root_ids(event_id)?;
-    let times = Times::of(webhook.happened_at, webhook.happened_at, webhook);
+    let times = times(webhook.happened_at, webhook.happened_at, webhook);
     Some(Span {
         trace_id,
         span_id,
         parent_span_id: None,
         name: Cow::Borrowed("ping"),
         kind: Kind::Internal,
-        start_time_unix_nano: times.start,
-        end_time_unix_nano: times.end,
+        times,
         attributes: attributes::of_event("ping", webhook),
         status: None,
     })
@@ -100,25 +94,20 @@ fn status(status: Option<&str>) -> Option<ErrorStatus> {
     status.filter(|status| attributes::is_error(status)).map(|_| ErrorStatus)
 }
 
-// === impl Times ===
-
-impl Times {
-    /// What did not start has no length; what has no end ended when the event happened.
-    ///
-    /// An event that says neither gets a place near its trace rather than in 1970, where nobody would find it: any
-    /// other time that it has. When it has none at all the times stay zero, OTLP's "unknown", for there is no clock
-    /// here that could know better.
-    fn of(started: Option<u64>, stopped: Option<u64>, webhook: &Webhook<'_>) -> Self {
-        let end = stopped
-            .or(webhook.happened_at)
-            .or(started)
-            .or(webhook.workflow.stopped_at)
-            .or(webhook.workflow.created_at)
-            .or(webhook.pipeline.created_at)
-            .unwrap_or_default();
-        let start = started.unwrap_or(end);
-        Self { start, end: end.max(start) }
-    }
+/// What did not start has no length; what has no end ended when the event happened.
+///
+/// An event that says neither gets a place near its trace rather than in 1970, where nobody would find it: any other time
+/// that it has. When it has none at all the times stay zero, OTLP's "unknown", because there is no clock here that could
+/// know better.
+fn times(started: Option<u64>, stopped: Option<u64>, webhook: &Webhook<'_>) -> Times {
+    let end = stopped
+        .or(webhook.happened_at)
+        .or(started)
+        .or(webhook.workflow.stopped_at)
+        .or(webhook.workflow.created_at)
+        .or(webhook.pipeline.created_at)
+        .unwrap_or_default();
+    Times::new(started.unwrap_or(end), end)
 }
 
 #[cfg(test)]

@@ -32,8 +32,8 @@ pub(super) fn supersede(webhook: &Webhook<'_>, receiver: &str, settle: Duration)
 
 #[cfg(test)]
 mod tests {
-    use super::super::repair::repair;
     use super::*;
+    use crate::receiver::webhook::payload::repair;
 
     const SETTLE: Duration = Duration::from_secs(60);
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::Secret;
+use crate::receiver::{Item, Rejected, Scope};
 
 /// One folder: what CircleCI sends, and what must become of it.
 #[derive(Debug)]

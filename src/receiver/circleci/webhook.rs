@@ -10,13 +10,12 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::members::{Member, integer, members, text, time};
-use super::repair::Repaired;
-use super::vcs::Vcs;
+use super::vcs;
 use crate::event::WebhookEvent;
-
-/// Longer ones are no event ids: it is a UUID, and the relay remembers those that it has seen.
-const MAX_EVENT_ID_BYTES: usize = 256;
+use crate::receiver::webhook::payload::{
+    self, Malformed, Member, Repaired, event_id, integer, members, text, time,
+};
+use crate::receiver::webhook::vcs::Vcs;
 
 /// One event. All times are Unix nanoseconds and not zero.
 #[derive(Debug)]
@@ -83,28 +82,11 @@ pub(super) struct Job<'a> {
     pub(super) stopped_at: Option<u64>,
 }
 
-/// Why a body is no webhook. Nothing of the body is repeated in it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed {
-    /// 1 is the first.
-    pub(super) line: u32,
-    /// In bytes; 1 is the first of the line.
-    pub(super) column: u32,
-    pub(super) reason: String,
-}
-
 // === impl Webhook ===
 
 impl<'a> Webhook<'a> {
     pub(super) fn read(repaired: &'a Repaired<'_>) -> Result<Self, Malformed> {
-        let text = &*repaired.text;
-        let json: &RawValue =
-            serde_json::from_str(text).map_err(|error| Malformed::json(repaired, &error))?;
-        if !json.get().starts_with('{') {
-            let blanks = text.len() - text.trim_start_matches([' ', '\t', '\r', '\n']).len();
-            return Err(Malformed::at(repaired, blanks, "the body is JSON, but not an object".to_owned()));
-        }
-        Ok(Self::of(json))
+        payload::object(repaired).map(Self::of)
     }
 
     fn of(json: &'a RawValue) -> Self {
@@ -125,7 +107,7 @@ impl<'a> Webhook<'a> {
         let [webhook_id] = members(webhook, ["id"]);
         Self {
             event: event(kind),
-            id: text(id).filter(|id| id.len() <= MAX_EVENT_ID_BYTES),
+            id: event_id(id),
             happened_at: time(happened_at),
             webhook_id: text(webhook_id),
             organization: Organization::of(organization),
@@ -176,7 +158,7 @@ impl<'a> Pipeline<'a> {
             number: integer(number),
             created_at: time(created_at),
             trigger_type: text(trigger_type),
-            vcs: Vcs::of(vcs, trigger_parameters),
+            vcs: vcs::read(vcs, trigger_parameters),
         }
     }
 }
@@ -215,67 +197,10 @@ impl<'a> Job<'a> {
     }
 }
 
-// === impl Malformed ===
-
-impl Malformed {
-    /// What it says is beyond what an export request can hold.
-    pub(super) fn too_large() -> Self {
-        Self { line: 1, column: 1, reason: "the event is too large for an export request".to_owned() }
-    }
-
-    /// At the byte `offset` of the text; line and column are those of the input.
-    fn at(repaired: &Repaired<'_>, offset: usize, reason: String) -> Self {
-        let before = &repaired.body[..repaired.offset_in_body(offset)];
-        let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
-        Self {
-            line: saturating(memchr::memchr_iter(b'\n', before).count() + 1),
-            column: saturating(before.len() - line_start + 1),
-            reason,
-        }
-    }
-
-    fn json(repaired: &Repaired<'_>, error: &serde_json::Error) -> Self {
-        let message = error.to_string();
-        // The position has fields of its own.
-        let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
-        let lines = repaired.text.split_inclusive('\n').take(error.line().saturating_sub(1));
-        let offset = lines.map(str::len).sum::<usize>() + error.column().saturating_sub(1);
-        Self::at(repaired, offset, format!("the body is not JSON: {what}"))
-    }
-}
-
-fn saturating(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::repair::repair;
     use super::*;
-
-    fn malformed(body: &[u8]) -> (u32, u32, String) {
-        let Malformed { line, column, reason } = Webhook::read(&repair(body)).unwrap_err();
-        (line, column, reason)
-    }
-
-    #[test]
-    fn what_is_no_json_object_is_told_with_its_place() {
-        for (body, line, column, reason) in [
-            (&b""[..], 1, 1, "the body is not JSON: EOF while parsing a value"),
-            (b"payload=%7B%7D", 1, 1, "the body is not JSON: expected value"),
-            (b"{\n \"id\": x}", 2, 8, "the body is not JSON: expected value"),
-            (b"{\"id\":\"a\"}\n{}", 2, 1, "the body is not JSON: trailing characters"),
-            (b"{\"id\":", 1, 6, "the body is not JSON: EOF while parsing a value"),
-            (b"\n\t[{}]", 2, 2, "the body is JSON, but not an object"),
-            (b"null", 1, 1, "the body is JSON, but not an object"),
-            (b"\"workflow-completed\"", 1, 1, "the body is JSON, but not an object"),
-            // Positions are those of the input, not of the repaired text.
-            (b"\xef\xbb\xbf{\n\"a\t\xff\\ud800\": x}", 2, 14, "the body is not JSON: expected value"),
-            (b"\xff\xfex{}", 1, 3, "the body is not JSON: expected value"),
-        ] {
-            assert_eq!(malformed(body), (line, column, reason.to_owned()), "{}", body.escape_ascii());
-        }
-    }
+    use crate::receiver::webhook::payload::repair;
 
     #[test]
     fn every_object_is_a_webhook_however_little_it_says() {
@@ -286,12 +211,5 @@ mod tests {
                 "{body}"
             );
         }
-    }
-
-    #[test]
-    fn an_endless_event_id_is_none() {
-        let body = |length| format!(r#"{{"type":"ping","id":"{}"}}"#, "a".repeat(length));
-        assert!(Webhook::read(&repair(body(MAX_EVENT_ID_BYTES).as_bytes())).unwrap().id.is_some());
-        assert!(Webhook::read(&repair(body(MAX_EVENT_ID_BYTES + 1).as_bytes())).unwrap().id.is_none());
     }
 }

@@ -1,27 +1,27 @@
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName};
 
 use super::*;
 use crate::config::Secret;
-use crate::otlp::encode_hex;
+use crate::receiver::webhook::signature::{NO_SECRET, Verifier, WRONG, sign};
+
+/// `allow_unsigned` of a receiver.
+#[derive(PartialEq, Eq)]
+enum Unsigned {
+    Refused,
+    Accepted,
+}
 
 const FOO: &str = "773ba44693c7553d6ee20f61ea5d2757a9a4f4a44d2841ae4e95b52e4cd62db4";
 
 fn verifier(secrets: &[&str], unsigned: Unsigned) -> Verifier {
-    Verifier::new(&CircleCiConfig {
-        id: "circleci".to_owned(),
-        path: "/circleci".to_owned(),
-        secrets: secrets.iter().map(|&secret| Secret::new(secret)).collect(),
-        allow_unsigned: unsigned == Unsigned::Accepted,
-        service_name: "circleci".to_owned(),
-        cancel_settle: std::time::Duration::from_secs(60),
-        rate_limit: None,
-    })
+    let secrets: Vec<Secret> = secrets.iter().map(|&secret| Secret::new(secret)).collect();
+    Verifier::new(&SCHEME, &secrets, unsigned == Unsigned::Accepted)
 }
 
 fn headers(lines: &[&[u8]]) -> HeaderMap {
     lines
         .iter()
-        .map(|line| (http::HeaderName::from_static(HEADER), HeaderValue::from_bytes(line).unwrap()))
+        .map(|line| (HeaderName::from_static(SCHEME.header), HeaderValue::from_bytes(line).unwrap()))
         .collect()
 }
 
@@ -32,8 +32,7 @@ fn foo(lines: &[&str]) -> Result<(), Unauthorized> {
 }
 
 fn signature(secret: &str, body: &[u8]) -> String {
-    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(body);
-    encode_hex(&mac.finalize().into_bytes())
+    sign(secret.as_bytes(), body)
 }
 
 #[test]

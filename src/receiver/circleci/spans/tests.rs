@@ -1,8 +1,8 @@
 use serde_json::Value;
 
-use super::super::repair::repair;
 use super::*;
 use crate::otlp::{SpanId, TraceId};
+use crate::receiver::webhook::payload::repair;
 
 const EVENT: &str = "92e0554a-837f-4086-913b-0dc7665d2a84";
 const WORKFLOW: &str = "cedf175c-c537-49f8-9b5c-95892f0b2407";

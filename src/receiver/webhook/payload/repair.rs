@@ -1,9 +1,9 @@
-//! Repairs what keeps an authentic body from being JSON although its meaning is clear.
+//! Repairs bytes that keep an authentic body from being JSON although its meaning is clear.
 //!
-//! In:  the decoded body. Out: [`Repaired`] text in which byte order marks are gone, raw control bytes are escaped, and
+//! In: the decoded body. Out: [`Repaired`] text in which byte order marks are gone, raw control bytes are escaped, and
 //! invalid UTF-8 and lone surrogates are U+FFFD.
-//! Promises: a body that needs no repair is borrowed as it is; every offset of the text leads back to the input.
-//! Leaves to others: everything else that JSON asks for ([`Webhook::read`](super::webhook::Webhook::read)).
+//! Promises: a body that needs no repair is borrowed unchanged; every offset of the text leads back to the input.
+//! Leaves to others: everything else that JSON requires ([`object`](super::object)).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,16 +14,16 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A body as text.
 #[derive(Debug)]
-pub(super) struct Repaired<'a> {
+pub(in crate::receiver) struct Repaired<'a> {
     /// The input.
-    pub(super) body: &'a [u8],
-    pub(super) text: Cow<'a, str>,
+    pub(in crate::receiver) body: &'a [u8],
+    pub(in crate::receiver) text: Cow<'a, str>,
     /// Kinds of repairs that were made, each once.
-    pub(super) repairs: Vec<Repair>,
+    pub(in crate::receiver) repairs: Vec<Repair>,
     shifts: Vec<Shift>,
 }
 
-/// The end of a replacement: from here on, text and input agree again.
+/// The end of a replacement. After it, text and input agree again.
 #[derive(Debug)]
 struct Shift {
     in_text: usize,
@@ -47,8 +47,8 @@ struct Scan {
     escaped: bool,
 }
 
-/// Makes a body readable as JSON, if it is JSON but for the faults above.
-pub(super) fn repair(body: &[u8]) -> Repaired<'_> {
+/// Makes a body readable as JSON if nothing else is wrong with it.
+pub(in crate::receiver) fn repair(body: &[u8]) -> Repaired<'_> {
     let mut writer = Writer { body, text: Vec::new(), copied: 0, repairs: Vec::new(), shifts: Vec::new() };
     let mut at = 0;
     let mut scan = Scan::default();
@@ -76,8 +76,8 @@ pub(super) fn repair(body: &[u8]) -> Repaired<'_> {
 // === impl Repaired ===
 
 impl Repaired<'_> {
-    /// The offset in the input of an offset in the text.
-    pub(super) fn offset_in_body(&self, in_text: usize) -> usize {
+    /// Returns the offset in the input of an offset in the text.
+    pub(in crate::receiver) fn offset_in_body(&self, in_text: usize) -> usize {
         let shift = self.shifts.iter().rev().find(|shift| shift.in_text <= in_text);
         shift.map_or(in_text, |shift| shift.in_body + (in_text - shift.in_text)).min(self.body.len())
     }
@@ -115,7 +115,7 @@ impl Scan {
     }
 }
 
-/// Replaces the digits at `digits` when they are half of a surrogate pair. Returns how many bytes to pass over.
+/// Replaces the digits at `digits` if they are half of a surrogate pair. Returns the number of bytes to skip.
 fn surrogates(writer: &mut Writer<'_>, start: usize, text: &[u8], digits: usize) -> usize {
     const DIGITS: usize = 4;
     let unit = |at: usize| -> Option<u16> {

@@ -1,9 +1,12 @@
-//! Reads the maps of a payload, which are open: CircleCI adds fields at any level without notice, and leaves out
-//! what its reference calls always present.
+//! Reads the payloads of webhooks. Their objects are open: senders add fields at any level without notice, and leave out
+//! fields that their reference calls always present.
 //!
-//! In:  the text of any JSON value. Out: the members that were asked for, and leaves of the types that spans need.
-//! Promises: never fails. A member that is missing, `null`, `""` or of another type is absent; of a name that occurs
-//! twice the last counts; nothing is built of what was not asked for, however large or deep it is.
+//! In: the body of a webhook. Out: the members that were asked for, and leaves of the types that spans need; or the position
+//! and the reason that a body is not a JSON object.
+//! Promises: reading a member never fails. A member that is missing, `null`, `""` or of another type is absent; of a name that
+//! occurs twice the last counts; nothing is built of members that were not asked for, however large or deep they are.
+
+mod repair;
 
 use std::borrow::Cow;
 
@@ -11,19 +14,47 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+pub(in crate::receiver) use self::repair::{Repaired, repair};
 use crate::otlp::number;
 
-/// A member of an object: its JSON text, unless it is missing or `null`.
-pub(super) type Member<'a> = Option<&'a RawValue>;
+/// Maximum length of an event id. Senders use UUIDs, and the relay remembers the ids that it has seen.
+const MAX_EVENT_ID_BYTES: usize = 256;
 
-/// The members with these names, each in the place of its name. Those of anything but an object are all absent.
-pub(super) fn members<'a, const N: usize>(object: Member<'a>, names: [&'static str; N]) -> [Member<'a>; N] {
+/// A member of an object: its JSON text, unless it is missing or `null`.
+pub(in crate::receiver) type Member<'a> = Option<&'a RawValue>;
+
+/// A body that is not a JSON object. The reason repeats nothing of the body.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::receiver) struct Malformed {
+    /// Line in the body; 1 is the first.
+    pub(in crate::receiver) line: u32,
+    /// Position in the line, in bytes; 1 is the first.
+    pub(in crate::receiver) column: u32,
+    pub(in crate::receiver) reason: String,
+}
+
+/// Returns the object that the whole body is.
+pub(in crate::receiver) fn object<'a>(repaired: &'a Repaired<'_>) -> Result<&'a RawValue, Malformed> {
+    let text = &*repaired.text;
+    let json: &RawValue = serde_json::from_str(text).map_err(|error| Malformed::json(repaired, &error))?;
+    if json.get().starts_with('{') {
+        return Ok(json);
+    }
+    let blanks = text.len() - text.trim_start_matches([' ', '\t', '\r', '\n']).len();
+    Err(Malformed::at(repaired, blanks, "the body is JSON, but not an object".to_owned()))
+}
+
+/// Returns the members with these names, in the order of the names. All members of anything but an object are absent.
+pub(in crate::receiver) fn members<'a, const N: usize>(
+    object: Member<'a>,
+    names: [&'static str; N],
+) -> [Member<'a>; N] {
     let Some(object) = object else { return [None; N] };
     Members(names).deserialize(&mut serde_json::Deserializer::from_str(object.get())).unwrap_or([None; N])
 }
 
-/// A string, unless it is empty: some payloads write `""` for what they do not know.
-pub(super) fn text(member: Member<'_>) -> Option<Cow<'_, str>> {
+/// Reads a string, unless it is empty: some payloads write `""` for what they do not know.
+pub(in crate::receiver) fn text(member: Member<'_>) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -31,18 +62,23 @@ pub(super) fn text(member: Member<'_>) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(text)
 }
 
-/// An integer, in any form that has no other value: `6`, `6.0`, `"6"`.
-pub(super) fn integer(member: Member<'_>) -> Option<i64> {
+/// Reads the id of an event, by which a redelivery is recognized. Longer strings are no ids.
+pub(in crate::receiver) fn event_id(member: Member<'_>) -> Option<Cow<'_, str>> {
+    text(member).filter(|id| id.len() <= MAX_EVENT_ID_BYTES)
+}
+
+/// Reads an integer, in any form that has no other value: `6`, `6.0`, `"6"`.
+pub(in crate::receiver) fn integer(member: Member<'_>) -> Option<i64> {
     let written = text(member).unwrap_or(Cow::Borrowed(member?.get()));
     i64::try_from(number::integer(written.trim().as_bytes())?).ok()
 }
 
-/// A time as RFC 3339 writes it, `Z` or an offset, with any number of digits behind the second: in Unix nanoseconds.
-/// Digits after the ninth are cut off.
+/// Reads a time as RFC 3339 writes it, `Z` or an offset, with any number of fraction digits: in Unix nanoseconds. Digits after
+/// the ninth are cut off.
 ///
 /// Times that OTLP has no number for are absent: before 1970, after 2554, and the epoch itself, which it reads as
 /// "unknown".
-pub(super) fn time(member: Member<'_>) -> Option<u64> {
+pub(in crate::receiver) fn time(member: Member<'_>) -> Option<u64> {
     let written = text(member)?;
     let timestamp: jiff::Timestamp = to_nanoseconds(written.trim()).parse().ok()?;
     u64::try_from(timestamp.as_nanosecond()).ok().filter(|&nanoseconds| nanoseconds != 0)
@@ -63,8 +99,8 @@ fn to_nanoseconds(written: &str) -> Cow<'_, str> {
 
 struct Members<const N: usize>([&'static str; N]);
 
-/// Reads a key as the place of its name.
-struct Place<'n, const N: usize>(&'n [&'static str; N]);
+/// Reads a key as the index of its name.
+struct Index<'n, const N: usize>(&'n [&'static str; N]);
 
 // === impl Members ===
 
@@ -85,10 +121,10 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
-        while let Some(place) = map.next_key_seed(Place(&self.0))? {
-            match place {
-                Some(place) => {
-                    found[place] = Some(map.next_value::<&RawValue>()?).filter(|raw| raw.get() != "null")
+        while let Some(index) = map.next_key_seed(Index(&self.0))? {
+            match index {
+                Some(index) => {
+                    found[index] = Some(map.next_value::<&RawValue>()?).filter(|raw| raw.get() != "null")
                 }
                 None => {
                     map.next_value::<IgnoredAny>()?;
@@ -99,9 +135,9 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
     }
 }
 
-// === impl Place ===
+// === impl Index ===
 
-impl<'de, const N: usize> DeserializeSeed<'de> for Place<'_, N> {
+impl<'de, const N: usize> DeserializeSeed<'de> for Index<'_, N> {
     type Value = Option<usize>;
 
     // As bytes, not as a string: a lone surrogate in the key of an unknown member is no reason to lose the others.
@@ -110,7 +146,7 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Place<'_, N> {
     }
 }
 
-impl<const N: usize> Visitor<'_> for Place<'_, N> {
+impl<const N: usize> Visitor<'_> for Index<'_, N> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -120,6 +156,39 @@ impl<const N: usize> Visitor<'_> for Place<'_, N> {
     fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
         Ok(self.0.iter().position(|name| name.as_bytes() == key))
     }
+}
+
+// === impl Malformed ===
+
+impl Malformed {
+    /// Describes an event that is too large for an export request.
+    pub(in crate::receiver) fn too_large() -> Self {
+        Self { line: 1, column: 1, reason: "the event is too large for an export request".to_owned() }
+    }
+
+    /// Describes a fault at the byte `offset` of the text. Line and column are those of the input.
+    fn at(repaired: &Repaired<'_>, offset: usize, reason: String) -> Self {
+        let before = &repaired.body[..repaired.offset_in_body(offset)];
+        let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+        Self {
+            line: saturating(memchr::memchr_iter(b'\n', before).count() + 1),
+            column: saturating(before.len() - line_start + 1),
+            reason,
+        }
+    }
+
+    fn json(repaired: &Repaired<'_>, error: &serde_json::Error) -> Self {
+        let message = error.to_string();
+        // The position has fields of its own.
+        let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
+        let lines = repaired.text.split_inclusive('\n').take(error.line().saturating_sub(1));
+        let offset = lines.map(str::len).sum::<usize>() + error.column().saturating_sub(1);
+        Self::at(repaired, offset, format!("the body is not JSON: {what}"))
+    }
+}
+
+fn saturating(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -134,6 +203,37 @@ mod tests {
 
     fn texts<'a>(found: &[Member<'a>]) -> Vec<Option<&'a str>> {
         found.iter().map(|member| member.map(RawValue::get)).collect()
+    }
+
+    fn malformed(body: &[u8]) -> (u32, u32, String) {
+        let Malformed { line, column, reason } = object(&repair(body)).unwrap_err();
+        (line, column, reason)
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_told_with_its_place() {
+        for (body, line, column, reason) in [
+            (&b""[..], 1, 1, "the body is not JSON: EOF while parsing a value"),
+            (b"payload=%7B%7D", 1, 1, "the body is not JSON: expected value"),
+            (b"{\n \"id\": x}", 2, 8, "the body is not JSON: expected value"),
+            (b"{\"id\":\"a\"}\n{}", 2, 1, "the body is not JSON: trailing characters"),
+            (b"{\"id\":", 1, 6, "the body is not JSON: EOF while parsing a value"),
+            (b"\n\t[{}]", 2, 2, "the body is JSON, but not an object"),
+            (b"null", 1, 1, "the body is JSON, but not an object"),
+            (b"\"workflow-completed\"", 1, 1, "the body is JSON, but not an object"),
+            // Positions are those of the input, not of the repaired text.
+            (b"\xef\xbb\xbf{\n\"a\t\xff\\ud800\": x}", 2, 14, "the body is not JSON: expected value"),
+            (b"\xff\xfex{}", 1, 3, "the body is not JSON: expected value"),
+        ] {
+            assert_eq!(malformed(body), (line, column, reason.to_owned()), "{}", body.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_endless_event_id_is_none() {
+        let id = |length| format!("\"{}\"", "a".repeat(length));
+        assert!(event_id(raw(&id(MAX_EVENT_ID_BYTES))).is_some());
+        assert!(event_id(raw(&id(MAX_EVENT_ID_BYTES + 1))).is_none());
     }
 
     #[test]
