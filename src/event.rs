@@ -57,6 +57,10 @@ pub(crate) enum Repair {
     RepeatedKey,
 }
 
+/// Values of the headers that a receiver reads a body by, stored with the body. Names are in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct KeptHeaders(Vec<(Box<str>, Box<str>)>);
+
 /// Number of a record in its queue. Later records have larger numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RecordId(pub(crate) u64);
@@ -145,6 +149,31 @@ impl WebhookEvent {
             Self::Ping => "ping",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+// === impl KeptHeaders ===
+
+impl KeptHeaders {
+    /// Maximum number of headers.
+    pub(crate) const MAX: usize = 3;
+    /// Maximum length of a value, in bytes.
+    const MAX_VALUE_BYTES: usize = 256;
+
+    /// Adds a header. A second one of the same name, a value that is too long, and headers beyond the maximum are left out.
+    pub(crate) fn keep(&mut self, name: &str, value: &str) {
+        let is_new = self.get(name).is_none();
+        if is_new && self.0.len() < Self::MAX && value.len() <= Self::MAX_VALUE_BYTES {
+            self.0.push((name.into(), value.into()));
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 }
 

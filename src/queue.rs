@@ -33,7 +33,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::config::{QueueConfig, Storage};
-use crate::event::{QueueState, RecordId};
+use crate::event::{KeptHeaders, QueueState, RecordId};
 use crate::telemetry::Metrics;
 
 pub(crate) use disk::{DiskQueue, OpenError};
@@ -51,6 +51,8 @@ pub(crate) struct Record {
     pub(crate) received: SystemTime,
     /// The receiver's description of how it read the body; opaque to the queue.
     pub(crate) reading: Bytes,
+    /// Headers that the receiver reads the body by.
+    pub(crate) headers: KeptHeaders,
     /// The decoded body.
     pub(crate) body: Bytes,
 }

@@ -26,7 +26,7 @@ use self::fastly::{Fastly, Mistake};
 use self::otlp::Otlp;
 pub(crate) use self::webhook::signature::sign;
 use crate::config::{Encoding, ReceiverConfig, ReceiverKind};
-use crate::event::{Repair, Signal, SourceKind, WebhookEvent};
+use crate::event::{KeptHeaders, Repair, Signal, SourceKind, WebhookEvent};
 use crate::otlp::{Logs, Metrics, TraceId, Traces};
 
 /// Kinds of receivers, as the configuration knows them.
@@ -56,6 +56,12 @@ pub(crate) trait Receiver: Send + Sync {
         None
     }
 
+    /// Names of the headers by which the receiver reads a body, in lower case: at most [`KeptHeaders::MAX`]. The queue
+    /// stores their values.
+    fn kept_headers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// What the decoded body holds. Bad input is a value in the answer; reading never fails as a whole. It goes by the
     /// bytes alone, so that it can be done again when nothing else is known any more.
     fn read(&self, body: &Bytes) -> Reading;
@@ -65,16 +71,17 @@ pub(crate) trait Receiver: Send + Sync {
         Bytes::new()
     }
 
-    /// Reads a body as this receiver did when it had other [parameters](Self::parameters).
-    fn read_as(&self, body: &Bytes, _parameters: &[u8]) -> Reading {
+    /// Reads a body as this receiver did when it came with these headers and the receiver had these
+    /// [parameters](Self::parameters). Empty ones are those that it has now.
+    fn read_as(&self, body: &Bytes, _parameters: &[u8], _headers: &KeptHeaders) -> Reading {
         self.read(body)
     }
 
     /// Takes a decoded body that has just come: what is to be kept of it, and what it holds. Where bytes alone do not
-    /// tell how they are to be read, what is kept is another form of the body: one that [`read`](Self::read) gives the
-    /// same for.
-    fn receive(&self, body: &Bytes, _encoding: Encoding) -> Received {
-        Received { kept: body.clone(), reading: self.read(body) }
+    /// tell how they are to be read, what is kept is another form of the body: one that [`read_as`](Self::read_as) gives
+    /// the same for.
+    fn receive(&self, body: &Bytes, _encoding: Encoding, headers: &KeptHeaders) -> Received {
+        Received { kept: body.clone(), reading: self.read_as(body, &[], headers) }
     }
 }
 
@@ -95,6 +102,21 @@ pub(crate) fn build(
     } else {
         Vec::new()
     }
+}
+
+/// Returns the headers that the receiver reads a body by. A header with several lines could be read in several ways, so it
+/// counts as absent.
+pub(crate) fn kept_headers(receiver: &dyn Receiver, headers: &HeaderMap) -> KeptHeaders {
+    let mut kept = KeptHeaders::default();
+    for name in receiver.kept_headers() {
+        let mut lines = headers.get_all(*name).iter();
+        if let (Some(line), None) = (lines.next(), lines.next())
+            && let Ok(value) = line.to_str()
+        {
+            kept.keep(name, value);
+        }
+    }
+    kept
 }
 
 /// A body that has just come.

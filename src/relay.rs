@@ -38,10 +38,10 @@ use self::observer::RequestObserver;
 pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
 use crate::config::Encoding;
-use crate::event::{QueueState, SourceKind};
+use crate::event::{KeptHeaders, QueueState, SourceKind};
 use crate::processor::Work;
 use crate::queue::{OfferError, Offered, Progress, Queue, Record, Taken};
-use crate::receiver::{Ignored, Reading, Received, Receiver, Rejected, Unauthorized};
+use crate::receiver::{self, Ignored, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
@@ -78,6 +78,7 @@ struct Arrival {
     index: ReceiverIndex,
     received: SystemTime,
     parameters: Bytes,
+    headers: KeptHeaders,
     body: Bytes,
     span: OwnSpan,
 }
@@ -170,10 +171,12 @@ impl Relay {
         self: &Arc<Self>,
         receiver: ReceiverIndex,
         encoding: Encoding,
+        headers: &HeaderMap,
         body: Bytes,
         span: &OwnSpan,
     ) -> Answer {
-        let story = Arc::clone(self).take(receiver, encoding, body, span.clone());
+        let headers = receiver::kept_headers(&*self.receiver(receiver), headers);
+        let story = Arc::clone(self).take(receiver, encoding, headers, body, span.clone());
         let story = tokio::spawn(story.in_current_span());
         match story.await {
             Ok(answer) => answer,
@@ -185,6 +188,7 @@ impl Relay {
         self: Arc<Self>,
         index: ReceiverIndex,
         encoding: Encoding,
+        headers: KeptHeaders,
         body: Bytes,
         span: OwnSpan,
     ) -> Answer {
@@ -192,9 +196,9 @@ impl Relay {
         let size_bytes = body.len();
         // Both from the same receiver, because a reload may replace it in between.
         let read = move |receiver: &dyn Receiver, body: &Bytes| {
-            (receiver.receive(body, encoding), receiver.parameters())
+            (receiver.receive(body, encoding, &headers), receiver.parameters(), headers)
         };
-        let (Received { kept: body, reading }, parameters) =
+        let (Received { kept: body, reading }, parameters, headers) =
             self.read_in_place_or_blocking(index, body, read).await;
         let receiver = self.receiver(index);
         let admit_line = |cause| self.limits.admit(Some(index), cause);
@@ -202,7 +206,7 @@ impl Relay {
         let mut observer = RequestObserver::begin(&self.metrics.inspector, &*receiver, &body, &reading);
         span.text("spanrelay.receiver", receiver.id());
         span.number("spanrelay.lines.rejected", Rejected::units(&reading.rejected));
-        let arrival = Arrival { index, received, parameters, body, span };
+        let arrival = Arrival { index, received, parameters, headers, body, span };
         let answer = self.settle(arrival, reading, &account, &mut observer).await;
         observer.finish(&answer);
         answer
@@ -216,7 +220,7 @@ impl Relay {
         account: &Account<'_>,
         observer: &mut RequestObserver<'_>,
     ) -> Answer {
-        let Arrival { index, received, parameters, body, span } = arrival;
+        let Arrival { index, received, parameters, headers, body, span } = arrival;
         if let Some(reason) = reading.ignored {
             self.keep_rejected(index, received, &body, &reading).await;
             account.webhook(WebhookOutcome::Ignored);
@@ -247,6 +251,7 @@ impl Relay {
             receiver: Arc::from(self.receiver(index).id()),
             received,
             reading: acceptance.encode(),
+            headers,
             body: body.clone(),
         };
         let offer = self.metrics.traces.part_of(&span, "queue offer");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::config::{Encoding, SpanEventsConfig, Unmatched};
-use crate::event::{RecordId, Settled, Signal};
+use crate::event::{KeptHeaders, RecordId, Settled, Signal};
 use crate::exporter::{Carried, Export};
 use crate::otlp::{LineReader, protobuf};
 use crate::processor::{SpanEvents, Work};
@@ -88,7 +88,7 @@ impl Receivers {
 
     /// Decodes and reads a protobuf request for `/v1/traces`.
     pub fn otlp_protobuf(&self, body: &Bytes) -> Read {
-        Read(self.otlp.receive(body, Encoding::Protobuf).reading)
+        Read(self.otlp.receive(body, Encoding::Protobuf, &KeptHeaders::default()).reading)
     }
 }
 

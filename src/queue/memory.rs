@@ -117,12 +117,14 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::event::KeptHeaders;
 
     fn record(bytes: usize) -> Record {
         Record {
             receiver: Arc::from("fastly"),
             received: UNIX_EPOCH,
             reading: Bytes::new(),
+            headers: KeptHeaders::default(),
             body: Bytes::from(vec![0; bytes]),
         }
     }

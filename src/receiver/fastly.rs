@@ -18,6 +18,7 @@ use http::HeaderMap;
 
 use super::token::Token;
 use super::{Reading, Receiver, Rejected, Unauthorized};
+use crate::event::KeptHeaders;
 
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use access_log::AccessLogForm;
@@ -91,7 +92,7 @@ impl Receiver for Fastly {
             .into()
     }
 
-    fn read_as(&self, body: &Bytes, parameters: &[u8]) -> Reading {
+    fn read_as(&self, body: &Bytes, parameters: &[u8], _headers: &KeptHeaders) -> Reading {
         match settings(parameters) {
             Some(settings) => reading::read(body, &settings),
             None => self.read(body),

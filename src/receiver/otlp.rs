@@ -21,7 +21,7 @@ pub(crate) use config::{KIND, OtlpConfig};
 use super::token::Token;
 use super::{Item, Passage, Reading, Received, Receiver, Rejected, Scope, Unauthorized};
 use crate::config::Encoding;
-use crate::event::{Repair, Signal};
+use crate::event::{KeptHeaders, Repair, Signal};
 use crate::otlp::protobuf::{Decoded, decode};
 use crate::otlp::{DroppedSpan, Line, Metrics, Mismatch, Request, read_request, signal_of};
 
@@ -77,7 +77,7 @@ impl Receiver for Otlp {
         read(signal_of(body).unwrap_or(self.signal), body).reading
     }
 
-    fn receive(&self, body: &Bytes, encoding: Encoding) -> Received {
+    fn receive(&self, body: &Bytes, encoding: Encoding, _headers: &KeptHeaders) -> Received {
         match encoding {
             Encoding::Json => read(self.signal, body),
             Encoding::Protobuf => match decode(self.signal, body, self.max_json_bytes) {

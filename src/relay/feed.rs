@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tracing::warn;
 
 use super::acceptance::{self, Acceptance};
@@ -14,7 +15,7 @@ use super::{ReceiverIndex, Relay, account, now};
 use crate::event::{Settled, Signal};
 use crate::processor::Work;
 use crate::queue::{Origin, Progress, Record, Stored};
-use crate::receiver::{Reading, Rejected};
+use crate::receiver::{Reading, Receiver, Rejected};
 
 /// Reason in the rejected lines when the reading itself gives none.
 const UNREADABLE: &str = "accepted by an earlier version and no longer readable";
@@ -42,13 +43,10 @@ impl Relay {
     async fn read_again(self: &Arc<Self>, index: ReceiverIndex, stored: Stored) {
         let Stored { record, progress, mut taken, origin } = stored;
         let accepted = Acceptance::decode(record.reading.clone());
-        let parameters = accepted.as_ref().map(|accepted| accepted.parameters.clone());
-        let mut reading = self
-            .read_in_place_or_blocking(index, record.body.clone(), move |receiver, body| match parameters {
-                Some(parameters) => receiver.read_as(body, &parameters),
-                None => receiver.read(body),
-            })
-            .await;
+        let parameters = accepted.as_ref().map(|accepted| accepted.parameters.clone()).unwrap_or_default();
+        let headers = record.headers.clone();
+        let read = move |receiver: &dyn Receiver, body: &Bytes| receiver.read_as(body, &parameters, &headers);
+        let mut reading = self.read_in_place_or_blocking(index, record.body.clone(), read).await;
         if let Some(id) = &reading.event_id {
             self.seen.insert(index.0, id);
         }

@@ -75,6 +75,7 @@ pub(crate) trait Ingest: Send + Sync + 'static {
         &self,
         receiver: Self::Receiver,
         encoding: Encoding,
+        headers: &HeaderMap,
         body: Bytes,
         span: &OwnSpan,
     ) -> impl Future<Output = Answer> + Send;
@@ -164,10 +165,11 @@ impl Ingest for Arc<Relay> {
         &self,
         receiver: ReceiverIndex,
         encoding: Encoding,
+        headers: &HeaderMap,
         body: Bytes,
         span: &OwnSpan,
     ) -> impl Future<Output = Answer> + Send {
-        Relay::receive(self, receiver, encoding, body, span)
+        Relay::receive(self, receiver, encoding, headers, body, span)
     }
 
     fn declined(&self, receiver: Option<ReceiverIndex>, declined: Declined) {
@@ -392,7 +394,7 @@ impl<I: Ingest> Routes<I> {
         let answer = async {
             ingest.verify(receiver, &parts.headers, &wire)?;
             let decoded = body::decode(codings, wire, limits.max_bytes).await?;
-            let answer = ingest.receive(receiver, dialect.encoding(), decoded, span).await;
+            let answer = ingest.receive(receiver, dialect.encoding(), &parts.headers, decoded, span).await;
             Ok(reply::answer(answer, dialect))
         };
         timeout(self.request_timeout, answer).await.unwrap_or(Err(Refused::TooLate))

@@ -164,7 +164,7 @@ impl Ingest for Fake {
         Ok(())
     }
 
-    async fn receive(&self, receiver: usize, _: Encoding, body: Bytes, _: &OwnSpan) -> Answer {
+    async fn receive(&self, receiver: usize, _: Encoding, _: &HeaderMap, body: Bytes, _: &OwnSpan) -> Answer {
         self.taken.lock().unwrap().push((self.paths[receiver].0, body));
         (self.answer)().await
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::forwarded::{Forwarded, check_reading};
 use super::line::fastly_of;
+use crate::event::KeptHeaders;
 use crate::receiver::Receiver;
 use crate::receiver::fastly::{AccessLogForm, AccessLogsConfig};
 
@@ -19,7 +20,7 @@ pub fn access_log(input: &[u8]) {
         for item in &plain {
             assert!(rest.any(|other| says(other) == says(item)), "OTLP is not read as without access logs");
         }
-        let again = fastly_of(false, None).read_as(&body, &receiver.parameters());
+        let again = fastly_of(false, None).read_as(&body, &receiver.parameters(), &KeptHeaders::default());
         assert_eq!(all.len(), again.items.len(), "the parameters do not tell how a body was read");
     }
 }

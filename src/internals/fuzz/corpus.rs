@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 
 use super::messages;
-use crate::event::Signal;
+use crate::event::{KeptHeaders, Signal};
 use crate::otlp::{ExportRequest, protobuf, read_request};
 use crate::queue::{Record, encode_frame};
 
@@ -269,6 +269,7 @@ fn records() -> Vec<Vec<u8>> {
             receiver: Arc::from("fastly"),
             received: UNIX_EPOCH,
             reading: Bytes::from_static(b"\x01"),
+            headers: KeptHeaders::default(),
             body,
         };
         records.extend(encode_frame(&record).ok());

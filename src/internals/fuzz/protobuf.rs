@@ -13,7 +13,7 @@ use super::json::Json;
 use super::meant::{Meant, is_hollow, meant, section};
 use super::messages::field;
 use crate::config::Encoding;
-use crate::event::Signal;
+use crate::event::{KeptHeaders, Signal};
 use crate::otlp::protobuf::{DecodeCause, decode, encode};
 use crate::otlp::signal_of;
 use crate::receiver::otlp::Otlp;
@@ -30,7 +30,7 @@ pub fn protobuf(input: &[u8]) {
     let body = Bytes::copy_from_slice(body);
     let receiver = Otlp::new(&OtlpConfig::default(), signal, MAX_BODY_BYTES);
     for encoding in [Encoding::Protobuf, Encoding::Json] {
-        let received = receiver.receive(&body, encoding);
+        let received = receiver.receive(&body, encoding, &KeptHeaders::default());
         let json = match encoding {
             Encoding::Json => Some(as_text(&body)),
             Encoding::Protobuf => decode(signal, &body, MAX_BODY_BYTES).ok().map(|it| it.json),

@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use crate::event::KeptHeaders;
 use crate::queue::{Record, decode_frame, encode_frame};
 
 /// Checks the input as stored bytes, and as the contents of a record.
@@ -34,6 +35,7 @@ fn made_of(input: &[u8]) -> Option<Record> {
         receiver: Arc::from(std::str::from_utf8(id).ok()?),
         received: UNIX_EPOCH + Duration::from_nanos(u64::from_le_bytes(*nanoseconds)),
         reading: Bytes::new(),
+        headers: KeptHeaders::default(),
         body: Bytes::copy_from_slice(body),
     })
 }

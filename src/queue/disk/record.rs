@@ -13,6 +13,7 @@
 //! | 1 | id of the receiver, UTF-8 |
 //! | 2 | length of the body (8 bytes); present when the body is compressed |
 //! | 3 | how the body was read; absent when empty |
+//! | 4 | a header that the receiver reads the body by: length of the name (1 byte), name, value; once for each header |
 //!
 //! Integers are little-endian. Readers skip tags that they do not know, so that later versions can add fields.
 //! Small bodies are stored uncompressed: compressing one costs more than writing it.
@@ -27,6 +28,7 @@ use zstd::bulk::Compressor;
 
 use super::super::Record;
 use super::frame::{HEADER_BYTES, Header, Kind, u32_at, u64_at};
+use crate::event::KeptHeaders;
 
 const VERSION: u8 = 2;
 /// End of the time of arrival.
@@ -36,6 +38,7 @@ const FIELD_HEADER_BYTES: usize = 5;
 const RECEIVER: u8 = 1;
 const BODY_BYTES: u8 = 2;
 const READING: u8 = 3;
+const HEADER: u8 = 4;
 /// Compression level: the fastest of the regular ones, about 1 GB/s.
 const LEVEL: i32 = 1;
 /// Smallest body that is compressed.
@@ -120,6 +123,10 @@ pub(super) fn encode(record: &Record) -> io::Result<Encoded> {
     if !record.reading.is_empty() {
         push_field(&mut bytes, READING, &record.reading)?;
     }
+    for (name, value) in record.headers.iter() {
+        let name_bytes = u8::try_from(name.len()).map_err(io::Error::other)?;
+        push_field(&mut bytes, HEADER, &[&[name_bytes], name.as_bytes(), value.as_bytes()].concat())?;
+    }
     let fields_bytes = u32::try_from(bytes.len() - fields_at - 4).map_err(io::Error::other)?;
     bytes[fields_at..fields_at + 4].copy_from_slice(&fields_bytes.to_le_bytes());
     bytes.extend_from_slice(body);
@@ -161,6 +168,7 @@ pub(super) fn decode(payload: &[u8]) -> Result<Record, RecordError> {
     }
     let received = UNIX_EPOCH + Duration::from_nanos(u64_at(payload, 1));
     let (mut receiver, mut body_bytes, mut reading) = (None, None, Bytes::new());
+    let mut headers = KeptHeaders::default();
     let body_at = FIXED_BYTES + u32_at(payload, 9) as usize;
     let mut fields = payload.get(FIXED_BYTES..body_at).ok_or(RecordError::Header)?;
     while !fields.is_empty() {
@@ -169,6 +177,11 @@ pub(super) fn decode(payload: &[u8]) -> Result<Record, RecordError> {
             RECEIVER => receiver = std::str::from_utf8(value).ok().map(Arc::from),
             BODY_BYTES if value.len() == 8 => body_bytes = Some(u64_at(value, 0)),
             READING => reading = Bytes::copy_from_slice(value),
+            HEADER => {
+                if let Some((name, value)) = header(value) {
+                    headers.keep(name, value);
+                }
+            }
             _ => {}
         }
         fields = rest;
@@ -179,13 +192,19 @@ pub(super) fn decode(payload: &[u8]) -> Result<Record, RecordError> {
         Some(bytes) => decompress(body, bytes).map_err(RecordError::Body)?.into(),
         None => Bytes::copy_from_slice(body),
     };
-    Ok(Record { receiver, received, reading, body })
+    Ok(Record { receiver, received, reading, headers, body })
 }
 
 fn field(fields: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, _) = fields.split_first()?;
     let end = FIELD_HEADER_BYTES + u32_at(fields.get(..FIELD_HEADER_BYTES)?, 1) as usize;
     Some((tag, fields.get(FIELD_HEADER_BYTES..end)?, fields.get(end..)?))
+}
+
+/// Reads the value of a [`HEADER`] field.
+fn header(value: &[u8]) -> Option<(&str, &str)> {
+    let (&name_bytes, rest) = value.split_first()?;
+    std::str::from_utf8(rest).ok()?.split_at_checked(usize::from(name_bytes))
 }
 
 /// Decompresses exactly `bytes` bytes; any other length is an error.
@@ -228,6 +247,7 @@ mod tests {
             receiver: Arc::from(receiver),
             received: UNIX_EPOCH + Duration::from_nanos(nanos),
             reading: Bytes::new(),
+            headers: KeptHeaders::default(),
             body: body.into(),
         }
     }
@@ -239,8 +259,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_is_decoded_as_it_was_encoded(receiver in "[a-z/é]{0,40}", nanos: u64, reading: Vec<u8>, body in body()) {
-            let record = Record { reading: reading.into(), ..record(&receiver, nanos, body) };
+        fn a_record_is_decoded_as_it_was_encoded(
+            receiver in "[a-z/é]{0,40}",
+            nanos: u64,
+            reading: Vec<u8>,
+            kept in prop::collection::vec(("[a-z-]{0,40}", "\\PC{0,40}"), 0..=KeptHeaders::MAX),
+            body in body(),
+        ) {
+            let mut headers = KeptHeaders::default();
+            kept.iter().for_each(|(name, value)| headers.keep(name, value));
+            let record = Record { reading: reading.into(), headers, ..record(&receiver, nanos, body) };
             prop_assert_eq!(decode_frame(&encode_frame(&record).unwrap()).unwrap(), record);
         }
 
@@ -260,7 +288,7 @@ mod tests {
         }
 
         #[test]
-        fn fields_of_later_versions_are_skipped(tag in 4_u8.., value: Vec<u8>) {
+        fn fields_of_later_versions_are_skipped(tag in 5_u8.., value: Vec<u8>) {
             let record = record("fastly", 1, b"body".to_vec());
             let mut payload = encode(&record).unwrap().bytes.split_off(HEADER_BYTES);
             let mut field = Vec::new();
@@ -292,6 +320,15 @@ mod tests {
     #[test]
     fn the_error_names_a_layout_of_a_newer_version() {
         assert!(matches!(decode(&[3, 0, 0]), Err(RecordError::Version(3))));
+    }
+
+    #[test]
+    fn a_record_of_a_version_that_kept_no_headers_is_read() {
+        // Version, time, length of the fields; the receiver `f`; how the body was read; the body.
+        let fields = [&[RECEIVER, 1, 0, 0, 0, b'f'][..], &[READING, 2, 0, 0, 0, 8, 9]].concat();
+        let payload = [&[2, 5, 0, 0, 0, 0, 0, 0, 0, 13, 0, 0, 0][..], &fields, b"body"].concat();
+        let expected = Record { reading: Bytes::from_static(&[8, 9]), ..record("f", 5, b"body".to_vec()) };
+        assert_eq!(decode(&payload).unwrap(), expected);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use self::sim::{Faults, Random, Sim};
 use super::*;
 use crate::config::{Storage, Sync};
-use crate::event::{RecordId, Signal};
+use crate::event::{KeptHeaders, RecordId, Signal};
 use crate::queue::{Progress, Taken, Tracker};
 
 const PLENTY: u64 = 1 << 30;
@@ -177,6 +177,7 @@ fn record_received(seconds: u64, body: &str) -> Record {
         receiver: Arc::from("fastly"),
         received: UNIX_EPOCH + Duration::from_secs(seconds),
         reading: Bytes::new(),
+        headers: KeptHeaders::default(),
         body: Bytes::copy_from_slice(body.as_bytes()),
     }
 }

@@ -22,11 +22,11 @@ fn otlp(signal: Signal) -> Otlp {
 }
 
 fn receive(signal: Signal, body: &str) -> Received {
-    otlp(signal).receive(&Bytes::copy_from_slice(body.as_bytes()), Encoding::Json)
+    otlp(signal).receive(&Bytes::copy_from_slice(body.as_bytes()), Encoding::Json, &KeptHeaders::default())
 }
 
 fn receive_protobuf(signal: Signal, body: &[u8]) -> Received {
-    otlp(signal).receive(&Bytes::copy_from_slice(body), Encoding::Protobuf)
+    otlp(signal).receive(&Bytes::copy_from_slice(body), Encoding::Protobuf, &KeptHeaders::default())
 }
 
 fn spans(spans: &str) -> String {
@@ -246,7 +246,9 @@ fn what_is_no_text_is_replaced_in_either_encoding_wherever_it_stands() {
         (b"\\ud83d\\ud83d\\ude00", b"", "\\ufffd\\ud83d\\ude00", "", Repair::LoneSurrogate),
         (b"\\\\ud83d\xff", b"\xe2\x82", "\\\\ud83d\u{fffd}", "\u{fffd}", Repair::InvalidUtf8),
     ] {
-        let reading = otlp(Signal::Traces).receive(&span(name, key).into(), Encoding::Json).reading;
+        let reading = otlp(Signal::Traces)
+            .receive(&span(name, key).into(), Encoding::Json, &KeptHeaders::default())
+            .reading;
         assert_eq!(reading.rejected, []);
         assert_eq!(reading.items[0].repairs, [repair]);
         assert_eq!(leaving(reading), [(Signal::Traces, 1, meant(name_meant, key_meant))]);
@@ -269,7 +271,9 @@ fn positions_are_those_of_the_body_as_it_came() {
         b"]}]}]}",
     ]
     .concat();
-    let reading = otlp(Signal::Traces).receive(&Bytes::from(body.clone()), Encoding::Json).reading;
+    let reading = otlp(Signal::Traces)
+        .receive(&Bytes::from(body.clone()), Encoding::Json, &KeptHeaders::default())
+        .reading;
     let place = body.windows(bad.len()).position(|it| it == bad.as_bytes()).unwrap();
     let span = reading.rejected.iter().find(|it| it.input == bad).expect("the span is rejected");
     assert_eq!(span.column as usize, place + 1 + r#"{"traceId":"#.len());
@@ -290,7 +294,7 @@ fn what_is_kept_is_read_again_as_the_same_by_the_receiver_of_any_path() {
         // A protobuf request that a reader of JSON would not stop at.
         (Signal::Logs, Encoding::Protobuf, encode(Signal::Logs, logs("{}").as_bytes()).unwrap().into()),
     ] {
-        let received = otlp(signal).receive(&body, encoding);
+        let received = otlp(signal).receive(&body, encoding, &KeptHeaders::default());
         let first = leaving(received.reading);
         assert_eq!(first.len(), 1, "{body:?}");
         for other in Signal::ALL {
@@ -379,7 +383,8 @@ fn only_records_with_nothing_in_them_can_be_too_many() {
 #[test]
 fn protobuf_that_grows_beyond_all_measure_is_rejected() {
     let narrow = Otlp::new(&OtlpConfig::default(), Signal::Traces, 10);
-    let received = narrow.receive(&two_spans().encode_to_vec().into(), Encoding::Protobuf);
+    let received =
+        narrow.receive(&two_spans().encode_to_vec().into(), Encoding::Protobuf, &KeptHeaders::default());
     assert!(
         only_reason(&received).starts_with("too large: more than 80 bytes as JSON, in resourceSpans[0].")
     );
@@ -406,7 +411,7 @@ proptest! {
     ) {
         for signal in Signal::ALL {
             for (body, encoding) in [(&body[..], Encoding::Json), (&body, Encoding::Protobuf), (text.as_bytes(), Encoding::Json)] {
-                let received = otlp(signal).receive(&Bytes::copy_from_slice(body), encoding);
+                let received = otlp(signal).receive(&Bytes::copy_from_slice(body), encoding, &KeptHeaders::default());
                 if !received.reading.items.is_empty() {
                     let again = leaving(otlp(signal).read(&received.kept));
                     prop_assert_eq!(again, leaving(received.reading));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -70,6 +71,44 @@ impl Receiver for Forgetful {
     }
 }
 
+/// A receiver that reads a body only if it came with the header `x-kind: lines`.
+struct ByHeader(Fastly);
+
+// === impl ByHeader ===
+
+impl Receiver for ByHeader {
+    fn id(&self) -> &str {
+        self.0.id()
+    }
+
+    fn path(&self) -> &str {
+        self.0.path()
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        self.0.admit(headers)
+    }
+
+    fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
+        self.0.verify(headers, wire)
+    }
+
+    fn kept_headers(&self) -> &'static [&'static str] {
+        &["x-kind", "x-absent"]
+    }
+
+    fn read(&self, _: &Bytes) -> Reading {
+        Reading::default()
+    }
+
+    fn read_as(&self, body: &Bytes, _: &[u8], headers: &KeptHeaders) -> Reading {
+        match headers.get("x-kind") {
+            Some("lines") => self.0.read(body),
+            _ => self.read(body),
+        }
+    }
+}
+
 fn fastly(repair: bool, max_line_bytes: usize) -> Fastly {
     let config = FastlyConfig {
         id: "fastly".to_owned(),
@@ -121,10 +160,14 @@ impl Bench {
     }
 
     fn post(&mut self, body: &str) -> Answer {
+        self.post_with(&HeaderMap::new(), body)
+    }
+
+    fn post_with(&mut self, headers: &HeaderMap, body: &str) -> Answer {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let relay = Arc::clone(&self.process().relay);
         let receiver = relay.receiver_at("/fastly").unwrap();
-        self.runtime.block_on(relay.receive(receiver, Encoding::Json, body, &OwnSpan::Off))
+        self.runtime.block_on(relay.receive(receiver, Encoding::Json, headers, body, &OwnSpan::Off))
     }
 
     /// Waits until `items` items have reached the processor since the start, and exports all of them.
@@ -542,6 +585,27 @@ fn units_repaired_at_acceptance_are_repaired_again_with_repair_off() {
         assert_eq!(bench.rejected().len(), 1, "the rejected lines have no duplicates");
         assert_eq!(bench.process().metric("spanrelay_recovered_items_total{signal=\"traces\"}"), 2);
     }
+}
+
+#[test]
+fn a_body_is_read_again_with_the_headers_that_it_came_with() {
+    let mut bench = Bench::new();
+    bench.start(ByHeader(fastly(true, 1 << 20)));
+    let lines: HeaderMap =
+        [(HeaderName::from_static("x-kind"), HeaderValue::from_static("lines"))].into_iter().collect();
+    let mut twice = lines.clone();
+    twice.append("x-kind", HeaderValue::from_static("lines"));
+    // A header with two lines is ambiguous, so the receiver sees none.
+    for nothing in [HeaderMap::new(), twice] {
+        assert_eq!(bench.post_with(&nothing, &span("a")), Answer::Accepted);
+    }
+    assert_eq!(bench.post_with(&lines, &span("b")), Answer::Accepted);
+    for _ in 0..2 {
+        bench.exported(1);
+        assert_eq!(bench.names(), BTreeSet::from(["b".to_owned()]));
+        bench.start(ByHeader(fastly(true, 1 << 20)));
+    }
+    assert_eq!(bench.rejected(), [Value::Null; 0]);
 }
 
 #[test]
