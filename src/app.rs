@@ -21,7 +21,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -36,17 +35,15 @@ pub(crate) use self::files::unusable_files;
 use self::reload::Reloads;
 use self::self_tracing::SelfTracing;
 pub use self::start_error::StartError;
-use crate::config::{Config, QueueConfig, ReceiverConfig, ServerConfig};
+use crate::config::{Config, QueueConfig, ServerConfig};
 use crate::event::Signal;
 use crate::exporter::{Export, Exporter, RejectSink, RejectedExport};
 use crate::processor::{self, Settling, SpanEvents, Work};
 use crate::queue::Queue;
-use crate::receiver;
-use crate::receiver::circleci::{self, CircleCiConfig};
-use crate::receiver::fastly::{self, FastlyConfig};
+use crate::receiver::{self, Limits};
 use crate::rejected::{DOWNSTREAM, RejectedLines, Rejection};
 use crate::relay::{Instance, RateLimit, Relay};
-use crate::server::{Admin, Challenge, RouteState, Shutdown, Terms, Tls, serve, stack};
+use crate::server::{Admin, Pages, RouteState, Shutdown, Terms, Tls, serve, stack};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::page::Reach;
 use crate::telemetry::inspect::{Setting, view};
@@ -196,13 +193,13 @@ impl App {
         let (exports, outgoing) = unbounded::<Vec<Export>>();
 
         let receivers = receivers(&config);
-        metrics.expect(receivers.iter().map(|instance| (instance.receiver.id(), instance.kind)));
+        metrics.expect(receivers.iter().map(|one| (one.receiver.id(), one.receiver.source().webhooks())));
+        metrics.inspector.configure(setting(&config, &receivers), wall_clock());
         let relay = Arc::new(Relay::new(receivers, queue, rejected, work, metrics.clone()));
         metrics.observe_queue({
             let relay = Arc::clone(&relay);
             move || relay.queue_state()
         });
-        metrics.inspector.configure(setting(&config), wall_clock());
         let inspector = metrics.inspector.clone();
         let reach = match telemetry.local_addr() {
             Ok(address) if address.ip().is_loopback() => Reach::Loopback,
@@ -213,8 +210,8 @@ impl App {
             move || relay.ready()
         });
         let feeder = tokio::spawn(Arc::clone(&relay).feed());
-        let state = route_state(&config, Arc::clone(&relay), &metrics);
-        let (challenge, reloaded_tls) = (state.challenge.clone(), tls.clone());
+        let (pages, reloaded_tls) = (Pages::new(&config.receivers), tls.clone());
+        let state = RouteState { ingest: Arc::clone(&relay), pages: pages.clone(), metrics: metrics.clone() };
         let service = stack(state, &within(&config.server, max_connections));
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
@@ -226,7 +223,7 @@ impl App {
             reloads: Reloads {
                 config,
                 relay: Arc::clone(&relay),
-                challenge,
+                pages,
                 tls: reloaded_tls,
                 exporter_files: Arc::new(exporter_files),
             },
@@ -331,53 +328,38 @@ fn ended(part: &str, result: Result<Result<(), tokio::task::JoinError>, tokio::t
 
 /// Returns every configured receiver, in the order of the configuration.
 fn receivers(config: &Config) -> Vec<Instance> {
-    let max_line_bytes = usize::try_from(config.server.max_line_size).unwrap_or(usize::MAX);
-    let max_body_bytes = usize::try_from(config.server.max_request_body_size).unwrap_or(usize::MAX);
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    let limits = Limits {
+        max_line_bytes: bytes(config.server.max_line_size),
+        max_body_bytes: bytes(config.server.max_request_body_size),
+    };
     let instances = config.receivers.iter().flat_map(|section| {
         // Instances of one section share its rate limit.
         let rate_limit = section.rate_limit().map(|limit| Arc::new(RateLimit::new(limit)));
-        let receivers = receiver::build(section, max_line_bytes, max_body_bytes).into_iter();
-        receivers.map(move |(kind, receiver)| Instance { kind, receiver, rate_limit: rate_limit.clone() })
+        let receivers = receiver::build(section, limits).into_iter();
+        receivers.map(move |receiver| Instance { receiver, rate_limit: rate_limit.clone() })
     });
     instances.collect()
 }
 
 /// Returns the part of the configuration that the inspector shows.
-fn setting(config: &Config) -> Setting {
-    let Config { receivers, telemetry, .. } = config;
+fn setting(config: &Config, receivers: &[Instance]) -> Setting {
     let (span_events, exporter) = (&config.processors.span_events, &config.exporters.otlp_http);
-    let receiver_setting = |receiver: &dyn ReceiverConfig| view::ReceiverSetting {
-        id: receiver.id().to_owned(),
-        path: receiver.path().map_or_else(|| "/v1/traces /v1/logs /v1/metrics".to_owned(), str::to_owned),
-    };
-    let receivers = receivers.iter().map(receiver_setting).collect();
+    // The receivers of one section have one id.
+    let sections = receivers.chunk_by(|one, other| one.receiver.id() == other.receiver.id());
+    let receivers = sections.map(|section| view::ReceiverSetting {
+        id: section[0].receiver.id().to_owned(),
+        path: section.iter().map(|one| one.receiver.path()).collect::<Vec<_>>().join(" "),
+    });
     let downstream = Signal::ALL.map(|signal| {
         let endpoint = exporter.of(signal).endpoint;
         view::Downstream { signal: signal.as_str(), endpoint: host_of(endpoint) }
     });
-    let values = match telemetry.inspect.show_values {
+    let values = match config.telemetry.inspect.show_values {
         true => view::Values::Shown,
         false => view::Values::Hidden,
     };
-    Setting { values, wait: span_events.wait, receivers, downstream: downstream.into() }
-}
-
-/// Returns the response to Fastly's challenge.
-fn challenge_text(config: &Config) -> Bytes {
-    let service_ids =
-        config.receivers.all::<FastlyConfig>().into_iter().flat_map(|fastly| &fastly.service_ids);
-    fastly::challenge(service_ids.map(String::as_str)).into()
-}
-
-fn route_state(config: &Config, relay: Arc<Relay>, metrics: &Metrics) -> RouteState<Arc<Relay>> {
-    let receivers = &config.receivers;
-    RouteState {
-        ingest: relay,
-        challenge: (!receivers.all::<FastlyConfig>().is_empty())
-            .then(|| Challenge::new(challenge_text(config))),
-        traceparent: (!receivers.all::<CircleCiConfig>().is_empty()).then_some(circleci::traceparent),
-        metrics: metrics.clone(),
-    }
+    Setting { values, wait: span_events.wait, receivers: receivers.collect(), downstream: downstream.into() }
 }
 
 /// Returns the limits of requests for this many connections: a quarter of the connections stays free of slow bodies, so that a

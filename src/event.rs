@@ -1,4 +1,4 @@
-//! Values that every module may know: signals, kinds of sources, repairs, and outcomes of items.
+//! Values that every module may know: signals, kinds of webhooks, repairs, and outcomes of items.
 //!
 //! This module uses no other module, so that the others can share these values without knowing each other.
 
@@ -14,23 +14,9 @@ pub(crate) enum Signal {
     Metrics,
 }
 
-/// The kind of a receiver, which decides how its requests are responded to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SourceKind {
-    Fastly,
-    CircleCi,
-    /// One receiver in the configuration, with one path per signal.
-    Otlp(Signal),
-}
-
-/// The kind of a webhook. The set is fixed, so that input never becomes a metric label.
+/// The kind of a webhook. Sources declare theirs as constants, so that input never becomes a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum WebhookEvent {
-    WorkflowCompleted,
-    JobCompleted,
-    Ping,
-    Unknown,
-}
+pub(crate) struct WebhookEvent(&'static str);
 
 /// A repair of a unit whose meaning was unambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,30 +111,20 @@ impl fmt::Display for Signal {
     }
 }
 
-// === impl SourceKind ===
-
-impl SourceKind {
-    /// Returns the part of the receiver's id before the slash.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Fastly => "fastly",
-            Self::CircleCi => "circleci",
-            Self::Otlp(_) => "otlp",
-        }
-    }
-}
-
 // === impl WebhookEvent ===
 
 impl WebhookEvent {
-    /// Returns the event type as CircleCI writes it.
+    /// Event of a type that its source does not know.
+    pub(crate) const UNKNOWN: Self = Self("unknown");
+
+    /// Creates the kind of event that a source calls by this name.
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    /// Returns the event type as the source writes it.
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::WorkflowCompleted => "workflow-completed",
-            Self::JobCompleted => "job-completed",
-            Self::Ping => "ping",
-            Self::Unknown => "unknown",
-        }
+        self.0
     }
 }
 

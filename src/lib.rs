@@ -80,11 +80,11 @@
 //! 1. `receiver/NAME.rs`, and `mod NAME` in `receiver.rs`
 //! 2. `receiver/NAME/config.rs`: its section of the configuration, declared with `section!`, from which reading, printing,
 //!    reloading, schema, example and reference follow; and its [`config::ReceiverSection`]: start-up log, risks, resubmission
-//! 3. a row in `event::SourceKind`, an entry in `receiver::RECEIVERS` and an arm in `receiver::build`
+//! 3. a row in `receiver::SOURCES`: a [`receiver::Source`] says how its receivers are built, how its requests are counted,
+//!    which requests to `POST /` are its own, which pages it has, and how `spanrelay check` reads its bodies
 //! 4. a folder in `proto-fixtures/` with requests as the sender writes them, and the expected exports
 //!
-//! Server, relay, queue, processor and exporter need no change. A receiver whose requests are single events rather than
-//! lines returns true from `takes_webhooks`, and its requests are counted as webhooks.
+//! Nothing else changes. Sources of webhooks share the parts in `receiver::webhook`.
 
 // The documentation is for readers of the code and is built with `--document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]

@@ -3,34 +3,48 @@
 //! A receiver is pure. It sees bytes and headers and answers with values; it does no I/O, reads no clock and knows
 //! neither queue nor exporter. So the accepted bytes can be read again after a restart and give the same items.
 //!
-//! A new source is a folder below `receiver/` with its section of the configuration, an entry in [`RECEIVERS`], an arm in
-//! [`build`] and a folder of fixtures.
+//! A new source is a folder below `receiver/` with its section of the configuration, a row in [`SOURCES`], and a folder of
+//! fixtures.
 
 pub(crate) mod circleci;
 pub(crate) mod fastly;
 pub(crate) mod otlp;
 
+mod source;
+
 mod token;
 
 mod webhook;
 
-use std::any::Any;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
 
-use self::circleci::CircleCi;
-use self::fastly::{Fastly, Mistake};
-use self::otlp::Otlp;
+use self::fastly::Mistake;
+pub(crate) use self::source::{
+    AtRoot, Check, Limits, Page, PageText, Policy, Requests, Source, at_root, build, pages,
+};
 pub(crate) use self::webhook::signature::sign;
-use crate::config::{Encoding, ReceiverConfig, ReceiverKind};
-use crate::event::{KeptHeaders, Repair, Signal, SourceKind, WebhookEvent};
+use crate::config::{Encoding, ReceiverKind};
+use crate::event::{KeptHeaders, Repair, Signal, WebhookEvent};
 use crate::otlp::{Logs, Metrics, TraceId, Traces};
 
+/// The registry of sources. Nothing else in the program has to change when a source is added.
+pub(crate) static SOURCES: &[Source] = &[fastly::SOURCE, circleci::SOURCE, otlp::SOURCE];
+
 /// Kinds of receivers, as the configuration knows them.
-pub const RECEIVERS: &[ReceiverKind] = &[fastly::KIND, circleci::KIND, otlp::KIND];
+pub static RECEIVERS: &[ReceiverKind] = &kinds();
+
+const fn kinds() -> [ReceiverKind; SOURCES.len()] {
+    let mut kinds = [SOURCES[0].kind; SOURCES.len()];
+    let mut row = 0;
+    while row < SOURCES.len() {
+        kinds[row] = SOURCES[row].kind;
+        row += 1;
+    }
+    kinds
+}
 
 /// One configured source.
 pub(crate) trait Receiver: Send + Sync {
@@ -40,9 +54,12 @@ pub(crate) trait Receiver: Send + Sync {
     /// The path that it takes requests on.
     fn path(&self) -> &str;
 
-    /// Whether its requests are single events, counted as webhooks, rather than lines.
-    fn takes_webhooks(&self) -> bool {
-        false
+    /// The row of the registry that it belongs to.
+    fn source(&self) -> &'static Source;
+
+    /// The signal of its requests, for a receiver of OTLP.
+    fn signal(&self) -> Option<Signal> {
+        None
     }
 
     /// Whether the headers alone show a sender that may come in. Asked before any of the body is read.
@@ -82,25 +99,6 @@ pub(crate) trait Receiver: Send + Sync {
     /// the same for.
     fn receive(&self, body: &Bytes, _encoding: Encoding, headers: &KeptHeaders) -> Received {
         Received { kept: body.clone(), reading: self.read_as(body, &[], headers) }
-    }
-}
-
-/// Builds the receivers of one section, one for each path. The limits are in bytes.
-pub(crate) fn build(
-    section: &dyn ReceiverConfig,
-    max_line_bytes: usize,
-    max_body_bytes: usize,
-) -> Vec<(SourceKind, Arc<dyn Receiver>)> {
-    let section: &dyn Any = section;
-    if let Some(fastly) = section.downcast_ref() {
-        vec![(SourceKind::Fastly, Arc::new(Fastly::new(fastly, max_line_bytes)))]
-    } else if let Some(circleci) = section.downcast_ref() {
-        vec![(SourceKind::CircleCi, Arc::new(CircleCi::new(circleci)))]
-    } else if let Some(otlp) = section.downcast_ref() {
-        let receiver = |signal| Arc::new(Otlp::new(otlp, signal, max_body_bytes)) as Arc<dyn Receiver>;
-        Signal::ALL.map(|signal| (SourceKind::Otlp(signal), receiver(signal))).into()
-    } else {
-        Vec::new()
     }
 }
 

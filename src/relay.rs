@@ -38,10 +38,10 @@ use self::observer::RequestObserver;
 pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
 use crate::config::Encoding;
-use crate::event::{KeptHeaders, QueueState, SourceKind};
+use crate::event::{KeptHeaders, QueueState};
 use crate::processor::Work;
 use crate::queue::{OfferError, Offered, Progress, Queue, Record, Taken};
-use crate::receiver::{self, Ignored, Reading, Received, Receiver, Rejected, Unauthorized};
+use crate::receiver::{self, Ignored, Policy, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
@@ -67,7 +67,6 @@ pub(crate) struct Relay {
 
 /// A configured receiver in the registry.
 pub(crate) struct Instance {
-    pub(crate) kind: SourceKind,
     pub(crate) receiver: Arc<dyn Receiver>,
     /// `None` accepts all requests.
     pub(crate) rate_limit: Option<Arc<RateLimit>>,
@@ -124,14 +123,16 @@ impl Relay {
         self.registry().iter().position(|instance| instance.receiver.path() == path).map(ReceiverIndex)
     }
 
-    /// Returns the first configured receiver of a kind, for `POST /`.
-    pub(crate) fn receiver_of_kind(&self, kind: SourceKind) -> Option<ReceiverIndex> {
-        self.registry().iter().position(|instance| instance.kind == kind).map(ReceiverIndex)
+    /// Returns the receiver of a `POST` to the root: the first one of the source that the headers name.
+    pub(crate) fn receiver_at_root(&self, headers: &HeaderMap) -> Option<ReceiverIndex> {
+        let source = receiver::at_root(headers)?.name();
+        let is_of_it = |instance: &Instance| instance.receiver.source().name() == source;
+        self.registry().iter().position(is_of_it).map(ReceiverIndex)
     }
 
-    /// Returns the kind of a receiver.
-    pub(crate) fn kind(&self, receiver: ReceiverIndex) -> SourceKind {
-        self.registry()[receiver.0].kind
+    /// Returns the policy by which the server treats the requests of a receiver.
+    pub(crate) fn policy(&self, receiver: ReceiverIndex) -> Policy {
+        Policy::of(&*self.receiver(receiver))
     }
 
     /// Checks by the headers alone whether a request may send data.

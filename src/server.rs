@@ -13,6 +13,8 @@ mod tls;
 
 mod routes;
 
+mod pages;
+
 mod head;
 
 mod body;
@@ -31,7 +33,8 @@ mod own_span;
 mod tests;
 
 pub(crate) use admin::Admin;
-pub(crate) use routes::{Challenge, RouteState};
+pub(crate) use pages::Pages;
+pub(crate) use routes::RouteState;
 pub(crate) use serve::{Shutdown, Terms, serve};
 pub(crate) use stack::stack;
 pub(crate) use tls::{Tls, TlsError};

@@ -9,16 +9,16 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::files::ExporterFiles;
-use super::{challenge_text, receivers};
+use super::receivers;
 use crate::config::{Config, Reloaded};
 use crate::relay::Relay;
-use crate::server::{Challenge, Tls};
+use crate::server::{Pages, Tls};
 
 /// The parts that can be reconfigured.
 pub(super) struct Reloads {
     pub(super) config: Config,
     pub(super) relay: Arc<Relay>,
-    pub(super) challenge: Option<Challenge>,
+    pub(super) pages: Pages,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) exporter_files: Arc<ExporterFiles>,
 }
@@ -34,9 +34,7 @@ impl Reloads {
         let changed = config.receivers != self.config.receivers;
         if changed {
             self.relay.replace(receivers(&config));
-            if let Some(challenge) = &self.challenge {
-                challenge.replace(challenge_text(&config));
-            }
+            self.pages.reload(&config.receivers);
         }
         self.config = config;
         if let Some(tls) = &self.tls {

@@ -23,7 +23,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
 use crate::config::terminal::Terminal;
+use crate::receiver::{SOURCES, Source};
 use findings::Report;
 use progress::Progress;
 
@@ -35,23 +38,14 @@ pub(crate) use offline::relay_offline;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = JSON_HELP)]
 pub(crate) struct CheckArgs {
-    /// Who sent it. Without this a single JSON object with `type` and `webhook` is a CircleCI webhook, and anything
-    /// else a Fastly batch
-    #[arg(long, value_enum)]
-    pub(crate) from: Option<Source>,
+    /// The source. By default a webhook is recognized by its members, and anything else is a Fastly batch
+    #[arg(long, value_parser = source_parser())]
+    pub(crate) from: Option<&'static Source>,
     /// How to write the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
     /// The body of a request; `-` or nothing is standard input
     pub(crate) file: Option<PathBuf>,
-}
-
-/// Whose words the input is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Source {
-    Fastly,
-    #[value(name = "circleci")]
-    CircleCi,
 }
 
 /// For whom the result is written.
@@ -70,7 +64,7 @@ Exit code:
   2  usage, or the file cannot be read
 
 JSON document:
-  source      fastly or circleci
+  source      the source, as in --from
   lines[]     line     from 1
               outcome  accepted, repaired, rejected or ignored
               repairs  what was mended, a list
@@ -137,15 +131,15 @@ enum CheckError {
     Write(io::Error),
 }
 
-// === impl Source ===
+/// Returns the sources that can be checked.
+pub(crate) fn sources() -> impl Iterator<Item = &'static Source> {
+    SOURCES.iter().filter(|source| source.check.is_some())
+}
 
-impl Source {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Fastly => "fastly",
-            Self::CircleCi => "circleci",
-        }
-    }
+fn source_parser() -> impl TypedValueParser<Value = &'static Source> {
+    PossibleValuesParser::new(sources().map(Source::name)).map(|name| {
+        sources().find(|source| source.name() == name).expect("the name is one of the possible values")
+    })
 }
 
 #[cfg(test)]

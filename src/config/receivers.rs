@@ -17,6 +17,7 @@ use super::sections::{RateLimitConfig, ServerConfig};
 use super::tree::Tree;
 
 /// A kind of receiver, which can be configured.
+#[derive(Clone, Copy)]
 pub struct ReceiverKind {
     name: &'static str,
     about: &'static str,
@@ -96,6 +97,10 @@ impl ReceiverKind {
         }
     }
 
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn key(&self) -> Key {
         let key = Key::new(self.name, self.about, (self.shape)(), Tree::Absent).usual("");
         if self.instances == Instances::Named { key.named() } else { key }
@@ -135,7 +140,7 @@ impl ReceiversConfig {
     }
 
     /// Returns `true` if there is an instance of this kind.
-    pub(super) fn has(&self, kind: &str) -> bool {
+    pub(crate) fn has(&self, kind: &str) -> bool {
         self.iter().any(|receiver| receiver.id().split('/').next() == Some(kind))
     }
 

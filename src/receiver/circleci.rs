@@ -25,12 +25,13 @@ mod traceparent;
 
 mod supersede;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 
-pub(crate) use config::{CircleCiConfig, KIND};
+pub(crate) use config::CircleCiConfig;
 pub(crate) use traceparent::traceparent;
 
 use self::signature::SCHEME;
@@ -38,8 +39,38 @@ use self::webhook::Webhook;
 use super::webhook::payload::repair;
 use super::webhook::signature::Verifier;
 use super::webhook::{rejected, with_spans};
-use super::{Ignored, Reading, Receiver, Unauthorized};
+use super::{
+    AtRoot, Check, Ignored, Page, PageText, Reading, Receiver, Requests, Source, Unauthorized, source,
+};
 use crate::event::WebhookEvent;
+
+/// CircleCI as a source.
+pub(crate) const SOURCE: Source = Source {
+    kind: config::KIND,
+    build: |section, _| {
+        let config = source::section(section);
+        config.map(|config| Arc::new(CircleCi::new(config)) as Arc<dyn Receiver>).into_iter().collect()
+    },
+    requests: Requests::Webhooks(webhook::EVENTS),
+    at_root: AtRoot::Headers(&["circleci-signature", "circleci-event-type"]),
+    pages: &[Page {
+        name: "traceparent",
+        path: "/traceparent",
+        template: "/traceparent/{workflow}/{job}",
+        text: PageText::Shell(|ids| {
+            ids.split_once('/').and_then(|(workflow, job)| traceparent(workflow, job))
+        }),
+    }],
+    check: Some(Check {
+        receiver: |_| Box::new(CircleCi::new(&offline())),
+        recognizes: Some(webhook::recognizes),
+    }),
+};
+
+/// Configuration for `spanrelay check`, which has no signature and waits for no later event.
+fn offline() -> CircleCiConfig {
+    CircleCiConfig { allow_unsigned: true, cancel_settle: Duration::ZERO, ..CircleCiConfig::default() }
+}
 
 /// One configured `circleci` or `circleci/NAME` receiver.
 pub(crate) struct CircleCi {
@@ -73,11 +104,11 @@ impl Receiver for CircleCi {
         &self.path
     }
 
-    /// Everyone: the signature covers the body, so the headers alone prove nothing.
-    fn takes_webhooks(&self) -> bool {
-        true
+    fn source(&self) -> &'static Source {
+        &SOURCE
     }
 
+    /// Everyone: the signature covers the body, so the headers alone prove nothing.
     fn admit(&self, _headers: &HeaderMap) -> Result<(), Unauthorized> {
         Ok(())
     }
@@ -92,7 +123,7 @@ impl Receiver for CircleCi {
         let webhook = match Webhook::read(&repaired) {
             Ok(webhook) => webhook,
             Err(malformed) => {
-                let event = Some(WebhookEvent::Unknown);
+                let event = Some(WebhookEvent::UNKNOWN);
                 return Reading { rejected: rejected(malformed, body), event, ..Reading::default() };
             }
         };
@@ -101,7 +132,7 @@ impl Receiver for CircleCi {
             event_id: webhook.id.as_deref().map(str::to_owned),
             ..Reading::default()
         };
-        if webhook.event == WebhookEvent::Unknown {
+        if webhook.event == WebhookEvent::UNKNOWN {
             return Reading { ignored: Some(Ignored::UnknownEventType), ..reading };
         }
         let Some(request) = spans::export_request(&webhook, &self.service_name) else {

@@ -13,21 +13,39 @@ mod mistake;
 mod reading;
 mod repair;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderMap;
 
 use super::token::Token;
-use super::{Reading, Receiver, Rejected, Unauthorized};
+use super::{AtRoot, Check, Reading, Receiver, Rejected, Requests, Source, Unauthorized, source};
 use crate::event::KeptHeaders;
 
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use access_log::AccessLogForm;
 pub(crate) use access_log::AccessLogsConfig;
-pub(crate) use challenge::challenge;
-pub(crate) use config::{FastlyConfig, KIND};
+pub(crate) use config::FastlyConfig;
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use framing::frames;
 pub(crate) use mistake::{Mistake, mistake};
+
+/// Fastly as a source.
+pub(crate) const SOURCE: Source = Source {
+    kind: config::KIND,
+    build: |section, limits| {
+        let config = source::section(section);
+        let receiver = |config| Arc::new(Fastly::new(config, limits.max_line_bytes)) as Arc<dyn Receiver>;
+        config.map(receiver).into_iter().collect()
+    },
+    requests: Requests::Batches { put: true },
+    at_root: AtRoot::Rest,
+    pages: &[challenge::PAGE],
+    check: Some(Check {
+        receiver: |limits| Box::new(Fastly::new(&FastlyConfig::default(), limits.max_line_bytes)),
+        recognizes: None,
+    }),
+};
 
 /// Version of the layout of [`Fastly::parameters`]: this byte, `repair` as 0 or 1, `max_line_size` as 8 bytes, and, where it
 /// is set, `access_logs`.
@@ -66,6 +84,10 @@ impl Receiver for Fastly {
 
     fn path(&self) -> &str {
         &self.path
+    }
+
+    fn source(&self) -> &'static Source {
+        &SOURCE
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {

@@ -13,13 +13,18 @@
 
 mod config;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderMap;
 
-pub(crate) use config::{KIND, OtlpConfig};
+pub(crate) use config::OtlpConfig;
 
 use super::token::Token;
-use super::{Item, Passage, Reading, Received, Receiver, Rejected, Scope, Unauthorized};
+use super::{
+    AtRoot, Item, Passage, Reading, Received, Receiver, Rejected, Requests, Scope, Source, Unauthorized,
+    source,
+};
 use crate::config::Encoding;
 use crate::event::{KeptHeaders, Repair, Signal};
 use crate::otlp::protobuf::{Decoded, decode};
@@ -31,6 +36,21 @@ const MAX_GROWTH: usize = 8;
 
 /// A request counts as one line, however many it is written in.
 const REQUEST: u32 = 1;
+
+/// OTLP as a source.
+pub(crate) const SOURCE: Source = Source {
+    kind: config::KIND,
+    build: |section, limits| {
+        let Some(config) = source::section(section) else { return Vec::new() };
+        let receiver =
+            |signal| Arc::new(Otlp::new(config, signal, limits.max_body_bytes)) as Arc<dyn Receiver>;
+        Signal::ALL.map(receiver).into()
+    },
+    requests: Requests::Batches { put: false },
+    at_root: AtRoot::Nothing,
+    pages: &[],
+    check: None,
+};
 
 /// `receivers.otlp`, as far as one signal goes.
 pub(crate) struct Otlp {
@@ -62,6 +82,14 @@ impl Receiver for Otlp {
 
     fn path(&self) -> &str {
         &self.path
+    }
+
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn signal(&self) -> Option<Signal> {
+        Some(self.signal)
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {

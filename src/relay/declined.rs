@@ -98,11 +98,11 @@ impl Cause {
 impl Declined {
     fn unauthorized(receiver: &dyn Receiver, refusal: Unauthorized) -> Self {
         let id = receiver.id();
-        let remedy = match receiver.takes_webhooks() {
-            true => format!(
+        let remedy = match receiver.source().webhooks() {
+            Some(_) => format!(
                 "make the webhook's secret one of receivers.{id}.secrets, and let nothing in between change the body"
             ),
-            false => {
+            None => {
                 format!("send the header configured in receivers.{id}.auth; its value must match exactly")
             }
         };
@@ -207,9 +207,9 @@ impl Relay {
     }
 
     pub(super) fn unauthorized(&self, index: ReceiverIndex, receiver: &dyn Receiver, refusal: Unauthorized) {
-        if receiver.takes_webhooks() {
+        if receiver.source().webhooks().is_some() {
             // The event type in the request is not trustworthy.
-            self.metrics.webhook(WebhookEvent::Unknown, WebhookOutcome::Unauthorized);
+            self.metrics.webhook(WebhookEvent::UNKNOWN, WebhookOutcome::Unauthorized);
         }
         self.declined(Some(index), Declined::unauthorized(receiver, refusal));
     }

@@ -9,7 +9,8 @@ use prost::Message;
 use serde_json::json;
 
 use crate::config::Encoding;
-use crate::event::{Signal, SourceKind};
+use crate::event::Signal;
+use crate::receiver::Policy;
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
@@ -62,9 +63,9 @@ struct PartialSuccess {
 // === impl Dialect ===
 
 impl Dialect {
-    /// Returns the dialect for a client of a receiver of this kind.
-    pub(super) fn of(kind: SourceKind, headers: &HeaderMap) -> Result<Self, UnknownMediaType> {
-        let SourceKind::Otlp(signal) = kind else { return Ok(Self::Own) };
+    /// Returns the dialect for a client of a receiver with this policy.
+    pub(super) fn of(policy: Policy, headers: &HeaderMap) -> Result<Self, UnknownMediaType> {
+        let Some(signal) = policy.otlp else { return Ok(Self::Own) };
         let given =
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).ok_or(UnknownMediaType)?;
         // Parameters such as a charset change nothing: JSON is always UTF-8.

@@ -4,11 +4,9 @@
 use http::{Request, StatusCode, Version};
 use tower_http::request_id::RequestId;
 
-use super::routes::{CHALLENGE_PATH, Route, without_trailing_slash};
+use super::routes::{Route, without_trailing_slash};
 use super::stack::method_name;
 use crate::telemetry::traces::{OwnSpan, Traces};
-
-const TRACEPARENT_TEMPLATE: &str = "/traceparent/{workflow}/{job}";
 
 /// Begins the span of a request. `scheme` is `http` or `https`.
 pub(super) fn begin<R: Copy, B>(
@@ -28,9 +26,9 @@ pub(super) fn begin<R: Copy, B>(
     let path = without_trailing_slash(request.uri().path());
     let (template, path) = match route {
         Route::Index => (Some("/"), Some("/")),
-        Route::Challenge => (Some(CHALLENGE_PATH), Some(CHALLENGE_PATH)),
         // The rest of the path is chosen by the client.
-        Route::Traceparent => (Some(TRACEPARENT_TEMPLATE), None),
+        Route::Page(page) if page.is_shell => (Some(page.template), None),
+        Route::Page(page) => (Some(page.template), Some(page.template)),
         // The path is the receiver's own, or `/`; otherwise it would not have been routed here.
         Route::Receiver(..) => (Some(path), Some(path)),
         Route::Unknown => (None, None),

@@ -6,7 +6,7 @@
 //! Left to others: the layers around every request ([`stack`](mod@super::stack)), texts and statuses of responses
 //! ([`super::reply`]).
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,17 +19,15 @@ use tracing::Span;
 use super::body::{self, BodyLimits, Inbound};
 use super::dialect::{Dialect, UnknownMediaType};
 use super::head::{self, MalformedHead};
+use super::pages::{Found, PageRoute, Pages};
 use super::refused::Refused;
 use super::reply::{self, Reply};
 use crate::config::{Encoding, ServerConfig};
-use crate::event::SourceKind;
-use crate::receiver::Unauthorized;
+use crate::receiver::{Policy, Unauthorized};
 use crate::relay::{Answer, Cause, Declined, ReceiverIndex, Relay, Throttled};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{OwnSpan, Traces};
 
-pub(super) const CHALLENGE_PATH: &str = "/.well-known/fastly/logging/challenge";
-const TRACEPARENT_PATH: &str = "/traceparent";
 const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or webhook to that of a receiver";
 /// Maximum size of a webhook. Its signature covers the body, so that the body of an unauthenticated client must be read
 /// before it can be rejected. Real webhooks have a few kilobytes.
@@ -39,24 +37,14 @@ pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
 const WEBHOOKS_ONE_IN: usize = 2;
 const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// Function that returns the line for a workflow id and a job id, or `None` when they are invalid.
-pub(crate) type Traceparent = fn(&str, &str) -> Option<String>;
-
 /// State that the routes share with the application.
 #[derive(Clone)]
 pub(crate) struct RouteState<I> {
     pub(crate) ingest: I,
-    /// Response to Fastly's challenge; `None` without a fastly receiver.
-    pub(crate) challenge: Option<Challenge>,
-    /// `None` without a circleci receiver.
-    pub(crate) traceparent: Option<Traceparent>,
+    pub(crate) pages: Pages,
     /// Metrics, which count every response, and self-tracing.
     pub(crate) metrics: Metrics,
 }
-
-/// Response to Fastly's challenge, which a reload may replace. Clones share it.
-#[derive(Debug, Clone)]
-pub(crate) struct Challenge(Arc<RwLock<Bytes>>);
 
 /// Consumer of request bodies: the interface to the relay.
 pub(crate) trait Ingest: Send + Sync + 'static {
@@ -64,8 +52,9 @@ pub(crate) trait Ingest: Send + Sync + 'static {
     type Receiver: Copy + Send + Sync + 'static;
 
     fn receiver_at(&self, path: &str) -> Option<Self::Receiver>;
-    fn receiver_of_kind(&self, kind: SourceKind) -> Option<Self::Receiver>;
-    fn kind(&self, receiver: Self::Receiver) -> SourceKind;
+    /// Returns the receiver of a `POST` to the root.
+    fn receiver_at_root(&self, headers: &HeaderMap) -> Option<Self::Receiver>;
+    fn policy(&self, receiver: Self::Receiver) -> Policy;
     fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
     fn throttle(&self, receiver: Self::Receiver) -> Result<(), Throttled>;
     /// Returns the configured id of a receiver.
@@ -105,27 +94,10 @@ struct Slot<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route<R> {
     Index,
-    Challenge,
-    Traceparent,
-    /// A receiver at its own path, and its kind.
-    Receiver(R, SourceKind),
+    Page(PageRoute),
+    /// A receiver at its own path, and how its requests are treated.
+    Receiver(R, Policy),
     Unknown,
-}
-
-// === impl Challenge ===
-
-impl Challenge {
-    pub(crate) fn new(text: Bytes) -> Self {
-        Self(Arc::new(RwLock::new(text)))
-    }
-
-    pub(crate) fn replace(&self, text: Bytes) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = text;
-    }
-
-    fn text(&self) -> Bytes {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 // === impl Ingest for the relay ===
@@ -137,12 +109,12 @@ impl Ingest for Arc<Relay> {
         Relay::receiver_at(self, path)
     }
 
-    fn receiver_of_kind(&self, kind: SourceKind) -> Option<ReceiverIndex> {
-        Relay::receiver_of_kind(self, kind)
+    fn receiver_at_root(&self, headers: &HeaderMap) -> Option<ReceiverIndex> {
+        Relay::receiver_at_root(self, headers)
     }
 
-    fn kind(&self, receiver: ReceiverIndex) -> SourceKind {
-        Relay::kind(self, receiver)
+    fn policy(&self, receiver: ReceiverIndex) -> Policy {
+        Relay::policy(self, receiver)
     }
 
     fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
@@ -183,9 +155,8 @@ impl<R> Route<R> {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Index => "index",
-            Self::Challenge => "challenge",
-            Self::Traceparent => "traceparent",
-            Self::Receiver(_, kind) => kind.as_str(),
+            Self::Page(page) => page.name,
+            Self::Receiver(_, policy) => policy.source,
             Self::Unknown => "unknown",
         }
     }
@@ -215,27 +186,16 @@ impl<I: Ingest> Routes<I> {
     }
 
     fn route_to(&self, method: &Method, path: &str, headers: &HeaderMap) -> Route<I::Receiver> {
-        let receiver = |receiver| Route::Receiver(receiver, self.state.ingest.kind(receiver));
-        match path {
-            "/" if *method == Method::POST => self.receiver_at_root(headers).map_or(Route::Index, receiver),
-            "/" if *method == Method::PUT => {
-                self.state.ingest.receiver_at("/").map_or(Route::Index, receiver)
-            }
-            "/" => Route::Index,
-            CHALLENGE_PATH if self.state.challenge.is_some() => Route::Challenge,
-            path if is_traceparent(path) => Route::Traceparent,
-            path => self.state.ingest.receiver_at(path).map_or(Route::Unknown, receiver),
-        }
-    }
-
-    /// Returns the receiver for `POST /`, where both predecessors accepted everything; only webhooks have these
-    /// headers.
-    fn receiver_at_root(&self, headers: &HeaderMap) -> Option<I::Receiver> {
         let ingest = &self.state.ingest;
-        if headers.contains_key("circleci-signature") || headers.contains_key("circleci-event-type") {
-            return ingest.receiver_of_kind(SourceKind::CircleCi);
+        let receiver = |receiver| Route::Receiver(receiver, ingest.policy(receiver));
+        match path {
+            "/" if *method == Method::POST => ingest.receiver_at_root(headers).map_or(Route::Index, receiver),
+            "/" => Route::Index,
+            path => match self.state.pages.at(path) {
+                Some(page) => Route::Page(page),
+                None => ingest.receiver_at(path).map_or(Route::Unknown, receiver),
+            },
         }
-        ingest.receiver_at("/").or_else(|| ingest.receiver_of_kind(SourceKind::Fastly))
     }
 
     /// Returns the handle of self-tracing.
@@ -269,19 +229,15 @@ impl<I: Ingest> Routes<I> {
             // A receiver for this request would have been found by `route`.
             Route::Index if parts.method == Method::POST => reply::not_found(),
             Route::Index => reply::method_not_allowed("GET, HEAD, POST"),
-            Route::Challenge if reads => {
-                reply::text(self.state.challenge.as_ref().map(Challenge::text).unwrap_or_default())
-            }
-            Route::Challenge => reply::method_not_allowed("GET, HEAD"),
-            Route::Traceparent => self.traceparent(&parts),
-            Route::Receiver(receiver, kind) => self.receiver(receiver, kind, &parts, body, span).await,
+            Route::Page(page) => self.page(page, &parts),
+            Route::Receiver(receiver, policy) => self.receiver(receiver, policy, &parts, body, span).await,
             Route::Unknown => self.not_found(&parts),
         }
     }
 
     fn malformed(&self, route: Route<I::Receiver>, parts: &Parts, malformed: MalformedHead) -> Reply {
         let (receiver, dialect) = match route {
-            Route::Receiver(receiver, kind) => (Some(receiver), Dialect::of(kind, &parts.headers).ok()),
+            Route::Receiver(receiver, policy) => (Some(receiver), Dialect::of(policy, &parts.headers).ok()),
             _ => (None, None),
         };
         let declined = Declined {
@@ -311,33 +267,31 @@ impl<I: Ingest> Routes<I> {
         reply::not_found()
     }
 
-    fn traceparent(&self, parts: &Parts) -> Reply {
-        let Some(traceparent) = self.state.traceparent else { return reply::not_found() };
-        if !matches!(parts.method, Method::GET | Method::HEAD) {
-            return reply::method_not_allowed("GET, HEAD");
+    fn page(&self, page: PageRoute, parts: &Parts) -> Reply {
+        let reads = matches!(parts.method, Method::GET | Method::HEAD);
+        match self.state.pages.find(page, without_trailing_slash(parts.uri.path())) {
+            Found::Nothing => self.not_found(parts),
+            _ if !reads => reply::method_not_allowed("GET, HEAD"),
+            Found::Invalid => reply::not_a_traceparent(),
+            Found::Text(text) => reply::text(text),
         }
-        let path = without_trailing_slash(parts.uri.path());
-        let ids = path.strip_prefix(TRACEPARENT_PATH).and_then(|rest| rest.strip_prefix('/'));
-        let line =
-            ids.and_then(|ids| ids.split_once('/')).and_then(|(workflow, job)| traceparent(workflow, job));
-        line.map_or_else(reply::not_a_traceparent, reply::text)
     }
 
     async fn receiver(
         &self,
         receiver: I::Receiver,
-        kind: SourceKind,
+        policy: Policy,
         parts: &Parts,
         body: Inbound,
         span: &OwnSpan,
     ) -> Reply {
         match parts.method {
             Method::POST => {}
-            Method::PUT if kind == SourceKind::Fastly => {}
-            _ if kind == SourceKind::Fastly => return reply::method_not_allowed("POST, PUT"),
+            Method::PUT if policy.accepts_put() => {}
+            _ if policy.accepts_put() => return reply::method_not_allowed("POST, PUT"),
             _ => return reply::method_not_allowed("POST"),
         }
-        let spoken = Dialect::of(kind, &parts.headers);
+        let spoken = Dialect::of(policy, &parts.headers);
         let dialect = spoken.unwrap_or(Dialect::Own);
         let reply = self.take(receiver, spoken, parts, body, span).await;
         reply.unwrap_or_else(|refused| {
@@ -351,18 +305,18 @@ impl<I: Ingest> Routes<I> {
     /// Returns the permits for a request, or `None` when all are taken. tower's ConcurrencyLimit with LoadShed would
     /// also reject a request for which there is a permit: when polled for readiness, tokio's semaphore returns pending
     /// as well when the task has used up its budget.
-    fn slot(&self, kind: SourceKind) -> Option<Slot<'_>> {
-        let webhook = match kind {
-            SourceKind::CircleCi => Some(self.webhook_slots.try_acquire().ok()?),
-            SourceKind::Fastly | SourceKind::Otlp(_) => None,
+    fn slot(&self, policy: Policy) -> Option<Slot<'_>> {
+        let webhook = match policy.is_webhook() {
+            true => Some(self.webhook_slots.try_acquire().ok()?),
+            false => None,
         };
         Some(Slot { _any: self.slots.try_acquire().ok()?, _webhook: webhook })
     }
 
-    fn limits_of(&self, kind: SourceKind) -> BodyLimits {
-        let max_bytes = match kind {
-            SourceKind::CircleCi => self.limits.max_bytes.min(WEBHOOK_MAX_BYTES),
-            SourceKind::Fastly | SourceKind::Otlp(_) => self.limits.max_bytes,
+    fn limits_of(&self, policy: Policy) -> BodyLimits {
+        let max_bytes = match policy.is_webhook() {
+            true => self.limits.max_bytes.min(WEBHOOK_MAX_BYTES),
+            false => self.limits.max_bytes,
         };
         BodyLimits { max_bytes, ..self.limits }
     }
@@ -377,14 +331,14 @@ impl<I: Ingest> Routes<I> {
         span: &OwnSpan,
     ) -> Result<Reply, Refused> {
         let ingest = &self.state.ingest;
-        let kind = ingest.kind(receiver);
+        let policy = ingest.policy(receiver);
         // First: requests that the headers rule out must not take permits.
         ingest.admit(receiver, &parts.headers)?;
         head::check_length(parts)?;
-        let _slot = self.slot(kind).ok_or(Refused::Overloaded)?;
+        let _slot = self.slot(policy).ok_or(Refused::Overloaded)?;
         ingest.throttle(receiver)?;
         let dialect = spoken?;
-        let limits = self.limits_of(kind);
+        let limits = self.limits_of(policy);
         let codings = body::codings(&parts.headers)?;
         let wire = body.read(limits).await?;
         Span::current().record("size_bytes", wire.len());
@@ -407,9 +361,4 @@ pub(super) fn without_trailing_slash(path: &str) -> &str {
         Some(shorter) if !shorter.is_empty() && !shorter.ends_with('/') => shorter,
         _ => path,
     }
-}
-
-/// Returns whether a shell may evaluate the response of this path, even if the path is malformed.
-fn is_traceparent(path: &str) -> bool {
-    path.strip_prefix(TRACEPARENT_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -146,7 +146,7 @@ where
             let response = answer.await?;
             routes.count(route, response.status());
             let response = match route {
-                Route::Traceparent => reply::inert(response),
+                Route::Page(page) if page.is_shell => reply::inert(response),
                 _ => response.map(Either::Right),
             };
             Ok(reply::for_method(&method, response))

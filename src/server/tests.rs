@@ -24,10 +24,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::routes::Ingest;
-use super::{Challenge, RouteState, Shutdown, Terms, serve, stack};
-use crate::config::{Encoding, ServerConfig};
-use crate::event::SourceKind;
-use crate::receiver::Unauthorized;
+use super::{Pages, RouteState, Shutdown, Terms, serve, stack};
+use crate::config::{Encoding, ReceiversConfig, ServerConfig};
+use crate::receiver::{Page, PageText, Policy, Requests, Unauthorized, at_root};
 use crate::relay::{Answer, Cause, Declined, Throttled};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::OwnSpan;
@@ -36,12 +35,30 @@ const MIB: usize = 1024 * 1024;
 /// Longer than any test takes: a test that waits this long fails.
 const AGES: Duration = Duration::from_secs(3600);
 
+const FASTLY: Policy = Policy { source: "fastly", requests: Requests::Batches { put: true }, otlp: None };
+const CIRCLECI: Policy = Policy { source: "circleci", requests: Requests::Webhooks(&[]), otlp: None };
+
+const TRACEPARENT: Page = Page {
+    name: "traceparent",
+    path: "/traceparent",
+    template: "/traceparent/{workflow}/{job}",
+    text: PageText::Shell(|ids| Some(format!("export TRACEPARENT={}\n", ids.strip_prefix("w/")?))),
+};
+
+/// Fastly's challenge.
+const PROOF: Page = Page {
+    name: "challenge",
+    path: "/.well-known/fastly/logging/challenge",
+    template: "/.well-known/fastly/logging/challenge",
+    text: PageText::Fixed(|_| "*\n".to_owned()),
+};
+
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A relay with the receivers of `paths`, as path and kind. Clients authenticate with `authorization: yes`; bodies that
+/// A relay with the receivers of `paths`, as path and policy. Clients authenticate with `authorization: yes`; bodies that
 /// contain `forged` do not verify.
 struct Fake {
-    paths: Vec<(&'static str, SourceKind)>,
+    paths: Vec<(&'static str, Policy)>,
     asks_authorization: bool,
     /// Number of requests after which requests are throttled.
     tokens: AtomicUsize,
@@ -83,11 +100,7 @@ struct Client<S = TcpStream>(S);
 impl Default for Fake {
     fn default() -> Self {
         Self {
-            paths: vec![
-                ("/circleci", SourceKind::CircleCi),
-                ("/fastly", SourceKind::Fastly),
-                ("/www", SourceKind::Fastly),
-            ],
+            paths: vec![("/circleci", CIRCLECI), ("/fastly", FASTLY), ("/www", FASTLY)],
             asks_authorization: false,
             tokens: AtomicUsize::new(usize::MAX),
             answer: Box::new(|| Box::pin(async { Answer::Accepted })),
@@ -128,11 +141,12 @@ impl Ingest for Fake {
         self.paths.iter().position(|(known, _)| *known == path)
     }
 
-    fn receiver_of_kind(&self, kind: SourceKind) -> Option<usize> {
-        self.paths.iter().position(|(_, known)| *known == kind)
+    fn receiver_at_root(&self, headers: &HeaderMap) -> Option<usize> {
+        let source = at_root(headers)?.name();
+        self.paths.iter().position(|(_, policy)| policy.source == source)
     }
 
-    fn kind(&self, receiver: usize) -> SourceKind {
+    fn policy(&self, receiver: usize) -> Policy {
         self.paths[receiver].1
     }
 
@@ -186,16 +200,13 @@ fn config() -> ServerConfig {
     }
 }
 
+/// Pages, each with whether its source is configured.
+fn pages<const N: usize>(pages: [(&'static Page, bool); N]) -> Pages {
+    Pages::of(pages, &ReceiversConfig::default())
+}
+
 fn route_state(ingest: Fake) -> RouteState<Fake> {
-    fn traceparent(workflow: &str, job: &str) -> Option<String> {
-        (workflow == "w").then(|| format!("export TRACEPARENT={job}\n"))
-    }
-    RouteState {
-        ingest,
-        challenge: Some(Challenge::new(Bytes::from_static(b"*\n"))),
-        traceparent: Some(traceparent),
-        metrics: Metrics::new(),
-    }
+    RouteState { ingest, pages: pages([(&TRACEPARENT, true), (&PROOF, true)]), metrics: Metrics::new() }
 }
 
 impl House {

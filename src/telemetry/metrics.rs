@@ -162,7 +162,7 @@ impl Metrics {
             ),
             webhooks: counter_vec(
                 "spanrelay_webhooks_total",
-                "CircleCI webhooks, by event and outcome.",
+                "Webhooks, by event and outcome.",
                 &["event", "outcome"],
             ),
             receiver_accepted: PerSignal::new(|signal| {

@@ -66,7 +66,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
         .collect::<Result<_, serde_json::Error>>()?;
     let totals = &report.totals;
     let document = Document {
-        source: report.source.as_str(),
+        source: report.source.name(),
         lines: report.findings.iter().map(LineEntry::new).collect(),
         summary: Summary {
             accepted: totals.accepted,

@@ -3,12 +3,11 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Source;
 use super::offline::Offline;
 use crate::cli::waterfall::Traces;
 use crate::event::{Repair, Signal};
 use crate::receiver::fastly::Mistake;
-use crate::receiver::{Ignored, Scope};
+use crate::receiver::{Ignored, Scope, Source};
 
 /// Traces that are kept for drawing.
 pub(super) const MAX_TRACES: usize = 20;
@@ -18,7 +17,7 @@ pub(super) const MAX_LOG_RECORDS: usize = 20;
 /// Everything that the two formats write.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) source: Source,
+    pub(super) source: &'static Source,
     /// By line; what is accepted of a line before what is rejected of it.
     pub(super) findings: Vec<Finding>,
     pub(super) outgoing: Vec<Outgoing>,
@@ -83,7 +82,7 @@ pub(super) struct Totals {
 // === impl Report ===
 
 impl Report {
-    pub(super) fn new(source: Source, offline: Offline) -> Self {
+    pub(super) fn new(source: &'static Source, offline: Offline) -> Self {
         let Offline { mut findings, outgoing } = offline;
         findings.sort_by_key(|finding| (finding.line, finding.outcome.is_rejected()));
         let mut report = Self {

@@ -5,11 +5,10 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-use super::Source;
 use super::progress::Progress;
+use super::sources;
+use crate::receiver::Source;
 
 /// What a relay takes at once unless it is configured otherwise (`server.max_request_body_size`).
 const MAX_INPUT_BYTES: u64 = 100 << 20;
@@ -57,22 +56,11 @@ pub(super) fn read<W: Write>(file: Option<&Path>, progress: &mut Progress<W>) ->
     }
 }
 
-/// A CircleCI webhook is one JSON object with an event type and what every event has; all else is a batch of lines.
-pub(super) fn guess(body: &[u8]) -> Source {
-    #[derive(Deserialize)]
-    struct Webhook {
-        r#type: Option<IgnoredAny>,
-        webhook: Option<IgnoredAny>,
-        happened_at: Option<IgnoredAny>,
-    }
-    match serde_json::from_slice(body) {
-        Ok(Webhook { r#type: Some(_), webhook, happened_at })
-            if webhook.is_some() || happened_at.is_some() =>
-        {
-            Source::CircleCi
-        }
-        _ => Source::Fastly,
-    }
+/// Returns the source that recognizes the body, else the one whose bodies no other source recognizes.
+pub(super) fn guess(body: &[u8]) -> &'static Source {
+    let recognizes = |source: &Source| source.check.as_ref().and_then(|check| check.recognizes);
+    let recognized = sources().find(|source| recognizes(source).is_some_and(|recognizes| recognizes(body)));
+    recognized.or_else(|| sources().find(|source| recognizes(source).is_none())).expect("Fastly is a source")
 }
 
 fn bounded(reader: impl Read) -> io::Result<Option<Bytes>> {
@@ -91,8 +79,8 @@ mod tests {
 
     #[test]
     fn one_object_with_type_and_webhook_is_a_webhook_and_all_else_a_batch() {
-        assert_eq!(guess(br#" {"type":"ping","id":"1","webhook":{}} "#), Source::CircleCi);
-        assert_eq!(guess(b"{\"type\":\"ping\",\n\"happened_at\":\"2026\"}\n"), Source::CircleCi);
+        assert_eq!(guess(br#" {"type":"ping","id":"1","webhook":{}} "#).name(), "circleci");
+        assert_eq!(guess(b"{\"type\":\"ping\",\n\"happened_at\":\"2026\"}\n").name(), "circleci");
         for batch in [
             r#"{"resourceSpans":[]}"#,
             r#"{"type":"ping","webhook":{}}{"type":"ping","webhook":{}}"#,
@@ -102,7 +90,7 @@ mod tests {
             "",
             "plain text",
         ] {
-            assert_eq!(guess(batch.as_bytes()), Source::Fastly, "{batch}");
+            assert_eq!(guess(batch.as_bytes()).name(), "fastly", "{batch}");
         }
     }
 

@@ -6,17 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::Source;
 use super::findings::{Finding, Outcome, Outgoing};
 use crate::config::{ServerConfig, SpanEventsConfig};
 use crate::event::{RecordId, Settled, Signal};
 use crate::processor::{SpanEvents, Work};
 use crate::queue::{Ledger, Taken};
-use crate::receiver::circleci::CircleCi;
-use crate::receiver::circleci::CircleCiConfig;
-use crate::receiver::fastly::FastlyConfig;
-use crate::receiver::fastly::{Fastly, mistake};
-use crate::receiver::{Item, Reading, Receiver, Rejected};
+use crate::receiver::fastly::Mistake;
+use crate::receiver::{Item, Limits, Reading, Rejected, Source};
 use crate::telemetry::Metrics;
 
 /// What a relay that had nothing else to do would have made of a body.
@@ -30,24 +26,15 @@ pub(crate) struct Offline {
 struct NoLedger;
 
 /// Reads the body with the receiver's default settings and puts the log events onto the spans of the same body.
-pub(crate) fn relay_offline(source: Source, body: &Bytes) -> Offline {
-    let reading = read(source, body);
-    Offline::new(reading, attach)
-}
-
-/// What the receiver makes of the body, with the settings that a relay has by default.
-fn read(source: Source, body: &Bytes) -> Reading {
-    match source {
-        Source::Fastly => {
-            let max_line_bytes = usize::try_from(ServerConfig::default().max_line_size).unwrap_or(usize::MAX);
-            Fastly::new(&FastlyConfig::default(), max_line_bytes).read(body)
-        }
-        Source::CircleCi => {
-            let defaults = CircleCiConfig::default();
-            let config = CircleCiConfig { allow_unsigned: true, cancel_settle: Duration::ZERO, ..defaults };
-            CircleCi::new(&config).read(body)
-        }
-    }
+pub(crate) fn relay_offline(source: &Source, body: &Bytes) -> Offline {
+    let Some(check) = &source.check else { return Offline::default() };
+    let server = ServerConfig::default();
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    let receiver = (check.receiver)(Limits {
+        max_line_bytes: bytes(server.max_line_size),
+        max_body_bytes: bytes(server.max_request_body_size),
+    });
+    Offline::new(receiver.read(body), |part| receiver.mistake(part), attach)
 }
 
 /// What the processor makes of the items, as one request that waits for nothing after it.
@@ -77,9 +64,12 @@ fn now() -> SystemTime {
 // === impl Offline ===
 
 impl Offline {
-    pub(super) fn new(reading: Reading, attach: impl FnOnce(Vec<Item>) -> Vec<Outgoing>) -> Self {
-        let Reading { mut items, rejected, ignored, event, .. } = reading;
-        let behind = |part: &Rejected| if event.is_none() { mistake(part) } else { None };
+    pub(super) fn new(
+        reading: Reading,
+        mistake: impl Fn(&Rejected) -> Option<Mistake>,
+        attach: impl FnOnce(Vec<Item>) -> Vec<Outgoing>,
+    ) -> Self {
+        let Reading { mut items, rejected, ignored, .. } = reading;
         let accepted = items.iter_mut().map(|item| {
             let repairs = std::mem::take(&mut item.repairs);
             let outcome = if repairs.is_empty() { Outcome::Accepted } else { Outcome::Repaired(repairs) };
@@ -90,7 +80,7 @@ impl Offline {
             outcome: Outcome::Rejected {
                 scope: part.scope,
                 column: part.column,
-                mistake: behind(&part),
+                mistake: mistake(&part),
                 reason: part.reason,
             },
         });

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::findings::{Outgoing, Report};
 use super::offline::{Offline, relay_offline};
-use super::{CheckArgs, Format, Source, check, document, text};
+use super::{CheckArgs, Format, check, document, text};
 use crate::config::terminal::{Charset, Colour, Terminal};
 use crate::event::{Repair, Signal};
-use crate::receiver::{Ignored, Item, Passage, Reading, Rejected, Scope};
+use crate::receiver::{Ignored, Item, Passage, Reading, Rejected, Scope, Source, circleci, fastly};
 
 fn terminal(columns: usize) -> Terminal {
     Terminal { columns, colour: Colour::None, charset: Charset::Unicode }
@@ -35,7 +35,7 @@ fn outgoing(signal: Signal, json: &str) -> Outgoing {
 }
 
 fn report(reading: Reading, outgoing: Vec<Outgoing>) -> Report {
-    Report::new(Source::Fastly, Offline::new(reading, |_| outgoing))
+    Report::new(&fastly::SOURCE, Offline::new(reading, |_| None, |_| outgoing))
 }
 
 fn as_text(report: &Report, body: &str, columns: usize) -> String {
@@ -241,14 +241,14 @@ fn reasons_and_excerpts_cannot_steer_the_terminal() {
     assert!(text.contains("\\u{1b}]0;\\u{7}"), "{text}");
 }
 
-fn checked(source: Source, body: &'static str) -> Report {
+fn checked(source: &'static Source, body: &'static str) -> Report {
     Report::new(source, relay_offline(source, &Bytes::from_static(body.as_bytes())))
 }
 
 #[test]
 fn a_batch_is_read_and_its_log_events_are_on_their_spans() {
     let batch = include_str!("../demo/fastly.ndjson");
-    let report = checked(Source::Fastly, batch);
+    let report = checked(&fastly::SOURCE, batch);
     let text = as_text(&report, batch, 80);
     assert!(text.starts_with("lines 1-5: accepted\nline 6, column "), "{text}");
     assert!(text.contains("\n└─ shield GET /checkout "), "{text}");
@@ -265,7 +265,7 @@ fn a_batch_is_read_and_its_log_events_are_on_their_spans() {
 #[test]
 fn a_log_event_whose_span_is_elsewhere_leaves_as_a_log() {
     let logs = include_str!("../demo/fastly.ndjson").lines().next().unwrap();
-    let report = checked(Source::Fastly, logs);
+    let report = checked(&fastly::SOURCE, logs);
     assert_eq!(
         as_text(&report, logs, 80),
         "\
@@ -284,7 +284,7 @@ fastly: 1 accepted
 fn a_webhook_is_read_without_its_signature() {
     let webhook = include_str!("../demo/circleci.ndjson").lines().last().unwrap();
     assert_eq!(
-        as_text(&checked(Source::CircleCi, webhook), webhook, 72),
+        as_text(&checked(&circleci::SOURCE, webhook), webhook, 72),
         "\
 line 1: accepted
 
@@ -314,12 +314,15 @@ fn parsed(arguments: &[&str]) -> Result<CheckArgs, clap::error::ErrorKind> {
 #[test]
 fn arguments_are_what_the_help_says() {
     let args = parsed(&["--from", "circleci", "--format", "json", "batch.ndjson"]).unwrap();
-    assert_eq!((args.from, args.format), (Some(Source::CircleCi), Format::Json));
+    assert_eq!((args.from.map(Source::name), args.format), (Some("circleci"), Format::Json));
     assert_eq!(args.file.as_deref(), Some(Path::new("batch.ndjson")));
     let args = parsed(&["-"]).unwrap();
-    assert_eq!((args.from, args.format, args.file.as_deref()), (None, Format::Text, Some(Path::new("-"))));
+    assert_eq!(
+        (args.from.map(Source::name), args.format, args.file.as_deref()),
+        (None, Format::Text, Some(Path::new("-")))
+    );
     assert!(parsed(&[]).unwrap().file.is_none());
-    assert_eq!(parsed(&["--from", "github"]).unwrap_err(), clap::error::ErrorKind::InvalidValue);
+    assert_eq!(parsed(&["--from", "otlp"]).unwrap_err(), clap::error::ErrorKind::InvalidValue);
     assert_eq!(parsed(&["a", "b"]).unwrap_err(), clap::error::ErrorKind::UnknownArgument);
 }
 
@@ -353,7 +356,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let batch = directory.path().join("batch.ndjson");
     std::fs::write(&batch, include_str!("../demo/fastly.ndjson")).unwrap();
     for format in [Format::Text, Format::Json] {
-        let args = CheckArgs { from: Some(Source::Fastly), format, file: Some(batch.clone()) };
+        let args = CheckArgs { from: Some(&fastly::SOURCE), format, file: Some(batch.clone()) };
         assert_eq!(check(&args, &terminal(80), &mut Closed).unwrap(), 1);
     }
 }
@@ -362,7 +365,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 fn the_mistake_behind_a_rejection_is_named_and_its_help_given_once() {
     let line = r#"{"timestamp":"2026-11-28T10:11:12Z","client_ip":"192.0.2.7","request_method":"GET"}"#;
     let body = Bytes::from(format!("{line}\n{line} x\n{line}\n"));
-    let report = Report::new(Source::Fastly, relay_offline(Source::Fastly, &body));
+    let report = Report::new(&fastly::SOURCE, relay_offline(&fastly::SOURCE, &body));
     let text = as_text(&report, std::str::from_utf8(&body).unwrap(), 80);
     assert_eq!(text.matches("help: this is an access log, not OTLP").count(), 1, "{text}");
     let document = as_json(&report);

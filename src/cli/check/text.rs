@@ -122,7 +122,7 @@ fn write_summary(report: &Report, terminal: &Terminal, out: &mut impl Write) -> 
         (totals.rejected_items, item_word, Paint::Error),
         (totals.ignored, "ignored", Paint::Event),
     ];
-    let mut line = Line::new().with(Paint::Title, report.source.as_str()).with(Paint::Plain, ": ");
+    let mut line = Line::new().with(Paint::Title, report.source.name()).with(Paint::Plain, ": ");
     let mut separator = "";
     for (number, word, paint) in outcomes.into_iter().filter(|&(number, ..)| number > 0) {
         line = line.with(Paint::Plain, separator).with(paint, format!("{number} {word}"));

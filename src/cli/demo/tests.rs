@@ -10,8 +10,9 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::cli::check::{Source, relay_offline};
+use crate::cli::check::relay_offline;
 use crate::config::terminal::{Charset, Colour};
+use crate::receiver::{circleci, fastly};
 
 const TERMINAL: Terminal = Terminal { columns: 80, colour: Colour::None, charset: Charset::Unicode };
 
@@ -41,8 +42,8 @@ async fn stand_in_response(
 ) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     let source = match path.as_str() {
-        relay::FASTLY_PATH => Source::Fastly,
-        relay::CIRCLECI_PATH => Source::CircleCi,
+        relay::FASTLY_PATH => &fastly::SOURCE,
+        relay::CIRCLECI_PATH => &circleci::SOURCE,
         _ => return Response::new(Full::from("*\n")),
     };
     let body = crate::cli::http::read_bounded(request.into_body(), 1 << 20).await.unwrap();
@@ -50,7 +51,7 @@ async fn stand_in_response(
         let path = format!("/v1/{}", outgoing.signal);
         Client::new(collector).send(Method::POST, &path, &[], outgoing.json).await.unwrap();
     }
-    let status = if source == Source::Fastly { 200 } else { 204 };
+    let status = if path == relay::FASTLY_PATH { 200 } else { 204 };
     Response::builder().status(status).body(Full::default()).unwrap()
 }
 

@@ -99,7 +99,7 @@ mod tests {
 
     fn supersede(workflow: u8, ended: u64, cancelled: bool) -> Supersede {
         Supersede {
-            event: WebhookEvent::WorkflowCompleted,
+            event: WebhookEvent::new("workflow-completed"),
             key: key(workflow),
             rank: (ended, 0),
             hold: SETTLE,

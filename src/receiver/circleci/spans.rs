@@ -12,8 +12,7 @@ use std::borrow::Cow;
 
 use super::attributes;
 use super::traceparent::{self, JobIds};
-use super::webhook::Webhook;
-use crate::event::WebhookEvent;
+use super::webhook::{JOB_COMPLETED, PING, WORKFLOW_COMPLETED, Webhook};
 use crate::receiver::webhook::span::{self, ErrorStatus, Kind, Span, Times};
 
 /// Name of the instrumentation scope.
@@ -24,10 +23,10 @@ const SCOPE: &str = "spanrelay/circleci";
 pub(super) fn export_request(webhook: &Webhook<'_>, service_name: &str) -> Option<Vec<u8>> {
     let event_id = webhook.id.as_deref()?;
     let span = match webhook.event {
-        WebhookEvent::WorkflowCompleted => workflow(webhook)?,
-        WebhookEvent::JobCompleted => job(webhook)?,
-        WebhookEvent::Ping => ping(event_id, webhook)?,
-        WebhookEvent::Unknown => return None,
+        WORKFLOW_COMPLETED => workflow(webhook)?,
+        JOB_COMPLETED => job(webhook)?,
+        PING => ping(event_id, webhook)?,
+        _ => return None,
     };
     Some(span::export_request(SCOPE, service_name, &[span]))
 }

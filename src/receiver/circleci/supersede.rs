@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::traceparent;
-use super::webhook::Webhook;
-use crate::event::WebhookEvent;
+use super::webhook::{WORKFLOW_COMPLETED, Webhook};
 use crate::receiver::{Supersede, SupersedeKey};
 
 /// `workflow.status` of a cancelled workflow.
@@ -16,7 +15,7 @@ const CANCELED: &str = "canceled";
 /// arrival is no guide, because CircleCI promises none.
 pub(super) fn supersede(webhook: &Webhook<'_>, receiver: &str, settle: Duration) -> Option<Supersede> {
     let Webhook { event, workflow, happened_at, .. } = webhook;
-    if settle.is_zero() || *event != WebhookEvent::WorkflowCompleted {
+    if settle.is_zero() || *event != WORKFLOW_COMPLETED {
         return None;
     }
     let (trace_id, _) = traceparent::root_ids(workflow.id.as_deref()?)?;

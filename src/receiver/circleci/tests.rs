@@ -155,11 +155,11 @@ fn a_redelivered_webhook_has_the_same_event_id_and_the_same_bytes() {
 #[test]
 fn the_event_in_the_body_counts_and_its_kind_is_one_of_a_fixed_set() {
     for (name, event) in [
-        ("github-oauth-workflow", WebhookEvent::WorkflowCompleted),
-        ("github-oauth-job", WebhookEvent::JobCompleted),
-        ("ping", WebhookEvent::Ping),
-        ("unknown-event-type", WebhookEvent::Unknown),
-        ("not-json", WebhookEvent::Unknown),
+        ("github-oauth-workflow", webhook::WORKFLOW_COMPLETED),
+        ("github-oauth-job", webhook::JOB_COMPLETED),
+        ("ping", webhook::PING),
+        ("unknown-event-type", WebhookEvent::UNKNOWN),
+        ("not-json", WebhookEvent::UNKNOWN),
     ] {
         assert_eq!(receiver().read(&fixture(name).request).event, Some(event), "{name}");
     }

@@ -17,6 +17,13 @@ use crate::receiver::webhook::payload::{
 };
 use crate::receiver::webhook::vcs::Vcs;
 
+pub(super) const WORKFLOW_COMPLETED: WebhookEvent = WebhookEvent::new("workflow-completed");
+pub(super) const JOB_COMPLETED: WebhookEvent = WebhookEvent::new("job-completed");
+pub(super) const PING: WebhookEvent = WebhookEvent::new("ping");
+
+/// Events that become spans.
+pub(super) const EVENTS: &[WebhookEvent] = &[WORKFLOW_COMPLETED, JOB_COMPLETED, PING];
+
 /// One event. All times are Unix nanoseconds and not zero.
 #[derive(Debug)]
 pub(super) struct Webhook<'a> {
@@ -119,12 +126,19 @@ impl<'a> Webhook<'a> {
     }
 }
 
+/// Recognizes a webhook: one JSON object with an event type and what every event has.
+pub(super) fn recognizes(body: &[u8]) -> bool {
+    let Ok(json) = serde_json::from_slice(body) else { return false };
+    let [kind, webhook, happened_at] = members(Some(json), ["type", "webhook", "happened_at"]);
+    kind.is_some() && (webhook.is_some() || happened_at.is_some())
+}
+
 fn event(kind: Member<'_>) -> WebhookEvent {
     match text(kind).as_deref() {
-        Some("workflow-completed") => WebhookEvent::WorkflowCompleted,
-        Some("job-completed") => WebhookEvent::JobCompleted,
-        Some("ping") => WebhookEvent::Ping,
-        _ => WebhookEvent::Unknown,
+        Some("workflow-completed") => WORKFLOW_COMPLETED,
+        Some("job-completed") => JOB_COMPLETED,
+        Some("ping") => PING,
+        _ => WebhookEvent::UNKNOWN,
     }
 }
 
@@ -207,7 +221,7 @@ mod tests {
         for body in ["{}", r#"{"type":7,"id":[],"job":"x"}"#, r#"{"type":"ping","type":"job-reopened"}"#] {
             assert_eq!(
                 Webhook::read(&repair(body.as_bytes())).unwrap().event,
-                WebhookEvent::Unknown,
+                WebhookEvent::UNKNOWN,
                 "{body}"
             );
         }

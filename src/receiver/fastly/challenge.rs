@@ -3,10 +3,25 @@
 
 use sha2::{Digest, Sha256};
 
+use super::FastlyConfig;
 use crate::otlp::encode_hex;
+use crate::receiver::{Page, PageText};
+
+/// The route of the challenge.
+pub(super) const PAGE: Page = Page {
+    name: "challenge",
+    path: PATH,
+    template: PATH,
+    text: PageText::Fixed(|receivers| {
+        let receivers = receivers.all::<FastlyConfig>().into_iter();
+        challenge(receivers.flat_map(|fastly| &fastly.service_ids).map(String::as_str))
+    }),
+};
+
+const PATH: &str = "/.well-known/fastly/logging/challenge";
 
 /// The answer for all service ids of all receivers, each once.
-pub(crate) fn challenge<'a>(service_ids: impl IntoIterator<Item = &'a str>) -> String {
+fn challenge<'a>(service_ids: impl IntoIterator<Item = &'a str>) -> String {
     let mut lines: Vec<String> = Vec::new();
     for id in service_ids {
         // Of the id alone: with a newline behind it the digest is another one.

@@ -4,12 +4,8 @@ use serde_json::Value;
 
 use super::super::*;
 use crate::config::{Config, Environment, LogFormat};
-use crate::event::{Signal, SourceKind};
 use crate::queue::MemoryQueue;
-use crate::receiver::RECEIVERS;
-use crate::receiver::circleci::{CircleCi, CircleCiConfig};
-use crate::receiver::fastly::{Fastly, FastlyConfig};
-use crate::receiver::otlp::{Otlp, OtlpConfig};
+use crate::receiver::{Limits, RECEIVERS};
 use crate::telemetry::inspect::page;
 use crate::telemetry::logging::tests::Captured;
 
@@ -23,18 +19,15 @@ const YAML: &str = "
 /// Returns a relay whose inspector is in use.
 fn relay() -> Relay {
     let config = Config::from_yaml(YAML, &Environment::empty(), RECEIVERS).unwrap();
-    let (fastly, circleci) =
-        (config.receivers.all::<FastlyConfig>()[0], config.receivers.all::<CircleCiConfig>()[0]);
-    let otlp = config.receivers.all::<OtlpConfig>()[0];
-    let limit = fastly.rate_limit.map(|limit| Arc::new(RateLimit::new(limit)));
-    let instance = |kind, receiver, rate_limit| Instance { kind, receiver, rate_limit };
-    let receivers = vec![
-        instance(SourceKind::Fastly, Arc::new(Fastly::new(fastly, 1 << 20)) as Arc<dyn Receiver>, limit),
-        instance(SourceKind::CircleCi, Arc::new(CircleCi::new(circleci)), None),
-        instance(SourceKind::Otlp(Signal::Logs), Arc::new(Otlp::new(otlp, Signal::Logs, 1 << 20)), None),
-    ];
+    let limits = Limits { max_line_bytes: 1 << 20, max_body_bytes: 1 << 20 };
+    let receivers = config.receivers.iter().flat_map(|section| {
+        let rate_limit = section.rate_limit().map(|limit| Arc::new(RateLimit::new(limit)));
+        let receivers = receiver::build(section, limits).into_iter();
+        receivers.map(move |receiver| Instance { receiver, rate_limit: rate_limit.clone() })
+    });
+    let receivers: Vec<Instance> = receivers.collect();
     let metrics = Metrics::new();
-    metrics.expect(receivers.iter().map(|instance| (instance.receiver.id(), instance.kind)));
+    metrics.expect(receivers.iter().map(|one| (one.receiver.id(), one.receiver.source().webhooks())));
     page::data(&metrics, None);
     let queue = Queue::Memory(MemoryQueue::new(1 << 20, metrics.clone()));
     let rejected =

@@ -47,13 +47,12 @@ impl Bench {
     fn new(queue_bytes: u64) -> Self {
         let metrics = Metrics::new();
         let mut receivers = Vec::from(Signal::ALL.map(|signal| Instance {
-            kind: SourceKind::Otlp(signal),
             receiver: Arc::new(Otlp::new(&OtlpConfig::default(), signal, 1 << 20)),
             rate_limit: None,
         }));
         let fastly = FastlyConfig::default();
         let receiver = Arc::new(Fastly::new(&fastly, 1 << 20));
-        receivers.push(Instance { kind: SourceKind::Fastly, receiver, rate_limit: None });
+        receivers.push(Instance { receiver, rate_limit: None });
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
         let queue = Queue::Memory(MemoryQueue::new(queue_bytes, metrics.clone()));
         let directory = tempfile::tempdir().unwrap();

@@ -17,6 +17,7 @@ use crate::config::{QueueConfig, SpanEventsConfig, Storage, Sync, Unmatched};
 use crate::event::{Settled, Signal};
 use crate::exporter::{Carried, Export};
 use crate::processor::SpanEvents;
+use crate::receiver::Source;
 use crate::receiver::fastly::Fastly;
 use crate::receiver::fastly::FastlyConfig;
 
@@ -58,6 +59,10 @@ impl Receiver for Forgetful {
         self.0.path()
     }
 
+    fn source(&self) -> &'static Source {
+        self.0.source()
+    }
+
     fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
         self.0.admit(headers)
     }
@@ -83,6 +88,10 @@ impl Receiver for ByHeader {
 
     fn path(&self) -> &str {
         self.0.path()
+    }
+
+    fn source(&self) -> &'static Source {
+        self.0.source()
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
@@ -208,8 +217,7 @@ impl Process {
         };
         let queue = Queue::open(&config, 1 << 30, metrics.clone()).unwrap();
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
-        let receivers =
-            vec![Instance { kind: SourceKind::Fastly, receiver: Arc::new(receiver), rate_limit: None }];
+        let receivers = vec![Instance { receiver: Arc::new(receiver), rate_limit: None }];
         let rejected = Arc::new(RejectedLines::new(directory, 1 << 30, metrics.clone()));
         let relay = Arc::new(Relay::new(receivers, queue, rejected, sender, metrics.clone()));
         let feed = tokio::spawn(Arc::clone(&relay).feed());

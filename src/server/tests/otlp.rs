@@ -24,7 +24,17 @@ struct Status {
 fn with_otlp(fake: Fake) -> Fake {
     let paths =
         [("/v1/traces", Signal::Traces), ("/v1/logs", Signal::Logs), ("/v1/metrics", Signal::Metrics)];
-    Fake { paths: paths.map(|(path, signal)| (path, SourceKind::Otlp(signal))).to_vec(), ..fake }
+    Fake {
+        paths: paths
+            .map(|(path, signal)| {
+                (
+                    path,
+                    Policy { source: "otlp", requests: Requests::Batches { put: false }, otlp: Some(signal) },
+                )
+            })
+            .to_vec(),
+        ..fake
+    }
 }
 
 async fn house(answer: impl Fn() -> Answer + Send + Sync + 'static) -> House {

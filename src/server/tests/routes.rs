@@ -147,10 +147,7 @@ async fn every_response_is_counted_by_receiver_and_code() {
 
 #[tokio::test]
 async fn a_trailing_slash_is_tolerated_on_every_route() {
-    let fake = Fake {
-        paths: vec![("/fastly", SourceKind::Fastly), ("/slash/", SourceKind::Fastly)],
-        ..Fake::default()
-    };
+    let fake = Fake { paths: vec![("/fastly", FASTLY), ("/slash/", FASTLY)], ..Fake::default() };
     let house = House::open(fake, config()).await;
     assert_eq!(house.ask(get(&format!("{CHALLENGE}/"))).await.status, 200);
     assert_eq!(house.ask(get("/traceparent/w/abc/")).await.body, "export TRACEPARENT=abc\n");
@@ -174,25 +171,12 @@ async fn post_to_the_root_is_a_webhook_or_a_batch_by_its_headers() {
 
 #[tokio::test]
 async fn post_to_the_root_is_not_found_when_its_receiver_is_off() {
-    let house =
-        House::open(Fake { paths: vec![("/circleci", SourceKind::CircleCi)], ..Fake::default() }, config())
-            .await;
+    let house = House::open(Fake { paths: vec![("/circleci", CIRCLECI)], ..Fake::default() }, config()).await;
     assert_eq!(house.ask(post("/", "{}")).await.status, 404);
-    let house =
-        House::open(Fake { paths: vec![("/fastly", SourceKind::Fastly)], ..Fake::default() }, config()).await;
+    let house = House::open(Fake { paths: vec![("/fastly", FASTLY)], ..Fake::default() }, config()).await;
     let webhook = post_with("/", "circleci-event-type: ping\r\n", b"{}");
     assert_eq!(house.ask(webhook).await.status, 404);
     assert!(house.taken().is_empty());
-}
-
-#[tokio::test]
-async fn a_receiver_may_have_the_root_as_its_path() {
-    let house =
-        House::open(Fake { paths: vec![("/", SourceKind::Fastly)], ..Fake::default() }, config()).await;
-    for method in ["POST", "PUT"] {
-        assert_eq!(house.ask(request(method, "/", "{}")).await.status, 204);
-    }
-    assert_eq!(house.ask(get("/")).await.status, 200);
 }
 
 #[tokio::test]
@@ -212,8 +196,32 @@ async fn traceparent_is_the_line_or_a_status_without_a_body() {
 }
 
 #[tokio::test]
+async fn a_page_below_another_has_its_own_paths_even_while_its_source_is_off() {
+    const BELOW: Page = Page {
+        path: "/traceparent/below",
+        text: PageText::Shell(|_| Some("below\n".to_owned())),
+        ..TRACEPARENT
+    };
+    for (is_on, below) in [(true, (200, "below\n")), (false, (404, ""))] {
+        let both = RouteState {
+            pages: pages([(&TRACEPARENT, true), (&BELOW, is_on)]),
+            ..route_state(Fake::default())
+        };
+        let house = House::with_state(both, config(), AGES).await;
+        for path in ["/traceparent/below/1/2/3", "/traceparent/below/"] {
+            let seen = house.ask(get(path)).await;
+            let expected = if is_on && path.ends_with("below/") { (400, "") } else { below };
+            assert_eq!((seen.status, seen.body.as_str()), expected, "{path}");
+        }
+        assert_eq!(house.ask(get("/traceparent/w/abc")).await.status, 200);
+        assert_eq!(house.ask(get("/traceparent/belows/abc")).await.status, 400);
+    }
+}
+
+#[tokio::test]
 async fn traceparent_and_challenge_are_not_found_while_their_receivers_are_off() {
-    let off = RouteState { challenge: None, traceparent: None, ..route_state(Fake::default()) };
+    let off =
+        RouteState { pages: pages([(&TRACEPARENT, false), (&PROOF, false)]), ..route_state(Fake::default()) };
     let house = House::with_state(off, config(), AGES).await;
     let seen = house.ask(get("/traceparent/w/abc")).await;
     assert_eq!((seen.status, seen.body.as_str()), (404, ""));
@@ -367,7 +375,8 @@ async fn a_panic_affects_one_request() {
 
 #[tokio::test]
 async fn a_panic_sends_a_shell_no_body() {
-    let broken = RouteState { traceparent: Some(|_, _| panic!("no line")), ..route_state(Fake::default()) };
+    const BROKEN: Page = Page { text: PageText::Shell(|_| panic!("no line")), ..TRACEPARENT };
+    let broken = RouteState { pages: pages([(&BROKEN, true)]), ..route_state(Fake::default()) };
     let house = House::with_state(broken, config(), AGES).await;
     let seen = house.ask(get("/traceparent/w/abc")).await;
     assert_eq!((seen.status, seen.header("content-length")), (500, Some("0")));

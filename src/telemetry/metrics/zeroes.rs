@@ -1,7 +1,7 @@
 //! Creation of series before their first count, so that a rate or an alert over them sees the first increment.
 
 use super::{LineOutcome, LogEventOutcome, Metrics, NO_RECEIVER, TRANSPORT, WebhookOutcome};
-use crate::event::{Signal, SourceKind, WebhookEvent};
+use crate::event::{Signal, WebhookEvent};
 
 const LINES: [LineOutcome; 3] = [LineOutcome::Accepted, LineOutcome::Repaired, LineOutcome::Rejected];
 
@@ -29,20 +29,18 @@ const RECEIVER_CODES: [&str; 11] =
 /// Usual statuses of all other requests.
 const OTHER_CODES: [&str; 5] = ["200", "400", "404", "405", "500"];
 
-const EVENTS: [WebhookEvent; 4] =
-    [WebhookEvent::WorkflowCompleted, WebhookEvent::JobCompleted, WebhookEvent::Ping, WebhookEvent::Unknown];
-
 // === impl Metrics ===
 
 impl Metrics {
-    /// Creates every series that these receivers, and any exporter, can count in.
-    pub(crate) fn expect<'a>(&self, receivers: impl IntoIterator<Item = (&'a str, SourceKind)>) {
-        for (receiver, kind) in receivers {
-            match kind {
-                SourceKind::CircleCi => self.expect_webhooks(),
-                SourceKind::Fastly | SourceKind::Otlp(_) => {
-                    LINES.into_iter().for_each(|outcome| self.lines(receiver, outcome, 0));
-                }
+    /// Creates every series that these receivers, and any exporter, can count in. Receivers of webhooks come with their events.
+    pub(crate) fn expect<'a>(
+        &self,
+        receivers: impl IntoIterator<Item = (&'a str, Option<&'static [WebhookEvent]>)>,
+    ) {
+        for (receiver, events) in receivers {
+            match events {
+                Some(events) => self.expect_webhooks(events),
+                None => LINES.into_iter().for_each(|outcome| self.lines(receiver, outcome, 0)),
             }
             for code in RECEIVER_CODES {
                 self.requests.with_label_values(&[receiver, code]);
@@ -67,8 +65,8 @@ impl Metrics {
         }
     }
 
-    fn expect_webhooks(&self) {
-        for event in EVENTS {
+    fn expect_webhooks(&self, events: &[WebhookEvent]) {
+        for event in events.iter().chain([&WebhookEvent::UNKNOWN]) {
             for outcome in WEBHOOKS {
                 self.webhooks.with_label_values(&[event.as_str(), outcome.as_str()]);
             }
@@ -83,13 +81,15 @@ mod tests {
     #[test]
     fn series_exist_before_their_first_count() {
         let metrics = Metrics::new();
-        metrics.expect([("fastly/www", SourceKind::Fastly), ("circleci", SourceKind::CircleCi)]);
+        const EVENTS: &[WebhookEvent] = &[WebhookEvent::new("ping")];
+        metrics.expect([("fastly/www", None), ("circleci", Some(EVENTS))]);
         let text = String::from_utf8(metrics.render()).unwrap();
         for series in [
             "spanrelay_requests_total{code=\"401\",receiver=\"fastly/www\"} 0",
             "spanrelay_requests_total{code=\"404\",receiver=\"none\"} 0",
             "spanrelay_lines_total{outcome=\"rejected\",receiver=\"fastly/www\"} 0",
-            "spanrelay_webhooks_total{event=\"ping\",outcome=\"unauthorized\"} 0",
+            "spanrelay_webhooks_total{event=\"ping\",outcome=\"duplicate\"} 0",
+            "spanrelay_webhooks_total{event=\"unknown\",outcome=\"unauthorized\"} 0",
             "otelcol_receiver_refused_spans{receiver=\"circleci\",transport=\"http\"} 0",
             "spanrelay_throttled_requests_total{receiver=\"fastly/www\"} 0",
             "spanrelay_overloaded_requests_total{receiver=\"circleci\"} 0",
