@@ -48,7 +48,7 @@ const ABOUT: &str = "Relay proxy in front of an OpenTelemetry Collector";
 
 // One line per paragraph, because clap wraps paragraphs to the width of the terminal.
 const LONG_ABOUT: &str = "\
-Relay proxy in front of an OpenTelemetry Collector. It accepts Fastly real-time log batches and CircleCI webhooks, \
+Relay proxy in front of an OpenTelemetry Collector. It accepts Fastly real-time log batches and webhooks of CI services, \
 attaches log events to the spans that they belong to, and forwards OTLP/HTTP.
 
 Without a command it runs the relay, like `run`. `spanrelay demo` shows the relay at work; it needs no setup.";

@@ -1,5 +1,5 @@
 //! spanrelay runs in front of an OpenTelemetry Collector and accepts what a Collector can't ingest: Fastly log batches and
-//! CircleCI webhooks. It also passes OTLP on. The README describes it for users; this page describes how it is built.
+//! webhooks of CI services. It also passes OTLP on. The README describes it for users; this page describes how it is built.
 //!
 //! # The path of the data
 //!

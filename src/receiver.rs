@@ -219,14 +219,9 @@ pub(crate) struct Rejected {
     pub(crate) input: Bytes,
 }
 
-/// Why an authentic request is taken without making any telemetry of it.
+/// The reason that an authentic request is accepted without making any telemetry of it. Sources may have their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ignored {
-    /// The event type is not one that the relay knows.
-    UnknownEventType,
-    /// The event carries no id, or none that spans can be made of.
-    NoId,
-}
+pub(crate) struct Ignored(pub(crate) &'static str);
 
 // === impl Item ===
 
@@ -279,10 +274,12 @@ impl Supersede {
 // === impl Ignored ===
 
 impl Ignored {
+    /// The event type is not one that the relay knows.
+    pub(crate) const UNKNOWN_EVENT_TYPE: Self = Self("unknown event type");
+    /// The event carries no id, or none that spans can be made of.
+    pub(crate) const NO_ID: Self = Self("the event has no id that spans can be made of");
+
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownEventType => "unknown event type",
-            Self::NoId => "the event has no id that spans can be made of",
-        }
+        self.0
     }
 }

@@ -133,10 +133,10 @@ impl Receiver for CircleCi {
             ..Reading::default()
         };
         if webhook.event == WebhookEvent::UNKNOWN {
-            return Reading { ignored: Some(Ignored::UnknownEventType), ..reading };
+            return Reading { ignored: Some(Ignored::UNKNOWN_EVENT_TYPE), ..reading };
         }
         let Some(request) = spans::export_request(&webhook, &self.service_name) else {
-            return Reading { ignored: Some(Ignored::NoId), ..reading };
+            return Reading { ignored: Some(Ignored::NO_ID), ..reading };
         };
         let supersede = supersede::supersede(&webhook, &self.id, self.cancel_settle);
         with_spans(Reading { supersede, ..reading }, body, request, repaired.repairs)

@@ -20,10 +20,18 @@ use super::{Item, Passage, Reading, Rejected, Scope};
 use crate::config::section::Section;
 use crate::config::{Secret, ServerConfig};
 use crate::event::Repair;
-use crate::otlp::Traces;
+use crate::otlp::{SpanId, TraceId, Traces};
 
 /// Timeout of the requests of CircleCI and GitHub.
 const SENDER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Returns `export TRACEPARENT=00-<trace>-<span>-01` and a newline, for a shell: the span becomes the parent of the spans of
+/// what the shell runs.
+///
+/// Version and flags are fixed: otel-cli reads both as decimal numbers and takes no flags but 01 for sampled.
+pub(super) fn traceparent_line(trace: TraceId, span: SpanId) -> String {
+    format!("export TRACEPARENT=00-{trace}-{span}-01\n")
+}
 
 /// Adds the spans of an event to its reading. `request` is the export request that holds them.
 pub(super) fn with_spans(reading: Reading, body: &Bytes, request: Vec<u8>, repairs: Vec<Repair>) -> Reading {

@@ -219,7 +219,7 @@ fn only_rejected_and_ignored_lines_spoil_the_exit_code() {
     let accepted = Reading { items: vec![item(1, &[Repair::NullWord])], ..Reading::default() };
     assert!(report(accepted, Vec::new()).all_accepted());
     assert!(report(Reading::default(), Vec::new()).all_accepted());
-    let ignored = Reading { ignored: Some(Ignored::UnknownEventType), ..Reading::default() };
+    let ignored = Reading { ignored: Some(Ignored::UNKNOWN_EVENT_TYPE), ..Reading::default() };
     let ignored = report(ignored, Vec::new());
     assert!(!ignored.all_accepted());
     assert_eq!(as_text(&ignored, "{}", 80), "line 1: ignored: unknown event type\n\nfastly: 1 ignored\n");

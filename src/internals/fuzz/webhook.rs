@@ -52,7 +52,7 @@ fn text<'a>(event: &'a Json, path: &[&str]) -> Option<&'a str> {
 
 fn ignored(event: &Json, reading: &Reading) {
     let is_known = matches!(text(event, &["type"]), Some("workflow-completed" | "job-completed" | "ping"));
-    assert_eq!(reading.ignored, Some(if is_known { Ignored::NoId } else { Ignored::UnknownEventType }));
+    assert_eq!(reading.ignored, Some(if is_known { Ignored::NO_ID } else { Ignored::UNKNOWN_EVENT_TYPE }));
     if !is_known {
         return;
     }

@@ -175,10 +175,10 @@ fn an_event_without_usable_ids_is_ignored_and_an_unknown_type_keeps_its_own_reas
         "job-id-not-a-uuid",
         "ping-id-not-a-uuid",
     ] {
-        assert_eq!(receiver().read(&fixture(name).request).ignored, Some(Ignored::NoId), "{name}");
+        assert_eq!(receiver().read(&fixture(name).request).ignored, Some(Ignored::NO_ID), "{name}");
     }
     for body in ["{}", r#"{"type":null,"id":"1"}"#, r#"{"type":"Ping","id":"1"}"#] {
-        assert_eq!(read(body).ignored, Some(Ignored::UnknownEventType), "{body}");
+        assert_eq!(read(body).ignored, Some(Ignored::UNKNOWN_EVENT_TYPE), "{body}");
     }
 }
 

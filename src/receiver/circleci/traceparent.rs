@@ -11,6 +11,7 @@
 use uuid::Uuid;
 
 use crate::otlp::{SpanId, TraceId};
+use crate::receiver::webhook::traceparent_line;
 
 /// The ids of a job's span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,13 +22,10 @@ pub(super) struct JobIds {
     pub(super) parent: SpanId,
 }
 
-/// `export TRACEPARENT=00-<trace>-<span>-01` and a newline, for what runs inside the job: its spans become children of
-/// the job's span. Nothing when either id is not a UUID that ids can be made of.
-///
-/// Version and flags are fixed: otel-cli reads both as decimal numbers and takes no flags but 01 for sampled.
+/// The line for what runs inside the job. Nothing when either id is not a UUID that ids can be made of.
 pub(crate) fn traceparent(workflow: &str, job: &str) -> Option<String> {
     let JobIds { trace, span, .. } = job_ids(workflow, job)?;
-    Some(format!("export TRACEPARENT=00-{trace}-{span}-01\n"))
+    Some(traceparent_line(trace, span))
 }
 
 /// The trace that begins with this UUID, and the span of its root.

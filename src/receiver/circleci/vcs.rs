@@ -93,7 +93,7 @@ mod tests {
             "{} {} {} {}",
             vcs.provider.as_deref().unwrap_or("-"),
             vcs.repository_url.as_deref().unwrap_or("-"),
-            vcs.head.map_or("-".to_owned(), |head| format!("{}={}", head.kind, head.name)),
+            vcs.head.map_or("-".to_owned(), |head| format!("{}={}", head.kind.unwrap(), head.name)),
             vcs.revision.as_deref().unwrap_or("-"),
         )
     }

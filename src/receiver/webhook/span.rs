@@ -150,7 +150,7 @@ impl<'a> Attributes<'a> {
         self.text("vcs.provider.name", vcs.provider.as_deref());
         self.text("vcs.repository.url.full", vcs.repository_url.as_deref());
         self.text("vcs.ref.head.name", vcs.head.as_ref().map(|head| &*head.name));
-        self.text("vcs.ref.head.type", vcs.head.as_ref().map(|head| head.kind));
+        self.text("vcs.ref.head.type", vcs.head.as_ref().and_then(|head| head.kind));
         self.text("vcs.ref.head.revision", vcs.revision.as_deref());
     }
 

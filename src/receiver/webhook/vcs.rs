@@ -21,19 +21,19 @@ pub(in crate::receiver) struct Vcs<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::receiver) struct Head<'a> {
     pub(in crate::receiver) name: Cow<'a, str>,
-    /// Value of `vcs.ref.head.type`.
-    pub(in crate::receiver) kind: &'static str,
+    /// Value of `vcs.ref.head.type`; `None` if the sender does not tell a branch from a tag.
+    pub(in crate::receiver) kind: Option<&'static str>,
 }
 
 // === impl Head ===
 
 impl<'a> Head<'a> {
     pub(in crate::receiver) fn branch(name: Cow<'a, str>) -> Self {
-        Self { name, kind: "branch" }
+        Self { name, kind: Some("branch") }
     }
 
     pub(in crate::receiver) fn tag(name: Cow<'a, str>) -> Self {
-        Self { name, kind: "tag" }
+        Self { name, kind: Some("tag") }
     }
 
     /// Reads `refs/heads/…` or `refs/tags/…`.

@@ -330,7 +330,7 @@ async fn an_unusable_batch_gets_the_report_of_its_first_lines_and_a_reason() {
 
 #[tokio::test]
 async fn an_ignored_webhook_is_a_202_with_the_reason() {
-    let ignored = || Answer::Ignored(Ignored::UnknownEventType);
+    let ignored = || Answer::Ignored(Ignored::UNKNOWN_EVENT_TYPE);
     let house = House::open(Fake::answering(ignored), config()).await;
     let seen = house.ask(post("/circleci", "{}")).await;
     assert_eq!((seen.status, seen.reason().as_str()), (202, "unknown event type"));
