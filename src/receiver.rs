@@ -8,6 +8,7 @@
 
 pub(crate) mod circleci;
 pub(crate) mod fastly;
+mod github;
 pub(crate) mod otlp;
 
 mod source;
@@ -31,7 +32,7 @@ use crate::event::{KeptHeaders, Repair, Signal, WebhookEvent};
 use crate::otlp::{Logs, Metrics, TraceId, Traces};
 
 /// The registry of sources. Nothing else in the program has to change when a source is added.
-pub(crate) static SOURCES: &[Source] = &[fastly::SOURCE, circleci::SOURCE, otlp::SOURCE];
+pub(crate) static SOURCES: &[Source] = &[fastly::SOURCE, circleci::SOURCE, github::SOURCE, otlp::SOURCE];
 
 /// Kinds of receivers, as the configuration knows them.
 pub static RECEIVERS: &[ReceiverKind] = &kinds();

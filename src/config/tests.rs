@@ -21,6 +21,7 @@ const EXAMPLE: &str = include_str!("../../config/spanrelay.example.yaml");
 fn environment() -> Environment {
     [
         ("CIRCLECI_HOOK_SECRET", "hunter2"),
+        ("GITHUB_WEBHOOK_SECRET", "hunter2"),
         ("RECEIVER_TOKEN", "Bearer hunter2"),
         ("HONEYCOMB_KEY", "hunter2"),
         ("YES", "yes"),
@@ -109,7 +110,8 @@ fn a_receiver_without_a_value_is_enabled_and_everything_else_has_its_default() {
 
 #[test]
 fn the_example_equals_the_defaults() {
-    let minimal = "receivers: {fastly: , circleci: {secrets: [\"${env:CIRCLECI_HOOK_SECRET}\"]}, otlp: }\n";
+    let minimal = "receivers:\n  fastly:\n  circleci: {secrets: [\"${env:CIRCLECI_HOOK_SECRET}\"]}\n  \
+                   github: {secrets: [\"${env:GITHUB_WEBHOOK_SECRET}\"]}\n  otlp:\n";
     assert_eq!(config(EXAMPLE), config(minimal));
 }
 

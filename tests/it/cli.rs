@@ -67,7 +67,8 @@ async fn traceparent_prints_the_line_of_the_route_or_nothing() {
 async fn validate_exits_with_0_or_with_1_and_every_problem() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/spanrelay.example.yaml");
     let mut command = spanrelay(&["validate", "--config", example.to_str().unwrap()]);
-    let ended = Ended::of(command.env("CIRCLECI_HOOK_SECRET", "x")).await;
+    command.env("CIRCLECI_HOOK_SECRET", "x").env("GITHUB_WEBHOOK_SECRET", "x");
+    let ended = Ended::of(&mut command).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
 
     let wrong =
@@ -209,6 +210,12 @@ async fn check_exits_with_0_when_all_is_accepted_and_with_2_when_nothing_can_be_
     let ended = run(&["check", "--from", "circleci", webhook.to_str().unwrap()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.out.contains("92e0554a837f4086913b0dc7665d2a84"), "{}", ended.out);
+    let job = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto-fixtures/github/workflow-job/request.json");
+    for arguments in [&["check", "--from", "github"][..], &["check"]] {
+        let ended = run(&[arguments, &[job.to_str().unwrap()]].concat()).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        assert!(ended.out.contains("a1df8684f776584794a3bb0ee4858e91"), "{}", ended.out);
+    }
     let ended = run(&["check", "/nowhere/at/all"]).await;
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("/nowhere/at/all"), "{}", ended.err);

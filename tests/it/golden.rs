@@ -22,7 +22,10 @@ use super::harness::text::{compact, pretty};
 use super::harness::{Ask, House, Recorded, Reply, otlp};
 
 /// Folders, and the paths of their requests.
-const DOORS: [(&str, &str); 2] = [("circleci", "/circleci"), ("fastly", "/fastly")];
+const DOORS: [(&str, &str); 3] = [("circleci", "/circleci"), ("fastly", "/fastly"), ("github", "/github")];
+
+/// The receiver that the tests' usual configuration does not have.
+const GITHUB: &str = "receivers.github: {secrets: [fixture-secret]}";
 
 const SIGNALS: [&str; 3] = ["traces", "logs", "metrics"];
 
@@ -149,7 +152,7 @@ impl Case {
     /// Sends the request to its own relay: in another one, a second event with the same id would be a duplicate.
     async fn send(&self, settings: &str) -> (Vec<Recorded>, Reply) {
         // One at a time, so that they are in order.
-        let house = House::open(&format!("exporters.otlp_http.max_in_flight: 1\n{settings}")).await;
+        let house = House::open(&format!("exporters.otlp_http.max_in_flight: 1\n{GITHUB}\n{settings}")).await;
         let mut ask = Ask::post(self.door, self.request.clone());
         for (name, value) in &self.headers {
             ask = ask.with(name, value);

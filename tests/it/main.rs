@@ -19,6 +19,8 @@ mod span_events;
 
 mod circleci;
 
+mod github;
+
 mod delivery;
 
 mod shutdown;

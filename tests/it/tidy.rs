@@ -84,6 +84,7 @@ const PLAIN_ROOMS: &[&str] = &[
     "queue",
     "receiver/fastly/reading",
     "receiver/fastly/repair",
+    "receiver/github",
     "receiver/webhook",
     "rejected",
     "relay",

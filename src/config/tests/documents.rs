@@ -16,7 +16,7 @@ const WIDTH: usize = 118;
 const HEAD: &str = "\
 # Every key of spanrelay with its default. Keys without a default are commented out as `#key:`.
 #
-#   CIRCLECI_HOOK_SECRET=… spanrelay validate --config config/spanrelay.example.yaml
+#   CIRCLECI_HOOK_SECRET=… GITHUB_WEBHOOK_SECRET=… spanrelay validate --config config/spanrelay.example.yaml
 #
 # Only `receivers` is required: a file with `receivers: { fastly: }` and nothing else is complete.
 #

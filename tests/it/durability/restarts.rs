@@ -3,7 +3,8 @@
 use super::downstream::Mood;
 use super::home::{Home, at_rest, batch, recovered, stopped};
 use super::load::job;
-use crate::harness::{Ask, Child, eventually, log, request_of, span};
+use crate::github;
+use crate::harness::{Ask, Child, SECRET, eventually, log, request_of, span};
 
 /// Exports one request after the other, in order.
 const ONE_AT_A_TIME: &str = "exporters.otlp_http.max_in_flight: 1";
@@ -208,6 +209,26 @@ async fn a_queued_webhook_is_a_duplicate_when_redelivered_after_a_restart() {
     at_rest(&relay).await;
     stopped(relay).await;
     assert_eq!(home.downstream.taken_names(), ["job: once"]);
+}
+
+#[tokio::test]
+async fn an_event_whose_type_is_in_a_header_is_read_again_after_a_kill() {
+    let on = format!("receivers.github: {{secrets: [{SECRET}]}}");
+    let mut home = Home::new(Mood::Down, &on).await;
+    let relay = home.start().await;
+    assert_eq!(relay.ask(github::event("workflow_run", "one", &github::run(7))).await.status, 204);
+    relay.kill().await;
+
+    let relay = home.start().await;
+    eventually("it is read again", async || (recovered(&relay).await == 1.0).then_some(())).await;
+    assert_eq!(relay.ask(github::event("workflow_run", "one", &github::run(7))).await.status, 204);
+    let samples = relay.metrics().await;
+    assert_eq!(samples.sum("spanrelay_webhooks_total", &[("outcome", "duplicate")]), 1.0);
+    home.downstream.set(Mood::Up).await;
+    at_rest(&relay).await;
+    stopped(relay).await;
+    assert_eq!(home.downstream.taken_names(), ["workflow: CI"]);
+    assert_eq!(home.rejected().len(), 0);
 }
 
 #[tokio::test]
