@@ -19,6 +19,8 @@ mod signature;
 
 mod webhook;
 
+mod github;
+
 mod protobuf;
 
 mod queue_record;
@@ -50,6 +52,7 @@ pub use self::access_log::access_log;
 pub use self::body::body;
 pub use self::config::config;
 pub use self::framing::framing;
+pub use self::github::github;
 pub use self::line::line;
 pub use self::protobuf::protobuf;
 pub use self::queue_record::queue_record;
@@ -60,13 +63,14 @@ pub use self::webhook::webhook;
 pub type Target = fn(&[u8]);
 
 /// All targets with their names, which their binaries and folders share.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("access_log", access_log),
     ("body", body),
     ("framing", framing),
     ("line", line),
     ("signature", signature),
     ("webhook", webhook),
+    ("github", github),
     ("protobuf", protobuf),
     ("queue_record", queue_record),
     ("config", config),

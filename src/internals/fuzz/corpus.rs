@@ -68,6 +68,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "line" => lines(),
         "signature" => texts(SIGNATURES),
         "webhook" => bodies("circleci"),
+        "github" => github_events(),
         "protobuf" => requests(),
         "queue_record" => records(),
         "config" => [texts(CONFIGURATIONS), files(&root().join("config"), "yaml")].concat(),
@@ -138,6 +139,22 @@ pub fn words(target: &str) -> Vec<String> {
                 "\"pipeline\":",
                 "\"status\":\"failed\"",
                 "\"name\":",
+            ]),
+        ]
+        .concat(),
+        "github" => [
+            texts(JSON),
+            texts(&[
+                "workflow_job\n",
+                "\"action\":\"completed\"",
+                "\"workflow_job\":",
+                "\"workflow_run\":",
+                "\"id\":",
+                "\"run_id\":",
+                "\"run_attempt\":",
+                "\"number\":",
+                "\"steps\":[",
+                "\"conclusion\":\"failure\"",
             ]),
         ]
         .concat(),
@@ -221,6 +238,13 @@ fn bodies(receiver: &str) -> Vec<Vec<u8>> {
 /// Returns choices for bodies with every kind of fragment.
 fn recipes() -> Vec<Vec<u8>> {
     (0..32_u8).map(|seed| (0..=255_u8).map(|choice| choice.wrapping_mul(2 * seed + 7)).collect()).collect()
+}
+
+/// Returns the bodies of GitHub's fixtures, each after every type of event.
+fn github_events() -> Vec<Vec<u8>> {
+    let kinds = ["workflow_run", "workflow_job", "ping", "push"];
+    let events = |body: Vec<u8>| kinds.map(|kind| [kind.as_bytes(), b"\n", &body].concat());
+    bodies("github").into_iter().flat_map(events).collect()
 }
 
 /// Lines of access logs.

@@ -104,6 +104,11 @@ fn any_webhook_results_in_one_span_or_none() {
 }
 
 #[test]
+fn any_github_event_results_in_the_spans_of_one_event_or_none() {
+    holds("github", MUTATIONS);
+}
+
+#[test]
 fn an_otlp_request_is_exported_as_prost_reads_it() {
     holds("protobuf", MUTATIONS);
 }
