@@ -10,7 +10,12 @@ mod descriptors;
 
 mod files;
 
+#[cfg(feature = "kafka")]
+mod kafka;
+
 mod self_tracing;
+
+mod rejects;
 
 mod reload;
 
@@ -32,16 +37,19 @@ use self::announce::{Addresses, announce, host_of};
 use self::descriptors::TELEMETRY_CONNECTIONS;
 use self::files::ExporterFiles;
 pub(crate) use self::files::unusable_files;
+#[cfg(feature = "kafka")]
+pub(crate) use self::kafka::unreachable;
+use self::rejects::KeepRejects;
 use self::reload::Reloads;
 use self::self_tracing::SelfTracing;
 pub use self::start_error::StartError;
 use crate::config::{Config, QueueConfig, ServerConfig};
 use crate::event::Signal;
-use crate::exporter::{Export, Exporter, RejectSink, RejectedExport};
+use crate::exporter::{Export, Exporter, RejectSink};
 use crate::processor::{self, Settling, SpanEvents, Work};
 use crate::queue::Queue;
 use crate::receiver::{self, Limits};
-use crate::rejected::{DOWNSTREAM, RejectedLines, Rejection};
+use crate::rejected::RejectedLines;
 use crate::relay::{Instance, RateLimit, Relay};
 use crate::server::{Admin, Pages, RouteState, Shutdown, Terms, Tls, serve, stack};
 use crate::telemetry::Metrics;
@@ -66,6 +74,9 @@ pub struct App {
     tls: Option<Arc<Tls>>,
     exporter: Exporter,
     queue: Queue,
+    /// The queue that several relays share, if it is that one.
+    #[cfg(feature = "kafka")]
+    shared: Option<kafka::Shared>,
     rejected: Arc<RejectedLines>,
     self_tracing: Option<SelfTracing>,
     exporter_files: ExporterFiles,
@@ -107,19 +118,38 @@ impl App {
         let max_connections = descriptors::max_connections(&config);
         let metrics = Metrics::new();
         let QueueConfig { directory, rejected_max_size, .. } = &config.queue;
-        let rejected = Arc::new(RejectedLines::new(directory, *rejected_max_size, metrics.clone()));
-        let sink = Arc::new(KeepRejects(Arc::clone(&rejected)));
+        let rejected = RejectedLines::new(directory, *rejected_max_size, metrics.clone());
+        #[cfg(feature = "kafka")]
+        let mut shared = kafka::Shared::new(&config, metrics.clone())?;
+        #[cfg(feature = "kafka")]
+        let rejected = shared.as_ref().map_or(rejected, |shared| shared.rejected(&config, &metrics));
+        let rejected = Arc::new(rejected);
+        let sink: Arc<dyn RejectSink> = Arc::new(KeepRejects(Arc::clone(&rejected)));
         // Read before first use, so that a later change is never missed.
         let exporter_files = ExporterFiles::read(&config);
-        let exporter = Exporter::new(&config.exporters.otlp_http, metrics.clone(), sink, wall_clock)?;
+        let exporter =
+            Exporter::new(&config.exporters.otlp_http, metrics.clone(), Arc::clone(&sink), wall_clock)?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;
         let bound = Addresses::of(&front_door, &telemetry);
         let self_tracing = SelfTracing::prepare(&config, bound).await?;
         // Last, because it sets damaged data aside, which a start that fails for another reason should not do.
-        let queue = open_queue(&config, metrics.clone()).await?;
+        #[cfg(feature = "kafka")]
+        if let Some(shared) = &mut shared {
+            shared.open(&config).await?;
+        }
+        #[cfg(feature = "kafka")]
+        let opened = shared.as_ref().map(kafka::Shared::queue);
+        #[cfg(not(feature = "kafka"))]
+        let opened = None;
+        let queue = match opened {
+            Some(queue) => queue,
+            None => open_queue(&config, metrics.clone()).await?,
+        };
         Ok(Self {
+            #[cfg(feature = "kafka")]
+            shared,
             config,
             front_door,
             telemetry,
@@ -180,6 +210,8 @@ impl App {
             tls,
             exporter,
             queue,
+            #[cfg(feature = "kafka")]
+            shared,
             rejected,
             self_tracing,
             exporter_files,
@@ -195,6 +227,8 @@ impl App {
         let receivers = receivers(&config);
         metrics.expect(receivers.iter().map(|one| (one.receiver.id(), one.receiver.source().webhooks())));
         metrics.inspector.configure(setting(&config, &receivers), wall_clock());
+        #[cfg(feature = "kafka")]
+        let rejects: Arc<dyn RejectSink> = Arc::new(KeepRejects(Arc::clone(&rejected)));
         let relay = Arc::new(Relay::new(receivers, queue, rejected, work, metrics.clone()));
         metrics.observe_queue({
             let relay = Arc::clone(&relay);
@@ -217,8 +251,28 @@ impl App {
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
         let admin_terms = Terms::plain(config.server.header_timeout, TELEMETRY_CONNECTIONS);
         let terms = Terms { tls, metrics: Some(metrics.clone()), max_connections, ..admin_terms.clone() };
-        let settling = Settling::new(config.queue.storage, metrics.clone());
-        let span_events = SpanEvents::new(&config.processors.span_events, metrics);
+        let unshared = |channels| {
+            let settling = Settling::new(config.queue.storage, metrics.clone());
+            let span_events = SpanEvents::new(&config.processors.span_events, metrics.clone());
+            let (incoming, exports) = channels;
+            tokio::spawn(processor::run(
+                settling,
+                span_events,
+                incoming,
+                exports,
+                inspector,
+                stop.processing.clone(),
+            ))
+        };
+        #[cfg(feature = "kafka")]
+        let processor = match shared {
+            Some(shared) => {
+                shared.start(&config, (incoming, exports), rejects, &metrics, stop.processing.clone())
+            }
+            None => unshared((incoming, exports)),
+        };
+        #[cfg(not(feature = "kafka"))]
+        let processor = unshared((incoming, exports));
         Running {
             reloads: Reloads {
                 config,
@@ -230,33 +284,12 @@ impl App {
             relay,
             feeder,
             front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),
-            processor: tokio::spawn(processor::run(
-                settling,
-                span_events,
-                incoming,
-                exports,
-                inspector,
-                stop.processing.clone(),
-            )),
+            processor,
             exporter: tokio::spawn(exporter.run(outgoing, stop.delivering.clone())),
             self_tracing,
             telemetry: tokio::spawn(serve(telemetry, admin.service(), admin_terms, admin_shutdown)),
             stop,
         }
-    }
-}
-
-/// Writes exports that the downstream rejected for good to the rejected-lines file. The exporter logs them.
-struct KeepRejects(Arc<RejectedLines>);
-
-// === impl KeepRejects ===
-
-impl RejectSink for KeepRejects {
-    fn reject(&self, export: RejectedExport<'_>) {
-        let rejection =
-            Rejection { receiver: DOWNSTREAM, position: None, reason: export.reason, input: export.json };
-        // An append without a sync: tens of microseconds on a task that has just waited for a response.
-        self.0.write(wall_clock(), [rejection]);
     }
 }
 
@@ -328,6 +361,9 @@ fn ended(part: &str, result: Result<Result<(), tokio::task::JoinError>, tokio::t
 
 /// Returns every configured receiver, in the order of the configuration.
 fn receivers(config: &Config) -> Vec<Instance> {
+    if !config.queue.role().accepts() {
+        return Vec::new();
+    }
     let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
     let limits = Limits {
         max_line_bytes: bytes(config.server.max_line_size),

@@ -176,6 +176,27 @@ impl Repair {
     }
 }
 
+// === impl RecordId ===
+
+#[cfg(feature = "kafka")]
+impl RecordId {
+    /// Number of bits of an offset: enough for a million records per second during eight years.
+    const OFFSET_BITS: u32 = 48;
+
+    /// Returns the number of a record in a partitioned log.
+    pub(crate) fn in_partition(partition: i32, offset: u64) -> Self {
+        Self(
+            u64::from(partition.unsigned_abs()) << Self::OFFSET_BITS
+                | offset & ((1 << Self::OFFSET_BITS) - 1),
+        )
+    }
+
+    /// Returns the offset of a record in its partition.
+    pub(crate) fn offset(self) -> u64 {
+        self.0 & ((1 << Self::OFFSET_BITS) - 1)
+    }
+}
+
 // === impl Settled ===
 
 impl Settled {

@@ -5,6 +5,9 @@
 
 mod driver;
 
+#[cfg(feature = "kafka")]
+mod lanes;
+
 mod settling;
 
 mod span_events;
@@ -12,6 +15,8 @@ mod span_events;
 mod work;
 
 pub(crate) use driver::run;
+#[cfg(feature = "kafka")]
+pub(crate) use lanes::{Lanes, run_lanes};
 pub(crate) use settling::Settling;
 pub(crate) use span_events::SpanEvents;
 pub(crate) use work::Work;

@@ -19,9 +19,14 @@
 
 mod disk;
 
+#[cfg(feature = "kafka")]
+mod kafka;
+
 mod memory;
 
 mod progress;
+
+mod ranges;
 
 mod receipt;
 
@@ -39,6 +44,10 @@ use crate::telemetry::Metrics;
 pub(crate) use disk::{DiskQueue, OpenError};
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use disk::{decode_frame, encode_frame};
+#[cfg(feature = "kafka")]
+pub(crate) use kafka::{
+    Event, Fetched, Headers, KafkaOpenError, KafkaQueue, KafkaReader, Message, TopicCheck, WriteError, millis,
+};
 pub(crate) use memory::MemoryQueue;
 pub(crate) use progress::{Half, Progress, Runs, Tracker};
 pub(crate) use receipt::{Ledger, Part, Receipt, Taken};
@@ -77,6 +86,8 @@ pub(crate) enum Origin {
 pub(crate) enum Queue {
     Memory(MemoryQueue),
     Disk(DiskQueue),
+    #[cfg(feature = "kafka")]
+    Kafka(Arc<KafkaQueue>),
 }
 
 /// A record that the queue has accepted.
@@ -132,6 +143,8 @@ impl Queue {
         match config.storage {
             Storage::Memory => Ok(Self::Memory(MemoryQueue::new(config.max_size, metrics))),
             Storage::Disk => DiskQueue::open(config, memory_bytes, metrics).map(Self::Disk),
+            // The shared queue is opened with more than this; a build without it has none.
+            Storage::Kafka => Err(OpenError::WithoutKafka),
         }
     }
 
@@ -140,6 +153,10 @@ impl Queue {
         match self {
             Self::Memory(queue) => queue.offer(&record).map(Offered::Live),
             Self::Disk(queue) => queue.offer(record).await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => {
+                Err(OfferError::Unwritable { reason: "a shared queue accepts messages only".into() })
+            }
         }
     }
 
@@ -147,6 +164,8 @@ impl Queue {
         match self {
             Self::Memory(queue) => queue.state(),
             Self::Disk(queue) => queue.state(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(queue) => queue.state(),
         }
     }
 
@@ -155,6 +174,8 @@ impl Queue {
         match self {
             Self::Memory(queue) => queue.retry_after_seconds(),
             Self::Disk(queue) => queue.retry_after_seconds(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(queue) => queue.retry_after_seconds(),
         }
     }
 
@@ -164,13 +185,27 @@ impl Queue {
         match self {
             Self::Memory(_) => std::future::pending().await,
             Self::Disk(queue) => queue.next_stored().await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => std::future::pending().await,
+        }
+    }
+
+    /// Returns the queue that several relays share, if it is one.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn shared(&self) -> Option<&Arc<KafkaQueue>> {
+        match self {
+            Self::Kafka(queue) => Some(queue),
+            Self::Memory(_) | Self::Disk(_) => None,
         }
     }
 
     /// Stores what is settled and closes the files.
     pub(crate) async fn close(&self) {
-        if let Self::Disk(queue) = self {
-            queue.close().await;
+        match self {
+            Self::Memory(_) => {}
+            Self::Disk(queue) => queue.close().await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(queue) => queue.close().await,
         }
     }
 }

@@ -261,6 +261,33 @@ impl Item {
 // === impl Supersede ===
 
 impl Supersede {
+    /// Returns the text that a record of a shared queue carries.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn to_text(&self) -> String {
+        let Self { event, key: _, rank: (first, second), hold, begins_hold } = self;
+        format!("{} {first} {second} {} {begins_hold}", event.as_str(), hold.as_millis())
+    }
+
+    /// Reads what [`to_text`](Self::to_text) wrote of the event with this key.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn from_text(text: &str, key: SupersedeKey) -> Option<Self> {
+        let [event, first, second, hold, begins_hold] = *text.split(' ').collect::<Vec<_>>() else {
+            return None;
+        };
+        Some(Self {
+            event: SOURCES
+                .iter()
+                .filter_map(Source::webhooks)
+                .flatten()
+                .find(|known| known.as_str() == event)
+                .copied()?,
+            key,
+            rank: (first.parse().ok()?, second.parse().ok()?),
+            hold: Duration::from_millis(hold.parse().ok()?),
+            begins_hold: begins_hold.parse().ok()?,
+        })
+    }
+
     /// Counts the hold from the arrival, which is this long ago.
     ///
     /// Events that an earlier process held together may all be due by now. They are read one after another, so each is

@@ -8,6 +8,9 @@
 //! are counted and logged; processing of the requests continues. Only the owner of the process can read the file.
 //! Out of scope: `rejected.1.ndjson`, which older versions wrote.
 
+#[cfg(feature = "kafka")]
+mod topic;
+
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -22,6 +25,9 @@ use serde::{Deserialize, Serialize};
 use tracing::error;
 
 use crate::telemetry::{LineLimit, Metrics};
+
+#[cfg(feature = "kafka")]
+pub(crate) use topic::{DeadLetter, DeadLetters};
 
 /// `receiver` of input that the downstream rejected.
 pub(crate) const DOWNSTREAM: &str = "otlp_http";
@@ -43,7 +49,13 @@ pub(crate) struct RejectedLines {
     failed: LineLimit,
     /// Lock that keeps entries of concurrent calls apart.
     writing: Mutex<()>,
+    /// Takes all entries in place of the file.
+    #[cfg(feature = "kafka")]
+    topic: Option<Box<dyn DeadLetters>>,
 }
+
+/// A write that goes on in the background.
+pub(crate) type Kept = Option<tokio::task::JoinHandle<()>>;
 
 /// The entries of one call.
 struct Appender {
@@ -104,17 +116,32 @@ impl RejectedLines {
             full: LineLimit::default(),
             failed: LineLimit::default(),
             writing: Mutex::new(()),
+            #[cfg(feature = "kafka")]
+            topic: None,
         }
     }
 
-    /// Appends the entries. Blocks on disk I/O.
-    pub(crate) fn write<'a>(&self, now: SystemTime, rejections: impl IntoIterator<Item = Rejection<'a>>) {
+    /// Sends all entries to a topic.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn in_topic(self, topic: impl DeadLetters + 'static) -> Self {
+        Self { topic: Some(Box::new(topic)), ..self }
+    }
+
+    /// Appends the entries, which blocks on disk I/O, or sends them to the topic.
+    pub(crate) fn write<'a>(
+        &self,
+        now: SystemTime,
+        rejections: impl IntoIterator<Item = Rejection<'a>>,
+    ) -> Kept {
         let mut rejections = rejections.into_iter().peekable();
-        if rejections.peek().is_none() {
-            return;
+        rejections.peek()?;
+        #[cfg(feature = "kafka")]
+        if let Some(topic) = &self.topic {
+            return Some(topic.keep(now, rejections.map(Into::into).collect()));
         }
         let discarded = self.append(now, rejections);
         self.report(&discarded);
+        None
     }
 
     fn append<'a>(&self, now: SystemTime, mut rejections: impl Iterator<Item = Rejection<'a>>) -> Discarded {

@@ -21,10 +21,14 @@ mod seen;
 
 mod observer;
 
+#[cfg(feature = "kafka")]
+mod shared;
+
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use http::HeaderMap;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
@@ -40,7 +44,7 @@ use self::seen::Events;
 use crate::config::Encoding;
 use crate::event::{KeptHeaders, QueueState};
 use crate::processor::Work;
-use crate::queue::{OfferError, Offered, Progress, Queue, Record, Taken};
+use crate::queue::{Offered, Progress, Queue, Record, Taken};
 use crate::receiver::{self, Ignored, Policy, Reading, Received, Receiver, Rejected, Unauthorized};
 use crate::rejected::{RejectedLines, Rejection};
 use crate::telemetry::Metrics;
@@ -237,6 +241,11 @@ impl Relay {
                 false => Answer::Unusable { rejected: reading.rejected },
             };
         }
+        #[cfg(feature = "kafka")]
+        if let Some(queue) = self.queue.shared() {
+            let arrival = Arrival { index, received, parameters, headers, body, span };
+            return self.share(queue, arrival, reading, account, observer).await;
+        }
         let claim = match &reading.event_id {
             None => None,
             Some(id) => {
@@ -347,10 +356,11 @@ impl Relay {
                 reason: &rejected.reason,
                 input: &rejected.input,
             });
-            relay.rejected.write(received, whole.chain(parts));
+            relay.rejected.write(received, whole.chain(parts))
         });
-        if let Err(failure) = written.await {
-            std::panic::resume_unwind(failure.into_panic());
+        match written.await {
+            Ok(kept) => drop(OptionFuture::from(kept).await),
+            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
     }
 
@@ -428,21 +438,6 @@ impl Relay {
 
     fn receiver(&self, index: ReceiverIndex) -> Arc<dyn Receiver> {
         Arc::clone(&self.registry()[index.0].receiver)
-    }
-
-    fn unavailable(&self, refusal: &OfferError) -> Answer {
-        let reason = match refusal {
-            OfferError::Full { .. } => "the queue is full; retry the same request later",
-            OfferError::Unwritable { .. } => "the queue cannot write; retry the same request later",
-            OfferError::NeverFits { .. } => {
-                let reason = "the request is larger than the whole queue (queue.max_size)".to_owned();
-                return Answer::TooLarge { reason };
-            }
-        };
-        Answer::Unavailable {
-            reason: reason.to_owned(),
-            retry_after_seconds: self.queue.retry_after_seconds(),
-        }
     }
 }
 

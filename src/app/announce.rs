@@ -52,6 +52,12 @@ pub(super) fn announce(config: &Config, addresses: Addresses, max_connections: u
             info!(storage = "disk", %directory, max_size_bytes = queue.max_size, "queue enabled");
         }
         Storage::Memory => info!(storage = "memory", max_size_bytes = queue.max_size, "queue enabled"),
+        Storage::Kafka => {
+            if let Some(kafka) = &queue.kafka {
+                let (topic, group, role) = (&kafka.topic, &kafka.group_id, kafka.role.as_str());
+                info!(storage = "kafka", topic, group, role, "queue enabled");
+            }
+        }
     }
     for signal in Signal::ALL {
         let downstream = host_of(exporter.of(signal).endpoint);
@@ -116,7 +122,7 @@ fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
         (Storage::Memory, _) => {
             risk("queue.storage", "in-memory queue: undelivered data is lost on exit");
         }
-        (Storage::Disk, Sync::Always) => {}
+        (Storage::Disk, Sync::Always) | (Storage::Kafka, _) => {}
         (Storage::Disk, Sync::Interval | Sync::Never) => {
             risk("queue.sync", "a power loss can lose accepted data: queue.sync is not always");
         }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use super::self_tracing::SelfTracingError;
 use crate::exporter::ExporterError;
+#[cfg(feature = "kafka")]
+use crate::queue::KafkaOpenError;
 use crate::queue::OpenError;
 use crate::server::TlsError;
 use crate::telemetry::logging::chain;
@@ -34,9 +36,22 @@ pub enum StartError {
     /// The queue cannot be opened.
     #[error("{0}")]
     Queue(String),
+    /// The queue must not be used as it is configured.
+    #[error("{0}")]
+    Refused(String),
 }
 
 // === impl StartError ===
+
+#[cfg(feature = "kafka")]
+impl From<KafkaOpenError> for StartError {
+    fn from(error: KafkaOpenError) -> Self {
+        match error {
+            KafkaOpenError::Refused(_) => Self::Refused(error.to_string()),
+            KafkaOpenError::Client(_) => Self::Queue(error.to_string()),
+        }
+    }
+}
 
 impl From<OpenError> for StartError {
     fn from(error: OpenError) -> Self {

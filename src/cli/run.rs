@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
-use crate::App;
+use crate::app::{App, StartError};
 use crate::config::{Config, Loaded, Sources};
 use crate::receiver::RECEIVERS;
 use crate::telemetry::logging;
@@ -83,7 +83,15 @@ async fn serve(config: Config, sources: Sources) -> ExitCode {
     };
     let app = match App::bind(config).await {
         Ok(app) => app,
-        Err(error) => return could_not_start(&error),
+        Err(error) => {
+            let code = could_not_start(&error);
+            // A setting outside of the configuration file is still a setting.
+            return if matches!(error, StartError::Refused(_)) {
+                ExitCode::from(BAD_CONFIGURATION)
+            } else {
+                code
+            };
+        }
     };
     app.run_reloading(shutdown, configs).await;
     ExitCode::SUCCESS

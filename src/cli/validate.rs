@@ -2,7 +2,7 @@
 //!
 //! Out: exit code 0 for a valid configuration; else every problem on standard error, one per line, and exit code 1.
 //! Certificate files are read as at a start. `--print` writes the effective configuration to standard output, secrets
-//! redacted. Notes go to standard error; with `--deny-warnings` they fail the validation.
+//! redacted. `--connect` also tries the brokers of a shared queue. Notes go to standard error; with `--deny-warnings` they fail the validation.
 
 use std::process::ExitCode;
 
@@ -23,6 +23,9 @@ pub(super) struct ValidateArgs {
     /// Fail if there are notes: likely mistakes in a configuration that is valid
     #[arg(long)]
     pub(super) deny_warnings: bool,
+    /// Also try the brokers of queue.kafka, with the credentials, and check the topic
+    #[arg(long)]
+    pub(super) connect: bool,
 }
 
 /// Runs the command and returns the exit code of the process.
@@ -33,7 +36,10 @@ pub(super) fn run(args: ValidateArgs) -> ExitCode {
             for note in &notes {
                 super::print_error(format_args!("note: {note}"));
             }
-            let unusable = unusable_files(&config);
+            let mut unusable = unusable_files(&config);
+            if args.connect {
+                unusable.extend(unreachable(config.clone()));
+            }
             if !unusable.is_empty() {
                 super::print_error(unusable.join("\n"));
             }
@@ -48,4 +54,20 @@ pub(super) fn run(args: ValidateArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns the reason that the brokers cannot be used.
+#[cfg(feature = "kafka")]
+fn unreachable(config: Config) -> Option<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(crate::app::unreachable(&config)),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// A build without Kafka has no brokers to try.
+#[cfg(not(feature = "kafka"))]
+fn unreachable(_: Config) -> Option<String> {
+    None
 }

@@ -8,6 +8,8 @@ mod processors;
 
 mod queue;
 
+mod kafka;
+
 mod exporters;
 
 mod grpc;
@@ -18,6 +20,8 @@ pub(crate) use exporters::{
     BatchConfig, Compression, Delivery, Encoding, ExporterConfig, ExportersConfig, GRPC_PORT, Protocol,
     RetryConfig, SignalExport, TlsClientConfig,
 };
+#[cfg(feature = "kafka")]
+pub(crate) use kafka::{GroupProtocol, KafkaAuthConfig, KafkaCompression, KafkaConfig, SaslMechanism};
 pub(crate) use processors::{ProcessorsConfig, SpanEventsConfig, Unmatched};
 pub(crate) use queue::{QueueConfig, Storage, Sync};
 pub(crate) use receiver::{AuthConfig, ComponentId, RateLimitConfig, ReceiverPath};

@@ -24,6 +24,8 @@ fn environment() -> Environment {
         ("GITHUB_WEBHOOK_SECRET", "hunter2"),
         ("RECEIVER_TOKEN", "Bearer hunter2"),
         ("HONEYCOMB_KEY", "hunter2"),
+        ("HOSTNAME", "worker-0"),
+        ("KAFKA_PASSWORD", "hunter2"),
         ("YES", "yes"),
         ("PORT", "4000"),
     ]

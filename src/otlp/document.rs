@@ -3,6 +3,8 @@
 //! In: the text of one JSON object ([`read_line`]). Out: for each signal in it a document, which is a complete
 //! OTLP/JSON export request once its edits are made. A line of one signal without edits stays a slice of the body.
 
+#[cfg(any(test, feature = "kafka"))]
+mod divide;
 mod export_request;
 mod logs;
 mod request;

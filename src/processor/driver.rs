@@ -52,7 +52,7 @@ pub(crate) async fn run(
     send(&mut out, &exports, &inspector);
 }
 
-fn send(out: &mut Vec<Export>, exports: &UnboundedSender<Vec<Export>>, inspector: &Inspector) {
+pub(super) fn send(out: &mut Vec<Export>, exports: &UnboundedSender<Vec<Export>>, inspector: &Inspector) {
     if out.is_empty() {
         return;
     }

@@ -35,7 +35,25 @@ pub(crate) struct Settling {
 
 impl Settling {
     pub(crate) fn new(storage: Storage, telemetry: Metrics) -> Self {
-        Self { latest: Latest::new(), is_durable: storage == Storage::Disk, telemetry }
+        Self { latest: Latest::new(), is_durable: storage != Storage::Memory, telemetry }
+    }
+
+    /// Held work is in a queue that outlives the process.
+    #[cfg(feature = "kafka")]
+    pub(super) fn durable(telemetry: Metrics) -> Self {
+        Self { latest: Latest::new(), is_durable: true, telemetry }
+    }
+
+    /// Memory of held work, in bytes.
+    #[cfg(feature = "kafka")]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.latest.bytes()
+    }
+
+    /// Returns the work that is due first, before its time.
+    #[cfg(feature = "kafka")]
+    pub(super) fn release_first(&mut self) -> Option<Work> {
+        self.latest.take_first()
     }
 
     /// Accepts the work of one request and returns the work to process now.

@@ -55,6 +55,8 @@ pub(crate) struct SpanEvents {
     keep_logs: bool,
     hold: Hold,
     log_exit: LogExit,
+    /// Spans and bytes of it in the metrics.
+    published: (i64, i64),
     telemetry: Telemetry,
 }
 
@@ -68,6 +70,7 @@ impl SpanEvents {
             keep_logs: config.keep_logs,
             hold: Hold::new(),
             log_exit: LogExit::new(config, telemetry.clone()),
+            published: (0, 0),
             telemetry,
         }
     }
@@ -125,6 +128,15 @@ impl SpanEvents {
             self.release(entry, out);
         }
         self.publish();
+    }
+
+    /// Lets go of the oldest. Returns `false` if nothing is held.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn release_oldest(&mut self, out: &mut Vec<Export>) -> bool {
+        let Some(entry) = self.hold.take_oldest() else { return false };
+        self.release(entry, out);
+        self.publish();
+        true
     }
 
     /// Returns the next time at which [`expire`](Self::expire) has something to do.
@@ -197,9 +209,21 @@ impl SpanEvents {
         }
     }
 
-    fn publish(&self) {
-        self.telemetry.held_spans.set(gauge(self.held_spans()));
-        self.telemetry.held_bytes.set(gauge(self.held_bytes()));
+    /// Adds what has changed to the metrics, which may count others too.
+    fn publish(&mut self) {
+        self.publish_as(gauge(self.held_spans()), gauge(self.held_bytes()));
+    }
+
+    fn publish_as(&mut self, spans: i64, bytes: i64) {
+        let (known_spans, known_bytes) = std::mem::replace(&mut self.published, (spans, bytes));
+        self.telemetry.held_spans.add(spans - known_spans);
+        self.telemetry.held_bytes.add(bytes - known_bytes);
+    }
+}
+
+impl Drop for SpanEvents {
+    fn drop(&mut self) {
+        self.publish_as(0, 0);
     }
 }
 

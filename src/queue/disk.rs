@@ -36,8 +36,6 @@ mod index;
 
 mod backlog;
 
-mod ranges;
-
 mod files;
 
 use std::fs::TryLockError;

@@ -119,6 +119,12 @@ impl Runs {
         })
     }
 
+    /// The ranges, in order.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Range<u32>> + '_ {
+        self.0.iter().map(|(start, end)| *start..*end)
+    }
+
     /// Keeps only the first `runs` runs.
     pub(crate) fn truncate(&mut self, runs: usize) {
         if let Some(&first) = self.0.keys().nth(runs) {

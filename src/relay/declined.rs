@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tracing::{debug, warn};
 
-use super::{ReceiverIndex, Relay, Throttled, observer};
+use super::{Answer, ReceiverIndex, Relay, Throttled, observer};
 use crate::event::WebhookEvent;
 use crate::queue::OfferError;
 use crate::receiver::{Receiver, Unauthorized};
@@ -186,6 +186,22 @@ impl Relay {
         let Declined { reason, request, remedy, .. } = declined;
         let reason = request.map_or_else(|| reason.clone(), |request| format!("{request}: {reason}"));
         observer::observe_declined(&self.metrics.inspector, found.as_deref(), outcome, reason, remedy);
+    }
+
+    /// Returns the answer to a request that the queue did not accept.
+    pub(super) fn unavailable(&self, refusal: &OfferError) -> Answer {
+        let reason = match refusal {
+            OfferError::Full { .. } => "the queue is full; retry the same request later",
+            OfferError::Unwritable { .. } => "the queue cannot write; retry the same request later",
+            OfferError::NeverFits { .. } => {
+                let reason = "the request is larger than the whole queue (queue.max_size)".to_owned();
+                return Answer::TooLarge { reason };
+            }
+        };
+        Answer::Unavailable {
+            reason: reason.to_owned(),
+            retry_after_seconds: self.queue.retry_after_seconds(),
+        }
     }
 
     /// Logs a rejected request, if the limit of its cause allows.

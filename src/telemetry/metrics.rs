@@ -1,6 +1,8 @@
 //! All metrics of the relay, by name. Metrics that exist in the Collector have its names and meanings. Label values
 //! come from enums and from the configuration, so that no input can create a series.
 
+mod kafka;
+
 mod outcomes;
 
 mod zeroes;
@@ -15,6 +17,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use self::kafka::KafkaMetrics;
 pub(crate) use self::outcomes::{LineOutcome, LogEventOutcome, WebhookOutcome};
 use super::Inspector;
 use super::traces::{OwnSpanCounts, Traces};
@@ -77,6 +80,9 @@ pub(crate) struct Metrics {
     /// Rejected input that was not kept.
     pub(crate) rejected_discarded: IntCounter,
     own_spans: IntCounterVec,
+    /// Counts of the queue that several relays share.
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "a build without the queue shows zeroes"))]
+    pub(crate) kafka: KafkaMetrics,
     queue_probe: Arc<OnceLock<QueueProbe>>,
     uptime: Gauge,
     memory_rss: IntGauge,
@@ -234,6 +240,7 @@ impl Metrics {
                 "Self-tracing spans, by whether they were sent to telemetry.traces.endpoint or dropped.",
                 &["outcome"],
             ),
+            kafka: KafkaMetrics::new(&registry),
             queue_probe: Arc::default(),
             queue_size: exporter_gauge("otelcol_exporter_queue_size", "Size of the queue, in bytes."),
             queue_capacity: exporter_gauge(

@@ -37,12 +37,29 @@ async fn the_relay_accepts_the_configuration_of_the_examples() {
     assert_eq!((with.code, with.err.as_str()), (Some(0), ""), "{}", with.out);
 }
 
+#[cfg(feature = "kafka")]
+#[tokio::test]
+async fn the_relay_accepts_the_configuration_of_the_shared_queue_in_each_role() {
+    for role in ["front", "worker", "both"] {
+        let mut validate = spanrelay(&["validate", "--config", "config/deploy/kafka/spanrelay.yaml"]);
+        validate.current_dir(env!("CARGO_MANIFEST_DIR"));
+        validate
+            .env("SPANRELAY_ROLE", role)
+            .env("CIRCLECI_HOOK_SECRET", "a-secret")
+            .env("HOSTNAME", "worker-0");
+        let ended = Ended::of(&mut validate).await;
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{role}: {}", ended.out);
+    }
+}
+
 #[test]
 fn the_yaml_files_are_valid() {
     for (path, expected) in [
         ("docker-compose.yml", "otel-collector.yaml"),
         ("otel-collector.yaml", "http://jaeger:4318"),
         ("config/deploy/kubernetes.yaml", "/readyz"),
+        ("config/deploy/kafka/kubernetes.yaml", "/readyz"),
+        ("config/deploy/kafka/compose.yaml", "kafka-3"),
         ("config/circleci/config.yml", "spanrelay/connect"),
         ("tests/stack/collector/manifest.yaml", "otelcol"),
     ] {

@@ -37,6 +37,9 @@ mod properties;
 
 mod traps;
 
+#[cfg(feature = "kafka")]
+mod kafka;
+
 mod inspect;
 
 mod inspect_page;

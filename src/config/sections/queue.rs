@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use super::super::declare::{choice, section};
 use super::super::kind::{File, Size};
+use super::super::section::Section;
+use super::kafka::{KafkaConfig, Role};
 
 section! {
     /// `queue`
-    pub(crate) struct QueueConfig {
-        /// Medium: `disk` survives restarts and crashes, `memory` is lost when the process ends.
+    pub(crate) struct QueueConfig => check {
+        /// Medium: `disk` survives restarts and crashes, `memory` is lost when the process ends, `kafka` is shared by several
+        /// relays (see `kafka`; needs a build with the feature `kafka`, as released images and packages are).
         storage: Storage = Storage::Disk;
         /// Directory of the on-disk queue and of the rejected-lines file; one relay per directory.
         directory: File = PathBuf::from("spanrelay-data");
@@ -20,6 +23,8 @@ section! {
         sync: Sync = Sync::Always;
         /// Maximum size of `rejected.ndjson`. Further rejects are only counted and logged, until the file is moved away.
         rejected_max_size: Size = 1 << 30;
+        /// The shared queue, for `storage: kafka`. `max_size` and `sync` do not apply to it.
+        kafka: Option<KafkaConfig>;
     }
 }
 
@@ -28,6 +33,7 @@ choice! {
     pub(crate) enum Storage {
         Disk = "disk",
         Memory = "memory",
+        Kafka = "kafka",
     }
 }
 
@@ -37,5 +43,37 @@ choice! {
         Always = "always",
         Interval = "interval",
         Never = "never",
+    }
+}
+
+// === impl QueueConfig ===
+
+impl QueueConfig {
+    /// Returns the settings of the shared queue, if it is the one in use.
+    pub(crate) fn shared(&self) -> Option<&KafkaConfig> {
+        self.kafka.as_ref().filter(|_| self.storage == Storage::Kafka)
+    }
+
+    /// Returns the part of this relay.
+    pub(crate) fn role(&self) -> Role {
+        self.shared().map_or(Role::Both, |kafka| kafka.role)
+    }
+}
+
+fn check(queue: &mut QueueConfig, section: &Section<'_>) {
+    if queue.storage != Storage::Kafka {
+        if queue.kafka.is_some() {
+            section.note("kafka is not used, because storage is not kafka");
+        }
+        return;
+    }
+    if queue.kafka.is_none() {
+        section.problem_at("storage", "kafka needs the section queue.kafka with brokers");
+    }
+    if !cfg!(feature = "kafka") {
+        section.problem_at(
+            "storage",
+            "this program was built without Kafka; install a released package or image, or build with --features kafka",
+        );
     }
 }

@@ -16,9 +16,9 @@ use super::{ExportRequest, Logs, Metrics, Traces, read_line};
 use crate::event::Signal;
 
 /// Keys of the nested values from a request to its items, outermost first; each is one of several.
-type Path = [&'static [&'static [u8]]];
+pub(super) type Path = [&'static [&'static [u8]]];
 
-fn path(signal: Signal) -> &'static Path {
+pub(super) fn path(signal: Signal) -> &'static Path {
     match signal {
         Signal::Traces => &[&[b"resourceSpans"], &[b"scopeSpans"], &[b"spans"]],
         Signal::Logs => &[&[b"resourceLogs"], &[b"scopeLogs"], &[b"logRecords"]],

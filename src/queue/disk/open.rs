@@ -18,6 +18,8 @@ pub(crate) enum OpenError {
         "{file:?} is the queue of version 0.1, which this version cannot read; run version 0.1 until its queue is empty, or move the file away"
     )]
     VersionOne { file: PathBuf },
+    #[error("queue.storage: this program was built without Kafka")]
+    WithoutKafka,
     #[error("{file:?} cannot be opened: {reason}")]
     Store { file: PathBuf, reason: String },
 }

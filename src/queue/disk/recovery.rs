@@ -17,13 +17,13 @@ use super::files::{Files, LogFile};
 use super::frame::{self, HEADER_BYTES, Header, Kind};
 use super::index::Index;
 use super::open::OpenError;
-use super::ranges::Ranges;
 use super::record;
 use super::segment::{
     self, Beginning, KnownEnd, NEW_SUFFIX, Name, Placed, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, Stretch,
     Window,
 };
 use crate::config::Sync;
+use crate::queue::ranges::Ranges;
 use crate::telemetry::Metrics;
 
 /// File name of the store of version 0.1.

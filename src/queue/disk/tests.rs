@@ -57,6 +57,7 @@ impl Bench {
             max_size: MAX_SIZE,
             sync: Sync::Always,
             rejected_max_size: MAX_SIZE,
+            kafka: None,
         };
         change(&mut config);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

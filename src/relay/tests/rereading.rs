@@ -214,6 +214,7 @@ impl Process {
             max_size: 1 << 30,
             sync: Sync::Never,
             rejected_max_size: 1 << 30,
+            kafka: None,
         };
         let queue = Queue::open(&config, 1 << 30, metrics.clone()).unwrap();
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();

@@ -1,0 +1,134 @@
+//! Records of the topic, in the terms of the relay.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rdkafka::message::{Header, OwnedHeaders};
+
+use crate::event::Signal;
+
+const RECEIVER: &str = "spanrelay.receiver";
+const SIGNAL: &str = "spanrelay.signal";
+const RECEIVED: &str = "spanrelay.received_unix_nano";
+const EVENT_ID: &str = "spanrelay.event_id";
+const BYPASSES: &str = "spanrelay.bypasses_matching";
+const SUPERSEDE: &str = "spanrelay.supersede";
+
+/// Size of a record's overhead in a batch, at most: lengths, offsets, and the header of a batch of one.
+const OVERHEAD: usize = 128;
+
+/// One record to be written: the items of one unit that have the same trace and signal.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// Trace id in hexadecimal, which decides the partition; `None` for items without one.
+    pub(crate) key: Option<String>,
+    pub(crate) headers: Headers,
+    /// OTLP/JSON request.
+    pub(crate) value: Bytes,
+}
+
+/// Headers of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Headers {
+    /// Id of the receiver that accepted it.
+    pub(crate) receiver: String,
+    pub(crate) signal: Signal,
+    pub(crate) received: SystemTime,
+    /// The sender's own id of the event.
+    pub(crate) event_id: Option<String>,
+    /// Spans and log records in it are not matched with others.
+    pub(crate) bypasses_matching: bool,
+    /// Text of the receiver about how the event replaces others.
+    pub(crate) supersede: Option<String>,
+}
+
+// === impl Message ===
+
+impl Message {
+    /// Returns an upper bound of the size that counts against `max_message_bytes`.
+    pub(crate) fn size(&self) -> usize {
+        let headers: usize =
+            self.headers.pairs().iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+        self.value.len() + self.key.as_ref().map_or(0, String::len) + headers + OVERHEAD
+    }
+}
+
+// === impl Headers ===
+
+impl Headers {
+    fn pairs(&self) -> Vec<(&'static str, Cow<'_, str>)> {
+        let received = self.received.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let mut pairs = vec![
+            (RECEIVER, Cow::from(&self.receiver)),
+            (SIGNAL, self.signal.as_str().into()),
+            (RECEIVED, received.to_string().into()),
+        ];
+        pairs.extend(self.event_id.as_ref().map(|id| (EVENT_ID, id.into())));
+        pairs.extend(self.bypasses_matching.then(|| (BYPASSES, "true".into())));
+        pairs.extend(self.supersede.as_ref().map(|supersede| (SUPERSEDE, supersede.into())));
+        pairs
+    }
+
+    pub(super) fn encode(&self) -> OwnedHeaders {
+        owned_headers(self.pairs().iter().map(|(key, value)| (*key, value.as_bytes())))
+    }
+
+    /// Reads headers; `None` for a record that no relay wrote.
+    pub(super) fn decode(headers: Option<&impl rdkafka::message::Headers>) -> Option<Self> {
+        let text = |key: &str| {
+            let header = headers?.iter().find(|header| header.key == key)?;
+            std::str::from_utf8(header.value?).ok().map(str::to_owned)
+        };
+        let signal = text(SIGNAL)?;
+        let nanos = text(RECEIVED)?.parse().ok()?;
+        Some(Self {
+            receiver: text(RECEIVER)?,
+            signal: Signal::ALL.into_iter().find(|known| known.as_str() == signal)?,
+            received: UNIX_EPOCH.checked_add(Duration::from_nanos(nanos))?,
+            event_id: text(EVENT_ID),
+            bypasses_matching: text(BYPASSES).is_some_and(|value| value == "true"),
+            supersede: text(SUPERSEDE),
+        })
+    }
+
+    /// Returns the time of arrival as the timestamp of a record, in milliseconds.
+    pub(super) fn timestamp(&self) -> i64 {
+        millis(self.received)
+    }
+}
+
+pub(super) fn owned_headers<'a>(pairs: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>) -> OwnedHeaders {
+    let headers = OwnedHeaders::new_with_capacity(pairs.len());
+    pairs.fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+}
+
+/// Returns a time as milliseconds since 1970.
+pub(crate) fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_come_back_as_they_were_written() {
+        let whole = Headers {
+            receiver: "circleci/app".to_owned(),
+            signal: Signal::Traces,
+            received: UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789),
+            event_id: Some("id \u{e9}".to_owned()),
+            bypasses_matching: true,
+            supersede: Some("1 2".to_owned()),
+        };
+        let least = Headers { event_id: None, bypasses_matching: false, supersede: None, ..whole.clone() };
+        for headers in [whole, least] {
+            assert_eq!(Headers::decode(Some(&headers.encode())), Some(headers.clone()));
+            assert_eq!(headers.timestamp(), 1_700_000_000_123);
+        }
+        assert_eq!(Headers::decode(Some(&OwnedHeaders::new())), None);
+        assert_eq!(Headers::decode(None::<&OwnedHeaders>), None);
+    }
+}

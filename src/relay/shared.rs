@@ -1,0 +1,235 @@
+//! Accepting into a queue that several relays share.
+//!
+//! In: a reading. Out: one [`Message`] for each trace and signal of each unit, spans before log records, and the answer once
+//! all of them are acknowledged. Promises: a unit with a message that is too large is rejected alone, before anything of it
+//! is written; the cost is linear in the body.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::account::Account;
+use super::observer::RequestObserver;
+use super::{Answer, Arrival, Declined, Relay};
+use crate::event::Signal;
+use crate::otlp::{ExportRequest, TraceId};
+use crate::queue::{Headers, KafkaQueue, Message, OfferError, WriteError};
+use crate::receiver::{Item, Passage, Reading, Rejected, Scope, Supersede};
+use crate::telemetry::metrics::WebhookOutcome;
+
+/// The messages of a unit may take this many times its own size, because each repeats its resource and scope. A unit that
+/// would take more is not divided.
+const MAX_GROWTH: usize = 16;
+/// A small unit may grow to this size in any case.
+const SMALL: usize = 64 * 1024;
+
+/// Messages, and what each holds.
+#[derive(Default)]
+struct Outbox {
+    messages: Vec<Message>,
+    contents: Vec<Content>,
+}
+
+/// Items of a message.
+#[derive(Clone, Copy)]
+struct Content {
+    /// Index of the unit in the reading.
+    unit: usize,
+    signal: Signal,
+    items: u32,
+}
+
+impl Relay {
+    /// Writes what was read of a body to the shared queue, and answers when it is acknowledged.
+    pub(super) async fn share(
+        self: &Arc<Self>,
+        queue: &KafkaQueue,
+        arrival: Arrival,
+        mut reading: Reading,
+        account: &Account<'_>,
+        observer: &mut RequestObserver<'_>,
+    ) -> Answer {
+        let Arrival { index, received, parameters: _, headers: _, body, span } = arrival;
+        let headers = Headers {
+            receiver: self.receiver(index).id().to_owned(),
+            signal: Signal::Traces,
+            received,
+            event_id: reading.event_id.take(),
+            bypasses_matching: false,
+            supersede: reading.supersede.as_ref().map(Supersede::to_text),
+        };
+        let (outbox, too_large) = Outbox::of(&reading.items, &headers, queue.max_message_bytes());
+        reject_units(
+            &mut reading,
+            &too_large,
+            &body,
+            "the record is larger than queue.kafka.producer.max_message_bytes",
+        );
+        let Outbox { messages, contents } = outbox;
+        let offer = self.metrics.traces.part_of(&span, "queue offer");
+        let failures = queue.write(&messages).await;
+        offer.end();
+        let is_too_large = |(_, failure): &&(usize, WriteError)| *failure == WriteError::TooLarge;
+        if let Some((_, WriteError::Unavailable(reason))) =
+            failures.iter().find(|failure| !is_too_large(failure))
+        {
+            let refusal = OfferError::Unwritable { reason: Arc::clone(reason) };
+            offer.failed(refusal.kind(), &refusal.to_string());
+            self.written_in_part(account, &contents, &failures);
+            account.webhook(WebhookOutcome::Refused);
+            self.log_declined(Some(index), Some(account.receiver), &Declined::by_the_queue(&refusal));
+            return self.unavailable(&refusal);
+        }
+        let mut late: Vec<usize> = failures.iter().map(|(message, _)| contents[*message].unit).collect();
+        late.sort_unstable();
+        late.dedup();
+        reject_units(&mut reading, &late, &body, "the record is larger than max.message.bytes of the topic");
+        self.keep_rejected(index, received, &body, &reading).await;
+        if reading.items.is_empty() {
+            account.rejected(&reading.rejected);
+            return Answer::Unusable { rejected: reading.rejected };
+        }
+        account.accepted(&reading);
+        let accepted = reading.items.len();
+        span.number("spanrelay.lines.accepted", accepted);
+        observer.accepted(None);
+        match reading.rejected.is_empty() {
+            true => Answer::Accepted,
+            false => Answer::Partial { accepted, rejected: reading.rejected },
+        }
+    }
+
+    /// Counts a body that was not written as a whole. What was written of it is delivered, and counts as accepted.
+    fn written_in_part(&self, account: &Account<'_>, contents: &[Content], failures: &[(usize, WriteError)]) {
+        let mut failed = vec![false; contents.len()];
+        failures.iter().for_each(|(message, _)| failed[*message] = true);
+        if failures.len() < contents.len() {
+            self.metrics.kafka.partial_bodies.inc();
+        }
+        for (Content { signal, items, .. }, failed) in contents.iter().zip(failed) {
+            match failed {
+                true => self.metrics.refused(account.receiver, *signal, *items),
+                false => self.metrics.accepted(account.receiver, *signal, *items),
+            }
+        }
+    }
+}
+
+/// Moves units from what was accepted to what was rejected.
+fn reject_units(reading: &mut Reading, units: &[usize], body: &Bytes, reason: &str) {
+    if units.is_empty() {
+        return;
+    }
+    let is_alone = reading.items.len() == 1 && reading.rejected.is_empty();
+    let mut index = 0;
+    let mut rejected = Vec::new();
+    reading.items.retain(|item| {
+        let stays = units.binary_search(&index).is_err();
+        index += 1;
+        if !stays {
+            let input = if is_alone { body.clone() } else { text_of(item) };
+            let reason = reason.to_owned();
+            rejected.push(Rejected { scope: Scope::Unit, line: item.line, column: 1, reason, input });
+        }
+        stays
+    });
+    reading.rejected.append(&mut rejected);
+    reading.rejected.sort_by_key(|rejected| (rejected.scope == Scope::Section, rejected.line));
+}
+
+/// Returns the documents of a unit, one on each line.
+fn text_of(item: &Item) -> Bytes {
+    let mut texts = documents(item).map(|(_, request, _, _)| request.into_json());
+    let (Some(first), second) = (texts.next(), texts.next()) else { return Bytes::new() };
+    let Some(second) = second else { return first };
+    let mut joined = first.to_vec();
+    for text in [Some(second), texts.next()].into_iter().flatten() {
+        joined.push(b'\n');
+        joined.extend_from_slice(&text);
+    }
+    joined.into()
+}
+
+/// A document: its signal, its request, the number of its items, and the trace of each where items have one.
+type Document = (Signal, ExportRequest, u32, Vec<Option<TraceId>>);
+
+/// Returns the documents of a unit, spans first.
+fn documents(item: &Item) -> impl Iterator<Item = Document> {
+    let traces = item.traces.clone().map(|traces| {
+        let ids = traces.spans().map(|(trace, _)| Some(trace)).collect();
+        let items = traces.span_count();
+        (Signal::Traces, traces.into_request(), items, ids)
+    });
+    let logs = item.logs.clone().and_then(|logs| {
+        let ids = logs.records().map(|ids| ids.map(|(trace, _)| trace)).collect();
+        let items = logs.record_count();
+        Some((Signal::Logs, logs.into_request(|_| true)?, items, ids))
+    });
+    let metrics = item.metrics.clone().map(|metrics| {
+        let items = metrics.point_count();
+        (Signal::Metrics, metrics.into_request(), items, Vec::new())
+    });
+    [traces, logs, metrics].into_iter().flatten()
+}
+
+// === impl Outbox ===
+
+impl Outbox {
+    /// Returns the messages of the units that fit, and the units that do not.
+    fn of(items: &[Item], headers: &Headers, max_bytes: usize) -> (Self, Vec<usize>) {
+        let mut outbox = Self::default();
+        let mut too_large = Vec::new();
+        for (unit, item) in items.iter().enumerate() {
+            let before = outbox.messages.len();
+            for document in documents(item) {
+                outbox.add(unit, document, item.passage, headers);
+            }
+            if outbox.messages[before..].iter().any(|message| message.size() > max_bytes) {
+                outbox.messages.truncate(before);
+                outbox.contents.truncate(before);
+                too_large.push(unit);
+            }
+        }
+        (outbox, too_large)
+    }
+
+    fn add(&mut self, unit: usize, document: Document, passage: Passage, headers: &Headers) {
+        let (signal, request, items, traces) = document;
+        let mut push = |trace: Option<TraceId>, value: Bytes, items: u32| {
+            let headers =
+                Headers { signal, bypasses_matching: passage == Passage::Straight, ..headers.clone() };
+            self.messages.push(Message { key: trace.map(|trace| trace.to_string()), headers, value });
+            self.contents.push(Content { unit, signal, items });
+        };
+        let first = traces.first().copied().flatten();
+        if traces.iter().all(|trace| *trace == first) {
+            return push(first, request.into_json(), items);
+        }
+        let (groups, known) = groups_of(&traces);
+        let limit = request.json().len().saturating_mul(MAX_GROWTH).max(SMALL);
+        match request.divide(signal, &groups, limit) {
+            Some(parts) => {
+                let mut counts = vec![0; known.len()];
+                groups.iter().for_each(|group| counts[*group as usize] += 1);
+                for ((trace, value), items) in known.into_iter().zip(parts).zip(counts) {
+                    push(trace, value, items);
+                }
+            }
+            None => push(first, request.into_json(), items),
+        }
+    }
+}
+
+/// Numbers the traces in the order in which they appear. Returns the number of each item's trace, and the traces.
+fn groups_of(traces: &[Option<TraceId>]) -> (Vec<u32>, Vec<Option<TraceId>>) {
+    let mut numbers: HashMap<Option<TraceId>, u32> = HashMap::new();
+    let mut known = Vec::new();
+    let groups = traces.iter().map(|trace| {
+        *numbers.entry(*trace).or_insert_with(|| {
+            known.push(*trace);
+            u32::try_from(known.len() - 1).unwrap_or(u32::MAX)
+        })
+    });
+    (groups.collect(), known)
+}

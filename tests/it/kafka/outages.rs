@@ -1,0 +1,151 @@
+//! Brokers and downstreams that go away and come back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::broker::{Options, own, shared};
+use super::fleet::{Fleet, assigned, at_rest, delivered, event_of, post, span_of, stopped, try_post};
+use super::ledger::Load;
+use crate::harness::{Answer, Child, Collector, any_moment_within, eventually, names};
+
+/// What the relay says about its readiness.
+async fn readiness(relay: &Child) -> (u16, String) {
+    let reply = relay.telemetry("/readyz").await;
+    (reply.status, reply.text())
+}
+
+async fn becomes_ready(relay: &Child) {
+    eventually("the relay is ready again", async || (readiness(relay).await.0 == 200).then_some(())).await;
+}
+
+async fn memory(relay: &Child) -> f64 {
+    relay.metrics().await.sum("otelcol_process_memory_rss", &[])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_brokers_senders_get_503_and_afterwards_204_without_a_restart() {
+    let Some(mut brokers) = own("without_brokers_senders_get_503", 1, Options::default()).await else {
+        return;
+    };
+    let collector = Collector::start([]).await;
+    let relay = {
+        let shared = Arc::new(brokers);
+        let fleet = Fleet::new(Arc::clone(&shared), &collector, "server.request_timeout: 4s").await;
+        let relay = fleet.start("both").await;
+        assigned(&[&relay]).await;
+        post(&relay, &[span_of(1), event_of(1)]).await;
+        assert_eq!(delivered(&collector, 1).await[0].1, "span-1: event-1");
+        drop(fleet);
+        brokers = Arc::into_inner(shared).expect("nobody else has them");
+        brokers.kill(0).await;
+        // The first may have to wait for its time to end; it is answered in time all the same.
+        let began = Instant::now();
+        let reply = try_post(&relay, &[span_of(2)]).await;
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        assert!(reply.retry_after() > 0);
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let (_, reason) = eventually("the relay is not ready", async || {
+            let (status, reason) = readiness(&relay).await;
+            (status == 503).then_some((status, reason))
+        })
+        .await;
+        assert!(reason.contains("queue"), "{reason}");
+        let before = memory(&relay).await;
+        let large = vec![span_of(3).replace("span-3", &"x".repeat(100_000)); 20];
+        for _ in 0..30 {
+            assert_eq!(try_post(&relay, &large).await.status, 503);
+        }
+        let grown = memory(&relay).await - before;
+        assert!(grown < f64::from(32 << 20), "{grown} bytes");
+        brokers.restart(0).await;
+        becomes_ready(&relay).await;
+        post(&relay, &[span_of(4), event_of(4)]).await;
+        // What was delivered just before the broker died may come again, because its commit died too.
+        eventually("it is delivered", async || {
+            let requests = collector.take_rest();
+            requests.iter().flat_map(names).any(|name| name == "span-4: event-4").then_some(())
+        })
+        .await;
+        assert!(relay.log().matches("kafka unavailable").count() <= 2, "{}", relay.log());
+        relay
+    };
+    stopped(vec![relay]).await;
+    collector.take_rest();
+    collector.finish();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_three_brokers_one_may_be_away_and_two_may_not() {
+    let Some(brokers) = own("of_three_brokers_one_may_be_away", 3, Options::default()).await else { return };
+    let collector = Collector::start([]).await;
+    let shared = Arc::new(brokers);
+    let fleet = Fleet::new(Arc::clone(&shared), &collector, "server.request_timeout: 4s").await;
+    let relay = fleet.start("both").await;
+    assigned(&[&relay]).await;
+    drop(fleet);
+    let mut brokers = Arc::into_inner(shared).expect("nobody else has them");
+    post(&relay, &[span_of(1), event_of(1)]).await;
+    assert_eq!(delivered(&collector, 1).await[0].1, "span-1: event-1");
+    brokers.kill(2).await;
+    // While leaders move, a sender may be asked to come again.
+    eventually("one broker less changes nothing", async || {
+        (try_post(&relay, &[span_of(2), event_of(2)]).await.status == 204).then_some(())
+    })
+    .await;
+    becomes_ready(&relay).await;
+    brokers.kill(1).await;
+    eventually("two brokers less are too many", async || {
+        (try_post(&relay, &[span_of(3)]).await.status == 503 && readiness(&relay).await.0 == 503)
+            .then_some(())
+    })
+    .await;
+    brokers.restart(1).await;
+    becomes_ready(&relay).await;
+    eventually("it is accepted again", async || {
+        (try_post(&relay, &[span_of(4), event_of(4)]).await.status == 204).then_some(())
+    })
+    .await;
+    eventually("all that was accepted is delivered", async || {
+        let last = collector.take_rest().iter().any(|request| request.text().contains("span-4"));
+        last.then_some(())
+    })
+    .await;
+    stopped(vec![relay]).await;
+    collector.take_rest();
+    collector.finish();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_downstream_is_away_memory_is_bounded_and_afterwards_everything_is_joined() {
+    let Some(brokers) = shared("while_the_downstream_is_away").await else { return };
+    let away = Arc::new(AtomicBool::new(false));
+    let is_away = Arc::clone(&away);
+    let collector = Collector::judging(move |_| match is_away.load(Ordering::SeqCst) {
+        true => Answer::status(503),
+        false => Answer::json(200, "{}"),
+    })
+    .await;
+    let settings = "exporters.otlp_http.delivery: batch\nprocessors.span_events.wait: 2s";
+    let fleet = Fleet::new(brokers, &collector, settings).await;
+    let fronts = [fleet.start("front").await, fleet.start("front").await];
+    let worker = fleet.start("worker").await;
+    assigned(&[&worker]).await;
+    away.store(true, Ordering::SeqCst);
+    let load = Load::start(&[fronts[0].address, fronts[1].address], 2, Duration::from_millis(20));
+    // Longer than `wait`, so that all that is held has to be decided by the log.
+    any_moment_within(Duration::from_secs(6)).await;
+    let goal = load.sent() + 100;
+    eventually("the load goes on", async || (load.sent() >= goal).then_some(())).await;
+    assert!(memory(&worker).await < f64::from((64 + 64) << 20), "{}", memory(&worker).await);
+    collector.take_rest();
+    away.store(false, Ordering::SeqCst);
+    let verdict = load.judge(&collector).await;
+    eprintln!("{verdict:?}");
+    assert_eq!((verdict.lost, verdict.repeated, verdict.refused), (Vec::new(), 0, 0));
+    assert_eq!(verdict.joined, verdict.sent);
+    at_rest(&[&fronts[0], &fronts[1], &worker]).await;
+    stopped(fronts.into_iter().chain([worker]).collect()).await;
+    collector.take_rest();
+    collector.finish();
+}

@@ -1,0 +1,52 @@
+//! Units that are too large for a record.
+
+use super::broker::shared;
+use super::fleet::{Fleet, assigned, at_rest, delivered, span_of, stopped, try_post};
+use crate::harness::{Collector, eventually};
+use rdkafka::Message as _;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::message::Headers as _;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_that_is_too_large_is_rejected_alone_and_goes_to_the_dead_letters() {
+    let Some(brokers) = shared("a_unit_that_is_too_large").await else { return };
+    let collector = Collector::start([]).await;
+    let settings =
+        "queue.kafka.producer.max_message_bytes: 20000\nqueue.kafka.dead_letter_topic: rejected-units";
+    let fleet = Fleet::new(brokers, &collector, settings).await;
+    fleet.brokers.create_topic("rejected-units", 1, &[]).await;
+    let relay = fleet.start("both").await;
+    assigned(&[&relay]).await;
+    let mut lines: Vec<String> = (1..=10).map(span_of).collect();
+    lines[4] = span_of(5).replace("span-5", &"x".repeat(20_001));
+    let reply = try_post(&relay, &lines).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let report = reply.json();
+    assert_eq!((&report["accepted"], &report["rejected"]), (&9.into(), &1.into()));
+    assert_eq!(report["errors"][0]["line"], 5);
+    assert!(report["errors"][0]["reason"].as_str().unwrap().contains("max_message_bytes"), "{report}");
+    assert_eq!(delivered(&collector, 9).await.len(), 9);
+
+    let dead = fleet.brokers.consumer("reader-of-dead-letters");
+    dead.subscribe(&["rejected-units"]).unwrap();
+    let letter = eventually("the dead letter is there", async || {
+        tokio::task::block_in_place(|| dead.poll(std::time::Duration::from_millis(50)))
+            .and_then(Result::ok)
+            .map(|letter| letter.detach())
+    })
+    .await;
+    assert_eq!(letter.payload().unwrap(), lines[4].as_bytes());
+    let headers = letter.headers().unwrap();
+    let header = |name: &str| {
+        let found = headers.iter().find(|header| header.key == name).unwrap();
+        String::from_utf8(found.value.unwrap().to_vec()).unwrap()
+    };
+    assert_eq!(
+        (header("receiver").as_str(), header("line").as_str(), header("column").as_str()),
+        ("fastly", "5", "1")
+    );
+    assert!(header("reason").contains("max_message_bytes") && header("time").starts_with("20"));
+    at_rest(&[&relay]).await;
+    stopped(vec![relay]).await;
+    collector.finish();
+}
