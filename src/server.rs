@@ -23,6 +23,8 @@ mod refused;
 
 mod dialect;
 
+mod grpc;
+
 pub(crate) mod reply;
 
 mod admin;

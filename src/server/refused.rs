@@ -38,6 +38,9 @@ pub(super) enum Refused {
     Unread(#[from] ReadError),
     #[error(transparent)]
     Undecodable(#[from] InflateError),
+    /// gRPC message beyond its limit, in the words by which clients of gRPC recognize that the message itself is at fault.
+    #[error("received message larger than max ({max_bytes} bytes)")]
+    MessageTooLarge { max_bytes: u64 },
     #[error("the relay did not respond in time")]
     TooLate,
 }
@@ -45,6 +48,15 @@ pub(super) enum Refused {
 // === impl Refused ===
 
 impl Refused {
+    /// Returns the rejection for a gRPC call, whose body is a message.
+    pub(super) fn of_call(self) -> Self {
+        match self {
+            Self::Unread(ReadError::TooLarge { max_bytes })
+            | Self::Undecodable(InflateError::TooLarge { max_bytes }) => Self::MessageTooLarge { max_bytes },
+            other => other,
+        }
+    }
+
     /// Describes the rejection for the log and the inspector. Returns `None` for reasons that the relay has already
     /// reported.
     pub(super) fn declined(&self) -> Option<Declined> {
@@ -69,9 +81,9 @@ impl Refused {
             Self::LengthRequired(_) => Cause::LengthRequired,
             Self::UnknownMediaType(_) => Cause::UnknownMediaType,
             Self::UnknownCoding(_) => Cause::UnknownEncoding,
-            Self::Unread(ReadError::TooLarge { .. }) | Self::Undecodable(InflateError::TooLarge { .. }) => {
-                Cause::TooLarge
-            }
+            Self::Unread(ReadError::TooLarge { .. })
+            | Self::MessageTooLarge { .. }
+            | Self::Undecodable(InflateError::TooLarge { .. }) => Cause::TooLarge,
             Self::Unread(ReadError::TooSlow { .. }) => Cause::TooSlow,
             Self::Unread(ReadError::CutShort) => Cause::CutShort,
             Self::Undecodable(InflateError::Corrupt { .. }) => Cause::CorruptEncoding,
@@ -89,6 +101,7 @@ impl Refused {
             {
                 Some(MAX_BODY_KEY)
             }
+            Self::MessageTooLarge { .. } => Some("server.max_grpc_message_size"),
             Self::Overloaded => Some(OVERLOADED_KEY),
             Self::Unread(ReadError::TooSlow { .. }) => Some("server.body_timeout"),
             Self::TooLate => Some("server.request_timeout"),
@@ -105,6 +118,7 @@ impl Refused {
             Self::UnknownMediaType(cause) => reply::unknown_media_type(cause),
             Self::UnknownCoding(cause) => reply::unknown_coding(cause, dialect),
             Self::Unread(cause) => reply::unread(cause, version, dialect),
+            Self::MessageTooLarge { .. } => reply::message_too_large(&self.to_string(), dialect),
             Self::Undecodable(cause) => reply::undecodable(&cause, dialect),
             Self::TooLate => reply::too_late(dialect),
         }

@@ -171,6 +171,11 @@ pub(super) fn unread(cause: ReadError, version: Version, dialect: Dialect) -> Re
     if status == StatusCode::REQUEST_TIMEOUT { closing(reply, version) } else { reply }
 }
 
+/// Response for a gRPC message beyond its limit.
+pub(super) fn message_too_large(reason: &str, dialect: Dialect) -> Reply {
+    refuse(StatusCode::PAYLOAD_TOO_LARGE, reason, dialect)
+}
+
 /// Response for a body that could not be decompressed.
 pub(super) fn undecodable(cause: &InflateError, dialect: Dialect) -> Reply {
     let status = match cause {

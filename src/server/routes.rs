@@ -16,8 +16,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tracing::Span;
 
+use super::body::inflate::Codings;
 use super::body::{self, BodyLimits, Inbound};
 use super::dialect::{Dialect, UnknownMediaType};
+use super::grpc;
 use super::head::{self, MalformedHead};
 use super::pages::{Found, PageRoute, Pages};
 use super::refused::Refused;
@@ -77,6 +79,8 @@ pub(crate) trait Ingest: Send + Sync + 'static {
 pub(super) struct Routes<I> {
     state: RouteState<I>,
     limits: BodyLimits,
+    /// Limit of a gRPC message.
+    max_message_bytes: u64,
     request_timeout: Duration,
     /// Permits for requests with data.
     slots: Semaphore,
@@ -170,6 +174,7 @@ impl<I: Ingest> Routes<I> {
         Self {
             state,
             limits: BodyLimits { max_bytes: config.max_request_body_size, timeout: config.body_timeout },
+            max_message_bytes: config.max_grpc_message_size,
             request_timeout: config.request_timeout,
             slots: Semaphore::new(slots),
             webhook_slots: Semaphore::new((slots / WEBHOOKS_ONE_IN).max(1)),
@@ -295,6 +300,8 @@ impl<I: Ingest> Routes<I> {
         let dialect = spoken.unwrap_or(Dialect::Own);
         let reply = self.take(receiver, spoken, parts, body, span).await;
         reply.unwrap_or_else(|refused| {
+            let is_call = parts.extensions.get::<grpc::Call>().is_some();
+            let refused = if is_call { refused.of_call() } else { refused };
             if let Some(declined) = refused.declined() {
                 self.state.ingest.declined(Some(receiver), declined);
             }
@@ -321,6 +328,11 @@ impl<I: Ingest> Routes<I> {
         BodyLimits { max_bytes, ..self.limits }
     }
 
+    /// Returns the limits of the body of a gRPC call.
+    fn message_limits(&self) -> BodyLimits {
+        BodyLimits { max_bytes: self.max_message_bytes + grpc::PREFIX_BYTES, ..self.limits }
+    }
+
     /// Handles a request with data. Every rejection is as early as possible.
     async fn take(
         &self,
@@ -338,9 +350,17 @@ impl<I: Ingest> Routes<I> {
         let _slot = self.slot(policy).ok_or(Refused::Overloaded)?;
         ingest.throttle(receiver)?;
         let dialect = spoken?;
-        let limits = self.limits_of(policy);
-        let codings = body::codings(&parts.headers)?;
-        let wire = body.read(limits).await?;
+        let call = parts.extensions.get::<grpc::Call>();
+        let limits = if call.is_some() { self.message_limits() } else { self.limits_of(policy) };
+        let mut codings = body::codings(&parts.headers)?;
+        let mut wire = body.read(limits).await?;
+        if call.is_some() {
+            let (message, is_compressed) = grpc::message(wire)?;
+            wire = message;
+            if !is_compressed {
+                codings = Codings::default();
+            }
+        }
         Span::current().record("size_bytes", wire.len());
         span.number("http.request.body.size", wire.len());
 

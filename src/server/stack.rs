@@ -20,6 +20,7 @@ use tracing::field::Empty;
 use tracing::{Span, debug, error, info_span};
 
 use super::body::Inbound;
+use super::grpc;
 use super::own_span;
 use super::reply::{self, Reply};
 use super::routes::{Ingest, Route, RouteState, Routes};
@@ -45,6 +46,8 @@ pub(crate) fn stack<I: Ingest>(
     let panics = Arc::new(LineLimit::default());
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     ServiceBuilder::new()
+        // Outside everything: calls of gRPC are requests of OTLP/HTTP to all other layers.
+        .layer(layer_fn(grpc::adapted))
         // Logs and metrics use the route; the client chooses the path.
         .map_request(move |request| with_route(&named, request))
         // One id for the logs and, below the trace layer, for the client.

@@ -190,6 +190,7 @@ fn config() -> ServerConfig {
     ServerConfig {
         endpoint: SocketAddr::from(([127, 0, 0, 1], 0)),
         max_request_body_size: MIB as u64,
+        max_grpc_message_size: 4 << 20,
         max_line_size: MIB as u64,
         max_concurrent_requests: 16,
         max_connections: None,

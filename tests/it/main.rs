@@ -33,6 +33,8 @@ mod cli;
 
 mod golden;
 
+mod grpc;
+
 mod properties;
 
 mod traps;

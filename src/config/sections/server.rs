@@ -14,6 +14,8 @@ section! {
         endpoint: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 3000));
         /// Maximum size of a request body, as sent and again after decompression. Fastly sends up to 100 MB at once.
         max_request_body_size: Size = 100 << 20;
+        /// Maximum size of an OTLP/gRPC message, as sent and again after decompression. Collectors and gRPC libraries have the same default.
+        max_grpc_message_size: Size = 4 << 20;
         /// Maximum size of one unit (an OTLP object, on one line or several); at most `max_request_body_size`.
         max_line_size: Size = 1 << 20;
         /// Maximum number of concurrent requests with a body. More are rejected with 503 before their bodies are read.

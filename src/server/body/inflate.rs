@@ -29,7 +29,7 @@ const ZSTD_MAX_WINDOW_LOG: u32 = 27;
 const FIRST_CAPACITY_BYTES: u64 = 64 * 1024;
 
 /// Codings of one body, in the order in which they were applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::server) struct Codings(Vec<Coding>);
 
 /// Unsupported coding of a body.
