@@ -204,6 +204,10 @@ pub(crate) enum Scope {
     Item,
     /// A section of another signal, beside what an OTLP request holds for its own: no item of that.
     Section,
+    /// Several units that follow each other, with the position and the reason of the first.
+    Units { count: u32, last_line: u32 },
+    /// Several items of one unit that follow each other, with the position and the reason of the first.
+    Items { count: u32 },
 }
 
 /// A unit, or a part of one, that is not relayed.
@@ -241,7 +245,26 @@ impl Item {
 impl Rejected {
     /// Number of units among some rejections.
     pub(crate) fn units(rejected: &[Self]) -> usize {
-        rejected.iter().filter(|rejected| rejected.scope == Scope::Unit).count()
+        let scopes = rejected.iter().map(|rejected| rejected.scope);
+        scopes.filter(|scope| matches!(scope, Scope::Unit | Scope::Units { .. })).map(Scope::count).sum()
+    }
+
+    /// Number of items among some rejections.
+    pub(crate) fn items(rejected: &[Self]) -> usize {
+        let scopes = rejected.iter().map(|rejected| rejected.scope);
+        scopes.filter(|scope| matches!(scope, Scope::Item | Scope::Items { .. })).map(Scope::count).sum()
+    }
+}
+
+// === impl Scope ===
+
+impl Scope {
+    /// Number of units, items or sections that an entry stands for.
+    pub(crate) fn count(self) -> usize {
+        match self {
+            Self::Unit | Self::Item | Self::Section => 1,
+            Self::Units { count, .. } | Self::Items { count } => count as usize,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use bytes::{Buf, Bytes};
 
 use crate::event::Signal;
 use crate::queue::Runs;
-use crate::receiver::{Item, Reading};
+use crate::receiver::{Item, Reading, Rejected, Scope};
 
 const VERSION: u8 = 2;
 /// Number of runs of rejected lines that are stored. Lines beyond them may be written to the rejected lines twice, and
@@ -42,10 +42,14 @@ impl Acceptance {
     pub(super) fn new(parameters: Bytes, reading: &Reading) -> Self {
         let mut rejected_lines = Runs::default();
         let mut kept = reading.items.iter().map(|item| item.line).peekable();
-        for line in reading.rejected.iter().map(|rejected| rejected.line) {
-            while kept.next_if(|kept| *kept < line).is_some() {}
-            if kept.peek() != Some(&line) {
-                rejected_lines.insert(line..line.saturating_add(1));
+        for Rejected { line, scope, .. } in &reading.rejected {
+            while kept.next_if(|kept| kept < line).is_some() {}
+            if kept.peek() != Some(line) {
+                rejected_lines.insert(*line..line.saturating_add(1));
+            }
+            if let Scope::Units { last_line, .. } = scope {
+                // Something may be accepted on the last line.
+                rejected_lines.insert(line.saturating_add(1)..*last_line);
             }
         }
         rejected_lines.truncate(MAX_RUNS);
@@ -104,6 +108,9 @@ pub(super) fn fingerprint(reading: &Reading) -> u64 {
     }
     for rejected in &reading.rejected {
         add(&[rejected.line, rejected.column, u32::MAX]);
+        if let Scope::Units { count, .. } | Scope::Items { count } = rejected.scope {
+            add(&[count]);
+        }
     }
     hash
 }

@@ -5,7 +5,7 @@ use tracing::{debug, warn};
 use super::Cause;
 use crate::event::{Signal, WebhookEvent};
 use crate::receiver::fastly::Mistake;
-use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected, Scope};
+use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected};
 use crate::telemetry::Metrics;
 use crate::telemetry::line_limit::Suppressed;
 use crate::telemetry::metrics::{LineOutcome, WebhookOutcome};
@@ -56,7 +56,7 @@ impl<'a> Account<'a> {
         if let Some(first) = rejected.first() {
             self.webhook(WebhookOutcome::Rejected);
             self.lines(&[], rejected);
-            self.log_rejected(first, rejected.len());
+            self.log_rejected(first, count(rejected));
         }
     }
 
@@ -72,7 +72,7 @@ impl<'a> Account<'a> {
         self.refused_items(reading);
         self.webhook(WebhookOutcome::Accepted);
         self.lines(&reading.items, &reading.rejected);
-        let (lines, rejected) = (reading.items.len(), reading.rejected.len());
+        let (lines, rejected) = (reading.items.len(), count(&reading.rejected));
         let Items { spans, log_records, metric_points } = items;
         let (receiver, size_bytes) = (self.receiver, self.size_bytes);
         debug!(receiver, lines, spans, log_records, metric_points, rejected, size_bytes, "accepted");
@@ -83,7 +83,7 @@ impl<'a> Account<'a> {
 
     /// Counts spans that were rejected from units that were otherwise accepted.
     fn refused_items(&self, reading: &Reading) {
-        let partial = reading.rejected.iter().filter(|rejected| rejected.scope == Scope::Item).count();
+        let partial = Rejected::items(&reading.rejected);
         if partial > 0 {
             let partial = u32::try_from(partial).unwrap_or(u32::MAX);
             self.metrics.refused(self.receiver, Signal::Traces, partial);
@@ -126,6 +126,11 @@ impl<'a> Account<'a> {
             }
         }
     }
+}
+
+/// Returns the number of units, items and sections that some rejections stand for.
+fn count(rejected: &[Rejected]) -> usize {
+    rejected.iter().map(|rejected| rejected.scope.count()).sum()
 }
 
 /// Counts items of a record that an earlier process accepted and this process exports.

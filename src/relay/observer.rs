@@ -58,8 +58,8 @@ impl<'a> RequestObserver<'a> {
             };
             if is_shown {
                 request.lines = lines(&watching, receiver, body, reading);
-                request.more_lines =
-                    (reading.items.len() + reading.rejected.len()).saturating_sub(request.lines.len());
+                let rejected: usize = reading.rejected.iter().map(|part| part.scope.count()).sum();
+                request.more_lines = (reading.items.len() + rejected).saturating_sub(request.lines.len());
             }
             Draft { watching, is_shown, is_accepted: false, request }
         });

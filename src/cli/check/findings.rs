@@ -157,14 +157,18 @@ impl LeftLog {
 
 impl Totals {
     fn count(&mut self, outcome: &Outcome) {
-        let counter = match outcome {
-            Outcome::Accepted => &mut self.accepted,
-            Outcome::Repaired(_) => &mut self.repaired,
-            Outcome::Rejected { scope: Scope::Item | Scope::Section, .. } => &mut self.rejected_items,
-            Outcome::Rejected { scope: Scope::Unit, .. } => &mut self.rejected,
-            Outcome::Ignored(_) => &mut self.ignored,
+        let (counter, count) = match outcome {
+            Outcome::Accepted => (&mut self.accepted, 1),
+            Outcome::Repaired(_) => (&mut self.repaired, 1),
+            Outcome::Rejected { scope, .. } => match scope {
+                Scope::Item | Scope::Items { .. } | Scope::Section => {
+                    (&mut self.rejected_items, scope.count())
+                }
+                Scope::Unit | Scope::Units { .. } => (&mut self.rejected, scope.count()),
+            },
+            Outcome::Ignored(_) => (&mut self.ignored, 1),
         };
-        *counter += 1;
+        *counter += count;
     }
 }
 

@@ -11,6 +11,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::mem;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -21,6 +22,12 @@ use super::repair;
 use crate::event::Repair;
 use crate::otlp::json::{Fault, FaultKind};
 use crate::otlp::{Line, LineReader};
+
+/// Maximum number of rejected units and items of a body with an entry of their own. Later ones share entries where they
+/// follow each other, so that a body of very short lines does not take a multiple of its size in memory.
+const MAX_OWN_ENTRIES: usize = 10_000;
+/// Maximum length of the input of a shared entry.
+const MAX_SHARED_BYTES: usize = 64 * 1024;
 
 /// Settings of a receiver for reading.
 #[derive(Debug, Clone)]
@@ -41,6 +48,8 @@ pub(super) fn read(body: &Bytes, settings: &Settings) -> Reading {
         is_utf8: std::str::from_utf8(body).is_ok(),
         lines: LineReader::default(),
         reading: Reading::default(),
+        last_rejected: 0,
+        accepted_before: 0,
     };
     while let Some(frame) = frames.next() {
         reader.frame(&mut frames, frame);
@@ -55,6 +64,10 @@ struct Reader<'a> {
     is_utf8: bool,
     lines: LineReader,
     reading: Reading,
+    /// Offset of the input of the last rejected entry.
+    last_rejected: usize,
+    /// Number of items that were accepted before it.
+    accepted_before: usize,
 }
 
 /// A unit that was read.
@@ -142,7 +155,13 @@ impl Reader<'_> {
             return Some(Err(self.too_long(input.len())));
         }
         let line = self.lines.read(&Bytes::from(converted.json));
-        Some(line.map(|line| Unit { line, length, repairs }))
+        Some(line.map(|mut line| {
+            for span in &mut line.dropped {
+                // A range of the converted text is none of the input.
+                (span.at, span.range) = (0, 0..length);
+            }
+            Unit { line, length, repairs }
+        }))
     }
 
     /// Returns the end of a frame, within the maximum length of a unit.
@@ -212,7 +231,8 @@ impl Reader<'_> {
             let at = (frame.start + span.at).max(from);
             line = line.advance(self.body, from, at);
             from = at;
-            self.note(scope, line, at, span.reason, span.text);
+            let input = frame.start + span.range.start..frame.start + span.range.end;
+            self.note(scope, line, at, span.reason, input);
             scope = Scope::Item;
         }
         if is_accepted {
@@ -225,15 +245,44 @@ impl Reader<'_> {
     fn reject(&mut self, frame: &Frame, fault: &Fault) {
         let kept = without_trailing_blanks(&self.body[frame.from..frame.end]);
         let kept = without_trailing_blanks(kept.strip_suffix(b",").unwrap_or(kept));
-        let input = self.body.slice(frame.from..frame.from + kept.len());
+        let input = frame.from..frame.from + kept.len();
         let at = (frame.start + fault.at).min(self.body.len());
         let line = frame.line.advance(self.body, frame.from, at);
         self.note(Scope::Unit, line, at, fault.reason.clone(), input);
     }
 
-    fn note(&mut self, scope: Scope, line: LineStart, at: usize, reason: Cow<'static, str>, input: Bytes) {
+    fn note(
+        &mut self,
+        scope: Scope,
+        line: LineStart,
+        at: usize,
+        reason: Cow<'static, str>,
+        input: Range<usize>,
+    ) {
+        if self.reading.rejected.len() >= MAX_OWN_ENTRIES && self.share_entry(scope, line.number, &input) {
+            return;
+        }
+        (self.last_rejected, self.accepted_before) = (input.start, self.reading.items.len());
         let (line, column) = (line.number, line.column(at));
+        let input = self.body.slice(input);
         self.reading.rejected.push(Rejected { scope, line, column, reason: reason.into_owned(), input });
+    }
+
+    /// Adds a rejection to the last entry, if that has the same scope and nothing was accepted in between.
+    fn share_entry(&mut self, scope: Scope, line: u32, input: &Range<usize>) -> bool {
+        let Some(last) = self.reading.rejected.last_mut() else { return false };
+        let follows = self.accepted_before == self.reading.items.len();
+        if !follows || input.end > self.last_rejected + MAX_SHARED_BYTES {
+            return false;
+        }
+        let count = u32::try_from(last.scope.count() + 1).unwrap_or(u32::MAX);
+        last.scope = match (last.scope, scope) {
+            (Scope::Unit | Scope::Units { .. }, Scope::Unit) => Scope::Units { count, last_line: line },
+            (Scope::Item | Scope::Items { .. }, Scope::Item) => Scope::Items { count },
+            _ => return false,
+        };
+        last.input = self.body.slice(self.last_rejected..input.end);
+        true
     }
 }
 

@@ -25,16 +25,49 @@ fn lines_are_limited_by_nothing_but_bytes() {
     assert_eq!((reading.items.len(), reading.rejected.len()), (150_000, 0));
 
     let reading = read(format!("{}{}\n", "x\n".repeat(150_000), span("a")));
-    assert_eq!(reading.rejected.len(), 150_000);
+    assert_eq!(Rejected::units(&reading.rejected), 150_000);
     assert_eq!(names(reading), named(&[(150_001, "a")]));
+}
+
+/// Junk of several kinds with good lines in between, against a count of its lines.
+#[test]
+fn very_many_rejected_lines_take_no_multiple_of_their_size_and_are_kept_and_counted() {
+    let junk = ["x", "{}", "{\"a\":1,}", "]", "\\", "12", "{\"resourceSpans\":[{]}"];
+    let mut body = String::new();
+    let mut expected = Vec::new();
+    for number in 0..60_000 {
+        if number % 20_000 == 15_000 {
+            body.push_str(&format!("{}\n", span("good")));
+        } else {
+            let line = junk[number * number % junk.len()];
+            body.push_str(&format!("{line}\n"));
+            expected.push(line);
+        }
+    }
+    let bytes = Bytes::from(body.clone());
+    let reading = Fastly::new(&config(), MIB).read(&bytes);
+    assert_eq!(reading.items.len(), 3);
+    assert_eq!(Rejected::units(&reading.rejected), expected.len());
+    let kept = reading.rejected.iter().flat_map(|entry| entry.input.split(|byte| *byte == b'\n'));
+    assert!(kept.eq(expected.iter().map(|line| line.as_bytes())), "every line is kept once, in order");
+    let first_lines = reading.rejected.iter().map(|entry| {
+        let line = body.lines().nth(entry.line as usize - 1).unwrap();
+        (line.as_bytes().to_vec(), entry.input.split(|byte| *byte == b'\n').next().unwrap().to_vec())
+    });
+    assert!(first_lines.skip(9_990).all(|(line, first)| line == first));
+    // One entry after another line that was accepted, or after 64 KiB.
+    assert!(reading.rejected.len() < 10_010, "{}", reading.rejected.len());
 }
 
 #[test]
 fn very_many_spans_that_are_rejected_cost_no_more_than_their_line() {
     let reading = read_long_lines(spans(&vec!["{}"; MIB / 4]));
-    assert_eq!(reading.rejected.len(), MIB / 4);
+    // The first stands for the unit.
+    let counts = [Rejected::units(&reading.rejected), Rejected::items(&reading.rejected)];
+    assert_eq!(counts, [1, MIB / 4 - 1]);
     let columns: Vec<u32> = reading.rejected.iter().map(|rejected| rejected.column).collect();
-    assert!(columns.is_sorted_by(|one, next| next - one == 3), "each is named by its own place");
+    assert!(columns[..10_000].is_sorted_by(|one, next| next - one == 3), "each is named by its own place");
+    assert!(columns.len() < 10_020, "{}", columns.len());
 }
 
 #[test]
