@@ -43,6 +43,37 @@ pub(crate) enum Repair {
     RepeatedKey,
 }
 
+/// The kind of fault that input was rejected for. Advice is chosen by it; reasons are only for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RejectCode {
+    /// The text ends inside a value.
+    CutOff,
+    TrailingComma,
+    ControlCharacter,
+    /// An escape that JSON does not have.
+    Escape,
+    /// Another text in the place of a value.
+    NoValue,
+    /// Another text in the place of a comma, a colon, a key or a closing bracket.
+    NoSeparator,
+    /// Text that contains no JSON object.
+    NoObject,
+    /// Text before an object on its line.
+    TextBefore,
+    /// Text after the end of an object.
+    TextAfter,
+    /// An object without any section of OTLP.
+    NoSection,
+    /// Sections without spans, log records and metrics.
+    NoItems,
+    TraceId,
+    SpanId,
+    /// A unit longer than `server.max_line_size`.
+    TooLong,
+    /// Any other fault, for which there is no advice.
+    Other,
+}
+
 /// Values of the headers that a receiver reads a body by, stored with the body. Names are in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct KeptHeaders(Vec<(Box<str>, Box<str>)>);

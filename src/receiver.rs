@@ -28,7 +28,7 @@ pub(crate) use self::source::{
 };
 pub(crate) use self::webhook::signature::sign;
 use crate::config::{Encoding, ReceiverKind};
-use crate::event::{KeptHeaders, Repair, Signal, WebhookEvent};
+use crate::event::{KeptHeaders, RejectCode, Repair, Signal, WebhookEvent};
 use crate::otlp::{Logs, Metrics, TraceId, Traces};
 
 /// The registry of sources. Nothing else in the program has to change when a source is added.
@@ -218,6 +218,10 @@ pub(crate) struct Rejected {
     pub(crate) line: u32,
     /// In bytes; 1 is the first byte of the line.
     pub(crate) column: u32,
+    pub(crate) code: RejectCode,
+    /// Offset of the fault in the input. The column does not tell it where a line has several units, or a unit several
+    /// lines.
+    pub(crate) at: usize,
     /// What is wrong, for the sender; nothing of the input is repeated in it.
     pub(crate) reason: String,
     /// The bytes that were rejected.

@@ -20,7 +20,7 @@ use super::json::{Cursor, Fault};
 use super::merge::merge;
 use super::splice::{Edits, Removals};
 use super::walk::{AttributeKey, Dropped, Stop, Walk, walk};
-use crate::event::{Repair, Signal};
+use crate::event::{RejectCode, Repair, Signal};
 
 pub(crate) use export_request::ExportRequest;
 pub(crate) use logs::Logs;
@@ -51,6 +51,7 @@ pub(crate) struct Line {
 pub(crate) struct DroppedSpan {
     /// Offset of the fault in the text that was read.
     pub(crate) at: usize,
+    pub(crate) code: RejectCode,
     pub(crate) reason: Cow<'static, str>,
     /// Range of the span in the text that was read.
     pub(crate) range: Range<usize>,
@@ -104,11 +105,13 @@ impl LineReader {
         let walked = read(text, &mut self.keys)?;
         let walk = &walked.walk;
         if walk.sections == [false; 3] {
-            return Err(Fault::shape(0, "neither resourceSpans nor resourceLogs nor resourceMetrics"));
+            let reason = "neither resourceSpans nor resourceLogs nor resourceMetrics";
+            return Err(Fault::shape(0, reason).coded(RejectCode::NoSection));
         }
         if let (true, true, Some(at)) = (has_no_items(walk), walked.dropped.is_empty(), walk.empty_container)
         {
-            return Err(Fault::shape(at, "no scopeSpans, scopeLogs or scopeMetrics with anything in them"));
+            let reason = "no scopeSpans, scopeLogs or scopeMetrics with anything in them";
+            return Err(Fault::shape(at, reason).coded(RejectCode::NoItems));
         }
         Line::new(walked)
     }
@@ -179,8 +182,8 @@ impl Walked {
 
 impl DroppedSpan {
     fn new(dropped: Dropped, text: &Bytes) -> Self {
-        let Dropped { at, reason, range } = dropped;
-        Self { at, reason, text: text.slice(range.clone()), range }
+        let Dropped { at, code, reason, range } = dropped;
+        Self { at, code, reason, text: text.slice(range.clone()), range }
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::event::RejectCode;
+
 /// Maximum nesting depth, so that no input can exhaust the stack. The deepest path of OTLP itself is 17; the rest is
 /// for nested attribute values.
 pub(crate) const MAX_DEPTH: u32 = 128;
@@ -15,6 +17,7 @@ pub(crate) struct Fault {
     /// Offset of the offending byte; the length of the text when the text ends too early.
     pub(crate) at: usize,
     pub(crate) kind: FaultKind,
+    pub(crate) code: RejectCode,
     pub(crate) reason: Cow<'static, str>,
 }
 
@@ -50,7 +53,12 @@ pub(crate) struct Cursor<'a> {
 
 impl Fault {
     pub(crate) fn shape(at: usize, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { at, kind: FaultKind::Shape, reason: reason.into() }
+        Self { at, kind: FaultKind::Shape, code: RejectCode::Other, reason: reason.into() }
+    }
+
+    /// Returns the fault with a code.
+    pub(crate) fn coded(self, code: RejectCode) -> Self {
+        Self { code, ..self }
     }
 
     /// Returns whether a repair of the text could remove the fault.
@@ -59,7 +67,7 @@ impl Fault {
     }
 
     fn syntax(at: usize, reason: &'static str) -> Self {
-        Self { at, kind: FaultKind::Syntax, reason: Cow::Borrowed(reason) }
+        Self { at, kind: FaultKind::Syntax, code: RejectCode::Other, reason: Cow::Borrowed(reason) }
     }
 }
 
@@ -123,13 +131,23 @@ impl<'a> Cursor<'a> {
     /// Returns the fault for anything but `expected`, a phrase that begins with that word.
     #[cold]
     pub(crate) fn unexpected(&self, expected: &'static str) -> Fault {
-        if self.at >= self.bytes.len() { self.truncated(expected) } else { Fault::syntax(self.at, expected) }
+        match self.at >= self.bytes.len() {
+            true => self.truncated(expected),
+            false => Fault::syntax(self.at, expected).coded(RejectCode::NoSeparator),
+        }
+    }
+
+    /// Returns the fault for anything in the place of a value. `expected` is as in [`unexpected`](Self::unexpected).
+    #[cold]
+    pub(crate) fn no_value(&self, expected: &'static str) -> Fault {
+        let fault = self.unexpected(expected);
+        if fault.kind == FaultKind::Truncated { fault } else { fault.coded(RejectCode::NoValue) }
     }
 
     #[cold]
     fn truncated(&self, expected: &'static str) -> Fault {
         let reason = format!("the line ends too early, {expected}").into();
-        Fault { at: self.bytes.len(), kind: FaultKind::Truncated, reason }
+        Fault { at: self.bytes.len(), kind: FaultKind::Truncated, code: RejectCode::CutOff, reason }
     }
 
     /// Enters a container; every success is paired with a [`leave`](Self::leave).
@@ -177,7 +195,10 @@ impl<'a> Cursor<'a> {
                     self.escape()?;
                 }
                 None => return Err(self.truncated("expected '\"' at the end of a string")),
-                Some(_) => return Err(Fault::syntax(self.at, "control character inside a string")),
+                Some(_) => {
+                    return Err(Fault::syntax(self.at, "control character inside a string")
+                        .coded(RejectCode::ControlCharacter));
+                }
             }
             self.at += plain_prefix(&self.bytes[self.at..]);
         }
@@ -221,7 +242,9 @@ impl<'a> Cursor<'a> {
                 }
             }
             None => Err(self.truncated("expected the rest of an escape")),
-            Some(_) => Err(Fault::syntax(start, "backslash that begins no JSON escape")),
+            Some(_) => {
+                Err(Fault::syntax(start, "backslash that begins no JSON escape").coded(RejectCode::Escape))
+            }
         }
     }
 
@@ -229,8 +252,10 @@ impl<'a> Cursor<'a> {
     fn code_unit(&mut self, escape_start: usize) -> Result<u16, Fault> {
         let digits = self.bytes.get(self.at + 1..self.at + 5);
         let digits = digits.ok_or_else(|| self.truncated("expected the rest of an escape"))?;
-        let unit = super::decode_hex::<2>(digits)
-            .ok_or_else(|| Fault::syntax(escape_start, "\\u escape without four hexadecimal digits"))?;
+        let unit = super::decode_hex::<2>(digits).ok_or_else(|| {
+            Fault::syntax(escape_start, "\\u escape without four hexadecimal digits")
+                .coded(RejectCode::Escape)
+        })?;
         self.at += 5;
         Ok(u16::from_be_bytes(unit))
     }
@@ -244,7 +269,7 @@ impl<'a> Cursor<'a> {
         match self.peek() {
             Some(b'0') => self.at += 1,
             Some(b'1'..=b'9') => self.skip_digits(),
-            _ => return Err(self.unexpected("expected a value")),
+            _ => return Err(self.no_value("expected a value")),
         }
         if self.peek() == Some(b'.') {
             self.at += 1;
@@ -265,7 +290,7 @@ impl<'a> Cursor<'a> {
 
     fn some_digits(&mut self) -> Result<(), Fault> {
         if !matches!(self.peek(), Some(b'0'..=b'9')) {
-            return Err(self.unexpected("expected a digit"));
+            return Err(self.no_value("expected a digit"));
         }
         self.skip_digits();
         Ok(())
@@ -288,7 +313,7 @@ impl<'a> Cursor<'a> {
             self.at = self.bytes.len();
             Err(self.unexpected("expected the rest of a word"))
         } else {
-            Err(Fault::syntax(self.at, "expected a value"))
+            Err(self.no_value("expected a value"))
         }
     }
 
@@ -375,7 +400,7 @@ impl<'a> Cursor<'a> {
                 self.at += 1;
                 self.skip_whitespace();
                 if self.peek() == Some(closing) {
-                    return Err(Fault::syntax(self.at, "trailing comma"));
+                    return Err(Fault::syntax(self.at, "trailing comma").coded(RejectCode::TrailingComma));
                 }
                 Ok(false)
             }

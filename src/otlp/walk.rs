@@ -24,7 +24,7 @@ use super::merge::is_empty_value;
 use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
 use super::{SpanId, TraceId};
-use crate::event::Repair;
+use crate::event::{RejectCode, Repair};
 
 /// Maximum number of items of one text, however short they are. Each item has a note, which takes more memory than
 /// `{}`.
@@ -104,6 +104,7 @@ pub(crate) struct RecordSite {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dropped {
     pub(crate) at: usize,
+    pub(crate) code: RejectCode,
     pub(crate) reason: Cow<'static, str>,
     pub(crate) range: Range<usize>,
 }
@@ -393,7 +394,7 @@ impl<'a> Walker<'a> {
             Some(b'{' | b'[' | b'"' | b't' | b'f' | b'-' | b'0'..=b'9') => {
                 Fault::shape(self.cursor.at, reason)
             }
-            _ => self.cursor.unexpected(expected),
+            _ => self.cursor.no_value(expected),
         }
     }
 

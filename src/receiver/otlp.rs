@@ -26,7 +26,7 @@ use super::{
     source,
 };
 use crate::config::Encoding;
-use crate::event::{KeptHeaders, Repair, Signal};
+use crate::event::{KeptHeaders, RejectCode, Repair, Signal};
 use crate::otlp::protobuf::{Decoded, decode};
 use crate::otlp::{DroppedSpan, Line, Metrics, Mismatch, Request, read_request, signal_of};
 
@@ -143,7 +143,11 @@ fn read(signal: Signal, body: &Bytes) -> Received {
 fn reading(line: Line, sections: Vec<DroppedSpan>) -> Reading {
     let Line { traces, logs, metrics, repairs, dropped, .. } = line;
     let beside = |scope: Scope| {
-        move |part: DroppedSpan| Rejected { scope, ..rejection(part.at, part.reason.into_owned(), part.text) }
+        move |part: DroppedSpan| {
+            let DroppedSpan { at, code, reason, range, text } = part;
+            let offset = at.saturating_sub(range.start);
+            Rejected { scope, code, at: offset, ..rejection(at, reason.into_owned(), text) }
+        }
     };
     let mut rejected: Vec<Rejected> = dropped.into_iter().map(beside(Scope::Item)).collect();
     rejected.extend(sections.into_iter().map(beside(Scope::Section)));
@@ -173,7 +177,7 @@ fn rejected(body: &Bytes, at: usize, reason: String) -> Received {
 
 fn rejection(at: usize, reason: String, input: Bytes) -> Rejected {
     let column = u32::try_from(at + 1).unwrap_or(u32::MAX);
-    Rejected { scope: Scope::Unit, line: REQUEST, column, reason, input }
+    Rejected { scope: Scope::Unit, line: REQUEST, column, code: RejectCode::Other, at, reason, input }
 }
 
 #[cfg(test)]

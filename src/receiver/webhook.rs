@@ -19,7 +19,7 @@ use self::payload::Malformed;
 use super::{Item, Passage, Reading, Rejected, Scope};
 use crate::config::section::Section;
 use crate::config::{Secret, ServerConfig};
-use crate::event::Repair;
+use crate::event::{RejectCode, Repair};
 use crate::otlp::{SpanId, TraceId, Traces};
 
 /// Timeout of the requests of CircleCI and GitHub.
@@ -45,7 +45,8 @@ pub(super) fn with_spans(reading: Reading, body: &Bytes, request: Vec<u8>, repai
 /// Returns the rejection of a whole body.
 pub(super) fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {
     let Malformed { line, column, reason } = malformed;
-    vec![Rejected { scope: Scope::Unit, line, column, reason, input: body.clone() }]
+    let (code, at) = (RejectCode::Other, 0);
+    vec![Rejected { scope: Scope::Unit, line, column, code, at, reason, input: body.clone() }]
 }
 
 /// No log record is attached to a webhook's span, so nothing is gained by holding it.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::account::Account;
 use super::observer::RequestObserver;
 use super::{Answer, Arrival, Declined, Relay};
-use crate::event::Signal;
+use crate::event::{RejectCode, Signal};
 use crate::otlp::{ExportRequest, TraceId};
 use crate::queue::{Headers, KafkaQueue, Message, OfferError, WriteError};
 use crate::receiver::{Item, Passage, Reading, Rejected, Scope, Supersede};
@@ -130,7 +130,8 @@ fn reject_units(reading: &mut Reading, units: &[usize], body: &Bytes, reason: &s
         if !stays {
             let input = if is_alone { body.clone() } else { text_of(item) };
             let reason = reason.to_owned();
-            rejected.push(Rejected { scope: Scope::Unit, line: item.line, column: 1, reason, input });
+            let (scope, code, line) = (Scope::Unit, RejectCode::Other, item.line);
+            rejected.push(Rejected { scope, code, line, column: 1, at: 0, reason, input });
         }
         stays
     });

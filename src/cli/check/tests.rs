@@ -8,7 +8,7 @@ use super::findings::{Outgoing, Report};
 use super::offline::{Offline, relay_offline};
 use super::{CheckArgs, Format, check, document, text};
 use crate::config::terminal::{Charset, Colour, Terminal};
-use crate::event::{Repair, Signal};
+use crate::event::{RejectCode, Repair, Signal};
 use crate::receiver::{Ignored, Item, Passage, Reading, Rejected, Scope, Source, circleci, fastly};
 
 fn terminal(columns: usize) -> Terminal {
@@ -27,7 +27,8 @@ fn item(line: u32, repairs: &[Repair]) -> Item {
 }
 
 fn rejected(line: u32, column: u32, reason: &str) -> Rejected {
-    Rejected { scope: Scope::Unit, line, column, reason: reason.to_owned(), input: Bytes::new() }
+    let (code, reason) = (RejectCode::Other, reason.to_owned());
+    Rejected { scope: Scope::Unit, line, column, code, at: 0, reason, input: Bytes::new() }
 }
 
 fn outgoing(signal: Signal, json: &str) -> Outgoing {

@@ -17,7 +17,7 @@ use super::super::schema::LINE;
 use super::super::splice::{Edits, Origins, Removals};
 use super::super::walk::{Walk, signal_of_key};
 use super::{DroppedSpan, Line, Walked, has_no_items, read};
-use crate::event::{Repair, Signal};
+use crate::event::{RejectCode, Repair, Signal};
 use crate::otlp::decode_hex;
 
 /// Contents of an export request.
@@ -228,6 +228,7 @@ impl Foreign {
                     if !is_empty_value(value.strip_prefix(b":").unwrap_or(value)) {
                         sections.push(DroppedSpan {
                             at: range.start,
+                            code: RejectCode::Other,
                             reason: format!(
                                 "{section} in a request for {signal}: send them to /v1/{section}"
                             )

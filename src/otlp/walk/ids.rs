@@ -6,7 +6,7 @@ use super::super::json::Text;
 use super::super::schema::{Message, Role};
 use super::super::{SpanId, TraceId};
 use super::{Action, Dropped, EventsSite, RecordSite, SpanSite, Stop, Walker};
-use crate::event::Repair;
+use crate::event::{RejectCode, Repair};
 
 /// Text that VCL writes for an unset variable.
 pub(super) const NULL_WORD: &[u8] = b"(null)";
@@ -17,8 +17,8 @@ pub(super) struct Identity {
     trace_id: Option<TraceId>,
     span_id: Option<SpanId>,
     parent_span_id: Option<SpanId>,
-    /// Position of an invalid id, and the reason.
-    invalid: Option<(usize, &'static str)>,
+    /// Position of an invalid id, its code and the reason.
+    invalid: Option<(usize, RejectCode, &'static str)>,
 }
 
 // === impl Walker ===
@@ -38,9 +38,11 @@ impl Walker<'_> {
         }
         let close = self.cursor.at - 1;
         let (Some(trace_id), Some(span_id)) = (identity.trace_id, identity.span_id) else {
-            let (at, reason) = identity.invalid.unwrap_or((open, "span without traceId and spanId"));
+            let missing = (open, RejectCode::TraceId, "span without traceId and spanId");
+            let (at, code, reason) = identity.invalid.unwrap_or(missing);
             self.found.dropped.push(Dropped {
                 at,
+                code,
                 reason: Cow::Borrowed(reason),
                 range: open..self.cursor.at,
             });
@@ -88,7 +90,8 @@ impl Walker<'_> {
             Some(id)
         });
         if id.is_none() {
-            self.identity.invalid.get_or_insert((at, "traceId is not 32 hexadecimal digits, or all zero"));
+            let reason = "traceId is not 32 hexadecimal digits, or all zero";
+            self.identity.invalid.get_or_insert((at, RejectCode::TraceId, reason));
         }
         self.identity.trace_id = id;
         Ok(self.action_for(id.is_some(), role, at))
@@ -98,7 +101,8 @@ impl Walker<'_> {
         let at = self.cursor.at;
         let id = self.span_id_value()?;
         if id.is_none() {
-            self.identity.invalid.get_or_insert((at, "spanId is not 16 hexadecimal digits, or all zero"));
+            let reason = "spanId is not 16 hexadecimal digits, or all zero";
+            self.identity.invalid.get_or_insert((at, RejectCode::SpanId, reason));
         }
         self.identity.span_id = id;
         Ok(self.action_for(id.is_some(), role, at))

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::Secret;
+use crate::event::RejectCode;
 use crate::receiver::{Item, Rejected, Scope};
 
 /// One folder: what CircleCI sends, and what must become of it.
@@ -190,6 +191,8 @@ fn a_rejection_says_where_and_why_and_repeats_nothing_of_the_input() {
         scope: Scope::Unit,
         line: 2,
         column: 10,
+        code: RejectCode::Other,
+        at: 0,
         reason: "the body is not JSON: expected value".to_owned(),
         input: body,
     };

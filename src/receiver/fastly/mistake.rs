@@ -7,7 +7,7 @@ use memchr::memmem;
 
 use super::super::Rejected;
 use super::access_log::{AccessLogPreset, recognize};
-use crate::event::Repair;
+use crate::event::{RejectCode, Repair};
 
 /// What somebody wrote in a log statement, or set on a logging endpoint, that cannot arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,39 +37,28 @@ pub(crate) enum Mistake {
 /// The mistake behind a rejected line, if there is one likely cause.
 pub(crate) fn mistake(rejected: &Rejected) -> Option<Mistake> {
     let input: &[u8] = &rejected.input;
-    // Where the object stands at the start of its line, which is where nearly all stand.
-    let at = (rejected.column.max(1) as usize - 1).min(input.len());
-    let (before, after) = input.split_at(at);
-    Some(match rejected.reason.as_str() {
-        reason if reason.starts_with("the line ends too early") => Mistake::CutOff,
-        "trailing comma" => Mistake::TrailingComma,
-        "control character inside a string" => Mistake::ControlCharacter,
-        reason if after.starts_with(b"(null)") && is_about_a_value(reason) => Mistake::NullWord,
-        reason if matches!(after.first(), Some(b',' | b'}' | b']')) && is_about_a_value(reason) => {
-            Mistake::UnsetValue
-        }
-        "backslash that begins no JSON escape" | "\\u escape without four hexadecimal digits" => {
-            backslash(after)
-        }
-        "not a JSON object" => no_object(input),
-        "not a JSON object, but text before one on its line" => Mistake::LinePrefix,
-        "text behind the end of the object" => match input.first() {
+    let (before, after) = input.split_at(rejected.at.min(input.len()));
+    Some(match rejected.code {
+        RejectCode::CutOff => Mistake::CutOff,
+        RejectCode::TrailingComma => Mistake::TrailingComma,
+        RejectCode::ControlCharacter => Mistake::ControlCharacter,
+        RejectCode::NoValue if after.starts_with(b"(null)") => Mistake::NullWord,
+        RejectCode::NoValue if matches!(after.first(), Some(b',' | b'}' | b']')) => Mistake::UnsetValue,
+        RejectCode::NoValue | RejectCode::NoSeparator => separator(before, after)?,
+        RejectCode::Escape => backslash(after),
+        RejectCode::NoObject => no_object(input),
+        RejectCode::TextBefore => Mistake::LinePrefix,
+        RejectCode::TextAfter => match input.first() {
             Some(b'}' | b']') => Mistake::ExtraBracket,
             _ => Mistake::TextBehind,
         },
-        "neither resourceSpans nor resourceLogs nor resourceMetrics" => other_json(input),
-        "no scopeSpans, scopeLogs or scopeMetrics with anything in them" => Mistake::EmptyRequest,
-        "span without traceId and spanId" => Mistake::TraceId,
-        reason if reason.starts_with("expected ") => separator(before, after)?,
-        reason if reason.starts_with("traceId ") => Mistake::TraceId,
-        reason if reason.starts_with("spanId ") => Mistake::SpanId,
-        reason if reason.starts_with("longer than max_line_size") => Mistake::TooLong,
-        _ => return None,
+        RejectCode::NoSection => other_json(input),
+        RejectCode::NoItems => Mistake::EmptyRequest,
+        RejectCode::TraceId => Mistake::TraceId,
+        RejectCode::SpanId => Mistake::SpanId,
+        RejectCode::TooLong => Mistake::TooLong,
+        RejectCode::Other => return None,
     })
-}
-
-fn is_about_a_value(reason: &str) -> bool {
-    reason.starts_with("expected a value") || reason == "expected a digit"
 }
 
 fn backslash(after: &[u8]) -> Mistake {

@@ -19,7 +19,7 @@ use super::super::{Item, Passage, Reading, Rejected, Scope};
 use super::access_log::{AccessLogsConfig, convert};
 use super::framing::{Frame, Frames, LineStart, Shape};
 use super::repair;
-use crate::event::Repair;
+use crate::event::{RejectCode, Repair};
 use crate::otlp::json::{Fault, FaultKind};
 use crate::otlp::{Line, LineReader};
 
@@ -98,12 +98,18 @@ impl Reader<'_> {
             Shape::Text => match self.access_log(&frame) {
                 Some(Ok(unit)) => self.accept(&frame, unit),
                 Some(Err(fault)) => self.reject(&frame, &fault),
-                None => self.reject(&frame, &Fault::shape(0, "not a JSON object")),
+                None => {
+                    self.reject(&frame, &Fault::shape(0, "not a JSON object").coded(RejectCode::NoObject));
+                }
             },
             Shape::Leading => {
-                self.reject(&frame, &Fault::shape(0, "not a JSON object, but text before one on its line"));
+                let fault = Fault::shape(0, "not a JSON object, but text before one on its line");
+                self.reject(&frame, &fault.coded(RejectCode::TextBefore));
             }
-            Shape::Trailing => self.reject(&frame, &Fault::shape(0, "text behind the end of the object")),
+            Shape::Trailing => {
+                let fault = Fault::shape(0, "text behind the end of the object");
+                self.reject(&frame, &fault.coded(RejectCode::TextAfter));
+            }
             Shape::Untried | Shape::Balanced | Shape::Open => match self.unit(&frame) {
                 Ok(unit) => {
                     frames.resume(frame.start + unit.length);
@@ -196,8 +202,8 @@ impl Reader<'_> {
         match std::str::from_utf8(&text[..line.end]) {
             Ok(_) => Ok(line),
             Err(error) => {
-                let (at, kind) = (error.valid_up_to(), FaultKind::Syntax);
-                Err(Fault { at, kind, reason: "invalid UTF-8".into() })
+                let (at, kind, code) = (error.valid_up_to(), FaultKind::Syntax, RejectCode::Other);
+                Err(Fault { at, kind, code, reason: "invalid UTF-8".into() })
             }
         }
     }
@@ -211,7 +217,8 @@ impl Reader<'_> {
     }
 
     fn too_long(&self, at: usize) -> Fault {
-        Fault::shape(at, format!("longer than max_line_size ({} bytes)", self.settings.max_line_bytes))
+        let reason = format!("longer than max_line_size ({} bytes)", self.settings.max_line_bytes);
+        Fault::shape(at, reason).coded(RejectCode::TooLong)
     }
 
     fn accept(&mut self, frame: &Frame, unit: Unit) {
@@ -232,7 +239,7 @@ impl Reader<'_> {
             line = line.advance(self.body, from, at);
             from = at;
             let input = frame.start + span.range.start..frame.start + span.range.end;
-            self.note(scope, line, at, span.reason, input);
+            self.note(scope, line, at, (span.code, span.reason), input);
             scope = Scope::Item;
         }
         if is_accepted {
@@ -248,7 +255,7 @@ impl Reader<'_> {
         let input = frame.from..frame.from + kept.len();
         let at = (frame.start + fault.at).min(self.body.len());
         let line = frame.line.advance(self.body, frame.from, at);
-        self.note(Scope::Unit, line, at, fault.reason.clone(), input);
+        self.note(Scope::Unit, line, at, (fault.code, fault.reason.clone()), input);
     }
 
     fn note(
@@ -256,7 +263,7 @@ impl Reader<'_> {
         scope: Scope,
         line: LineStart,
         at: usize,
-        reason: Cow<'static, str>,
+        (code, reason): (RejectCode, Cow<'static, str>),
         input: Range<usize>,
     ) {
         if self.reading.rejected.len() >= MAX_OWN_ENTRIES && self.share_entry(scope, line.number, &input) {
@@ -264,8 +271,9 @@ impl Reader<'_> {
         }
         (self.last_rejected, self.accepted_before) = (input.start, self.reading.items.len());
         let (line, column) = (line.number, line.column(at));
-        let input = self.body.slice(input);
-        self.reading.rejected.push(Rejected { scope, line, column, reason: reason.into_owned(), input });
+        let at = at.saturating_sub(input.start);
+        let (reason, input) = (reason.into_owned(), self.body.slice(input));
+        self.reading.rejected.push(Rejected { scope, line, column, code, at, reason, input });
     }
 
     /// Adds a rejection to the last entry, if that has the same scope and nothing was accepted in between.

@@ -6,7 +6,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::Signal;
+use crate::event::{RejectCode, Signal};
 use crate::receiver::{Rejected, Scope};
 
 const JSON: &str = "content-type: application/json\r\n";
@@ -42,7 +42,8 @@ async fn house(answer: impl Fn() -> Answer + Send + Sync + 'static) -> House {
 }
 
 fn rejected(scope: Scope, reason: &str) -> Rejected {
-    Rejected { scope, line: 1, column: 7, reason: reason.to_owned(), input: Bytes::new() }
+    let (code, reason) = (RejectCode::Other, reason.to_owned());
+    Rejected { scope, line: 1, column: 7, code, at: 6, reason, input: Bytes::new() }
 }
 
 fn json_of(seen: &Seen) -> Value {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::LogFormat;
+use crate::event::RejectCode;
 use crate::receiver::{Ignored, Rejected, Scope};
 use crate::telemetry::logging::tests::Captured;
 
@@ -301,6 +302,8 @@ fn rejected(lines: u32) -> Vec<Rejected> {
         scope: Scope::Unit,
         line,
         column: 812,
+        code: RejectCode::CutOff,
+        at: 811,
         reason: "cut off".into(),
         input: Bytes::from("echo"),
     };

@@ -51,6 +51,28 @@ fn names_what_was_written_into_the_log_statement() {
     }
 }
 
+/// The column counts from the start of the line on which the fault is. That is neither the start of a unit of several
+/// lines, nor that of the second unit on a line.
+#[test]
+fn names_what_was_written_wherever_the_unit_stands() {
+    let value = |value: &str| span(TRACE, &format!(r#"{{"key":"k","value":{value}}}"#));
+    for (line, expected) in [
+        (value(r#"{"intValue":(null)}"#), Mistake::NullWord),
+        (value(r#"{"intValue":}"#), Mistake::UnsetValue),
+        (value(r#"{"intValue":"1"} "x":1"#), Mistake::MissingComma),
+        (value(r#"{"stringValue":"caf\xC3\xA9"}"#), Mistake::CstrEscape),
+        (value(r#"{"stringValue":"C:\dir"}"#), Mistake::LooseBackslash),
+        (span("(null)", ""), Mistake::TraceId),
+    ] {
+        let pretty =
+            line.replacen("[{", "[\n  {\n    ", 3).replacen("\"attributes\"", "\n\n\"attributes\"", 1);
+        let good = span(TRACE, "");
+        for body in [&line, &pretty, &format!("{good} {line}"), &format!("{good}\n  {pretty}\n{good}")] {
+            assert_eq!(behind(body), Some(expected), "{body}");
+        }
+    }
+}
+
 #[test]
 fn names_what_was_set_on_the_logging_endpoint() {
     let line = span(TRACE, "");
