@@ -8,17 +8,21 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
+# For librdkafka, the client of the shared queue (`queue.storage: kafka`).
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends build-essential libssl-dev pkg-config \
+ && rm -rf /var/lib/apt/lists/*
 # Dependencies first, so that this layer is rebuilt only when they change.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \
  && echo '#![allow(missing_docs)]' > src/lib.rs \
- && cargo build --release --locked --bin spanrelay
+ && cargo build --release --locked --features kafka --bin spanrelay
 COPY src src
 COPY config config
 # Newer modification times than the placeholders, so that cargo rebuilds them.
 RUN touch src/main.rs src/lib.rs \
- && cargo build --release --locked --bin spanrelay \
+ && cargo build --release --locked --features kafka --bin spanrelay \
  && strip target/release/spanrelay \
  && mkdir /data
 

@@ -20,6 +20,8 @@
 //!   it. The queue keeps the body (protobuf as the equivalent JSON) and not its items: receivers are pure, and the
 //!   record states how it was read, so that rereading it after a restart (`Relay::feed`) gives the same items under
 //!   any configuration. Items that are already resolved are left out.
+//! - **With `queue.storage: kafka`** the relay writes each unit to a topic instead, one record for each trace and signal. Workers read
+//!   them: each partition has processors of its own (`processor::lanes`), whose clock is the time of the log.
 //! - **It is exported** by [`exporter`]: one POST for each line or webhook, or in batches.
 //! - **Rejected data** is written to a file by [`rejected`]: input that a receiver rejects, and items that the
 //!   downstream rejects.

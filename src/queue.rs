@@ -46,7 +46,8 @@ pub(crate) use disk::{DiskQueue, OpenError};
 pub(crate) use disk::{decode_frame, encode_frame};
 #[cfg(feature = "kafka")]
 pub(crate) use kafka::{
-    Event, Fetched, Headers, KafkaOpenError, KafkaQueue, KafkaReader, Message, TopicCheck, WriteError, millis,
+    DeadLetterEntry, DeadLetterReader, Event, Fetched, Headers, KafkaOpenError, KafkaQueue, KafkaReader,
+    Message, TopicCheck, WriteError, millis,
 };
 pub(crate) use memory::MemoryQueue;
 pub(crate) use progress::{Half, Progress, Runs, Tracker};

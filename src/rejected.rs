@@ -11,6 +11,8 @@
 #[cfg(feature = "kafka")]
 mod topic;
 
+#[cfg(feature = "kafka")]
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -291,6 +293,17 @@ impl Entry {
             input_base64,
             cut: false,
         }
+    }
+
+    /// Returns the line of an entry that was kept in a topic: its members are the headers, its input is the value.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn line_of_dead_letter(headers: &BTreeMap<String, String>, input: &[u8]) -> Vec<u8> {
+        let text = |name: &str| headers.get(name).cloned().unwrap_or_default();
+        let number = |name: &str| headers.get(name).and_then(|number| number.parse().ok());
+        let (receiver, reason) = (text("receiver"), text("reason"));
+        let position = number("line").zip(number("column"));
+        let rejection = Rejection { receiver: &receiver, position, reason: &reason, input };
+        Self { time: text("time"), ..Self::new(SystemTime::UNIX_EPOCH, &rejection) }.to_line()
     }
 
     /// Returns the entry as a line of the file.

@@ -15,9 +15,12 @@ mod report;
 
 mod sender;
 
+#[cfg(feature = "kafka")]
+mod topic;
+
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Take};
+use std::io::{self, BufRead, BufReader, Read, Take};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,7 +44,7 @@ const CONCURRENCY: usize = 32;
 #[command(
     after_help = "What a receiver rejected goes to the running relay: the configuration says where it listens, and what its \
     receivers ask for. What the downstream refused goes to exporters.otlp_http. Move the file away first: what the relay \
-    rejects again is added to its file again.\n\n\
+    rejects again is added to its file again. With --from-topic a run begins where the last one ended.\n\n\
     Exit codes: 0 all of it was accepted, 1 some was not, 2 bad usage or a file that cannot be read."
 )]
 pub(super) struct ReplayArgs {
@@ -50,16 +53,21 @@ pub(super) struct ReplayArgs {
     /// Relay address (default: server.endpoint)
     #[arg(long, value_name = "HOST:PORT")]
     to: Option<SocketAddr>,
+    /// Read queue.kafka.dead_letter_topic in place of a file
+    #[arg(long, conflicts_with = "file")]
+    from_topic: bool,
     /// A rejected-lines file, such as spanrelay-data/rejected.ndjson
-    file: PathBuf,
+    #[arg(required_unless_present = "from_topic")]
+    file: Option<PathBuf>,
 }
 
 /// Runs the command and returns the exit code of the process.
 pub(super) fn run(args: ReplayArgs) -> ExitCode {
-    let entries = match open(&args.file) {
+    let Some(path) = args.file else { return replay_topic(args) };
+    let entries = match open(&path) {
         Ok(file) => Entries::new(BufReader::new(file)),
         Err(error) => {
-            super::print_error(format_args!("spanrelay: cannot read {}: {error}", args.file.display()));
+            super::print_error(format_args!("spanrelay: cannot read {}: {error}", path.display()));
             return ExitCode::from(super::USAGE);
         }
     };
@@ -78,8 +86,19 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = super::print(&report.text(&args.file, address));
+    let code = super::print(&report.text(path.display(), address));
     if report.is_complete() { code } else { ExitCode::FAILURE }
+}
+
+#[cfg(feature = "kafka")]
+fn replay_topic(args: ReplayArgs) -> ExitCode {
+    topic::run(args)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn replay_topic(_: ReplayArgs) -> ExitCode {
+    super::print_error("spanrelay: this program was built without Kafka, and has no dead-letter topic");
+    ExitCode::FAILURE
 }
 
 /// Opens the file as it is now: the relay may append what it rejects again to the same file.
@@ -91,7 +110,7 @@ fn open(path: &Path) -> io::Result<Take<File>> {
 }
 
 fn replay_on_a_runtime(
-    entries: Entries<BufReader<Take<File>>>,
+    entries: Entries<impl BufRead>,
     config: Config,
     address: SocketAddr,
 ) -> Result<Report, Box<dyn std::error::Error>> {
@@ -103,7 +122,7 @@ fn replay_on_a_runtime(
 }
 
 /// Sends the entries, several at a time, until there are no more or an interrupt comes.
-async fn replay(mut entries: Entries<BufReader<Take<File>>>, sender: &Sender) -> Report {
+async fn replay(mut entries: Entries<impl BufRead>, sender: &Sender) -> Report {
     let mut report = Report::default();
     let mut under_way = BTreeSet::new();
     let mut sending = FuturesUnordered::new();

@@ -19,6 +19,8 @@
 
 mod client;
 
+mod dead_letters;
+
 mod health;
 
 mod message;
@@ -56,6 +58,7 @@ use crate::config::KafkaConfig;
 use crate::event::QueueState;
 use crate::telemetry::Metrics;
 
+pub(crate) use self::dead_letters::{DeadLetterEntry, DeadLetterReader};
 pub(crate) use self::message::{Headers, Message, millis};
 pub(crate) use self::reader::{Event, Fetched};
 pub(crate) use self::writer::WriteError;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
 
 /// Outcome of one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,11 +57,16 @@ impl Report {
         self.rejected.is_empty() && self.not_sent.is_empty() && self.interrupted.is_none()
     }
 
-    pub(super) fn text(&self, file: &Path, address: SocketAddr) -> String {
+    /// Returns true if every entry arrived, whether it was accepted or rejected again.
+    #[cfg(feature = "kafka")]
+    pub(super) fn is_sent(&self) -> bool {
+        self.not_sent.is_empty() && self.interrupted.is_none()
+    }
+
+    pub(super) fn text(&self, source: impl Display, address: SocketAddr) -> String {
         let count = |ends: &BTreeMap<String, Lines>| ends.values().map(|lines| lines.0.len()).sum::<usize>();
         let mut text = format!(
-            "{} to {address}: {} accepted, {} rejected again, {} not sent\n",
-            file.display(),
+            "{source} to {address}: {} accepted, {} rejected again, {} not sent\n",
             self.accepted,
             count(&self.rejected),
             count(&self.not_sent)
@@ -112,7 +116,7 @@ mod tests {
     use super::*;
 
     fn text(report: &Report) -> String {
-        report.text(Path::new("f"), "127.0.0.1:1".parse().unwrap())
+        report.text("f", "127.0.0.1:1".parse().unwrap())
     }
 
     #[test]

@@ -79,6 +79,11 @@ impl Fleet {
         )
     }
 
+    /// The same topic, with other settings for all relays to come.
+    pub(super) fn with_settings(self, settings: &str) -> Self {
+        Self { settings: settings.to_owned(), ..self }
+    }
+
     pub(super) fn arguments(&self) -> Vec<String> {
         let lines = self.settings.lines().map(str::trim).filter(|line| !line.is_empty());
         lines.flat_map(|line| ["--set".to_owned(), line.replacen(": ", "=", 1)]).collect()

@@ -2,7 +2,7 @@
 
 use super::broker::shared;
 use super::fleet::{Fleet, assigned, at_rest, delivered, span_of, stopped, try_post};
-use crate::harness::{Collector, eventually};
+use crate::harness::{Child, Collector, Ended, eventually, spanrelay};
 use rdkafka::Message as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::message::Headers as _;
@@ -48,5 +48,28 @@ async fn a_unit_that_is_too_large_is_rejected_alone_and_goes_to_the_dead_letters
     assert!(header("reason").contains("max_message_bytes") && header("time").starts_with("20"));
     at_rest(&[&relay]).await;
     stopped(vec![relay]).await;
+
+    // With a higher limit it gets through.
+    let settings =
+        "queue.kafka.producer.max_message_bytes: 100000\nqueue.kafka.dead_letter_topic: rejected-units";
+    let fleet = fleet.with_settings(settings);
+    let relay = fleet.start("both").await;
+    let replayed = replay(&fleet, &relay).await;
+    assert_eq!(replayed.code, Some(0), "{}{}", replayed.out, replayed.err);
+    assert!(replayed.out.contains("1 accepted, 0 rejected again, 0 not sent"), "{}", replayed.out);
+    let names = delivered(&collector, 1).await;
+    assert!(names[0].1.starts_with("xxx"), "{names:?}");
+    let replayed = replay(&fleet, &relay).await;
+    assert!(replayed.out.contains("0 accepted, 0 rejected again, 0 not sent"), "{}", replayed.out);
+    stopped(vec![relay]).await;
     collector.finish();
+}
+
+/// Replays the dead letters into a relay.
+async fn replay(fleet: &Fleet, relay: &Child) -> Ended {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), fleet.configuration("both")).unwrap();
+    let (file, address) = (file.path().to_str().unwrap().to_owned(), relay.address.to_string());
+    let mut command = spanrelay(&["replay", "--from-topic", "--to", &address, "--config", &file]);
+    Ended::of(command.args(fleet.arguments())).await
 }
