@@ -82,6 +82,7 @@ const PLAIN_ROOMS: &[&str] = &[
     "pem",
     "processor",
     "queue",
+    "receiver/fastly/framing",
     "receiver/fastly/reading",
     "receiver/fastly/repair",
     "receiver/github",

@@ -1,80 +1,87 @@
 //! Finds the units of a body: where each one starts, and which bytes belong to it alone.
 //!
-//! In: a body. Out: a [`Frame`] for every unit, and for every piece of text that is none, in the order of the body.
-//! Promises, for any bytes and in time that is linear in their number:
-//! - A body that is one JSON array has the array's elements as units. Arrays in arrays are entered.
-//! - Otherwise each line (LF, CRLF, CR) is looked at by itself first. It may begin with a byte order mark and a syslog
-//!   prefix, and hold several values; commas and square brackets around objects separate them and belong to no unit.
-//! - A complete object is never part of anything else's frame, whatever is before or after it.
-//! - Lines are joined only to a balanced value that is not complete without them, and never across a line with a complete
-//!   object. Where the value is no JSON, no object in it has a resource key: that one may be repairable by itself.
-//! - An octet-counted syslog frame without an object is text of its own, although the next frame is on the same line.
+//! In: a body. Out: a [`Frame`] for every unit and for all other text, in the order of the body.
+//! Promises, for any bytes and in linear time:
+//! - If the body is one JSON array, its elements are the units. Nested arrays are entered.
+//! - Otherwise each line (LF, CRLF, CR) is tried by itself first. It may begin with a byte order mark and a syslog prefix, and
+//!   contain several values. Commas and the brackets of arrays separate objects and are part of no frame.
+//! - A complete object is never part of another frame, whatever precedes or follows it.
+//! - Text, and an object that is not complete, end at the latest where their line or octet-counted syslog frame ends, or
+//!   where the next object starts that is complete or may be repairable. Repair therefore never sees two objects.
+//! - Lines are joined only to one balanced value that none of them completes alone, and never across a line with a complete
+//!   object or a line that starts with text. If the value is not JSON, no object inside it has a resource key, because that one may be repairable by itself.
+//! - A line of nothing but brackets and commas is part of no frame if its brackets belong to arrays: an array without
+//!   elements, the start of an array that continues on a later line, or the end of one that started on an earlier line.
+//!   Otherwise it is text.
 //!
-//! An object is *complete* when it has a resource key (`resourceSpans`, `resourceLogs`, `resourceMetrics`, or these in snake
-//! case) among the keys of its top level, at any place, and is JSON but for what repair replaces without looking
-//! further: escapes and control characters in strings, trailing commas, `(null)`, `NaN` and `Infinity`. What an object that is
-//! JSON holds belongs to that object: a complete object inside other JSON is not taken out of it. An object with a
-//! resource key that is not JSON although its brackets match is one frame too, so that repair sees the whole of it.
-//! Anything else is text, and ends where its line ends or the next complete object starts.
+//! An object is *complete* if it has a resource key (`resourceSpans`, `resourceLogs`, `resourceMetrics`, or these in snake
+//! case) anywhere among the keys of its top level, and is JSON except for what repair replaces wherever it stands: escapes and
+//! control characters in strings, trailing commas, `(null)`, `NaN` and `Infinity`. An object *may be repairable* if it
+//! has such a key, without escapes, on the line of its `{`, and nothing before the key is broken. Objects inside other JSON
+//! belong to that JSON and are not extracted.
 //!
-//! Most lines are one object. Where a line starts with a brace, the frame is [`Shape::Untried`]: reading the object finds
-//! its end, and only when that fails is the line scanned ([`Frames::inspect`]).
+//! Most lines are one object. If a line starts with a brace, the frame is [`Shape::Untried`]: reading the object finds its
+//! end, and only if that fails is the line scanned ([`Frames::inspect`]).
 //!
 //! Leaves to others: what a unit means and whether it can be repaired ([`super::reading`]).
 
 mod prefix;
 mod scalar;
 mod scan;
+mod separators;
+mod strand;
 
 #[cfg(test)]
 mod tests;
 
-use self::prefix::{prefix_length, text_frame_length};
+use std::mem;
+
+use self::prefix::{counted_frame_length, prefix_length};
 use self::scalar::scalar_length;
 use self::scan::{Kind, Scanner, Value};
 
-pub(super) use self::scan::RESOURCE_KEYS;
+pub(super) use self::strand::RESOURCE_KEYS;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// A part of a body with an outcome of its own.
+/// A part of a body that is accepted or rejected by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
-    /// Start of the frame, a syslog prefix included.
+    /// Start of the frame, including a syslog prefix.
     pub(super) from: usize,
-    /// Start of its value.
+    /// Start of the value in the frame.
     pub(super) start: usize,
     pub(super) end: usize,
     pub(super) shape: Shape,
     pub(super) line: LineStart,
 }
 
-/// What is known of the content of a frame.
+/// Known content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// An object starts here and may end before the frame does. The caller reads it and then calls [`Frames::resume`], or
-    /// [`Frames::inspect`] when it cannot be read.
+    /// An object that may end before the frame does. The caller reads the object and then calls [`Frames::resume`], or
+    /// [`Frames::inspect`] if it can't be read.
     Untried,
     /// One balanced value.
     Balanced,
-    /// An object that does not end where its brackets say, and what follows it in the frame.
+    /// An object whose brackets don't tell its end, and any text after it.
     Open,
-    /// No object.
+    /// Text without an object on the same line.
     Text,
-    /// No object, before a complete one on the same line.
+    /// Text before an object on the same line.
     Leading,
-    /// No object, after one on the same line.
+    /// Text after an object on the same line.
     Trailing,
 }
 
-/// Number of a line, from 1, and the offset of its first byte.
+/// Number of a line, counted from 1, and the offset of its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LineStart {
     pub(super) number: u32,
     pub(super) offset: usize,
 }
 
-/// Frames of a body.
+/// Iterator over the frames of a body.
 #[derive(Debug)]
 pub(super) struct Frames<'a> {
     body: &'a [u8],
@@ -82,14 +89,22 @@ pub(super) struct Frames<'a> {
     line: LineStart,
     /// Offset up to which lines were counted.
     counted: usize,
-    /// End of the line, or of the body where the whole of it is one array.
+    /// End of the line, or of the body if it is one array.
     end: usize,
+    /// End of the last octet-counted syslog frame with a known end.
+    counted_end: usize,
     is_array: bool,
-    /// Brackets that were passed on this line and are open.
+    /// The line has nothing but brackets, commas and blanks.
+    is_bare: bool,
+    /// Number of arrays that were opened on this line and are open.
     open_arrays: usize,
-    /// End of a run of brackets and blanks, and whether they separate objects.
-    brackets: (usize, bool),
-    /// An object ended earlier on this line.
+    /// Number of arrays that were opened on earlier lines and are open.
+    outer_arrays: usize,
+    /// Last result of [`Self::next_content`].
+    content: usize,
+    /// Last result of [`Self::next_opening`].
+    opening: usize,
+    /// An object precedes on this line.
     follows_object: bool,
     scanner: Scanner<'a>,
 }
@@ -97,7 +112,7 @@ pub(super) struct Frames<'a> {
 // === impl LineStart ===
 
 impl LineStart {
-    /// Returns the start of the line that contains `to`; `from` is on this line and not after `to`.
+    /// Returns the start of the line that contains `to`. The offset `from` is on this line and not after `to`.
     pub(super) fn advance(mut self, body: &[u8], from: usize, to: usize) -> Self {
         for end in memchr::memchr2_iter(b'\n', b'\r', &body[from..to]) {
             let next = from + end + 1;
@@ -131,9 +146,13 @@ impl<'a> Frames<'a> {
             line,
             counted: 0,
             end: 0,
+            counted_end: 0,
             is_array: is_array(body, &mut scanner),
+            is_bare: false,
             open_arrays: 0,
-            brackets: (0, false),
+            outer_arrays: 0,
+            content: 0,
+            opening: 0,
             follows_object: false,
             scanner,
         };
@@ -141,7 +160,7 @@ impl<'a> Frames<'a> {
         frames
     }
 
-    /// Returns the next frame. The one after it starts at its end unless the caller says otherwise.
+    /// Returns the next frame. The following one starts at its end, unless the caller calls [`Self::resume`].
     pub(super) fn next(&mut self) -> Option<Frame> {
         let start = self.next_start()?;
         self.count_lines();
@@ -160,20 +179,20 @@ impl<'a> Frames<'a> {
         self.go_to(at);
     }
 
-    /// Returns what an untried frame is when its object could not be read.
+    /// Returns the frame to use instead of an untried one whose object can't be read.
     pub(super) fn inspect(&mut self, untried: &Frame) -> Frame {
         let frame = self.object(untried.from, untried.start);
         self.go_to(frame.end);
         frame
     }
 
-    /// Number of bytes that were visited by a scan.
+    /// Returns the number of bytes that scans visited.
     #[cfg(test)]
     fn scanned_bytes(&self) -> usize {
         self.scanner.visited()
     }
 
-    /// Finds the first byte that separates nothing, and returns the offset of the value there, after a syslog prefix.
+    /// Skips separators, and returns the offset of the next value, after its syslog prefix.
     fn next_start(&mut self) -> Option<usize> {
         loop {
             self.skip_separators();
@@ -194,25 +213,31 @@ impl<'a> Frames<'a> {
     }
 
     fn enter_line(&mut self, start: usize) {
+        self.leave_line();
         self.end = match self.is_array {
             true => self.body.len(),
             false => line_end(self.body, start).unwrap_or(self.body.len()),
         };
         (self.at, self.counted) = (start, start);
-        self.open_arrays = 0;
         self.follows_object = false;
         if self.body[start..].starts_with(BOM) {
             self.at += BOM.len();
         }
+        self.is_bare = !self.is_array && self.next_content() >= self.end;
     }
 
-    /// Goes to `at`, on this line or on a later one.
+    fn leave_line(&mut self) {
+        self.outer_arrays += mem::take(&mut self.open_arrays);
+        self.is_bare = false;
+    }
+
+    /// Moves to `at`, on this line or a later one.
     fn go_to(&mut self, at: usize) {
         self.at = at;
         if at > self.end {
             self.count_lines();
             self.end = line_end(self.body, at).unwrap_or(self.body.len());
-            self.open_arrays = 0;
+            self.leave_line();
         }
     }
 
@@ -223,53 +248,47 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Skips blanks, commas, and the brackets of arrays that hold objects.
-    fn skip_separators(&mut self) {
-        while let Some(&byte) = self.body[..self.end].get(self.at) {
-            match byte {
-                b' ' | b'\t' | b'\r' | b'\n' | b',' => {}
-                b']' if self.open_arrays > 0 => self.open_arrays -= 1,
-                b']' if self.separates() => {}
-                b'[' if self.separates() => self.open_arrays += 1,
-                _ => return,
-            }
-            self.at += 1;
+    /// Returns the offset of the next opening bracket on this line, `start` included, or the end of the line.
+    fn next_opening(&mut self, start: usize) -> usize {
+        if start >= self.opening {
+            let next = memchr::memchr2(b'{', b'[', &self.body[start..self.end]);
+            self.opening = next.map_or(self.end, |offset| start + offset);
         }
-    }
-
-    /// Returns whether the bracket here is followed by an object or, on this line, by nothing but brackets.
-    fn separates(&mut self) -> bool {
-        if self.is_array && self.open_arrays == 0 {
-            return true;
-        }
-        if self.at >= self.brackets.0 {
-            let rest = &self.body[self.at..self.end];
-            let is_content = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'[' | b']' | b',');
-            let end = rest.iter().position(is_content).map_or(self.end, |offset| self.at + offset);
-            let separates = match self.body[..self.end].get(end) {
-                Some(byte) => *byte == b'{',
-                None => self.is_array || self.joined(self.at).is_none(),
-            };
-            self.brackets = (end, separates);
-        }
-        self.brackets.1
+        self.opening
     }
 
     /// Returns the offset after a syslog prefix and the opening brackets that follow it.
     fn skip_prefix(&mut self) -> usize {
-        let line = &self.body[self.at..self.end];
-        if self.is_array || text_frame_length(line).is_some() {
+        if self.is_array {
             return self.at;
         }
-        let prefix = prefix_length(line);
-        let mut start = self.at + prefix;
-        while prefix > 0 && start < self.end && self.body[start] != b'{' {
-            self.open_arrays += usize::from(self.body[start] == b'[');
-            start += 1;
+        if let Some(length) = counted_frame_length(&self.body[self.at..self.end]) {
+            self.counted_end = self.at + length;
+            self.follows_object = false;
         }
-        // What looks like a prefix of an array on the next lines is text if there is none.
-        let opens_nothing = start == self.end && !self.body[start..].trim_ascii_start().starts_with(b"{");
-        if opens_nothing { self.at } else { start }
+        let end = self.limit(self.at);
+        let length = prefix_length(&self.body[self.at..end]);
+        if length == 0 {
+            return self.at;
+        }
+        let brackets = &self.body[self.at + length..end];
+        let brackets = &brackets[..memchr::memchr(b'{', brackets).unwrap_or(brackets.len())];
+        let start = self.at + length + brackets.len();
+        if start == end {
+            // The array continues on the next line, or the brackets are part of a text.
+            let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+            let next = self.body[end..].iter().find(|byte| !is_blank(byte));
+            if self.at < self.counted_end || next != Some(&b'{') {
+                return self.at;
+            }
+        }
+        self.open_arrays += brackets.iter().filter(|byte| **byte == b'[').count();
+        start
+    }
+
+    /// Returns the latest end of text, or of an object that is not complete, at `start`.
+    fn limit(&self, start: usize) -> usize {
+        if start < self.counted_end { self.counted_end } else { self.end }
     }
 
     /// Frames the object at `start`.
@@ -282,53 +301,48 @@ impl<'a> Frames<'a> {
         if let Some(value) = self.scanner.value_at(start).filter(|value| value.kind != Kind::Broken) {
             return self.frame(from, start, value.end, Shape::Balanced);
         }
-        let mut limit = self.scanner.next_unit(start, self.end).unwrap_or(self.end);
+        let end = self.limit(start);
+        let limit = self.scanner.next_candidate(start, end).unwrap_or(end);
         match self.scanner.value_end(start, limit) {
             Some((end, is_json)) if is_json || self.may_end_at(end, limit) => {
                 return self.frame(from, start, end, Shape::Balanced);
             }
             _ => {}
         }
-        if limit == self.end {
-            if let Some(value) = self.joined(start) {
-                return self.frame(from, start, value.end, Shape::Balanced);
-            }
-            limit = self.scanner.next_unit(start, self.end).unwrap_or(self.end);
+        if let Some(value) = self.joined(start) {
+            return self.frame(from, start, value.end, Shape::Balanced);
         }
+        let limit = self.scanner.next_candidate(start, end).unwrap_or(end);
         self.frame(from, start, limit, Shape::Open)
     }
 
-    /// Frames what starts with no brace, up to the next complete object.
+    /// Frames the text at `start`, up to the next object that is complete or may be repairable.
     fn text(&mut self, start: usize) -> Frame {
-        let counted = if self.is_array { None } else { text_frame_length(&self.body[start..self.end]) };
-        if let Some(length) = counted {
-            return self.frame(start, start, start + length, Shape::Text);
-        }
-        let may_hold_value =
-            !self.is_array && memchr::memchr2(b'{', b'[', &self.body[start..self.end]).is_some();
+        let end = self.limit(start);
+        let may_hold_value = !self.is_array && self.next_opening(start) < end;
         let mut next = None;
         if may_hold_value {
             self.scanner.scan_line(start, self.end);
-            next = self.scanner.next_unit(start, self.end);
+            next = self.scanner.next_candidate(start, end);
         }
-        if let Some(end) = self.element_end(start, next.unwrap_or(self.end)) {
+        if let Some(end) = self.element_end(start, next.unwrap_or(end)) {
             return self.frame(start, start, end, Shape::Text);
         }
-        if may_hold_value && next.is_none() {
+        if may_hold_value {
             if let Some(value) = self.joined(start) {
                 return self.frame(start, start, value.end, Shape::Text);
             }
-            next = self.scanner.next_unit(start, self.end);
+            next = self.scanner.next_candidate(start, end);
         }
         let shape = match next {
             _ if self.follows_object => Shape::Trailing,
             Some(_) => Shape::Leading,
             None => Shape::Text,
         };
-        self.frame(start, start, next.unwrap_or(self.end), shape)
+        self.frame(start, start, next.unwrap_or(end), shape)
     }
 
-    /// Returns the end of an array's element that is no object, when the array goes on or ends after it.
+    /// Returns the end of an array element that is not an object, if the array continues or ends after it.
     fn element_end(&mut self, start: usize, limit: usize) -> Option<usize> {
         if !self.is_array && self.open_arrays == 0 {
             return None;
@@ -341,16 +355,17 @@ impl<'a> Frames<'a> {
         matches!(next, Some(b',' | b']')).then_some(end)
     }
 
-    /// Returns the value of several lines that starts at `start`, on this line.
+    /// Returns the value that starts at `start`, on this line, and spans several lines.
     fn joined(&mut self, start: usize) -> Option<Value> {
         self.scanner.scan_line(start, self.end);
+        if self.limit(start) < self.end || self.scanner.next_unit(start, self.end).is_some() {
+            return None;
+        }
         self.scanner.close_all_before(self.end);
-        let value = self.scanner.value_at(start)?;
-        let end = line_end(self.body, value.end).unwrap_or(self.body.len());
-        (value.kind != Kind::Broken || self.may_end_at(value.end, end)).then_some(value)
+        self.scanner.value_at(start)
     }
 
-    /// Returns whether a value may end at `at`: what follows is nothing, or could be another one.
+    /// Returns whether a value may end at `at`, because nothing or the start of another value follows.
     fn may_end_at(&self, at: usize, limit: usize) -> bool {
         let rest = &self.body[at..limit];
         let next = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b',' | b']'));
@@ -380,12 +395,12 @@ fn line_end(body: &[u8], from: usize) -> Option<usize> {
     memchr::memchr2(b'\n', b'\r', &body[from..]).map(|offset| from + offset)
 }
 
-/// Returns the offset after the line end at `end`, which has two bytes when it is CRLF.
+/// Returns the offset after the line end at `end`.
 fn after_line_end(body: &[u8], end: usize) -> usize {
     end + if body[end..].starts_with(b"\r\n") { 2 } else { 1 }
 }
 
-/// Splits a body, where `read` returns the length of the object at the start of a text if it can be read.
+/// Splits a body. `read` returns the length of the object at the start of a text, if it can be read.
 #[cfg(any(test, feature = "internals"))]
 pub(crate) fn frames(
     body: &[u8],

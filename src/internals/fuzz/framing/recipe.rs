@@ -1,6 +1,6 @@
-//! Bodies of good units and junk, from the choices that the bytes of an input represent.
+//! Bodies of good units, units with flaws, and junk, from the choices that the bytes of an input represent.
 
-use super::{MAX_PIECES, QUOTED};
+use super::MAX_PIECES;
 
 /// Sequence of choices that the bytes of an input represent.
 pub(super) struct Recipe<'a> {
@@ -12,6 +12,25 @@ pub(super) struct Recipe<'a> {
 const CLASSIC: &str = "<134>2026-03-05T09:14:07Z cache-osl6528 edge-otel[41203]: ";
 const LOGPLEX: &str = "370 <134>1 2026-03-05T09:14:07+00:00 edge vcl otel - - ";
 const LOGGLY: &str = "<134>1 2026-03-05T09:14:07Z - - - - [0f0e0d0c@41058 tag=\"edge\"] ";
+
+/// Members of spans that repair replaces, and what it makes of them. Repair accepts the last one on a single line only: an
+/// object over several lines is joined only where its quotes match.
+pub(super) const FLAWS: [(&str, &str); 8] = [
+    (r#""name":"W/"e7" x""#, r#""name":"W/\"e7\" x""#),
+    (
+        r#""name":""Chromium";v="124", "Brand";v="9"""#,
+        r#""name":"\"Chromium\";v=\"124\", \"Brand\";v=\"9\"""#,
+    ),
+    (r#""name":"x={"q":"b"}""#, r#""name":"x={\"q\":\"b\"}""#),
+    ("\"name\":\"tab\there\"", r#""name":"tab\there""#),
+    (r#""name":"\x41\v""#, r#""name":"A\u000b""#),
+    (r#""c":[1,]"#, r#""c":[1]"#),
+    (r#""d":NaN"#, r#""d":"NaN""#),
+    (r#""name":"5.1" tablet""#, r#""name":"5.1\" tablet""#),
+];
+
+/// Lines of nothing but brackets and commas.
+const BRACKETS: [&str; 10] = ["]", "],", "[", "[]", "[[", "[ ] ]", "],[", "[,]", "[\n]", "[\n[\n1,\n2]\n]"];
 
 const JUNK: [&str; 14] = [
     "plain text",
@@ -29,6 +48,9 @@ const JUNK: [&str; 14] = [
     "GET / \"quoted\" {",
     "\u{c}",
 ];
+
+/// Text on the line of a unit.
+const TEXTS: [&str; 8] = [" xx ", "[x", "]", "x ]", "\"", "\\", "{\"a\":1}", "{\"a\" \"b\""];
 
 impl<'a> Recipe<'a> {
     pub(super) fn new(input: &'a [u8]) -> Self {
@@ -53,7 +75,7 @@ impl<'a> Recipe<'a> {
     }
 
     fn piece(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
-        match self.next(13) {
+        match self.next(16) {
             0 | 1 => {
                 let before = ["", "", " ", "\u{feff}", CLASSIC, LOGPLEX, LOGGLY, "\t"][self.next(8)];
                 body.extend_from_slice(before.as_bytes());
@@ -81,24 +103,37 @@ impl<'a> Recipe<'a> {
             10 => body
                 .extend_from_slice(b"{\n  \"timestamp\": \"t\",\n  \"tags\": [\n    1,\n    \"x\"\n  ]\n}"),
             12 => self.between(body, units),
+            13 => body.extend_from_slice(BRACKETS[self.next(BRACKETS.len())].as_bytes()),
+            14 => self.mixed(body, units),
             _ => body.extend_from_slice(JUNK[self.next(JUNK.len())].as_bytes()),
         }
     }
 
-    fn text(&mut self) -> String {
+    /// Returns the next unit, with one of these flaws or with none.
+    fn text_of(&mut self, flaws: &[(&str, &str)]) -> String {
         self.unit += 1;
         let number = self.unit;
+        let flaw = match self.next(3) {
+            0 => Some(flaws[self.next(flaws.len())].0),
+            _ => None,
+        };
         let names =
             ["GET /", "a {b}", "[x] \\\"q\\\" \\\\", "{\\\"resourceSpans\\\":[]}", "é ☃", "}]}", "a, b", ""];
-        let name = names[self.next(names.len())];
-        let span =
-            format!("{{\"traceId\":\"{number:032x}\",\"spanId\":\"{number:016x}\",\"name\":\"{name}\"}}");
+        let member = match flaw {
+            Some(member) => member.to_owned(),
+            None => format!("\"name\":\"{}\"", names[self.next(names.len())]),
+        };
+        let span = format!("{{\"traceId\":\"{number:032x}\",\"spanId\":\"{number:016x}\",{member}}}");
         let scopes = format!("[{{\"scopeSpans\":[{{\"spans\":[{span}]}}]}}]");
         match self.next(4) {
             0 => format!("{{ \"resourceSpans\":{scopes}}}"),
             1 => format!("{{\"x\":{number},\"resourceSpans\":{scopes}}}"),
             _ => format!("{{\"resourceSpans\":{scopes}}}"),
         }
+    }
+
+    fn text(&mut self) -> String {
+        self.text_of(&FLAWS)
     }
 
     fn unit(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
@@ -116,8 +151,13 @@ impl<'a> Recipe<'a> {
     }
 
     fn pretty_text(&mut self) -> String {
-        let value: serde_json::Value = serde_json::from_str(&self.text()).expect("units are JSON");
+        let text = self.text_of(&FLAWS[..FLAWS.len() - 1]);
+        let flaw = FLAWS.iter().map(|(raw, _)| *raw).find(|raw| text.contains(raw));
+        let without = text.replace(flaw.unwrap_or("\n"), r#""name":"?""#);
+        let value: serde_json::Value =
+            serde_json::from_str(&without).expect("units are JSON without their flaws");
         let text = serde_json::to_string_pretty(&value).expect("units are JSON");
+        let text = text.replace(r#""name": "?""#, flaw.unwrap_or_default());
         text.replace('\n', ["\n", "\r\n", "\r"][self.next(3)])
     }
 
@@ -161,21 +201,51 @@ impl<'a> Recipe<'a> {
         body.extend_from_slice(b"]");
     }
 
-    /// Appends octet-counted frames without line ends, of units and of text.
+    /// Appends octet-counted frames without line ends, of units and of text. Some are truncated, some have a wrong count.
     fn frames(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
-        for _ in 0..=self.next(4) {
-            let text = ["hello", "a [b], \"c", "}", "<7>5 <7>"][self.next(4)];
-            match self.next(4) {
-                0 => body.extend_from_slice(counted_frame(text).as_bytes()),
+        for _ in 0..=self.next(6) {
+            let text = ["hello", "a [b], \"c", "}", "<7>5 <7>", "x 5 <7>1 y", "say {", "["][self.next(7)];
+            match self.next(7) {
+                0 => body.extend_from_slice(counted_frame(text, 0).as_bytes()),
                 1 => {
+                    let error = [1, 9, 60, 400][self.next(4)];
+                    body.extend_from_slice(counted_frame(text, error).as_bytes());
+                }
+                2 => {
+                    let frame = counted_frame(&self.text(), 0);
+                    let end = self.cut_length(&frame).max("123 <134>1 ".len());
+                    body.extend_from_slice(&frame.as_bytes()[..end]);
+                }
+                3 => {
+                    let mut junk = Vec::new();
+                    self.cut(&mut junk);
+                    let junk = String::from_utf8(junk).expect("it is cut between characters");
+                    body.extend_from_slice(counted_frame(&junk, 0).as_bytes());
+                }
+                4 | 5 => {
                     let unit = self.text();
-                    body.extend_from_slice(counted_frame(&unit).as_bytes());
+                    let after = ["", "", " ", " x", " <7>y"][self.next(5)];
+                    body.extend_from_slice(counted_frame(&[&unit, after].concat(), 0).as_bytes());
                     units.push(unit.into_bytes());
                 }
                 _ => {
                     body.extend_from_slice(LOGPLEX.as_bytes());
                     self.unit(body, units);
                 }
+            }
+        }
+    }
+
+    /// Appends units, truncated units and text on one line, in any order.
+    fn mixed(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
+        for _ in 0..=self.next(6) {
+            let before = ["", "", "", " ", ", ", "\t", CLASSIC, LOGPLEX][self.next(8)];
+            body.extend_from_slice(before.as_bytes());
+            match self.next(7) {
+                0 => self.cut(body),
+                2 => self.pretty(body, units),
+                1 => body.extend_from_slice(TEXTS[self.next(TEXTS.len())].as_bytes()),
+                _ => self.unit(body, units),
             }
         }
     }
@@ -188,37 +258,29 @@ impl<'a> Recipe<'a> {
         for _ in 0..=self.next(3) {
             let before = ["", "[", " , ", "\u{feff}", CLASSIC, LOGPLEX, LOGGLY, "[["][self.next(8)];
             body.extend_from_slice([line_end, before].concat().as_bytes());
-            match self.next(3) {
-                0 => self.unit(body, units),
-                _ => self.repairable(body, units),
-            }
+            self.unit(body, units);
         }
         let close = ["}", "end of block }", "]}", "} done"][self.next(4)];
         body.extend_from_slice([line_end, close].concat().as_bytes());
     }
 
-    fn repairable(&mut self, body: &mut Vec<u8>, units: &mut Vec<Vec<u8>>) {
-        self.unit += 1;
-        let (number, name) = (self.unit, QUOTED[0]);
-        let span =
-            format!("{{\"traceId\":\"{number:032x}\",\"spanId\":\"{number:016x}\",\"name\":\"{name}\"}}");
-        let text = format!("{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{span}]}}]}}]}}");
-        body.extend_from_slice(text.as_bytes());
-        units.push(text.into_bytes());
-    }
-
     /// Appends a truncated unit.
     fn cut(&mut self, body: &mut Vec<u8>) {
         let text = self.text();
-        let end = 1 + (self.next(256) * (text.len() - 1)) / 256;
-        let end = (1..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(1);
+        let end = self.cut_length(&text);
         let before = ["", CLASSIC, LOGPLEX, "\u{feff}"][self.next(4)];
         body.extend_from_slice(before.as_bytes());
         body.extend_from_slice(&text.as_bytes()[..end]);
     }
+
+    fn cut_length(&mut self, text: &str) -> usize {
+        let end = 1 + (self.next(256) * (text.len() - 1)) / 256;
+        (1..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(1)
+    }
 }
 
-fn counted_frame(text: &str) -> String {
+/// Returns an octet-counted frame whose count is too large by `error`.
+fn counted_frame(text: &str, error: usize) -> String {
     let frame = format!("<134>1 - edge vcl - - - {text}");
-    format!("{} {frame}", frame.len())
+    format!("{} {frame}", frame.len() + error)
 }

@@ -1,9 +1,9 @@
-//! Finds the ends of strings, numbers and words, and tells those of JSON from others.
+//! Finds the ends of strings, numbers and words, and decides whether they are JSON.
 
 use crate::otlp::decode_hex;
 use crate::otlp::json::Cursor;
 
-/// Length of the string, number or word at the start of `text`.
+/// Returns the length of the string, number or word at the start of `text`.
 pub(super) fn scalar_length(text: &[u8]) -> Option<usize> {
     if text.first() == Some(&b'"') {
         return Some(string_end(text, 1)?.0 + 1);
@@ -12,7 +12,7 @@ pub(super) fn scalar_length(text: &[u8]) -> Option<usize> {
     (scalar(&text[..length]) != Scalar::None).then_some(length)
 }
 
-/// Returns the offset of the quote that ends a string on the same line, and whether the string is JSON.
+/// Returns the offset of the quote that ends a string on the same line, and whether the string is strict JSON.
 pub(super) fn string_end(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
     let mut is_json = true;
     loop {
@@ -31,7 +31,7 @@ pub(super) fn string_end(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
     }
 }
 
-/// Returns whether JSON allows what follows a backslash.
+/// Returns whether JSON allows `text` to follow a backslash.
 pub(super) fn is_escape(text: &[u8]) -> bool {
     match text.first() {
         Some(b'u') => text.get(1..5).is_some_and(|digits| decode_hex::<2>(digits).is_some()),
@@ -49,7 +49,7 @@ pub(super) fn word_length(text: &[u8]) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scalar {
     Json,
-    /// Not JSON, and replaced by repair without looking further.
+    /// Not JSON, but replaced by repair wherever it stands.
     Repairable,
     None,
 }

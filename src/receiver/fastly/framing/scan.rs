@@ -1,33 +1,19 @@
-//! Finds balanced JSON values in text of which nothing is known, in one pass.
+//! Finds balanced JSON values in arbitrary text, in one pass.
 //!
-//! In: a body, and the offset to start at. Out: the complete objects on a line, and the values that take several lines.
+//! In: a body, and the offset to start at. Out: the complete objects of a line, the objects that repair may complete, and
+//! the values that span several lines.
 //!
-//! A quote may open a string or close one that was cut off earlier; nothing before it decides which. So the scanner
-//! follows both readings: one is outside of strings, the other inside. There are never more than two, because readings
-//! that are in the same state differ only in what they opened before, and a reading is given up where the two could meet:
-//! JSON has no backslash outside of strings, and no string contains a line end. Every byte is visited once.
+//! A quote may open a string, or close one that began before the text was cut off, and the preceding bytes do not decide
+//! which. The scanner therefore follows both interpretations: at any offset, one is inside a string and the other is not.
+//! Two are enough: JSON has no backslash outside of strings and no line end inside, so that an interpretation is dropped
+//! there instead of joining the other one. Every byte is visited once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
+use super::prefix::is_header;
 use super::scalar::{Scalar, is_escape, scalar, string_end, word_length};
-use crate::otlp::json::Text;
-
-/// Open containers that are remembered. An outer one that holds more levels than these is no value; a unit cannot be
-/// nested half as deep.
-const MAX_OPEN: usize = 512;
-
-pub(in super::super) const RESOURCE_KEYS: [&[u8]; 6] = [
-    b"resourceSpans",
-    b"resourceLogs",
-    b"resourceMetrics",
-    b"resource_spans",
-    b"resource_logs",
-    b"resource_metrics",
-];
-
-/// Longest key that is compared after its escapes were replaced: six bytes for each character.
-const MAX_ESCAPED_KEY: usize = 6 * 16;
+use super::strand::{Container, RESOURCE_KEYS, Strand};
 
 /// A balanced value in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,73 +26,37 @@ pub(super) struct Value {
 /// Classes of balanced values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A complete object: one with a resource key at its top level.
+    /// A complete object, which has a resource key at its top level.
     Unit,
-    /// JSON of any other form.
+    /// Any other JSON.
     Other,
-    /// An object with a resource key whose brackets match although it is not JSON, and that holds no other such object.
+    /// An object with a resource key whose brackets match although it is not JSON, and that contains no other such object.
     Broken,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Container {
-    Object,
-    Array,
-}
-
-/// The token that the grammar allows next in a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expect {
-    Key,
-    Colon,
-    Value,
-    /// A value, or the end: a comma before the end of an array is left to repair.
-    Element,
-    Separator,
-}
-
-/// A container that is open.
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    start: usize,
-    container: Container,
-    expect: Expect,
-    /// Not JSON, but for what repair replaces in place.
-    is_broken: bool,
-    /// JSON to the letter.
-    is_json: bool,
-    has_resource_key: bool,
-    has_object: bool,
-    /// The last token was a comma, which repair removes at the end.
-    follows_comma: bool,
-}
-
-/// Containers that are open in one reading, outermost first.
-#[derive(Debug, Default)]
-struct Strand {
-    open: VecDeque<Open>,
-}
-
-/// A pass over a body that finds values wherever they begin.
+/// A single pass over a body that finds values at any offset.
 #[derive(Debug)]
 pub(super) struct Scanner<'a> {
     body: &'a [u8],
     at: usize,
-    /// Start of the line that contains `at`, or where the pass began on that line.
+    /// Start of the line that contains `at`, or of the pass if it began on that line.
     line_start: usize,
     outside: Strand,
-    /// Room for [`Self::value_end`].
+    /// Buffer of [`Self::value_end`].
     probe: Strand,
-    /// The reading in which `at` is inside a string; it has no open container when there is no such reading.
+    /// The interpretation in which `at` is inside a string. No container is open if that interpretation was dropped.
     inside: Strand,
     string_start: usize,
-    /// A byte that a backslash escapes, for the reading inside a string.
+    /// Offset of the byte that a backslash escapes in [`Self::inside`].
     escaped: Option<usize>,
-    /// Complete objects in the order of their starts, none inside another.
+    /// Complete objects by their starts, without those inside another one.
     units: VecDeque<Value>,
-    /// Other values that take several lines or hold complete objects, by their starts.
+    /// Other values that span several lines or contain complete objects, by their starts.
     others: BTreeMap<usize, Value>,
-    /// Start of the last object with a resource key, complete or not.
+    /// Starts of objects that repair may complete: those with a resource key on the line of their start and nothing broken
+    /// before it, and broken values. Objects inside a complete one are left out.
+    repairable: BTreeSet<usize>,
+    /// Start of the last object with a resource key among its keys.
     last_keyed: usize,
     visited: usize,
 }
@@ -126,6 +76,7 @@ impl<'a> Scanner<'a> {
             escaped: None,
             units: VecDeque::new(),
             others: BTreeMap::new(),
+            repairable: BTreeSet::new(),
             last_keyed: 0,
             visited: 0,
         }
@@ -137,34 +88,38 @@ impl<'a> Scanner<'a> {
         self.visited
     }
 
-    /// Returns whether the pass has covered `offset`.
+    /// Returns whether the pass has visited `offset`.
     pub(super) fn has_passed(&self, offset: usize) -> bool {
         offset < self.at
     }
 
-    /// Makes `from` the first offset of interest and scans to `line_end`, the end of the line that contains it.
+    /// Scans to `line_end`, the end of the line that contains `from`, and forgets values that start before `from`.
     pub(super) fn scan_line(&mut self, from: usize, line_end: usize) {
         if from >= self.at {
             self.outside.open.clear();
             self.inside.open.clear();
             self.units.clear();
             self.others.clear();
+            self.repairable.clear();
             (self.at, self.line_start) = (from, from);
         }
         while self.units.front().is_some_and(|unit| unit.start < from) {
             self.units.pop_front();
         }
+        while self.repairable.first().is_some_and(|start| *start < from) {
+            self.repairable.pop_first();
+        }
         while self.others.first_key_value().is_some_and(|(start, _)| *start < from) {
             self.others.pop_first();
         }
-        // The end of the line is part of it: only there is decided what may go on.
+        // Includes the line end, which decides what may continue on the next line.
         let end = self.body.len().min(line_end + 1);
         while self.at < end {
             self.step();
         }
     }
 
-    /// Scans on until nothing that was opened before `offset` is open.
+    /// Continues the scan until no container that starts before `offset` is open.
     pub(super) fn close_all_before(&mut self, offset: usize) {
         let is_open = |strand: &Strand| strand.open.front().is_some_and(|open| open.start < offset);
         while self.at < self.body.len() && (is_open(&self.outside) || is_open(&self.inside)) {
@@ -183,8 +138,14 @@ impl<'a> Scanner<'a> {
         self.units.iter().map(|unit| unit.start).find(|start| *start > after).filter(|start| *start < before)
     }
 
-    /// Returns the end of the value that starts at `start` and whether it is JSON; nothing if its brackets do not match
-    /// before `limit`.
+    /// Returns the start of the first object between two offsets that is complete or that repair may complete.
+    pub(super) fn next_candidate(&self, after: usize, before: usize) -> Option<usize> {
+        let repairable = self.repairable.range(after + 1..).next().copied();
+        self.next_unit(after, before).into_iter().chain(repairable).min().filter(|start| *start < before)
+    }
+
+    /// Returns the end of the value that starts at `start`, and whether it is strict JSON. There is none if its brackets do not
+    /// match before `limit`.
     pub(super) fn value_end(&mut self, start: usize, limit: usize) -> Option<(usize, bool)> {
         let text = &self.body[..limit];
         let strand = &mut self.probe;
@@ -250,12 +211,19 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Ends the string of one reading and begins one in the other.
+    /// Ends a string in one interpretation and begins one in the other.
     fn quote(&mut self, at: usize) {
         mem::swap(&mut self.outside, &mut self.inside);
-        let keyed = self.outside.string(self.body, self.string_start, at);
-        self.last_keyed = keyed.map_or(self.last_keyed, |start| start.max(self.last_keyed));
+        let key = self.string_start;
         self.string_start = at + 1;
+        let Some(start) = self.outside.string(self.body, key, at) else { return };
+        self.last_keyed = self.last_keyed.max(start);
+        // No unit that repair completes contains another such start: an inner object with this key is complete, and a text
+        // with the key in quotes is not repaired. Keys with escapes don't count, because a text may contain them.
+        let is_broken = self.outside.open.back().is_some_and(|open| open.is_broken);
+        if start >= self.line_start && !is_broken && RESOURCE_KEYS.contains(&&self.body[key..at]) {
+            self.repairable.insert(start);
+        }
     }
 
     fn close(&mut self, bracket: u8, at: usize) {
@@ -263,26 +231,32 @@ impl<'a> Scanner<'a> {
         let has_lines = closed.start < self.line_start;
         let last_unit = self.units.back().map(|unit| unit.start);
         if has_lines && last_unit.is_some_and(|start| start >= self.line_start) {
-            // Its last line has a complete object.
+            // The last line has a complete object.
             return;
         }
-        let holds_unit = last_unit.is_some_and(|start| start > closed.start);
+        let contains_unit = last_unit.is_some_and(|start| start > closed.start);
         let is_object = closed.container == Container::Object;
         let kind = match (closed.is_json, closed.has_resource_key) {
             (true, true) => Kind::Unit,
-            (true, false) if is_object && (has_lines || holds_unit) => Kind::Other,
+            (true, false) if is_object && (has_lines || contains_unit) => Kind::Other,
             (true, false) if !is_object && has_lines && !closed.has_object => Kind::Other,
-            (false, true) if !closed.is_broken && !holds_unit => Kind::Unit,
-            (false, true) if has_lines && !holds_unit && self.last_keyed <= closed.start => Kind::Broken,
+            (false, true) if !closed.is_broken && !contains_unit => Kind::Unit,
+            (false, true) if has_lines && !contains_unit && self.last_keyed <= closed.start => Kind::Broken,
             _ => return,
         };
         let value = Value { start: closed.start, end: at + 1, kind };
         if kind != Kind::Unit {
             self.others.insert(value.start, value);
+            if kind == Kind::Broken {
+                self.repairable.insert(value.start);
+            }
             return;
         }
         while self.units.back().is_some_and(|inner| inner.start > value.start) {
             self.units.pop_back();
+        }
+        while self.repairable.last().is_some_and(|inner| *inner > value.start) {
+            self.repairable.pop_last();
         }
         self.units.push_back(value);
     }
@@ -291,142 +265,25 @@ impl<'a> Scanner<'a> {
         self.inside.open.clear();
         self.escaped = None;
         if let Some(unit) = self.units.back().filter(|unit| unit.start >= self.line_start) {
-            // A line with a complete object is not part of anything that began before it.
+            // A line with a complete object is not joined to preceding lines.
             while self.outside.open.front().is_some_and(|open| open.start < unit.start) {
                 self.outside.open.pop_front();
             }
         }
         self.line_start = at + 1;
-    }
-}
-
-// === impl Strand ===
-
-impl Strand {
-    /// Takes a token that is neither a string nor the end of a container, and returns its length.
-    fn token(&mut self, byte: u8, body: &[u8], at: usize) -> usize {
-        match byte {
-            b' ' | b'\t' | b'\n' | b'\r' => {}
-            0..=b' ' => self.deviate(),
-            b'{' => self.open(Container::Object, at),
-            b'[' => self.open(Container::Array, at),
-            b':' => self.expect(Expect::Colon, Expect::Value),
-            b',' => self.comma(),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'+' | b'.' | b'(' | b')' => {
-                let word = &body[at..at + word_length(&body[at..])];
-                self.value();
-                match scalar(word) {
-                    Scalar::Json => {}
-                    Scalar::Repairable => self.deviate(),
-                    Scalar::None => self.fail(),
-                }
-                return word.len();
-            }
-            _ => self.fail(),
-        }
-        1
-    }
-
-    fn open(&mut self, container: Container, start: usize) {
-        self.value();
-        if let (Some(parent), Container::Object) = (self.open.back_mut(), container) {
-            parent.has_object = true;
-        }
-        let expect = if container == Container::Object { Expect::Key } else { Expect::Element };
-        let (has_resource_key, has_object) = (false, false);
-        let (is_broken, is_json, follows_comma) = (false, true, false);
-        self.open.push_back(Open {
-            start,
-            container,
-            expect,
-            is_broken,
-            is_json,
-            has_resource_key,
-            has_object,
-            follows_comma,
-        });
-        if self.open.len() > MAX_OPEN {
-            self.open.pop_front();
-        }
-    }
-
-    /// Closes the innermost container. A bracket of the other kind gives up all of them.
-    fn close(&mut self, bracket: u8) -> Option<Open> {
-        let mut closed = self.open.pop_back()?;
-        let wanted = if closed.container == Container::Object { b'}' } else { b']' };
-        if bracket != wanted {
-            self.open.clear();
-            return None;
-        }
-        let may_end = matches!(closed.expect, Expect::Key | Expect::Element | Expect::Separator);
-        closed.is_broken |= !may_end;
-        closed.is_json &= may_end && !closed.follows_comma;
-        if let Some(parent) = self.open.back_mut() {
-            parent.is_broken |= closed.is_broken;
-            parent.is_json &= closed.is_json;
-            parent.has_object |= closed.has_object;
-        }
-        Some(closed)
-    }
-
-    /// Takes a string, and returns the start of its object if it is a resource key.
-    fn string(&mut self, body: &[u8], start: usize, end: usize) -> Option<usize> {
-        let top = self.open.back_mut()?;
-        if top.expect != Expect::Key {
-            self.value();
-            return None;
-        }
-        (top.expect, top.follows_comma) = (Expect::Colon, false);
-        let is_resource_key = is_resource_key(body, start, end);
-        top.has_resource_key |= is_resource_key && !top.is_broken;
-        is_resource_key.then_some(top.start)
-    }
-
-    fn value(&mut self) {
-        let Some(top) = self.open.back_mut() else { return };
-        let is_expected = matches!(top.expect, Expect::Value | Expect::Element);
-        (top.expect, top.follows_comma) = (Expect::Separator, false);
-        if !is_expected {
-            self.fail();
-        }
-    }
-
-    fn comma(&mut self) {
-        let is_object = self.open.back().is_some_and(|open| open.container == Container::Object);
-        self.expect(Expect::Separator, if is_object { Expect::Key } else { Expect::Element });
-        if let Some(top) = self.open.back_mut() {
-            top.follows_comma = true;
-        }
-    }
-
-    fn expect(&mut self, wanted: Expect, then: Expect) {
-        let Some(top) = self.open.back_mut() else { return };
-        let is_expected = top.expect == wanted;
-        top.expect = then;
-        if !is_expected {
-            self.fail();
-        }
-    }
-
-    fn fail(&mut self) {
-        self.deviate();
-        if let Some(top) = self.open.back_mut() {
-            top.is_broken = true;
-        }
-    }
-
-    fn deviate(&mut self) {
-        if let Some(top) = self.open.back_mut() {
-            top.is_json = false;
+        if !may_continue(&self.body[self.line_start..]) {
+            self.outside.open.clear();
         }
     }
 }
 
-fn is_resource_key(body: &[u8], start: usize, end: usize) -> bool {
-    let key = &body[start..end];
-    if RESOURCE_KEYS.contains(&key) {
-        return true;
+/// Returns whether a line may continue a value of the lines before it. Values that are not JSON would otherwise be joined
+/// over text.
+fn may_continue(line: &[u8]) -> bool {
+    let is_blank = |byte: &&u8| **byte <= b' ' && !matches!(byte, b'\n' | b'\r');
+    let rest = &line[line.iter().take_while(is_blank).count()..];
+    match rest.first() {
+        None | Some(b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':' | b'\n' | b'\r') => true,
+        Some(_) => scalar(&rest[..word_length(rest)]) != Scalar::None && !is_header(rest),
     }
-    let escaped = key.len() <= MAX_ESCAPED_KEY && memchr::memchr(b'\\', key).is_some();
-    escaped && RESOURCE_KEYS.contains(&&*Text { start, end, escaped }.unescaped(body))
 }

@@ -64,11 +64,47 @@ fn a_unit_is_counted_once_however_many_of_its_spans_are_rejected() {
 fn a_repairable_line_between_two_halves_of_another_is_accepted() {
     let open = good("a").strip_suffix('}').unwrap().to_owned();
     for line in [good("W/\"b\" c"), good("W/\"{b\" c")] {
-        for (close, count) in [("}", 2), ("end of block }", 2), ("]", 1)] {
+        for close in ["}", "end of block }", "]"] {
             let reading = read_all(&format!("{open}\n{line}\n<134>x: {line}\r{close}"));
             assert_eq!(reading.items.len(), 2, "{line} {close}: {:?}", reading.rejected);
-            assert_eq!(reading.rejected.len(), count, "{line} {close}");
+            assert_eq!(reading.rejected.len(), 2, "{line} {close}");
         }
+    }
+}
+
+#[test]
+fn a_unit_that_needs_repair_is_accepted_after_a_cut_at_any_position_on_its_line() {
+    let whole = good("x");
+    for (number, quoted) in
+        [r#"5" a"#, r#"W/"a" b"#, r#""a", "b""#, r#"{"a":"b"}"#, "a\tb"].into_iter().enumerate()
+    {
+        let unknown = ["", r#""x":1,"#][number % 2];
+        let unit = good(quoted).replacen('{', &format!("{{{unknown}"), 1);
+        let alone = read_all(&unit);
+        assert_eq!((alone.items.len(), alone.rejected.len()), (1, 0), "{quoted}");
+        for cut in (1..whole.len()).map(|end| whole.get(..end).unwrap()) {
+            for before in ["", " ", ", ", "<134>x: ", "12 <134>1 - "] {
+                let reading = read_all(&format!("{cut}{before}{unit}{}\n", good("b")));
+                assert_eq!(names(&reading), [&names(&alone)[0], "\"b\""], "{cut}{before}{quoted}");
+                assert_eq!(reading.rejected.len(), 1, "{cut}{before}{quoted}");
+            }
+        }
+    }
+}
+
+#[test]
+fn brackets_that_belong_to_no_array_are_counted_once() {
+    for (body, units, rejected) in [
+        ("[", 0, 1),
+        ("]", 0, 1),
+        ("[]", 0, 0),
+        ("[\nU\n]\n", 1, 0),
+        ("[\nU,\nU,\n", 2, 0),
+        ("U\n]\n", 1, 1),
+        ("[U\n],\n[U\n]\n]]\n", 2, 1),
+    ] {
+        let reading = read_all(&body.replace('U', &good("a")));
+        assert_eq!((reading.items.len(), reading.rejected.len()), (units, rejected), "{body:?}");
     }
 }
 
