@@ -1,11 +1,12 @@
-//! `spanrelay replay`: sends the entries of a rejected-lines file again.
+//! `spanrelay replay`: resubmits the entries of a rejected-lines file.
 //!
-//! In: a file that the relay wrote, and the relay's configuration. Out: one request for each entry, to where the entry came
-//! from, and a report of what became of each. What a receiver rejected goes to the running relay, with the token or the
-//! signature that the receiver asks for; what the downstream refused is complete, and goes to the downstream.
-//! Promises: entries share nothing but the connection, so that none can spoil another; every entry of the file is in
-//! the report, by its line unless it was accepted; an interrupted run names what is left.
-//! Leaves to others: the format of the file ([`crate::rejected`]); what an entry means (the receivers).
+//! In: a file that the relay wrote, and the relay's configuration. Out: one request for each entry, to its original
+//! destination, and a report of the outcomes. Input that a receiver rejected goes to the running relay, with the token
+//! or signature that the receiver requires; an export that the downstream rejected is complete, and goes to the
+//! downstream.
+//! Promises: entries share only the connection, so that none can affect another; every entry of the file is in the
+//! report, with its line unless it was accepted; an interrupted run lists the rest.
+//! Left to others: the format of the file ([`crate::rejected`]), the meaning of an entry (the receivers).
 
 mod entries;
 
@@ -36,16 +37,16 @@ use super::http::reachable;
 use crate::config::{Config, Sources};
 use crate::receiver::RECEIVERS;
 
-/// Entries under way at once.
+/// Maximum number of entries in flight.
 const CONCURRENCY: usize = 32;
 
 /// Arguments of `spanrelay replay`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "What a receiver rejected goes to the running relay: the configuration says where it listens, and what its \
-    receivers ask for. What the downstream refused goes to exporters.otlp_http. Move the file away first: what the relay \
-    rejects again is added to its file again. With --from-topic a run begins where the last one ended.\n\n\
-    Exit codes: 0 all of it was accepted, 1 some was not, 2 bad usage or a file that cannot be read."
+    after_help = "Input that a receiver rejected goes to the running relay: the configuration has its address, tokens and secrets. \
+    Exports that the downstream rejected go to exporters.otlp_http. Move the file away first: entries that are rejected \
+    again are appended to the relay's file.\n\n\
+    Exit codes: 0 all accepted, 1 some not, 2 bad usage or an unreadable file."
 )]
 pub(super) struct ReplayArgs {
     #[command(flatten)]
@@ -90,18 +91,7 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
     if report.is_complete() { code } else { ExitCode::FAILURE }
 }
 
-#[cfg(feature = "kafka")]
-fn replay_topic(args: ReplayArgs) -> ExitCode {
-    topic::run(args)
-}
-
-#[cfg(not(feature = "kafka"))]
-fn replay_topic(_: ReplayArgs) -> ExitCode {
-    super::print_error("spanrelay: this program was built without Kafka, and has no dead-letter topic");
-    ExitCode::FAILURE
-}
-
-/// Opens the file as it is now: the relay may append what it rejects again to the same file.
+/// Opens the file with its current length, because the relay may append entries that are rejected again.
 fn open(path: &Path) -> io::Result<Take<File>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -121,8 +111,8 @@ fn replay_on_a_runtime(
     })
 }
 
-/// Sends the entries, several at a time, until there are no more or an interrupt comes.
-async fn replay(mut entries: Entries<impl BufRead>, sender: &Sender) -> Report {
+/// Sends the entries, several at a time, until the end of the file or an interrupt.
+async fn replay(mut entries: Entries<BufReader<Take<File>>>, sender: &Sender) -> Report {
     let mut report = Report::default();
     let mut under_way = BTreeSet::new();
     let mut sending = FuturesUnordered::new();

@@ -69,6 +69,7 @@ const PLAIN_ROOMS: &[&str] = &[
     "cli/demo",
     "cli/health",
     "cli/http",
+    "cli/replay",
     "cli/run",
     "cli/traceparent",
     "cli/validate",

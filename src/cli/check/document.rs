@@ -1,5 +1,5 @@
-//! The verdict for scripts: one JSON document. Its fields are described by `spanrelay check --help` and do not
-//! change their meaning.
+//! The result for scripts: one JSON document. `spanrelay check --help` describes its fields, whose meaning does not
+//! change.
 
 use std::io::{self, Write};
 
@@ -51,7 +51,7 @@ struct Requests {
 #[derive(Serialize)]
 struct RequestEntry<'a> {
     signal: &'static str,
-    /// Not read and written again: numbers and their order stay as they leave.
+    /// Raw, so that numbers and the order of members are as exported.
     json: &'a RawValue,
 }
 

@@ -1,11 +1,11 @@
-//! The place in a line that a reason is about: a piece of the line with a caret below.
+//! Excerpt: the part of a line around the position of a fault, with a caret below.
 
 use bytes::Bytes;
 
 use crate::cli::waterfall::{ellipsis, harmless, width};
 use crate::config::terminal::Charset;
 
-/// Lines of a body, found by number, forward only: a body is walked through once.
+/// Lines of a body, found by ascending number in one pass.
 pub(crate) struct Lines<'a> {
     rest: &'a [u8],
     number: u32,
@@ -25,7 +25,7 @@ impl<'a> Lines<'a> {
         Self { rest: body, number: 1 }
     }
 
-    /// The line with this number, without its end; nothing for a line that was passed already.
+    /// Returns the line with this number, without its end; `None` for a line before the current one.
     pub(crate) fn seek(&mut self, number: u32) -> Option<&'a [u8]> {
         if number < self.number {
             return None;
@@ -43,18 +43,18 @@ impl<'a> Lines<'a> {
 // === impl Excerpt ===
 
 impl Excerpt {
-    /// The surroundings of a column (in bytes, from 1) in at most so many columns of the terminal. A column behind
-    /// the end of the line, where something is missing, counts as its end.
+    /// Returns the text around a column (in bytes, from 1), in at most `columns` columns of the terminal. A column
+    /// after the end of the line, where something is missing, counts as its end.
     pub(crate) fn new(line: &[u8], column: u32, columns: usize, charset: Charset) -> Self {
         let place = (column.max(1) as usize - 1).min(line.len());
-        // Every character takes at least one column and at most four bytes, so this is always enough.
+        // Every character takes at least one column and at most four bytes, so that this is always enough.
         let reach = columns.saturating_mul(4);
         let before_start = place.saturating_sub(reach);
         let after_end = place.saturating_add(reach).min(line.len());
         let mut before = pieces(line.get(before_start..place).unwrap_or_default(), charset);
         let after = pieces(line.get(place..after_end).unwrap_or_default(), charset);
 
-        // The text before gets two thirds, and what the text after leaves over.
+        // The text before gets two thirds, plus the columns that the text after does not need.
         let after_width: usize = after.iter().map(|piece| width(piece)).sum();
         let room_before = (columns * 2 / 3).max(columns.saturating_sub(after_width + 1));
         let mut cut_before = before_start > 0;
@@ -88,12 +88,12 @@ impl Excerpt {
     }
 }
 
-/// A line ends with LF, CRLF or a lone CR.
+/// Returns the end of the line, which is LF, CRLF or a lone CR.
 fn line_end(text: &[u8]) -> Option<usize> {
     memchr::memchr2(b'\n', b'\r', text)
 }
 
-/// The bytes as pieces that are shown whole or not at all. Bytes that are not UTF-8 become `\xHH`.
+/// Splits the bytes into pieces that are shown completely or not at all. Bytes that are not UTF-8 become `\\xHH`.
 fn pieces(bytes: &[u8], charset: Charset) -> Vec<String> {
     let mut pieces = Vec::new();
     for chunk in bytes.utf8_chunks() {
@@ -103,7 +103,7 @@ fn pieces(bytes: &[u8], charset: Charset) -> Vec<String> {
     pieces
 }
 
-/// One character. A mark that takes no column of its own would hide in its neighbour, so it is escaped.
+/// Returns one character. A zero-width character would be invisible, so that it is escaped.
 fn piece(character: char, charset: Charset) -> String {
     let shown = harmless(character.encode_utf8(&mut [0; 4]), charset);
     if width(&shown) == 0 { character.escape_unicode().to_string() } else { shown }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_line_is_shown_whole_with_a_caret_below_the_column() {
+    fn a_short_line_is_shown_completely_with_a_caret_below_the_column() {
         assert_eq!(excerpt(r#"{"a":oops}"#, 6, 40), "{\"a\":oops}\n     ^");
         assert_eq!(excerpt(r#"{"a":"#, 6, 40), "{\"a\":\n     ^");
         assert_eq!(excerpt("", 1, 40), "\n^");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped_and_the_caret_moves_with_it() {
+    fn control_characters_are_escaped_and_the_caret_stays_below_the_column() {
         assert_eq!(excerpt("\u{1b}[2J東X", 8, 40), "\\u{1b}[2J東X\n           ^");
         let Excerpt { text, caret } = Excerpt::new(b"\xffab\xe6\x9d", 2, 40, Charset::Unicode);
         assert_eq!((text.as_str(), caret.as_str()), ("\\xFFab\\xE6\\x9D", "    ^"));

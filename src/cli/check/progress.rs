@@ -1,24 +1,24 @@
-//! How far a long input has come, for people who wait.
+//! Progress of a long input.
 //!
-//! Out: one line on standard error that replaces itself, and is gone before anything else is written there.
-//! Promises: nothing is written unless standard error is a terminal, nor for input that is short.
+//! Out: one line on standard error that replaces itself, and is cleared before anything else is written there.
+//! Promises: nothing is written unless standard error is a terminal, nor for short input.
 
 use std::io::{self, IsTerminal, Read, Stderr, Write};
 
-/// Input below this is done before anybody could read a word about it; and so often is it told how far reading is.
+/// Size of input below which no progress is shown, and interval of updates.
 const STEP_BYTES: u64 = 8 << 20;
 
-/// Back to the start of the line, and nothing left in it.
+/// Returns to the start of the line and clears it.
 const CLEAR: &str = "\r\x1b[K";
 
-/// Tells how far it is.
+/// Writer of the progress.
 pub(super) struct Progress<W: Write> {
-    /// None where nobody would read it.
+    /// `None` where nobody would read it.
     out: Option<W>,
     is_shown: bool,
 }
 
-/// A reader that tells how much came out of it.
+/// A reader that reports its progress.
 pub(super) struct Told<'a, R, W: Write> {
     reader: R,
     progress: &'a mut Progress<W>,
@@ -39,14 +39,14 @@ impl<W: Write> Progress<W> {
         Told { reader, progress: self, bytes: 0 }
     }
 
-    /// What is being done now, with so much input.
+    /// Shows the current step and the size of its input.
     pub(super) fn doing(&mut self, what: &str, input_bytes: usize) {
         if input_bytes as u64 >= STEP_BYTES {
             self.show(&format!("{what} {} MiB", input_bytes >> 20));
         }
     }
 
-    /// Makes room for what comes next on the terminal.
+    /// Clears the line for further output.
     pub(super) fn done(&mut self) {
         if self.is_shown {
             self.is_shown = false;
@@ -59,7 +59,7 @@ impl<W: Write> Progress<W> {
         self.write(&format!("{CLEAR}{text}"));
     }
 
-    /// Whoever closed standard error does not need it.
+    /// Ignores errors: standard error may be closed.
     fn write(&mut self, text: &str) {
         if let Some(out) = &mut self.out {
             out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
@@ -102,19 +102,19 @@ mod tests {
     }
 
     #[test]
-    fn short_input_is_passed_over_in_silence() {
+    fn no_progress_is_shown_for_short_input() {
         assert_eq!(told(STEP_BYTES - 1), "");
     }
 
     #[test]
-    fn long_input_is_told_of_step_by_step_and_leaves_a_clean_line() {
+    fn progress_of_long_input_is_shown_in_steps_and_cleared() {
         let told = told(2 * STEP_BYTES);
         let lines: Vec<&str> = told.split(CLEAR).collect();
         assert_eq!(lines, ["", "reading 8 MiB", "reading 16 MiB", "checking 16 MiB", ""]);
     }
 
     #[test]
-    fn nothing_is_written_where_nobody_reads() {
+    fn nothing_is_written_without_a_terminal() {
         let mut progress = Progress::<Vec<u8>> { out: None, is_shown: false };
         progress.doing("checking", usize::MAX);
         assert!(!progress.is_shown);

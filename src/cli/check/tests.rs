@@ -52,7 +52,7 @@ fn as_json(report: &Report) -> Value {
     serde_json::from_slice(&out).unwrap()
 }
 
-/// Lines 1 to 3 and 5 are accepted, 6 is repaired, of 5 a part is rejected, 8 is rejected as a whole.
+/// Lines 1 to 3 and 5 are accepted, 6 is repaired, a part of 5 is rejected, 8 is rejected completely.
 fn mixed() -> Report {
     let reading = Reading {
         items: vec![
@@ -87,7 +87,7 @@ fn mixed() -> Report {
 }
 
 #[test]
-fn the_text_tells_line_by_line_then_draws_then_sums_up() {
+fn the_text_has_lines_then_traces_then_a_summary() {
     let body = "{}\n{}\n{}\n\n{}abc\n{},\n\n{\"name\":\"GET\n";
     assert_eq!(
         as_text(&mixed(), body, 50),
@@ -110,9 +110,9 @@ trace aa
 GET /  ███████◆█████████████████████████████  5 ms
    ◆ miss  +1 ms
 
-log record late: span b7ad6b7169203331 is not in this input, leaves as a log
-log record start: names no span, leaves as a log
-log record log: names no span, leaves as a log
+log record late: span b7ad6b7169203331 is not in this input, exported as a log
+log record start: names no span, exported as a log
+log record log: names no span, exported as a log
 
 fastly: 4 accepted, 1 repaired, 1 rejected, 1 item rejected
 1 request to /v1/traces (1 span with 1 event)
@@ -150,7 +150,7 @@ fn the_json_document_keeps_its_field_names() {
 }
 
 #[test]
-fn outgoing_json_is_shown_as_it_leaves() {
+fn outgoing_json_is_shown_as_exported() {
     let request = r#"{"b":1655990400123457000123, "a":1.50}"#;
     let report = report(Reading::default(), vec![outgoing(Signal::Metrics, request)]);
     let mut out = Vec::new();
@@ -180,7 +180,7 @@ fastly: 9998 accepted, 1 rejected
 }
 
 #[test]
-fn objects_on_one_line_and_rejections_alike_are_put_together() {
+fn objects_on_one_line_and_equal_rejections_are_grouped() {
     let reading = Reading {
         items: vec![item(1, &[]), item(1, &[]), item(1, &[])],
         rejected: vec![rejected(2, 1, "not JSON"), rejected(3, 1, "not JSON"), rejected(4, 2, "not JSON")],
@@ -204,7 +204,7 @@ line 4, column 2: rejected: not JSON
 }
 
 #[test]
-fn an_endless_list_of_different_rejections_is_cut_in_text_and_whole_in_json() {
+fn a_long_list_of_different_rejections_is_truncated_in_text_and_complete_in_json() {
     let rejected = (1..=10_000).map(|line| rejected(line, line, "not JSON")).collect();
     let report = report(Reading { rejected, ..Reading::default() }, Vec::new());
     let body = "x\n".repeat(10_000);
@@ -216,7 +216,7 @@ fn an_endless_list_of_different_rejections_is_cut_in_text_and_whole_in_json() {
 }
 
 #[test]
-fn only_rejected_and_ignored_lines_spoil_the_exit_code() {
+fn only_rejected_and_ignored_lines_change_the_exit_code() {
     let accepted = Reading { items: vec![item(1, &[Repair::NullWord])], ..Reading::default() };
     assert!(report(accepted, Vec::new()).all_accepted());
     assert!(report(Reading::default(), Vec::new()).all_accepted());
@@ -228,12 +228,12 @@ fn only_rejected_and_ignored_lines_spoil_the_exit_code() {
 }
 
 #[test]
-fn an_empty_input_has_nothing_in_it() {
-    assert_eq!(as_text(&report(Reading::default(), Vec::new()), "", 80), "fastly: nothing in it\n");
+fn an_empty_input_is_reported_as_empty() {
+    assert_eq!(as_text(&report(Reading::default(), Vec::new()), "", 80), "fastly: empty\n");
 }
 
 #[test]
-fn reasons_and_excerpts_cannot_steer_the_terminal() {
+fn reasons_and_excerpts_cannot_control_the_terminal() {
     let reading = Reading { rejected: vec![rejected(1, 3, "bad \u{1b}[2J")], ..Reading::default() };
     let logs = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"eventName": "\u{1b}c", "spanId": "\r"}]}]}]});
     let report = report(reading, vec![outgoing(Signal::Logs, &logs.to_string())]);
@@ -247,7 +247,7 @@ fn checked(source: &'static Source, body: &'static str) -> Report {
 }
 
 #[test]
-fn a_batch_is_read_and_its_log_events_are_on_their_spans() {
+fn log_events_of_a_batch_are_attached_to_their_spans() {
     let batch = include_str!("../demo/fastly.ndjson");
     let report = checked(&fastly::SOURCE, batch);
     let text = as_text(&report, batch, 80);
@@ -264,7 +264,7 @@ fn a_batch_is_read_and_its_log_events_are_on_their_spans() {
 }
 
 #[test]
-fn a_log_event_whose_span_is_elsewhere_leaves_as_a_log() {
+fn a_log_event_without_its_span_is_exported_as_a_log() {
     let logs = include_str!("../demo/fastly.ndjson").lines().next().unwrap();
     let report = checked(&fastly::SOURCE, logs);
     assert_eq!(
@@ -272,8 +272,8 @@ fn a_log_event_whose_span_is_elsewhere_leaves_as_a_log() {
         "\
 line 1: accepted
 
-log record waf.inspected: span eee19b7ec3c1b174 is not in this input, leaves as a log
-log record cache miss: span eee19b7ec3c1b174 is not in this input, leaves as a log
+log record waf.inspected: span eee19b7ec3c1b174 is not in this input, exported as a log
+log record cache miss: span eee19b7ec3c1b174 is not in this input, exported as a log
 
 fastly: 1 accepted
 1 request to /v1/logs (2 log records)
@@ -313,7 +313,7 @@ fn parsed(arguments: &[&str]) -> Result<CheckArgs, clap::error::ErrorKind> {
 }
 
 #[test]
-fn arguments_are_what_the_help_says() {
+fn arguments_are_parsed_as_documented() {
     let args = parsed(&["--from", "circleci", "--format", "json", "batch.ndjson"]).unwrap();
     assert_eq!((args.from.map(Source::name), args.format), (Some("circleci"), Format::Json));
     assert_eq!(args.file.as_deref(), Some(Path::new("batch.ndjson")));
@@ -328,7 +328,7 @@ fn arguments_are_what_the_help_says() {
 }
 
 #[test]
-fn the_exit_code_tells_accepted_from_rejected_and_from_unreadable() {
+fn the_exit_code_distinguishes_accepted_rejected_and_unreadable() {
     let directory = tempfile::tempdir().unwrap();
     let batch = directory.path().join("batch.ndjson");
     let lines = include_str!("../demo/fastly.ndjson");
@@ -343,7 +343,7 @@ fn the_exit_code_tells_accepted_from_rejected_and_from_unreadable() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     struct Closed;
     impl std::io::Write for Closed {
         fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
@@ -363,7 +363,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 }
 
 #[test]
-fn the_mistake_behind_a_rejection_is_named_and_its_help_given_once() {
+fn the_cause_of_a_rejection_is_named_and_its_advice_given_once() {
     let line = r#"{"timestamp":"2026-11-28T10:11:12Z","client_ip":"192.0.2.7","request_method":"GET"}"#;
     let body = Bytes::from(format!("{line}\n{line} x\n{line}\n"));
     let report = Report::new(&fastly::SOURCE, relay_offline(&fastly::SOURCE, &body));

@@ -1,4 +1,4 @@
-//! The verdict for people: what became of the lines, the traces that come out, and a summary.
+//! The result for people: the outcomes of the lines, the resulting traces, and a summary.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -10,12 +10,12 @@ use super::findings::{Finding, MAX_LOG_RECORDS, Outcome, Report};
 use crate::cli::waterfall::{Line, Paint, draw, harmless};
 use crate::config::terminal::Terminal;
 
-/// Entries of each outcome that are written; the JSON format has all of them.
+/// Number of entries of each outcome that are written; the JSON format has all of them.
 const MAX_ENTRIES: usize = 100;
-/// How far excerpts stand in from the left.
+/// Indentation of excerpts.
 const INDENT: usize = 4;
 
-/// Neighbouring findings with the same outcome.
+/// Adjacent findings with the same outcome.
 struct Run<'a> {
     first: &'a Finding,
     last_line: u32,
@@ -65,7 +65,7 @@ fn write_lines(report: &Report, body: &Bytes, terminal: &Terminal, out: &mut imp
         {
             write_excerpt(line, column, terminal, out)?;
         }
-        // Once is enough, however many lines have the same mistake.
+        // Written once, however many lines have the same cause.
         for advice in run.first.outcome.advice().into_iter().filter(|advice| given.insert(*advice)) {
             let line = Line::new()
                 .with(Paint::Plain, " ".repeat(INDENT))
@@ -89,7 +89,7 @@ fn write_excerpt(line: &[u8], column: u32, terminal: &Terminal, out: &mut impl W
     Ok(())
 }
 
-/// What leaves as logs, and why.
+/// Writes the log records that are exported as logs, with the reason.
 fn write_logs(report: &Report, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
     if report.logs.is_empty() {
         return Ok(());
@@ -102,7 +102,7 @@ fn write_logs(report: &Report, terminal: &Terminal, out: &mut impl Write) -> io:
         };
         let line = Line::new()
             .with(Paint::Plain, format!("log record {}", harmless(&log.name, terminal.charset)))
-            .with(Paint::Aside, format!(": {}, leaves as a log", harmless(&why, terminal.charset)));
+            .with(Paint::Aside, format!(": {}, exported as a log", harmless(&why, terminal.charset)));
         writeln!(out, "{}", line.render(&uncut(terminal)))?;
     }
     let more = report.totals.log_records.saturating_sub(MAX_LOG_RECORDS);
@@ -129,7 +129,7 @@ fn write_summary(report: &Report, terminal: &Terminal, out: &mut impl Write) -> 
         separator = ", ";
     }
     if report.findings.is_empty() {
-        line.push(Paint::Plain, "nothing in it");
+        line.push(Paint::Plain, "empty");
     }
     if !report.findings.is_empty() {
         writeln!(out)?;
@@ -155,14 +155,14 @@ fn write_summary(report: &Report, terminal: &Terminal, out: &mut impl Write) -> 
     Ok(())
 }
 
-/// Puts neighbours with the same outcome together.
+/// Groups adjacent findings with the same outcome.
 fn runs(findings: &[Finding]) -> impl Iterator<Item = Run<'_>> {
     findings
         .chunk_by(|one, next| one.outcome == next.outcome)
         .filter_map(|run| Some(Run { first: run.first()?, last_line: run.last()?.line, findings: run.len() }))
 }
 
-/// Findings are for reading, not for looking at: the terminal may break them.
+/// Disables truncation, because findings may be wrapped by the terminal.
 fn uncut(terminal: &Terminal) -> Terminal {
     Terminal { columns: usize::MAX, ..*terminal }
 }
@@ -174,7 +174,7 @@ fn count(number: usize, noun: &str) -> String {
 // === impl Run ===
 
 impl Run<'_> {
-    /// `line 4: accepted`, `lines 7-9, column 1: rejected: why`, `line 1: accepted, 9 times`.
+    /// Formats `line 4: accepted`, `lines 7-9, column 1: rejected: why`, `line 1: accepted, 9 times`.
     fn line(&self, terminal: &Terminal) -> Line {
         let first = self.first.line;
         let lines = u64::from(self.last_line - first) + 1;
@@ -191,7 +191,7 @@ impl Run<'_> {
             }
             Outcome::Ignored(why) => (String::new(), Paint::Event, format!(": {}", why.as_str())),
         };
-        // Several objects on one line, or lines between them that hold nothing.
+        // Several objects on one line, or empty lines in between.
         let times = if self.findings as u64 == lines {
             String::new()
         } else {

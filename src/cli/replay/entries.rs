@@ -1,4 +1,4 @@
-//! The lines of a rejected-lines file, which may be larger than memory and torn anywhere.
+//! Lines of a rejected-lines file, which may be larger than memory and truncated anywhere.
 
 use std::io::{self, BufRead};
 
@@ -6,10 +6,10 @@ use crate::rejected::Entry;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Yields the number of each line that is not blank, and its entry or why it is none.
+/// Iterator over the number of each line that is not blank, with its entry or the reason why it is not one.
 pub(super) struct Entries<R> {
     file: R,
-    /// Number of the line that was read last; 1 is the first.
+    /// Number of the line that was read last, from 1.
     line: u64,
     failed: bool,
 }
@@ -21,13 +21,13 @@ impl<R: BufRead> Entries<R> {
         Self { file, line: 0, failed: false }
     }
 
-    /// Number of the first line that was not read; `None` at the end of the file.
+    /// Returns the number of the first unread line; `None` at the end of the file.
     pub(super) fn next_line(&mut self) -> Option<u64> {
         let at_end = self.failed || self.file.fill_buf().is_ok_and(<[u8]>::is_empty);
         (!at_end).then_some(self.line + 1)
     }
 
-    /// The next line, without a byte order mark before the first. `None` at the end of the file.
+    /// Reads the next line, without a byte order mark before the first. `None` at the end of the file.
     fn read_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         if self.file.read_until(b'\n', &mut line)? == 0 {
@@ -62,7 +62,7 @@ impl<R: BufRead> Iterator for Entries<R> {
 }
 
 fn entry(line: &[u8]) -> Result<Entry, String> {
-    // An array of an entry's values would be read as one, too.
+    // An array with the values of an entry would be deserialised, too.
     let is_object = line.trim_ascii_start().starts_with(b"{");
     let entry = is_object.then(|| serde_json::from_slice(line).ok()).flatten();
     entry.ok_or_else(|| "not an entry of a rejected-lines file".to_owned())
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_an_entry_or_none_whatever_is_around_it() {
+    fn each_line_is_an_entry_or_not_regardless_of_other_lines() {
         let entry = r#"{"time":"t","receiver":"fastly","reason":"r","input":"x"}"#;
         let torn = &entry.as_bytes()[..30];
         let array = br#"["t","fastly",1,1,"r","x",null,false]"#;

@@ -1,6 +1,6 @@
-//! The request that an entry of a rejected-lines file makes.
+//! The request for an entry of a rejected-lines file.
 //!
-//! In: the configuration and one entry. Out: a [`Resubmission`], or why the entry cannot be sent.
+//! In: the configuration and one entry. Out: a [`Resubmission`], or the reason why the entry cannot be sent.
 
 use bytes::Bytes;
 
@@ -9,12 +9,12 @@ use crate::event::Signal;
 use crate::otlp::signal_of;
 use crate::rejected::{self, Entry};
 
-/// One request.
+/// The request for an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Resubmission {
-    /// To a receiver of the relay.
+    /// A request to a receiver of the relay.
     Relay(Post),
-    /// An export request, to the downstream.
+    /// An export request to the downstream.
     Downstream(Signal, Bytes),
 }
 
@@ -26,18 +26,18 @@ pub(super) struct Post {
     pub(super) body: Bytes,
 }
 
-/// Plans the request of one entry, which holds nothing of any other.
+/// Plans the request for one entry, which contains no data of other entries.
 pub(super) fn plan(config: &Config, entry: &Entry) -> Result<Resubmission, String> {
     if entry.cut {
         return Err("only the beginning of its input was kept".to_owned());
     }
     let input = Bytes::from(entry.bytes().ok_or("it has no input")?);
     if input.trim_ascii().is_empty() {
-        // A receiver would accept a body of nothing, and nothing would arrive.
+        // A receiver would accept an empty body without relaying anything.
         return Err("its input is empty".to_owned());
     }
     if entry.receiver == rejected::DOWNSTREAM {
-        let signal = signal_of(&input).ok_or("its input is no export request")?;
+        let signal = signal_of(&input).ok_or("its input is not an export request")?;
         return Ok(Resubmission::Downstream(signal, input));
     }
     if let Some(receiver) = config.receivers.get(&entry.receiver) {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_goes_to_the_receiver_that_it_came_from_with_its_token() {
+    fn an_entry_goes_to_its_receiver_with_the_token() {
         assert_eq!(planned("fastly", "a\n b"), post("/fastly", &[("x-token", "t0")], "a\n b"));
         assert_eq!(planned("fastly/www", "c"), post("/www", &[], "c"));
         let json = [("authorization", "t"), ("content-type", "application/json")];
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_export_goes_to_the_downstream() {
+    fn a_rejected_export_goes_to_the_downstream() {
         for (json, signal) in [
             (r#"{"resourceLogs":[]}"#, Signal::Logs),
             (r#"{"resourceSpans":[]}"#, Signal::Traces),
@@ -102,11 +102,11 @@ mod tests {
         ] {
             assert_eq!(planned("otlp_http", json), Ok(Resubmission::Downstream(signal, json.into())));
         }
-        assert_eq!(planned("otlp_http", "{}"), Err("its input is no export request".to_owned()));
+        assert_eq!(planned("otlp_http", "{}"), Err("its input is not an export request".to_owned()));
     }
 
     #[test]
-    fn an_entry_that_cannot_be_sent_says_why() {
+    fn an_entry_that_cannot_be_sent_has_a_reason() {
         assert!(planned("gone", "x").unwrap_err().starts_with("receiver \"gone\" is not configured"));
         assert_eq!(planned("fastly", " \n").unwrap_err(), "its input is empty");
         let config = Config::from_yaml("receivers: { fastly: }", &Environment::empty(), RECEIVERS).unwrap();

@@ -1,4 +1,4 @@
-//! Reports the outcome of every entry of a rejected-lines file.
+//! Report of the outcome of every entry of a rejected-lines file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Write as _};
@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Accepted,
-    /// Arrived, and was rejected for this reason.
+    /// Sent, and rejected for this reason.
     Rejected(String),
-    /// Did not arrive, for this reason.
+    /// Not sent, for this reason.
     NotSent(String),
 }
 
-/// The ends of all entries.
+/// Outcomes of all entries.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     accepted: usize,
@@ -23,15 +23,15 @@ pub(super) struct Report {
     interrupted: Option<Rest>,
 }
 
-/// Entries without an end.
+/// Entries without an outcome.
 #[derive(Debug)]
 struct Rest {
     under_way: Lines,
-    /// The first line that was not read.
+    /// Number of the first unread line.
     from: Option<u64>,
 }
 
-/// Numbers of lines.
+/// Set of line numbers.
 #[derive(Debug, Default)]
 struct Lines(BTreeSet<u64>);
 
@@ -46,8 +46,8 @@ impl Report {
         }
     }
 
-    /// Notes the entries that an interrupt left: those under way, which may or may not have arrived, and those from
-    /// the line `from` on.
+    /// Notes the entries that an interrupt left: those in flight, which may or may not have been accepted, and those
+    /// from the line `from` on.
     pub(super) fn interrupted(&mut self, under_way: BTreeSet<u64>, from: Option<u64>) {
         self.interrupted = Some(Rest { under_way: Lines(under_way), from });
     }
@@ -91,7 +91,7 @@ impl Report {
 // === impl Lines ===
 
 impl Display for Lines {
-    /// `line 3`, or `lines 3-5, 9`.
+    /// Formats `line 3`, or `lines 3-5, 9`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.len() == 1 { "line " } else { "lines " })?;
         let mut lines = self.0.iter().copied().peekable();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn every_entry_is_in_it_once_and_named_unless_it_was_accepted() {
+    fn every_entry_is_in_the_report_once_with_its_line_unless_accepted() {
         let mut report = Report::default();
         report.add(1, End::Accepted);
         assert!(report.is_complete());
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_run_names_what_is_left() {
+    fn an_interrupted_run_lists_the_rest() {
         let mut report = Report::default();
         report.add(1, End::Accepted);
         report.interrupted([2, 3].into(), Some(4));

@@ -1,7 +1,7 @@
-//! Sends one entry and finds out what became of it.
+//! Sender of one entry, which determines its outcome.
 //!
-//! In: an entry. Out: its [`End`]. Promises: a full queue or a throttled receiver is given time; once the relay cannot be
-//! reached, no entry waits for it again.
+//! In: an entry. Out: its [`End`]. Promises: requests are retried while the queue is full or the receiver throttles;
+//! once the relay is unreachable, no further entry waits for it.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -18,9 +18,9 @@ use crate::config::Config;
 use crate::exporter::{ExporterError, Resender, Resent};
 use crate::rejected::Entry;
 
-/// Attempts for one entry.
+/// Maximum number of attempts for one entry.
 const MAX_ATTEMPTS: usize = 10;
-/// Longest pause between two attempts. An entry that would have to wait longer is not sent.
+/// Longest pause between two attempts. An entry with a longer Retry-After is not sent.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Sends entries to the relay and to the downstream.
@@ -28,14 +28,14 @@ pub(super) struct Sender {
     config: Config,
     relay: Client,
     downstream: Resender,
-    /// Why the relay cannot be reached.
+    /// The reason why the relay is unreachable.
     unreachable: OnceLock<String>,
 }
 
 /// Result of one attempt.
 enum Attempt {
     Done(End),
-    /// Another attempt may help after the pause.
+    /// Another attempt after the pause may succeed.
     Later {
         pause: Duration,
         reason: String,
@@ -101,7 +101,7 @@ fn after_export(resent: Resent) -> Attempt {
     }
 }
 
-/// Reads the relay's response to the request of one entry.
+/// Returns the result of an attempt from the relay's response.
 fn after_reply(path: &str, reply: &Reply) -> Attempt {
     let body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let reason = text(&body["reason"]).or_else(|| text(&body["message"]));
@@ -123,7 +123,7 @@ fn after_reply(path: &str, reply: &Reply) -> Attempt {
     }
 }
 
-/// Why some of the entry was rejected, by the relay's report or by OTLP's `partialSuccess`.
+/// Returns the reason why some of the entry was rejected, from the relay's report or from OTLP's `partialSuccess`.
 fn rejected_part(body: &Value) -> Option<String> {
     let first = text(&body["errors"][0]["reason"]);
     let counted = body["rejected"].as_u64().filter(|&rejected| rejected > 0);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_arrived_whole_is_accepted() {
+    fn only_completely_accepted_entries_are_accepted() {
         for (status, body) in [(204, ""), (200, "{}"), (200, r#"{"partialSuccess":{}}"#)] {
             assert_eq!(after(status, body), Ok(End::Accepted), "{status} {body}");
         }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_arrive_is_not_sent_and_what_may_arrive_later_is_tried_again() {
+    fn other_responses_are_not_sent_or_retried() {
         let refused = End::NotSent("/fastly: 401 Unauthorized: no token".to_owned());
         assert_eq!(after(401, r#"{"reason":"no token"}"#), Ok(refused));
         let full = "/fastly: 503 Service Unavailable: queue full".to_owned();
