@@ -1,9 +1,9 @@
-//! Fastly real-time log streaming: batches of lines that are OTLP/JSON, or nearly.
+//! Fastly real-time log streaming: batches of lines that are OTLP/JSON, almost OTLP/JSON, or access logs.
 //!
-//! In: headers and a decoded body. Out: an [`Item`](super::Item) for every unit that is accepted, a [`Rejected`] for
-//! everything else.
-//! Promises: one bad unit never costs another; a unit that is canonical already is not copied.
-//! Leaves to others: the meaning of a unit ([`crate::otlp::LineReader`]).
+//! In: headers and a decoded body. Out: an [`Item`](super::Item) for every accepted unit, a [`Rejected`] for everything
+//! else.
+//! Promises: a bad unit never affects another; a canonical unit is not copied.
+//! Left to others: the meaning of a unit ([`crate::otlp::LineReader`]).
 
 mod access_log;
 mod challenge;
@@ -47,8 +47,8 @@ pub(crate) const SOURCE: Source = Source {
     }),
 };
 
-/// Version of the layout of [`Fastly::parameters`]: this byte, `repair` as 0 or 1, `max_line_size` as 8 bytes, and, where it
-/// is set, `access_logs`.
+/// Version of the layout of [`Fastly::parameters`]: this byte, `repair` as 0 or 1, `max_line_size` as 8 bytes, and
+/// `access_logs` if it is set.
 const PARAMETERS: u8 = 1;
 
 /// One `receivers.fastly` of the configuration.
@@ -62,7 +62,7 @@ pub(crate) struct Fastly {
 // === impl Fastly ===
 
 impl Fastly {
-    /// `max_line_bytes` bounds one unit.
+    /// Creates a receiver; `max_line_bytes` limits one unit.
     pub(crate) fn new(config: &FastlyConfig, max_line_bytes: usize) -> Self {
         Self {
             id: config.id.clone(),
@@ -122,7 +122,7 @@ impl Receiver for Fastly {
     }
 }
 
-/// Reads what [`Fastly::parameters`] wrote; nothing when it is something else.
+/// Reads what [`Fastly::parameters`] wrote; `None` for anything else.
 fn settings(parameters: &[u8]) -> Option<reading::Settings> {
     let &[PARAMETERS, repair @ (0 | 1), ref rest @ ..] = parameters else { return None };
     let (max_line_bytes, access_logs) = rest.split_first_chunk()?;

@@ -1,7 +1,7 @@
 //! `auth`: a header that must have one of the configured values.
 //!
-//! In: the headers of a request. Out: whether its sender may come in. Promises: how long it takes tells nothing of the
-//! values.
+//! In: the headers of a request. Out: whether the request is authorized. Promises: the duration of the check reveals
+//! nothing about the values.
 
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::Unauthorized;
 use crate::config::{AuthConfig, Secret};
 
-/// What a sender must show, if anything.
+/// The required header and its valid values; `None` requires nothing.
 pub(super) struct Token(Option<(HeaderName, Vec<Secret>)>);
 
 // === impl Token ===
@@ -23,11 +23,12 @@ impl Token {
         let Some((name, values)) = &self.0 else { return Ok(()) };
         let mut given = headers.get_all(name).iter();
         let token = given.next().ok_or(Unauthorized("the header with the token is missing"))?;
-        // A proxy in front may go by another of them than this does.
+        // A proxy in front may use another one of them.
         if given.next().is_some() {
-            return Err(Unauthorized("the header with the token is there more than once"));
+            return Err(Unauthorized("the header with the token is repeated"));
         }
-        // Over digests, so that neither the place of the first difference nor the length shows in the time.
+        // Digests are compared, so that the duration depends neither on the position of the first difference nor on the
+        // length.
         let given = Sha256::digest(token.as_bytes());
         let matches = values.iter().fold(false, |matches, value| {
             let difference =

@@ -89,6 +89,8 @@ const PLAIN_ROOMS: &[&str] = &[
     "receiver/github",
     "receiver/webhook",
     "rejected",
+    "receiver/fastly/access_log",
+    "receiver/token",
     "relay",
     "server",
     "telemetry",

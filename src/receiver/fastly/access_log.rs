@@ -2,7 +2,7 @@
 //!
 //! In: the text of one line that is not OTLP. Out: an OTLP object on one line for the strict reader.
 //! Promises: the result holds nothing that the line does not; the same bytes give the same result, ids included; one pass.
-//! Leaves to others: where a line starts and ends ([`super::framing`]), repairing its JSON ([`super::repair`]).
+//! Left to others: the bounds of a line ([`super::framing`]), repairing its JSON ([`super::repair`]).
 
 mod config;
 mod fields;
@@ -19,7 +19,7 @@ use crate::otlp::json::Fault;
 
 pub(crate) use config::{AccessLogForm, AccessLogPreset, AccessLogsConfig};
 
-/// Fields of a line in JSON by which the format is recognized: all of one row. The first row that fits counts.
+/// Fields of a JSON line by which the format is recognized: all fields of a row. The first matching row wins.
 const MARKS: [(AccessLogPreset, &[&str]); 7] = [
     (AccessLogPreset::Datadog, &["ddsource"]),
     (AccessLogPreset::Coralogix, &["applicationName", "subsystemName"]),
@@ -34,7 +34,7 @@ const MARKS: [(AccessLogPreset, &[&str]); 7] = [
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Converted {
     pub(super) json: String,
-    /// Length of the line's text that was used.
+    /// Length of the text that was used.
     pub(super) length: usize,
     /// The format that was recognized.
     pub(super) preset: AccessLogPreset,
@@ -46,7 +46,7 @@ pub(super) fn recognize(text: &[u8]) -> Option<AccessLogPreset> {
     convert(text, &AccessLogsConfig::default()).ok().map(|converted| converted.preset)
 }
 
-/// Turns the line at the start of `text` into OTLP. An object ends where its braces do, other lines with the text.
+/// Converts the line at the start of `text` to OTLP. An object ends with its braces, other lines with the text.
 pub(super) fn convert(text: &str, config: &AccessLogsConfig) -> Result<Converted, Fault> {
     let is_json = text.starts_with('{');
     let (record, length, preset) = match config.preset {

@@ -34,7 +34,7 @@ fn span(name: &str) -> String {
     )
 }
 
-/// The names of the spans that go on, with the lines they began in.
+/// Returns the names of the accepted spans, with the lines in which they start.
 fn names(reading: Reading) -> Vec<(u32, String)> {
     reading
         .items
@@ -52,7 +52,7 @@ fn named(expected: &[(u32, &str)]) -> Vec<(u32, String)> {
     expected.iter().map(|(line, name)| (*line, (*name).to_owned())).collect()
 }
 
-/// The one span name that a repaired line leaves with, and what was done to it.
+/// Returns the only span name of a repaired line, and its repairs.
 fn repaired(line: impl AsRef<[u8]>) -> (String, Vec<Repair>) {
     let mut reading = read(line.as_ref());
     assert_eq!(reading.rejected, [], "{}", String::from_utf8_lossy(line.as_ref()));
@@ -60,7 +60,7 @@ fn repaired(line: impl AsRef<[u8]>) -> (String, Vec<Repair>) {
     (names(reading).remove(0).1, repairs)
 }
 
-/// Line, column and reason of everything that was rejected.
+/// Returns line, column and reason of every rejection.
 fn rejections(reading: &Reading) -> Vec<(u32, u32, &str)> {
     reading
         .rejected
@@ -86,7 +86,7 @@ fn lines_may_end_in_any_way_and_may_be_blank() {
 }
 
 #[test]
-fn an_empty_body_holds_nothing_and_rejects_nothing() {
+fn an_empty_body_has_no_items_and_no_rejects() {
     for body in ["", "\n", " \r\n\t", "\u{feff}", "[]", "[ ]\n"] {
         let reading = read(body);
         assert!(reading.items.is_empty() && reading.rejected.is_empty(), "{body:?}");
@@ -108,7 +108,7 @@ fn an_array_is_read_element_by_element() {
 }
 
 #[test]
-fn one_bad_element_does_not_cost_the_array() {
+fn one_bad_element_does_not_affect_the_array() {
     let (a, b) = (span("a"), span("b"));
     for bad in
         [r#"{"message":"x"}"#, r#"{"resourceSpans":[{"x""#, r#"{"resourceSpans":[}"#, r#"{"a" "b"}"#, "5"]
@@ -121,7 +121,7 @@ fn one_bad_element_does_not_cost_the_array() {
 }
 
 #[test]
-fn an_object_may_be_printed_over_several_lines() {
+fn an_object_may_span_several_lines() {
     let pretty = |name: &str| {
         serde_json::to_string_pretty(&serde_json::from_str::<Value>(&span(name)).unwrap()).unwrap()
     };
@@ -136,7 +136,7 @@ fn an_object_may_be_printed_over_several_lines() {
 }
 
 #[test]
-fn objects_may_follow_each_other_without_anything_between() {
+fn objects_may_be_adjacent() {
     assert_eq!(
         names(read(format!("{}{} {}\n{}", span("a"), span("b"), span("c"), span("d")))),
         named(&[(1, "a"), (1, "b"), (1, "c"), (2, "d")])
@@ -144,7 +144,7 @@ fn objects_may_follow_each_other_without_anything_between() {
 }
 
 #[test]
-fn a_syslog_prefix_is_stepped_over() {
+fn a_syslog_prefix_is_skipped() {
     let a = span("a");
     for prefix in [
         "<134>2016-07-04T22:37:26Z cache-sjc3128 LogTest[62959]: ",
@@ -163,7 +163,7 @@ fn a_syslog_prefix_is_stepped_over() {
 }
 
 #[test]
-fn one_bad_line_does_not_lose_its_batch() {
+fn one_bad_line_does_not_affect_its_batch() {
     let (a, b) = (span("a"), span("b"));
     for (bad, column, reason) in [
         ("plain text", 1, "not a JSON object"),
@@ -190,7 +190,7 @@ fn one_bad_line_does_not_lose_its_batch() {
 }
 
 #[test]
-fn what_stands_behind_an_object_is_rejected_and_the_object_is_not() {
+fn trailing_data_after_an_object_is_rejected_and_the_object_is_not() {
     let reading = read(format!("{} garbage\n{}", span("a"), span("b")));
     let column = u32::try_from(span("a").len()).unwrap() + 2;
     assert_eq!(rejections(&reading), [(1, column, "text behind the end of the object")]);
@@ -198,7 +198,7 @@ fn what_stands_behind_an_object_is_rejected_and_the_object_is_not() {
 }
 
 #[test]
-fn a_line_that_is_cut_off_does_not_swallow_the_next() {
+fn a_truncated_line_does_not_consume_the_next() {
     let whole = span("b");
     for end in 1..whole.len() {
         let cut = whole.get(..end).expect("ASCII");
@@ -208,8 +208,8 @@ fn a_line_that_is_cut_off_does_not_swallow_the_next() {
 }
 
 #[test]
-fn many_lines_that_are_cut_off_cost_no_more_than_their_length() {
-    // Reading each of them on to the end of the body would take hours.
+fn the_cost_of_truncated_lines_is_linear_in_their_length() {
+    // Reading each of them to the end of the body would take hours.
     let body = "{\"a\":[\n{\"a\":[1,\n";
     let reading = read(body.repeat(50_000));
     assert_eq!(Rejected::units(&reading.rejected), 100_000);
@@ -222,7 +222,7 @@ fn a_line_longer_than_allowed_is_rejected_and_its_neighbours_are_not() {
     assert_eq!(reading.rejected[0].line, 2);
     assert!(reading.rejected[0].reason.contains("max_line_size"));
     assert_eq!(names(reading), named(&[(1, "a"), (3, "b")]));
-    // The bound is on one object: an array of many stands in one line.
+    // The limit is for one object: an array of many may be on one line.
     let array = format!("[{}]", vec![span("a"); 100].join(","));
     assert_eq!(read(array).items.len(), 100);
     let reading = read(format!("[{},{long},{}]", span("a"), span("b")));
@@ -230,7 +230,7 @@ fn a_line_longer_than_allowed_is_rejected_and_its_neighbours_are_not() {
 }
 
 #[test]
-fn a_span_with_an_invalid_id_is_rejected_by_its_place() {
+fn a_span_with_an_invalid_id_is_rejected_with_its_position() {
     let bad = span("bad").replace("b7ad6b7169203331", "(null)");
     let reading = read(format!("{}\n{bad}\n", span("a")));
     let column = u32::try_from(bad.find("\"(null)").unwrap() + 1).unwrap();
@@ -239,7 +239,7 @@ fn a_span_with_an_invalid_id_is_rejected_by_its_place() {
 }
 
 #[test]
-fn nothing_of_the_input_is_in_a_reason() {
+fn reasons_repeat_no_input() {
     for bad in [
         r#"{"resourceSpans":"SECRET"}"#,
         "SECRET",
@@ -266,7 +266,7 @@ fn raw_control_characters_are_escaped() {
 }
 
 #[test]
-fn hex_escapes_become_the_text_they_stand_for() {
+fn hex_escapes_are_decoded() {
     assert_eq!(
         repaired(span(r"caf\xc3\xa9 \x22q\x22 \x5c \x00 \xff \'")),
         ("café \"q\" \\ \0 \u{fffd} '".to_owned(), vec![Repair::HexEscape])
@@ -274,7 +274,7 @@ fn hex_escapes_become_the_text_they_stand_for() {
 }
 
 #[test]
-fn backslashes_that_escape_nothing_stand_for_themselves() {
+fn backslashes_that_escape_nothing_are_kept() {
     assert_eq!(
         repaired(span(r"C:\dir \u12 \x1")),
         (r"C:\dir \u12 \x1".to_owned(), vec![Repair::LooseBackslash])
@@ -282,7 +282,7 @@ fn backslashes_that_escape_nothing_stand_for_themselves() {
 }
 
 #[test]
-fn halves_of_surrogate_pairs_are_replaced() {
+fn unpaired_surrogates_are_replaced() {
     assert_eq!(
         repaired(span(r"\ud83d\ude00 \ud83d \ude00")),
         ("😀 \u{fffd} \u{fffd}".to_owned(), vec![Repair::LoneSurrogate])
@@ -301,7 +301,7 @@ fn invalid_utf_8_is_replaced_in_its_own_line_only() {
 }
 
 #[test]
-fn unset_variables_are_no_values() {
+fn unset_variables_are_absent() {
     let line = span("a")
         .replace(r#""name""#, r#""parentSpanId":(null),"kind":(null),"endTimeUnixNano":"(null)","name""#);
     assert_eq!(repaired(line), ("a".to_owned(), vec![Repair::NullWord]));
@@ -319,7 +319,7 @@ fn quotes_inside_a_string_are_escaped_where_one_reading_is_valid() {
 }
 
 #[test]
-fn quotes_that_could_end_the_string_are_never_guessed_at() {
+fn quotes_that_could_end_the_string_are_never_escaped() {
     let attribute = |value: &str| {
         span("a").replace(
             r#""name""#,
@@ -361,7 +361,7 @@ fn the_token_must_be_one_of_the_configured_ones() {
     fastly.admit(&HeaderMap::new()).expect_err("no header");
 }
 
-/// Something that may stand in a body, and the name of its span if it is a good line.
+/// Generates a part of a body, with the name of its span if it is a good line.
 fn piece() -> impl Strategy<Value = (String, Option<String>)> {
     prop_oneof![
         4 => "[a-z]{1,8}".prop_map(|name| (span(&name), Some(name))),
@@ -373,7 +373,7 @@ fn piece() -> impl Strategy<Value = (String, Option<String>)> {
 
 proptest! {
     #[test]
-    fn every_good_line_goes_on_whatever_stands_between(pieces in proptest::collection::vec(piece(), 0..12), crlf: bool) {
+    fn every_good_line_is_accepted_whatever_is_in_between(pieces in proptest::collection::vec(piece(), 0..12), crlf: bool) {
         let separator = if crlf { "\r\n" } else { "\n" };
         let body: Vec<&str> = pieces.iter().map(|(text, _)| text.as_str()).collect();
         let reading = read(body.join(separator));
@@ -413,7 +413,7 @@ proptest! {
 }
 
 #[test]
-fn a_line_of_white_space_that_json_does_not_know_is_kept_as_what_it_was() {
+fn a_line_of_unusual_white_space_is_kept_unchanged() {
     let reading = read(format!("{}\n\u{c}\n", span("a")));
     let kept: Vec<&[u8]> = reading.rejected.iter().map(|rejected| &rejected.input[..]).collect();
     assert_eq!(kept, [b"\x0c"]);

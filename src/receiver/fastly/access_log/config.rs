@@ -7,7 +7,7 @@ section! {
     /// `access_logs` of `receivers.fastly`: lines that are not OTLP but ordinary access logs, as flat JSON objects or in NCSA's
     /// formats.
     pub(crate) struct AccessLogsConfig {
-        /// What a line becomes. The log record beside a span (`both`) has the span's trace id.
+        /// Result of a line: a log record, a span, or both. With `both`, the log record has the trace id of the span.
         r#as: AccessLogForm = AccessLogForm::Logs;
         /// Format of the lines. `auto` recognizes all of them; `none` reads only what `map` names.
         preset: AccessLogPreset = AccessLogPreset::Auto;
@@ -20,7 +20,7 @@ section! {
 }
 
 choice! {
-    /// What a line of an access log becomes.
+    /// Result of a line of an access log.
     pub(crate) enum AccessLogForm {
         Logs = "logs",
         Spans = "spans",
@@ -54,7 +54,7 @@ impl AccessLogsConfig {
         serde_json::to_vec(&(words, &self.service_name, &self.map)).unwrap_or_default()
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; nothing when it is something else.
+    /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
     pub(in super::super) fn decode(bytes: &[u8]) -> Option<Self> {
         let ((form, preset), service_name, map): ((String, String), _, _) =
             serde_json::from_slice(bytes).ok()?;
@@ -67,7 +67,7 @@ impl AccessLogsConfig {
 // === impl AccessLogPreset ===
 
 impl AccessLogPreset {
-    /// Returns the word of the configuration.
+    /// Returns the value in the configuration.
     pub(crate) fn as_str(self) -> &'static str {
         Self::WORDS.iter().find(|(_, preset)| *preset == self).map_or("", |(word, _)| word)
     }

@@ -1,19 +1,19 @@
-//! The fields of a JSON line: each value with the names that lead to it, joined by dots.
+//! The fields of a JSON line: each value with the names on its path, joined by dots.
 //!
-//! In: the text of one object. Out: its fields, in the order of the line; nothing is copied that the text holds as it is.
+//! In: the text of one object. Out: its fields, in the order of the line; unchanged text is not copied.
 //! Promises: time and memory are linear in the length of the text, however deep it is.
 
 use std::borrow::Cow;
 
 use crate::otlp::json::{Cursor, Fault, Text};
 
-/// Objects with a longer name are not entered: every field in them would repeat it.
+/// Maximum length of a name. Longer objects are not entered, because every field in them would repeat it.
 const MAX_PREFIX_BYTES: usize = 128;
 
 /// A value of a line, and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field<'a> {
-    /// As in the line: escapes of JSON are not replaced.
+    /// Name as in the line, with its JSON escapes.
     pub(super) name: Cow<'a, str>,
     pub(super) value: Value<'a>,
 }
@@ -25,7 +25,7 @@ pub(super) enum Value<'a> {
     Plain(&'a str),
     /// The inside of a JSON string, with its escapes.
     Escaped(&'a str),
-    /// A number, as it is written.
+    /// A number, as written.
     Number(&'a str),
     Bool(bool),
     /// An array, or an object that was not entered: its JSON text.
@@ -35,7 +35,7 @@ pub(super) enum Value<'a> {
 // === impl Value ===
 
 impl<'a> Value<'a> {
-    /// Returns the text of a string or number; nothing for other values, and for the words that stand for no value.
+    /// Returns the text of a string or number; `None` for other values, and for words that mean no value.
     pub(super) fn text(self) -> Option<Cow<'a, str>> {
         let text = match self {
             Self::Plain(text) | Self::Number(text) => Cow::Borrowed(text),
@@ -76,7 +76,7 @@ fn object<'a>(
     })
 }
 
-/// Steps over one value. `null` is none.
+/// Skips one value. `null` is absent.
 fn value<'a>(cursor: &mut Cursor<'a>, text: &'a str) -> Result<Option<Value<'a>>, Fault> {
     let (start, first) = (cursor.at, cursor.peek());
     if first == Some(b'"') {
@@ -111,7 +111,7 @@ pub(super) fn elements(json: &str) -> Option<Vec<Value<'_>>> {
 }
 
 fn inside(text: &str, literal: Text) -> &str {
-    // The ends of a literal are quotes, so the range is one of characters.
+    // The ends of a literal are quotes, so that the range is valid UTF-8.
     text.get(literal.start..literal.end).unwrap_or_default()
 }
 
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_stand_for_no_value_are_no_text() {
+    fn words_that_mean_no_value_are_absent() {
         for value in [Value::Plain(""), Value::Plain("-"), Value::Plain("(null)"), Value::Bool(true)] {
             assert_eq!(value.text(), None, "{value:?}");
         }

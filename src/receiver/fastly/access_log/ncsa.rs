@@ -1,7 +1,7 @@
 //! The Common Log Format and the Combined Log Format of NCSA, as Fastly's `%h %l %u %t "%r" %>s %b` writes them.
 //!
-//! In: one line. Out: its fields, or nothing. A virtual host (`%v`) may be in front, as in one of Fastly's formats. Quotes
-//! inside a quoted field are not escaped there, so the end of such a field is found by what must follow it.
+//! In: one line. Out: its fields, or `None`. A virtual host (`%v`) may precede it, as in one of Fastly's formats.
+//! Quotes inside a quoted field are not escaped there, so that the end of such a field is found by what must follow it.
 
 use memchr::memmem;
 
@@ -50,7 +50,7 @@ pub(super) fn read(line: &str) -> Option<Line<'_>> {
     Some(Line { virtual_host, client, user, time, request, status, bytes, referer, user_agent })
 }
 
-/// Takes a word, in quotes or not, and the blanks behind it; `-` is an empty word.
+/// Reads a word, quoted or not, and the blanks after it; `-` is an empty word.
 fn word(text: &str) -> Option<(&str, &str)> {
     let (word, rest) = match text.strip_prefix('"') {
         Some(quoted) => quoted.split_once('"')?,
@@ -60,7 +60,7 @@ fn word(text: &str) -> Option<(&str, &str)> {
     Some((set(word), rest.trim_start_matches(' ')))
 }
 
-/// Takes a time: one in brackets, or one of HTTP headers (`Sat, 28 Nov 2026 10:11:12 GMT`).
+/// Reads a time: one in brackets, or one of HTTP headers (`Sat, 28 Nov 2026 10:11:12 GMT`).
 fn time(text: &str) -> Option<(&str, &str)> {
     const HTTP_DATE: usize = "Sat, 28 Nov 2026 10:11:12 GMT".len();
     let (time, rest) = match text.strip_prefix('[') {
@@ -71,7 +71,7 @@ fn time(text: &str) -> Option<(&str, &str)> {
     Some((time, rest.trim_start_matches(' ')))
 }
 
-/// Takes the request: it ends at the first quote that is followed by a status. The rest starts with that.
+/// Reads the request, which ends at the first quote that is followed by a status. The rest starts with the status.
 fn request(text: &str) -> Option<(&str, &str)> {
     let text = text.strip_prefix('"')?;
     let end = memmem::find_iter(text.as_bytes(), b"\" ").find(|end| {
@@ -82,7 +82,8 @@ fn request(text: &str) -> Option<(&str, &str)> {
     Some((set(text.get(..end)?), text.get(end + 2..)?))
 }
 
-/// Takes the two quoted fields of the Combined Log Format. A referer has no quotes, and a user agent ends with the line.
+/// Reads the two quoted fields of the Combined Log Format. A referer has no quotes, and a user agent ends with the
+/// line.
 fn referer_and_agent(text: &str) -> Option<(&str, &str)> {
     let (referer, rest) = text.strip_prefix('"')?.split_once("\" \"")?;
     let user_agent = rest.trim_end_matches(' ').strip_suffix('"')?;

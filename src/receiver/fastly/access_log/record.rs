@@ -1,7 +1,7 @@
-//! One access-log line as OTLP: what its fields mean, and how they are written.
+//! One access-log line as OTLP: the meaning of its fields, and their encoding.
 //!
-//! Attributes have the names of the stable semantic conventions for HTTP; a field without one keeps its own name. Nothing is
-//! written that the line does not hold.
+//! Attributes have the names of the stable semantic conventions for HTTP; a field without one keeps its own name.
+//! Nothing is written that is not in the line.
 
 use std::fmt::Write as _;
 
@@ -17,13 +17,13 @@ use super::time;
 pub(super) enum Role<'a> {
     Time,
     EndTime,
-    /// In microseconds.
+    /// Duration in microseconds.
     Duration,
     Method,
     /// A target (path and query) or a whole URL.
     Url,
     Host,
-    /// `HTTP/1.1`
+    /// Protocol and version, such as `HTTP/1.1`.
     Protocol,
     Status,
     Referer,
@@ -42,11 +42,11 @@ pub(super) struct Record {
     status: Option<u16>,
     /// Trace id and parent's span id, in hexadecimal.
     parent: Option<(String, String)>,
-    /// JSON of the attributes, each with a comma behind it.
+    /// JSON of the attributes, each followed by a comma.
     attributes: String,
 }
 
-/// Returns the meaning of a field in the formats that Fastly's and the vendors' guides hand out.
+/// Returns the meaning of a field in the formats of Fastly's and the vendors' guides.
 pub(super) fn role(name: &str) -> Option<Role<'static>> {
     Some(match name.strip_prefix("json.").unwrap_or(name) {
         "timestamp" | "dt" | "date" | "time_start" | "time.start" | "@timestamp" => Role::Time,
@@ -109,17 +109,17 @@ impl Record {
         record
     }
 
-    /// Whether a method, a URL or a status was found.
+    /// Returns whether a method, a URL or a status was found.
     pub(super) fn is_access_log(&self) -> bool {
         self.method.is_some() || self.path.is_some() || self.status.is_some()
     }
 
-    /// Whether a time was found.
+    /// Returns whether a time was found.
     pub(super) fn has_time(&self) -> bool {
         self.time.is_some()
     }
 
-    /// Adds a field that has this meaning; one that is not what it should be keeps its own name.
+    /// Adds a field with this meaning; an invalid value keeps its own name.
     pub(super) fn add(&mut self, field: &Field<'_>, role: Option<Role<'_>>) {
         let is_taken = match (role, field.value.text()) {
             (Some(Role::Attribute(name)), Some(text)) => {
@@ -127,7 +127,7 @@ impl Record {
                 true
             }
             (Some(role), Some(text)) => self.take(role, &text),
-            // Words that stand for no value say nothing.
+            // Words that mean no value are left out.
             (Some(_), None) => matches!(field.value, Value::Plain(_) | Value::Escaped(_)),
             (None, _) => field.value == Value::Plain("(null)"),
         };
@@ -136,7 +136,7 @@ impl Record {
         }
     }
 
-    /// Takes the text of a field. Returns whether it is what its meaning says; an empty one is.
+    /// Parses the text of a field. Returns whether it is valid for its meaning; an empty one is.
     fn take(&mut self, role: Role<'_>, text: &str) -> bool {
         if text.is_empty() {
             return true;
@@ -170,7 +170,7 @@ impl Record {
         }
     }
 
-    /// Takes a method, or a whole request line: method, target and protocol.
+    /// Parses a method, or a whole request line: method, target and protocol.
     fn take_method(&mut self, text: &str) -> bool {
         let (method, rest) = text.split_once(' ').unwrap_or((text, ""));
         if self.method.is_some() || !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
@@ -211,7 +211,7 @@ impl Record {
 
     fn take_host(&mut self, text: &str) -> bool {
         let (host, port) = match text.rsplit_once(':') {
-            // Only the last colon of an IPv6 address in brackets can be that of a port.
+            // Only the last colon after an IPv6 address in brackets can precede a port.
             Some((host, port))
                 if !port.is_empty()
                     && port.bytes().all(|byte| byte.is_ascii_digit())
@@ -234,7 +234,7 @@ impl Record {
             None if text.starts_with(|c: char| c.is_ascii_digit()) => (String::new(), text),
             None => return false,
         };
-        // HTTP is what the convention assumes where no name is given.
+        // HTTP is what the convention assumes without a name.
         if !matches!(&*name, "" | "http") {
             self.text_attribute("network.protocol.name", &name);
         }
@@ -244,7 +244,7 @@ impl Record {
         true
     }
 
-    /// Adds an attribute by its own type; text goes without the words that stand for no value.
+    /// Adds an attribute by its own type; words that mean no value are left out.
     fn typed(&mut self, name: &str, value: Value<'_>, text: &str) {
         match value {
             Value::Plain(_) | Value::Escaped(_) => self.text_attribute(name, text),
@@ -272,7 +272,7 @@ impl Record {
         }
     }
 
-    /// Writes the record as an OTLP/JSON object. `line` is what ids are derived from where the line names none.
+    /// Writes the record as an OTLP/JSON object. Missing ids are derived from `line`.
     pub(super) fn write(&self, form: AccessLogForm, service_name: &str, line: &[u8]) -> String {
         let mut out = String::with_capacity(2 * self.attributes.len() + 512);
         out.push('{');
@@ -332,7 +332,8 @@ impl Record {
             write!(out, r#""timeUnixNano":"{time}","#).expect("writing to a string never fails");
         }
         match (form, &self.parent) {
-            // Beside its own span a record names the trace only: with the span's id it would become the span's event.
+            // With a span of its own, a record names only the trace: with the span's id it would become an event of the
+            // span.
             (AccessLogForm::Both, _) => {
                 let (trace_id, _) = self.ids(line);
                 write!(out, r#""traceId":"{trace_id}","#).expect("writing to a string never fails");
@@ -378,7 +379,7 @@ impl Record {
     }
 }
 
-/// Sets a value that was read, unless there is one already. Returns whether it was set.
+/// Sets a value unless there is one already. Returns whether it was set.
 fn set<T>(target: &mut Option<T>, value: Option<T>) -> bool {
     let is_new = target.is_none() && value.is_some();
     if is_new {
@@ -400,7 +401,7 @@ fn traceparent(text: &str) -> Option<(String, String)> {
     (is_valid && parts.next().is_some()).then(|| (trace_id.to_owned(), span_id.to_owned()))
 }
 
-/// Writes the inside of an OTLP value.
+/// Writes the contents of an OTLP value.
 fn any_value(out: &mut String, value: Value<'_>) {
     let mut push = |parts: &[&str]| parts.iter().for_each(|part| out.push_str(part));
     match value {
@@ -408,7 +409,7 @@ fn any_value(out: &mut String, value: Value<'_>) {
         Value::Bool(value) => push(&["\"boolValue\":", if value { "true" } else { "false" }]),
         Value::Number(number) if number.parse::<i64>().is_ok() => push(&["\"intValue\":\"", number, "\""]),
         Value::Number(number) if is_fraction(number) => push(&["\"doubleValue\":", number]),
-        // What neither type holds without a loss stays as it is written.
+        // A number that neither type can represent exactly is kept as text.
         Value::Number(number) => push(&["\"stringValue\":\"", number, "\""]),
         Value::Json(json) => match fields::elements(json) {
             Some(values) => {
@@ -425,7 +426,7 @@ fn any_value(out: &mut String, value: Value<'_>) {
     }
 }
 
-/// Returns whether a number has a fraction or an exponent, and a double holds it.
+/// Returns whether a number has a fraction or an exponent, and a double can represent it.
 fn is_fraction(number: &str) -> bool {
     number.contains(['.', 'e', 'E']) && number.parse::<f64>().is_ok_and(f64::is_finite)
 }

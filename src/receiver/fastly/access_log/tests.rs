@@ -38,7 +38,7 @@ fn request(request: ExportRequest) -> Value {
     serde_json::from_slice(&request.into_json()).unwrap()
 }
 
-/// The log records of a body, one for each line.
+/// Returns the log records of a body, one for each line.
 fn records(body: &str) -> Vec<Value> {
     let reading = read_as(AccessLogForm::Logs, body);
     assert_eq!(reading.rejected, []);
@@ -74,7 +74,7 @@ fn attributes(of: &Value) -> Value {
 }
 
 #[test]
-fn every_format_gives_method_path_status_client_host_and_time() {
+fn every_format_has_method_path_status_client_host_and_time() {
     for (preset, line) in PRESETS.into_iter().zip(LINES.lines()) {
         let time = match preset {
             AccessLogPreset::NewRelic | AccessLogPreset::Coralogix => "1795860672123000000",
@@ -102,7 +102,7 @@ fn every_format_gives_method_path_status_client_host_and_time() {
 }
 
 #[test]
-fn a_record_holds_what_the_line_holds_and_nothing_else() {
+fn a_record_has_the_fields_of_the_line_and_nothing_else() {
     let [record] = &records(line_of(AccessLogPreset::Fastly))[..] else { panic!() };
     let text = |text| json!({"stringValue": text});
     let expected = json!({
@@ -154,7 +154,7 @@ fn pretty_printed_lines_and_arrays_are_read() {
 }
 
 #[test]
-fn lines_are_repaired_as_otlp_is() {
+fn lines_are_repaired_like_otlp() {
     let line = line_of(AccessLogPreset::Fastly).replace("berlin", "be\\x72lin\\v").replace("true}", "true,}");
     let reading = read_as(AccessLogForm::Logs, &line);
     assert_eq!(reading.items[0].repairs.len(), 2, "{:?}", reading.items[0].repairs);
@@ -224,7 +224,7 @@ fn a_span_needs_a_time() {
 }
 
 #[test]
-fn own_fields_are_read_by_the_map() {
+fn custom_fields_are_read_by_the_map() {
     let pairs =
         [("timestamp", "t.at"), ("http.request.method", "verb"), ("url.path", "u"), ("tenant", "who")];
     let map = pairs.map(|(name, own)| (name.to_owned(), own.to_owned())).into();
@@ -245,7 +245,7 @@ fn own_fields_are_read_by_the_map() {
 }
 
 #[test]
-fn whole_urls_ports_and_request_lines_are_taken_apart() {
+fn urls_ports_and_request_lines_are_split() {
     let [record] = &records(r#"{"request":"GET https://a.example:8443/p?q HTTP/2.0","status":"HIT"}"#)[..]
     else {
         panic!()
@@ -265,7 +265,7 @@ fn whole_urls_ports_and_request_lines_are_taken_apart() {
 }
 
 #[test]
-fn what_is_no_access_log_is_rejected_with_the_reason() {
+fn other_lines_are_rejected_with_the_reason() {
     for (line, reason) in [
         (r#"{"a":1,"b":"x"}"#, "no field holds a method"),
         ("plain text", "neither a JSON object nor"),
@@ -298,7 +298,7 @@ fn any_text_is_read_or_rejected_but_never_both() {
 }
 
 #[test]
-fn settings_come_back_from_their_bytes() {
+fn settings_are_decoded_from_their_bytes() {
     let config = AccessLogsConfig {
         r#as: AccessLogForm::Both,
         preset: AccessLogPreset::SumoLogic,
@@ -309,7 +309,7 @@ fn settings_come_back_from_their_bytes() {
     assert_eq!(AccessLogsConfig::decode(b"x"), None);
 }
 
-/// The attributes of a flat object without known names, as a reader that knows nothing but JSON sees them.
+/// Returns the attributes of a flat object without known names, as a reader of plain JSON sees them.
 fn naive(line: &Value) -> Value {
     let value = |value: &Value| match value {
         Value::String(text) => json!({"stringValue": text}),

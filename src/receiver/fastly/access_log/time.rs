@@ -6,7 +6,7 @@ use jiff::tz::Offset;
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// Digits behind the point of a second that OTLP has room for.
+/// Number of fraction digits of a second that OTLP can represent.
 const FRACTION_DIGITS: usize = 9;
 
 /// Reads a time, in Unix nanoseconds. A time without a zone is in UTC, as Fastly's are.
@@ -58,7 +58,7 @@ fn scaled(written: &str, places: usize) -> Option<u64> {
     [whole, kept].concat().parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// `2026-11-28T10:11:12.5+01:00`
+/// Parses `2026-11-28T10:11:12.5+01:00`.
 fn iso(written: &str) -> Option<u64> {
     let (date, rest) = written.split_once(['T', 't', ' '])?;
     let mut date = date.splitn(3, '-');
@@ -69,7 +69,7 @@ fn iso(written: &str) -> Option<u64> {
     to_unix([year, month, day], time, fraction, zone)
 }
 
-/// `28/Nov/2026:10:11:12 +0000`
+/// Parses `28/Nov/2026:10:11:12 +0000`.
 fn common(written: &str) -> Option<u64> {
     let (date, rest) = written.split_once(':')?;
     let mut date = date.splitn(3, '/');
@@ -78,7 +78,7 @@ fn common(written: &str) -> Option<u64> {
     to_unix([year, month, day], time, "", zone)
 }
 
-/// `Sat, 28 Nov 2026 10:11:12 GMT`
+/// Parses `Sat, 28 Nov 2026 10:11:12 GMT`.
 fn http_date(written: &str) -> Option<u64> {
     let mut words = written.split_once(", ")?.1.split(' ');
     let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
@@ -93,7 +93,7 @@ fn to_unix(date: [&str; 3], time: &str, fraction: &str, zone: &str) -> Option<u6
     };
     let mut time = time.splitn(3, ':');
     let (hour, minute, second) = (time.next()?, time.next()?, time.next()?);
-    // UTC has leap seconds, Unix time has not.
+    // UTC has leap seconds, Unix time does not.
     let second = second.parse::<i8>().ok().filter(|second| (0..=60).contains(second))?.min(59);
     let kept = fraction.get(..fraction.len().min(FRACTION_DIGITS))?;
     let fraction = if kept.is_empty() { 0 } else { scaled(&["0.", kept].concat(), FRACTION_DIGITS)? };
@@ -132,7 +132,7 @@ fn offset(zone: &str) -> Option<Offset> {
 mod tests {
     use super::*;
 
-    /// 2026-11-28T10:11:12Z, as `date -d` says.
+    /// 2026-11-28T10:11:12Z, as computed by `date -d`.
     const SECONDS: u64 = 1_795_860_672;
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_absent() {
+    fn invalid_times_are_absent() {
         for written in [
             "",
             "-",

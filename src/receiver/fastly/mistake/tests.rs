@@ -5,7 +5,8 @@ use crate::receiver::Receiver;
 use crate::receiver::fastly::Fastly;
 use crate::receiver::fastly::FastlyConfig;
 
-/// What is behind the one rejection of this line, with `repair: false`, so that what could be mended is shown too.
+/// Returns the cause of the only rejection of this line, with `repair: false`, so that repairable mistakes are
+/// included.
 fn behind(line: &str) -> Option<Mistake> {
     let (id, path) = ("fastly".to_owned(), "/fastly".to_owned());
     let config = FastlyConfig {
@@ -22,7 +23,7 @@ fn behind(line: &str) -> Option<Mistake> {
     mistake(&reading.rejected[0])
 }
 
-/// A line of one span, with this in place of its attributes' list and of its trace id.
+/// Returns a line of one span, with this list of attributes and this trace id.
 fn span(trace: &str, attributes: &str) -> String {
     format!(
         r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"{trace}","spanId":"00f067aa0ba902b7","name":"n","attributes":[{attributes}]}}]}}]}}]}}"#
@@ -32,7 +33,7 @@ fn span(trace: &str, attributes: &str) -> String {
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 #[test]
-fn names_what_was_written_into_the_log_statement() {
+fn mistakes_in_the_log_statement_are_named() {
     let value = |value: &str| span(TRACE, &format!(r#"{{"key":"k","value":{value}}}"#));
     for (line, expected) in [
         (value(r#"{"stringValue":"say "hi" now"}"#), Mistake::UnescapedQuote),
@@ -74,7 +75,7 @@ fn names_what_was_written_wherever_the_unit_stands() {
 }
 
 #[test]
-fn names_what_was_set_on_the_logging_endpoint() {
+fn mistakes_in_the_endpoint_settings_are_named() {
     let line = span(TRACE, "");
     for (line, expected) in [
         (line.split_at(line.len() - 30).0.to_owned(), Mistake::CutOff),
@@ -100,7 +101,7 @@ fn names_what_was_set_on_the_logging_endpoint() {
 }
 
 #[test]
-fn every_mistake_has_a_word_of_its_own_and_advice() {
+fn every_mistake_has_its_own_word_and_advice() {
     let mut words = std::collections::HashSet::new();
     for mistake in [
         Mistake::UnescapedQuote,
@@ -130,7 +131,7 @@ fn every_mistake_has_a_word_of_its_own_and_advice() {
 }
 
 #[test]
-fn what_was_mended_is_named_as_it_is_where_nothing_is_mended() {
+fn a_repaired_mistake_is_named_like_an_unrepaired_one() {
     let value = |value: &str| span(TRACE, &format!(r#"{{"key":"k","value":{value}}}"#));
     for (line, repair) in [
         (value(r#"{"stringValue":"caf\xC3\xA9"}"#), Repair::HexEscape),

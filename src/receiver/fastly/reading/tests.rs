@@ -37,7 +37,7 @@ fn rejections(reading: &Reading) -> Vec<(u32, u32, &[u8])> {
 }
 
 #[test]
-fn positions_and_kept_bytes_are_those_of_the_input_after_a_repair() {
+fn positions_and_kept_bytes_are_those_of_the_input_even_after_a_repair() {
     let bad = span("b", "12").replace("\"b\"", "\"\t\\x41\"");
     let line = unit(&[span("a\tb", "b7ad6b7169203331"), bad.clone()]);
     let reading = read_all(&format!("\n{line}\n"));
@@ -47,7 +47,7 @@ fn positions_and_kept_bytes_are_those_of_the_input_after_a_repair() {
 }
 
 #[test]
-fn a_unit_is_counted_once_however_many_of_its_spans_are_rejected() {
+fn a_unit_with_rejected_spans_is_counted_once() {
     let (bad, fine) = (span("x", "12"), span("a", "b7ad6b7169203331"));
     for (spans, items, units, entries) in [
         (vec![fine.clone(), bad.clone(), bad.clone()], 1, 0, 2),
@@ -118,7 +118,7 @@ fn octet_counted_frames_of_text_are_rejected_one_by_one() {
 }
 
 #[test]
-fn a_bad_element_of_an_array_costs_only_itself() {
+fn a_bad_element_of_an_array_affects_no_other() {
     let broken = good("x").replacen(':', " ", 1);
     let good_unit = good("x");
     let cut = good_unit.get(..100).unwrap();
@@ -134,7 +134,7 @@ fn a_bad_element_of_an_array_costs_only_itself() {
 }
 
 #[test]
-fn repair_sees_one_unit() {
+fn repair_is_limited_to_one_unit() {
     let cut = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"GET"#;
     for (before, between) in
         [("<134>x: ", "\n"), ("", "\n"), ("", ""), ("", ", "), ("[", "\n["), ("\u{feff}", "\n")]
@@ -147,7 +147,7 @@ fn repair_sees_one_unit() {
 }
 
 #[test]
-fn a_printed_object_is_repaired_or_rejected_as_a_whole() {
+fn a_pretty_printed_object_is_repaired_or_rejected_as_a_whole() {
     let printed = pretty(&good("a"));
     let reading = read_all(&printed.replace("\"a\"", "\"say \"hi\"\"").replace("]\n", "],\n"));
     assert_eq!(names(&reading), [r#""say \"hi\"""#]);
@@ -159,7 +159,7 @@ fn a_printed_object_is_repaired_or_rejected_as_a_whole() {
 }
 
 #[test]
-fn other_json_over_several_lines_is_rejected_once_and_can_be_sent_again() {
+fn other_json_over_several_lines_is_rejected_once_and_can_be_replayed() {
     let other = pretty(r#"{"timestamp":"t","client":{"tags":["x","y"]}}"#);
     let reading = read_all(&format!("{}\n{other}\r\n{}", good("a"), good("b")));
     assert_eq!(rejections(&reading), [(2, 1, other.as_bytes())]);
@@ -169,7 +169,7 @@ fn other_json_over_several_lines_is_rejected_once_and_can_be_sent_again() {
 }
 
 #[test]
-fn a_unit_that_is_too_long_is_rejected_once_over_one_line_or_several() {
+fn a_unit_that_is_too_long_is_rejected_once_on_one_line_or_several() {
     let long = good(&"x".repeat(5000));
     for long in [pretty(&long), long.clone(), long + "cut"] {
         let reading = read_all(&format!("{}\n{long}\n[{}]", good("a"), good("b")));

@@ -1,5 +1,5 @@
-//! What one body may cost, each bound crossed. Where nothing but time would show that a bound is missing, a test
-//! without it takes minutes instead of a moment.
+//! Limits of one body, each exceeded. Where a missing limit would only be noticed by the time that it takes, a test
+//! without it takes minutes instead of moments.
 
 use super::*;
 use crate::otlp::MAX_DEPTH;
@@ -10,7 +10,7 @@ fn read_long_lines(body: String) -> Reading {
     Fastly::new(&config(), MIB).read(&Bytes::from(body))
 }
 
-/// A line with the span `a`, and this in its list of attributes.
+/// Returns a line with the span `a` that has these attributes.
 fn with_attributes(attributes: &str) -> String {
     span("a").replace(r#""name""#, &format!(r#""attributes":[{attributes}],"name""#))
 }
@@ -20,7 +20,7 @@ fn spans(elements: &[&str]) -> String {
 }
 
 #[test]
-fn lines_are_limited_by_nothing_but_bytes() {
+fn lines_are_limited_only_in_bytes() {
     let reading = read(format!("{}\n", r#"{"resourceSpans":[]}"#).repeat(150_000));
     assert_eq!((reading.items.len(), reading.rejected.len()), (150_000, 0));
 
@@ -60,7 +60,7 @@ fn very_many_rejected_lines_take_no_multiple_of_their_size_and_are_kept_and_coun
 }
 
 #[test]
-fn very_many_spans_that_are_rejected_cost_no_more_than_their_line() {
+fn the_cost_of_rejected_spans_is_linear_in_their_line() {
     let reading = read_long_lines(spans(&vec!["{}"; MIB / 4]));
     // The first stands for the unit.
     let counts = [Rejected::units(&reading.rejected), Rejected::items(&reading.rejected)];
@@ -71,7 +71,7 @@ fn very_many_spans_that_are_rejected_cost_no_more_than_their_line() {
 }
 
 #[test]
-fn very_many_objects_in_one_line_cost_no_more_than_its_length() {
+fn the_cost_of_objects_in_one_line_is_linear_in_its_length() {
     let objects = 150_000;
     let line = vec![span(&"x".repeat(50)); objects].join(",");
     let reading = read_long_lines(format!("[{line}]"));
@@ -79,7 +79,7 @@ fn very_many_objects_in_one_line_cost_no_more_than_its_length() {
 }
 
 #[test]
-fn lines_that_begin_inside_each_other_cost_no_more_than_their_length() {
+fn the_cost_of_nested_line_starts_is_linear_in_their_length() {
     let filler = format!(r#"{{"resourceS":[{}0"#, "0,".repeat(500));
     let body = vec![filler; 500].join(",");
     let reading = Fastly::new(&config(), MIB / 16).read(&body.clone().into());
@@ -88,7 +88,7 @@ fn lines_that_begin_inside_each_other_cost_no_more_than_their_length() {
 }
 
 #[test]
-fn objects_without_an_end_cost_neither_what_can_be_repaired_nor_what_is_good() {
+fn unterminated_objects_affect_neither_repairable_nor_good_units() {
     let repairable = span("repaired").replace("}]}", ",}]}");
     let open = vec![r#"{"resourceSpans":[{"a":"b"#; 20_000].join("},");
     let reading = read_long_lines(format!("[{repairable},{open}}},{repairable},{}]", span("good")));
@@ -97,12 +97,12 @@ fn objects_without_an_end_cost_neither_what_can_be_repaired_nor_what_is_good() {
 }
 
 #[test]
-fn any_number_of_attributes_costs_no_more_than_their_bytes() {
+fn the_cost_of_attributes_is_linear_in_their_bytes() {
     const COUNT: usize = 20_000;
     let list = |one: fn(usize) -> String| with_attributes(&(0..COUNT).map(one).collect::<Vec<_>>().join(","));
     let lines = [
         list(|n| format!(r#"{{"key":"{n}","value":{{"intValue":"1"}}}}"#)),
-        // The same key again and again, each time with something to be edited; and one whose hash is no secret.
+        // The same key many times, each time with an edit; and keys whose hash is not secret.
         list(|_| r#"{"key":"a","value":{"int_value":1}}"#.to_owned()),
         list(|n| format!(r#"{{"key":"\u0061{}","value":{{"int_value":1}}}}"#, n % 2)),
     ];
@@ -116,7 +116,7 @@ fn any_number_of_attributes_costs_no_more_than_their_bytes() {
 }
 
 #[test]
-fn values_may_be_nested_so_deep_and_no_deeper() {
+fn values_may_be_nested_up_to_the_limit() {
     let nested = |levels: usize| {
         let (open, close) = (r#"{"arrayValue":{"values":["#, "]}}");
         let value = format!("{}{{}}{}", open.repeat(levels), close.repeat(levels));
