@@ -202,7 +202,7 @@ impl Repair {
             Self::ValueType => "gave a value the type of its field",
             Self::InvalidLink => "removed a span link without valid ids",
             Self::InvalidId => "removed an id that is not hexadecimal, of the wrong length or all zero",
-            Self::RepeatedKey => "kept the last value of a key that stands twice",
+            Self::RepeatedKey => "kept the last value of a repeated key",
         }
     }
 }

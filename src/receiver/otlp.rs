@@ -1,15 +1,15 @@
-//! OTLP/HTTP: export requests that are passed on as they are.
+//! OTLP/HTTP: export requests that are passed through.
 //!
-//! In: headers and a decoded body, JSON or protobuf. Out: one [`Item`] for a request that holds anything, which goes
-//! [straight](Passage::Straight) through; a [`Rejected`] for a body that is no request, and for each span without valid
+//! In: headers and a decoded body, JSON or protobuf. Out: one [`Item`] for a request with content, which goes
+//! [straight](Passage::Straight) to the exporter; a [`Rejected`] for an invalid body, and for each span without valid
 //! ids and each section of another signal.
 //!
-//! Promises: a request is taken as a whole or not at all, but for such parts; canonical JSON is not copied.
+//! Promises: a request is accepted completely or not at all, except for such parts; canonical JSON is not copied.
 //!
-//! **What is kept of a request is JSON**, with no section but that of the path that it came to. Bytes alone do not tell
-//! JSON from protobuf (the first byte of a protobuf request is a line break, which may well stand before a JSON text),
-//! and the path is not kept. So protobuf is decoded before it is queued, which costs what it would cost later, and the
-//! signal is told by the section.
+//! **The queue keeps a request as JSON**, with only the section of its path. Bytes alone do not distinguish JSON from
+//! protobuf (the first byte of a protobuf request is a line break, which may also precede a JSON text), and the path is
+//! not kept. So protobuf is decoded before it is queued, which costs no more than decoding it later, and the section
+//! identifies the signal.
 
 mod config;
 
@@ -30,11 +30,10 @@ use crate::event::{KeptHeaders, RejectCode, Repair, Signal};
 use crate::otlp::protobuf::{Decoded, decode};
 use crate::otlp::{DroppedSpan, Line, Metrics, Mismatch, Request, read_request, signal_of};
 
-/// How many times as large as the largest body the JSON of a protobuf request may be. Real ones grow to the two- to
-/// fivefold.
+/// Maximum ratio of a protobuf request's JSON to the largest body. Real requests grow by a factor of two to five.
 const MAX_GROWTH: usize = 8;
 
-/// A request counts as one line, however many it is written in.
+/// A request counts as one line, even if it is written in several.
 const REQUEST: u32 = 1;
 
 /// OTLP as a source.
@@ -52,7 +51,7 @@ pub(crate) const SOURCE: Source = Source {
     check: None,
 };
 
-/// `receivers.otlp`, as far as one signal goes.
+/// The receiver of one signal of `receivers.otlp`.
 pub(crate) struct Otlp {
     signal: Signal,
     path: String,
@@ -63,7 +62,7 @@ pub(crate) struct Otlp {
 // === impl Otlp ===
 
 impl Otlp {
-    /// `max_body_bytes` bounds a request as it came; it may take more as JSON.
+    /// Creates a receiver; `max_body_bytes` limits a request as received, whose JSON may be larger.
     pub(crate) fn new(config: &OtlpConfig, signal: Signal, max_body_bytes: usize) -> Self {
         Self {
             signal,
@@ -75,7 +74,7 @@ impl Otlp {
 }
 
 impl Receiver for Otlp {
-    /// One for all signals, as it is one in the configuration: what was kept is read again by any of them.
+    /// Returns the id in the configuration, which all signals share: a kept request can be read by any of them.
     fn id(&self) -> &str {
         OtlpConfig::ID
     }
@@ -100,7 +99,7 @@ impl Receiver for Otlp {
         Ok(())
     }
 
-    /// Reads what was kept of a request of any signal.
+    /// Reads a kept request of any signal.
     fn read(&self, body: &Bytes) -> Reading {
         read(signal_of(body).unwrap_or(self.signal), body).reading
     }
@@ -142,15 +141,11 @@ fn read(signal: Signal, body: &Bytes) -> Received {
 
 fn reading(line: Line, sections: Vec<DroppedSpan>) -> Reading {
     let Line { traces, logs, metrics, repairs, dropped, .. } = line;
-    let beside = |scope: Scope| {
-        move |part: DroppedSpan| {
-            let DroppedSpan { at, code, reason, range, text } = part;
-            let offset = at.saturating_sub(range.start);
-            Rejected { scope, code, at: offset, ..rejection(at, reason.into_owned(), text) }
-        }
+    let partial = |scope: Scope| {
+        move |part: DroppedSpan| Rejected { scope, ..rejection(part.at, part.reason.into_owned(), part.text) }
     };
-    let mut rejected: Vec<Rejected> = dropped.into_iter().map(beside(Scope::Item)).collect();
-    rejected.extend(sections.into_iter().map(beside(Scope::Section)));
+    let mut rejected: Vec<Rejected> = dropped.into_iter().map(partial(Scope::Item)).collect();
+    rejected.extend(sections.into_iter().map(partial(Scope::Section)));
     let items = match (&traces, &logs, &metrics) {
         (None, None, None) => Vec::new(),
         _ => vec![Item { line: REQUEST, traces, logs, metrics, repairs, passage: Passage::Straight }],
@@ -161,15 +156,15 @@ fn reading(line: Line, sections: Vec<DroppedSpan>) -> Reading {
     Reading { items, rejected, ..Reading::default() }
 }
 
-/// The body could be read, and holds nothing for this signal. An OTLP receiver accepts unknown fields, so that this is a
-/// warning to the sender, and no failure.
+/// Returns the reading of a valid body without content for this signal. An OTLP receiver accepts unknown fields, so
+/// that this is a warning for the sender, not a failure.
 fn foreign(signal: Signal, mismatch: Mismatch, body: &Bytes) -> Received {
     let mut received = rejected(body, 0, mismatch.reason(signal));
     received.reading.is_foreign = true;
     received
 }
 
-/// Nothing of the body goes on.
+/// Returns the reading of a body of which nothing is accepted.
 fn rejected(body: &Bytes, at: usize, reason: String) -> Received {
     let rejected = vec![rejection(at, reason, body.clone())];
     Received { kept: body.clone(), reading: Reading { rejected, ..Reading::default() } }

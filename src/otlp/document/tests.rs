@@ -207,7 +207,7 @@ fn row_8_names_of_enums_become_their_numbers() {
     assert_eq!(span(r#""kind":99"#), json!({"kind": 99}));
 }
 
-/// As a Collector judges them: it takes a number or the whole name.
+/// A Collector accepts a number or the complete name.
 #[test]
 fn other_spellings_of_enums_are_faults_that_name_the_right_one() {
     const NUMBERS: &str = "must be an integer from -2147483648 to 2147483647, or a name such as";

@@ -1,5 +1,5 @@
-//! The proof that a host wants a Fastly service's logs: its SHA-256 on a line of its own, or `*` for any service
-//! (Fastly documentation, "Log streaming: HTTPS").
+//! Fastly's challenge: a host that wants a service's logs responds with the SHA-256 of the service id on a line, or `*`
+//! for any service (Fastly documentation, "Log streaming: HTTPS").
 
 use sha2::{Digest, Sha256};
 
@@ -20,11 +20,11 @@ pub(super) const PAGE: Page = Page {
 
 const PATH: &str = "/.well-known/fastly/logging/challenge";
 
-/// The answer for all service ids of all receivers, each once.
+/// Returns the response for all service ids of all receivers, each once.
 fn challenge<'a>(service_ids: impl IntoIterator<Item = &'a str>) -> String {
     let mut lines: Vec<String> = Vec::new();
     for id in service_ids {
-        // Of the id alone: with a newline behind it the digest is another one.
+        // Digest of the id alone: with a trailing newline it would differ.
         let line = if id == "*" { "*\n".to_owned() } else { encode_hex(&Sha256::digest(id)) + "\n" };
         if !lines.contains(&line) {
             lines.push(line);

@@ -1,7 +1,7 @@
-//! The mistake in somebody's VCL that is behind a rejected line, where it can be told.
+//! Mistakes: likely causes of rejected lines in a VCL or in the settings of a logging endpoint.
 //!
-//! In: a [`Rejected`]. Out: a [`Mistake`] with advice, or nothing where the same fault has several likely causes.
-//! Promises: nothing of the input is in the advice; a wrong guess costs nobody data, for nothing is decided by it.
+//! In: a [`Rejected`]. Out: a [`Mistake`] with advice, or `None` where a fault has several likely causes.
+//! Promises: the advice contains no input; a wrong guess has no consequences, because no decision depends on it.
 
 use memchr::memmem;
 
@@ -9,7 +9,7 @@ use super::super::Rejected;
 use super::access_log::{AccessLogPreset, recognize};
 use crate::event::{RejectCode, Repair};
 
-/// What somebody wrote in a log statement, or set on a logging endpoint, that cannot arrive.
+/// A mistake in a log statement or in the settings of a logging endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Mistake {
     UnescapedQuote,
@@ -34,21 +34,26 @@ pub(crate) enum Mistake {
     SpanId,
 }
 
-/// The mistake behind a rejected line, if there is one likely cause.
+/// Returns the likely cause of a rejected line, if there is only one.
 pub(crate) fn mistake(rejected: &Rejected) -> Option<Mistake> {
     let input: &[u8] = &rejected.input;
-    let (before, after) = input.split_at(rejected.at.min(input.len()));
-    Some(match rejected.code {
-        RejectCode::CutOff => Mistake::CutOff,
-        RejectCode::TrailingComma => Mistake::TrailingComma,
-        RejectCode::ControlCharacter => Mistake::ControlCharacter,
-        RejectCode::NoValue if after.starts_with(b"(null)") => Mistake::NullWord,
-        RejectCode::NoValue if matches!(after.first(), Some(b',' | b'}' | b']')) => Mistake::UnsetValue,
-        RejectCode::NoValue | RejectCode::NoSeparator => separator(before, after)?,
-        RejectCode::Escape => backslash(after),
-        RejectCode::NoObject => no_object(input),
-        RejectCode::TextBefore => Mistake::LinePrefix,
-        RejectCode::TextAfter => match input.first() {
+    // Correct if the object is at the start of its line, as nearly all are.
+    let at = (rejected.column.max(1) as usize - 1).min(input.len());
+    let (before, after) = input.split_at(at);
+    Some(match rejected.reason.as_str() {
+        reason if reason.starts_with("the line ends too early") => Mistake::CutOff,
+        "trailing comma" => Mistake::TrailingComma,
+        "control character inside a string" => Mistake::ControlCharacter,
+        reason if after.starts_with(b"(null)") && is_about_a_value(reason) => Mistake::NullWord,
+        reason if matches!(after.first(), Some(b',' | b'}' | b']')) && is_about_a_value(reason) => {
+            Mistake::UnsetValue
+        }
+        "backslash that begins no JSON escape" | "\\u escape without four hexadecimal digits" => {
+            backslash(after)
+        }
+        "not a JSON object" => no_object(input),
+        "not a JSON object, but text before one on its line" => Mistake::LinePrefix,
+        "trailing data after the object" => match input.first() {
             Some(b'}' | b']') => Mistake::ExtraBracket,
             _ => Mistake::TextBehind,
         },
@@ -65,7 +70,7 @@ fn backslash(after: &[u8]) -> Mistake {
     if after.starts_with(b"\\x") { Mistake::CstrEscape } else { Mistake::LooseBackslash }
 }
 
-/// Something stands where a comma or the end of an object belongs.
+/// Returns the cause of an unexpected character in place of a separator.
 fn separator(before: &[u8], after: &[u8]) -> Option<Mistake> {
     let (last, next) = (before.last()?, after.first()?);
     let spaced = last.is_ascii_whitespace();
@@ -74,7 +79,7 @@ fn separator(before: &[u8], after: &[u8]) -> Option<Mistake> {
         b'"' | b'{' | b'[' if spaced || matches!(end, b'}' | b']' | b'0'..=b'9') => {
             Some(Mistake::MissingComma)
         }
-        // The string before it ended earlier than whoever wrote it thought.
+        // The string before it ended earlier than intended.
         _ if memchr::memchr(b'"', before).is_some() && !matches!(end, b'}' | b']') => {
             Some(Mistake::UnescapedQuote)
         }
@@ -123,7 +128,7 @@ fn access_log(preset: AccessLogPreset) -> &'static str {
 // === impl Mistake ===
 
 impl Mistake {
-    /// One word for scripts.
+    /// Returns the cause as one word, for scripts.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::UnescapedQuote => "unescaped_quote",
@@ -149,7 +154,7 @@ impl Mistake {
         }
     }
 
-    /// What to change in the VCL or on the logging endpoint.
+    /// Returns advice about the VCL or the logging endpoint.
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::UnescapedQuote => "a quote inside a value ends it: write the value with json.escape()",
@@ -158,32 +163,28 @@ impl Mistake {
                 "a backslash in a value begins an escape: write the value with json.escape()"
             }
             Self::ControlCharacter => {
-                "a tab or a line end stands in a value as it is: write the value with json.escape()"
+                "unescaped tab or newline in a value: write the value with json.escape()"
             }
             Self::NullWord => {
-                "(null) is a header that is not set: leave the member out with if(), or give it a value of its own"
+                "(null) is an unset header: leave the member out with if(), or write a default value"
             }
-            Self::UnsetValue => {
-                "a variable without a value left nothing between the punctuation: give it one, as in if(x, x, \"0\")"
-            }
+            Self::UnsetValue => "an unset variable left no value: give it one, as in if(x, x, \"0\")",
             Self::TrailingComma => {
                 "remove the comma before the closing bracket, or write it with the optional member"
             }
-            Self::MissingComma => "two members stand side by side: put a comma between them",
+            Self::MissingComma => "missing comma between two members: add it",
             Self::CutOff => {
-                "the line was cut off, as long log lines are: log less in it, or shorten values with substr()"
+                "the line was truncated, as Fastly does with long lines: log less in it, or shorten values with substr()"
             }
             Self::TooLong => "log less in one line, or raise server.max_line_size",
             Self::LinePrefix => {
-                "something stands before the JSON: set the logging endpoint's message_type to blank (the API's default is \
+                "there is text before the JSON: set the logging endpoint's message_type to blank (the API's default is \
                  classic)"
             }
-            Self::TextBehind => {
-                "something is written behind the JSON: end the log statement with its last brace"
-            }
-            Self::ExtraBracket => "one closing bracket too many: count the braces of the log statement",
+            Self::TextBehind => "trailing data after the JSON: end the log statement with its last brace",
+            Self::ExtraBracket => "extra closing bracket: count the braces of the log statement",
             Self::PlainText => {
-                "this is text, not OTLP/JSON: some other log statement writes to this endpoint; give it an endpoint of its own"
+                "this is text, not OTLP/JSON: some other log statement writes to this endpoint; give it a separate endpoint"
             }
             Self::AccessLog(preset) => access_log(preset),
             Self::OtherJson => {
@@ -192,7 +193,7 @@ impl Mistake {
             }
             Self::Webhook => "this is a CircleCI webhook: point it at the path of the circleci receiver",
             Self::EmptyRequest => {
-                "there is nothing in it: spans go into resourceSpans[].scopeSpans[].spans, log records into \
+                "it is empty: spans go into resourceSpans[].scopeSpans[].spans, log records into \
                  resourceLogs[].scopeLogs[].logRecords"
             }
             Self::TraceId => {
@@ -210,12 +211,12 @@ impl Mistake {
 // === impl Repair ===
 
 impl Repair {
-    /// What to change in the VCL, so that nothing needs mending; nothing where it is not the VCL's doing.
+    /// Returns advice about the VCL for avoiding the repair; `None` where the VCL is not the cause.
     pub(crate) fn advice(self) -> Option<&'static str> {
         self.mistake().map(Mistake::advice)
     }
 
-    /// The mistake that was mended.
+    /// Returns the mistake that was repaired.
     pub(crate) fn mistake(self) -> Option<Mistake> {
         match self {
             Self::TrailingComma => Some(Mistake::TrailingComma),

@@ -110,6 +110,7 @@ impl Reader<'_> {
                 let fault = Fault::shape(0, "text behind the end of the object");
                 self.reject(&frame, &fault.coded(RejectCode::TextAfter));
             }
+            Shape::Trailing => self.reject(&frame, &Fault::shape(0, "trailing data after the object")),
             Shape::Untried | Shape::Balanced | Shape::Open => match self.unit(&frame) {
                 Ok(unit) => {
                     frames.resume(frame.start + unit.length);

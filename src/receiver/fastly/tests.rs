@@ -193,7 +193,7 @@ fn one_bad_line_does_not_affect_its_batch() {
 fn trailing_data_after_an_object_is_rejected_and_the_object_is_not() {
     let reading = read(format!("{} garbage\n{}", span("a"), span("b")));
     let column = u32::try_from(span("a").len()).unwrap() + 2;
-    assert_eq!(rejections(&reading), [(1, column, "text behind the end of the object")]);
+    assert_eq!(rejections(&reading), [(1, column, "trailing data after the object")]);
     assert_eq!(names(reading), named(&[(1, "a"), (2, "b")]));
 }
 

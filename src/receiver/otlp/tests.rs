@@ -37,7 +37,7 @@ fn logs(records: &str) -> String {
     format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#)
 }
 
-/// What goes on downstream, each with its signal and the number of its items.
+/// Returns the exported requests, each with its signal and the number of its items.
 fn leaving(reading: Reading) -> Vec<(Signal, u32, String)> {
     let text = |json: Bytes| String::from_utf8(json.to_vec()).unwrap();
     let mut leaving = Vec::new();
@@ -72,7 +72,7 @@ fn two_spans() -> ExportTraceServiceRequest {
 }
 
 #[test]
-fn canonical_requests_of_every_signal_leave_byte_for_byte() {
+fn canonical_requests_of_every_signal_are_exported_byte_for_byte() {
     let gauge = r#"{"gauge":{"dataPoints":[{"asInt":"0"},{"asDouble":"NaN"}]}}"#;
     let metrics = format!(r#"{{ "resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{gauge}]}}]}}]}}"#);
     for (signal, items, body) in [
@@ -106,7 +106,7 @@ fn a_metric_without_data_points_is_an_item_and_leaves_unchanged() {
 }
 
 #[test]
-fn an_empty_request_holds_nothing_and_is_not_refused() {
+fn an_empty_request_has_no_items_and_is_not_rejected() {
     for body in [
         "{}",
         " {} \r\n",
@@ -126,7 +126,7 @@ fn an_empty_request_holds_nothing_and_is_not_refused() {
 }
 
 #[test]
-fn what_belongs_to_other_signals_is_rejected_and_the_own_section_is_not() {
+fn sections_of_other_signals_are_rejected_and_the_signal_s_own_is_not() {
     let record = logs(&format!("{{{TRACE}}}"));
     let own = record.strip_prefix('{').unwrap().strip_suffix('}').unwrap();
     let bad = spans("{}");
@@ -150,7 +150,7 @@ fn what_belongs_to_other_signals_is_rejected_and_the_own_section_is_not() {
 }
 
 #[test]
-fn a_request_with_nothing_for_its_signal_is_a_warning_and_is_kept() {
+fn a_request_without_content_for_its_signal_gets_a_warning_and_is_kept() {
     let record = logs("{}");
     for body in [&record, r#"{"someday":[1]}"#, r#"{"message":"hello"}"#, r#"{"resourceMetrics":17}"#] {
         let received = receive(Signal::Traces, body);
@@ -163,12 +163,12 @@ fn a_request_with_nothing_for_its_signal_is_a_warning_and_is_kept() {
 }
 
 #[test]
-fn content_that_does_not_belong_in_an_otherwise_empty_request_is_a_warning_and_is_kept() {
+fn foreign_content_in_an_otherwise_empty_request_gets_a_warning_and_is_kept() {
     const REASON: &str = "only content that does not belong in a request for traces";
-    let beside = logs("{}").replacen('{', r#"{"resourceSpans":[{"scopeSpans":[]}],"#, 1);
+    let additional = logs("{}").replacen('{', r#"{"resourceSpans":[{"scopeSpans":[]}],"#, 1);
     for body in [
         &logs(r#"{"body":{"stringValue":"b"}}"#).replace("resourceLogs", "resourceSpans"),
-        &beside,
+        &additional,
         r#"{"resourceSpans":[{"x":1}]}"#,
         r#"{"resourceSpans":[{"scopeSpans":[],"scopeLogs":[{"logRecords":[{"body":{}}]}]}]}"#,
         r#"{"resourceSpans":[{"scopeSpans":[{"logRecords":[{"eventName":"e"}]}]}]}"#,
@@ -196,7 +196,7 @@ fn content_that_does_not_belong_in_an_otherwise_empty_request_is_a_warning_and_i
 }
 
 #[test]
-fn unknown_content_beside_a_span_or_in_an_empty_list_is_no_reason_for_a_warning() {
+fn unknown_content_with_a_span_or_in_an_empty_list_gets_no_warning() {
     let span = spans(&format!("{{{TRACE}}}")).replacen('{', r#"{"x":1,"#, 1);
     let reading = receive(Signal::Traces, &span).reading;
     assert!(reading.rejected.is_empty() && !reading.is_foreign);
@@ -208,7 +208,7 @@ fn unknown_content_beside_a_span_or_in_an_empty_list_is_no_reason_for_a_warning(
 }
 
 #[test]
-fn bad_spans_beside_a_section_of_another_signal_are_what_is_wrong_with_the_request() {
+fn bad_spans_take_precedence_over_a_section_of_another_signal() {
     let section = logs("{}");
     let section = section.strip_prefix('{').unwrap().strip_suffix('}').unwrap();
     for (good, scopes) in [
@@ -224,7 +224,7 @@ fn bad_spans_beside_a_section_of_another_signal_are_what_is_wrong_with_the_reque
 }
 
 #[test]
-fn what_is_no_text_is_replaced_in_either_encoding_wherever_it_stands() {
+fn invalid_text_is_replaced_anywhere_in_either_encoding() {
     let span = |name: &[u8], key: &[u8]| {
         [
             br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"#,
@@ -262,7 +262,7 @@ fn what_is_no_text_is_replaced_in_either_encoding_wherever_it_stands() {
 }
 
 #[test]
-fn positions_are_those_of_the_body_as_it_came() {
+fn positions_are_those_of_the_received_body() {
     let bad = r#"{"traceId":"00"}"#;
     let body = [
         b"\n{\"\xff\":\"\xe2\x82\xff\",\"resourceLogs\":[7],\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":["
@@ -280,7 +280,7 @@ fn positions_are_those_of_the_body_as_it_came() {
 }
 
 #[test]
-fn what_is_kept_is_read_again_as_the_same_by_the_receiver_of_any_path() {
+fn a_kept_request_is_read_equally_by_the_receiver_of_any_path() {
     let span = format!("{{{TRACE}}}");
     for (signal, encoding, body) in [
         (Signal::Traces, Encoding::Json, Bytes::from(spans(&span))),
@@ -291,7 +291,7 @@ fn what_is_kept_is_read_again_as_the_same_by_the_receiver_of_any_path() {
             r#"{"resourceSpans":1,"resource_logs":[{"scope_logs":[{"logRecords":[{}]}]}]}"#.into(),
         ),
         (Signal::Traces, Encoding::Protobuf, two_spans().encode_to_vec().into()),
-        // A protobuf request that a reader of JSON would not stop at.
+        // A protobuf request that a JSON reader would not reject at its start.
         (Signal::Logs, Encoding::Protobuf, encode(Signal::Logs, logs("{}").as_bytes()).unwrap().into()),
     ] {
         let received = otlp(signal).receive(&body, encoding, &KeptHeaders::default());
@@ -304,7 +304,7 @@ fn what_is_kept_is_read_again_as_the_same_by_the_receiver_of_any_path() {
 }
 
 #[test]
-fn protobuf_goes_on_as_the_json_of_the_same_request() {
+fn protobuf_is_exported_as_the_json_of_the_same_request() {
     let request = two_spans();
     let [(signal, count, json)] =
         &leaving(receive_protobuf(Signal::Traces, &request.encode_to_vec()).reading)[..]
@@ -334,7 +334,7 @@ fn spans_without_valid_ids_are_rejected_and_their_neighbours_are_not() {
 }
 
 #[test]
-fn a_log_record_with_invalid_ids_stays_a_log_record_without_them() {
+fn a_log_record_with_invalid_ids_loses_them_and_is_kept() {
     let record = LogRecord { trace_id: vec![1; 3], event_name: "e".to_owned(), ..LogRecord::default() };
     let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
     let request = ExportLogsServiceRequest {
@@ -345,7 +345,7 @@ fn a_log_record_with_invalid_ids_stays_a_log_record_without_them() {
 }
 
 #[test]
-fn what_follows_the_request_is_not_dropped_in_silence() {
+fn trailing_data_after_a_request_is_not_silently_dropped() {
     let one = spans(&format!("{{{TRACE}}}"));
     for rest in ["{}", "garbage", "]", ","] {
         let received = receive(Signal::Traces, &format!("{one}\n{rest}"));
@@ -360,7 +360,7 @@ fn what_follows_the_request_is_not_dropped_in_silence() {
 }
 
 #[test]
-fn what_is_no_request_is_rejected_as_a_whole() {
+fn an_invalid_request_is_rejected_as_a_whole() {
     for body in
         ["", "[]", "null", "x", "{", r#"{"resourceSpans":{}}"#, r#"{"resourceSpans":[1]}"#, "\u{feff}{}"]
     {
@@ -372,7 +372,7 @@ fn what_is_no_request_is_rejected_as_a_whole() {
 }
 
 #[test]
-fn only_records_with_nothing_in_them_can_be_too_many() {
+fn only_empty_records_can_be_too_many() {
     let records = |record: &str, count: usize| logs(&vec![record; count].join(","));
     let reading = receive(Signal::Logs, &records(r#"{"flags":1}"#, MAX_ITEMS + MAX_ITEMS / 2)).reading;
     assert_eq!(reading.items[0].logs.as_ref().unwrap().record_count() as usize, MAX_ITEMS + MAX_ITEMS / 2);
@@ -381,7 +381,7 @@ fn only_records_with_nothing_in_them_can_be_too_many() {
 }
 
 #[test]
-fn protobuf_that_grows_beyond_all_measure_is_rejected() {
+fn protobuf_that_grows_beyond_the_limit_is_rejected() {
     let narrow = Otlp::new(&OtlpConfig::default(), Signal::Traces, 10);
     let received =
         narrow.receive(&two_spans().encode_to_vec().into(), Encoding::Protobuf, &KeptHeaders::default());
@@ -391,7 +391,7 @@ fn protobuf_that_grows_beyond_all_measure_is_rejected() {
 }
 
 #[test]
-fn a_sender_needs_one_of_the_configured_tokens_where_there_are_any() {
+fn a_client_needs_one_of_the_configured_tokens_if_there_are_any() {
     let auth = AuthConfig { header: AUTHORIZATION, values: vec![Secret::new("one"), Secret::new("two")] };
     let guarded =
         Otlp::new(&OtlpConfig { auth: Some(auth), ..OtlpConfig::default() }, Signal::Logs, MAX_BODY_BYTES);
@@ -405,7 +405,7 @@ fn a_sender_needs_one_of_the_configured_tokens_where_there_are_any() {
 
 proptest! {
     #[test]
-    fn no_body_makes_it_panic_and_what_is_kept_reads_as_the_same(
+    fn no_body_causes_a_panic_and_a_kept_body_is_read_equally(
         body in proptest::collection::vec(any::<u8>(), 0..64),
         text in r#"[ \n]?\{("resource(Spans|Logs)":(\[(\{\}|1)?\]|\{|1),?|"x":1,?){0,3}\}?[ x]?"#,
     ) {

@@ -45,7 +45,7 @@ fn canonical_lines() -> Vec<String> {
     ]
 }
 
-/// Where the structural characters of a line are.
+/// Positions of the structural characters of a line.
 fn structure(line: &[u8]) -> Vec<usize> {
     let mut found = Vec::new();
     let mut in_string = false;

@@ -26,7 +26,7 @@ const MEMBERS: &[&str] = &[
 #[derive(Clone, Copy)]
 struct Gap {
     at: usize,
-    /// Whether the member becomes the first one of the object.
+    /// The member becomes the first one of the object.
     is_first: bool,
 }
 
