@@ -1,9 +1,9 @@
-//! Receivers: who sent this, and what does it hold?
+//! Receivers: authentication of requests, and reading of their contents.
 //!
-//! A receiver is pure. It sees bytes and headers and answers with values; it does no I/O, reads no clock and knows
-//! neither queue nor exporter. So the accepted bytes can be read again after a restart and give the same items.
+//! A receiver is pure: it maps bytes and headers to values, does no I/O, reads no clock and knows neither queue nor
+//! exporter. So the accepted bytes can be read again after a restart with the same result.
 //!
-//! A new source is a folder below `receiver/` with its section of the configuration, a row in [`SOURCES`], and a folder of
+//! A new source is a folder in `receiver/` with its section of the configuration, a row in [`SOURCES`], and a folder of
 //! fixtures.
 
 pub(crate) mod circleci;
@@ -34,7 +34,7 @@ use crate::otlp::{Logs, Metrics, TraceId, Traces};
 /// The registry of sources. Nothing else in the program has to change when a source is added.
 pub(crate) static SOURCES: &[Source] = &[fastly::SOURCE, circleci::SOURCE, github::SOURCE, otlp::SOURCE];
 
-/// Kinds of receivers, as the configuration knows them.
+/// Kinds of receivers for the configuration.
 pub static RECEIVERS: &[ReceiverKind] = &kinds();
 
 const fn kinds() -> [ReceiverKind; SOURCES.len()] {
@@ -49,62 +49,61 @@ const fn kinds() -> [ReceiverKind; SOURCES.len()] {
 
 /// One configured source.
 pub(crate) trait Receiver: Send + Sync {
-    /// The id in the configuration: `fastly`, `fastly/www`, `circleci`.
+    /// Returns the id in the configuration: `fastly`, `fastly/www`, `circleci`.
     fn id(&self) -> &str;
 
-    /// The path that it takes requests on.
+    /// Returns the path of its requests.
     fn path(&self) -> &str;
 
-    /// The row of the registry that it belongs to.
+    /// Returns its row of the registry.
     fn source(&self) -> &'static Source;
 
-    /// The signal of its requests, for a receiver of OTLP.
+    /// Returns the signal of its requests, for a receiver of OTLP.
     fn signal(&self) -> Option<Signal> {
         None
     }
 
-    /// Whether the headers alone show a sender that may come in. Asked before any of the body is read.
+    /// Checks the headers for credentials. Called before any of the body is read.
     fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized>;
 
-    /// Whether the body, as it came over the wire and before any decoding, is from who it claims to be from.
+    /// Checks that the body, as received and before any decoding, is authentic.
     fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
 
-    /// What the sender did wrong, where that can be told.
+    /// Returns the likely cause of a rejection, where it is known.
     fn mistake(&self, _rejected: &Rejected) -> Option<Mistake> {
         None
     }
 
-    /// Names of the headers by which the receiver reads a body, in lower case: at most [`KeptHeaders::MAX`]. The queue
-    /// stores their values.
+    /// Returns the names of the headers that are needed for reading a body, in lower case: at most
+    /// [`KeptHeaders::MAX`]. The queue stores their values.
     fn kept_headers(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// What the decoded body holds. Bad input is a value in the answer; reading never fails as a whole. It goes by the
-    /// bytes alone, so that it can be done again when nothing else is known any more.
+    /// Reads a decoded body. Bad input is part of the result; reading never fails as a whole. Uses the bytes alone, so
+    /// that it can be repeated when nothing else is known.
     fn read(&self, body: &Bytes) -> Reading;
 
-    /// Settings that [`read`](Self::read) goes by, for [`read_as`](Self::read_as): at most 65,535 bytes.
+    /// Returns the settings that [`read`](Self::read) depends on, for [`read_as`](Self::read_as): at most 65,535 bytes.
     fn parameters(&self) -> Bytes {
         Bytes::new()
     }
 
-    /// Reads a body as this receiver did when it came with these headers and the receiver had these
-    /// [parameters](Self::parameters). Empty ones are those that it has now.
+    /// Reads a body that was received with these headers when the receiver had these [parameters](Self::parameters).
+    /// Empty ones are the current ones.
     fn read_as(&self, body: &Bytes, _parameters: &[u8], _headers: &KeptHeaders) -> Reading {
         self.read(body)
     }
 
-    /// Takes a decoded body that has just come: what is to be kept of it, and what it holds. Where bytes alone do not
-    /// tell how they are to be read, what is kept is another form of the body: one that [`read_as`](Self::read_as) gives
-    /// the same for.
+    /// Reads a decoded body on arrival, and returns the form of it to keep. Where bytes alone do not determine how they
+    /// must be read, that is a different form of the body, for which [`read_as`](Self::read_as) gives the same result.
     fn receive(&self, body: &Bytes, _encoding: Encoding, headers: &KeptHeaders) -> Received {
         Received { kept: body.clone(), reading: self.read_as(body, &[], headers) }
     }
 }
 
-/// Returns the headers that the receiver reads a body by. A header with several lines could be read in several ways, so it
-/// counts as absent.
+/// Returns the headers that the receiver needs for reading a body. A header with several lines is ambiguous and is
+/// treated as absent.
 pub(crate) fn kept_headers(receiver: &dyn Receiver, headers: &HeaderMap) -> KeptHeaders {
     let mut kept = KeptHeaders::default();
     for name in receiver.kept_headers() {
@@ -118,66 +117,66 @@ pub(crate) fn kept_headers(receiver: &dyn Receiver, headers: &HeaderMap) -> Kept
     kept
 }
 
-/// A body that has just come.
+/// Result of [`Receiver::receive`].
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// What the queue keeps.
+    /// The body as the queue keeps it.
     pub(crate) kept: Bytes,
     pub(crate) reading: Reading,
 }
 
-/// A sender that is turned away. The reason is for the sender and names no secret and no expected value.
+/// Error of a request that is not authentic. The reason is for the sender and contains no secret and no expected value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Unauthorized(pub(crate) &'static str);
 
-/// What a receiver made of one request body.
+/// Result of reading one request body.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    /// What goes on, in the order of the body.
+    /// Accepted items, in the order of the body.
     pub(crate) items: Vec<Item>,
-    /// What does not, in the order of the body; [sections](Scope::Section) last.
+    /// Rejected parts, in the order of the body; [sections](Scope::Section) last.
     pub(crate) rejected: Vec<Rejected>,
-    /// The whole body is a valid request without anything in it that its receiver is there for. It is the one entry of
-    /// `rejected`, and the sender gets a warning.
+    /// The whole body is a valid request without content for its receiver. It is the only entry of `rejected`, and the
+    /// sender gets a warning.
     pub(crate) is_foreign: bool,
-    /// The sender's own id of the event, where redelivery of the same event is known by it.
+    /// The sender's own id of the event, if redeliveries can be recognised by it.
     pub(crate) event_id: Option<String>,
-    /// How the event replaces, and is replaced by, others that make the same span.
+    /// Rule by which the event supersedes others that make the same span.
     pub(crate) supersede: Option<Supersede>,
-    /// Authentic, but nothing that this relay turns into telemetry.
+    /// Reason why an authentic event results in no telemetry.
     pub(crate) ignored: Option<Ignored>,
-    /// The kind of webhook, for receivers of webhooks.
+    /// Kind of event, for receivers of webhooks.
     pub(crate) event: Option<WebhookEvent>,
 }
 
 /// One accepted line of a batch, one webhook, or one OTLP request.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// Where it began in the body; 1 is the first line.
+    /// Line of its start in the body, from 1.
     pub(crate) line: u32,
     pub(crate) traces: Option<Traces>,
     pub(crate) logs: Option<Logs>,
     pub(crate) metrics: Option<Metrics>,
-    /// What was mended to make it valid; empty for a line that was valid as it came.
+    /// Repairs that made it valid; empty for a line that was valid.
     pub(crate) repairs: Vec<Repair>,
     pub(crate) passage: Passage,
 }
 
-/// How an event replaces others that make the same span.
+/// Rule by which an event supersedes others that make the same span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Supersede {
     pub(crate) event: WebhookEvent,
     pub(crate) key: SupersedeKey,
-    /// Of two events with the same key, the one with the higher rank stays; of equal ones, the one that came later.
+    /// Rank among events with the same key: the highest is kept; of equal ones, the one that arrived later.
     pub(crate) rank: (u64, u64),
-    /// How long it is held after its arrival.
+    /// Time to hold the event after its arrival.
     pub(crate) hold: Duration,
-    /// Whether it is held when no other event with its key is.
+    /// The event is held even if no other event with its key is.
     pub(crate) begins_hold: bool,
 }
 
-/// Names the span that several events make.
+/// Identifies the span that several events make.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SupersedeKey {
     /// The id of the receiver.
@@ -185,24 +184,26 @@ pub(crate) struct SupersedeKey {
     pub(crate) trace_id: TraceId,
 }
 
-/// Whether spans and log records wait for each other on their way.
+/// Matching of spans and log records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Passage {
     /// Log records that name a span become its events.
     #[default]
     Joined,
-    /// Everything leaves as what it came as, and at once.
+    /// No matching: everything is exported unchanged and at once.
     Straight,
 }
 
 /// The extent of a rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// A whole unit, or a piece of the body that is none. Every unit is accepted, or rejected by one entry of this scope.
+    /// A whole unit, or a part of the body that is not one. Every unit is accepted, or rejected by one entry of this
+    /// scope.
     Unit,
-    /// One span or log record of a unit that has an entry or an item of its own.
+    /// One span or log record of a unit that has another entry or an item.
     Item,
-    /// A section of another signal, beside what an OTLP request holds for its own: no item of that.
+    /// A section of another signal in an OTLP request with content of its own signal. Not a rejected item of that
+    /// signal.
     Section,
     /// Several units that follow each other, with the position and the reason of the first.
     Units { count: u32, last_line: u32 },
@@ -210,32 +211,28 @@ pub(crate) enum Scope {
     Items { count: u32 },
 }
 
-/// A unit, or a part of one, that is not relayed.
+/// A unit, or a part of one, that is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rejected {
     pub(crate) scope: Scope,
-    /// 1 is the first line of the body.
+    /// Line of the body, from 1.
     pub(crate) line: u32,
-    /// In bytes; 1 is the first byte of the line.
+    /// Column in bytes, from 1.
     pub(crate) column: u32,
-    pub(crate) code: RejectCode,
-    /// Offset of the fault in the input. The column does not tell it where a line has several units, or a unit several
-    /// lines.
-    pub(crate) at: usize,
-    /// What is wrong, for the sender; nothing of the input is repeated in it.
+    /// Reason for the sender; it repeats nothing of the input.
     pub(crate) reason: String,
     /// The bytes that were rejected.
     pub(crate) input: Bytes,
 }
 
-/// The reason that an authentic request is accepted without making any telemetry of it. Sources may have their own.
+/// The reason why an authentic request is accepted without making telemetry of it. Sources may have their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ignored(pub(crate) &'static str);
 
 // === impl Item ===
 
 impl Item {
-    /// Sets the time of arrival, which log events without a time of their own get.
+    /// Sets the time of arrival, which is used for log events without a time.
     pub(crate) fn set_arrival(&mut self, received: SystemTime) {
         if let Some(logs) = &mut self.logs {
             let arrival = received.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -247,7 +244,7 @@ impl Item {
 // === impl Rejected ===
 
 impl Rejected {
-    /// Number of units among some rejections.
+    /// Returns the number of units among some rejections.
     pub(crate) fn units(rejected: &[Self]) -> usize {
         let scopes = rejected.iter().map(|rejected| rejected.scope);
         scopes.filter(|scope| matches!(scope, Scope::Unit | Scope::Units { .. })).map(Scope::count).sum()
@@ -275,7 +272,7 @@ impl Scope {
 // === impl Item ===
 
 impl Item {
-    /// Spans, log records and data points in it.
+    /// Returns the number of spans, log records and data points.
     pub(crate) fn counts(&self) -> [u32; Signal::ALL.len()] {
         [
             self.traces.as_ref().map_or(0, Traces::span_count),
@@ -315,10 +312,10 @@ impl Supersede {
         })
     }
 
-    /// Counts the hold from the arrival, which is this long ago.
+    /// Shortens the hold by the time since the arrival.
     ///
-    /// Events that an earlier process held together may all be due by now. They are read one after another, so each is
-    /// held for a moment in which the others find it.
+    /// Events that an earlier process held at the same time may all be due by now. They are read one after another, so
+    /// that each is held for a moment in which the others supersede it.
     pub(crate) fn arrived(&mut self, age: Duration, in_earlier_process: bool) {
         const MOMENT: Duration = Duration::from_secs(5);
         let least = if in_earlier_process { MOMENT.min(self.hold) } else { Duration::ZERO };
@@ -331,7 +328,7 @@ impl Supersede {
 impl Ignored {
     /// The event type is not one that the relay knows.
     pub(crate) const UNKNOWN_EVENT_TYPE: Self = Self("unknown event type");
-    /// The event carries no id, or none that spans can be made of.
+    /// The event has no id, or none that span ids can be derived from.
     pub(crate) const NO_ID: Self = Self("the event has no id that spans can be made of");
 
     pub(crate) fn as_str(self) -> &'static str {

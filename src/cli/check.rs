@@ -1,9 +1,9 @@
-//! `spanrelay check`: what the relay would make of these bytes, without a server and without a collector.
+//! `spanrelay check`: how the relay would handle these bytes, without a server and without a collector.
 //!
-//! In:  a file or standard input, as a sender would post it.
-//! Out: line by line accepted, repaired or rejected; the traces that come out; or all of it as one JSON document.
+//! In: a file or standard input, as a sender would post it.
+//! Out: line by line accepted, repaired or rejected; the resulting traces; or all of it as one JSON document.
 //! Exit code: 0 all accepted, 1 some not, 2 nothing could be read.
-//! Leaves to others: reading (the receivers) and matching (the processor); this is what they say, written down.
+//! Left to others: reading (the receivers) and matching (the processor); this module writes their results.
 
 mod input;
 
@@ -41,19 +41,19 @@ pub(crate) struct CheckArgs {
     /// The source. By default a webhook is recognized by its members, and anything else is a Fastly batch
     #[arg(long, value_parser = source_parser())]
     pub(crate) from: Option<&'static Source>,
-    /// How to write the result
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
-    /// The body of a request; `-` or nothing is standard input
+    /// Body of a request (default, and for `-`: standard input)
     pub(crate) file: Option<PathBuf>,
 }
 
-/// For whom the result is written.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people: lines, excerpts, waterfalls.
+    /// Lines, excerpts and waterfalls, for people.
     Text,
-    /// For scripts: one JSON document.
+    /// One JSON document, for scripts.
     Json,
 }
 
@@ -67,28 +67,28 @@ JSON document:
   source      the source, as in --from
   lines[]     line     from 1
               outcome  accepted, repaired, rejected or ignored
-              repairs  what was mended, a list
-              column   of what was rejected, in bytes from 1, else null
+              repairs  what was repaired, a list
+              column   position of a rejection, in bytes from 1, else null
               reason   why it was rejected or ignored, else null
-              mistake  the mistake behind it in one word, where it can be told, else null; of several
-                       that were mended the first
+              mistake  its cause in one word, where known, else null; of several
+                       repairs the first
               advice   what to change in the VCL or on the logging endpoint, a list
               A unit that lost a span or log record has an entry for the rest too.
   summary     accepted, repaired, rejected, ignored: units, each counted once
-              rejected_items: spans and log records rejected beside others of their unit
-              spans, span_events, log_records: what would leave
+              rejected_items: spans and log records rejected from accepted units
+              spans, span_events, log_records: what would be exported
               requests: { traces, logs, metrics }
   requests[]  signal   traces, logs or metrics
-              json     the OTLP/JSON request that would leave";
+              json     the OTLP/JSON request that would be exported";
 
-/// Everything was accepted.
+/// Exit code when everything was accepted.
 const ALL_ACCEPTED: u8 = 0;
-/// Some of it was not.
+/// Exit code when some input was not accepted.
 const SOME_REJECTED: u8 = 1;
-/// There was nothing to judge.
+/// Exit code when nothing could be read.
 const UNREADABLE: u8 = 2;
 
-/// Runs the command and answers with the exit code of the process.
+/// Runs the command and returns the exit code of the process.
 pub(crate) fn run(args: &CheckArgs, terminal: &Terminal) -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match check(args, terminal, &mut out) {
@@ -115,14 +115,14 @@ fn check(args: &CheckArgs, terminal: &Terminal, out: &mut impl Write) -> Result<
     };
     match written.and_then(|()| out.flush()) {
         Ok(()) => {}
-        // The reader has seen enough (`| head`).
+        // The reader has seen enough, as in `| head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         Err(error) => return Err(CheckError::Write(error)),
     }
     Ok(if report.all_accepted() { ALL_ACCEPTED } else { SOME_REJECTED })
 }
 
-/// Why there is no verdict.
+/// The reason why there is no result.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
     #[error(transparent)]

@@ -1,13 +1,12 @@
 //! CircleCI webhooks: one signed event is one span.
 //!
-//! In:  the headers and the bytes of one webhook. Out: a [`Reading`] with one item, or one rejection, or the reason
-//! why the event was ignored.
-//! Promises: the signature is checked over the bytes as they came, before anything is parsed; the same event always
-//! makes the same span; whatever an authentic event lacks, or has in an unexpected shape, is left out and never fails
-//! the event, unless it is the ids that the span is made of; bytes that are no text or no JSON are repaired where their
-//! meaning is clear.
-//! Leaves to others: knowing redelivered events by their id (relay), holding the events of cancelled workflows
-//! (processor), what each outcome is answered with (server).
+//! In: the headers and the bytes of one webhook. Out: a [`Reading`] with one item, or one rejection, or the reason why
+//! the event is ignored.
+//! Promises: the signature is checked over the raw bytes, before anything is parsed; the same event always results in
+//! the same span; a member that is missing, or has an unexpected type, is left out and never fails the event, unless it
+//! is an id that the span needs; invalid UTF-8 or JSON is repaired where its meaning is clear.
+//! Left to others: recognising redeliveries by their id (relay), holding the events of cancelled workflows (processor),
+//! responses (server).
 
 mod signature;
 
@@ -108,7 +107,7 @@ impl Receiver for CircleCi {
         &SOURCE
     }
 
-    /// Everyone: the signature covers the body, so the headers alone prove nothing.
+    /// Admits every request: the signature covers the body, so that the headers alone prove nothing.
     fn admit(&self, _headers: &HeaderMap) -> Result<(), Unauthorized> {
         Ok(())
     }
@@ -117,7 +116,7 @@ impl Receiver for CircleCi {
         self.verifier.verify(headers, wire)
     }
 
-    /// Goes by the event type in the body: the header that repeats it is outside the signature.
+    /// Uses the event type in the body: the header that repeats it is not signed.
     fn read(&self, body: &Bytes) -> Reading {
         let repaired = repair(body);
         let webhook = match Webhook::read(&repaired) {

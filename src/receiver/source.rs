@@ -31,7 +31,7 @@ pub(crate) struct Limits {
     pub(crate) max_body_bytes: usize,
 }
 
-/// What one request of a source is.
+/// Form of a source's requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Requests {
     /// A batch, whose units are counted as lines.
@@ -82,7 +82,7 @@ pub(crate) struct Check {
     pub(crate) recognizes: Option<fn(&[u8]) -> bool>,
 }
 
-/// How the server treats the requests of a receiver.
+/// Treatment of a receiver's requests by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Policy {
     /// Name of the source.

@@ -1,4 +1,4 @@
-//! Parts that sources of webhooks have in common: one signed event becomes spans.
+//! Common parts of webhook sources: one signed event becomes spans.
 //!
 //! A source of webhooks reads its [payload](payload), verifies its [signature](signature) and builds its [spans](span) with
 //! these parts, and adds what is its own: the names of members, the form of the signature header, ids and attributes.
@@ -25,10 +25,10 @@ use crate::otlp::{SpanId, TraceId, Traces};
 /// Timeout of the requests of CircleCI and GitHub.
 const SENDER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Returns `export TRACEPARENT=00-<trace>-<span>-01` and a newline, for a shell: the span becomes the parent of the spans of
-/// what the shell runs.
+/// Returns `export TRACEPARENT=00-<trace>-<span>-01` and a newline, for a shell: the span becomes the parent of the
+/// spans of programs in that shell.
 ///
-/// Version and flags are fixed: otel-cli reads both as decimal numbers and takes no flags but 01 for sampled.
+/// Version and flags are fixed: otel-cli reads both as decimal numbers and accepts no flags but 01 as sampled.
 pub(super) fn traceparent_line(trace: TraceId, span: SpanId) -> String {
     format!("export TRACEPARENT=00-{trace}-{span}-01\n")
 }
@@ -37,7 +37,7 @@ pub(super) fn traceparent_line(trace: TraceId, span: SpanId) -> String {
 pub(super) fn with_spans(reading: Reading, body: &Bytes, request: Vec<u8>, repairs: Vec<Repair>) -> Reading {
     match Traces::from_canonical(request) {
         Some(traces) => Reading { items: vec![item(traces, repairs)], ..reading },
-        // Only a body beyond every limit gets here; its bytes are kept rather than the process harmed.
+        // Only a body beyond every limit gets here; its bytes are kept instead of causing a panic.
         None => Reading { rejected: rejected(Malformed::too_large(), body), ..reading },
     }
 }
@@ -49,7 +49,7 @@ pub(super) fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {
     vec![Rejected { scope: Scope::Unit, line, column, code, at, reason, input: body.clone() }]
 }
 
-/// No log record is attached to a webhook's span, so nothing is gained by holding it.
+/// Creates an item that is not held, because no log record is attached to a webhook's span.
 fn item(traces: Traces, repairs: Vec<Repair>) -> Item {
     Item { line: 1, traces: Some(traces), logs: None, metrics: None, repairs, passage: Passage::Straight }
 }

@@ -23,14 +23,14 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     (
         "trap_02",
         "src/receiver/circleci/signature/tests.rs",
-        "refuses_a_missing_header_and_a_list_without_a_readable_v1",
+        "rejects_a_missing_header_and_a_list_without_a_readable_v1",
     ),
     ("trap_02", "src/receiver/circleci/signature/tests.rs", "finds_the_v1_among_other_and_broken_elements"),
     ("trap_03", "tests/it/config.rs", "a_circleci_receiver_without_a_secret_does_not_start"),
     (
         "trap_03",
         "src/receiver/circleci/signature/tests.rs",
-        "any_of_several_secrets_may_have_signed_while_rotating",
+        "any_of_several_secrets_is_accepted_during_rotation",
     ),
     ("trap_04", "tests/it/config.rs", "the_log_contains_no_secret_signature_body_or_header"),
     ("trap_06", "tests/it/circleci.rs", "an_event_that_the_queue_rejected_is_accepted_when_redelivered"),
@@ -60,13 +60,13 @@ pub(crate) const PROVEN: &[(&str, &str, &str)] = &[
     (
         "trap_14",
         "src/receiver/circleci/spans/tests.rs",
-        "every_status_has_its_result_and_the_bad_ones_an_error_type",
+        "every_status_has_its_result_and_failures_an_error_type",
     ),
     ("trap_16", "tests/it/circleci.rs", "the_signed_event_type_is_used_and_not_the_header"),
     (
         "trap_17",
         "src/receiver/circleci/tests.rs",
-        "no_e_mail_address_and_no_credential_of_any_fixture_leaves",
+        "no_e_mail_address_and_no_credential_of_any_fixture_is_exported",
     ),
     // Fastly
     ("trap_18", "tests/it/front_door.rs", "challenge_lists_the_digest_of_every_service_id_and_a_star"),

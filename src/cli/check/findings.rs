@@ -1,4 +1,4 @@
-//! The verdict: what became of every line, in the order of the input, and what would leave.
+//! The result: the outcome of every line, in the order of the input, and the exports.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,28 +9,28 @@ use crate::event::{Repair, Signal};
 use crate::receiver::fastly::Mistake;
 use crate::receiver::{Ignored, Scope, Source};
 
-/// Traces that are kept for drawing.
+/// Number of traces that are kept for drawing.
 pub(super) const MAX_TRACES: usize = 20;
-/// Log records that are named one by one.
+/// Number of log records that are listed.
 pub(super) const MAX_LOG_RECORDS: usize = 20;
 
-/// Everything that the two formats write.
+/// Data for both formats.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) source: &'static Source,
-    /// By line; what is accepted of a line before what is rejected of it.
+    /// Findings by line; accepted parts of a line before rejected ones.
     pub(super) findings: Vec<Finding>,
     pub(super) outgoing: Vec<Outgoing>,
     pub(super) traces: Traces,
-    /// The first log records that leave as such.
+    /// The first log records that are exported as logs.
     pub(super) logs: Vec<LeftLog>,
     pub(super) totals: Totals,
 }
 
-/// What became of one line, or of a part of it.
+/// Outcome of one line, or of a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// 1 is the first line.
+    /// Number of the line, from 1.
     pub(super) line: u32,
     pub(super) outcome: Outcome,
 }
@@ -39,18 +39,18 @@ pub(crate) struct Finding {
 pub(crate) enum Outcome {
     Accepted,
     Repaired(Vec<Repair>),
-    /// The column counts bytes; 1 is the first of the line.
+    /// Rejected; the column is in bytes from the start of the line, from 1.
     Rejected {
         scope: Scope,
         column: u32,
         reason: String,
-        /// What is behind it, where that can be told.
+        /// Cause of the rejection, where it is known.
         mistake: Option<Mistake>,
     },
     Ignored(Ignored),
 }
 
-/// One request that would leave.
+/// One export.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) signal: Signal,
@@ -61,7 +61,7 @@ pub(crate) struct Outgoing {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LeftLog {
     pub(super) name: String,
-    /// The span that it names.
+    /// The span that the log record names.
     pub(super) span: Option<String>,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Totals {
     pub(super) accepted: usize,
     pub(super) repaired: usize,
     pub(super) rejected: usize,
-    /// Parts of units that are counted by themselves.
+    /// Number of parts of units that are counted separately.
     pub(super) rejected_items: usize,
     pub(super) ignored: usize,
     pub(super) log_records: usize,
@@ -108,7 +108,7 @@ impl Report {
     }
 
     fn add(&mut self, request: &Outgoing) {
-        // What the relay makes is JSON; if it ever is not, the JSON format shows that, and there is nothing to draw.
+        // Exports are JSON; if one ever is not, the JSON format shows it, and there is nothing to draw.
         let json = || serde_json::from_slice(&request.json).unwrap_or(Value::Null);
         match request.signal {
             Signal::Traces => {
@@ -175,7 +175,7 @@ impl Totals {
 // === impl Outcome ===
 
 impl Outcome {
-    /// The word that stands for it in both formats.
+    /// Returns the word for the outcome in both formats.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -185,7 +185,7 @@ impl Outcome {
         }
     }
 
-    /// What to change in the VCL or on the logging endpoint.
+    /// Returns advice about the VCL or the logging endpoint.
     pub(super) fn advice(&self) -> Vec<&'static str> {
         match self {
             Self::Repaired(repairs) => repairs.iter().filter_map(|repair| repair.advice()).collect(),

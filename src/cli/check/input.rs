@@ -1,4 +1,4 @@
-//! The bytes to check: from a file or from standard input, bounded, and from whom they probably are.
+//! The bytes to check: read from a file or from standard input, limited, with a guess at their sender.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -10,30 +10,30 @@ use super::progress::Progress;
 use super::sources;
 use crate::receiver::Source;
 
-/// What a relay takes at once unless it is configured otherwise (`server.max_request_body_size`).
+/// Default of `server.max_request_body_size`.
 const MAX_INPUT_BYTES: u64 = 100 << 20;
 
-/// First bytes of compressed files, and the command that reads them.
+/// First bytes of compressed files, and the command that decompresses them.
 const COMPRESSED: [(&[u8], &str, &str); 3] = [
     (&[0x1f, 0x8b], "gzip", "gzip -dc"),
     (&[0x28, 0xb5, 0x2f, 0xfd], "zstd", "zstd -dc"),
     (b"\xff\x06\x00\x00sNaPpY", "snappy", "snzip -dc"),
 ];
 
-/// Why there is nothing to check.
+/// The reason why there is no input.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InputError {
     #[error("cannot read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("cannot read standard input: {0}")]
     Stdin(io::Error),
-    #[error("the input is larger than {} MiB, which is more than a relay takes in one request; split it at line ends", MAX_INPUT_BYTES >> 20)]
+    #[error("the input is larger than {} MiB, which is more than a relay accepts in one request; split it at line ends", MAX_INPUT_BYTES >> 20)]
     TooLarge,
     #[error("the input is compressed with {codec}; pipe it in with `{command} FILE | spanrelay check`")]
     Compressed { codec: &'static str, command: &'static str },
 }
 
-/// The whole input.
+/// Reads the whole input.
 pub(super) fn read<W: Write>(file: Option<&Path>, progress: &mut Progress<W>) -> Result<Bytes, InputError> {
     let body = match file.filter(|path| *path != Path::new("-")) {
         Some(path) => {
@@ -43,7 +43,7 @@ pub(super) fn read<W: Write>(file: Option<&Path>, progress: &mut Progress<W>) ->
         None => {
             let stdin = io::stdin().lock();
             if stdin.is_terminal() {
-                // A hint only; whoever closed standard error does not need it.
+                // Only a hint; standard error may be closed.
                 writeln!(io::stderr(), "reading standard input; end with ctrl-d").ok();
             }
             bounded(progress.reading(stdin)).map_err(InputError::Stdin)?

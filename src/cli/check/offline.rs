@@ -1,4 +1,4 @@
-//! The way of the data without its ends: from bytes through receiver and processor to requests, in one call.
+//! Processing without a server: from bytes through receiver and processor to exports, in one call.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::receiver::fastly::Mistake;
 use crate::receiver::{Item, Limits, Reading, Rejected, Source};
 use crate::telemetry::Metrics;
 
-/// What a relay that had nothing else to do would have made of a body.
+/// Result of processing one body.
 #[derive(Debug, Default)]
 pub(crate) struct Offline {
     pub(crate) findings: Vec<Finding>,
     pub(crate) outgoing: Vec<Outgoing>,
 }
 
-/// For receipts of a record that no queue has.
+/// Ledger for receipts of a record that is in no queue.
 struct NoLedger;
 
-/// Reads the body with the receiver's default settings and puts the log events onto the spans of the same body.
+/// Reads the body with the receiver's default settings, and attaches the log events to the spans of the same body.
 pub(crate) fn relay_offline(source: &Source, body: &Bytes) -> Offline {
     let Some(check) = &source.check else { return Offline::default() };
     let server = ServerConfig::default();
@@ -37,7 +37,7 @@ pub(crate) fn relay_offline(source: &Source, body: &Bytes) -> Offline {
     Offline::new(receiver.read(body), |part| receiver.mistake(part), attach)
 }
 
-/// What the processor makes of the items, as one request that waits for nothing after it.
+/// Processes the items as one request with `wait: 0s`.
 fn attach(mut items: Vec<Item>) -> Vec<Outgoing> {
     let arrival = now();
     items.iter_mut().for_each(|item| item.set_arrival(arrival));
@@ -55,8 +55,8 @@ fn attach(mut items: Vec<Item>) -> Vec<Outgoing> {
         .collect()
 }
 
-/// The time of arrival of what is read here.
-#[expect(clippy::disallowed_methods, reason = "no relay says when it arrived")]
+/// Returns the time of arrival of the input.
+#[expect(clippy::disallowed_methods, reason = "the input has no time of arrival")]
 fn now() -> SystemTime {
     SystemTime::now()
 }

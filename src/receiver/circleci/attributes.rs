@@ -1,7 +1,7 @@
-//! What a span says about its event, in two vocabularies: circleci-hook's, so that dashboards made for it go on
-//! working, and the semantic conventions' with the names that CircleCI's own exporter uses.
+//! Attributes of an event's span, in two vocabularies: circleci-hook's, so that existing dashboards keep working, and
+//! the semantic conventions' with the names that CircleCI's own exporter uses.
 //!
-//! In:  a [`Webhook`]. Out: [`Attributes`], each key at most once, absent leaves left out.
+//! In: a [`Webhook`]. Out: [`Attributes`], each key at most once, without absent leaves.
 //! Promises: of a commit only its id is exported: no message, no author, no e-mail address.
 //!
 //! Sources: open-telemetry/semantic-conventions 1.44 (`cicd.*`, `vcs.*`, `error.type`); CircleCI's OpenTelemetry
@@ -13,7 +13,7 @@ use super::traceparent;
 use super::webhook::{Job, Webhook, Workflow};
 use crate::receiver::webhook::span::Attributes;
 
-/// The attributes that every kind of event has, as far as the event says them.
+/// Returns the attributes that every kind of event has, where they are present.
 pub(super) fn of_event<'a>(kind: &'static str, webhook: &'a Webhook<'a>) -> Attributes<'a> {
     let Webhook { webhook_id, organization, project, pipeline, .. } = webhook;
     let mut attributes = Attributes::default();
@@ -38,7 +38,7 @@ pub(super) fn of_event<'a>(kind: &'static str, webhook: &'a Webhook<'a>) -> Attr
     attributes
 }
 
-/// Adds what the spans of a workflow and of its jobs say about the workflow.
+/// Adds the attributes about the workflow to the spans of a workflow and of its jobs.
 pub(super) fn add_workflow<'a>(attributes: &mut Attributes<'a>, workflow: &'a Workflow<'a>) {
     attributes.text("circleci.workflow.id", urn(&workflow.id));
     attributes.text("circleci.workflow.name", workflow.name.as_deref());
@@ -53,14 +53,14 @@ pub(super) fn add_workflow<'a>(attributes: &mut Attributes<'a>, workflow: &'a Wo
     attributes.text("com.circleci.workflow.status", workflow.status.as_deref());
 }
 
-/// Adds what the span of a workflow says about how it ended.
+/// Adds the result of a workflow to its span.
 pub(super) fn add_workflow_result<'a>(attributes: &mut Attributes<'a>, workflow: &'a Workflow<'a>) {
     let status = workflow.status.as_deref();
     attributes.pipeline_result(status.map(result));
     attributes.error_type(status.filter(|status| is_error(status)));
 }
 
-/// Adds what the span of a job says about the job and how it ended.
+/// Adds the attributes and the result of a job to its span.
 pub(super) fn add_job<'a>(attributes: &mut Attributes<'a>, job: &'a Job<'a>) {
     let status = job.status.as_deref();
     attributes.text("circleci.job.id", urn(&job.id));
@@ -78,7 +78,7 @@ pub(super) fn add_job<'a>(attributes: &mut Attributes<'a>, job: &'a Job<'a>) {
     attributes.error_type(status.filter(|status| is_error(status)));
 }
 
-/// The conventions' word for one of CircleCI's. Both sets are open, so an unknown word stays what it is.
+/// Maps a status of CircleCI to the conventions' result. Both sets are open, so that an unknown status is kept.
 pub(super) fn result(status: &str) -> &str {
     match status {
         "failed" | "failing" => "failure",
@@ -90,13 +90,12 @@ pub(super) fn result(status: &str) -> &str {
     }
 }
 
-/// Whether this is the status of something that went wrong. Being cancelled or skipped is not, and `failing` has not
-/// ended yet.
+/// Returns whether this is the status of a failure. Cancelled and skipped are not, and `failing` has not ended yet.
 pub(super) fn is_error(status: &str) -> bool {
     matches!(status, "failed" | "error" | "unauthorized" | "infrastructure_fail" | "timedout")
 }
 
-/// The id in circleci-hook's form. An id that is no UUID has no URN, and stays as it is.
+/// Returns the id in circleci-hook's form. An id that is not a UUID has no URN and is returned unchanged.
 fn urn<'a>(id: &'a Option<Cow<'_, str>>) -> Option<Cow<'a, str>> {
     id.as_deref().map(|id| match traceparent::parse(id) {
         Some(uuid) => Cow::Owned(uuid.urn().to_string()),

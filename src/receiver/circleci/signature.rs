@@ -18,7 +18,7 @@ use crate::receiver::webhook::signature::{Digest, Scheme};
 /// CircleCI's scheme.
 pub(super) const SCHEME: Scheme = Scheme { header: "circleci-signature", missing: MISSING, claims };
 
-/// CircleCI sends one element per version that it knows, and it knows one.
+/// Maximum number of elements. CircleCI sends one for each version, of which there is one.
 const MAX_ELEMENTS: usize = 16;
 
 const MISSING: Unauthorized = Unauthorized("the circleci-signature header is missing");

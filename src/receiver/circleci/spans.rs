@@ -1,12 +1,12 @@
-//! The span that an event becomes.
+//! The span of an event.
 //!
-//! In:  a [`Webhook`]. Out: the export request with its span, unless the event lacks the ids that the span is made of.
-//! Promises: ids are a pure function of CircleCI's UUIDs; the end is never before the start; whatever an event lacks
-//! besides those ids, it still gives a span.
-//! Leaves to others: what the span says ([`attributes`]), how it is written ([`span`]).
+//! In: a [`Webhook`]. Out: the export request with its span, unless the event lacks the ids that the span needs.
+//! Promises: ids are a pure function of CircleCI's UUIDs; the end is never before the start; an event that lacks
+//! anything else still results in a span.
+//! Left to others: the attributes of the span ([`attributes`]), its JSON form ([`span`]).
 //!
-//! Spans of jobs and workflows are made each from their own event and in any order: the parent's id is known without
-//! the parent. A backend may show a missing root until the workflow has ended.
+//! The spans of jobs and workflows are each made from their own event and in any order, because the id of the parent is
+//! known without the parent's event. A backend may show a missing root until the workflow has ended.
 
 use std::borrow::Cow;
 
@@ -18,8 +18,8 @@ use crate::receiver::webhook::span::{self, ErrorStatus, Kind, Span, Times};
 /// Name of the instrumentation scope.
 const SCOPE: &str = "spanrelay/circleci";
 
-/// The export request that carries the event's span. Nothing when the event has no id of its own, or when the UUIDs
-/// that its kind needs are missing or give no valid ids.
+/// Returns the export request with the event's span. `None` when the event has no id, or when the UUIDs that its kind
+/// needs are missing or result in invalid ids.
 pub(super) fn export_request(webhook: &Webhook<'_>, service_name: &str) -> Option<Vec<u8>> {
     let event_id = webhook.id.as_deref()?;
     let span = match webhook.event {
@@ -93,11 +93,11 @@ fn status(status: Option<&str>) -> Option<ErrorStatus> {
     status.filter(|status| attributes::is_error(status)).map(|_| ErrorStatus)
 }
 
-/// What did not start has no length; what has no end ended when the event happened.
+/// Returns the times of a span. A job that did not start has no duration; without an end, the span ends when the event
+/// happened.
 ///
-/// An event that says neither gets a place near its trace rather than in 1970, where nobody would find it: any other time
-/// that it has. When it has none at all the times stay zero, OTLP's "unknown", because there is no clock here that could
-/// know better.
+/// An event with neither gets any other time that it has, so that its span is near its trace rather than in 1970, where
+/// nobody would find it. Without any time they stay zero, OTLP's "unknown", because the receiver has no clock.
 fn times(started: Option<u64>, stopped: Option<u64>, webhook: &Webhook<'_>) -> Times {
     let end = stopped
         .or(webhook.happened_at)

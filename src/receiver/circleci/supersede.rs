@@ -1,4 +1,4 @@
-//! Events that make the same span: those of a workflow that was cancelled while jobs were running.
+//! Superseding events: those of a workflow that was cancelled while jobs were running.
 
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use crate::receiver::{Supersede, SupersedeKey};
 /// `workflow.status` of a cancelled workflow.
 const CANCELED: &str = "canceled";
 
-/// How an event replaces others for its workflow. Nothing with a `settle` of zero, or for events of another kind.
+/// Returns the rule by which an event supersedes others of its workflow. `None` with a `settle` of zero, or for events
+/// of another kind.
 ///
-/// Later is what ended later, for that is what the span says; `happened_at` decides between equal ends. The order of
-/// arrival is no guide, because CircleCI promises none.
+/// The event with the later end wins, because the span has that end; `happened_at` decides between equal ends. The
+/// order of arrival does not matter, because CircleCI does not guarantee it.
 pub(super) fn supersede(webhook: &Webhook<'_>, receiver: &str, settle: Duration) -> Option<Supersede> {
     let Webhook { event, workflow, happened_at, .. } = webhook;
     if settle.is_zero() || *event != WORKFLOW_COMPLETED {
@@ -44,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_cancelled_workflow_begins_a_hold_and_any_later_end_of_it_outranks() {
+    fn only_a_cancelled_workflow_is_held_and_any_later_end_supersedes_it() {
         let kind = "workflow-completed";
         let first = of(kind, r#","status":"canceled","stopped_at":"2026-03-02T09:00:10Z""#, SETTLE).unwrap();
         let later = of(kind, r#","status":"canceled","stopped_at":"2026-03-02T09:00:45Z""#, SETTLE).unwrap();

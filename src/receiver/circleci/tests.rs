@@ -1,4 +1,4 @@
-//! The receiver as a whole: every folder of `proto-fixtures/circleci`, and whatever else a body may be.
+//! The receiver as a whole: every folder of `proto-fixtures/circleci`, and arbitrary bodies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,15 +13,15 @@ use crate::config::Secret;
 use crate::event::RejectCode;
 use crate::receiver::{Item, Rejected, Scope};
 
-/// One folder: what CircleCI sends, and what must become of it.
+/// One folder: a request of CircleCI, and the expected result.
 #[derive(Debug)]
 struct Fixture {
     name: String,
     request: Bytes,
     headers: HeaderMap,
-    /// The export request as it must leave, as far as one must.
+    /// Expected export request, if there is one.
     traces: Option<String>,
-    /// The status of the answer, where nothing leaves.
+    /// Expected status of the response, if nothing is exported.
     status: Option<u64>,
 }
 
@@ -57,13 +57,13 @@ fn read(body: &str) -> Reading {
     receiver().read(&Bytes::copy_from_slice(body.as_bytes()))
 }
 
-/// The export request of an accepted webhook.
+/// Returns the export request of an accepted webhook.
 fn exported(reading: Reading) -> String {
     let [item] = <[Item; 1]>::try_from(reading.items).unwrap();
     String::from_utf8(item.traces.unwrap().into_json().to_vec()).unwrap()
 }
 
-/// The same JSON without blanks between its tokens.
+/// Returns the same JSON without white space between its tokens.
 fn compact(json: &str) -> String {
     let (mut in_string, mut escaped) = (false, false);
     let keep = |byte: &char| {
@@ -119,7 +119,7 @@ impl Fixture {
 }
 
 #[test]
-fn every_fixture_leaves_as_the_traces_beside_it_say() {
+fn every_fixture_is_exported_as_its_traces_expect() {
     let receiver = receiver();
     for fixture in fixtures() {
         let verified = receiver.verify(&fixture.headers, &fixture.request);
@@ -131,7 +131,7 @@ fn every_fixture_leaves_as_the_traces_beside_it_say() {
 }
 
 #[test]
-fn the_header_admits_everyone_and_one_changed_byte_is_turned_away() {
+fn every_header_is_admitted_and_one_changed_byte_is_rejected() {
     let receiver = receiver();
     let Fixture { request, headers, .. } = fixture("ping");
     assert_eq!(receiver.admit(&HeaderMap::new()), Ok(()));
@@ -140,7 +140,7 @@ fn the_header_admits_everyone_and_one_changed_byte_is_turned_away() {
 }
 
 #[test]
-fn is_known_by_its_configured_id_and_path() {
+fn has_its_configured_id_and_path() {
     assert_eq!((receiver().id(), receiver().path()), ("circleci/app", "/circleci/app"));
 }
 
@@ -154,7 +154,7 @@ fn a_redelivered_webhook_has_the_same_event_id_and_the_same_bytes() {
 }
 
 #[test]
-fn the_event_in_the_body_counts_and_its_kind_is_one_of_a_fixed_set() {
+fn the_event_in_the_body_is_used_and_its_kind_is_one_of_a_fixed_set() {
     for (name, event) in [
         ("github-oauth-workflow", webhook::WORKFLOW_COMPLETED),
         ("github-oauth-job", webhook::JOB_COMPLETED),
@@ -184,7 +184,7 @@ fn an_event_without_usable_ids_is_ignored_and_an_unknown_type_keeps_its_own_reas
 }
 
 #[test]
-fn a_rejection_says_where_and_why_and_repeats_nothing_of_the_input() {
+fn a_rejection_has_position_and_reason_and_repeats_no_input() {
     let body = Bytes::from_static(b"{\"type\":\"ping\",\n\"s3cret\":s3cret}");
     let reading = receiver().read(&body);
     let expected = Rejected {
@@ -200,7 +200,7 @@ fn a_rejection_says_where_and_why_and_repeats_nothing_of_the_input() {
 }
 
 #[test]
-fn no_e_mail_address_and_no_credential_of_any_fixture_leaves() {
+fn no_e_mail_address_and_no_credential_of_any_fixture_is_exported() {
     let mut addresses = 0;
     for fixture in fixtures() {
         let request = String::from_utf8_lossy(&fixture.request).into_owned();
@@ -212,7 +212,7 @@ fn no_e_mail_address_and_no_credential_of_any_fixture_leaves() {
             }
         }
     }
-    assert!(addresses > 0, "the fixtures hold addresses that could leave");
+    assert!(addresses > 0, "the fixtures have addresses that could be exported");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn no_key_occurs_twice_and_no_value_is_null_empty_or_a_bare_integer() {
     }
 }
 
-/// Where each field of a span comes from: paths in the payload, any of which may matter.
+/// Returns the paths in the payload that a field of a span may depend on.
 fn sources(kind: &str, field: &str) -> &'static [&'static str] {
     let is_job = kind == "job-completed";
     match field {
@@ -275,7 +275,7 @@ fn sources(kind: &str, field: &str) -> &'static [&'static str] {
     }
 }
 
-/// Every field of a span, attributes by their keys.
+/// Returns every field of a span, attributes by their keys.
 fn fields(span: &Value) -> BTreeMap<String, Value> {
     let mut fields: BTreeMap<String, Value> = span.as_object().unwrap().clone().into_iter().collect();
     if let Some(Value::Array(attributes)) = fields.remove("attributes") {
@@ -286,7 +286,7 @@ fn fields(span: &Value) -> BTreeMap<String, Value> {
     fields
 }
 
-/// The paths of all members, at every depth.
+/// Returns the paths of all members, at every depth.
 fn paths(tree: &Value, prefix: &[String]) -> Vec<Vec<String>> {
     let Value::Object(members) = tree else { return Vec::new() };
     let below = members.iter().flat_map(|(key, member)| {
@@ -303,7 +303,7 @@ fn is_within(path: &str, other: &str) -> bool {
 }
 
 /// Reads `body` and compares it with the span of the payload before its member at `path` was changed.
-fn only_what_depends_on_it_changes(kind: &str, before: &Value, path: &str, body: &Value) {
+fn only_dependent_fields_change(kind: &str, before: &Value, path: &str, body: &Value) {
     let reading = read(&body.to_string());
     assert!(reading.rejected.is_empty(), "{path}: {body}");
     let matters = |field: &str| {
@@ -327,7 +327,7 @@ fn only_what_depends_on_it_changes(kind: &str, before: &Value, path: &str, body:
 }
 
 #[test]
-fn a_member_that_is_missing_or_of_another_type_costs_only_what_is_made_of_it() {
+fn a_missing_or_mistyped_member_affects_only_dependent_fields() {
     let wrong = ["null", "\"\"", "7", "-1.5", "true", "[]", "[null]", "{}", "\"\\ud83d\"", "\"text\""];
     let wrong = wrong.map(|json| serde_json::from_str::<Value>(json).unwrap_or(Value::Null));
     let mut tried = 0;
@@ -345,7 +345,7 @@ fn a_member_that_is_missing_or_of_another_type_costs_only_what_is_made_of_it() {
                     Some(value) => parent[last.as_str()] = value.clone(),
                     None => drop(parent.as_object_mut().unwrap().remove(last)),
                 }
-                only_what_depends_on_it_changes(kind, &expected, &path.join("."), &body);
+                only_dependent_fields_change(kind, &expected, &path.join("."), &body);
                 tried += 1;
             }
         }
@@ -354,13 +354,13 @@ fn a_member_that_is_missing_or_of_another_type_costs_only_what_is_made_of_it() {
 }
 
 #[test]
-fn faulty_bytes_anywhere_in_a_fixture_cost_no_event() {
+fn faulty_bytes_anywhere_in_a_fixture_lose_no_event() {
     let faults: [&[u8]; 5] = [b"\t", b"\x00", b"\xff", b"\\ud83d", b"\xed\xa0\xbd"];
     for fixture in fixtures().into_iter().filter(|fixture| fixture.traces.is_some()) {
         let body = &fixture.request[..];
         let marked = [b"\xef\xbb\xbf", body].concat();
         fixture.matches(receiver().read(&marked.into()));
-        // Behind the first letter of every string that is a value nobody makes ids or kinds of.
+        // After the first letter of every string that no ids or kinds depend on.
         let text = std::str::from_utf8(body).unwrap();
         let strings = text.match_indices("\"name\"").chain(text.match_indices("\"subject\""));
         for (at, key) in strings {
@@ -379,7 +379,7 @@ fn faulty_bytes_anywhere_in_a_fixture_cost_no_event() {
     }
 }
 
-/// A body in a thousand shapes: every value is tried at every place, by name where the payload has names.
+/// Generates bodies of many shapes: every value in every position, with the names of the payload.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -441,7 +441,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Puts `value` in the place of the `nth` value of the tree, counted in its own order.
+/// Replaces the `nth` value of the tree, counted in its own order.
 fn replace_nth(tree: &mut Value, nth: &mut usize, value: &Value) {
     if *nth == 0 {
         *tree = value.clone();
@@ -456,7 +456,8 @@ fn replace_nth(tree: &mut Value, nth: &mut usize, value: &Value) {
     }
 }
 
-/// Exactly one of item, rejection and ignoring; and what leaves is a span with valid ids and times in order.
+/// Checks that there is exactly one item, rejection or ignored event, and that an exported span has valid ids and
+/// ordered times.
 fn has_one_outcome(body: &[u8]) -> Result<(), TestCaseError> {
     let reading = receiver().read(&Bytes::copy_from_slice(body));
     let outcomes = reading.items.len() + reading.rejected.len() + usize::from(reading.ignored.is_some());
@@ -498,7 +499,7 @@ proptest! {
     }
 
     #[test]
-    fn a_fixture_with_bytes_changed_or_cut_has_exactly_one_outcome(
+    fn a_fixture_with_bytes_changed_or_removed_has_exactly_one_outcome(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         length in any::<prop::sample::Index>(),
         cut in any::<bool>(),

@@ -1,12 +1,12 @@
-//! The ids of spans, made of CircleCI's UUIDs, and the line that hands them to a running job.
+//! Ids of spans, derived from CircleCI's UUIDs, and the line that passes them to a running job.
 //!
-//! In:  UUIDs as CircleCI writes them. Out: trace and span ids, and the `TRACEPARENT` of a job.
+//! In: UUIDs as CircleCI writes them. Out: trace and span ids, and the `TRACEPARENT` of a job.
 //! Promises: a pure function of the UUIDs, so that a redelivered event, a restarted relay and the job itself agree; a
-//! UUID that would make an invalid id (all zero, or its first eight bytes zero) makes none; the line holds nothing but
-//! hexadecimal digits of what was parsed, because a shell executes it.
+//! UUID that would result in an invalid id (all zero, or its first eight bytes zero) has no ids; the line contains only
+//! hexadecimal digits of the parsed UUIDs, because a shell executes it.
 //!
-//! The mapping is circleci-hook's, for everyone who has `TRACEPARENT` set up already: trace = the workflow's UUID,
-//! span = the first eight bytes of the UUID of the workflow or the job.
+//! The mapping is circleci-hook's, for users with an existing `TRACEPARENT` setup: the trace id is the workflow's UUID,
+//! the span id is the first eight bytes of the UUID of the workflow or the job.
 
 use uuid::Uuid;
 
@@ -18,32 +18,32 @@ use crate::receiver::webhook::traceparent_line;
 pub(super) struct JobIds {
     pub(super) trace: TraceId,
     pub(super) span: SpanId,
-    /// The workflow's span.
+    /// Id of the workflow's span.
     pub(super) parent: SpanId,
 }
 
-/// The line for what runs inside the job. Nothing when either id is not a UUID that ids can be made of.
+/// Returns the line for programs inside the job. `None` when either id is not a UUID with valid ids.
 pub(crate) fn traceparent(workflow: &str, job: &str) -> Option<String> {
     let JobIds { trace, span, .. } = job_ids(workflow, job)?;
     Some(traceparent_line(trace, span))
 }
 
-/// The trace that begins with this UUID, and the span of its root.
+/// Returns the trace id of a workflow's UUID, and the id of its root span.
 pub(super) fn root_ids(uuid: &str) -> Option<(TraceId, SpanId)> {
     let uuid = parse(uuid)?.into_bytes();
     let (first, _) = uuid.split_first_chunk().expect("a UUID has 16 bytes");
     Some((TraceId::new(uuid)?, SpanId::new(*first)?))
 }
 
-/// A job that would be its own parent gets no ids.
+/// Returns the ids of a job. A job that would be its own parent has none.
 pub(super) fn job_ids(workflow: &str, job: &str) -> Option<JobIds> {
     let (trace, parent) = root_ids(workflow)?;
     let (_, span) = root_ids(job)?;
     (span != parent).then_some(JobIds { trace, span, parent })
 }
 
-/// Reads 32 hexadecimal digits of either case, with the hyphens in their places or without any. The crate would take
-/// braces and `urn:uuid:` too; CircleCI writes neither.
+/// Parses 32 hexadecimal digits of either case, with hyphens in the usual positions or without any. The crate would
+/// also accept braces and `urn:uuid:`; CircleCI writes neither.
 pub(super) fn parse(uuid: &str) -> Option<Uuid> {
     matches!(uuid.len(), 32 | 36).then(|| Uuid::try_parse(uuid).ok()).flatten()
 }
@@ -57,18 +57,18 @@ mod tests {
     const LINE: &str = "export TRACEPARENT=00-cedf175cc53749f89b5c95892f0b2407-3f6a7c4a0bb6463a-01\n";
 
     #[test]
-    fn agrees_with_the_known_line() {
+    fn matches_the_line_of_circleci_hook() {
         assert_eq!(traceparent(WORKFLOW, JOB).as_deref(), Some(LINE));
     }
 
     #[test]
-    fn takes_upper_case_and_missing_hyphens_and_writes_lower_case() {
+    fn accepts_upper_case_and_missing_hyphens_and_writes_lower_case() {
         assert_eq!(traceparent(&WORKFLOW.to_uppercase(), &JOB.to_uppercase()).as_deref(), Some(LINE));
         assert_eq!(traceparent(&WORKFLOW.replace('-', ""), &JOB.replace('-', "")).as_deref(), Some(LINE));
     }
 
     #[test]
-    fn refuses_whatever_is_not_a_uuid_that_ids_can_be_made_of() {
+    fn rejects_everything_but_uuids_with_valid_ids() {
         for bad in [
             "",
             "x",

@@ -1,19 +1,19 @@
-//! What was built: repository, branch or tag, and commit.
+//! Version control of a pipeline: repository, branch or tag, and commit.
 //!
-//! In:  `pipeline.vcs` (GitHub OAuth app, Bitbucket Cloud) and `pipeline.trigger_parameters` (GitLab, GitHub App,
-//! Bitbucket Data Center). Out: one [`Vcs`], whichever of them said it.
-//! Promises: nothing of a person is read, so that no commit author's name or e-mail address can leave; a repository's
-//! address leaves without credentials.
+//! In: `pipeline.vcs` (GitHub OAuth app, Bitbucket Cloud) and `pipeline.trigger_parameters` (GitLab, GitHub App,
+//! Bitbucket Data Center). Out: one [`Vcs`], from either of them.
+//! Promises: nothing about a person is read, so that no author's name or e-mail address can be exported; a repository's
+//! address is exported without credentials.
 //!
-//! The trigger parameters are free-form: the reference names a key `gitlab` for all three, while GitHub App events
-//! have `github_app`; what is not known is `""`.
+//! The trigger parameters are free-form: the reference names a key `gitlab` for all three, while GitHub App events have
+//! `github_app`; unknown values are `""`.
 
 use std::borrow::Cow;
 
 use crate::receiver::webhook::payload::{Member, members, text};
 use crate::receiver::webhook::vcs::{Head, Vcs, repository_url};
 
-/// Reads the source that knows each value, `vcs` first.
+/// Reads both sources; `vcs` takes precedence.
 pub(super) fn read<'a>(vcs: Member<'a>, trigger_parameters: Member<'a>) -> Vcs<'a> {
     let vcs = of_vcs(vcs);
     let triggered = of_trigger_parameters(trigger_parameters);
@@ -25,7 +25,7 @@ pub(super) fn read<'a>(vcs: Member<'a>, trigger_parameters: Member<'a>) -> Vcs<'
     }
 }
 
-/// The origin differs from the target for forks only, and the target is where the pipeline belongs.
+/// Reads `vcs`. The origin differs from the target for forks only, and the pipeline belongs to the target.
 fn of_vcs(vcs: Member<'_>) -> Vcs<'_> {
     let [provider, target, origin, revision, branch, tag] = members(
         vcs,
@@ -61,15 +61,16 @@ fn lower_case(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text }
 }
 
-/// The trigger's type is the better witness: the reference lets GitHub App events come with the key `gitlab`.
+/// Returns the provider. The trigger's type is more reliable: by the reference, GitHub App events may have the key
+/// `gitlab`.
 fn provider(trigger_type: Option<&str>, github_app: Member<'_>, gitlab: Member<'_>) -> Option<&'static str> {
     let named = ["github", "gitlab", "bitbucket"];
     let from_type = trigger_type.and_then(|kind| named.into_iter().find(|name| kind.starts_with(name)));
     from_type.or(github_app.map(|_| "github")).or(gitlab.map(|_| "gitlab"))
 }
 
-/// A tag build may name a branch as well, never the other way round. The short form of a ref does not tell what it
-/// is, so only full ones (`refs/heads/…`, `refs/tags/…`) count.
+/// Returns branch or tag. A tag build may name a branch as well, but not vice versa. The short form of a ref is
+/// ambiguous, so that only full ones (`refs/heads/…`, `refs/tags/…`) are used.
 fn head<'a, const N: usize>(tag: Member<'a>, branch: Member<'a>, refs: [Member<'a>; N]) -> Option<Head<'a>> {
     let branch = || text(branch).map(Head::branch);
     let full_ref = || refs.into_iter().filter_map(text).find_map(|full| Head::of_full_ref(&full));
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_either_source_and_the_first_that_knows_a_leaf_wins() {
+    fn reads_both_sources_and_the_first_with_a_leaf_wins() {
         assert_eq!(vcs("null", "null"), "- - - -");
         assert_eq!(vcs("[]", "\"x\""), "- - - -");
         assert_eq!(
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fork_belongs_to_the_repository_that_builds_it() {
+    fn a_fork_belongs_to_the_repository_of_its_pipeline() {
         let fork = r#"{"target_repository_url":"https://h/us","origin_repository_url":"https://h/them"}"#;
         assert_eq!(vcs(fork, "null"), "- https://h/us - -");
         let origin_only = r#"{"target_repository_url":null,"origin_repository_url":"https://h/them"}"#;
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_known_by_its_leaf_or_by_its_full_ref() {
+    fn a_tag_is_recognised_by_its_leaf_or_by_its_full_ref() {
         assert_eq!(vcs(r#"{"branch":null,"tag":"v1"}"#, "null"), "- - tag=v1 -");
         assert_eq!(vcs(r#"{"branch":null}"#, "null"), "- - - -");
         assert_eq!(vcs("null", r#"{"git":{"tag":"v1","branch":"v1"}}"#), "- - tag=v1 -");
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_provider_is_known_by_the_triggers_type_or_by_the_key() {
+    fn the_provider_follows_from_the_triggers_type_or_from_the_key() {
         for (parameters, provider) in [
             (r#"{"github_app":{}}"#, "github"),
             (r#"{"gitlab":{}}"#, "gitlab"),

@@ -1,8 +1,9 @@
-//! The webhook as CircleCI documents it, read with nothing taken for granted.
+//! The webhook as CircleCI documents it, without assumptions.
 //!
-//! In:  the body as [`Repaired`] text. Out: a [`Webhook`] that borrows from it, or where and why it is no JSON object.
-//! Promises: every JSON object is a webhook; what is missing, empty or of another type in it is `None`.
-//! Leaves to others: which ids a span needs ([`spans`](super::spans)).
+//! In: the body as [`Repaired`] text. Out: a [`Webhook`] that borrows from it, or the position and the reason why it is
+//! not a JSON object.
+//! Promises: every JSON object is a webhook; members that are missing, empty or of another type are `None`.
+//! Left to others: the ids that a span needs ([`spans`](super::spans)).
 //!
 //! Source of the format: circleci.com/docs/reference/outbound-webhooks-reference, and captured payloads.
 
@@ -28,16 +29,16 @@ pub(super) const EVENTS: &[WebhookEvent] = &[WORKFLOW_COMPLETED, JOB_COMPLETED, 
 #[derive(Debug)]
 pub(super) struct Webhook<'a> {
     pub(super) event: WebhookEvent,
-    /// Of the event: the same in every redelivery.
+    /// Id of the event, equal in every redelivery.
     pub(super) id: Option<Cow<'a, str>>,
     pub(super) happened_at: Option<u64>,
-    /// Of the webhook that the project has configured.
+    /// Id of the webhook in the project's configuration.
     pub(super) webhook_id: Option<Cow<'a, str>>,
     pub(super) organization: Organization<'a>,
     pub(super) project: Project<'a>,
     pub(super) pipeline: Pipeline<'a>,
     pub(super) workflow: Workflow<'a>,
-    /// Nothing but `None` except in `job-completed`.
+    /// All members are `None` except in `job-completed`.
     pub(super) job: Job<'a>,
 }
 
@@ -51,7 +52,7 @@ pub(super) struct Organization<'a> {
 pub(super) struct Project<'a> {
     pub(super) id: Option<Cow<'a, str>>,
     pub(super) name: Option<Cow<'a, str>>,
-    /// Opaque: nothing can be derived from its parts.
+    /// Opaque: its parts have no defined meaning.
     pub(super) slug: Option<Cow<'a, str>>,
 }
 
@@ -59,7 +60,7 @@ pub(super) struct Project<'a> {
 pub(super) struct Pipeline<'a> {
     pub(super) id: Option<Cow<'a, str>>,
     pub(super) number: Option<i64>,
-    /// May be hours or weeks before the workflow: reruns, approvals, schedules.
+    /// Time of creation, possibly hours or weeks before the workflow: reruns, approvals, schedules.
     pub(super) created_at: Option<u64>,
     pub(super) trigger_type: Option<Cow<'a, str>>,
     pub(super) vcs: Vcs<'a>,
@@ -67,7 +68,7 @@ pub(super) struct Pipeline<'a> {
 
 #[derive(Debug)]
 pub(super) struct Workflow<'a> {
-    /// A new one in every rerun.
+    /// Id of the workflow; every rerun has a new one.
     pub(super) id: Option<Cow<'a, str>>,
     pub(super) name: Option<Cow<'a, str>>,
     pub(super) created_at: Option<u64>,
@@ -79,7 +80,7 @@ pub(super) struct Workflow<'a> {
 
 #[derive(Debug)]
 pub(super) struct Job<'a> {
-    /// What `$CIRCLE_WORKFLOW_JOB_ID` is inside the job.
+    /// Value of `$CIRCLE_WORKFLOW_JOB_ID` inside the job.
     pub(super) id: Option<Cow<'a, str>>,
     pub(super) name: Option<Cow<'a, str>>,
     pub(super) number: Option<i64>,
@@ -126,7 +127,7 @@ impl<'a> Webhook<'a> {
     }
 }
 
-/// Recognizes a webhook: one JSON object with an event type and what every event has.
+/// Recognises a webhook: one JSON object with an event type and the members of every event.
 pub(super) fn recognizes(body: &[u8]) -> bool {
     let Ok(json) = serde_json::from_slice(body) else { return false };
     let [kind, webhook, happened_at] = members(Some(json), ["type", "webhook", "happened_at"]);
@@ -217,7 +218,7 @@ mod tests {
     use crate::receiver::webhook::payload::repair;
 
     #[test]
-    fn every_object_is_a_webhook_however_little_it_says() {
+    fn every_object_is_a_webhook_with_any_members() {
         for body in ["{}", r#"{"type":7,"id":[],"job":"x"}"#, r#"{"type":"ping","type":"job-reopened"}"#] {
             assert_eq!(
                 Webhook::read(&repair(body.as_bytes())).unwrap().event,

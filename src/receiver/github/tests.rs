@@ -393,7 +393,7 @@ fn a_member_that_is_missing_or_of_another_type_costs_no_event_unless_it_is_an_id
 
 proptest! {
     #[test]
-    fn a_fixture_with_bytes_changed_or_cut_has_exactly_one_outcome(
+    fn a_fixture_with_bytes_changed_or_removed_has_exactly_one_outcome(
         name in prop::sample::select(vec!["workflow-run", "workflow-job", "ping"]),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         length in any::<prop::sample::Index>(),

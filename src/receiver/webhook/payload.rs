@@ -1,10 +1,10 @@
-//! Reads the payloads of webhooks. Their objects are open: senders add fields at any level without notice, and leave out
-//! fields that their reference calls always present.
+//! Payloads of webhooks. Their objects are open: senders add fields at any level without notice, and omit fields that
+//! their reference describes as always present.
 //!
-//! In: the body of a webhook. Out: the members that were asked for, and leaves of the types that spans need; or the position
-//! and the reason that a body is not a JSON object.
-//! Promises: reading a member never fails. A member that is missing, `null`, `""` or of another type is absent; of a name that
-//! occurs twice the last counts; nothing is built of members that were not asked for, however large or deep they are.
+//! In: the body of a webhook. Out: requested members, and leaves of the types that spans need; or the position and the
+//! reason why a body is not a JSON object.
+//! Promises: reading a member never fails. A member that is missing, `null`, `""` or of another type is absent; the
+//! last of repeated members wins; members that were not requested cost nothing, however large or deep they are.
 
 mod repair;
 
@@ -53,7 +53,7 @@ pub(in crate::receiver) fn members<'a, const N: usize>(
     Members(names).deserialize(&mut serde_json::Deserializer::from_str(object.get())).unwrap_or([None; N])
 }
 
-/// Reads a string, unless it is empty: some payloads write `""` for what they do not know.
+/// Reads a string, unless it is empty: some payloads write `""` for unknown values.
 pub(in crate::receiver) fn text(member: Member<'_>) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -62,21 +62,21 @@ pub(in crate::receiver) fn text(member: Member<'_>) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Reads the id of an event, by which a redelivery is recognized. Longer strings are no ids.
+/// Reads the id of an event, by which redeliveries are recognised. Longer strings are not ids.
 pub(in crate::receiver) fn event_id(member: Member<'_>) -> Option<Cow<'_, str>> {
     text(member).filter(|id| id.len() <= MAX_EVENT_ID_BYTES)
 }
 
-/// Reads an integer, in any form that has no other value: `6`, `6.0`, `"6"`.
+/// Reads an integer, in any unambiguous form: `6`, `6.0`, `"6"`.
 pub(in crate::receiver) fn integer(member: Member<'_>) -> Option<i64> {
     let written = text(member).unwrap_or(Cow::Borrowed(member?.get()));
     i64::try_from(number::integer(written.trim().as_bytes())?).ok()
 }
 
-/// Reads a time as RFC 3339 writes it, `Z` or an offset, with any number of fraction digits: in Unix nanoseconds. Digits after
+/// Reads a time in RFC 3339, with `Z` or an offset and any number of fraction digits, as Unix nanoseconds. Digits after
 /// the ninth are cut off.
 ///
-/// Times that OTLP has no number for are absent: before 1970, after 2554, and the epoch itself, which it reads as
+/// Times that OTLP cannot represent are absent: before 1970, after 2554, and the epoch itself, which OTLP defines as
 /// "unknown".
 pub(in crate::receiver) fn time(member: Member<'_>) -> Option<u64> {
     let written = text(member)?;
@@ -140,7 +140,7 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
 impl<'de, const N: usize> DeserializeSeed<'de> for Index<'_, N> {
     type Value = Option<usize>;
 
-    // As bytes, not as a string: a lone surrogate in the key of an unknown member is no reason to lose the others.
+    // As bytes, not as a string: an unpaired surrogate in the key of an unknown member must not lose the others.
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_bytes(self)
     }
@@ -179,7 +179,7 @@ impl Malformed {
 
     fn json(repaired: &Repaired<'_>, error: &serde_json::Error) -> Self {
         let message = error.to_string();
-        // The position has fields of its own.
+        // The position is reported separately.
         let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
         let lines = repaired.text.split_inclusive('\n').take(error.line().saturating_sub(1));
         let offset = lines.map(str::len).sum::<usize>() + error.column().saturating_sub(1);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_is_told_with_its_place() {
+    fn a_body_that_is_not_an_object_is_rejected_with_its_position() {
         for (body, line, column, reason) in [
             (&b""[..], 1, 1, "the body is not JSON: EOF while parsing a value"),
             (b"payload=%7B%7D", 1, 1, "the body is not JSON: expected value"),
@@ -230,26 +230,26 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_event_id_is_none() {
+    fn an_overlong_event_id_is_absent() {
         let id = |length| format!("\"{}\"", "a".repeat(length));
         assert!(event_id(raw(&id(MAX_EVENT_ID_BYTES))).is_some());
         assert!(event_id(raw(&id(MAX_EVENT_ID_BYTES + 1))).is_none());
     }
 
     #[test]
-    fn members_come_in_the_order_of_the_names_and_the_last_of_a_name_counts() {
+    fn members_are_in_the_order_of_the_names_and_the_last_of_a_name_wins() {
         let found = members(raw(r#" {"b":1,"x":[{}],"a":"y","b" : {"c":2} } "#), ["a", "b", "c"]);
         assert_eq!(texts(&found), [Some(r#""y""#), Some(r#"{"c":2}"#), None]);
         assert_eq!(texts(&members(raw(r#"{"a":1,"a":null,"b": null }"#), ["a", "b"])), [None, None]);
     }
 
     #[test]
-    fn a_key_is_known_in_its_escaped_spelling() {
+    fn an_escaped_key_is_recognised() {
         assert_eq!(texts(&members(raw(r#"{"\u0061":1}"#), ["a"])), [Some("1")]);
     }
 
     #[test]
-    fn lone_surrogates_huge_numbers_and_deep_nesting_elsewhere_do_no_harm() {
+    fn lone_surrogates_huge_numbers_and_deep_nesting_elsewhere_are_ignored() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let json = format!(r#"{{"\ud800":"\ud800","n":1e999,"deep":{deep},"a":1}}"#);
         assert_eq!(texts(&members(raw(&json), ["a"])), [Some("1")]);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_cannot_be_read_or_held_is_absent() {
+    fn a_time_that_cannot_be_parsed_or_represented_is_absent() {
         for written in [
             "",
             "yesterday",

@@ -1,8 +1,8 @@
 //! Verifies that a webhook was signed with a configured secret.
 //!
-//! In: the headers, and the body as it came over the wire. Out: yes or no.
+//! In: the headers, and the body as received. Out: whether the signature is valid.
 //! Promises: HMAC-SHA256 of the raw bytes with any of the configured secrets, compared in constant time.
-//! Leaves to others: the form of the header, which a [`Scheme`] reads.
+//! Left to others: the form of the header, which a [`Scheme`] reads.
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::GetAll;
@@ -25,16 +25,17 @@ pub(in crate::receiver) type Digest = [u8; 32];
 pub(in crate::receiver) struct Scheme {
     /// Name of the header, in lower case.
     pub(in crate::receiver) header: &'static str,
-    /// Refusal of a request without the header.
+    /// Error for a request without the header.
     pub(in crate::receiver) missing: Unauthorized,
-    /// Reads the digests that the lines of the header claim. The verifier compares each, so the number must be bounded.
+    /// Reads the digests that the lines of the header claim. The verifier compares each, so that the number must be
+    /// limited.
     pub(in crate::receiver) claims: fn(GetAll<'_, HeaderValue>) -> Result<Vec<Digest>, Unauthorized>,
 }
 
 /// Checks signatures with the secrets of one receiver.
 pub(in crate::receiver) struct Verifier {
     scheme: &'static Scheme,
-    /// Already keyed, so that a request costs the hash of its body only.
+    /// Keyed in advance, so that a request costs only the hash of its body.
     keyed: Vec<Hmac<Sha256>>,
     allow_unsigned: bool,
 }
@@ -49,7 +50,7 @@ pub(crate) fn sign(secret: &[u8], body: &[u8]) -> String {
 // === impl Verifier ===
 
 impl Verifier {
-    /// Creates a verifier. An empty secret would let everyone sign, so it counts as none.
+    /// Creates a verifier. An empty secret would allow anyone to sign, so that it is ignored.
     pub(in crate::receiver) fn new(
         scheme: &'static Scheme,
         secrets: &[Secret],
@@ -64,9 +65,10 @@ impl Verifier {
         Self { scheme, keyed, allow_unsigned }
     }
 
-    /// Verifies a body. `allow_unsigned` concerns requests without a signature: if there are secrets, a signature that is
-    /// present must be right even then. So a webhook's secret can be introduced while unsigned events still come, and a wrong
-    /// secret shows at once. Without any secret there is nothing to check a signature with, and all or none may pass.
+    /// Verifies a body. `allow_unsigned` concerns requests without a signature: with secrets, a signature that is
+    /// present must be valid even then. So a webhook's secret can be introduced while unsigned events still arrive, and
+    /// a wrong secret is noticed at once. Without any secret, signatures cannot be checked, and either all requests
+    /// pass or none.
     pub(in crate::receiver) fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
         let unsigned = |refusal| if self.allow_unsigned { Ok(()) } else { Err(refusal) };
         if self.keyed.is_empty() {

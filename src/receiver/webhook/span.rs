@@ -5,8 +5,8 @@
 //! Promises: equal spans give equal bytes; a span never ends before it starts.
 //! Leaves to others: the names, ids and values of the spans, which differ by source.
 //!
-//! The names of attributes that sources have in common are those of open-telemetry/semantic-conventions 1.44 (`cicd.*`,
-//! `vcs.*`, `error.type`).
+//! The attribute names that sources share are those of open-telemetry/semantic-conventions 1.44 (`cicd.*`, `vcs.*`,
+//! `error.type`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -105,8 +105,8 @@ struct Scope {
     name: &'static str,
 }
 
-/// Returns the request that exports these spans of one service. `scope` is the name of the instrumentation scope; it has no
-/// version, so that an event makes the same bytes in every release.
+/// Returns the request that exports these spans of one service. `scope` is the name of the instrumentation scope; it
+/// has no version, so that an event results in the same bytes in every release.
 pub(in crate::receiver) fn export_request(
     scope: &'static str,
     service_name: &str,

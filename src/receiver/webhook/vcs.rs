@@ -8,7 +8,7 @@ use std::borrow::Cow;
 /// Repository, branch or tag, and commit.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::receiver) struct Vcs<'a> {
-    /// `github`, `gitlab`, `bitbucket`, …: the values of `vcs.provider.name`.
+    /// Value of `vcs.provider.name`: `github`, `gitlab`, `bitbucket`, …
     pub(in crate::receiver) provider: Option<Cow<'a, str>>,
     /// Address for a browser: http or https, no credentials, no query, no `.git`.
     pub(in crate::receiver) repository_url: Option<String>,
@@ -54,7 +54,7 @@ pub(in crate::receiver) fn repository_url(address: &str) -> Option<String> {
             let (authority, path) = rest.split_once('/')?;
             let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
             let (name, port) = host.split_once(':').unwrap_or((host, ""));
-            // A password with a slash in it ends up here, and must not be taken for a host.
+            // Part of a password with a slash, which must not be mistaken for a host.
             if !port.bytes().all(|byte| byte.is_ascii_digit()) {
                 return None;
             }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repository_address_is_a_browsers_and_holds_no_credentials() {
+    fn a_repository_address_is_for_browsers_and_has_no_credentials() {
         for (address, url) in [
             ("https://github.com/acme/web", Some("https://github.com/acme/web")),
             ("https://github.com/acme/web.git", Some("https://github.com/acme/web")),

@@ -15,17 +15,17 @@ fn span(body: &str) -> Option<Value> {
     Some(request["resourceSpans"][0]["scopeSpans"][0]["spans"][0].take())
 }
 
-/// A job event with these members in `job`, and these beside it.
-fn job(members: &str, beside: &str) -> Value {
+/// Returns a job event with these members in `job`, and these at the top level.
+fn job(members: &str, event: &str) -> Value {
     span(&format!(
-        r#"{{"type":"job-completed","id":"{EVENT}"{beside},"workflow":{{"id":"{WORKFLOW}"}},"job":{{"id":"{JOB}"{members}}}}}"#
+        r#"{{"type":"job-completed","id":"{EVENT}"{event},"workflow":{{"id":"{WORKFLOW}"}},"job":{{"id":"{JOB}"{members}}}}}"#
     ))
     .unwrap()
 }
 
-fn workflow(members: &str, beside: &str) -> Value {
+fn workflow(members: &str, event: &str) -> Value {
     span(&format!(
-        r#"{{"type":"workflow-completed","id":"{EVENT}"{beside},"workflow":{{"id":"{WORKFLOW}"{members}}}}}"#
+        r#"{{"type":"workflow-completed","id":"{EVENT}"{event},"workflow":{{"id":"{WORKFLOW}"{members}}}}}"#
     ))
     .unwrap()
 }
@@ -35,7 +35,7 @@ fn attribute<'a>(span: &'a Value, key: &str) -> Option<&'a str> {
     attribute["value"].as_object()?.values().next()?.as_str()
 }
 
-/// Start and end, in whole seconds of 2026-03-02T09:00.
+/// Returns start and end, in whole seconds of 2026-03-02T09:00.
 fn seconds(span: &Value) -> Option<(u64, u64)> {
     let seconds = |key: &str| {
         let nanoseconds: u64 = span[key].as_str()?.parse().unwrap();
@@ -45,7 +45,7 @@ fn seconds(span: &Value) -> Option<(u64, u64)> {
 }
 
 #[test]
-fn ids_are_those_that_circleci_hook_made() {
+fn ids_are_those_of_circleci_hook() {
     let workflow = workflow("", "");
     assert_eq!(workflow["traceId"], "cedf175cc53749f89b5c95892f0b2407");
     assert_eq!(workflow["spanId"], "cedf175cc53749f8");
@@ -61,7 +61,7 @@ fn ids_are_those_that_circleci_hook_made() {
 }
 
 #[test]
-fn traceparent_names_the_span_of_the_job() {
+fn traceparent_has_the_span_id_of_the_job() {
     let job = job("", "");
     let line = traceparent::traceparent(WORKFLOW, JOB).unwrap();
     let mut fields = line.trim_end().split('-').skip(1);
@@ -82,7 +82,7 @@ fn names_and_kinds_follow_the_event() {
 }
 
 #[test]
-fn a_job_that_did_not_start_has_no_length_and_one_without_an_end_ends_when_it_happened() {
+fn a_job_that_did_not_start_has_no_duration_and_without_an_end_it_ends_with_its_event() {
     const HAPPENED: &str = r#","happened_at":"2026-03-02T09:00:50Z""#;
     for (members, expected) in [
         (r#","started_at":"2026-03-02T09:00:10Z","stopped_at":"2026-03-02T09:00:40Z""#, (10, 40)),
@@ -109,7 +109,7 @@ fn a_workflow_starts_when_it_was_created_not_when_its_pipeline_was() {
 }
 
 #[test]
-fn an_event_without_its_own_times_takes_any_and_without_any_leaves_them_unknown() {
+fn an_event_without_its_own_times_has_any_other_or_unknown_ones() {
     let only_start = r#","started_at":"2026-03-02T09:00:10Z""#;
     assert_eq!(seconds(&job(only_start, "")), Some((10, 10)));
     let only_pipeline = r#","pipeline":{"created_at":"2026-03-02T09:00:05Z"}"#;
@@ -119,7 +119,7 @@ fn an_event_without_its_own_times_takes_any_and_without_any_leaves_them_unknown(
 }
 
 #[test]
-fn every_status_has_its_result_and_the_bad_ones_an_error_type() {
+fn every_status_has_its_result_and_failures_an_error_type() {
     for (status, result, is_error) in [
         ("success", "success", false),
         ("failed", "failure", true),
@@ -149,7 +149,7 @@ fn every_status_has_its_result_and_the_bad_ones_an_error_type() {
 }
 
 #[test]
-fn an_event_without_a_status_has_no_result_and_a_job_takes_none_from_its_workflow() {
+fn an_event_without_a_status_has_no_result_not_even_that_of_its_workflow() {
     let span = workflow("", "");
     assert_eq!((attribute(&span, "cicd.pipeline.result"), span.get("status")), (None, None));
     let body = format!(
@@ -206,7 +206,7 @@ fn no_deprecated_name_is_used() {
 }
 
 #[test]
-fn an_event_without_the_ids_of_its_kind_gives_no_span() {
+fn an_event_without_the_ids_of_its_kind_has_no_span() {
     for body in [
         format!(r#"{{"type":"workflow-completed","workflow":{{"id":"{WORKFLOW}"}}}}"#),
         format!(r#"{{"type":"workflow-completed","id":"{EVENT}"}}"#),

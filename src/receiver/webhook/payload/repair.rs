@@ -1,4 +1,4 @@
-//! Repairs bytes that keep an authentic body from being JSON although its meaning is clear.
+//! Repairs bytes that make an authentic body invalid JSON although its meaning is clear.
 //!
 //! In: the decoded body. Out: [`Repaired`] text in which byte order marks are gone, raw control bytes are escaped, and
 //! invalid UTF-8 and lone surrogates are U+FFFD.
@@ -57,8 +57,8 @@ pub(in crate::receiver) fn repair(body: &[u8]) -> Repaired<'_> {
         at += chunk.valid().len();
         if !chunk.invalid().is_empty() {
             let end = at + chunk.invalid().len();
-            // A backslash before it cannot escape it, so it stands for itself.
-            // Between tokens it is dropped: JSON has no text there.
+            // A backslash before it cannot escape it and stands for itself. Between tokens it is dropped, because JSON
+            // has no text there.
             let with = match (scan.in_string, scan.escaped) {
                 (false, _) => " ",
                 (true, false) => "\u{fffd}",
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_repaired_where_it_is() {
+    fn each_fault_is_repaired_at_its_position() {
         for (body, text) in [
             (&b"\xef\xbb\xbf\xef\xbb\xbf{}"[..], "{}"),
             (
@@ -217,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_string_of_any_bytes_becomes_json_that_says_the_same_but_for_what_is_no_text(
+        fn any_string_becomes_json_with_the_same_text_except_for_invalid_bytes(
             text in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..0x20, Just(b'u')], 0..40),
         ) {
             let text: Vec<u8> = text.into_iter().filter(|byte| !matches!(byte, b'"' | b'\\')).collect();
@@ -227,7 +227,7 @@ mod tests {
         }
 
         #[test]
-        fn any_escaped_code_units_become_what_lossy_utf_16_makes_of_them(
+        fn any_escaped_code_units_are_decoded_like_lossy_utf_16(
             units in prop::collection::vec(prop_oneof![any::<u16>(), 0xd800u16..0xe000], 0..12),
         ) {
             let escapes: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
@@ -236,7 +236,7 @@ mod tests {
         }
 
         #[test]
-        fn an_offset_of_the_text_leads_back_to_the_byte_that_stands_there(
+        fn an_offset_of_the_text_maps_to_the_same_byte_of_the_input(
             parts in prop::collection::vec(
                 prop::sample::select(vec![&b"\xff"[..], b"\t", b"\\ud800", b"@", "é".as_bytes()]),
                 0..12,
