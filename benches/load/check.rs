@@ -105,9 +105,9 @@ fn deliver(requests: &[String], to: SocketAddr, sink: &Sink) {
         let read = stream.read(&mut [0; 1024]).expect("the sink answers");
         assert!(read > 0, "the sink answers");
     }
-    let patience = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(10);
     while sink.tally().requests() < requests.len() as u64 {
-        assert!(Instant::now() < patience, "the sink checks what it received");
+        assert!(Instant::now() < deadline, "the sink checks what it received");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -59,7 +59,7 @@ impl Floor {
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
             println!("{}", listener.local_addr().expect("it is bound"));
-            std::io::stdout().flush().expect("somebody reads it");
+            std::io::stdout().flush().expect("standard output is open");
             let mut connector = HttpConnector::new();
             connector.set_nodelay(true);
             let forward = Arc::new(Forward {

@@ -153,7 +153,7 @@ fn events(effort: Effort, outcome: &mut Outcome) {
 fn faults(effort: Effort, outcome: &mut Outcome) {
     for (shape, what) in [
         (Shape::OneBadInAHundred, "canonical lines, one in a hundred cut off"),
-        (Shape::OneBrokenInAHundred, "legacy VCL lines, one in a hundred to be mended"),
+        (Shape::OneBrokenInAHundred, "legacy VCL lines, one in a hundred to be repaired"),
     ] {
         let load = || flat_out(effort, shape, LINES, 4);
         let mut entries = vec![relay("spanrelay, batch", BATCH, load())];
@@ -267,7 +267,7 @@ fn sizes(effort: Effort, outcome: &mut Outcome) {
 fn latency(effort: Effort, outcome: &mut Outcome) {
     let short = Effort { rounds: 1, ..effort };
     // Data in a batch waits for up to `batch.timeout`, 200 ms.
-    for (what, shape, spans, settings, beside, most) in [
+    for (what, shape, spans, settings, reference, most) in [
         ("single, batches of 10 canonical lines", Shape::Canonical, 10, SINGLE, Some(Floor::Bare), 5.0),
         ("batch, batches of 10 canonical lines", Shape::Canonical, 10, BATCH, Some(Floor::Validate), 205.0),
         ("single, signed webhooks", Shape::Webhook, 1, SINGLE, None, 5.0),
@@ -276,7 +276,7 @@ fn latency(effort: Effort, outcome: &mut Outcome) {
         let half = full[0].median(|round| round.lines_per_second) / 2.0;
         let load = || Load { pace: Pace::PerSecond(half), ..flat_out(effort, shape, spans, 32) };
         let mut entries = vec![relay("spanrelay", settings, load())];
-        entries.extend(beside.map(|beside| floor(beside, load())));
+        entries.extend(reference.map(|reference| floor(reference, load())));
         let columns = effort.contest(entries);
         outcome.show(&format!("latency: {what}, {half:.0} lines/s, half of what it does flat out"), &columns);
         let p99 = columns[0].median(|round| round.latency.unwrap_or_default().p99.as_secs_f64() * 1e3);

@@ -117,7 +117,7 @@ pub(crate) fn print(title: &str, columns: &[Column]) {
     let mut out = format!("\n### {title}\n\n");
     out += "| | CPU/line | ratio | lines/s | RSS | p50 / p99 / p99.9 | requests/post | refused | lost | duplicated | misattached | unknown |\n";
     out += "|---|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|\n";
-    let last = columns.last().expect("somebody was measured");
+    let last = columns.last().expect("there is a measurement");
     for column in columns {
         let Column { name, counts, refused, requests, posts, .. } = column;
         let latency = |of: fn(&Latency) -> Duration| {

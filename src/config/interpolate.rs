@@ -2,7 +2,7 @@
 //!
 //! Works on the parsed tree, value by value, so that the value of a variable or the content of a file is text and never
 //! becomes structure. `$$` is a literal `$`. `$NAME` without braces is a problem rather than text: taken literally, it
-//! would be a secret that everyone can read in the documentation. A `$` that no name and no brace follows stands for itself.
+//! would be a secret that everyone can read in the documentation. A `$` without a name or a brace after it is literal.
 
 use std::borrow::Cow;
 use std::fs::{self, File};

@@ -101,7 +101,7 @@ fn key(name: &str) -> Cow<'_, str> {
     if name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(is_plain) {
         return name.into();
     }
-    // Variables are not replaced in keys, so a `$` stands for itself.
+    // Variables are not replaced in keys, so a `$` is literal.
     quote(name).replace("$$", "$").into()
 }
 

@@ -129,7 +129,7 @@ impl Connections {
         let connector = connector_to(tls, protocol, self.connect_timeout)?;
         let mut builder = Client::builder(TokioExecutor::new());
         if protocol == Protocol::Grpc {
-            // One connection carries all calls: when it dies silently, a ping tells.
+            // One connection carries all calls: a ping detects that it died silently.
             builder
                 .http2_only(true)
                 .timer(TokioTimer::new())

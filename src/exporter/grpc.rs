@@ -103,7 +103,7 @@ where
     }
     let message = unframed(message.freeze());
     let Some(code) = Code::of(&trailers) else {
-        // A proxy, or a server that does not speak gRPC. A message with a 200 is a response to the call all the same.
+        // From a proxy, or a server without gRPC. A message with a 200 is a response to the call nevertheless.
         let is_call = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
         if parts.status.is_success() && !(is_call && message.is_some()) {
             parts.status = StatusCode::UNSUPPORTED_MEDIA_TYPE;

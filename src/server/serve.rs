@@ -63,7 +63,7 @@ pub(crate) struct Terms {
     pub(crate) max_connections: usize,
     /// TLS, or `None` for plain HTTP.
     pub(crate) tls: Option<Arc<Tls>>,
-    /// Counts the responses to what is no HTTP request, which no service sees. Absent: they are not counted.
+    /// Counter of responses to invalid HTTP, which no service sees; `None` counts none.
     pub(crate) metrics: Option<Metrics>,
 }
 

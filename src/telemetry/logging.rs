@@ -131,7 +131,7 @@ pub(crate) mod tests {
     impl Captured {
         pub(crate) fn start(level: Level, format: LogFormat) -> (Self, DefaultGuard) {
             // With a single dispatcher, tracing asks only the one of the thread that first reaches a line, and caches
-            // for all threads that nobody wants the line if that thread has none. With two, it asks both.
+            // for all threads that the line is disabled if that thread has none. With two, it asks both.
             static SECOND: OnceLock<Dispatch> = OnceLock::new();
             SECOND.get_or_init(|| Dispatch::new(Registry::default().with(LevelFilter::OFF)));
             let captured = Self::default();

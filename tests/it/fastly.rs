@@ -411,7 +411,7 @@ async fn logs_without_a_span_are_exported_as_logs() {
 // --- access logs ---
 
 #[tokio::test]
-async fn ordinary_access_logs_are_rejected_with_the_way_out_and_accepted_with_it() {
+async fn access_logs_are_rejected_by_default_and_accepted_with_the_setting() {
     const LINES: &str = include_str!("../../proto-fixtures/fastly/access-logs.txt");
     let house = House::open("").await;
     let reply = house.ask(Ask::post("/fastly", LINES)).await;

@@ -37,10 +37,10 @@ pub(crate) use relay::Relay;
 pub(crate) use sender::Sender;
 
 /// Far longer than any test takes, so that a defect fails instead of hanging.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(180);
 
 /// Interval for polling a condition that cannot be awaited.
-const GLANCE: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Polls until there is a value.
 pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
@@ -49,8 +49,8 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(began.elapsed() < PATIENCE, "timed out: {what}");
-        tokio::time::sleep(GLANCE).await;
+        assert!(began.elapsed() < TIME_LIMIT, "timed out: {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -61,7 +61,7 @@ pub(crate) async fn any_moment_within(time: Duration) {
 
 /// Waits for something that must happen.
 pub(crate) async fn in_time<T>(what: &str, coming: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, coming).await {
+    match tokio::time::timeout(TIME_LIMIT, coming).await {
         Ok(came) => came,
         Err(_) => panic!("timed out: {what}"),
     }
@@ -114,7 +114,7 @@ pub(crate) async fn listen_again(address: std::net::SocketAddr) -> tokio::net::T
             // With SO_REUSEADDR, which tokio sets, a socket that is bound and does not listen is no obstacle.
             match tokio::net::TcpListener::bind(address).await {
                 Ok(listener) => return listener,
-                Err(_) => tokio::time::sleep(GLANCE).await,
+                Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
     };

@@ -47,7 +47,7 @@ const GUESSED: [&str; 3] = ["guessed-token-Bs2m", "guessed-coding-Nz8v", "guesse
 const CONFIDED: [&str; 3] = ["confided-body-Jx5c", "confided-query-Fu9p", "confided-path-Ia3g"];
 
 /// Timeout far beyond the duration of the test, so that a defect fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 const SPAN: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"confided-body-Jx5c"}]}]}]}"#;
 const LOG: &str =
@@ -222,7 +222,7 @@ impl Downstream {
     }
 
     fn next(&self) -> String {
-        self.requests.recv_timeout(PATIENCE).expect("a request comes")
+        self.requests.recv_timeout(TIME_LIMIT).expect("a request comes")
     }
 }
 
@@ -295,7 +295,7 @@ impl Relay {
     fn read_until(&mut self, wanted: &str) -> String {
         let begun = Instant::now();
         loop {
-            let line = self.lines.recv_timeout(PATIENCE.saturating_sub(begun.elapsed()));
+            let line = self.lines.recv_timeout(TIME_LIMIT.saturating_sub(begun.elapsed()));
             let Ok(line) = line else {
                 panic!("no {wanted} in {}", String::from_utf8_lossy(&self.log));
             };
@@ -341,7 +341,7 @@ fn address(line: &str, key: &str) -> SocketAddr {
 /// Sends one request on a new connection; returns the status and the whole response.
 fn ask(to: SocketAddr, request_line: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIME_LIMIT)).unwrap();
     let length = body.len();
     let head = format!(
         "{request_line} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"

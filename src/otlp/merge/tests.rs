@@ -77,7 +77,7 @@ const RENAMED: [(&str, &str, &str, &str, &str); 7] = [
     ("{", "resourceLogs", "resource_logs", r#"[{"scopeLogs":[{"logRecords":[{"body":{}}]}]}]"#, "}"),
 ];
 
-/// Values of a field that hold nothing, or only what is around items.
+/// Returns values of a field without items: empty ones, and containers of items.
 fn empty_values(field: &str) -> Vec<String> {
     let items = ["[]", "[ ]", "null", "[null]", "[{}]"];
     let scopes = |key: &str, extra: &str| -> Vec<String> {

@@ -229,7 +229,7 @@ impl Reader<'_> {
         repairs.sort_unstable();
         repairs.dedup();
         let is_empty = traces.is_none() && logs.is_none() && metrics.is_none();
-        // The first rejected span stands for a unit of which nothing is left.
+        // The first rejected span represents a unit of which nothing is left.
         let mut scope = if is_empty { Scope::Unit } else { Scope::Item };
         let is_accepted = !is_empty || dropped.is_empty();
         let mut line = frame.line;

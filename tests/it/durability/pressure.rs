@@ -21,7 +21,7 @@ async fn fill(relay: &Child, random: &mut Random, digits: usize) -> (u64, Reply)
 }
 
 /// Checks for a 503 with a Retry-After in whole seconds and a reason.
-fn assert_come_again(reply: &Reply) {
+fn assert_retry_later(reply: &Reply) {
     assert_eq!(reply.status, 503, "{}", reply.text());
     assert!((1..=60).contains(&reply.retry_after()), "{reply:?}");
     reply.reason();
@@ -45,7 +45,7 @@ async fn a_full_queue_is_reported_to_senders_and_probes_and_recovers_with_the_do
     let relay = home.start().await;
     assert_eq!(relay.telemetry("/readyz").await.status, 200);
     let (taken, refusal) = fill(&relay, &mut random, 5000).await;
-    assert_come_again(&refusal);
+    assert_retry_later(&refusal);
     assert!(taken >= 10, "{taken}");
     assert_not_ready(&relay, "full").await;
     let samples = relay.metrics().await;
@@ -53,12 +53,12 @@ async fn a_full_queue_is_reported_to_senders_and_probes_and_recovers_with_the_do
     assert_eq!(samples.sum("otelcol_receiver_accepted_spans", &[]), taken as f64);
     assert!(samples.sum("otelcol_exporter_queue_size", &[]) <= 65536.0);
     let one_more = Ask::webhook(&super::load::job(1, &random.hex(10_000)));
-    assert_come_again(&relay.ask(one_more).await);
+    assert_retry_later(&relay.ask(one_more).await);
 
     // A restart makes no room.
     relay.kill().await;
     let relay = home.start().await;
-    assert_come_again(&fill(&relay, &mut random, 5000).await.1);
+    assert_retry_later(&fill(&relay, &mut random, 5000).await.1);
     assert_not_ready(&relay, "full").await;
 
     home.downstream.set(Mood::Up).await;
@@ -82,7 +82,7 @@ async fn a_disk_filled_by_the_queue_is_emptied_by_deliveries() {
         let mut home = Home::at(disk.directory(), Mood::Down, "").await;
         let relay = home.start().await;
         let (taken, refusal) = fill(&relay, &mut random, 400_000).await;
-        assert_come_again(&refusal);
+        assert_retry_later(&refusal);
         assert!(taken > 0, "{size}");
         assert_not_ready(&relay, "the disk is full").await;
 
@@ -110,7 +110,7 @@ async fn a_disk_filled_by_others_still_stores_deliveries_and_recovers_with_space
     }
     disk.fill();
     let (taken, refusal) = fill(&relay, &mut random, 400_000).await;
-    assert_come_again(&refusal);
+    assert_retry_later(&refusal);
     assert_not_ready(&relay, "the disk is full").await;
 
     // Accepted data is delivered, and that is stored: a process that is killed now leaves nothing to deliver twice.

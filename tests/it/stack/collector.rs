@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Program, items, kit, spans};
-use crate::harness::{Ask, Collector, Ended, House, PATIENCE, Recorded, Relay, Reply, otlp};
+use crate::harness::{Ask, Collector, Ended, House, Recorded, Relay, Reply, TIME_LIMIT, otlp};
 
 /// Two lines about one request as Fastly's example VCL writes them (legacy key, null parent, times as bare numbers beyond
 /// the precision of a double), and its log event.
@@ -217,7 +217,7 @@ async fn the_collector_of_the_compose_file_accepts_its_configuration() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/otel-collector.yaml");
     let mut validate = tokio::process::Command::new(super::program::path("otelcol"));
     validate.args(["validate", "--config", file]);
-    let ended = tokio::time::timeout(PATIENCE, Ended::of(&mut validate)).await.unwrap();
+    let ended = tokio::time::timeout(TIME_LIMIT, Ended::of(&mut validate)).await.unwrap();
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(kit("docker-compose.yml").contains("otel-collector.yaml"));
 }
