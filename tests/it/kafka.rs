@@ -21,5 +21,5 @@ mod topics;
 
 mod webhooks;
 
-/// Where the tests must run: the brokers are there.
+/// Environment variable that makes the tests fail, instead of being skipped, without brokers.
 const REQUIRED: &str = "SPANRELAY_REQUIRE_KAFKA";

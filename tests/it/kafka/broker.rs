@@ -28,7 +28,7 @@ pub(super) struct Brokers {
     options: Options,
 }
 
-/// What differs from a plain cluster.
+/// Differences from a plain cluster.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Options {
     /// Clients authenticate with SCRAM, through TLS.

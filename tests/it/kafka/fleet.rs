@@ -18,7 +18,7 @@ pub(super) struct Fleet {
     settings: String,
 }
 
-/// What a test must see of a span.
+/// Returns the trace id of the span with this number.
 pub(super) fn trace(number: u64) -> String {
     format!("{number:032x}")
 }
@@ -154,7 +154,7 @@ pub(super) async fn at_rest(relays: &[&Child]) {
     assert!(!sums.is_empty());
 }
 
-/// What a relay has accepted, less what it has settled.
+/// Returns the number of accepted and recovered items less the settled ones.
 fn balance(samples: &Samples) -> f64 {
     let accepted = ["spans", "log_records", "metric_points"]
         .map(|items| samples.sum(&format!("otelcol_receiver_accepted_{items}"), &[]));

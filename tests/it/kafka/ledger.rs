@@ -28,7 +28,7 @@ struct State {
     refused: AtomicU64,
 }
 
-/// What was delivered of a load.
+/// Deliveries of a load.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
     pub(super) sent: u64,

@@ -9,7 +9,7 @@ use super::fleet::{Fleet, assigned, at_rest, delivered, event_of, post, span_of,
 use super::ledger::Load;
 use crate::harness::{Answer, Child, Collector, any_moment_within, eventually, names};
 
-/// What the relay says about its readiness.
+/// Returns status and text of `/readyz`.
 async fn readiness(relay: &Child) -> (u16, String) {
     let reply = relay.telemetry("/readyz").await;
     (reply.status, reply.text())
@@ -61,7 +61,7 @@ async fn without_brokers_senders_get_503_and_afterwards_204_without_a_restart() 
         brokers.restart(0).await;
         becomes_ready(&relay).await;
         post(&relay, &[span_of(4), event_of(4)]).await;
-        // What was delivered just before the broker died may come again, because its commit died too.
+        // Data that was delivered just before the broker died may be delivered twice, because its commit was lost.
         eventually("it is delivered", async || {
             let requests = collector.take_rest();
             requests.iter().flat_map(names).any(|name| name == "span-4: event-4").then_some(())
@@ -88,7 +88,7 @@ async fn of_three_brokers_one_may_be_away_and_two_may_not() {
     post(&relay, &[span_of(1), event_of(1)]).await;
     assert_eq!(delivered(&collector, 1).await[0].1, "span-1: event-1");
     brokers.kill(2).await;
-    // While leaders move, a sender may be asked to come again.
+    // While leaders move, a sender may get a 503.
     eventually("one broker less changes nothing", async || {
         (try_post(&relay, &[span_of(2), event_of(2)]).await.status == 204).then_some(())
     })

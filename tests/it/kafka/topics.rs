@@ -101,7 +101,7 @@ async fn records_that_retention_deletes_unread_are_counted_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_authenticate_with_scram_through_tls_and_a_wrong_password_is_told() {
+async fn clients_authenticate_with_scram_through_tls_and_a_wrong_password_is_reported() {
     let secure = Options { is_secure: true };
     let Some(brokers) = own("clients_authenticate_with_scram_through_tls", 1, secure).await else { return };
     let collector = Collector::start([]).await;
