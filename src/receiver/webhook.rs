@@ -1,6 +1,6 @@
 //! Common parts of webhook sources: one signed event becomes spans.
 //!
-//! A source of webhooks reads its [payload](payload), verifies its [signature](signature) and builds its [spans](span) with
+//! A source of webhooks reads its [`payload`], verifies its [`signature`] and builds its spans ([`span`]) with
 //! these parts, and adds what is its own: the names of members, the form of the signature header, ids and attributes.
 
 pub(in crate::receiver) mod payload;
