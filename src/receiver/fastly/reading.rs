@@ -240,7 +240,7 @@ impl Reader<'_> {
             line = line.advance(self.body, from, at);
             from = at;
             let input = frame.start + span.range.start..frame.start + span.range.end;
-            self.note(scope, line, at, (span.code, span.reason), input);
+            self.note(scope, line, at, span.reason, input);
             scope = Scope::Item;
         }
         if is_accepted {
@@ -264,7 +264,7 @@ impl Reader<'_> {
         scope: Scope,
         line: LineStart,
         at: usize,
-        (code, reason): (RejectCode, Cow<'static, str>),
+        reason: Cow<'static, str>,
         input: Range<usize>,
     ) {
         if self.reading.rejected.len() >= MAX_OWN_ENTRIES && self.share_entry(scope, line.number, &input) {
@@ -272,9 +272,8 @@ impl Reader<'_> {
         }
         (self.last_rejected, self.accepted_before) = (input.start, self.reading.items.len());
         let (line, column) = (line.number, line.column(at));
-        let at = at.saturating_sub(input.start);
-        let (reason, input) = (reason.into_owned(), self.body.slice(input));
-        self.reading.rejected.push(Rejected { scope, line, column, code, at, reason, input });
+        let input = self.body.slice(input);
+        self.reading.rejected.push(Rejected { scope, line, column, reason: reason.into_owned(), input });
     }
 
     /// Adds a rejection to the last entry, if that has the same scope and nothing was accepted in between.
