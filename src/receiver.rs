@@ -219,6 +219,10 @@ pub(crate) struct Rejected {
     pub(crate) line: u32,
     /// Column in bytes, from 1.
     pub(crate) column: u32,
+    pub(crate) code: RejectCode,
+    /// Offset of the fault in the input. The column does not tell it where a line has several units, or a unit several
+    /// lines.
+    pub(crate) at: usize,
     /// Reason for the sender; it repeats nothing of the input.
     pub(crate) reason: String,
     /// The bytes that were rejected.

@@ -142,7 +142,11 @@ fn read(signal: Signal, body: &Bytes) -> Received {
 fn reading(line: Line, sections: Vec<DroppedSpan>) -> Reading {
     let Line { traces, logs, metrics, repairs, dropped, .. } = line;
     let partial = |scope: Scope| {
-        move |part: DroppedSpan| Rejected { scope, ..rejection(part.at, part.reason.into_owned(), part.text) }
+        move |part: DroppedSpan| {
+            let DroppedSpan { at, code, reason, range, text } = part;
+            let offset = at.saturating_sub(range.start);
+            Rejected { scope, code, at: offset, ..rejection(at, reason.into_owned(), text) }
+        }
     };
     let mut rejected: Vec<Rejected> = dropped.into_iter().map(partial(Scope::Item)).collect();
     rejected.extend(sections.into_iter().map(partial(Scope::Section)));

@@ -37,23 +37,18 @@ pub(crate) enum Mistake {
 /// Returns the likely cause of a rejected line, if there is only one.
 pub(crate) fn mistake(rejected: &Rejected) -> Option<Mistake> {
     let input: &[u8] = &rejected.input;
-    // Correct if the object is at the start of its line, as nearly all are.
-    let at = (rejected.column.max(1) as usize - 1).min(input.len());
-    let (before, after) = input.split_at(at);
-    Some(match rejected.reason.as_str() {
-        reason if reason.starts_with("the line ends too early") => Mistake::CutOff,
-        "trailing comma" => Mistake::TrailingComma,
-        "control character inside a string" => Mistake::ControlCharacter,
-        reason if after.starts_with(b"(null)") && is_about_a_value(reason) => Mistake::NullWord,
-        reason if matches!(after.first(), Some(b',' | b'}' | b']')) && is_about_a_value(reason) => {
-            Mistake::UnsetValue
-        }
-        "backslash that begins no JSON escape" | "\\u escape without four hexadecimal digits" => {
-            backslash(after)
-        }
-        "not a JSON object" => no_object(input),
-        "not a JSON object, but text before one on its line" => Mistake::LinePrefix,
-        "trailing data after the object" => match input.first() {
+    let (before, after) = input.split_at(rejected.at.min(input.len()));
+    Some(match rejected.code {
+        RejectCode::CutOff => Mistake::CutOff,
+        RejectCode::TrailingComma => Mistake::TrailingComma,
+        RejectCode::ControlCharacter => Mistake::ControlCharacter,
+        RejectCode::NoValue if after.starts_with(b"(null)") => Mistake::NullWord,
+        RejectCode::NoValue if matches!(after.first(), Some(b',' | b'}' | b']')) => Mistake::UnsetValue,
+        RejectCode::NoValue | RejectCode::NoSeparator => separator(before, after)?,
+        RejectCode::Escape => backslash(after),
+        RejectCode::NoObject => no_object(input),
+        RejectCode::TextBefore => Mistake::LinePrefix,
+        RejectCode::TextAfter => match input.first() {
             Some(b'}' | b']') => Mistake::ExtraBracket,
             _ => Mistake::TextBehind,
         },

@@ -107,10 +107,9 @@ impl Reader<'_> {
                 self.reject(&frame, &fault.coded(RejectCode::TextBefore));
             }
             Shape::Trailing => {
-                let fault = Fault::shape(0, "text behind the end of the object");
+                let fault = Fault::shape(0, "trailing data after the object");
                 self.reject(&frame, &fault.coded(RejectCode::TextAfter));
             }
-            Shape::Trailing => self.reject(&frame, &Fault::shape(0, "trailing data after the object")),
             Shape::Untried | Shape::Balanced | Shape::Open => match self.unit(&frame) {
                 Ok(unit) => {
                     frames.resume(frame.start + unit.length);
@@ -240,7 +239,7 @@ impl Reader<'_> {
             line = line.advance(self.body, from, at);
             from = at;
             let input = frame.start + span.range.start..frame.start + span.range.end;
-            self.note(scope, line, at, span.reason, input);
+            self.note(scope, line, at, (span.code, span.reason), input);
             scope = Scope::Item;
         }
         if is_accepted {
@@ -264,7 +263,7 @@ impl Reader<'_> {
         scope: Scope,
         line: LineStart,
         at: usize,
-        reason: Cow<'static, str>,
+        (code, reason): (RejectCode, Cow<'static, str>),
         input: Range<usize>,
     ) {
         if self.reading.rejected.len() >= MAX_OWN_ENTRIES && self.share_entry(scope, line.number, &input) {
@@ -272,8 +271,9 @@ impl Reader<'_> {
         }
         (self.last_rejected, self.accepted_before) = (input.start, self.reading.items.len());
         let (line, column) = (line.number, line.column(at));
-        let input = self.body.slice(input);
-        self.reading.rejected.push(Rejected { scope, line, column, reason: reason.into_owned(), input });
+        let at = at.saturating_sub(input.start);
+        let (reason, input) = (reason.into_owned(), self.body.slice(input));
+        self.reading.rejected.push(Rejected { scope, line, column, code, at, reason, input });
     }
 
     /// Adds a rejection to the last entry, if that has the same scope and nothing was accepted in between.
