@@ -231,7 +231,11 @@ pub(crate) struct Rejected {
 
 /// The reason why an authentic request is accepted without making telemetry of it. Sources may have their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ignored(pub(crate) &'static str);
+pub(crate) struct Ignored {
+    reason: &'static str,
+    /// The sender has no setting against such events, so that they are no reason for a warning.
+    pub(crate) is_routine: bool,
+}
 
 // === impl Item ===
 
@@ -331,11 +335,17 @@ impl Supersede {
 
 impl Ignored {
     /// The event type is not one that the relay knows.
-    pub(crate) const UNKNOWN_EVENT_TYPE: Self = Self("unknown event type");
-    /// The event has no id, or none that span ids can be derived from.
-    pub(crate) const NO_ID: Self = Self("the event has no id that spans can be made of");
+    pub(crate) const UNKNOWN_EVENT_TYPE: Self = Self { reason: "unknown event type", is_routine: false };
+    /// The event carries no id, or none that spans can be made of.
+    pub(crate) const NO_ID: Self =
+        Self { reason: "the event has no id that spans can be made of", is_routine: false };
+
+    /// Returns the reason for ignoring events that the sender has no setting against.
+    pub(crate) const fn routine(reason: &'static str) -> Self {
+        Self { reason, is_routine: true }
+    }
 
     pub(crate) fn as_str(self) -> &'static str {
-        self.0
+        self.reason
     }
 }

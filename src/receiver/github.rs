@@ -43,7 +43,7 @@ const DELIVERY: &str = "x-github-delivery";
 
 /// Reason for ignoring the events of runs and jobs that are queued or in progress.
 const NOT_COMPLETED: Ignored =
-    Ignored("the run or the job is not completed; spans are made of completed ones");
+    Ignored::routine("the run or the job is not completed; spans are made of completed ones");
 
 /// GitHub as a source.
 pub(crate) const SOURCE: Source = Source {

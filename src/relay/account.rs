@@ -90,8 +90,12 @@ impl<'a> Account<'a> {
         }
     }
 
-    pub(super) fn log_ignored(&self, reason: Ignored) {
-        let (receiver, reason) = (self.receiver, reason.as_str());
+    pub(super) fn log_ignored(&self, ignored: Ignored) {
+        let (receiver, reason) = (self.receiver, ignored.as_str());
+        if ignored.is_routine {
+            debug!(receiver, reason, "webhook ignored");
+            return;
+        }
         match (self.admit_line)(Cause::IgnoredWebhook) {
             Some(suppressed) => warn!(receiver, reason, suppressed = suppressed.shown(), "webhook ignored"),
             None => debug!(receiver, reason, "webhook ignored"),

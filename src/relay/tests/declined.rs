@@ -1,5 +1,8 @@
 //! Log lines and inspector reports of requests whose data was not accepted.
 
+use std::path::Path;
+
+use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::super::*;
@@ -13,11 +16,17 @@ const YAML: &str = "
     receivers:
       fastly/www: { auth: { values: [token] }, rate_limit: { requests_per_second: 0.001, burst: 1 } }
       circleci/app: { secrets: [secret] }
+      github: { allow_unsigned: true }
       otlp: { auth: { values: [token] } }
 ";
 
 /// Returns a relay whose inspector is in use.
 fn relay() -> Relay {
+    relay_in(Path::new("nothing-is-written"))
+}
+
+/// A relay with this folder for rejected lines.
+fn relay_in(directory: &Path) -> Relay {
     let config = Config::from_yaml(YAML, &Environment::empty(), RECEIVERS).unwrap();
     let limits = Limits { max_line_bytes: 1 << 20, max_body_bytes: 1 << 20 };
     let receivers = config.receivers.iter().flat_map(|section| {
@@ -30,8 +39,7 @@ fn relay() -> Relay {
     metrics.expect(receivers.iter().map(|one| (one.receiver.id(), one.receiver.source().webhooks())));
     page::data(&metrics, None);
     let queue = Queue::Memory(MemoryQueue::new(1 << 20, metrics.clone()));
-    let rejected =
-        Arc::new(RejectedLines::new(std::path::Path::new("nothing-is-written"), 1, Metrics::new()));
+    let rejected = Arc::new(RejectedLines::new(directory, 1, Metrics::new()));
     #[expect(clippy::disallowed_methods, reason = "nothing is sent")]
     let (work, _) = tokio::sync::mpsc::unbounded_channel();
     Relay::new(receivers, queue, rejected, work, metrics)
@@ -150,4 +158,21 @@ async fn text_chosen_by_a_client_is_shown_by_the_inspector_and_not_logged() {
     relay.declined(None, Declined { request, ..declined(Cause::UnknownPath) });
     assert_eq!(inspected(&relay)["reason"], "POST /their/path: a reason");
     assert!(!captured.text().contains("their"), "{}", captured.text());
+}
+
+#[tokio::test]
+async fn an_ignored_event_is_a_warning_unless_it_is_part_of_every_run() {
+    let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
+    let directory = tempfile::tempdir().unwrap();
+    let relay = Arc::new(relay_in(directory.path()));
+    let github = relay.receiver_at("/github").unwrap();
+    for (kind, level) in [("workflow_job", "DEBUG"), ("push", "WARN")] {
+        let headers = [(HeaderName::from_static("x-github-event"), HeaderValue::from_static(kind))];
+        let (headers, body) = (headers.into_iter().collect(), Bytes::from_static(b"{\"action\":\"queued\"}"));
+        let answer = relay.receive(github, Encoding::Json, &headers, body, &OwnSpan::Off).await;
+        assert!(matches!(answer, Answer::Ignored(_)), "{answer:?}");
+        let lines = lines(&captured);
+        let ignored: Vec<&Value> = lines.iter().filter(|line| line["message"] == "webhook ignored").collect();
+        assert_eq!(ignored.last().unwrap()["level"], level, "{kind}");
+    }
 }
