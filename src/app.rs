@@ -43,7 +43,8 @@ use self::rejects::KeepRejects;
 use self::reload::Reloads;
 use self::self_tracing::SelfTracing;
 pub use self::start_error::StartError;
-use crate::config::{Config, QueueConfig, ServerConfig};
+use crate::budget::Budget;
+use crate::config::{Config, QueueConfig, ServerConfig, Storage};
 use crate::event::Signal;
 use crate::exporter::{Export, Exporter, RejectSink};
 use crate::processor::{self, Settling, SpanEvents, Work};
@@ -229,7 +230,8 @@ impl App {
         metrics.inspector.configure(setting(&config, &receivers), wall_clock());
         #[cfg(feature = "kafka")]
         let rejects: Arc<dyn RejectSink> = Arc::new(KeepRejects(Arc::clone(&rejected)));
-        let relay = Arc::new(Relay::new(receivers, queue, rejected, work, metrics.clone()));
+        let inflight = Budget::new(config.server.max_inflight_bytes);
+        let relay = Arc::new(Relay::new(receivers, queue, rejected, work, metrics.clone(), inflight.clone()));
         metrics.observe_queue({
             let relay = Arc::clone(&relay);
             move || relay.queue_state()
@@ -245,7 +247,12 @@ impl App {
         });
         let feeder = tokio::spawn(Arc::clone(&relay).feed());
         let (pages, reloaded_tls) = (Pages::new(&config.receivers), tls.clone());
-        let state = RouteState { ingest: Arc::clone(&relay), pages: pages.clone(), metrics: metrics.clone() };
+        let state = RouteState {
+            ingest: Arc::clone(&relay),
+            pages: pages.clone(),
+            metrics: metrics.clone(),
+            inflight,
+        };
         let service = stack(state, &within(&config.server, max_connections));
         let shutdown = Shutdown { token: stop.accepting.clone(), grace: FINISH_REQUESTS };
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
@@ -407,12 +414,23 @@ fn within(server: &ServerConfig, max_connections: usize) -> ServerConfig {
 
 /// Opens the queue on a blocking thread, because it reads the whole file: about a second per gigabyte.
 async fn open_queue(config: &Config, metrics: Metrics) -> Result<Queue, StartError> {
-    let (queue, memory_bytes) =
-        (config.queue.clone(), config.processors.span_events.max_held_bytes + IN_FLIGHT_BYTES);
+    let (queue, memory_bytes) = (config.queue.clone(), queue_memory_bytes(config));
     let opened = tokio::task::spawn_blocking(move || Queue::open(&queue, memory_bytes, metrics)).await;
     match opened {
         Ok(opened) => Ok(opened?),
         Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+    }
+}
+
+/// Returns how much of the queue may be in memory: the other half of the bytes in flight is for requests, also while the
+/// downstream is away.
+fn queue_memory_bytes(config: &Config) -> u64 {
+    let half = config.server.max_inflight_bytes / 2;
+    match config.queue.storage {
+        Storage::Memory => half,
+        Storage::Disk | Storage::Kafka => {
+            half.min(config.processors.span_events.max_held_bytes.saturating_add(IN_FLIGHT_BYTES))
+        }
     }
 }
 
@@ -451,7 +469,8 @@ mod tests {
         let set = ["server.endpoint=127.0.0.1:0", "telemetry.endpoint=127.0.0.1:0", "queue.storage=memory"];
         let set = set.map(str::to_owned).into_iter().chain([directory]).collect();
         let loaded =
-            Config::load(&Sources { file: None, set, environment: Environment::empty() }, RECEIVERS).unwrap();
+            Config::load(&Sources { files: Vec::new(), set, environment: Environment::empty() }, RECEIVERS)
+                .unwrap();
         App::bind(loaded.config).await.unwrap()
     }
 

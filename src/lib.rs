@@ -44,18 +44,19 @@
 //! |---|---|---|
 //! | [`event`] | | every other module |
 //! | [`pem`] | | every other module |
+//! | [`budget`] | | every other module |
 //! | [`otlp`] | [`event`] | tasks, sockets, the clock |
 //! | [`config`] | [`event`] | the modules that it configures |
 //! | [`telemetry`] | [`event`], [`config`] | the modules that it observes |
 //! | [`receiver`] | [`otlp`], [`event`], [`config`] (its own section) | tasks, sockets, the clock |
-//! | [`queue`] | [`event`], [`config`], [`telemetry`] (metrics, the causes of self-traces) | HTTP, receivers, the exporter |
+//! | [`queue`] | [`event`], [`config`], [`budget`], [`telemetry`] (metrics, the causes of self-traces) | HTTP, receivers, the exporter |
 //! | [`rejected`] | [`telemetry`] | records and receipts |
 //! | [`exporter`] | [`otlp`], [`event`], [`config`], [`queue`] (receipts), [`telemetry`], [`pem`] | server, receivers, relay |
 //! | [`processor`] | [`otlp`], [`event`], [`config`], [`receiver`] (items), [`queue`] (receipts), [`exporter`] (the export request), [`telemetry`] | sockets; the clock, except for its driver |
-//! | [`relay`] | [`receiver`], [`queue`], [`rejected`], [`processor`] (its input), [`otlp`], [`event`], [`config`], [`telemetry`] | sockets, status codes, the exporter |
-//! | [`server`] | [`relay`], [`receiver`] (verdicts), [`event`], [`config`], [`telemetry`], [`pem`] | queue, processor, exporter |
-//! | [`app`] | [`server`], [`relay`], [`receiver`], [`queue`], [`rejected`], [`processor`], [`exporter`], [`event`], [`config`], [`telemetry`] | |
-//! | [`cli`] | [`app`], [`config`], [`event`], [`telemetry`]; [`receiver`], [`processor`], [`queue`], [`otlp`], [`rejected`], [`exporter`] (`check`, `demo`, `replay`) | |
+//! | [`relay`] | [`receiver`], [`queue`], [`rejected`], [`processor`] (its input), [`otlp`], [`event`], [`config`], [`budget`], [`telemetry`] | sockets, status codes, the exporter |
+//! | [`server`] | [`relay`], [`receiver`] (verdicts), [`event`], [`config`], [`budget`], [`telemetry`], [`pem`] | queue, processor, exporter |
+//! | [`app`] | [`server`], [`relay`], [`receiver`], [`queue`], [`rejected`], [`processor`], [`exporter`], [`event`], [`config`], [`budget`], [`telemetry`] | |
+//! | [`cli`] | [`app`], [`config`], [`event`], [`telemetry`]; [`receiver`], [`processor`], [`queue`], [`otlp`], [`rejected`], [`exporter`] (`check`, `demo`, `replay`, `validate`) | |
 //!
 //! `internals` serves fuzz targets and benchmarks. It may use every module, no module may use it, and no release has it.
 //!
@@ -116,6 +117,8 @@ mod event;
 mod exporter;
 
 mod pem;
+
+mod budget;
 
 mod telemetry;
 

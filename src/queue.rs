@@ -138,11 +138,11 @@ impl Offered {
 // === impl Queue ===
 
 impl Queue {
-    /// Opens the queue that the configuration describes. `memory_bytes` limits how much of the records on disk is in
-    /// memory at the same time.
+    /// Opens the queue that the configuration describes. `memory_bytes` limits how much of the records is in memory
+    /// at the same time.
     pub(crate) fn open(config: &QueueConfig, memory_bytes: u64, metrics: Metrics) -> Result<Self, OpenError> {
         match config.storage {
-            Storage::Memory => Ok(Self::Memory(MemoryQueue::new(config.max_size, metrics))),
+            Storage::Memory => Ok(Self::Memory(MemoryQueue::new(config.max_size.min(memory_bytes), metrics))),
             Storage::Disk => DiskQueue::open(config, memory_bytes, metrics).map(Self::Disk),
             // The shared queue is opened with more than this; a build without it has none.
             Storage::Kafka => Err(OpenError::WithoutKafka),

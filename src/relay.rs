@@ -41,6 +41,7 @@ pub(crate) use self::declined::{Cause, Declined};
 use self::observer::RequestObserver;
 pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
+use crate::budget::{Budget, Charge, ChargedBody};
 use crate::config::Encoding;
 use crate::event::{KeptHeaders, QueueState};
 use crate::processor::Work;
@@ -65,6 +66,7 @@ pub(crate) struct Relay {
     seen: Arc<Events>,
     rejected: Arc<RejectedLines>,
     metrics: Metrics,
+    inflight: Budget,
     /// Limits of log lines about requests that were not accepted.
     limits: Limits,
 }
@@ -83,6 +85,8 @@ struct Arrival {
     parameters: Bytes,
     headers: KeptHeaders,
     body: Bytes,
+    /// Charge of the body.
+    charge: Charge,
     span: OwnSpan,
 }
 
@@ -116,10 +120,11 @@ impl Relay {
         rejected: Arc<RejectedLines>,
         work: UnboundedSender<Vec<Work>>,
         metrics: Metrics,
+        inflight: Budget,
     ) -> Self {
         let limits = Limits::new(receivers.iter().map(|instance| instance.receiver.id()));
         let receivers = RwLock::new(receivers.into());
-        Self { receivers, queue, work, seen: Arc::default(), rejected, metrics, limits }
+        Self { receivers, queue, work, seen: Arc::default(), rejected, metrics, inflight, limits }
     }
 
     /// Returns the receiver at this path.
@@ -177,7 +182,7 @@ impl Relay {
         receiver: ReceiverIndex,
         encoding: Encoding,
         headers: &HeaderMap,
-        body: Bytes,
+        body: ChargedBody,
         span: &OwnSpan,
     ) -> Answer {
         let headers = receiver::kept_headers(&*self.receiver(receiver), headers);
@@ -194,7 +199,7 @@ impl Relay {
         index: ReceiverIndex,
         encoding: Encoding,
         headers: KeptHeaders,
-        body: Bytes,
+        ChargedBody { bytes: body, mut charge }: ChargedBody,
         span: OwnSpan,
     ) -> Answer {
         let received = now();
@@ -205,13 +210,14 @@ impl Relay {
         };
         let (Received { kept: body, reading }, parameters, headers) =
             self.read_in_place_or_blocking(index, body, read).await;
+        charge.set(body.len() as u64);
         let receiver = self.receiver(index);
         let admit_line = |cause| self.limits.admit(Some(index), cause);
         let account = Account::new(&self.metrics, &admit_line, &*receiver, &reading, size_bytes);
         let mut observer = RequestObserver::begin(&self.metrics.inspector, &*receiver, &body, &reading);
         span.text("spanrelay.receiver", receiver.id());
         span.number("spanrelay.lines.rejected", Rejected::units(&reading.rejected));
-        let arrival = Arrival { index, received, parameters, headers, body, span };
+        let arrival = Arrival { index, received, parameters, headers, body, charge, span };
         let answer = self.settle(arrival, reading, &account, &mut observer).await;
         observer.finish(&answer);
         answer
@@ -225,7 +231,7 @@ impl Relay {
         account: &Account<'_>,
         observer: &mut RequestObserver<'_>,
     ) -> Answer {
-        let Arrival { index, received, parameters, headers, body, span } = arrival;
+        let Arrival { index, received, parameters, headers, body, charge, span } = arrival;
         if let Some(reason) = reading.ignored {
             self.keep_rejected(index, received, &body, &reading).await;
             account.webhook(WebhookOutcome::Ignored);
@@ -288,6 +294,7 @@ impl Relay {
                 observer.accepted(offered.record());
                 if let Offered::Live(mut taken) = offered {
                     taken.caused_by(span.cause());
+                    taken.keep(charge);
                     taken.resume(Progress::new(acceptance.fingerprint));
                     let work = self.work_of(index, &mut taken, received, &mut reading);
                     self.send_work(taken, work);

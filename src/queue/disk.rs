@@ -88,6 +88,9 @@ impl DiskQueue {
             }
             // The first start on a full disk: there is nothing to read, and the writer tries again.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(TryLockError::Error(_)) if config.directory.is_file() => {
+                return Err(OpenError::NotADirectory { directory: config.directory.clone() });
+            }
             Err(TryLockError::Error(source)) => {
                 return Err(OpenError::Directory { directory: config.directory.clone(), source });
             }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use smallvec::SmallVec;
 
 use super::progress::{Half, Progress, Tracker};
+use crate::budget::Charge;
 use crate::event::{RecordId, Settled, Signal};
 use crate::telemetry::traces::Cause;
 
@@ -74,6 +75,8 @@ struct Pending {
     /// Number of parts and receipts that were issued and not settled, plus one for [`Taken`] itself.
     open: AtomicUsize,
     cause: Cause,
+    /// Charge of the body, which the record keeps in memory.
+    charge: Option<Charge>,
     tracker: Arc<Tracker>,
     /// Callback for when an item of the record is rejected.
     on_rejected: Option<Box<dyn Fn() + Send + Sync>>,
@@ -85,8 +88,8 @@ struct Pending {
 impl Taken {
     pub(crate) fn new(id: RecordId, bytes: u64, ledger: Arc<dyn Ledger>) -> Self {
         let (open, tracker) = (AtomicUsize::new(1), Arc::default());
-        let (cause, on_rejected) = (Cause::Unknown, None);
-        Self { record: Arc::new(Pending { id, bytes, open, cause, tracker, on_rejected, ledger }) }
+        let (cause, charge, on_rejected) = (Cause::Unknown, None, None);
+        Self { record: Arc::new(Pending { id, bytes, open, cause, charge, tracker, on_rejected, ledger }) }
     }
 
     /// Returns the queue's number for this record.
@@ -98,6 +101,13 @@ impl Taken {
     pub(crate) fn caused_by(&mut self, cause: Cause) {
         if let Some(record) = Arc::get_mut(&mut self.record) {
             record.cause = cause;
+        }
+    }
+
+    /// Keeps the charge of the body until the record is out of memory. Must be called before the first part is created.
+    pub(crate) fn keep(&mut self, charge: Charge) {
+        if let Some(record) = Arc::get_mut(&mut self.record) {
+            record.charge = Some(charge);
         }
     }
 

@@ -42,6 +42,10 @@ impl Relay {
 
     async fn read_again(self: &Arc<Self>, index: ReceiverIndex, stored: Stored) {
         let Stored { record, progress, mut taken, origin } = stored;
+        let mut charge = self.inflight.charge();
+        // It is in memory already, and bounded by the queue.
+        charge.set(record.body.len() as u64);
+        taken.keep(charge);
         let accepted = Acceptance::decode(record.reading.clone());
         let parameters = accepted.as_ref().map(|accepted| accepted.parameters.clone()).unwrap_or_default();
         let headers = record.headers.clone();

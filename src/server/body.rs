@@ -1,7 +1,8 @@
 //! Bounded reading and decompression of request bodies.
 //!
 //! In: a body on the wire. Out: its bytes in one buffer, or an error.
-//! Promises: never more than the limit in memory, as sent and after decompression; a large body that arrives in one
+//! Promises: never more than the limit in memory, as sent and after decompression, and all of it charged to the budget of all
+//! bodies; a large body that arrives in one
 //! frame is not copied. The body of a request that is rejected unread is drained in the background, within bounds, so
 //! that a client that reads only after writing everything receives the status instead of a reset.
 //! Leaves to others: the meaning of the bytes; the status of a failure ([`super::reply`]).
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::serve::Busy;
+use crate::budget::{Charge, ChargedBody, OverBudget};
 use inflate::{Codings, InflateError};
 
 /// Maximum number of bytes drained of a rejected body; beyond it the connection is closed.
@@ -72,6 +74,14 @@ pub(super) enum ReadError {
     TooSlow { timeout: Duration },
     #[error("the body was cut short")]
     CutShort,
+    #[error("too many bytes of bodies in memory")]
+    OverBudget(OverBudget),
+}
+
+impl From<OverBudget> for ReadError {
+    fn from(cause: OverBudget) -> Self {
+        Self::OverBudget(cause)
+    }
 }
 
 /// Received frames, joined into one buffer.
@@ -106,12 +116,14 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Inbound<B> {
         Ok(())
     }
 
-    /// Reads the whole body.
-    pub(super) async fn read(mut self, limits: BodyLimits) -> Result<Bytes, ReadError> {
+    /// Reads the whole body, and charges it.
+    pub(super) async fn read(mut self, limits: BodyLimits, charge: &mut Charge) -> Result<Bytes, ReadError> {
         self.check_declared_length(limits)?;
-        self.holds_back = false;
         let Some(body) = self.body.as_mut() else { return Ok(Bytes::new()) };
-        let all = timeout(limits.timeout, collect(body, limits.max_bytes))
+        // Only what came is charged: a declared length costs the client nothing.
+        charge.check(body.size_hint().lower())?;
+        self.holds_back = false;
+        let all = timeout(limits.timeout, collect(body, limits.max_bytes, charge))
             .await
             .unwrap_or(Err(ReadError::TooSlow { timeout: limits.timeout }))?;
         self.body = None;
@@ -137,7 +149,11 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Drop for Inbound<B> {
     }
 }
 
-async fn collect<B: Body<Data = Bytes> + Unpin>(body: &mut B, max_bytes: u64) -> Result<Bytes, ReadError> {
+async fn collect<B: Body<Data = Bytes> + Unpin>(
+    body: &mut B,
+    max_bytes: u64,
+    charge: &mut Charge,
+) -> Result<Bytes, ReadError> {
     let declared = body.size_hint().exact().unwrap_or(0);
     let mut pieces = Pieces::default();
     while let Some(frame) = body.frame().await {
@@ -147,6 +163,7 @@ async fn collect<B: Body<Data = Bytes> + Unpin>(body: &mut B, max_bytes: u64) ->
         if pieces.len() + piece.len() as u64 > max_bytes {
             return Err(ReadError::TooLarge { max_bytes });
         }
+        charge.grow(piece.len() as u64)?;
         pieces.push(piece, declared);
     }
     Ok(pieces.into_bytes())
@@ -212,20 +229,32 @@ pub(super) fn codings(headers: &HeaderMap) -> Result<Codings, inflate::UnknownCo
     Codings::from_headers(headers)
 }
 
-/// Decompresses a whole body. `max_bytes` bounds the output of every layer.
-pub(super) async fn decode(codings: Codings, wire: Bytes, max_bytes: u64) -> Result<Bytes, InflateError> {
+/// Decompresses a whole body. `max_bytes` bounds the output of every layer; `charge` is that of the body as sent, and is that of
+/// the result afterwards.
+pub(super) async fn decode(
+    codings: Codings,
+    wire: Bytes,
+    max_bytes: u64,
+    mut charge: Charge,
+) -> Result<ChargedBody, InflateError> {
     let codings = codings.of(&wire);
     if codings.is_identity() || wire.is_empty() {
-        return Ok(wire);
+        return Ok(ChargedBody { bytes: wire, charge });
     }
     if wire.len() <= INLINE_WIRE_BYTES {
         let inline_max_bytes = max_bytes.min(INLINE_INFLATED_BYTES);
-        match codings.undo(&wire, inline_max_bytes) {
-            Err(InflateError::TooLarge { .. }) if inline_max_bytes < max_bytes => {}
-            decoded => return decoded,
+        match codings.undo(wire.clone(), inline_max_bytes, &mut charge) {
+            Err(InflateError::TooLarge { .. }) if inline_max_bytes < max_bytes => {
+                charge.set(wire.len() as u64);
+            }
+            decoded => return Ok(ChargedBody { bytes: decoded?, charge }),
         }
     }
-    match tokio::task::spawn_blocking(move || codings.undo(&wire, max_bytes)).await {
+    let decoded = tokio::task::spawn_blocking(move || {
+        let bytes = codings.undo(wire, max_bytes, &mut charge)?;
+        Ok(ChargedBody { bytes, charge })
+    });
+    match decoded.await {
         Ok(decoded) => decoded,
         // The panic layer of the stack responds.
         Err(failed) => resume_unwind(failed.into_panic()),

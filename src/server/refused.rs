@@ -16,6 +16,8 @@ use crate::telemetry::logging::chain;
 
 const MAX_BODY_KEY: &str = "server.max_request_body_size";
 const LARGE_BODY: &str = "raise server.max_request_body_size, or lower the logging endpoint's request_max_bytes so that it sends less at once";
+const INFLIGHT_KEY: &str = "server.max_inflight_bytes";
+const INFLIGHT: &str = "raise server.max_inflight_bytes and the memory limit of the process with it, or have senders send less at once; webhooks get half of it";
 const OVERLOADED_KEY: &str = "server.max_concurrent_requests";
 const OVERLOADED: &str = "raise server.max_concurrent_requests if there is memory for it, or look for slow senders; webhooks get half of it";
 
@@ -63,6 +65,7 @@ impl Refused {
         let (key, remedy) = match self.key() {
             Some(OVERLOADED_KEY) => (Some(OVERLOADED_KEY), Some(OVERLOADED)),
             Some(MAX_BODY_KEY) => (Some(MAX_BODY_KEY), Some(LARGE_BODY)),
+            Some(INFLIGHT_KEY) => (Some(INFLIGHT_KEY), Some(INFLIGHT)),
             key => (key, None),
         };
         Some(Declined {
@@ -84,6 +87,12 @@ impl Refused {
             Self::Unread(ReadError::TooLarge { .. })
             | Self::MessageTooLarge { .. }
             | Self::Undecodable(InflateError::TooLarge { .. }) => Cause::TooLarge,
+            Self::Unread(ReadError::OverBudget(over)) | Self::Undecodable(InflateError::OverBudget(over)) => {
+                match over.never_fits {
+                    Some(_) => Cause::TooLarge,
+                    None => Cause::InflightFull,
+                }
+            }
             Self::Unread(ReadError::TooSlow { .. }) => Cause::TooSlow,
             Self::Unread(ReadError::CutShort) => Cause::CutShort,
             Self::Undecodable(InflateError::Corrupt { .. }) => Cause::CorruptEncoding,
@@ -102,6 +111,9 @@ impl Refused {
                 Some(MAX_BODY_KEY)
             }
             Self::MessageTooLarge { .. } => Some("server.max_grpc_message_size"),
+            Self::Unread(ReadError::OverBudget(_)) | Self::Undecodable(InflateError::OverBudget(_)) => {
+                Some(INFLIGHT_KEY)
+            }
             Self::Overloaded => Some(OVERLOADED_KEY),
             Self::Unread(ReadError::TooSlow { .. }) => Some("server.body_timeout"),
             Self::TooLate => Some("server.request_timeout"),

@@ -18,6 +18,7 @@ use super::body::ReadError;
 use super::body::inflate::{InflateError, UnknownCoding};
 use super::dialect::{Dialect, Otlp, UnknownMediaType};
 use super::head::{LengthRequired, MalformedHead};
+use crate::budget::OverBudget;
 use crate::receiver::{Rejected, Scope, Unauthorized};
 use crate::relay::{Answer, Throttled};
 
@@ -165,6 +166,7 @@ pub(super) fn unread(cause: ReadError, version: Version, dialect: Dialect) -> Re
     let status = match cause {
         ReadError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         ReadError::TooSlow { .. } | ReadError::CutShort => StatusCode::REQUEST_TIMEOUT,
+        ReadError::OverBudget(OverBudget { never_fits }) => return over_budget(never_fits, dialect),
     };
     let reply = refuse(status, &cause.to_string(), dialect);
     // The rest of the body may still arrive.
@@ -181,6 +183,7 @@ pub(super) fn undecodable(cause: &InflateError, dialect: Dialect) -> Reply {
     let status = match cause {
         InflateError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         InflateError::Corrupt { .. } => StatusCode::BAD_REQUEST,
+        InflateError::OverBudget(OverBudget { never_fits }) => return over_budget(*never_fits, dialect),
     };
     refuse(status, &cause.to_string(), dialect)
 }
@@ -188,6 +191,20 @@ pub(super) fn undecodable(cause: &InflateError, dialect: Dialect) -> Reply {
 /// Response for a request beyond `server.max_concurrent_requests`.
 pub(super) fn overloaded(dialect: Dialect) -> Reply {
     unavailable("too many concurrent requests; retry later", RETRY_AFTER_SECONDS, dialect)
+}
+
+/// Response to a body that `server.max_inflight_bytes` leaves no room for; `never_fits`: not even alone.
+fn over_budget(never_fits: Option<u64>, dialect: Dialect) -> Reply {
+    match never_fits {
+        None => {
+            unavailable("too many bytes of requests in memory; retry later", RETRY_AFTER_SECONDS, dialect)
+        }
+        Some(capacity) => {
+            let reason =
+                format!("the body takes more than {capacity} bytes of memory while it is decompressed");
+            refuse(StatusCode::PAYLOAD_TOO_LARGE, &reason, dialect)
+        }
+    }
 }
 
 /// Response after `server.request_timeout`.

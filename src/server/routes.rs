@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -24,6 +23,7 @@ use super::head::{self, MalformedHead};
 use super::pages::{Found, PageRoute, Pages};
 use super::refused::Refused;
 use super::reply::{self, Reply};
+use crate::budget::{Budget, Charge, ChargedBody};
 use crate::config::{Encoding, ServerConfig};
 use crate::receiver::{Policy, Unauthorized};
 use crate::relay::{Answer, Cause, Declined, ReceiverIndex, Relay, Throttled};
@@ -34,8 +34,8 @@ const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or web
 /// Maximum size of a webhook. Its signature covers the body, so that the body of an unauthenticated client must be read
 /// before it can be rejected. Real webhooks have a few kilobytes.
 pub(super) const WEBHOOK_MAX_BYTES: u64 = 1024 * 1024;
-/// Inverse of the share of permits that webhooks may take: an unauthenticated client can send them as slowly as
-/// `body_timeout` allows, and batches with a token must still be accepted.
+/// Inverse of the share of permits, and of bytes in memory, that webhooks may take: an unauthenticated client can send them as
+/// slowly as `body_timeout` allows, and batches with a token must still be accepted.
 const WEBHOOKS_ONE_IN: usize = 2;
 const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -46,6 +46,8 @@ pub(crate) struct RouteState<I> {
     pub(crate) pages: Pages,
     /// Metrics, which count every response, and self-tracing.
     pub(crate) metrics: Metrics,
+    /// Bytes of all bodies in memory.
+    pub(crate) inflight: Budget,
 }
 
 /// Consumer of request bodies: the interface to the relay.
@@ -67,7 +69,7 @@ pub(crate) trait Ingest: Send + Sync + 'static {
         receiver: Self::Receiver,
         encoding: Encoding,
         headers: &HeaderMap,
-        body: Bytes,
+        body: ChargedBody,
         span: &OwnSpan,
     ) -> impl Future<Output = Answer> + Send;
 
@@ -86,6 +88,8 @@ pub(super) struct Routes<I> {
     slots: Semaphore,
     /// Permits for webhooks, in addition to one of `slots`.
     webhook_slots: Semaphore,
+    /// Bytes in memory that webhooks may take.
+    webhook_inflight: Budget,
 }
 
 /// Permits that a request holds while it is in progress.
@@ -142,7 +146,7 @@ impl Ingest for Arc<Relay> {
         receiver: ReceiverIndex,
         encoding: Encoding,
         headers: &HeaderMap,
-        body: Bytes,
+        body: ChargedBody,
         span: &OwnSpan,
     ) -> impl Future<Output = Answer> + Send {
         Relay::receive(self, receiver, encoding, headers, body, span)
@@ -171,7 +175,9 @@ impl<R> Route<R> {
 impl<I: Ingest> Routes<I> {
     pub(super) fn new(state: RouteState<I>, config: &ServerConfig) -> Self {
         let slots = config.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
+        let webhook_inflight = state.inflight.part(config.max_inflight_bytes / WEBHOOKS_ONE_IN as u64);
         Self {
+            webhook_inflight,
             state,
             limits: BodyLimits { max_bytes: config.max_request_body_size, timeout: config.body_timeout },
             max_message_bytes: config.max_grpc_message_size,
@@ -320,6 +326,14 @@ impl<I: Ingest> Routes<I> {
         Some(Slot { _any: self.slots.try_acquire().ok()?, _webhook: webhook })
     }
 
+    /// Returns an empty charge for the body of a request.
+    fn charge(&self, policy: Policy) -> Charge {
+        match policy.is_webhook() {
+            true => self.webhook_inflight.charge(),
+            false => self.state.inflight.charge(),
+        }
+    }
+
     fn limits_of(&self, policy: Policy) -> BodyLimits {
         let max_bytes = match policy.is_webhook() {
             true => self.limits.max_bytes.min(WEBHOOK_MAX_BYTES),
@@ -353,10 +367,12 @@ impl<I: Ingest> Routes<I> {
         let call = parts.extensions.get::<grpc::Call>();
         let limits = if call.is_some() { self.message_limits() } else { self.limits_of(policy) };
         let mut codings = body::codings(&parts.headers)?;
-        let mut wire = body.read(limits).await?;
+        let mut charge = self.charge(policy);
+        let mut wire = body.read(limits, &mut charge).await?;
         if call.is_some() {
             let (message, is_compressed) = grpc::message(wire)?;
             wire = message;
+            charge.set(wire.len() as u64);
             if !is_compressed {
                 codings = Codings::default();
             }
@@ -367,8 +383,8 @@ impl<I: Ingest> Routes<I> {
         // From here on the client only waits for the response.
         let answer = async {
             ingest.verify(receiver, &parts.headers, &wire)?;
-            let decoded = body::decode(codings, wire, limits.max_bytes).await?;
-            let answer = ingest.receive(receiver, dialect.encoding(), &parts.headers, decoded, span).await;
+            let body = body::decode(codings, wire, limits.max_bytes, charge).await?;
+            let answer = ingest.receive(receiver, dialect.encoding(), &parts.headers, body, span).await;
             Ok(reply::answer(answer, dialect))
         };
         timeout(self.request_timeout, answer).await.unwrap_or(Err(Refused::TooLate))

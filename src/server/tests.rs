@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::routes::Ingest;
 use super::{Pages, RouteState, Shutdown, Terms, serve, stack};
+use crate::budget::{Budget, ChargedBody};
 use crate::config::{Encoding, ReceiversConfig, ServerConfig};
 use crate::receiver::{Page, PageText, Policy, Requests, Unauthorized, at_root};
 use crate::relay::{Answer, Cause, Declined, Throttled};
@@ -178,7 +179,15 @@ impl Ingest for Fake {
         Ok(())
     }
 
-    async fn receive(&self, receiver: usize, _: Encoding, _: &HeaderMap, body: Bytes, _: &OwnSpan) -> Answer {
+    async fn receive(
+        &self,
+        receiver: usize,
+        _: Encoding,
+        _: &HeaderMap,
+        ChargedBody { bytes: body, charge }: ChargedBody,
+        _: &OwnSpan,
+    ) -> Answer {
+        assert_eq!(charge.bytes(), body.len() as u64);
         self.taken.lock().unwrap().push((self.paths[receiver].0, body));
         (self.answer)().await
     }
@@ -194,6 +203,7 @@ fn config() -> ServerConfig {
         max_line_size: MIB as u64,
         max_concurrent_requests: 16,
         max_connections: None,
+        max_inflight_bytes: 4 * MIB as u64,
         header_timeout: AGES,
         body_timeout: AGES,
         request_timeout: AGES,
@@ -207,7 +217,12 @@ fn pages<const N: usize>(pages: [(&'static Page, bool); N]) -> Pages {
 }
 
 fn route_state(ingest: Fake) -> RouteState<Fake> {
-    RouteState { ingest, pages: pages([(&TRACEPARENT, true), (&PROOF, true)]), metrics: Metrics::new() }
+    RouteState {
+        ingest,
+        pages: pages([(&TRACEPARENT, true), (&PROOF, true)]),
+        metrics: Metrics::new(),
+        inflight: Budget::new(4 * MIB as u64),
+    }
 }
 
 impl House {

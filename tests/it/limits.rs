@@ -28,3 +28,45 @@ async fn idle_connections_beyond_the_limit_on_open_files_stop_nothing() {
     // One of each port.
     assert_eq!(log.matches("connection limit reached").count(), 2, "{log}");
 }
+
+/// Peak of the resident memory of a process, in bytes.
+#[cfg(target_os = "linux")]
+fn peak_memory(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts it");
+    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Far more than the relay may hold at once, while the downstream is away: senders are told to come again, what is accepted goes
+/// to the disk, and memory stays within four times the limit.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn many_large_bodies_together_stay_within_the_memory_that_is_documented() {
+    const MIB: usize = 1 << 20;
+    let limit = 32 * MIB;
+    let settings = [
+        "server.max_request_body_size=16MiB",
+        "server.max_inflight_bytes=32MiB",
+        "queue.storage=disk",
+        "queue.sync=never",
+    ];
+    let arguments = settings.map(|setting| ["--set", setting]);
+    let child = Child::start(&House::configuration("http://127.0.0.1:9"), arguments.as_flattened()).await;
+    let line = span(1, &"x".repeat(1000));
+    let body = bytes::Bytes::from([line.as_bytes(), b"\n"].concat().repeat(15 * MIB / (line.len() + 1)));
+    let before = peak_memory(child.id());
+    let mut statuses = std::collections::BTreeMap::new();
+    for _ in 0..4 {
+        let posts = (0..6).map(|_| child.ask(Ask::post("/fastly", body.clone())));
+        for reply in futures_util::future::join_all(posts).await {
+            *statuses.entry(reply.status).or_insert(0) += 1;
+            assert!(reply.status == 204 || reply.retry_after() > 0, "{}", reply.text());
+        }
+    }
+    assert!(statuses.keys().all(|status| [204, 503].contains(status)), "{statuses:?}");
+    assert!(statuses[&204] >= 4, "one in each round at least: {statuses:?}");
+    let grown = peak_memory(child.id()) - before;
+    let itself = 32 * MIB;
+    assert!(grown <= (4 * limit + itself) as u64, "{} MiB; {statuses:?}", grown / MIB as u64);
+    child.kill().await;
+}

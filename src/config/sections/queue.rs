@@ -16,7 +16,8 @@ section! {
         /// Directory of the on-disk queue and of the rejected-lines file; one relay per directory.
         directory: File = PathBuf::from("spanrelay-data");
         /// Capacity. When it is reached, requests are rejected with 503 and `Retry-After`. Should be at least
-        /// `server.max_request_body_size`, or the largest bodies never fit.
+        /// `server.max_request_body_size`, or the largest bodies never fit. With `storage: memory` at most half of
+        /// `server.max_inflight_bytes`.
         max_size: Size = 1 << 30;
         /// Sync to disk, which protects from power loss: `always` (before the response), `interval` (every 500 ms) or `never` (as
         /// the system decides).

@@ -24,6 +24,10 @@ section! {
         /// Maximum number of open connections. `auto`: what the limit on open files allows, less a reserve for the telemetry
         /// endpoint, the exporter and the queue; at most 8192. Beyond it the longest idle connection is closed for the new one.
         max_connections: CountOrAuto = None;
+        /// Maximum size of all request bodies together that are being read, decoded or processed, or queued in memory. More are
+        /// rejected with 503 and `Retry-After`. At least twice `max_request_body_size`, because a body is in memory as sent and
+        /// decompressed at the same time. Webhooks can use at most half of it. The whole process takes up to four times as much.
+        max_inflight_bytes: Size = 256 << 20;
         /// Timeout for the headers of a request.
         header_timeout: Positive = Duration::from_secs(10);
         /// Timeout for the whole body.
@@ -54,6 +58,10 @@ fn check(server: &mut ServerConfig, section: &Section<'_>) {
     if server.max_line_size > server.max_request_body_size {
         let what = "must be at most server.max_request_body_size: a line cannot be longer than a body";
         section.problem_at("max_line_size", what);
+    }
+    if server.max_inflight_bytes / 2 < server.max_request_body_size {
+        let what = "must be at least twice server.max_request_body_size: a body is in memory as sent and decompressed at the same time";
+        section.problem_at("max_inflight_bytes", what);
     }
 }
 

@@ -30,7 +30,7 @@ fn redact(headers: &mut HeaderMap) {
 }
 
 pub(in crate::config) const EVERYTHING: &str = r#"
-server: { endpoint: "[::]:3000", max_request_body_size: 500MB, max_line_size: 1000, header_timeout: 1m30s, tls: { cert_file: "c$$", key_file: k, client_ca_file: "a b" } }
+server: { endpoint: "[::]:3000", max_request_body_size: 500MB, max_inflight_bytes: 1GiB, max_line_size: 1000, header_timeout: 1m30s, tls: { cert_file: "c$$", key_file: k, client_ca_file: "a b" } }
 receivers:
   fastly: { service_ids: [a1, b2], repair: false, auth: { header: X-Key, values: ["hunter2", "hunter2$${env:X}"] } }
   fastly/www: { path: "/w/$$1", rate_limit: { requests_per_second: 0.5 } }

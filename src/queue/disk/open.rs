@@ -8,6 +8,10 @@ use std::path::PathBuf;
 pub(crate) enum OpenError {
     #[error("queue.directory {directory:?} cannot be used")]
     Directory { directory: PathBuf, source: io::Error },
+    #[error(
+        "queue.directory {directory:?} is a file; name a directory, which is created if it does not exist"
+    )]
+    NotADirectory { directory: PathBuf },
     #[error("queue.directory {directory:?} is in use by another process; each relay needs one of its own")]
     InUse { directory: PathBuf },
     #[error(

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) kept_bytes: u64,
     pub(super) live: BTreeMap<RecordId, Live>,
     pub(super) live_bytes: u64,
+    /// The next record to read and the size of its body, if it did not fit into memory.
+    pub(super) awaits_room: Option<(RecordId, u64)>,
     pub(super) backlog: Backlog,
     /// Records that are left for the next start.
     pub(super) parked: BTreeSet<RecordId>,
@@ -127,6 +129,15 @@ impl Drop for Reservation<'_> {
     }
 }
 
+// === impl State ===
+
+impl State {
+    /// Returns `true` if a body fits into `room` with those in memory. A body that is larger than that is alone in memory.
+    fn fits(&self, bytes: u64, room: u64) -> bool {
+        self.live.is_empty() || self.live_bytes.saturating_add(bytes) <= room
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
@@ -174,7 +185,7 @@ impl Shared {
         // While older records wait on disk, half of the memory is reserved for them; otherwise new records would always
         // be first.
         let room = if state.backlog.is_empty() { self.memory_bytes } else { self.memory_bytes / 2 };
-        if state.live_bytes < room {
+        if state.awaits_room.is_none() && state.fits(live.memory_bytes, room) {
             return Offered::Live(self.insert_live(&mut state, id, live));
         }
         state.in_transit.remove(&id);
@@ -199,11 +210,18 @@ impl Shared {
         }
         let since = state.backlog.since();
         let id = state.backlog.pop().map(RecordId)?;
+        let needs = state.awaits_room.filter(|(other, _)| *other == id).map_or(0, |(_, bytes)| bytes);
+        if !state.fits(needs, self.memory_bytes) {
+            state.backlog.add(id.0, since);
+            return None;
+        }
+        state.awaits_room = None;
         state.in_transit.insert(id, since);
         Some(id)
     }
 
-    /// Reads a record that is only on disk. Returns `None` when the record is damaged or missing.
+    /// Reads a record that is only on disk. Returns `None` when the record is damaged or missing, or does not
+    /// fit into memory now.
     pub(super) fn read(self: &Arc<Self>, id: RecordId) -> Result<Option<Stored>, io::Error> {
         let stored = match self.reader.read(id.0) {
             Ok(stored) => stored,
@@ -222,7 +240,7 @@ impl Shared {
         };
         let stored_bytes = stored.len() as u64;
         match record::decode(&stored) {
-            Ok(record) => Ok(Some(self.revive(id, stored_bytes, record))),
+            Ok(record) => Ok(self.revive(id, stored_bytes, record)),
             Err(error) => {
                 self.give_up(id, Some(&stored), &crate::telemetry::logging::chain(&error).to_string());
                 Ok(None)
@@ -230,19 +248,26 @@ impl Shared {
         }
     }
 
-    fn revive(self: &Arc<Self>, id: RecordId, stored_bytes: u64, record: Record) -> Stored {
+    /// Returns `None` if the record does not fit into memory now. It stays the next one to read.
+    fn revive(self: &Arc<Self>, id: RecordId, stored_bytes: u64, record: Record) -> Option<Stored> {
         let memory_bytes = record.body.len() as u64;
         let live = Live { stored_bytes, memory_bytes, received: record.received };
         let progress =
             self.reader.progress(id.0).map_or_else(Progress::default, |bytes| decode_progress(id, &bytes));
         let mut state = self.lock();
+        if !state.fits(memory_bytes, self.memory_bytes) {
+            state.awaits_room = Some((id, memory_bytes));
+            state.in_transit.remove(&id);
+            state.backlog.add(id.0, Some(record.received));
+            return None;
+        }
         state.backlog.popped(record.received);
         let taken = self.insert_live(&mut state, id, live);
         let origin = match id.0 < self.first_id {
             true => Origin::EarlierProcess,
             false => Origin::ThisProcess,
         };
-        Stored { record, progress, taken, origin }
+        Some(Stored { record, progress, taken, origin })
     }
 
     /// Sets aside a record that cannot be read, so that an operator can inspect it and it does not block the queue.

@@ -216,12 +216,33 @@ fn records_without_room_in_memory_are_read_from_disk_in_order() {
     bench.memory_bytes = 10;
     bench.reopen();
     let first = bench.live("0123456789");
-    for body in ["second", "third"] {
+    for body in ["two", "three"] {
         assert!(matches!(bench.offer(body).unwrap(), Offered::Stored));
     }
     assert!(bench.queue().shared.next_to_read().is_none(), "there is no room yet");
     first.seal();
-    assert_eq!(bench.stored_bodies(), ["second", "third"]);
+    assert_eq!(bench.stored_bodies(), ["two", "three"]);
+}
+
+#[test]
+fn a_large_record_waits_for_room_and_neither_later_nor_new_ones_pass_it() {
+    let mut bench = Bench::new();
+    bench.memory_bytes = 10;
+    bench.reopen();
+    let full = bench.live("0123456789");
+    for body in ["1", "larger than all", "2"] {
+        assert!(matches!(bench.offer(body).unwrap(), Offered::Stored));
+    }
+    full.seal();
+    let mut first = bench.stored();
+    assert_eq!(first.len(), 1);
+    assert!(matches!(bench.offer("3").unwrap(), Offered::Stored));
+    assert!(bench.stored().is_empty());
+    first.remove(0).1.seal();
+    let large = bench.stored();
+    assert_eq!((large.len(), large[0].0.as_str()), (1, "larger than all"));
+    drop(large);
+    assert_eq!(bench.stored_bodies(), ["2", "3"]);
 }
 
 #[test]

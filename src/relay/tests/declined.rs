@@ -42,7 +42,7 @@ fn relay_in(directory: &Path) -> Relay {
     let rejected = Arc::new(RejectedLines::new(directory, 1, Metrics::new()));
     #[expect(clippy::disallowed_methods, reason = "nothing is sent")]
     let (work, _) = tokio::sync::mpsc::unbounded_channel();
-    Relay::new(receivers, queue, rejected, work, metrics)
+    Relay::new(receivers, queue, rejected, work, metrics, Budget::new(u64::MAX))
 }
 
 /// Returns the inspector's report of the last request.

@@ -57,14 +57,15 @@ impl Bench {
         let queue = Queue::Memory(MemoryQueue::new(queue_bytes, metrics.clone()));
         let directory = tempfile::tempdir().unwrap();
         let rejected = Arc::new(RejectedLines::new(directory.path(), 1 << 20, Metrics::new()));
-        let relay = Arc::new(Relay::new(receivers, queue, rejected, sender, metrics.clone()));
+        let relay =
+            Arc::new(Relay::new(receivers, queue, rejected, sender, metrics.clone(), Budget::new(u64::MAX)));
         let config = SpanEventsConfig { wait: Duration::from_secs(10), ..SpanEventsConfig::default() };
         Self { relay, work, processor: SpanEvents::new(&config, metrics.clone()), metrics, directory }
     }
 
     async fn post(&self, signal: Signal, encoding: Encoding, body: impl Into<Bytes>) -> Answer {
         let receiver = self.relay.receiver_at(&format!("/v1/{signal}")).unwrap();
-        self.relay.receive(receiver, encoding, &HeaderMap::new(), body.into(), &OwnSpan::Off).await
+        self.relay.receive(receiver, encoding, &HeaderMap::new(), body.into().into(), &OwnSpan::Off).await
     }
 
     /// Returns the exports of accepted requests, without any waiting.

@@ -176,7 +176,7 @@ impl Bench {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let relay = Arc::clone(&self.process().relay);
         let receiver = relay.receiver_at("/fastly").unwrap();
-        self.runtime.block_on(relay.receive(receiver, Encoding::Json, headers, body, &OwnSpan::Off))
+        self.runtime.block_on(relay.receive(receiver, Encoding::Json, headers, body.into(), &OwnSpan::Off))
     }
 
     /// Waits until `items` items have reached the processor since the start, and exports all of them.
@@ -220,7 +220,8 @@ impl Process {
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
         let receivers = vec![Instance { receiver: Arc::new(receiver), rate_limit: None }];
         let rejected = Arc::new(RejectedLines::new(directory, 1 << 30, metrics.clone()));
-        let relay = Arc::new(Relay::new(receivers, queue, rejected, sender, metrics.clone()));
+        let relay =
+            Arc::new(Relay::new(receivers, queue, rejected, sender, metrics.clone(), Budget::new(u64::MAX)));
         let feed = tokio::spawn(Arc::clone(&relay).feed());
         let processor = SpanEvents::new(span_events, metrics.clone());
         Self { relay, feed, work, processor, metrics, exports: Vec::new() }

@@ -1,7 +1,8 @@
 //! Bounded decompression of content codings.
 //!
 //! In: a whole encoded body and the maximum size of the output. Out: the decoded bytes, or an error.
-//! Promises: memory grows with the actual output and never with the size that a body claims; truncated input and
+//! Promises: memory grows with the actual output and never with the size that a body claims, and is charged to the budget of all
+//! bodies before it grows; truncated input and
 //! trailing data are errors, not a shorter body.
 //! Leaves to others: the thread on which this runs ([`super::decode`]).
 
@@ -15,6 +16,8 @@ use flate2::bufread::MultiGzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+
+use crate::budget::{Charge, OverBudget};
 
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const LZ4_MAGIC: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
@@ -52,6 +55,8 @@ pub(in crate::server) enum InflateError {
         #[source]
         source: io::Error,
     },
+    #[error("too many bytes of bodies in memory")]
+    OverBudget(OverBudget),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +76,14 @@ enum Coding {
 enum Failure {
     TooLarge,
     Corrupt(io::Error),
+    OverBudget(OverBudget),
+}
+
+/// Output of one coding, which grows within the limit of a body and the budget of all bodies.
+struct Output<'a> {
+    bytes: Vec<u8>,
+    max_bytes: u64,
+    charge: &'a mut Charge,
 }
 
 // === impl Codings ===
@@ -102,22 +115,31 @@ impl Codings {
         self.0.is_empty()
     }
 
-    /// Undoes the codings in reverse order.
-    pub(super) fn undo(&self, wire: &Bytes, max_bytes: u64) -> Result<Bytes, InflateError> {
-        let mut body = wire.clone();
+    /// Undoes the codings in reverse order. `charge` is that of the body, before and after.
+    pub(super) fn undo(
+        &self,
+        wire: Bytes,
+        max_bytes: u64,
+        charge: &mut Charge,
+    ) -> Result<Bytes, InflateError> {
+        let mut body = wire;
         for coding in self.0.iter().rev() {
             if *coding == Coding::Gzip && !may_be_gzip(&body) {
                 continue;
             }
-            let mut inflated = coding.undo(&body, max_bytes).map_err(|failure| match failure {
+            let mut output = Output { bytes: Vec::new(), max_bytes, charge };
+            coding.undo(&body, &mut output).map_err(|failure| match failure {
                 Failure::TooLarge => InflateError::TooLarge { max_bytes },
                 Failure::Corrupt(source) => InflateError::Corrupt { coding: coding.as_str(), source },
+                Failure::OverBudget(cause) => InflateError::OverBudget(cause),
             })?;
+            let mut inflated = output.bytes;
             // The body may be held or queued for long; spare capacity must not be.
             if inflated.capacity() / 2 > inflated.len() {
                 inflated.shrink_to_fit();
             }
             body = Bytes::from(inflated);
+            charge.set(body.len() as u64);
         }
         Ok(body)
     }
@@ -160,15 +182,49 @@ impl Coding {
         }
     }
 
-    fn undo(self, encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    fn undo(self, encoded: &[u8], output: &mut Output<'_>) -> Result<(), Failure> {
         match self {
             // A gzip body can have several members; a single-member decoder would silently end after the first.
-            Self::Gzip => read_bounded(MultiGzDecoder::new(encoded), max_bytes),
-            Self::Deflate => deflate(encoded, max_bytes),
-            Self::Lz4 => lz4(encoded, max_bytes),
-            Self::Zstd => zstd(encoded, max_bytes),
-            Self::Snappy if !encoded.starts_with(SNAPPY_FRAMED_MAGIC) => snappy_block(encoded, max_bytes),
-            Self::Snappy | Self::SnappyFramed => snappy_framed(encoded, max_bytes),
+            Self::Gzip => output.read(MultiGzDecoder::new(encoded)),
+            Self::Deflate => deflate(encoded, output),
+            Self::Lz4 => lz4(encoded, output),
+            Self::Zstd => zstd(encoded, output),
+            Self::Snappy if !encoded.starts_with(SNAPPY_FRAMED_MAGIC) => snappy_block(encoded, output),
+            Self::Snappy | Self::SnappyFramed => snappy_framed(encoded, output),
+        }
+    }
+}
+
+// === impl Output ===
+
+impl Output<'_> {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Doubles the room, up to one byte beyond the limit, and returns the free part.
+    fn make_room(&mut self) -> Result<u64, Failure> {
+        let (len, full) = (self.len(), self.max_bytes.saturating_add(1));
+        let room = len.max(FIRST_CAPACITY_BYTES).min(full - len);
+        let spare = self.bytes.capacity() as u64 - len;
+        if let Some(more) = room.checked_sub(spare) {
+            self.charge.grow(more)?;
+            self.bytes.reserve_exact(usize::try_from(room).unwrap_or(usize::MAX));
+        }
+        Ok(room)
+    }
+
+    /// Reads a decoder to its end.
+    fn read(&mut self, mut decoder: impl Read) -> Result<(), Failure> {
+        loop {
+            let room = self.make_room()?;
+            let came = decoder.by_ref().take(room).read_to_end(&mut self.bytes)? as u64;
+            if self.len() > self.max_bytes {
+                return Err(Failure::TooLarge);
+            }
+            if came < room {
+                return Ok(());
+            }
         }
     }
 }
@@ -178,6 +234,12 @@ impl Coding {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Corrupt(error)
+    }
+}
+
+impl From<OverBudget> for Failure {
+    fn from(cause: OverBudget) -> Self {
+        Self::OverBudget(cause)
     }
 }
 
@@ -191,65 +253,41 @@ fn corrupt(what: &'static str) -> Failure {
     Failure::Corrupt(io::Error::new(io::ErrorKind::InvalidData, what))
 }
 
-/// Reads a decoder to its end into a buffer that grows to at most one byte beyond the limit.
-fn read_bounded(mut decoder: impl Read, max_bytes: u64) -> Result<Vec<u8>, Failure> {
-    let full = max_bytes.saturating_add(1);
-    let mut inflated = Vec::new();
-    let mut room = FIRST_CAPACITY_BYTES.min(full);
-    loop {
-        inflated.reserve_exact(usize::try_from(room).unwrap_or(usize::MAX));
-        let came = decoder.by_ref().take(room).read_to_end(&mut inflated)? as u64;
-        let len = inflated.len() as u64;
-        if len > max_bytes {
-            return Err(Failure::TooLarge);
-        }
-        if came < room {
-            return Ok(inflated);
-        }
-        room = len.min(full - len);
-    }
-}
-
-fn zstd(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
+fn zstd(encoded: &[u8], output: &mut Output<'_>) -> Result<(), Failure> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(encoded)?;
     decoder.window_log_max(ZSTD_MAX_WINDOW_LOG)?;
-    read_bounded(decoder, max_bytes)
+    output.read(decoder)
 }
 
-fn snappy_framed(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
+fn snappy_framed(encoded: &[u8], output: &mut Output<'_>) -> Result<(), Failure> {
     // Without this check an empty or foreign stream would be an empty body.
     if !encoded.starts_with(SNAPPY_FRAMED_MAGIC) {
         return Err(corrupt("no stream identifier"));
     }
-    read_bounded(snap::read::FrameDecoder::new(encoded), max_bytes)
+    output.read(snap::read::FrameDecoder::new(encoded))
 }
 
-fn snappy_block(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
+fn snappy_block(encoded: &[u8], output: &mut Output<'_>) -> Result<(), Failure> {
     // Checked before the decoder allocates the size that the block claims.
-    let claimed = snap::raw::decompress_len(encoded).map_err(io::Error::from)?;
-    if claimed as u64 > max_bytes {
+    let claimed = snap::raw::decompress_len(encoded).map_err(io::Error::from)? as u64;
+    if claimed > output.max_bytes {
         return Err(Failure::TooLarge);
     }
-    Ok(snap::raw::Decoder::new().decompress_vec(encoded).map_err(io::Error::from)?)
+    output.charge.grow(claimed)?;
+    output.bytes = snap::raw::Decoder::new().decompress_vec(encoded).map_err(io::Error::from)?;
+    Ok(())
 }
 
 /// Any number of frames. The decoder takes the end of the input for the end of a frame, so that each is measured first.
-fn lz4(mut encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
-    let mut inflated = Vec::new();
+fn lz4(mut encoded: &[u8], output: &mut Output<'_>) -> Result<(), Failure> {
     while !encoded.is_empty() {
         let Some(frame) = lz4_frame_len(encoded).and_then(|len| encoded.split_at_checked(len)) else {
             return Err(corrupt("no whole frame"));
         };
-        let part =
-            read_bounded(lz4_flex::frame::FrameDecoder::new(frame.0), max_bytes - inflated.len() as u64)?;
-        if inflated.is_empty() {
-            inflated = part
-        } else {
-            inflated.extend_from_slice(&part)
-        }
+        output.read(lz4_flex::frame::FrameDecoder::new(frame.0))?;
         encoded = frame.1;
     }
-    Ok(inflated)
+    Ok(())
 }
 
 /// Returns the length of the frame that this begins with, by its header and the sizes of its blocks (LZ4 frame format
@@ -275,35 +313,31 @@ fn lz4_frame_len(encoded: &[u8]) -> Option<usize> {
 
 /// Decodes zlib or raw deflate. Requires the end of the stream itself, because flate2's readers accept the end of the
 /// input instead.
-fn deflate(encoded: &[u8], max_bytes: u64) -> Result<Vec<u8>, Failure> {
-    let full = max_bytes.saturating_add(1);
+fn deflate(encoded: &[u8], output: &mut Output<'_>) -> Result<(), Failure> {
     let mut stream = Decompress::new(has_zlib_header(encoded));
-    let mut inflated = Vec::new();
     loop {
-        if inflated.len() == inflated.capacity() {
-            let len = inflated.len() as u64;
-            let room = len.max(FIRST_CAPACITY_BYTES).min(full - len);
-            inflated.reserve_exact(usize::try_from(room).unwrap_or(usize::MAX));
+        if output.bytes.len() == output.bytes.capacity() {
+            output.make_room()?;
         }
         // At most the length of a slice.
         let consumed = usize::try_from(stream.total_in()).unwrap_or(usize::MAX);
         let rest = encoded.get(consumed..).unwrap_or_default();
-        let before = (stream.total_in(), inflated.len());
+        let before = (stream.total_in(), output.len());
         let status = stream
-            .decompress_vec(rest, &mut inflated, FlushDecompress::None)
+            .decompress_vec(rest, &mut output.bytes, FlushDecompress::None)
             .map_err(|error| Failure::Corrupt(error.into()))?;
-        if inflated.len() as u64 > max_bytes {
+        if output.len() > output.max_bytes {
             return Err(Failure::TooLarge);
         }
         if status == Status::StreamEnd {
             let ended = usize::try_from(stream.total_in()).unwrap_or(usize::MAX);
             return if ended == encoded.len() {
-                Ok(inflated)
+                Ok(())
             } else {
                 Err(corrupt("bytes after the end of the stream"))
             };
         }
-        if before == (stream.total_in(), inflated.len()) && inflated.len() < inflated.capacity() {
+        if before == (stream.total_in(), output.len()) && output.bytes.len() < output.bytes.capacity() {
             return Err(corrupt("unexpected end of the stream"));
         }
     }

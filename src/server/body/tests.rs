@@ -7,6 +7,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::budget::Budget;
 
 const LIMITS: BodyLimits = BodyLimits { max_bytes: 1000, timeout: Duration::from_secs(60) };
 
@@ -62,15 +63,15 @@ fn inbound(script: Script) -> Inbound<Script> {
 #[tokio::test]
 async fn joins_the_frames_of_a_body() {
     let body = script(&[b"one ", b"", b"two ", b"three"], Then::End);
-    assert_eq!(inbound(body).read(LIMITS).await.unwrap(), "one two three");
-    assert_eq!(inbound(script(&[], Then::End)).read(LIMITS).await.unwrap(), "");
+    assert_eq!(inbound(body).read(LIMITS, &mut Charge::unlimited()).await.unwrap(), "one two three");
+    assert_eq!(inbound(script(&[], Then::End)).read(LIMITS, &mut Charge::unlimited()).await.unwrap(), "");
 }
 
 #[tokio::test]
 async fn a_large_body_in_one_frame_is_not_copied() {
     static PIECE: &[u8] = &[b'x'; OWN_MEMORY_BYTES + 1];
     let limits = BodyLimits { max_bytes: u64::MAX, ..LIMITS };
-    let read = inbound(script(&[PIECE], Then::End)).read(limits).await.unwrap();
+    let read = inbound(script(&[PIECE], Then::End)).read(limits, &mut Charge::unlimited()).await.unwrap();
     assert_eq!(read.as_ptr(), PIECE.as_ptr());
 }
 
@@ -79,7 +80,7 @@ async fn a_small_body_does_not_retain_the_read_buffer() {
     let buffer = Bytes::from(vec![b'x'; 400_000]);
     let mut body = script(&[], Then::End);
     body.frames.push_back(buffer.slice(..10));
-    let read = inbound(body).read(LIMITS).await.unwrap();
+    let read = inbound(body).read(LIMITS, &mut Charge::unlimited()).await.unwrap();
     assert_eq!(read, "x".repeat(10));
     assert!(buffer.is_unique());
 }
@@ -101,31 +102,31 @@ async fn a_declared_length_is_allocated_gradually_and_exactly() {
 async fn a_body_over_the_limit_is_too_large_with_or_without_a_declared_length() {
     let too_large = Err(ReadError::TooLarge { max_bytes: 1000 });
     let body = script(&[&[b'x'; 600], &[b'x'; 401]], Then::Stall);
-    assert_eq!(inbound(body).read(LIMITS).await, too_large);
+    assert_eq!(inbound(body).read(LIMITS, &mut Charge::unlimited()).await, too_large);
 
     let body = Script { declared: Some(1001), ..script(&[&[b'x'; 600]], Then::Stall) };
     let read = Arc::clone(&body.read);
     let mut inbound = inbound(body);
     inbound.holds_back = true;
-    assert_eq!(inbound.read(LIMITS).await, too_large);
+    assert_eq!(inbound.read(LIMITS, &mut Charge::unlimited()).await, too_large);
     assert_eq!(read.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
 async fn a_body_of_exactly_the_limit_is_accepted() {
     let body = script(&[&[b'x'; 600], &[b'x'; 400]], Then::End);
-    assert_eq!(inbound(body).read(LIMITS).await.unwrap().len(), 1000);
+    assert_eq!(inbound(body).read(LIMITS, &mut Charge::unlimited()).await.unwrap().len(), 1000);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_end_in_time_is_too_slow() {
-    let body = inbound(script(&[b"the first of"], Then::Stall)).read(LIMITS).await;
+    let body = inbound(script(&[b"the first of"], Then::Stall)).read(LIMITS, &mut Charge::unlimited()).await;
     assert_eq!(body, Err(ReadError::TooSlow { timeout: LIMITS.timeout }));
 }
 
 #[tokio::test]
 async fn a_body_that_fails_is_cut_short() {
-    let body = inbound(script(&[b"the first of"], Then::Fail)).read(LIMITS).await;
+    let body = inbound(script(&[b"the first of"], Then::Fail)).read(LIMITS, &mut Charge::unlimited()).await;
     assert_eq!(body, Err(ReadError::CutShort));
 }
 
@@ -175,18 +176,27 @@ async fn a_small_body_that_decompresses_to_a_large_one_is_decoded() {
     let wire = Bytes::from(zstd::stream::encode_all(plain.as_slice(), 1).unwrap());
     assert!(wire.len() < INLINE_WIRE_BYTES);
     let sniffed = codings(&HeaderMap::new()).unwrap();
-    assert_eq!(decode(sniffed.clone(), wire.clone(), plain.len() as u64).await.unwrap(), plain);
-    let bomb = decode(sniffed, wire, plain.len() as u64 - 1).await;
+    assert_eq!(
+        decode(sniffed.clone(), wire.clone(), plain.len() as u64, Charge::unlimited()).await.unwrap().bytes,
+        plain
+    );
+    let bomb = decode(sniffed, wire, plain.len() as u64 - 1, Charge::unlimited()).await;
     assert!(matches!(bomb, Err(InflateError::TooLarge { .. })));
 }
 
 #[tokio::test]
 async fn unencoded_and_empty_bodies_pass_through_without_a_copy() {
     let plain = Bytes::from_static(b"{}");
-    let same = decode(codings(&HeaderMap::new()).unwrap(), plain.clone(), 10).await.unwrap();
+    let same = decode(codings(&HeaderMap::new()).unwrap(), plain.clone(), 10, Charge::unlimited())
+        .await
+        .unwrap()
+        .bytes;
     assert_eq!(same.as_ptr(), plain.as_ptr());
     let gzip = [(http::header::CONTENT_ENCODING, "gzip".parse().unwrap())].into_iter().collect();
-    assert_eq!(decode(codings(&gzip).unwrap(), Bytes::new(), 10).await.unwrap(), "");
+    assert_eq!(
+        decode(codings(&gzip).unwrap(), Bytes::new(), 10, Charge::unlimited()).await.unwrap().bytes,
+        ""
+    );
 }
 
 #[test]
@@ -195,4 +205,54 @@ fn read_errors_have_actionable_messages() {
         ReadError::TooSlow { timeout: Duration::from_millis(1500) }.to_string(),
         "the body did not end within 1.5 s"
     );
+}
+
+// --- the budget of all bodies ---
+
+#[tokio::test]
+async fn a_body_is_charged_as_it_comes_and_gives_all_back() {
+    let budget = Budget::new(1000);
+    let mut charge = budget.charge();
+    let body = inbound(script(&[b"one ", b"two"], Then::End)).read(LIMITS, &mut charge).await.unwrap();
+    assert_eq!((charge.bytes(), budget.used()), (body.len() as u64, body.len() as u64));
+    drop(charge);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_the_budget_has_no_room_for_is_not_kept() {
+    let budget = Budget::new(100);
+    let mut other = budget.charge();
+    other.grow(90).unwrap();
+    let mut charge = budget.charge();
+    let frames: [&'static [u8]; 2] = [&[b'x'; 8], &[b'x'; 8]];
+    let full = Err(ReadError::OverBudget(OverBudget { never_fits: None }));
+    assert_eq!(inbound(script(&frames, Then::End)).read(LIMITS, &mut charge).await, full);
+    // A declared length is checked before the first byte is read.
+    let declared = Script { declared: Some(16), ..script(&frames, Then::End) };
+    let read = Arc::clone(&declared.read);
+    let refused = declared_only(declared, &budget).await;
+    assert_eq!((refused, read.load(Ordering::SeqCst)), (full, 0));
+    drop((charge, other));
+    assert_eq!(budget.used(), 0);
+}
+
+async fn declared_only(script: Script, budget: &Budget) -> Result<Bytes, ReadError> {
+    // As with `Expect: 100-continue`, nothing is drained.
+    let mut inbound = inbound(script);
+    inbound.holds_back = true;
+    inbound.read(LIMITS, &mut budget.charge()).await
+}
+
+#[tokio::test]
+async fn the_charge_of_a_decoded_body_is_its_size_wherever_it_was_decoded() {
+    for size in [1000, 4 * INLINE_INFLATED_BYTES as usize] {
+        let wire = Bytes::from(zstd::stream::encode_all(vec![b'x'; size].as_slice(), 1).unwrap());
+        let budget = Budget::new(u64::MAX);
+        let mut sent = budget.charge();
+        sent.grow(wire.len() as u64).unwrap();
+        let ChargedBody { bytes: decoded, charge } =
+            decode(codings(&HeaderMap::new()).unwrap(), wire, u64::MAX, sent).await.unwrap();
+        assert_eq!((decoded.len(), charge.bytes(), budget.used()), (size, size as u64, size as u64));
+    }
 }

@@ -84,3 +84,64 @@ async fn a_connection_with_a_request_in_progress_is_never_closed() {
     gate.open.notify_one();
     assert_eq!((busy.read().await.status, sending.read().await.status), (204, 204));
 }
+
+// --- bytes of all bodies ---
+
+/// Sends bodies of one MiB until so many of them wait in the relay.
+async fn filled(house: &House, gate: &Gate, path: &str, bodies: usize) -> Vec<Client> {
+    let mut waiting = Vec::new();
+    for _ in 0..bodies {
+        let mut client = house.client().await;
+        client.write(post_with(path, "", &vec![b'x'; MIB])).await;
+        gate.entered.notified().await;
+        waiting.push(client);
+    }
+    waiting
+}
+
+async fn answered(gate: &Gate, waiting: Vec<Client>) {
+    for mut client in waiting {
+        gate.open.notify_one();
+        assert_eq!(client.read().await.status, 204);
+    }
+}
+
+#[tokio::test]
+async fn beyond_max_inflight_bytes_bodies_get_a_503_and_small_requests_are_served() {
+    let gate = Gate::default();
+    let house = House::open(Fake::waiting_at(&gate), config()).await;
+    let waiting = filled(&house, &gate, "/fastly", 4).await;
+    for headers in ["", "expect: 100-continue\r\n"] {
+        let seen = house.ask(post_with("/www", headers, b"{}")).await;
+        assert_eq!((seen.status, seen.header("retry-after")), (503, Some("2")));
+        assert!(seen.reason().contains("in memory"), "{seen:?}");
+    }
+    let declined: Vec<_> = house.declined.lock().unwrap().drain(..).collect();
+    let keys = declined.iter().map(|declined| (declined.cause, declined.key.as_deref()));
+    assert_eq!(keys.collect::<Vec<_>>(), [(Cause::InflightFull, Some("server.max_inflight_bytes")); 2]);
+    assert_eq!(house.ask(get("/.well-known/fastly/logging/challenge")).await.status, 200);
+    answered(&gate, waiting).await;
+    answered(&gate, filled(&house, &gate, "/www", 4).await).await;
+}
+
+#[tokio::test]
+async fn webhooks_leave_half_of_the_bytes_to_others() {
+    let gate = Gate::default();
+    let house = House::open(Fake::waiting_at(&gate), config()).await;
+    let mut waiting = filled(&house, &gate, "/circleci", 2).await;
+    assert_eq!(house.ask(post("/circleci", "{}")).await.status, 503);
+    waiting.extend(filled(&house, &gate, "/fastly", 2).await);
+    answered(&gate, waiting).await;
+}
+
+/// A body that alone takes more than all together may is not worth sending again.
+#[tokio::test]
+async fn a_body_that_can_never_be_decompressed_within_the_bytes_is_too_large() {
+    let state = RouteState { inflight: Budget::new(MIB as u64), ..route_state(Fake::default()) };
+    let house = House::with_state(state, config(), AGES).await;
+    let body = encoders::gzip(&vec![b'x'; MIB]);
+    assert_eq!(house.ask(post_with("/fastly", "", &body)).await.status, 413);
+    assert_eq!(house.causes(), [Cause::TooLarge]);
+    let body = encoders::gzip(&vec![b'x'; MIB / 4]);
+    assert_eq!(house.ask(post_with("/fastly", "", &body)).await.status, 204);
+}

@@ -216,6 +216,11 @@ impl Child {
         rustix::process::kill_process(process_id(id), signal_named(name)).unwrap();
     }
 
+    /// Returns the id of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id().expect("it has not ended")
+    }
+
     /// Waits for the end of the process, and returns its exit code.
     pub(crate) async fn ended(&mut self) -> Option<i32> {
         let code = in_time("the process ends", self.process.wait()).await.unwrap().code();

@@ -2,6 +2,7 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
+use crate::budget::Budget;
 use crate::server::tests::encoders::{
     gzip, lz4, lz4_checked, raw_deflate, snappy_block, snappy_framed, zlib, zstd,
 };
@@ -32,7 +33,11 @@ fn headers(values: &[&'static str]) -> HeaderMap {
 
 fn undo(header: &'static str, wire: impl Into<Bytes>, max_bytes: u64) -> Result<Bytes, InflateError> {
     let wire = wire.into();
-    Codings::from_headers(&headers(&[header])).unwrap().of(&wire).undo(&wire, max_bytes)
+    Codings::from_headers(&headers(&[header])).unwrap().of(&wire).undo(
+        wire,
+        max_bytes,
+        &mut Charge::unlimited(),
+    )
 }
 
 fn sample() -> Vec<u8> {
@@ -52,7 +57,7 @@ fn undoes_stacked_codings_from_the_last_to_the_first() {
     for stacked in [headers(&["gzip, zstd"]), headers(&["gzip", "zstd"]), headers(&["identity ,gzip,, ZSTD"])]
     {
         let codings = Codings::from_headers(&stacked).unwrap();
-        assert_eq!(codings.undo(&wire, PLENTY).unwrap(), sample());
+        assert_eq!(codings.undo(wire.clone(), PLENTY, &mut Charge::unlimited()).unwrap(), sample());
     }
 }
 
@@ -68,7 +73,7 @@ fn recognises_what_has_a_magic_number_without_the_header() {
     for encode in [gzip as Encode, zstd, snappy_framed] {
         let wire = Bytes::from(encode(&sample()));
         let codings = Codings::from_headers(&HeaderMap::new()).unwrap().of(&wire);
-        assert_eq!(codings.undo(&wire, PLENTY).unwrap(), sample());
+        assert_eq!(codings.undo(wire.clone(), PLENTY, &mut Charge::unlimited()).unwrap(), sample());
     }
     assert!(Codings::from_headers(&HeaderMap::new()).unwrap().of(&sample()).is_identity());
 }
@@ -142,7 +147,9 @@ fn an_endless_decoder_is_read_no_further_than_the_limit() {
         }
     }
     let mut endless = Endless(0);
-    assert!(matches!(read_bounded(&mut endless, PLENTY), Err(Failure::TooLarge)));
+    let mut charge = Charge::unlimited();
+    let mut output = Output { bytes: Vec::new(), max_bytes: PLENTY, charge: &mut charge };
+    assert!(matches!(output.read(&mut endless), Err(Failure::TooLarge)));
     assert_eq!(endless.0, PLENTY + 1);
 }
 
@@ -228,5 +235,35 @@ proptest! {
                 prop_assert!(body.len() <= 1000);
             }
         }
+    }
+}
+
+/// Twice the result is always enough, because a buffer doubles; less than the result never is.
+#[test]
+fn the_output_is_charged_before_it_takes_memory_and_exactly_in_the_end() {
+    let plain = vec![b'x'; 300_000];
+    for (name, encode) in CODINGS {
+        let wire = Bytes::from(encode(&plain));
+        let within = |capacity: usize| {
+            let budget = Budget::new(capacity as u64);
+            let mut charge = budget.charge();
+            charge.grow(wire.len() as u64).unwrap();
+            let codings = Codings::from_headers(&headers(&[name])).unwrap();
+            let undone = codings.undo(wire.clone(), PLENTY, &mut charge);
+            (undone, charge.bytes(), budget.used())
+        };
+        let (undone, charged, used) = within(wire.len() + 2 * plain.len());
+        assert_eq!(
+            (undone.unwrap(), charged, used),
+            (Bytes::from(plain.clone()), 300_000, 300_000),
+            "{name}"
+        );
+        let (undone, charged, used) = within(plain.len());
+        let never_fits = Some(plain.len() as u64);
+        assert!(
+            matches!(undone, Err(InflateError::OverBudget(over)) if over == OverBudget { never_fits }),
+            "{name}: {undone:?}"
+        );
+        assert!(charged <= 300_000 && used == charged, "{name}");
     }
 }
