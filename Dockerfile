@@ -13,11 +13,14 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends build-essential libssl-dev pkg-config \
  && rm -rf /var/lib/apt/lists/*
 # Dependencies first, so that this layer is rebuilt only when they change.
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \
  && echo '#![allow(missing_docs)]' > src/lib.rs \
- && cargo build --release --locked --features kafka --bin spanrelay
+ && cargo build --release --locked --bin spanrelay
+# The commit in `spanrelay --version`: --build-arg COMMIT=$(git rev-parse HEAD).
+ARG COMMIT
+ENV SPANRELAY_COMMIT=${COMMIT}
 COPY src src
 COPY config config
 # Newer modification times than the placeholders, so that cargo rebuilds them.
@@ -37,6 +40,7 @@ ARG RUN_AS=65532:65532
 USER ${RUN_AS}
 ENV PORT=3000
 EXPOSE 3000
+# Requests /healthz and not /readyz: a full queue is no reason to restart the container.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/usr/local/bin/spanrelay", "--health"]
 # Draining takes up to ten seconds, the default timeout of `docker stop`; `--stop-timeout 15` leaves a margin.
 ENTRYPOINT ["/usr/local/bin/spanrelay"]

@@ -5,6 +5,8 @@
 
 mod run;
 
+mod service;
+
 mod validate;
 
 mod traceparent;
@@ -41,6 +43,9 @@ use replay::ReplayArgs;
 use traceparent::TraceparentArgs;
 use validate::ValidateArgs;
 
+/// Version, and the commit where the build knows it.
+const VERSION: &str = env!("SPANRELAY_VERSION");
+
 /// Exit code for invalid arguments.
 const USAGE: u8 = 2;
 
@@ -60,19 +65,19 @@ CIRCLECI_HOOK_SECRET, CIRCLECI_HOOK_SERVICE, CIRCLECI_OTLP_*, FASTLY_SERVICE_IDS
 OTEL_EXPORTER_OTLP_*.";
 
 const RUN_HELP: &str = "\
-SIGTERM and SIGINT drain: requests in progress are finished and held spans are exported. A second signal exits at once.
+SIGTERM and SIGINT drain: requests in progress are finished and held spans are exported. A second signal, more than a second later, exits at once.
 
 Exit codes: 0 drained, 64 invalid configuration, 1 could not start, 2 invalid arguments.";
 
 #[derive(Debug, Parser)]
-#[command(name = "spanrelay", version, about = ABOUT, long_about = LONG_ABOUT)]
+#[command(name = "spanrelay", version = VERSION, about = ABOUT, long_about = LONG_ABOUT)]
 #[command(after_long_help = CONFIGURATION_HELP, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     sources: SourceArgs,
-    /// Query the readiness of the relay that runs with this configuration
+    /// Query the health of the relay that runs with this configuration
     #[arg(long, hide = true)]
     health: bool,
 }
@@ -103,9 +108,9 @@ enum Command {
 /// Sources of the configuration.
 #[derive(Debug, Clone, clap::Args)]
 struct SourceArgs {
-    /// Configuration file (YAML)
+    /// Configuration file (YAML); several are merged, later ones win
     #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Vec<PathBuf>,
     /// Override one key, such as exporters.otlp_http.timeout=3s; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -164,7 +169,7 @@ fn print_error(message: impl Display) {
 
 impl From<SourceArgs> for Sources {
     fn from(SourceArgs { config, set }: SourceArgs) -> Self {
-        Self { file: config, set, environment: Environment::of_process() }
+        Self { files: config, set, environment: Environment::of_process() }
     }
 }
 
@@ -180,7 +185,7 @@ mod tests {
         Cli::try_parse_from([&["spanrelay"], arguments].concat())
     }
 
-    fn sources_of_run(arguments: &[&str]) -> (Option<PathBuf>, Vec<String>) {
+    fn sources_of_run(arguments: &[&str]) -> (Vec<PathBuf>, Vec<String>) {
         let cli = parse(arguments).unwrap_or_else(|error| panic!("{error}"));
         let sources = match cli.command {
             None => cli.sources,
@@ -197,18 +202,21 @@ mod tests {
 
     #[test]
     fn run_is_the_default_command() {
-        let arguments = ["--config", "x.yaml", "--set", "a=1", "--set", "b=[1, 2]"];
-        let expected = (Some(PathBuf::from("x.yaml")), vec!["a=1".to_owned(), "b=[1, 2]".to_owned()]);
+        let arguments = ["--config", "x.yaml", "--set", "a=1", "-c", "y.yaml", "--set", "b=[1, 2]"];
+        let expected = (
+            vec![PathBuf::from("x.yaml"), PathBuf::from("y.yaml")],
+            vec!["a=1".to_owned(), "b=[1, 2]".to_owned()],
+        );
         assert_eq!(sources_of_run(&arguments), expected);
         assert_eq!(sources_of_run(&[&["run"], arguments.as_slice()].concat()), expected);
-        assert_eq!(sources_of_run(&[]), (None, Vec::new()));
+        assert_eq!(sources_of_run(&[]), (Vec::new(), Vec::new()));
     }
 
     #[test]
     fn validate_accepts_the_same_sources_and_print() {
         let cli = parse(&["validate", "--set", "a=1", "--print", "--config", "x"]).unwrap();
         let Some(Command::Validate(args)) = cli.command else { panic!("not validate") };
-        assert!(args.print && args.sources.config.is_some() && args.sources.set == ["a=1"]);
+        assert!(args.print && args.sources.config.len() == 1 && args.sources.set == ["a=1"]);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! In: [`Sources`]. Out: a validated, complete [`Config`] and notes for the log; or a [`ConfigError`] with every problem.
 //! Nothing else in the program reads its configuration from files or from the environment.
 //!
-//! Stages: `yaml` parses text into a tree with line numbers, `interpolate` replaces variables in it, `overrides` writes
-//! `--set` into it, and the sections that `declare`'s macro declares read it, key by key. Without a file the tree is
+//! Stages: `yaml` parses text into a tree with line numbers, `merge` joins the trees of several files, `interpolate` replaces
+//! variables in them, `overrides` writes `--set` into them, and the sections that `declare`'s macro declares read it, key by key. Without a file the tree is
 //! `config/local.yaml`, and `deployment` writes the environment table into it; that module documents which variable
 //! wins. With a file, variables are ignored except where the file references them, so that a stray variable never
 //! redirects a configured relay.
@@ -16,6 +16,8 @@
 //! A key without a value (`wait:`) counts as absent. A receiver without a value (`fastly:`) is enabled with defaults.
 
 mod load;
+
+mod merge;
 
 mod reload;
 

@@ -15,7 +15,7 @@ use crate::telemetry::logging::chain;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Listening on an address failed.
-    #[error("{key}: cannot listen on {address}{}", advice(.source))]
+    #[error("{key}: cannot listen on {address}{}", advice(.address, .source))]
     Listen {
         /// Configuration key of the address.
         key: &'static str,
@@ -77,9 +77,15 @@ impl From<TlsError> for StartError {
     }
 }
 
+/// Default port of the telemetry endpoint, and of the health check extension in the Collector's packages.
+const HEALTH_CHECK_PORT: u16 = 13133;
+
 /// Returns advice for an address that cannot be bound, where the system's error lacks it.
-fn advice(source: &io::Error) -> &'static str {
+fn advice(address: &SocketAddr, source: &io::Error) -> &'static str {
     match source.kind() {
+        io::ErrorKind::AddrInUse if address.port() == HEALTH_CHECK_PORT => {
+            " (this is the port of the health check in the Collector's packages, too; set telemetry.endpoint to another port)"
+        }
         io::ErrorKind::AddrInUse => {
             " (another process, possibly another spanrelay, uses this port; choose a free one)"
         }
@@ -108,5 +114,9 @@ mod tests {
             assert!(said.starts_with("server.endpoint: cannot listen on 127.0.0.1:80 ("), "{said}");
             assert!(said.contains(advice), "{said}");
         }
+        let (key, address) = ("telemetry.endpoint", SocketAddr::from(([127, 0, 0, 1], 13133)));
+        let said = StartError::Listen { key, address, source: io::ErrorKind::AddrInUse.into() }.to_string();
+        assert!(said.contains("health check in the Collector's packages"), "{said}");
+        assert!(said.contains("set telemetry.endpoint to another port"), "{said}");
     }
 }

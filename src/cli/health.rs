@@ -1,7 +1,8 @@
-//! `spanrelay --health`: queries the readiness of the relay that runs with the same configuration.
+//! `spanrelay --health`: queries the health of the relay that runs with the same configuration.
 //!
-//! Out: exit code 0 when `/readyz` responds with 200, else 1 with the reason on standard error. The flag serves the
-//! health checks of container images, which have neither a shell nor an HTTP client; `--help` does not list it.
+//! Out: exit code 0 when `/healthz` responds with 200, else 1 with the reason on standard error. Not `/readyz`: whoever asks would
+//! stop the only relay, or take it out of the network, because its queue is full. The flag serves the health checks of container
+//! images, which have neither a shell nor an HTTP client; `--help` does not list it.
 
 use std::process::ExitCode;
 
@@ -29,7 +30,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(client.send(Method::GET, "/readyz", &[], Bytes::new())) {
+    match runtime.block_on(client.send(Method::GET, "/healthz", &[], Bytes::new())) {
         Ok(reply) if reply.status == StatusCode::OK => ExitCode::SUCCESS,
         Ok(reply) => {
             super::print_error(format_args!("spanrelay: {}: {}", reply.status, reply.body.trim_end()));

@@ -1,24 +1,31 @@
 //! `spanrelay run`: runs the relay, from loading its configuration to the end of its drain.
 //!
 //! Promises: an invalid configuration starts nothing, and every problem is on standard error; the first SIGTERM or
-//! SIGINT drains, the second exits at once, even while the relay is still starting; SIGHUP reloads the configuration.
+//! SIGINT drains, one more than a second later exits at once, even while the relay is still starting; SIGHUP reloads the
+//! configuration.
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use super::service::State;
 use crate::app::{App, StartError};
-use crate::config::{Config, Loaded, Sources};
+use crate::config::{Config, Environment, Loaded, Sources};
 use crate::receiver::RECEIVERS;
 use crate::telemetry::logging;
 
 /// Exit code for an invalid configuration: `EX_USAGE` of sysexits.h.
 const BAD_CONFIGURATION: u8 = 64;
+
+/// Time after the first signal in which further ones are ignored: supervisors and terminals send several at once.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Offset that shells add to the number of the signal that ended a process.
 const ENDED_BY_SIGNAL: i32 = 128;
@@ -77,8 +84,9 @@ fn without_huge_pages() {
 fn without_huge_pages() {}
 
 async fn serve(config: Config, sources: Sources) -> ExitCode {
+    let environment = sources.environment.clone();
     let (shutdown, configs) = match (Signals::listen(), signal(SignalKind::hangup())) {
-        (Ok(signals), Ok(hangup)) => (signals.shutdown(), reloads(hangup, sources)),
+        (Ok(signals), Ok(hangup)) => (signals.shutdown(environment.clone()), reloads(hangup, sources)),
         (Err(error), _) | (_, Err(error)) => return could_not_start(&error),
     };
     let app = match App::bind(config).await {
@@ -93,6 +101,8 @@ async fn serve(config: Config, sources: Sources) -> ExitCode {
             };
         }
     };
+    // The ports are bound and the queue is open: connections are accepted from now on.
+    State::Ready.notify(&environment);
     app.run_reloading(shutdown, configs).await;
     ExitCode::SUCCESS
 }
@@ -138,15 +148,22 @@ impl Signals {
         Ok(Self { terminate, interrupt })
     }
 
-    /// Completes at the first signal. The second one ends the process from then on.
-    fn shutdown(mut self) -> impl Future<Output = ()> {
+    /// Completes at the first signal. One that comes later than [`SAME_SIGNAL`] ends the process from then on.
+    fn shutdown(mut self, environment: Environment) -> impl Future<Output = ()> {
         let (begin, began) = oneshot::channel();
         tokio::spawn(async move {
             let first = self.next().await;
-            info!(signal = name_of(first), "stopping; another signal exits at once");
+            info!(signal = name_of(first), "stopping; another signal after a second exits at once");
+            State::Stopping.notify(&environment);
             // The receiver is gone when the relay could not start; the process ends by itself then.
             begin.send(()).ok();
-            let second = self.next().await;
+            let same_until = Instant::now() + SAME_SIGNAL;
+            let second = loop {
+                let signal = self.next().await;
+                if Instant::now() > same_until {
+                    break signal;
+                }
+            };
             warn!(signal = name_of(second), "exiting without draining");
             std::process::exit(ENDED_BY_SIGNAL + second.as_raw_value());
         });

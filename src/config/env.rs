@@ -51,6 +51,11 @@ impl Environment {
         }
     }
 
+    /// Returns the socket of the service manager, if the process is a service of type `notify`.
+    pub(crate) fn notify_socket(&self) -> Option<&OsStr> {
+        self.get_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
+    }
+
     /// Returns the raw value, for file names, which need not be UTF-8.
     pub(crate) fn get_os(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(name).map(OsString::as_os_str)

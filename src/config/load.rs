@@ -1,6 +1,6 @@
 //! Loads a configuration from its sources.
 //!
-//! In: an optional file, `--set` arguments, the environment. Out: [`Loaded`], or the problems of all sources at once.
+//! In: any number of files, `--set` arguments, the environment. Out: [`Loaded`], or the problems of all sources at once.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,6 +10,7 @@ use super::env::Environment;
 use super::field::{Diagnostics, Field};
 use super::interpolate::interpolate;
 use super::kind::Kind as _;
+use super::merge;
 use super::problem::{Origin, Problem};
 use super::yaml::{self, Node};
 use super::{Config, ConfigError, ReceiverKind, deployment, overrides};
@@ -28,8 +29,9 @@ const MAX_FILE_SIZE: u64 = 1 << 20;
 /// Not `Debug`, because a `--set` may contain a secret.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// Value of `--config`. Without it, `SPANRELAY_CONFIG` in `environment` applies, else the built-in configuration.
-    pub file: Option<PathBuf>,
+    /// Values of `--config`, which are merged; later ones win. Without any, `SPANRELAY_CONFIG` in `environment` applies, else the
+    /// built-in configuration.
+    pub files: Vec<PathBuf>,
     /// Arguments of `--set`, in order; later ones win.
     pub set: Vec<String>,
     /// Values of variables.
@@ -53,16 +55,20 @@ impl Config {
     /// # Errors
     /// Returns every problem with its position.
     pub fn load(sources: &Sources, receivers: &'static [ReceiverKind]) -> Result<Loaded, ConfigError> {
-        let Sources { file, set, environment } = sources;
+        let Sources { files, set, environment } = sources;
         let named = environment.get_os(FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
-        match file.as_ref().or(named.as_ref()) {
-            Some(path) => {
-                let name = path.display().to_string();
-                let text = read(path).map_err(|what| whole(&name, what))?;
-                from_text(&name, &text, set, environment, receivers)
-            }
-            None => built_in(set, environment, receivers),
+        let named: Vec<PathBuf> = named.into_iter().collect();
+        let paths = if files.is_empty() { &named } else { files };
+        if paths.is_empty() {
+            return built_in(set, environment, receivers);
         }
+        let texts = paths.iter().map(|path| {
+            let name = path.display().to_string();
+            let text = read(path).map_err(|what| whole(&name, what))?;
+            Ok((name, text))
+        });
+        let texts = texts.collect::<Result<Vec<_>, ConfigError>>()?;
+        from_texts(&texts, set, environment, receivers)
     }
 
     /// Reads a configuration from YAML, as if it were a file.
@@ -74,27 +80,45 @@ impl Config {
         environment: &Environment,
         receivers: &'static [ReceiverKind],
     ) -> Result<Self, ConfigError> {
-        from_text("config.yaml", yaml, &[], environment, receivers).map(|loaded| loaded.config)
+        let texts = [("config.yaml".to_owned(), yaml.to_owned())];
+        from_texts(&texts, &[], environment, receivers).map(|loaded| loaded.config)
     }
 }
 
-fn from_text(
-    name: &str,
-    text: &str,
+/// Reads the texts of files, which are merged in this order. There is at least one.
+fn from_texts(
+    texts: &[(String, String)],
     set: &[String],
     environment: &Environment,
     receivers: &'static [ReceiverKind],
 ) -> Result<Loaded, ConfigError> {
-    let mut problems = Vec::new();
-    let Some(mut root) = yaml::parse(text, &mut problems) else {
-        if problems.is_empty() {
+    let (mut root, mut problems, mut is_whole) = (Node::null(Origin::File), Vec::new(), true);
+    let first = texts.first().map_or("", |(name, _)| name);
+    for (index, (name, text)) in texts.iter().enumerate() {
+        let mut found = Vec::new();
+        let mut parsed = yaml::parse(text, &mut found);
+        if parsed.is_none() && found.is_empty() {
             return Err(whole(name, "is empty; at least one receiver is needed".to_owned()));
         }
-        return Err(ConfigError::new(name, problems));
-    };
+        if index > 0 {
+            merge::name_file(name, parsed.as_mut(), &mut found);
+        }
+        problems.extend(found);
+        match parsed {
+            Some(node) => merge::merge(&mut root, node),
+            None => is_whole = false,
+        }
+    }
+    if !is_whole {
+        return Err(ConfigError::new(first, problems));
+    }
+    // What a `--set` replaces may name a variable that is not set.
+    for argument in set {
+        overrides::clear(&mut root, argument);
+    }
     interpolate(&mut root, "", environment, &mut problems);
     set_all(&mut root, set, environment, &mut problems);
-    finish(name, &root, problems, receivers)
+    finish(first, &root, problems, receivers)
 }
 
 fn built_in(

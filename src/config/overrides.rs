@@ -15,6 +15,18 @@ pub(super) fn apply(root: &mut Node, argument: &str, environment: &Environment, 
     }
 }
 
+/// Removes the value that `argument` replaces, if there is one.
+pub(super) fn clear(root: &mut Node, argument: &str) {
+    let Some((key, _)) = argument.split_once('=') else { return };
+    let mut place = root;
+    for key in key.split('.').map(str::trim) {
+        let Value::Map(entries) = &mut place.value else { return };
+        let Some(entry) = entries.iter_mut().find(|entry| entry.key == key) else { return };
+        place = &mut entry.node;
+    }
+    place.value = Value::Null;
+}
+
 fn write(
     root: &mut Node,
     argument: &str,

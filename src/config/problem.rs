@@ -28,8 +28,10 @@ pub(super) struct Problem {
 pub(super) enum Origin {
     /// The file as a whole.
     File,
-    /// Line of the file, from 1.
+    /// Line of the file, from 1; of the first one if there are several.
     Line(usize),
+    /// Line of a further file.
+    Further(String, usize),
     /// Environment variable that sets a key.
     Variable(String),
     /// `--set` on the command line.
@@ -57,6 +59,22 @@ impl ConfigError {
         problems.sort_by(|a, b| a.origin.cmp(&b.origin));
         Self { file: file.into(), problems }
     }
+
+    /// Returns the problems as a list of objects for programs.
+    pub(crate) fn to_json(&self) -> Vec<serde_json::Value> {
+        let described = self.problems.iter().map(|Problem { origin, path, what }| {
+            let (source, line) = match origin {
+                Origin::File => (self.file.clone(), None),
+                Origin::Line(line) => (self.file.clone(), Some(*line)),
+                Origin::Further(file, line) => (file.clone(), Some(*line)),
+                Origin::Variable(name) => (format!("environment variable {name}"), None),
+                Origin::Set => ("--set".to_owned(), None),
+            };
+            let key = (!path.is_empty()).then_some(path);
+            serde_json::json!({ "source": source, "line": line, "key": key, "message": what })
+        });
+        described.collect()
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -68,6 +86,7 @@ impl fmt::Display for ConfigError {
             match origin {
                 Origin::File => write!(f, "{}: ", self.file)?,
                 Origin::Line(line) => write!(f, "{}:{line}: ", self.file)?,
+                Origin::Further(file, line) => write!(f, "{file}:{line}: ")?,
                 Origin::Variable(name) => write!(f, "environment variable {name}: ")?,
                 Origin::Set => f.write_str("--set: ")?,
             }

@@ -10,6 +10,34 @@ use super::yaml::{Entry, Value};
 /// Maximum edit distance at which a key counts as a typo of another.
 const MAX_DISTANCE: usize = 3;
 
+/// Keys of the Collector that have another place here: the section, the key, and what to write instead.
+const COLLECTOR_KEYS: [(&str, &str, &str); 8] = [
+    ("processors", "memory_limiter", "remove it: memory is always bounded, by server.max_inflight_bytes"),
+    (
+        "processors",
+        "batch",
+        "write exporters.otlp_http.delivery: batch, and its limits in exporters.otlp_http.batch",
+    ),
+    (
+        "otlp_http",
+        "sending_queue",
+        "write queue, with max_size in bytes and storage: disk or memory; there is one queue for all",
+    ),
+    ("otlp", "protocols", "write `otlp: {}`: OTLP is received on server.endpoint"),
+    ("otlp", "endpoint", "write server.endpoint: all receivers share it"),
+    (
+        "",
+        "service",
+        "remove it: every receiver exports to the exporter; what was below service.telemetry is below telemetry",
+    ),
+    (
+        "",
+        "extensions",
+        "remove it: health and metrics are on telemetry.endpoint, the queue's storage is queue.directory",
+    ),
+    ("", "connectors", "remove it: log events are attached to spans by processors.span_events"),
+];
+
 /// A mapping; an absent one behaves like an empty one.
 pub(crate) struct Section<'a> {
     diagnostics: &'a Diagnostics,
@@ -158,12 +186,25 @@ impl<'a> Section<'a> {
 
     /// Reports `entry` as an unknown `kind`.
     pub(super) fn unknown(&self, entry: &Entry, kind: &str) {
+        if let Some(advice) = self.advice(&entry.key) {
+            let what = format!("unknown key; the Collector has it, spanrelay does not: {advice}");
+            self.diagnostics.problem(&entry.origin, &self.path_of(&entry.key), what);
+            return;
+        }
         let nearest = self.known.iter().min_by_key(|known| strsim::osa_distance(known, &entry.key));
         let likely = nearest.filter(|known| is_typo(&entry.key, known));
         let meant = likely.map_or_else(String::new, |known| format!("did you mean \"{known}\"? "));
         let allowed = self.known.join(", ");
         let what = format!("unknown {kind}; {meant}allowed here: {allowed}");
         self.diagnostics.problem(&entry.origin, &self.path_of(&entry.key), what);
+    }
+
+    /// Returns what to write instead of a key of the Collector. Instances (`otlp/app`) count as their kind.
+    fn advice(&self, key: &str) -> Option<&'static str> {
+        let kind = |name: &str| name.split('/').next().unwrap_or_default().to_owned();
+        let (section, key) = (kind(self.name()), kind(key));
+        let known = COLLECTOR_KEYS.iter().find(|(parent, name, _)| (*parent, *name) == (&*section, &*key));
+        known.map(|(_, _, advice)| *advice)
     }
 
     pub(crate) fn path_of(&self, name: &str) -> String {

@@ -57,7 +57,7 @@ fn notes(yaml: &str) -> String {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("relay.yaml");
     std::fs::write(&file, yaml).unwrap();
-    let sources = Sources { file: Some(file), set: Vec::new(), environment: environment() };
+    let sources = Sources { files: vec![file], set: Vec::new(), environment: environment() };
     Config::load(&sources, RECEIVERS).unwrap().notes.join("\n")
 }
 
@@ -201,9 +201,9 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let expected = "config.yaml:3: receivers.fastly.pth: unknown key; did you mean \"path\"? \
                     allowed here: path, service_ids, auth, repair, access_logs, rate_limit";
     assert_eq!(problem, expected);
-    let problem = only_problem(&with_receivers("service:\n  pipelines: {}\n"));
+    let problem = only_problem(&with_receivers("colour:\n  red: {}\n"));
     assert!(
-        problem.starts_with("config.yaml:2: service: unknown key; allowed here: server, receivers"),
+        problem.starts_with("config.yaml:2: colour: unknown key; allowed here: server, receivers"),
         "{problem}"
     );
     let problem = only_problem(&with_receivers("exporters:\n  otlphttp: {}\n"));
@@ -257,6 +257,15 @@ fn a_problem_says_what_is_allowed() {
         ("processors: {span_events: {wait: [1s]}}", "expected a duration"),
         ("server: {endpoint: \":3000\"}", "is not an IP address and a port; write it like"),
         ("server: {max_line_size: 200MiB}", "at most server.max_request_body_size"),
+        ("server: {max_request_body_size: 200MiB}", "at least twice server.max_request_body_size"),
+        ("server: {max_inflight_bytes: 199MiB}", "at least twice server.max_request_body_size"),
+        ("processors: {memory_limiter: {limit_mib: 512}}", "bounded, by server.max_inflight_bytes"),
+        ("processors: {batch: }", "exporters.otlp_http.delivery: batch"),
+        ("exporters: {otlp_http: {sending_queue: {queue_size: 1000}}}", "write queue, with max_size"),
+        ("service: {pipelines: }", "every receiver exports to the exporter"),
+        ("extensions: {health_check: }", "on telemetry.endpoint"),
+        ("server: {max_connections: 0}", "auto, or from 1 to"),
+        ("server: {max_connections: many}", "is not auto or a whole number"),
         ("server: {tls: }", "needs cert_file"),
         ("server: {tls: {cert_file: a}}", "needs cert_file and key_file"),
         ("server: {tls: {key_file: a, client_ca_file: b}}", "needs cert_file and key_file"),
@@ -274,6 +283,8 @@ fn a_problem_says_what_is_allowed() {
 #[test]
 fn problems_of_receivers_are_explained() {
     let cases = [
+        ("otlp: {protocols: {http: {endpoint: \"0.0.0.0:4318\"}}}", "write `otlp: {}`"),
+        ("otlp: {endpoint: \"0.0.0.0:4318\"}", "write server.endpoint"),
         ("fastly: {path: fastly}", "must begin with /"),
         ("fastly: {path: \"/a?b\"}", "is not a path"),
         ("fastly: {path: \"/a b\"}", "is not a path"),

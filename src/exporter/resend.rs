@@ -1,4 +1,4 @@
-//! Sends export requests one by one and reports how the downstream responds, for `spanrelay replay`.
+//! Sends export requests one by one and reports how the downstream responds, for `spanrelay replay` and `validate --connect`.
 //!
 //! In: OTLP/JSON of one signal. Out: the result of one attempt. Promises: uses the endpoint, the encoding, the headers and the
 //! TLS settings of the relay. Leaves to others: retrying, and reporting to the operator.
@@ -8,12 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::response::Parts;
+use http::uri::Scheme;
 
 use super::compress::Compressors;
 use super::encode::Encoder;
 use super::otlp_http::{self, Post, host_and_port};
 use super::outcome::classify_status;
+use super::remedy::Remedies;
 use super::retry::retry_after;
+use super::tls_port::PlainPort;
 use super::{ExporterError, fault, response};
 use crate::config::{ExporterConfig, SignalExport};
 use crate::event::{ExportOutcome, Signal};
@@ -31,6 +34,9 @@ struct Lane {
     /// Host and port.
     endpoint: String,
     timeout: Duration,
+    remedies: Remedies,
+    /// `None` if the endpoint is https.
+    port: Option<PlainPort>,
 }
 
 /// Result of one attempt.
@@ -43,6 +49,8 @@ pub(crate) enum Resent {
     Failed {
         reason: String,
         retry_after: Option<Duration>,
+        /// Advice, if the destination is at fault.
+        remedy: Option<String>,
     },
 }
 
@@ -70,15 +78,35 @@ impl Resender {
             Err(error) => return Resent::Rejected(error.to_string()),
         };
         match lane.post.exchange(body, lane.timeout).await {
-            Ok((parts, body)) => self.classify(&parts, &body),
+            Ok((parts, body)) => self.classify(signal, &parts, &body),
             Err(error) => Resent::Failed {
                 reason: fault::describe(&lane.endpoint, lane.timeout, &*error),
                 retry_after: None,
+                remedy: None,
             },
         }
     }
 
-    fn classify(&self, parts: &Parts, body: &[u8]) -> Resent {
+    /// Sends an empty export request. The error is the reason that it was not accepted, with a remedy where one is known.
+    pub(crate) async fn probe(&self, signal: Signal) -> Result<(), String> {
+        let lane = &self.lanes[signal as usize];
+        let (reason, remedy) = match self.send(signal, Bytes::from_static(b"{}")).await {
+            Resent::Accepted => return Ok(()),
+            Resent::Rejected(reason) => (reason, None),
+            Resent::Failed { reason, remedy, .. } => (reason, remedy),
+        };
+        let speaks_tls = match &lane.port {
+            Some(port) => port.speaks_tls().await,
+            None => false,
+        };
+        let remedy = if speaks_tls { Some(lane.remedies.tls_port()) } else { remedy };
+        Err(match remedy {
+            Some(remedy) => format!("{reason}; {remedy}"),
+            None => reason,
+        })
+    }
+
+    fn classify(&self, signal: Signal, parts: &Parts, body: &[u8]) -> Resent {
         let headers = &parts.headers;
         let reason = || response::failure_reason("downstream", parts, body);
         match classify_status(parts.status, &self.permanent_status_codes) {
@@ -89,9 +117,12 @@ impl Resender {
             ExportOutcome::Permanent => Resent::Rejected(reason()),
             ExportOutcome::Throttled | ExportOutcome::Retryable => {
                 let pause = retry_after(headers, (self.wall_clock)()).unwrap_or(Duration::from_secs(1));
-                Resent::Failed { reason: reason(), retry_after: Some(pause) }
+                Resent::Failed { reason: reason(), retry_after: Some(pause), remedy: None }
             }
-            ExportOutcome::Blocked => Resent::Failed { reason: reason(), retry_after: None },
+            ExportOutcome::Blocked => {
+                let remedy = Some(self.lanes[signal as usize].remedies.of(parts.status));
+                Resent::Failed { reason: reason(), retry_after: None, remedy }
+            }
         }
     }
 }
@@ -105,6 +136,9 @@ impl Lane {
             encoder: Encoder::new(signal, export, compressors),
             endpoint: host_and_port(export.endpoint),
             timeout: export.timeout,
+            remedies: Remedies::new(signal, export),
+            port: (export.endpoint.scheme() == Some(&Scheme::HTTP))
+                .then(|| PlainPort::new(export.endpoint.clone())),
         }
     }
 }

@@ -7,7 +7,9 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
-use super::harness::{Ended, House, TRACE, log, request_of, skipped, span, span_with, spanrelay};
+use super::harness::{
+    Answer, Collector, Ended, House, TRACE, log, request_of, skipped, span, span_with, spanrelay,
+};
 
 /// Prints what bash would offer for the words of `$2` after sourcing the script `$1`.
 const COMPLETE: &str = r#"
@@ -94,6 +96,104 @@ async fn validate_notes_likely_mistakes_and_can_deny_them() {
     let clean = file(b"receivers: { fastly: }\n");
     let ended = run(&["validate", "--deny-warnings", "--config", path(&clean)]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
+}
+
+#[tokio::test]
+async fn validate_writes_json_for_programs() {
+    let wrong = file(b"receivers:\n  fastly:\n    repair: perhaps\nqueue: { max_size: 1MiB }\n");
+    let ended = run(&["validate", "--format", "json", "--config", path(&wrong), "--set", "x=1"]).await;
+    assert_eq!((ended.code, ended.err.as_str()), (Some(1), ""));
+    let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((&report["valid"], report["problems"].as_array().unwrap().len()), (&false.into(), 2));
+    let first = &report["problems"][0];
+    assert_eq!((&first["source"], &first["line"]), (&path(&wrong).into(), &3.into()));
+    assert_eq!(first["key"], "receivers.fastly.repair");
+    assert_eq!(report["problems"][1]["source"], "--set");
+
+    let small = file(b"receivers: { fastly: }\nqueue: { max_size: 1MiB }\n");
+    for (arguments, code) in [(&[] as &[&str], 0), (&["--deny-warnings"], 1)] {
+        let all = [&["validate", "--format=json", "--config", path(&small)], arguments].concat();
+        let ended = run(&all).await;
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+        assert_eq!((&report["valid"], report["notes"].as_array().unwrap().len()), (&(code == 0).into(), 1));
+    }
+}
+
+#[tokio::test]
+async fn validate_connect_sends_an_empty_request_and_says_what_is_wrong() {
+    let connect = async |endpoint: &str, more: &[&str]| {
+        let set = format!("exporters.otlp_http.endpoint={endpoint}");
+        run(&[&["validate", "--connect", "--set", &set], more].concat()).await
+    };
+    let collector = Collector::start([]).await;
+    let ended = connect(&collector.url(), &[]).await;
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{}", ended.out);
+    let sent = collector.take(3).await;
+    let paths: std::collections::BTreeSet<_> = sent.iter().map(|request| request.path.as_str()).collect();
+    assert_eq!(paths, ["/v1/logs", "/v1/metrics", "/v1/traces"].into());
+    assert!(sent.iter().all(|request| request.text() == "{}"), "{sent:?}");
+    collector.finish();
+
+    let collector = Collector::judging(|_| Answer::status(401)).await;
+    let ended = connect(&collector.url(), &[]).await;
+    assert_eq!((ended.code, ended.err.lines().count()), (Some(1), 3), "{}", ended.err);
+    assert!(ended.err.contains("traces: downstream returned 401"), "{}", ended.err);
+    assert!(ended.err.contains("set exporters.otlp_http.headers"), "{}", ended.err);
+    collector.take(3).await;
+    collector.finish();
+
+    // A backend of traces alone: the other signals are noted.
+    let collector =
+        Collector::judging(|request| Answer::status(if request.path == "/v1/traces" { 200 } else { 404 }));
+    let collector = collector.await;
+    let ended = connect(&collector.url(), &[]).await;
+    assert_eq!((ended.code, ended.err.lines().count()), (Some(0), 2), "{}", ended.err);
+    assert!(ended.err.lines().all(|line| line.starts_with("note: exporters.otlp_http: ")), "{}", ended.err);
+    let denied = connect(&collector.url(), &["--deny-warnings"]).await;
+    assert_eq!(denied.code, Some(1));
+    collector.take(6).await;
+    collector.finish();
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for endpoint in [nobody.as_str(), "http://no-such-host.invalid:4318"] {
+        let ended = connect(endpoint, &[]).await;
+        assert_eq!(ended.code, Some(1), "{}", ended.out);
+        let host = endpoint.trim_start_matches("http://");
+        assert!(ended.err.contains(host), "{}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn several_files_are_merged_and_a_set_replaces_an_unset_variable() {
+    let common = file(b"receivers: { fastly: { path: '/${env:ABSENT}' } }\nqueue: { max_size: 2GiB }\n");
+    let own = file(b"queue: { max_size: 3GiB }\n");
+    let files = ["validate", "--print", "-c", path(&common), "-c", path(&own)];
+    let ended = run(&[&files[..], &["--set", "receivers.fastly.path=/here"]].concat()).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.out.contains("max_size: 3GiB") && ended.out.contains("\"/here\""), "{}", ended.out);
+    let ended = run(&files).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("ABSENT is not set"), "{}", ended.err);
+}
+
+#[tokio::test]
+async fn a_queue_directory_that_is_a_file_is_named_as_one() {
+    let taken = file(b"x");
+    let directory = format!("queue.directory={}", path(&taken));
+    let ended = run(&[
+        "--set",
+        &directory,
+        "--set",
+        "server.endpoint=127.0.0.1:0",
+        "--set",
+        "telemetry.endpoint=127.0.0.1:0",
+    ])
+    .await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("is a file; name a directory"), "{}", ended.err);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ const PING: &str =
 /// Starts a relay without a file, with these variables; only its addresses differ from the defaults.
 async fn deployed(variables: &[(&str, &str)]) -> Relay {
     let sources = Sources {
-        file: None,
+        files: Vec::new(),
         set: vec![
             "server.endpoint=127.0.0.1:0".into(),
             "telemetry.endpoint=127.0.0.1:0".into(),

@@ -57,7 +57,9 @@ fn the_yaml_files_are_valid() {
     for (path, expected) in [
         ("docker-compose.yml", "otel-collector.yaml"),
         ("otel-collector.yaml", "http://jaeger:4318"),
-        ("config/deploy/kubernetes.yaml", "/readyz"),
+        ("config/deploy/kubernetes.yaml", "/healthz"),
+        ("config/deploy/kubernetes-several.yaml", "/readyz"),
+        ("config/deploy/kubernetes-monitoring.yaml", "ServiceMonitor"),
         ("config/deploy/kafka/kubernetes.yaml", "/readyz"),
         ("config/deploy/kafka/compose.yaml", "kafka-3"),
         ("config/circleci/config.yml", "spanrelay/connect"),
@@ -65,6 +67,25 @@ fn the_yaml_files_are_valid() {
     ] {
         let found = scalars(path);
         assert!(found.iter().any(|scalar| scalar.contains(expected)), "{path}: {expected} in {found:?}");
+    }
+}
+
+/// A full queue must not take the only relay out of the network: senders would lose `Retry-After`, and Fastly's challenge fail.
+#[test]
+fn single_relays_are_checked_for_health_and_several_for_readiness() {
+    for (path, several) in [
+        ("config/deploy/kubernetes.yaml", false),
+        ("config/deploy/kubernetes-several.yaml", true),
+        ("config/deploy/fly.toml", false),
+    ] {
+        let checks: Vec<String> = file(path)
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with('#'))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(checks.iter().any(|line| line.contains("/readyz")), several, "{path}");
+        assert!(checks.iter().any(|line| line.contains("/healthz")), "{path}");
     }
 }
 

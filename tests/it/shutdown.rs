@@ -2,7 +2,8 @@
 //! always ends.
 
 use super::harness::{
-    Answer, Ask, Child, Collector, Gate, House, Recorded, log, names, nobody_listens_at, request_of, span,
+    Answer, Ask, Child, Collector, Gate, House, Recorded, eventually, in_time, log, names, nobody_listens_at,
+    process_id, request_of, signal_named, span,
 };
 
 /// Longer than any test, so that held data is exported because of the drain.
@@ -110,16 +111,52 @@ async fn sigterm_and_sigint_drain_and_exit_with_0() {
 }
 
 #[tokio::test]
-async fn a_second_signal_exits_at_once() {
+async fn two_signals_at_once_are_one_and_do_not_skip_the_drain() {
+    let collector = Collector::start([]).await;
+    let held = House::configuration(&collector.url()).replace("wait: 0s", "wait: 1h");
+    let mut child = Child::start(&held, &[]).await;
+    assert_eq!(child.ask(Ask::post("/fastly", span(1, "held"))).await.status, 204);
+    child.signal("INT").await;
+    child.signal("TERM").await;
+    assert_eq!(child.ended().await, Some(0), "{}", child.log());
+    assert_eq!(names(&collector.take(1).await[0]), ["held"]);
+    collector.finish();
+}
+
+#[tokio::test]
+async fn a_second_signal_after_a_second_exits_at_once() {
     let gate = Gate::new();
     let collector = Collector::start([Answer::WaitAt(gate.clone())]).await;
     let mut child = Child::start(&House::configuration(&collector.url()), &[]).await;
     assert_eq!(child.ask(Ask::post("/fastly", span(1, "a"))).await.status, 204);
     collector.take(1).await;
     child.signal("TERM").await;
-    child.logged("stopping; another signal exits at once").await;
-    child.signal("TERM").await;
+    child.logged("stopping; another signal after a second exits at once").await;
+    let process = process_id(child.id());
+    eventually("the process ends", async || {
+        rustix::process::kill_process(process, signal_named("TERM")).ok();
+        child.has_ended().then_some(())
+    })
+    .await;
     assert_eq!(child.ended().await, Some(128 + 15), "{}", child.log());
     gate.open();
     collector.finish();
+}
+
+/// As systemd does for a service of `Type=notify`.
+#[tokio::test]
+async fn a_service_manager_is_notified_of_the_start_and_of_the_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let next = async || {
+        let mut bytes = [0; 64];
+        let length = in_time("a notification", socket.recv(&mut bytes)).await.unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    };
+    let mut child = Child::deployed(&[("NOTIFY_SOCKET", path.to_str().unwrap())], &[]).await;
+    assert_eq!(next().await, "READY=1");
+    child.signal("TERM").await;
+    assert_eq!(next().await, "STOPPING=1");
+    assert_eq!(child.ended().await, Some(0));
 }

@@ -96,8 +96,8 @@ fn after_export(resent: Resent) -> Attempt {
     match resent {
         Resent::Accepted => Attempt::Done(End::Accepted),
         Resent::Rejected(reason) => Attempt::Done(End::Rejected(reason)),
-        Resent::Failed { reason, retry_after: Some(pause) } => Attempt::Later { pause, reason },
-        Resent::Failed { reason, retry_after: None } => Attempt::Done(End::NotSent(reason)),
+        Resent::Failed { reason, retry_after: Some(pause), .. } => Attempt::Later { pause, reason },
+        Resent::Failed { reason, retry_after: None, .. } => Attempt::Done(End::NotSent(reason)),
     }
 }
 

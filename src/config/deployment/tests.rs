@@ -116,7 +116,7 @@ fn the_command_line_can_enable_circleci_again() {
     let environment: Environment = [("PORT", "8080")].into_iter().collect();
     let set = vec!["receivers.circleci.secrets=[hunter2]".to_owned()];
     let Loaded { config, notes } =
-        Config::load(&Sources { file: None, set, environment }, RECEIVERS).unwrap();
+        Config::load(&Sources { files: Vec::new(), set, environment }, RECEIVERS).unwrap();
     assert_eq!(config.receivers.all::<CircleCiConfig>()[0].secrets, [Secret::new("hunter2")]);
     assert!(notes.is_empty(), "{notes:?}");
 }

@@ -10,7 +10,7 @@ fn load(bytes: &[u8], set: &[&str]) -> Result<Loaded, String> {
     let file = directory.path().join("relay.yaml");
     fs::write(&file, bytes).unwrap();
     let set = set.iter().map(|argument| (*argument).to_owned()).collect();
-    let sources = Sources { file: Some(file.clone()), set, environment: Environment::empty() };
+    let sources = Sources { files: vec![file.clone()], set, environment: Environment::empty() };
     Config::load(&sources, RECEIVERS)
         .map_err(|error| error.to_string().replace(&file.display().to_string(), "relay.yaml"))
 }
@@ -36,8 +36,8 @@ fn reading_stops_at_the_maximum_file_size() {
 
 #[test]
 fn a_missing_file_is_named() {
-    let file = Some(PathBuf::from("/nowhere/relay.yaml"));
-    let error = Config::load(&Sources { file, ..Sources::default() }, RECEIVERS).unwrap_err().to_string();
+    let files = vec![PathBuf::from("/nowhere/relay.yaml")];
+    let error = Config::load(&Sources { files, ..Sources::default() }, RECEIVERS).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/relay.yaml: cannot read: "), "{error}");
 }
 
@@ -53,7 +53,7 @@ fn the_variable_names_the_file_and_the_argument_overrides_it() {
         Config::load(&named, RECEIVERS).unwrap().config.receivers.all::<FastlyConfig>()[0].path,
         "/one"
     );
-    let both = Sources { file: Some(two), ..named };
+    let both = Sources { files: vec![two], ..named };
     assert_eq!(
         Config::load(&both, RECEIVERS).unwrap().config.receivers.all::<FastlyConfig>()[0].path,
         "/two"
@@ -101,7 +101,56 @@ fn with_a_file_the_environment_table_does_not_apply() {
     let environment =
         [("PORT", "4000"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://elsewhere")].into_iter().collect();
     let config =
-        Config::load(&Sources { file: Some(file), set: Vec::new(), environment }, RECEIVERS).unwrap().config;
+        Config::load(&Sources { files: vec![file], set: Vec::new(), environment }, RECEIVERS).unwrap().config;
     assert_eq!(config.server.endpoint.port(), 3000);
     assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://localhost:4318/v1/traces");
+}
+
+/// Returns the receivers' paths and the timeout of the exporter, or the problems, of files with these texts.
+fn merged(texts: &[&str], set: &[&str]) -> Result<Config, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let files: Vec<PathBuf> = (1..=texts.len()).map(|n| directory.path().join(format!("{n}.yaml"))).collect();
+    for (file, text) in files.iter().zip(texts) {
+        fs::write(file, text).unwrap();
+    }
+    let set = set.iter().map(|argument| (*argument).to_owned()).collect();
+    let sources = Sources { files, set, environment: Environment::empty() };
+    let shown = format!("{}/", directory.path().display());
+    let loaded = Config::load(&sources, RECEIVERS).map_err(|error| error.to_string().replace(&shown, ""))?;
+    Ok(loaded.config)
+}
+
+#[test]
+fn several_files_are_merged_key_by_key_and_later_ones_win() {
+    let common = "receivers: {fastly: {path: /a, service_ids: [x, y]}, circleci: {secrets: [s]}}\nqueue: {max_size: 1GiB}\n";
+    let own = "receivers: {fastly: {service_ids: [z]}, circleci: , otlp: }\nqueue: {max_size: 2GiB}\n";
+    let config = merged(&[common, own, "queue: {max_size: 3GiB}\n"], &[]).unwrap();
+    let fastly = config.receivers.all::<FastlyConfig>()[0];
+    assert_eq!((fastly.path.as_str(), fastly.service_ids.as_slice()), ("/a", ["z".to_owned()].as_slice()));
+    assert_eq!((config.receivers.iter().count(), config.queue.max_size), (3, 3 << 30));
+}
+
+#[test]
+fn a_problem_in_one_of_several_files_names_that_file() {
+    let problems =
+        merged(&["receivers: {fastly: }\n", "queue:\n  max_size: x\n", "server:\n  port: 1\n"], &[]);
+    let problems = problems.unwrap_err();
+    let lines: Vec<&str> = problems.lines().collect();
+    assert_eq!(lines.len(), 2, "{problems}");
+    assert!(lines[0].starts_with("2.yaml:2: queue.max_size: "), "{problems}");
+    assert!(lines[1].starts_with("3.yaml:2: server.port: unknown key"), "{problems}");
+    assert!(merged(&["receivers: {fastly: }\n", "a: [\n"], &[]).unwrap_err().starts_with("2.yaml:"));
+    assert!(
+        merged(&["receivers: {fastly: }\n", "# nothing\n"], &[]).unwrap_err().starts_with("2.yaml: is empty")
+    );
+}
+
+#[test]
+fn an_unset_variable_that_is_replaced_is_no_problem() {
+    let text = "receivers: {fastly: {path: \"/${env:ABSENT}\", auth: {values: [\"${env:ABSENT}\"]}}}\n";
+    assert_eq!(merged(&[text], &[]).unwrap_err().matches("ABSENT is not set").count(), 2);
+    let other = "receivers: {fastly: {auth: {values: [b]}}}\n";
+    assert!(merged(&[text, other], &["receivers.fastly.path=/a"]).is_ok());
+    let problem = merged(&[text], &["receivers.fastly.path=/a"]).unwrap_err();
+    assert_eq!(problem.matches("ABSENT is not set").count(), 1, "{problem}");
 }

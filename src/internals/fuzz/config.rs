@@ -29,7 +29,7 @@ pub fn config(input: &[u8]) {
     let environment: Environment = variables.into_iter().collect();
 
     check(Config::from_yaml(text, &environment, RECEIVERS));
-    let sources = Sources { file: None, set, environment };
+    let sources = Sources { files: Vec::new(), set, environment };
     check(Config::load(&sources, RECEIVERS).map(|loaded| {
         for note in &loaded.notes {
             assert!(!note.contains(MARKER), "a note repeats a variable: {note}");

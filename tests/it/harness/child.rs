@@ -221,6 +221,10 @@ impl Child {
         self.process.id().expect("it has not ended")
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the end of the process, and returns its exit code.
     pub(crate) async fn ended(&mut self) -> Option<i32> {
         let code = in_time("the process ends", self.process.wait()).await.unwrap().code();

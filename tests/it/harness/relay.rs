@@ -32,7 +32,7 @@ impl Relay {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(yaml.as_bytes()).unwrap();
         Self::configured(Sources {
-            file: Some(file.path().to_owned()),
+            files: vec![file.path().to_owned()],
             set: settings_of(settings),
             environment: Environment::empty(),
         })
