@@ -6,6 +6,8 @@
 
 mod announce;
 
+mod certificates;
+
 mod descriptors;
 
 mod files;
@@ -34,8 +36,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::announce::{Addresses, announce, host_of};
+pub(crate) use self::certificates::certificate_paths;
 use self::descriptors::TELEMETRY_CONNECTIONS;
-use self::files::ExporterFiles;
+use self::files::ClientFiles;
 pub(crate) use self::files::unusable_files;
 #[cfg(feature = "kafka")]
 pub(crate) use self::kafka::unreachable;
@@ -80,7 +83,8 @@ pub struct App {
     shared: Option<kafka::Shared>,
     rejected: Arc<RejectedLines>,
     self_tracing: Option<SelfTracing>,
-    exporter_files: ExporterFiles,
+    exporter_files: ClientFiles,
+    self_tracing_files: ClientFiles,
     metrics: Metrics,
     max_connections: usize,
 }
@@ -127,7 +131,8 @@ impl App {
         let rejected = Arc::new(rejected);
         let sink: Arc<dyn RejectSink> = Arc::new(KeepRejects(Arc::clone(&rejected)));
         // Read before first use, so that a later change is never missed.
-        let exporter_files = ExporterFiles::read(&config);
+        let exporter_files = ClientFiles::of_exporter(&config);
+        let self_tracing_files = ClientFiles::of_self_tracing(&config);
         let exporter =
             Exporter::new(&config.exporters.otlp_http, metrics.clone(), Arc::clone(&sink), wall_clock)?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
@@ -160,6 +165,7 @@ impl App {
             rejected,
             self_tracing,
             exporter_files,
+            self_tracing_files,
             metrics,
             max_connections,
         })
@@ -188,15 +194,22 @@ impl App {
         self.run_reloading(shutdown, nothing).await;
     }
 
-    /// Runs like [`run`](Self::run) and applies every configuration from `configs`, as far as a running relay can.
-    pub async fn run_reloading(self, shutdown: impl Future<Output = ()>, mut configs: Receiver<Config>) {
+    /// Runs like [`run`](Self::run) and applies every configuration from `configs`, as far as a running relay can. `None` stands for
+    /// one that was invalid.
+    pub async fn run_reloading(
+        self,
+        shutdown: impl Future<Output = ()>,
+        mut configs: Receiver<Option<Config>>,
+    ) {
         announce(&self.config, Addresses::of(&self.front_door, &self.telemetry), self.max_connections);
+        certificates::report(&self.config, &self.metrics, wall_clock);
+        self.metrics.reloaded(Some(wall_clock()));
         let mut running = self.start();
         let mut shutdown = pin!(shutdown);
         loop {
             tokio::select! {
                 () = shutdown.as_mut() => break,
-                Some(config) = configs.recv() => running.reloads.reload(&config).await,
+                Some(config) = configs.recv() => running.reloads.reload(config.as_ref()).await,
             }
         }
         info!(drain_seconds = DRAIN_TIME.as_secs(), "draining");
@@ -216,6 +229,7 @@ impl App {
             rejected,
             self_tracing,
             exporter_files,
+            self_tracing_files,
             metrics,
             max_connections,
         } = self;
@@ -286,7 +300,10 @@ impl App {
                 relay: Arc::clone(&relay),
                 pages,
                 tls: reloaded_tls,
+                exporter: Arc::new(exporter.settings()),
                 exporter_files: Arc::new(exporter_files),
+                self_tracing_files: Arc::new(self_tracing_files),
+                metrics,
             },
             relay,
             feeder,

@@ -7,6 +7,8 @@ mod run;
 
 mod service;
 
+mod watch;
+
 mod validate;
 
 mod traceparent;

@@ -53,6 +53,8 @@ mod units;
 
 mod problem;
 
+mod proxy;
+
 mod env;
 
 pub(crate) mod secret;
@@ -63,6 +65,7 @@ pub use env::Environment;
 pub(crate) use generate::schema;
 pub use load::{Loaded, Sources};
 pub use problem::ConfigError;
+pub(crate) use proxy::ProxySettings;
 pub use receivers::ReceiverKind;
 pub(crate) use receivers::{Instances, ReceiverConfig, ReceiverSection, ReceiversConfig, Resubmit};
 pub(crate) use reload::Reloaded;

@@ -15,7 +15,8 @@
 //!    turns its response ([`response`]) or [`fault`] into an [`outcome`]; repeats it when the destination is at fault
 //!    ([`remedy`], [`tls_port`])
 //! 4. the timeout of one attempt
-//! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), in the framing of gRPC ([`grpc`]) where that is the protocol
+//! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), which may go through a [`proxy`], in the framing of gRPC
+//!    ([`grpc`]) where that is the protocol
 //!
 //! Self-traces ([`self_trace`]) and the rejected exports that `spanrelay replay` resends ([`resend`]) bypass the stack and use
 //! only the POST.
@@ -41,6 +42,8 @@ mod otlp_http;
 mod grpc;
 
 mod client;
+
+mod proxy;
 
 mod self_trace;
 
@@ -159,6 +162,20 @@ pub(crate) struct Exporter {
     wall_clock: fn() -> SystemTime,
 }
 
+/// Settings of an exporter that can be replaced while it runs.
+pub(crate) struct ExporterSettings([Post; Signal::ALL.len()]);
+
+// === impl ExporterSettings ===
+
+impl ExporterSettings {
+    /// Reads the certificates again, and uses them and the headers of `config` for all later requests.
+    pub(crate) fn reload(&self, config: &ExporterConfig) -> Result<(), ExporterError> {
+        let new = otlp_http::posts(config)?;
+        self.0.iter().zip(&new).for_each(|(post, new)| post.replace(new));
+        Ok(())
+    }
+}
+
 // === impl Carried ===
 
 impl Carried {
@@ -249,6 +266,11 @@ impl Exporter {
     ) -> Result<Self, ExporterError> {
         let posts = otlp_http::posts(config)?;
         Ok(Self { config: config.clone(), posts, metrics, rejects, wall_clock })
+    }
+
+    /// Returns the settings that can be replaced while it runs.
+    pub(crate) fn settings(&self) -> ExporterSettings {
+        ExporterSettings(self.posts.clone())
     }
 
     /// Runs until the channel is closed and every export has ended, or until `stop` is cancelled: then attempts in flight are

@@ -55,7 +55,7 @@
 //! | [`processor`] | [`otlp`], [`event`], [`config`], [`receiver`] (items), [`queue`] (receipts), [`exporter`] (the export request), [`telemetry`] | sockets; the clock, except for its driver |
 //! | [`relay`] | [`receiver`], [`queue`], [`rejected`], [`processor`] (its input), [`otlp`], [`event`], [`config`], [`budget`], [`telemetry`] | sockets, status codes, the exporter |
 //! | [`server`] | [`relay`], [`receiver`] (verdicts), [`event`], [`config`], [`budget`], [`telemetry`], [`pem`] | queue, processor, exporter |
-//! | [`app`] | [`server`], [`relay`], [`receiver`], [`queue`], [`rejected`], [`processor`], [`exporter`], [`event`], [`config`], [`budget`], [`telemetry`] | |
+//! | [`app`] | [`server`], [`relay`], [`receiver`], [`queue`], [`rejected`], [`processor`], [`exporter`], [`event`], [`config`], [`budget`], [`telemetry`], [`pem`] | |
 //! | [`cli`] | [`app`], [`config`], [`event`], [`telemetry`]; [`receiver`], [`processor`], [`queue`], [`otlp`], [`rejected`], [`exporter`] (`check`, `demo`, `replay`, `validate`) | |
 //!
 //! `internals` serves fuzz targets and benchmarks. It may use every module, no module may use it, and no release has it.

@@ -1,5 +1,6 @@
 //! The relay's own telemetry: metrics, logs, traces and the inspector.
 
+pub(crate) mod certificates;
 pub(crate) mod inspect;
 pub(crate) mod line_limit;
 pub(crate) mod logging;

@@ -1,7 +1,7 @@
 //! Validation and change detection of certificate files.
 //!
-//! In: a configuration. Out: the errors that a start would report about its files; and the keys of the exporter's files
-//! whose content has changed since the start. Leaves to others: reloading the files of `server.tls`.
+//! In: a configuration. Out: the errors that a start would report about its files; and whether the content of the exporter's and
+//! of self-tracing's files has changed. Leaves to others: reloading them, and the files of `server.tls`.
 
 use std::path::{Path, PathBuf};
 
@@ -25,11 +25,11 @@ pub(crate) fn unusable_files(config: &Config) -> Vec<String> {
     problems
 }
 
-/// Digests of the exporter's and self-tracing's files at the start.
-#[derive(Debug)]
-pub(super) struct ExporterFiles(Vec<File>);
+/// Digests of the files of a client at one time.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ClientFiles(Vec<File>);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct File {
     key: String,
     path: PathBuf,
@@ -37,22 +37,31 @@ struct File {
     digest: Option<[u8; 32]>,
 }
 
-// === impl ExporterFiles ===
+// === impl ClientFiles ===
 
-impl ExporterFiles {
-    /// Reads all files.
-    pub(super) fn read(config: &Config) -> Self {
+impl ClientFiles {
+    /// Reads the files of the exporter.
+    pub(super) fn of_exporter(config: &Config) -> Self {
         let exporter = &config.exporters.otlp_http;
         let section = exporter.protocol.section();
         let sections = [
-            (section.to_owned(), Some(&exporter.tls)),
-            (format!("{section}.traces"), Some(&exporter.traces.tls)),
-            (format!("{section}.logs"), Some(&exporter.logs.tls)),
-            (format!("{section}.metrics"), Some(&exporter.metrics.tls)),
-            ("telemetry.traces".to_owned(), config.telemetry.traces.as_ref().map(|traces| &traces.tls)),
+            (section.to_owned(), &exporter.tls),
+            (format!("{section}.traces"), &exporter.traces.tls),
+            (format!("{section}.logs"), &exporter.logs.tls),
+            (format!("{section}.metrics"), &exporter.metrics.tls),
         ];
-        let named = sections.into_iter().filter_map(|(section, tls)| Some((section, tls?)));
-        Self(named.flat_map(|(section, tls)| files_of(&section, tls)).collect())
+        Self(sections.into_iter().flat_map(|(section, tls)| files_of(&section, tls)).collect())
+    }
+
+    /// Reads the files of self-tracing.
+    pub(super) fn of_self_tracing(config: &Config) -> Self {
+        let tls = config.telemetry.traces.as_ref().map(|traces| &traces.tls);
+        Self(tls.map(|tls| files_of("telemetry.traces", tls)).unwrap_or_default())
+    }
+
+    /// Returns the paths of the files.
+    pub(super) fn into_paths(self) -> impl Iterator<Item = PathBuf> {
+        self.0.into_iter().map(|file| file.path)
     }
 
     /// Reads all files and returns the keys of those that changed.
@@ -137,16 +146,15 @@ telemetry:
     }
 
     #[test]
-    fn a_changed_exporter_file_is_named() {
+    fn changed_files_are_told_by_their_content() {
         let directory = tempfile::tempdir().unwrap();
         install(directory.path());
-        let files = ExporterFiles::read(&config(directory.path()));
-        assert_eq!(files.changed(), [""; 0]);
+        let config = config(directory.path());
+        let (exporter, own) = (ClientFiles::of_exporter(&config), ClientFiles::of_self_tracing(&config));
+        assert_eq!((own.changed(), ClientFiles::of_exporter(&config) == exporter), (Vec::new(), true));
         std::fs::write(directory.path().join("logs.pem"), "another").unwrap();
         std::fs::remove_file(directory.path().join("own.pem")).unwrap();
-        let changed = ["exporters.otlp_http.logs.tls.cert_file", "telemetry.traces.tls.ca_file"];
-        assert_eq!(files.changed(), changed);
-        install(directory.path());
-        assert!(files.changed().contains(&"exporters.otlp_http.tls.ca_file"), "another authority");
+        assert_eq!(own.changed(), ["telemetry.traces.tls.ca_file"]);
+        assert_ne!(ClientFiles::of_exporter(&config), exporter);
     }
 }

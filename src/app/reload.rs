@@ -1,18 +1,22 @@
 //! Applies a reloaded configuration while the relay runs.
 //!
-//! In: a complete, valid configuration. Out: receivers with new secrets, tokens and service ids, and reloaded server
-//! certificates. Promises: no connection is dropped and no request in progress is affected; a change that needs a
-//! restart, in the configuration or in the exporter's certificate files, is logged and not applied.
+//! In: a complete, valid configuration. Out: receivers with new secrets, tokens and service ids, the exporter with new headers and
+//! certificates, and reloaded server certificates. Promises: no connection of a client is dropped and no request in progress is
+//! affected; a change that needs a restart, in the configuration or in the certificate files of self-tracing, is logged and not
+//! applied.
 
 use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::files::ExporterFiles;
-use super::receivers;
+use super::files::ClientFiles;
+use super::{certificates, receivers, wall_clock};
 use crate::config::{Config, Reloaded};
+use crate::exporter::ExporterSettings;
 use crate::relay::Relay;
 use crate::server::{Pages, Tls};
+use crate::telemetry::Metrics;
+use crate::telemetry::logging::chain;
 
 /// The parts that can be reconfigured.
 pub(super) struct Reloads {
@@ -20,13 +24,22 @@ pub(super) struct Reloads {
     pub(super) relay: Arc<Relay>,
     pub(super) pages: Pages,
     pub(super) tls: Option<Arc<Tls>>,
-    pub(super) exporter_files: Arc<ExporterFiles>,
+    pub(super) exporter: Arc<ExporterSettings>,
+    /// Files of the exporter that were read last, usable or not.
+    pub(super) exporter_files: Arc<ClientFiles>,
+    pub(super) self_tracing_files: Arc<ClientFiles>,
+    pub(super) metrics: Metrics,
 }
 
 // === impl Reloads ===
 
 impl Reloads {
-    pub(super) async fn reload(&mut self, new: &Config) {
+    /// Applies a configuration; absent if it was invalid.
+    pub(super) async fn reload(&mut self, new: Option<&Config>) {
+        let Some(new) = new else {
+            self.metrics.reloaded(None);
+            return;
+        };
         let Reloaded { config, needs_restart } = self.config.reloaded(new);
         if !needs_restart.is_empty() {
             warn!(keys = needs_restart.join(", "), "changes not applied; restart to apply");
@@ -36,23 +49,52 @@ impl Reloads {
             self.relay.replace(receivers(&config));
             self.pages.reload(&config.receivers);
         }
+        let new_headers = config.exporters != self.config.exporters;
         self.config = config;
+        self.reload_exporter(new_headers).await;
         if let Some(tls) = &self.tls {
             // Logs its own outcome.
             drop(tls.reload().await);
         }
-        self.warn_about_exporter_files().await;
+        self.warn_about_self_tracing_files().await;
+        let (config, metrics) = (self.config.clone(), self.metrics.clone());
+        blocking(move || certificates::report(&config, &metrics, wall_clock)).await;
+        self.metrics.reloaded(Some(wall_clock()));
         info!(receivers.changed = changed, "configuration reloaded");
     }
 
-    /// Warns about changed files of the exporter, which keeps the certificates of the start.
-    async fn warn_about_exporter_files(&self) {
-        let files = Arc::clone(&self.exporter_files);
-        // The files may be on a slow network file system.
-        let looked = tokio::task::spawn_blocking(move || files.changed().join(", ")).await;
-        let keys = looked.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
+    /// Gives the exporter its headers, and the certificates of its files, if one of them has changed.
+    async fn reload_exporter(&mut self, new_headers: bool) {
+        let (exporter, old) = (Arc::clone(&self.exporter), Arc::clone(&self.exporter_files));
+        let config = self.config.clone();
+        let reloaded = blocking(move || {
+            let files = ClientFiles::of_exporter(&config);
+            let is_due = new_headers || files != *old;
+            (is_due.then(|| exporter.reload(&config.exporters.otlp_http)), files)
+        });
+        let (reloaded, files) = reloaded.await;
+        self.exporter_files = Arc::new(files);
+        match reloaded {
+            None => {}
+            Some(Ok(())) => info!("exporter headers and certificates reloaded"),
+            Some(Err(error)) => {
+                warn!(error = %chain(&error), "new certificates of the exporter are invalid; keeping the current ones");
+            }
+        }
+    }
+
+    /// Warns about changed files of self-tracing, which keeps the certificates of the start.
+    async fn warn_about_self_tracing_files(&self) {
+        let files = Arc::clone(&self.self_tracing_files);
+        let keys = blocking(move || files.changed().join(", ")).await;
         if !keys.is_empty() {
             warn!(keys, "certificate files changed on disk; restart to apply");
         }
     }
+}
+
+/// Reads files on a thread of their own: they may be on a slow network file system.
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
 }

@@ -1,10 +1,11 @@
 //! `spanrelay run`: runs the relay, from loading its configuration to the end of its drain.
 //!
 //! Promises: an invalid configuration starts nothing, and every problem is on standard error; the first SIGTERM or
-//! SIGINT drains, one more than a second later exits at once, even while the relay is still starting; SIGHUP reloads the
-//! configuration.
+//! SIGINT drains, one more than a second later exits at once, even while the relay is still starting; SIGHUP, and a
+//! changed file of a secret or certificate, reloads the configuration.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::service::State;
-use crate::app::{App, StartError};
+use super::watch::Watch;
+use crate::app::{App, StartError, certificate_paths};
 use crate::config::{Config, Environment, Loaded, Sources};
 use crate::receiver::RECEIVERS;
 use crate::telemetry::logging;
@@ -39,7 +41,7 @@ struct Signals {
 /// Runs the relay until a signal ends it.
 pub(super) fn run(sources: &Sources) -> ExitCode {
     let dumps = without_core_dumps();
-    let Loaded { config, notes } = match Config::load(sources, RECEIVERS) {
+    let Loaded { config, notes, files } = match Config::load(sources, RECEIVERS) {
         Ok(loaded) => loaded,
         Err(problems) => {
             super::print_error(problems);
@@ -59,7 +61,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return could_not_start(&error),
     };
-    let code = runtime.block_on(serve(config, sources.clone()));
+    let code = runtime.block_on(serve(config, files, sources.clone()));
     // Threads that are still blocked here have had the whole drain time.
     runtime.shutdown_background();
     code
@@ -83,10 +85,12 @@ fn without_huge_pages() {
 #[cfg(not(target_os = "linux"))]
 fn without_huge_pages() {}
 
-async fn serve(config: Config, sources: Sources) -> ExitCode {
+async fn serve(config: Config, mut files: Vec<PathBuf>, sources: Sources) -> ExitCode {
     let environment = sources.environment.clone();
+    files.extend(certificate_paths(&config));
+    let watch = Watch::new(files).await;
     let (shutdown, configs) = match (Signals::listen(), signal(SignalKind::hangup())) {
-        (Ok(signals), Ok(hangup)) => (signals.shutdown(environment.clone()), reloads(hangup, sources)),
+        (Ok(signals), Ok(hangup)) => (signals.shutdown(environment.clone()), reloads(hangup, watch, sources)),
         (Err(error), _) | (_, Err(error)) => return could_not_start(&error),
     };
     let app = match App::bind(config).await {
@@ -107,28 +111,37 @@ async fn serve(config: Config, sources: Sources) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Returns a channel that yields the configuration after each SIGHUP, if it is valid.
-fn reloads(mut hangup: Signal, sources: Sources) -> mpsc::Receiver<Config> {
+/// Returns a channel that yields the configuration after each SIGHUP, and after a change of one of its files; `None` if it is
+/// invalid.
+fn reloads(mut hangup: Signal, mut watch: Watch, sources: Sources) -> mpsc::Receiver<Option<Config>> {
     let (reload, configs) = mpsc::channel(1);
     tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
+        loop {
+            tokio::select! {
+                Some(()) = hangup.recv() => watch.refresh().await,
+                () = watch.changed() => info!("files of the configuration changed on disk"),
+            }
             let sources = sources.clone();
             let loaded = tokio::task::spawn_blocking(move || Config::load(&sources, RECEIVERS)).await;
-            match loaded {
-                Ok(Ok(Loaded { config, notes })) => {
+            let config = match loaded {
+                Ok(Ok(Loaded { config, notes, mut files })) => {
                     for note in notes {
                         warn!(note, "configuration note");
                     }
-                    if reload.send(config).await.is_err() {
-                        return;
-                    }
+                    files.extend(certificate_paths(&config));
+                    watch.follow(files).await;
+                    Some(config)
                 }
                 Ok(Err(problems)) => {
                     // One line in every log format.
                     let problems = problems.to_string().lines().collect::<Vec<_>>().join("; ");
                     error!(problems, "configuration not reloaded; keeping the current one");
+                    None
                 }
                 Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+            };
+            if reload.send(config).await.is_err() {
+                return;
             }
         }
     });

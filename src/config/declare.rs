@@ -97,6 +97,11 @@ impl Key {
         Self { is_live: true, ..self }
     }
 
+    /// Marks a section some of whose keys reload without a restart.
+    pub(crate) fn partly_live(self) -> Self {
+        self
+    }
+
     /// Marks a key with named instances.
     pub(crate) fn named(self) -> Self {
         Self { is_named: true, ..self }
@@ -154,7 +159,7 @@ macro_rules! section {
 
             fn reload(&mut self, new: &Self) {
                 let Self { .. } = new;
-                $($(section!(@reload $flag, self.$key, new.$key);)*)*
+                $($(section!(@reload $flag, $kind, self.$key, new.$key);)*)*
             }
 
             fn describe() -> Vec<$crate::config::declare::Key> {
@@ -172,8 +177,11 @@ macro_rules! section {
     };
     (@default) => { Default::default() };
     (@default $default:expr) => { $default };
-    (@reload live, $old:expr, $new:expr) => { $old.clone_from(&$new) };
-    (@reload $flag:ident, $old:expr, $new:expr) => {};
+    (@reload live, $kind:ty, $old:expr, $new:expr) => { $old.clone_from(&$new) };
+    (@reload partly_live, $kind:ty, $old:expr, $new:expr) => {
+        <$kind as $crate::config::kind::Kind>::reload(&mut $old, &$new)
+    };
+    (@reload $flag:ident, $kind:ty, $old:expr, $new:expr) => {};
 }
 
 /// Declares an enum of words: the values of a key.

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::path::PathBuf;
 
 use super::env::{Environment, Variable};
 use super::problem::Problem;
@@ -15,33 +16,36 @@ use super::yaml::{Node, Value};
 /// Maximum size of a file in bytes: far above any secret, a bound for reading the wrong file.
 const MAX_FILE_SIZE: u64 = 64 << 10;
 
+/// Problems, and the files that values were replaced with.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) problems: Vec<Problem>,
+    pub(super) files: Vec<PathBuf>,
+}
+
 /// Replaces variables in every value below `node`. A value that fails is a problem and becomes [`Value::Broken`].
-pub(super) fn interpolate(
-    node: &mut Node,
-    path: &str,
-    environment: &Environment,
-    problems: &mut Vec<Problem>,
-) {
+pub(super) fn interpolate(node: &mut Node, path: &str, environment: &Environment, found: &mut Found) {
     match &mut node.value {
         Value::Scalar(scalar) if scalar.text.contains('$') => match expand(&scalar.text, environment) {
-            Ok(Expanded { text, from_environment }) => {
+            Ok(Expanded { text, from_environment, files }) => {
+                found.files.extend(files);
                 scalar.text = text;
                 scalar.from_environment |= from_environment;
             }
             Err(what) => {
-                problems.push(Problem::new(&node.origin, path, what));
+                found.problems.push(Problem::new(&node.origin, path, what));
                 node.value = Value::Broken;
             }
         },
         Value::List(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                interpolate(item, &format!("{path}[{index}]"), environment, problems);
+                interpolate(item, &format!("{path}[{index}]"), environment, found);
             }
         }
         Value::Map(entries) => {
             for entry in entries {
                 let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
-                interpolate(&mut entry.node, &path, environment, problems);
+                interpolate(&mut entry.node, &path, environment, found);
             }
         }
         Value::Scalar(_) | Value::Null | Value::Broken => {}
@@ -51,11 +55,14 @@ pub(super) fn interpolate(
 struct Expanded {
     text: String,
     from_environment: bool,
+    files: Vec<PathBuf>,
 }
 
 /// Expands the variables in `text`. The error is meant for the operator and repeats nothing but names of variables.
 fn expand(text: &str, environment: &Environment) -> Result<Expanded, String> {
-    let mut expanded = Expanded { text: String::with_capacity(text.len()), from_environment: false };
+    let text_bytes = text.len();
+    let mut expanded =
+        Expanded { text: String::with_capacity(text_bytes), from_environment: false, files: Vec::new() };
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         expanded.text.push_str(before);
@@ -68,6 +75,7 @@ fn expand(text: &str, environment: &Environment) -> Result<Expanded, String> {
                 .ok_or("\"${\" without \"}\": write ${env:NAME}, or $${ for a literal ${")?;
             expanded.text.push_str(&resolve(reference, environment)?);
             expanded.from_environment = true;
+            expanded.files.extend(reference.strip_prefix("file:").map(PathBuf::from));
             rest = after;
         } else if after.starts_with(begins_name) {
             // Not repeated: it may be the end of a password.
@@ -240,11 +248,12 @@ mod tests {
     #[test]
     fn a_variable_cannot_add_structure() {
         let environment: Environment = [("STRUCTURE", "x, y]\nb: 1")].into_iter().collect();
-        let mut problems = Vec::new();
-        let mut root = crate::config::yaml::parse("a: [\"${env:STRUCTURE}\"]\n", &mut problems).unwrap();
-        interpolate(&mut root, "", &environment, &mut problems);
+        let mut found = Found::default();
+        let mut root =
+            crate::config::yaml::parse("a: [\"${env:STRUCTURE}\"]\n", &mut found.problems).unwrap();
+        interpolate(&mut root, "", &environment, &mut found);
         let Value::List(items) = &root.get("a").unwrap().value else { panic!("not a list") };
         assert_eq!(items.len(), 1);
-        assert!(root.get("b").is_none() && problems.is_empty());
+        assert!(root.get("b").is_none() && found.problems.is_empty());
     }
 }

@@ -47,6 +47,9 @@ pub(crate) trait Kind {
     fn to_tree(value: &Self::Value) -> Tree;
 
     fn shape() -> Shape;
+
+    /// Replaces the parts of a section that reload without a restart.
+    fn reload(_old: &mut Self::Value, _new: &Self::Value) {}
 }
 
 /// Returns the shape of a value with this schema, which may also come from a variable or be absent.
@@ -195,6 +198,10 @@ impl<S: Keys> Kind for S {
     fn shape() -> Shape {
         Shape::Section { name: Self::NAME, keys: Self::describe() }
     }
+
+    fn reload(old: &mut Self, new: &Self) {
+        Keys::reload(old, new);
+    }
 }
 
 impl<K: Kind> Kind for Option<K> {
@@ -220,6 +227,12 @@ impl<K: Kind> Kind for Option<K> {
 
     fn shape() -> Shape {
         K::shape()
+    }
+
+    fn reload(old: &mut Self::Value, new: &Self::Value) {
+        if let (Some(old), Some(new)) = (old, new) {
+            K::reload(old, new);
+        }
     }
 }
 

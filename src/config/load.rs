@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::env::Environment;
 use super::field::{Diagnostics, Field};
-use super::interpolate::interpolate;
+use super::interpolate::{Found, interpolate};
 use super::kind::Kind as _;
 use super::merge;
 use super::problem::{Origin, Problem};
+use super::proxy::ProxySettings;
 use super::yaml::{self, Node};
 use super::{Config, ConfigError, ReceiverKind, deployment, overrides};
 
@@ -45,6 +46,8 @@ pub struct Loaded {
     pub config: Config,
     /// Notes that are worth a log line each, but not errors. They contain no secrets.
     pub notes: Vec<String>,
+    /// Files that values were replaced with (`${file:PATH}`).
+    pub files: Vec<PathBuf>,
 }
 
 // === impl Config ===
@@ -92,33 +95,33 @@ fn from_texts(
     environment: &Environment,
     receivers: &'static [ReceiverKind],
 ) -> Result<Loaded, ConfigError> {
-    let (mut root, mut problems, mut is_whole) = (Node::null(Origin::File), Vec::new(), true);
+    let (mut root, mut found, mut is_whole) = (Node::null(Origin::File), Found::default(), true);
     let first = texts.first().map_or("", |(name, _)| name);
     for (index, (name, text)) in texts.iter().enumerate() {
-        let mut found = Vec::new();
-        let mut parsed = yaml::parse(text, &mut found);
-        if parsed.is_none() && found.is_empty() {
+        let mut problems = Vec::new();
+        let mut parsed = yaml::parse(text, &mut problems);
+        if parsed.is_none() && problems.is_empty() {
             return Err(whole(name, "is empty; at least one receiver is needed".to_owned()));
         }
         if index > 0 {
-            merge::name_file(name, parsed.as_mut(), &mut found);
+            merge::name_file(name, parsed.as_mut(), &mut problems);
         }
-        problems.extend(found);
+        found.problems.extend(problems);
         match parsed {
             Some(node) => merge::merge(&mut root, node),
             None => is_whole = false,
         }
     }
     if !is_whole {
-        return Err(ConfigError::new(first, problems));
+        return Err(ConfigError::new(first, found.problems));
     }
     // What a `--set` replaces may name a variable that is not set.
     for argument in set {
         overrides::clear(&mut root, argument);
     }
-    interpolate(&mut root, "", environment, &mut problems);
-    set_all(&mut root, set, environment, &mut problems);
-    finish(first, &root, problems, receivers)
+    interpolate(&mut root, "", environment, &mut found);
+    set_all(&mut root, set, environment, &mut found);
+    finish(first, &root, found, environment, receivers)
 }
 
 fn built_in(
@@ -126,20 +129,20 @@ fn built_in(
     environment: &Environment,
     receivers: &'static [ReceiverKind],
 ) -> Result<Loaded, ConfigError> {
-    let mut problems = Vec::new();
-    let mut root = yaml::parse(LOCAL, &mut problems).unwrap_or_else(|| Node::null(Origin::File));
-    deployment::apply(&mut root, environment, &mut problems);
-    set_all(&mut root, set, environment, &mut problems);
+    let mut found = Found::default();
+    let mut root = yaml::parse(LOCAL, &mut found.problems).unwrap_or_else(|| Node::null(Origin::File));
+    deployment::apply(&mut root, environment, &mut found.problems);
+    set_all(&mut root, set, environment, &mut found);
     deployment::require_signatures(&mut root);
-    let mut loaded = finish("built-in config/local.yaml", &root, problems, receivers)?;
+    let mut loaded = finish("built-in config/local.yaml", &root, found, environment, receivers)?;
     loaded.notes.extend(deployment::notes(&loaded.config, environment));
     Ok(loaded)
 }
 
 /// Applies the command line to the parsed tree.
-fn set_all(root: &mut Node, set: &[String], environment: &Environment, problems: &mut Vec<Problem>) {
+fn set_all(root: &mut Node, set: &[String], environment: &Environment, found: &mut Found) {
     for argument in set {
-        overrides::apply(root, argument, environment, problems);
+        overrides::apply(root, argument, environment, found);
     }
 }
 
@@ -147,16 +150,25 @@ fn set_all(root: &mut Node, set: &[String], environment: &Environment, problems:
 fn finish(
     name: &str,
     root: &Node,
-    mut problems: Vec<Problem>,
+    found: Found,
+    environment: &Environment,
     receivers: &'static [ReceiverKind],
 ) -> Result<Loaded, ConfigError> {
     let diagnostics = Diagnostics::new(receivers);
     let field = Field::new(&diagnostics, String::new(), &root.origin, root);
     let config = Config::read(&field);
-    let (found, notes) = diagnostics.into_parts();
-    problems.extend(found);
+    let Found { mut problems, files } = found;
+    let (more, notes) = diagnostics.into_parts();
+    problems.extend(more);
+    let proxy = ProxySettings::read(environment, &mut problems);
     match config {
-        Some(config) if problems.is_empty() => Ok(Loaded { config, notes }),
+        Some(mut config) if problems.is_empty() => {
+            if let Some(traces) = &mut config.telemetry.traces {
+                traces.proxy = proxy.clone();
+            }
+            config.exporters.otlp_http.proxy = proxy;
+            Ok(Loaded { config, notes, files })
+        }
         _ => Err(ConfigError::new(name, problems)),
     }
 }

@@ -4,14 +4,14 @@
 //! is unambiguous. The value is text, a YAML flow list or mapping (`["a", "b"]`), or empty for the default.
 
 use super::env::Environment;
-use super::interpolate::interpolate;
+use super::interpolate::{Found, interpolate};
 use super::problem::{Origin, Problem};
 use super::yaml::{self, Node, Value};
 
 /// Writes `argument` into the tree.
-pub(super) fn apply(root: &mut Node, argument: &str, environment: &Environment, problems: &mut Vec<Problem>) {
-    if let Err(problem) = write(root, argument, environment, problems) {
-        problems.push(problem);
+pub(super) fn apply(root: &mut Node, argument: &str, environment: &Environment, found: &mut Found) {
+    if let Err(problem) = write(root, argument, environment, found) {
+        found.problems.push(problem);
     }
 }
 
@@ -31,7 +31,7 @@ fn write(
     root: &mut Node,
     argument: &str,
     environment: &Environment,
-    problems: &mut Vec<Problem>,
+    found: &mut Found,
 ) -> Result<(), Problem> {
     let Some((key, value)) = argument.split_once('=') else {
         // Not repeated: the argument may be a secret without its key.
@@ -46,7 +46,7 @@ fn write(
         return Err(Problem::new(&Origin::Set, key, "the key must be a list of names joined by dots"));
     }
     let mut node = read(value);
-    interpolate(&mut node, key, environment, problems);
+    interpolate(&mut node, key, environment, found);
     root.put(&path, node).map_err(|depth| {
         let parent = path.iter().take(depth).copied().collect::<Vec<_>>().join(".");
         Problem::new(&Origin::Set, key, format!("{parent} is not a mapping"))
@@ -91,9 +91,9 @@ mod tests {
 
     fn apply(root: &mut Node, argument: &str) -> Result<(), Problem> {
         let environment = [("HOST", "collector")].into_iter().collect();
-        let mut problems = Vec::new();
-        super::apply(root, argument, &environment, &mut problems);
-        problems.pop().map_or(Ok(()), Err)
+        let mut found = Found::default();
+        super::apply(root, argument, &environment, &mut found);
+        found.problems.pop().map_or(Ok(()), Err)
     }
 
     fn tree(text: &str) -> Node {

@@ -21,6 +21,7 @@ impl Config {
     pub(crate) fn reloaded(&self, new: &Self) -> Reloaded {
         let mut config = self.clone();
         config.receivers.reload(&new.receivers);
+        config.exporters.reload(&new.exporters);
         let mut needs_restart = Vec::new();
         config.to_tree().differences(&new.to_tree(), "", &mut needs_restart);
         needs_restart.sort();
@@ -60,11 +61,9 @@ receivers:
             OLD.replace("secrets: [old]", "secrets: [new]")
         );
         let Reloaded { config, needs_restart } = old.reloaded(&self::config(&changed));
-        assert_eq!(
-            needs_restart,
-            ["exporters.otlp_http.headers", "exporters.otlp_http.timeout", "queue.max_size"]
-        );
-        assert_eq!(config.exporters.otlp_http, old.exporters.otlp_http);
+        assert_eq!(needs_restart, ["exporters.otlp_http.timeout", "queue.max_size"]);
+        assert_eq!(config.exporters.otlp_http.timeout, old.exporters.otlp_http.timeout);
+        assert_ne!(config.exporters.otlp_http.headers, old.exporters.otlp_http.headers);
         assert_eq!(config.queue, old.queue);
         assert_ne!(config.receivers, old.receivers, "the rest is reloaded all the same");
     }
@@ -87,11 +86,24 @@ receivers:
     }
 
     #[test]
-    fn a_changed_header_is_named_although_its_value_is_not_printed() {
+    fn headers_of_the_exporter_and_of_each_signal_change_without_a_restart() {
         let with = |value: &str| {
-            config(&format!("{OLD}exporters: {{ otlp_http: {{ headers: {{ x-key: {value} }} }} }}\n"))
+            let own = format!("headers: {{ x-key: {value} }}");
+            config(&format!("{OLD}exporters: {{ otlp_http: {{ {own}, logs: {{ {own} }} }} }}\n"))
         };
-        assert_eq!(with("a").reloaded(&with("b")).needs_restart, ["exporters.otlp_http.headers"]);
+        let new = with("b");
+        let Reloaded { config, needs_restart } = with("a").reloaded(&new);
+        assert_eq!((config, needs_restart), (new, Vec::new()));
+    }
+
+    #[test]
+    fn metadata_of_grpc_changes_without_a_restart_too() {
+        let with = |value: &str| {
+            config(&format!("{OLD}exporters: {{ otlp_grpc: {{ headers: {{ x-key: {value} }} }} }}\n"))
+        };
+        let new = with("b");
+        let Reloaded { config, needs_restart } = with("a").reloaded(&new);
+        assert_eq!((config, needs_restart), (new, Vec::new()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::ExporterError;
+use super::proxy::{Proxies, ProxyConnector};
 use super::slices::Slices;
 use crate::config::{Protocol, SignalExport, TlsClientConfig};
 use crate::event::Signal;
@@ -33,8 +34,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) type HttpClient = Client<Connector, Full<Slices>>;
 
-/// Connector to an address, with TLS for https.
-type Connector = HttpsConnector<HttpConnector>;
+/// Connector to an address or a proxy, with TLS for https.
+type Connector = HttpsConnector<ProxyConnector>;
 
 /// Reason that TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +62,7 @@ struct Connections {
     /// Timeout of connecting, the longest of all attempt timeouts: ends connections that outlive the attempt that began them.
     connect_timeout: Duration,
     max_idle: usize,
+    proxies: Proxies,
 }
 
 /// Returns a client for each signal, which keeps up to `max_idle` idle connections to each address.
@@ -69,7 +71,8 @@ pub(super) fn clients(
     max_idle: usize,
 ) -> Result<[HttpClient; Signal::ALL.len()], ExporterError> {
     let connect_timeout = exports.iter().map(|export| export.timeout).max().unwrap_or(Duration::MAX);
-    let connections = Connections { connect_timeout, max_idle };
+    let proxies = Proxies::new(exports[0].proxy, exports[0].protocol);
+    let connections = Connections { connect_timeout, max_idle, proxies };
     let mut built: Vec<(Option<&TlsClientConfig>, HttpClient)> = Vec::new();
     let [traces, logs, metrics] = Signal::ALL.map(|signal| -> Result<_, ExporterError> {
         // All signals have the protocol of their section.
@@ -109,7 +112,8 @@ pub(super) fn tls_problems(exports: &[SignalExport<'_>; Signal::ALL.len()]) -> V
 
 /// Returns a client for one endpoint that is used by one task.
 pub(super) fn standalone(signal: Signal, export: &SignalExport<'_>) -> Result<HttpClient, ExporterError> {
-    let connections = Connections { connect_timeout: export.timeout, max_idle: 1 };
+    let proxies = Proxies::new(export.proxy, export.protocol);
+    let connections = Connections { connect_timeout: export.timeout, max_idle: 1, proxies };
     connections.client(tls_of(export), export.protocol).map_err(|source| ExporterError::Tls {
         section: export.protocol.section(),
         signal,
@@ -126,7 +130,7 @@ fn tls_of<'a>(export: &'a SignalExport<'_>) -> Option<&'a TlsClientConfig> {
 
 impl Connections {
     fn client(&self, tls: Option<&TlsClientConfig>, protocol: Protocol) -> Result<HttpClient, TlsError> {
-        let connector = connector_to(tls, protocol, self.connect_timeout)?;
+        let connector = self.connector(tls, protocol)?;
         let mut builder = Client::builder(TokioExecutor::new());
         if protocol == Protocol::Grpc {
             // One connection carries all calls: a ping detects that it died silently.
@@ -145,27 +149,24 @@ impl Connections {
             .retry_canceled_requests(true)
             .build(connector))
     }
-}
 
-fn connector_to(
-    tls: Option<&TlsClientConfig>,
-    protocol: Protocol,
-    connect_timeout: Duration,
-) -> Result<Connector, TlsError> {
-    let mut tcp = HttpConnector::new();
-    tcp.set_nodelay(true);
-    // The TLS connector above it handles https.
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(connect_timeout));
+    fn connector(&self, tls: Option<&TlsClientConfig>, protocol: Protocol) -> Result<Connector, TlsError> {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        // The TLS connector above it handles https.
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(self.connect_timeout));
 
-    let builder =
-        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls_config(tls)?).https_or_http();
-    Ok(match protocol {
-        // Not h2: the pool holds one h2 connection, and if that dies silently, exports time out on it. A dead HTTP/1.1
-        // connection costs one attempt.
-        Protocol::Http => builder.enable_http1().wrap_connector(tcp),
-        Protocol::Grpc => builder.enable_http2().wrap_connector(tcp),
-    })
+        let connector = ProxyConnector::new(tcp, self.proxies.clone());
+        let builder =
+            hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls_config(tls)?).https_or_http();
+        Ok(match protocol {
+            // Not h2: the pool holds one h2 connection, and if that dies silently, exports time out on it. A dead HTTP/1.1
+            // connection costs one attempt.
+            Protocol::Http => builder.enable_http1().wrap_connector(connector),
+            Protocol::Grpc => builder.enable_http2().wrap_connector(connector),
+        })
+    }
 }
 
 /// Returns the TLS configuration. Without TLS settings it reads no file and no system store, so that a container without

@@ -3,7 +3,7 @@
 //! In: bodies. Out: POSTs. Promises: the URL's path and query are kept as configured. Leaves to the configuration: turning user
 //! information in a URL into a header, and rejecting headers that only the relay may set.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tower::timeout::error::Elapsed;
 use tower::{BoxError, Service};
 
 use super::client::{self, HttpClient};
+use super::proxy::Proxies;
 use super::slices::Slices;
 use super::{ExporterError, grpc, response};
 use crate::config::{Compression, Encoding, ExporterConfig, Protocol, SignalExport};
@@ -29,8 +30,8 @@ const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
 /// The innermost service: one POST, which resolves when the headers of the response arrive; with gRPC, when its status does.
 #[derive(Clone)]
 pub(super) struct Post {
-    /// Shared, because the stack is cloned for every export, and the client is expensive to clone.
-    shared: Arc<Shared>,
+    /// Shared, because the stack is cloned for every export, and the client is expensive to clone. A reload replaces it.
+    shared: Arc<RwLock<Arc<Shared>>>,
 }
 
 struct Shared {
@@ -56,7 +57,7 @@ pub(super) fn posts(config: &ExporterConfig) -> Result<[Post; Signal::ALL.len()]
     let post = |signal: Signal| -> Result<Post, ExporterError> {
         let client = clients[signal as usize].clone();
         let target = Target::new(signal, &exports[signal as usize])?;
-        Ok(Post { shared: Arc::new(Shared { client, target }) })
+        Ok(Post::new(client, target))
     };
     let [traces, logs, metrics] = Signal::ALL.map(post);
     Ok([traces?, logs?, metrics?])
@@ -106,6 +107,9 @@ impl Target {
         if let Some(coding) = content_encoding(export.compression) {
             headers.insert(coding_name, HeaderValue::from_static(coding));
         }
+        if let Some(authorization) = Proxies::new(export.proxy, export.protocol).authorization(address) {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization);
+        }
         Ok(Self { protocol: export.protocol, uri, headers })
     }
 
@@ -143,7 +147,20 @@ impl Post {
     /// Returns a service with its own client.
     pub(super) fn standalone(signal: Signal, export: &SignalExport<'_>) -> Result<Self, ExporterError> {
         let (client, target) = (client::standalone(signal, export)?, Target::new(signal, export)?);
-        Ok(Self { shared: Arc::new(Shared { client, target }) })
+        Ok(Self::new(client, target))
+    }
+
+    /// Sends later requests as `other` does, of which this and all clones take the client, the headers and the certificates.
+    pub(super) fn replace(&self, other: &Self) {
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = other.current();
+    }
+
+    fn new(client: HttpClient, target: Target) -> Self {
+        Self { shared: Arc::new(RwLock::new(Arc::new(Shared { client, target }))) }
+    }
+
+    fn current(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends one request and reads its response to the end, within `limit`. A body that cannot be read is empty.
@@ -175,7 +192,8 @@ impl Service<Slices> for Post {
     }
 
     fn call(&mut self, body: Slices) -> Self::Future {
-        let Shared { client, target } = &*self.shared;
+        let shared = self.current();
+        let Shared { client, target } = &*shared;
         match target.protocol {
             Protocol::Http => {
                 let response = client.request(target.request(body));

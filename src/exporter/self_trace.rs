@@ -40,6 +40,7 @@ impl SelfTraceExporter {
             timeout: config.timeout,
             headers,
             tls: config.tls.clone(),
+            proxy: &config.proxy,
         };
         let post = Post::standalone(Signal::Traces, &export)?;
         Ok(Self { post, endpoint: host_and_port(&config.endpoint), timeout: config.timeout })

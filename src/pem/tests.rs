@@ -24,7 +24,11 @@ fn a_file_can_contain_text_and_other_sections() {
 #[test]
 fn each_kind_of_invalid_file_has_its_own_error() {
     assert!(said(certificates_in(Path::new("/nowhere/cert.pem"))).starts_with("cannot be read: "));
-    assert_eq!(said(certificates(key_pem().as_bytes())), "holds no certificate");
+    assert!(said(certificates(key_pem().as_bytes())).contains("cert_file and key_file swapped?"));
+    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    assert!(said(private_key(certified.cert.pem().as_bytes())).contains("cert_file and key_file swapped?"));
+    assert!(said(certificates(certified.cert.der())).contains("is binary (DER)"));
+    assert!(said(private_key(&certified.signing_key.serialize_der())).contains("is binary (DER)"));
     assert_eq!(said(certificates(b"")), "holds no certificate");
     assert_eq!(said(private_key(b"hello")), "holds no private key");
     for mark in ["BEGIN ENCRYPTED PRIVATE KEY", "BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nx: "] {
@@ -43,4 +47,25 @@ fn a_key_that_was_pasted_into_one_line_is_not_repeated() {
     // The parser's own error contains it.
     let bytes = format!("{:?}", secret.as_bytes());
     assert!(!said.contains(bytes.trim_matches(['[', ']'])), "{said}");
+}
+
+#[test]
+fn the_end_of_validity_is_read_in_both_forms_of_a_date() {
+    for (year, month, day, expected) in [
+        (1999, 12, 31, "1999-12-31T00:00:00Z"),
+        (2024, 2, 29, "2024-02-29T00:00:00Z"),
+        (2049, 12, 31, "2049-12-31T00:00:00Z"),
+        (2050, 1, 1, "2050-01-01T00:00:00Z"),
+        (9999, 12, 30, "9999-12-30T00:00:00Z"),
+    ] {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, month, day);
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let end = end_of_validity(certificate.der()).unwrap();
+        assert_eq!(jiff::Timestamp::from_second(end).unwrap().to_string(), expected);
+        for length in 0..certificate.der().len() {
+            let cut = CertificateDer::from(certificate.der()[..length].to_vec());
+            assert_eq!(end_of_validity(&cut), None, "cut at {length}");
+        }
+    }
 }

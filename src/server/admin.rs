@@ -8,7 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::header::ACCEPT;
+use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use tower::{BoxError, Service, service_fn};
@@ -70,6 +71,9 @@ impl Admin {
                 Ok(()) => reply::text("ready\n"),
                 Err(reason) => reply::not_ready(&reason),
             },
+            "/metrics" if prefers_openmetrics(request.headers()) => {
+                reply::openmetrics(self.metrics.render_openmetrics())
+            }
             "/metrics" => reply::metrics(self.metrics.render()),
             page::PATH | page::DATA_PATH if !page::is_own_name(request, self.reach) => reply::misdirected(),
             page::PATH => reply::page(page::HTML, page::policy()),
@@ -77,6 +81,23 @@ impl Admin {
             _ => reply::not_found_in_telemetry(),
         }
     }
+}
+
+/// Returns `true` if a client accepts OpenMetrics at least as gladly as the Prometheus text format.
+fn prefers_openmetrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut quality = [0.0; 2];
+    for range in accepted.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let q = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0_f32);
+        match media_type.as_str() {
+            "application/openmetrics-text" => quality[0] = q.max(quality[0]),
+            "text/plain" | "text/*" => quality[1] = q.max(quality[1]),
+            _ => {}
+        }
+    }
+    quality[0] > 0.0 && quality[0] >= quality[1]
 }
 
 impl fmt::Debug for Admin {
@@ -137,6 +158,37 @@ mod tests {
         let response = ask("GET /metrics", &READY).await;
         assert!(response.contains("content-type: text/plain; version=0.0.4\r\n"), "{response}");
         assert!(response.contains("\notelcol_process_uptime "), "{response}");
+    }
+
+    #[test]
+    fn openmetrics_is_a_matter_of_negotiation() {
+        let prefers = |accept: &'static str| {
+            prefers_openmetrics(&HeaderMap::from_iter([(ACCEPT, http::HeaderValue::from_static(accept))]))
+        };
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1";
+        for accept in [prometheus, "application/openmetrics-text", "text/plain, Application/OpenMetrics-Text"]
+        {
+            assert!(prefers(accept), "{accept}");
+        }
+        for accept in [
+            "*/*",
+            "text/plain",
+            "application/openmetrics-text;q=0",
+            "text/plain;q=0.5,application/openmetrics-text;q=0.4",
+        ] {
+            assert!(!prefers(accept), "{accept}");
+        }
+        assert!(!prefers_openmetrics(&HeaderMap::new()));
+    }
+
+    #[tokio::test]
+    async fn openmetrics_is_labelled_as_such() {
+        let request =
+            "GET /metrics HTTP/1.1\r\naccept: application/openmetrics-text; version=1.0.0\r\nx-unused: ";
+        let response = ask(request, &READY).await;
+        let expected = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+        assert!(response.contains(expected) && response.ends_with("# eof\n"), "{response}");
     }
 
     #[tokio::test]

@@ -26,6 +26,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const SAME_ORIGIN: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
+/// Version of OpenMetrics.
+const OPENMETRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 /// Version of Prometheus' text format.
 const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 /// HTTP requires a challenge with every 401. No registered scheme covers a custom header or signature.
@@ -256,6 +259,11 @@ pub(crate) fn text(body: impl Into<Bytes>) -> Reply {
 /// Returns metrics in Prometheus' text format.
 pub(crate) fn metrics(exposition: Vec<u8>) -> Reply {
     with_type(StatusCode::OK, PROMETHEUS_TEXT, exposition.into())
+}
+
+/// Returns metrics in the OpenMetrics format.
+pub(crate) fn openmetrics(exposition: Vec<u8>) -> Reply {
+    with_type(StatusCode::OK, OPENMETRICS, exposition.into())
 }
 
 /// Returns a page that may load only itself, and must not be embedded.

@@ -3,12 +3,16 @@
 
 mod kafka;
 
+mod openmetrics;
+
 mod outcomes;
+
+mod process;
 
 mod zeroes;
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use prometheus::core::Collector;
@@ -19,7 +23,9 @@ use prometheus::{
 
 use self::kafka::KafkaMetrics;
 pub(crate) use self::outcomes::{LineOutcome, LogEventOutcome, WebhookOutcome};
+use self::process::ProcessMetrics;
 use super::Inspector;
+use super::certificates::Certificates;
 use super::traces::{OwnSpanCounts, Traces};
 use crate::event::{ExportOutcome, QueueState, Settled, Signal, WebhookEvent};
 
@@ -85,7 +91,10 @@ pub(crate) struct Metrics {
     pub(crate) kafka: KafkaMetrics,
     queue_probe: Arc<OnceLock<QueueProbe>>,
     uptime: Gauge,
-    memory_rss: IntGauge,
+    process: ProcessMetrics,
+    reload_successful: IntGauge,
+    reload_time: Gauge,
+    certificates: Certificates,
 }
 
 /// Callback that returns the state of the queue when metrics are rendered.
@@ -252,7 +261,16 @@ impl Metrics {
                 "Age of the oldest unsettled record, in seconds.",
             ),
             uptime: seconds("otelcol_process_uptime", "Seconds since the process started."),
-            memory_rss: gauge("otelcol_process_memory_rss", "Resident memory of the process, in bytes."),
+            process: ProcessMetrics::new(&registry),
+            reload_successful: gauge(
+                "spanrelay_config_last_reload_successful",
+                "1 if the last reload of the configuration succeeded, or there was none; else 0.",
+            ),
+            reload_time: seconds(
+                "spanrelay_config_last_reload_success_timestamp_seconds",
+                "Unix time of the last successful reload of the configuration, or of the start.",
+            ),
+            certificates: Certificates::new(&registry),
             registry,
         }
     }
@@ -344,6 +362,19 @@ impl Metrics {
         self.exporter_blocked.with_label_values(&[signal.as_str()]).set(i64::from(is_blocked));
     }
 
+    /// Records the start, or a reload of the configuration and its time; `None` for one that failed.
+    pub(crate) fn reloaded(&self, at: Option<SystemTime>) {
+        self.reload_successful.set(i64::from(at.is_some()));
+        if let Some(age) = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
+            self.reload_time.set(age.as_secs_f64());
+        }
+    }
+
+    /// Returns the certificates whose expiry is reported.
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
     /// Returns the state of the queue, if its source is set.
     pub(super) fn queue_state(&self) -> Option<QueueState> {
         self.queue_probe.get().map(|probe| probe())
@@ -352,9 +383,8 @@ impl Metrics {
     /// Renders the metrics in the Prometheus text exposition format, version 0.0.4.
     pub(crate) fn render(&self) -> Vec<u8> {
         self.uptime.set(self.started.elapsed().as_secs_f64());
-        if let Some(bytes) = resident_bytes() {
-            self.memory_rss.set(bytes);
-        }
+        self.process.observe();
+        self.certificates.observe();
         if let Some(QueueState { kept_bytes, capacity_bytes, oldest, .. }) = self.queue_state() {
             self.queue_size.set(i64::try_from(kept_bytes).unwrap_or(i64::MAX));
             self.queue_capacity.set(i64::try_from(capacity_bytes).unwrap_or(i64::MAX));
@@ -363,6 +393,12 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("writing to memory cannot fail");
         text
+    }
+
+    /// Renders the OpenMetrics text format, version 1.0.
+    pub(crate) fn render_openmetrics(&self) -> Vec<u8> {
+        let text = String::from_utf8(self.render()).expect("names, labels and help texts are UTF-8");
+        openmetrics::from_prometheus(&text).into_bytes()
     }
 }
 
@@ -377,14 +413,6 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometh
     let metric = metric.expect("metric names and labels are constants");
     registry.register(Box::new(metric.clone())).expect("metric names are unique");
     metric
-}
-
-/// Returns the resident memory; `None` except on Linux.
-fn resident_bytes() -> Option<i64> {
-    const PAGE_BYTES: i64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: i64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * PAGE_BYTES)
 }
 
 /// Returns the Collector's word for the items of a signal.

@@ -13,6 +13,8 @@ mod front_door;
 
 mod limits;
 
+mod proxy;
+
 mod fastly;
 
 mod span_events;

@@ -28,7 +28,14 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 
 /// Returns every metric of a relay that has just started.
 async fn real_metrics() -> BTreeSet<String> {
-    let house = House::open("").await;
+    // With a certificate, because there is a metric for each.
+    let folder = tempfile::tempdir().unwrap();
+    let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    std::fs::write(&certificate, issued.cert.pem()).unwrap();
+    std::fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
+    let tls = format!("server.tls: {{cert_file: {}, key_file: {}}}", certificate.display(), key.display());
+    let house = House::open(&tls).await;
     let exposition = house.relay.telemetry("/metrics").await.text();
     house.close().await;
     let types = exposition.lines().filter_map(|line| line.strip_prefix("# TYPE "));

@@ -1,6 +1,6 @@
-//! SIGHUP: secrets, tokens and service ids change while connections stay open; an invalid file changes nothing.
+//! SIGHUP and changed files: secrets, tokens and service ids change while connections stay open; an invalid file changes nothing.
 
-use crate::harness::{Ask, Child, Connection, House, eventually, sign};
+use crate::harness::{Answer, Ask, Child, Collector, Connection, House, eventually, names, sign, span};
 
 const CHALLENGE: &str = "/.well-known/fastly/logging/challenge";
 
@@ -101,21 +101,56 @@ async fn a_change_that_needs_a_restart_is_named_and_not_applied() {
 }
 
 #[tokio::test]
-async fn changed_certificates_of_the_exporter_are_named() {
-    let ca = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(ca.path(), "before").unwrap();
-    // A plain HTTP endpoint reads no file, but the file is named anyway: the endpoint may become HTTPS.
-    let tls = format!("otlp_http:\n                tls: {{ ca_file: {} }}\n", ca.path().display());
-    let relay = Child::start(&configuration("old").replacen("otlp_http:\n", &tls, 1), &[]).await;
-    relay.signal("HUP").await;
-    reloaded(&relay, 1).await;
-    assert!(!relay.log().contains("needs a restart"), "{}", relay.log());
-
-    std::fs::write(ca.path(), "after").unwrap();
-    relay.signal("HUP").await;
-    let warned = relay.logged("certificate files changed on disk; restart to apply").await;
-    assert_eq!(
-        (&warned["level"], &warned["keys"]),
-        (&"WARN".into(), &"exporters.otlp_http.tls.ca_file".into())
+async fn a_rotated_token_of_the_exporter_is_used_without_a_restart_or_a_signal() {
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&token, "old\n").unwrap();
+    // The downstream takes the new token alone.
+    let collector = Collector::judging(|request| {
+        Answer::status(if request.header("x-token") == "new" { 200 } else { 401 })
+    });
+    let collector = collector.await;
+    let headers = format!(
+        "otlp_http:\n                headers: {{ x-token: \"${{file:{}}}\" }}\n",
+        token.path().display()
     );
+    let configuration = House::configuration(&collector.url()).replacen("otlp_http:\n", &headers, 1);
+    let relay = Child::start(&configuration, &[]).await;
+    assert_eq!(relay.ask(Ask::post("/fastly", span(1, "kept"))).await.status, 204);
+    relay.logged("export blocked by downstream response").await;
+
+    std::fs::write(&token, "new\n").unwrap();
+    relay.logged("files of the configuration changed on disk").await;
+    relay.logged("exporter headers and certificates reloaded").await;
+    relay.logged("export unblocked").await;
+    let sent = eventually("it is delivered", async || {
+        collector.take_rest().into_iter().find(|request| request.header("x-token") == "new")
+    });
+    assert_eq!(names(&sent.await), ["kept"]);
+    let samples = relay.metrics().await;
+    assert_eq!(samples.sum("spanrelay_config_last_reload_successful", &[]), 1.0);
+
+    std::fs::remove_file(token.path()).unwrap();
+    relay.logged("configuration not reloaded; keeping the current one").await;
+    eventually("the failure is a metric", async || {
+        let samples = relay.metrics().await;
+        (samples.sum("spanrelay_config_last_reload_successful", &[]) == 0.0).then_some(())
+    })
+    .await;
+    collector.take_rest();
+    collector.finish();
+}
+
+#[tokio::test]
+async fn certificates_of_the_exporter_that_cannot_be_used_leave_the_current_ones() {
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(ca.path(), issued.cert.pem()).unwrap();
+    let configuration = configuration("old").replace("http://127.0.0.1:9", "https://127.0.0.1:9");
+    let tls = format!("otlp_http:\n                tls: {{ ca_file: {} }}\n", ca.path().display());
+    let relay = Child::start(&configuration.replacen("otlp_http:\n", &tls, 1), &[]).await;
+    std::fs::write(ca.path(), "no certificate").unwrap();
+    let warned = relay.logged("new certificates of the exporter are invalid; keeping the current ones").await;
+    assert!(warned["error"].as_str().unwrap().contains("tls.ca_file"), "{warned}");
+    std::fs::write(ca.path(), issued.cert.pem()).unwrap();
+    relay.logged("exporter headers and certificates reloaded").await;
 }

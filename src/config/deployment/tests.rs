@@ -33,7 +33,7 @@ fn headers(export: &SignalExport<'_>) -> Vec<String> {
 
 #[test]
 fn without_variables_everything_is_on_loopback_without_authentication() {
-    let Loaded { config, notes } = loaded(&[]);
+    let Loaded { config, notes, .. } = loaded(&[]);
     assert_eq!(config.server.endpoint.to_string(), "127.0.0.1:3000");
     assert!(config.telemetry.endpoint.ip().is_loopback());
     assert_eq!(config.receivers.all::<FastlyConfig>()[0].service_ids, ["*"]);
@@ -43,7 +43,7 @@ fn without_variables_everything_is_on_loopback_without_authentication() {
 
 #[test]
 fn a_circleci_hook_environment_works_unchanged() {
-    let Loaded { config, notes } = loaded(&[
+    let Loaded { config, notes, .. } = loaded(&[
         ("PORT", "8080"),
         ("CIRCLECI_HOOK_SECRET", "hunter2"),
         ("CIRCLECI_HOOK_SERVICE", "builds"),
@@ -66,7 +66,7 @@ fn a_circleci_hook_environment_works_unchanged() {
 
 #[test]
 fn a_fastly_example_proxy_environment_works_unchanged() {
-    let Loaded { config, notes } =
+    let Loaded { config, notes, .. } =
         loaded(&[("PORT", "8080"), ("OTEL_HTTP_COLLECTOR_URL", "http://collector:4318/v1/traces")]);
     assert_eq!(config.server.endpoint.to_string(), "0.0.0.0:8080");
     assert_eq!(config.receivers.all::<FastlyConfig>()[0].service_ids, ["*"]);
@@ -78,7 +78,8 @@ fn a_fastly_example_proxy_environment_works_unchanged() {
 
 #[test]
 fn a_collector_url_without_the_traces_path_applies_to_traces_only_with_a_note() {
-    let Loaded { config, notes } = loaded(&[("OTEL_HTTP_COLLECTOR_URL", "http://collector:9411/ingest?a=b")]);
+    let Loaded { config, notes, .. } =
+        loaded(&[("OTEL_HTTP_COLLECTOR_URL", "http://collector:9411/ingest?a=b")]);
     assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://collector:9411/ingest?a=b");
     assert_eq!(config.exporters.otlp_http.logs_endpoint, "http://localhost:4318/v1/logs");
     assert!(
@@ -91,7 +92,7 @@ fn a_collector_url_without_the_traces_path_applies_to_traces_only_with_a_note() 
 
 #[test]
 fn without_port_the_relay_listens_on_loopback_only_with_a_note() {
-    let Loaded { config, notes } = loaded(&[("CIRCLECI_HOOK_SECRET", "hunter2")]);
+    let Loaded { config, notes, .. } = loaded(&[("CIRCLECI_HOOK_SECRET", "hunter2")]);
     assert_eq!(config.server.endpoint.to_string(), "127.0.0.1:3000");
     assert_eq!(
         notes,
@@ -115,7 +116,7 @@ fn an_empty_secret_is_a_problem_and_never_disables_verification() {
 fn the_command_line_can_enable_circleci_again() {
     let environment: Environment = [("PORT", "8080")].into_iter().collect();
     let set = vec!["receivers.circleci.secrets=[hunter2]".to_owned()];
-    let Loaded { config, notes } =
+    let Loaded { config, notes, .. } =
         Config::load(&Sources { files: Vec::new(), set, environment }, RECEIVERS).unwrap();
     assert_eq!(config.receivers.all::<CircleCiConfig>()[0].secrets, [Secret::new("hunter2")]);
     assert!(notes.is_empty(), "{notes:?}");
@@ -219,7 +220,7 @@ fn grpc_is_selected_by_the_protocol_or_by_the_port_where_no_protocol_is_given() 
 
 #[test]
 fn variables_of_the_replaced_programs_take_precedence() {
-    let Loaded { config, notes } = loaded(&[
+    let Loaded { config, notes, .. } = loaded(&[
         ("PORT", "1"),
         ("CIRCLECI_HOOK_SECRET", "x"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all"),

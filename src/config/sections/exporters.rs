@@ -12,6 +12,7 @@ use super::super::field::Field;
 use super::super::kind::{
     Count, File, Fraction, Headers, Kind, Multiplier, Positive, Size, Time, Url, authorize, kind, plain,
 };
+use super::super::proxy::ProxySettings;
 use super::super::section::Section;
 use super::super::tree::Tree;
 use super::grpc::GrpcConfig;
@@ -33,9 +34,9 @@ section! {
     /// `exporters`: one of the two.
     pub(crate) struct ExportersConfig => check_exporters {
         /// OTLP/HTTP to a Collector or a vendor.
-        otlp_http: HttpExporter;
+        otlp_http: HttpExporter, partly_live;
         /// OTLP/gRPC to a Collector or a vendor, instead of `otlp_http`.
-        otlp_grpc: Option<GrpcConfig>;
+        otlp_grpc: Option<GrpcConfig>, partly_live;
     }
 }
 
@@ -62,7 +63,7 @@ section! {
         /// Compression of requests: `none`, `gzip` or `zstd`.
         compression: Compression = Compression::None;
         /// Headers of each request.
-        headers: Headers, sample("{ \"x-honeycomb-team\": \"${env:HONEYCOMB_KEY}\" }");
+        headers: Headers, sample("{ \"x-honeycomb-team\": \"${env:HONEYCOMB_KEY}\" }"), live;
         /// Timeout of one attempt.
         timeout: Positive = Duration::from_secs(10);
         /// Maximum number of concurrent requests, over all signals. While the attempts of a signal fail, it has at most a third of
@@ -73,14 +74,16 @@ section! {
         /// Response statuses that reject data for good: 400 to 599 without 429, 502, 503 and 504. After any other error the data
         /// stays in the queue.
         permanent_status_codes: Vec<PermanentStatus> = vec![400, 413, 422];
-        /// PEM files for HTTPS.
+        /// PEM files for HTTPS, which are read again when they change.
         tls: TlsClientConfig;
         /// Settings for traces only.
-        traces: SignalConfig;
+        traces: SignalConfig, partly_live;
         /// Settings for logs only.
-        logs: SignalConfig;
+        logs: SignalConfig, partly_live;
         /// Settings for metrics only.
-        metrics: SignalConfig;
+        metrics: SignalConfig, partly_live;
+        /// Proxies of the environment.
+        proxy: ProxySettings;
     }
 }
 
@@ -92,7 +95,7 @@ section! {
         /// Compression of requests.
         compression: Option<Compression>, sample("none");
         /// Headers, in addition to the common ones; they take precedence.
-        headers: Headers, sample("{}");
+        headers: Headers, sample("{}"), live;
         /// Timeout of one attempt.
         timeout: Option<Positive>, sample("10s");
         /// PEM files for HTTPS, each of which falls back to the common one.
@@ -193,6 +196,7 @@ pub(crate) struct SignalExport<'a> {
     pub(crate) timeout: Duration,
     pub(crate) headers: HeaderMap,
     pub(crate) tls: TlsClientConfig,
+    pub(crate) proxy: &'a ProxySettings,
 }
 
 // === impl ExporterConfig ===
@@ -215,6 +219,7 @@ impl ExporterConfig {
             timeout: own.timeout.unwrap_or(self.timeout),
             headers,
             tls: own.tls.clone().or(&self.tls),
+            proxy: &self.proxy,
         }
     }
 
@@ -281,6 +286,10 @@ impl Kind for HttpExporter {
 
     fn shape() -> Shape {
         <ExporterConfig as Kind>::shape()
+    }
+
+    fn reload(old: &mut ExporterConfig, new: &ExporterConfig) {
+        <ExporterConfig as Kind>::reload(old, new);
     }
 }
 

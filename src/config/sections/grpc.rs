@@ -34,7 +34,7 @@ section! {
         /// Compression of messages: `none`, `gzip` or `zstd`.
         compression: Compression = Compression::None;
         /// Metadata of each request.
-        headers: Headers, sample("{ \"x-honeycomb-team\": \"${env:HONEYCOMB_KEY}\" }");
+        headers: Headers, sample("{ \"x-honeycomb-team\": \"${env:HONEYCOMB_KEY}\" }"), live;
         /// Timeout of one attempt.
         timeout: Positive = Duration::from_secs(10);
         /// Maximum number of concurrent requests, over all signals. While the attempts of a signal fail, it has at most a third of
@@ -42,14 +42,14 @@ section! {
         max_in_flight: Count = 32;
         /// Retries after temporary errors and failed connections.
         retry_on_failure: RetryConfig;
-        /// PEM files for TLS.
+        /// PEM files for TLS, which are read again when they change.
         tls: TlsClientConfig;
         /// Settings for traces only.
-        traces: GrpcSignalConfig;
+        traces: GrpcSignalConfig, partly_live;
         /// Settings for logs only.
-        logs: GrpcSignalConfig;
+        logs: GrpcSignalConfig, partly_live;
         /// Settings for metrics only.
-        metrics: GrpcSignalConfig;
+        metrics: GrpcSignalConfig, partly_live;
     }
 }
 
@@ -59,7 +59,7 @@ section! {
         /// Compression of messages.
         compression: Option<Compression>, sample("none");
         /// Metadata, in addition to the common ones; they take precedence.
-        headers: Headers, sample("{}");
+        headers: Headers, sample("{}"), live;
         /// Timeout of one attempt.
         timeout: Option<Positive>, sample("10s");
         /// PEM files for TLS, each of which falls back to the common one.

@@ -8,6 +8,7 @@ use http::header::USER_AGENT;
 
 use super::super::declare::{choice, section};
 use super::super::kind::{Fraction, Headers, Positive, Url, authorize};
+use super::super::proxy::ProxySettings;
 use super::super::section::Section;
 use super::exporters::{TlsClientConfig, authorization, check_pair, note_grpc_port};
 
@@ -60,6 +61,8 @@ section! {
         timeout: Positive = Duration::from_secs(10);
         /// PEM files for HTTPS.
         tls: TlsClientConfig;
+        /// Proxies of the environment.
+        proxy: ProxySettings;
     }
 }
 

@@ -175,7 +175,9 @@ async fn invalid_tls_files_fail_the_start_and_name_their_key() {
     };
     let missing = error(&|tls| tls.ca_file = pki.file("nothing.pem"));
     assert!(missing.contains("tls.ca_file") && missing.contains("nothing.pem"), "{missing}");
-    assert!(error(&|tls| tls.ca_file = pki.file("key.pem")).contains("holds no certificate"));
+    assert!(
+        error(&|tls| tls.ca_file = pki.file("key.pem")).contains("holds a private key and no certificate")
+    );
     assert!(
         error(&|tls| (tls.cert_file, tls.key_file) = (pki.file("cert.pem"), pki.file("ca.pem")))
             .contains("no private key")
