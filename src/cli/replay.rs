@@ -45,7 +45,7 @@ const CONCURRENCY: usize = 32;
 #[command(
     after_help = "Input that a receiver rejected goes to the running relay: the configuration has its address, tokens and secrets. \
     Exports that the downstream rejected go to exporters.otlp_http. Move the file away first: entries that are rejected \
-    again are appended to the relay's file.\n\n\
+    again are appended to the relay's file. With --from-topic a run begins where the last one ended.\n\n\
     Exit codes: 0 all accepted, 1 some not, 2 bad usage or an unreadable file."
 )]
 pub(super) struct ReplayArgs {
@@ -91,6 +91,17 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
     if report.is_complete() { code } else { ExitCode::FAILURE }
 }
 
+#[cfg(feature = "kafka")]
+fn replay_topic(args: ReplayArgs) -> ExitCode {
+    topic::run(args)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn replay_topic(_: ReplayArgs) -> ExitCode {
+    super::print_error("spanrelay: this program was built without Kafka, and has no dead-letter topic");
+    ExitCode::FAILURE
+}
+
 /// Opens the file with its current length, because the relay may append entries that are rejected again.
 fn open(path: &Path) -> io::Result<Take<File>> {
     let file = File::open(path)?;
@@ -111,8 +122,8 @@ fn replay_on_a_runtime(
     })
 }
 
-/// Sends the entries, several at a time, until the end of the file or an interrupt.
-async fn replay(mut entries: Entries<BufReader<Take<File>>>, sender: &Sender) -> Report {
+/// Sends the entries, several at a time, until the last one or an interrupt.
+async fn replay(mut entries: Entries<impl BufRead>, sender: &Sender) -> Report {
     let mut report = Report::default();
     let mut under_way = BTreeSet::new();
     let mut sending = FuturesUnordered::new();

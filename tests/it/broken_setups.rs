@@ -53,7 +53,7 @@ fn setups() -> Vec<Setup> {
             format!("2026-11-23T10:00:00Z cache-fra19 otlp[62959]: {good}"),
             &["not a JSON object", "message_type to blank"],
         ),
-        setup("a line that was cut off", good[..good.len() - 25].to_owned(), &["ends too early", "cut off"]),
+        setup("a line that was cut off", good[..good.len() - 25].to_owned(), &["ends too early", "truncated"]),
         setup(
             "a trace id out of a header that is not set",
             good.replace(TRACE, "(null)"),

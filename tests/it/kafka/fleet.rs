@@ -79,7 +79,7 @@ impl Fleet {
         )
     }
 
-    /// The same topic, with other settings for all relays to come.
+    /// Changes the settings of relays that start later; the topic stays the same.
     pub(super) fn with_settings(self, settings: &str) -> Self {
         Self { settings: settings.to_owned(), ..self }
     }
