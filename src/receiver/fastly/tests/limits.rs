@@ -92,7 +92,7 @@ fn unterminated_objects_affect_neither_repairable_nor_good_units() {
     let repairable = span("repaired").replace("}]}", ",}]}");
     let open = vec![r#"{"resourceSpans":[{"a":"b"#; 20_000].join("},");
     let reading = read_long_lines(format!("[{repairable},{open}}},{repairable},{}]", span("good")));
-    assert_eq!(reading.rejected.len(), 20_000);
+    assert_eq!(Rejected::units(&reading.rejected), 20_000);
     assert_eq!(names(reading), named(&[(1, "repaired"), (1, "repaired"), (1, "good")]));
 }
 
