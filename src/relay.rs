@@ -249,7 +249,7 @@ impl Relay {
         }
         #[cfg(feature = "kafka")]
         if let Some(queue) = self.queue.shared() {
-            let arrival = Arrival { index, received, parameters, headers, body, span };
+            let arrival = Arrival { index, received, parameters, headers, body, span, charge };
             return self.share(queue, arrival, reading, account, observer).await;
         }
         let claim = match &reading.event_id {

@@ -50,7 +50,8 @@ impl Relay {
         account: &Account<'_>,
         observer: &mut RequestObserver<'_>,
     ) -> Answer {
-        let Arrival { index, received, parameters: _, headers: _, body, span } = arrival;
+        // The body counts against the bound of all bodies until it is written.
+        let Arrival { index, received, parameters: _, headers: _, body, span, charge: _charge } = arrival;
         let headers = Headers {
             receiver: self.receiver(index).id().to_owned(),
             signal: Signal::Traces,
@@ -233,4 +234,81 @@ fn groups_of(traces: &[Option<TraceId>]) -> (Vec<u32>, Vec<Option<TraceId>>) {
         })
     });
     (groups.collect(), known)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::UNIX_EPOCH;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::otlp::LineReader;
+
+    fn headers() -> Headers {
+        Headers {
+            receiver: "fastly".to_owned(),
+            signal: Signal::Traces,
+            received: UNIX_EPOCH,
+            event_id: None,
+            bypasses_matching: false,
+            supersede: None,
+        }
+    }
+
+    /// A unit with spans and log records of these traces; zero: a log record without ids.
+    fn item(spans: &[u8], logs: &[u8]) -> Item {
+        let ids = |trace: &u8| format!(r#""traceId":"{trace:032x}","spanId":"00000000000000aa""#);
+        let spans: Vec<String> = spans.iter().map(|trace| format!("{{{}}}", ids(trace))).collect();
+        let logs = logs.iter().map(|trace| match trace {
+            0 => r#"{"eventName":"e"}"#.to_owned(),
+            _ => format!(r#"{{{},"eventName":"e"}}"#, ids(trace)),
+        });
+        let (spans, logs) = (spans.join(","), logs.collect::<Vec<_>>().join(","));
+        let text = format!(
+            r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}],"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{logs}]}}]}}]}}"#
+        );
+        let line = LineReader::default().read(&text.into()).unwrap();
+        let (traces, logs, metrics) = (line.traces, line.logs, line.metrics);
+        Item { line: 1, traces, logs, metrics, repairs: Vec::new(), passage: Passage::Joined }
+    }
+
+    proptest! {
+        #[test]
+        fn each_item_is_in_one_message_whose_key_is_its_trace(
+            spans in proptest::collection::vec(1_u8..5, 1..12),
+            logs in proptest::collection::vec(0_u8..5, 1..12),
+        ) {
+            let (outbox, too_large) = Outbox::of(&[item(&spans, &logs)], &headers(), 1_000_000);
+            prop_assert!(too_large.is_empty());
+            let mut found = (Vec::new(), Vec::new());
+            let mut keys = BTreeSet::new();
+            for (message, content) in outbox.messages.iter().zip(&outbox.contents) {
+                let line = LineReader::default().read(&message.value).unwrap();
+                let ids: Vec<Option<TraceId>> = match message.headers.signal {
+                    Signal::Traces => line.traces.unwrap().spans().map(|(trace, _)| Some(trace)).collect(),
+                    _ => line.logs.unwrap().records().map(|ids| ids.map(|(trace, _)| trace)).collect(),
+                };
+                prop_assert_eq!(ids.len(), content.items as usize);
+                prop_assert!(ids.iter().all(|id| id.map(|id| id.to_string()) == message.key));
+                prop_assert!(keys.insert((content.signal.as_str(), message.key.clone())), "one for each trace and signal");
+                let number = |id: Option<TraceId>| id.map_or(0, |id| u8::from_str_radix(&id.to_string(), 16).unwrap());
+                let of_signal = if content.signal == Signal::Traces { &mut found.0 } else { &mut found.1 };
+                of_signal.extend(ids.into_iter().map(number));
+            }
+            let sorted = |mut list: Vec<u8>| { list.sort_unstable(); list };
+            prop_assert_eq!((sorted(found.0), sorted(found.1)), (sorted(spans), sorted(logs)));
+            let signals: Vec<Signal> = outbox.contents.iter().map(|content| content.signal).collect();
+            prop_assert!(signals.is_sorted(), "spans come first");
+        }
+    }
+
+    #[test]
+    fn a_unit_with_one_message_that_is_too_large_has_none() {
+        let large = item(&[1; 400], &[2]);
+        let (outbox, too_large) = Outbox::of(&[item(&[1], &[1]), large, item(&[3], &[3])], &headers(), 2000);
+        assert_eq!(too_large, [1]);
+        assert_eq!(outbox.contents.iter().map(|content| content.unit).collect::<Vec<_>>(), [0, 0, 2, 2]);
+    }
 }

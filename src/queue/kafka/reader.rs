@@ -152,7 +152,8 @@ impl Reading {
             self.skip_deleted(partition, u64::try_from(low).unwrap_or_default().min(offset));
         }
         let value = message.payload().unwrap_or_default();
-        let time = message.timestamp().to_millis().unwrap_or_default();
+        // A writer whose clock is ahead must not take the partition's time along: what is held would never expire.
+        let time = message.timestamp().to_millis().unwrap_or_default().min(millis((self.wall_clock)()));
         let size = value.len() as u64;
         let Read::New { taken, progress, is_redelivered } =
             self.partitions.read(partition, offset, time, size)
