@@ -332,7 +332,9 @@ impl Relay {
         body: &Bytes,
         reading: &Reading,
     ) {
-        let whole = reading.ignored.map(|reason| (reason.as_str(), body.clone()));
+        // Routine events would fill the file, and then rejected input would be discarded.
+        let ignored = reading.ignored.filter(|ignored| !ignored.is_routine);
+        let whole = ignored.map(|reason| (reason.as_str(), body.clone()));
         self.write_rejected(index, received, whole, reading.rejected.clone()).await;
     }
 
