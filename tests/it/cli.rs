@@ -340,6 +340,16 @@ async fn demo_shows_a_fastly_request_and_a_circleci_workflow_in_a_narrow_termina
 }
 
 #[tokio::test]
+async fn demo_needs_no_temporary_directory_and_leaves_nothing_in_the_current_one() {
+    let current = tempfile::tempdir().unwrap();
+    let mut demo = spanrelay(&["demo"]);
+    let ended = Ended::of(demo.env("TMPDIR", "/nonexistent").current_dir(current.path())).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.out.contains("\ntrace "), "{}", ended.out);
+    assert_eq!(std::fs::read_dir(current.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn health_exits_with_0_while_the_relay_is_ready_else_with_1_and_the_reason() {
     let house = House::open("").await;
     let telemetry = format!("telemetry.endpoint={}", house.relay.telemetry);

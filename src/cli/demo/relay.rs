@@ -87,11 +87,17 @@ telemetry:
 // === impl TemporaryDirectory ===
 
 impl TemporaryDirectory {
+    /// Creates it below the system's temporary directory, or in the current directory: a container image that holds only
+    /// this program has no `/tmp`.
     fn new() -> io::Result<Self> {
+        Self::below(&std::env::temp_dir()).or_else(|error| Self::below(Path::new(".")).map_err(|_| error))
+    }
+
+    fn below(parent: &Path) -> io::Result<Self> {
         let base = format!("spanrelay-demo-{}", std::process::id());
         let mut attempt = 0;
         let directory = loop {
-            let directory = std::env::temp_dir().join(format!("{base}-{attempt}"));
+            let directory = parent.join(format!("{base}-{attempt}"));
             // Never reuse an existing directory: this one is removed at the end.
             match std::fs::create_dir(&directory) {
                 Ok(()) => break directory,
@@ -107,7 +113,7 @@ impl TemporaryDirectory {
 
 impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
-        // Best effort: a leftover below the system's temporary directory is harmless.
+        // Best effort: a leftover temporary directory is harmless.
         std::fs::remove_dir_all(&self.0).ok();
     }
 }
