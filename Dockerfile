@@ -26,7 +26,6 @@ COPY config config
 # Newer modification times than the placeholders, so that cargo rebuilds them.
 RUN touch src/main.rs src/lib.rs \
  && cargo build --release --locked --features kafka --bin spanrelay \
- && strip target/release/spanrelay \
  && mkdir /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot

@@ -52,6 +52,24 @@ async fn the_relay_accepts_the_configuration_of_the_shared_queue_in_each_role() 
     }
 }
 
+#[tokio::test]
+async fn the_configuration_of_the_packages_is_valid_without_secrets_and_listens_on_loopback_only() {
+    let mut validate =
+        spanrelay(&["validate", "--print", "--config", "config/deploy/packages/spanrelay.yaml"]);
+    let printed = Ended::of(validate.current_dir(env!("CARGO_MANIFEST_DIR"))).await;
+    assert_eq!(printed.code, Some(0), "{}{}", printed.out, printed.err);
+    assert!(printed.out.contains("endpoint: \"127.0.0.1:3000\""), "{}", printed.out);
+    assert!(printed.out.contains("directory: \"/var/lib/spanrelay\""), "{}", printed.out);
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_program() {
+    let chart = file("config/deploy/helm/Chart.yaml");
+    for key in ["version", "appVersion"] {
+        assert!(chart.contains(&format!("\n{key}: {}\n", env!("CARGO_PKG_VERSION"))), "{chart}");
+    }
+}
+
 #[test]
 fn the_yaml_files_are_valid() {
     for (path, expected) in [
