@@ -17,6 +17,8 @@ mod kafka;
 
 mod self_tracing;
 
+mod setting;
+
 mod rejects;
 
 mod reload;
@@ -35,7 +37,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::announce::{Addresses, announce, host_of};
+use self::announce::{Addresses, announce};
 pub(crate) use self::certificates::certificate_paths;
 use self::descriptors::TELEMETRY_CONNECTIONS;
 use self::files::ClientFiles;
@@ -45,10 +47,10 @@ pub(crate) use self::kafka::unreachable;
 use self::rejects::KeepRejects;
 use self::reload::Reloads;
 use self::self_tracing::SelfTracing;
+use self::setting::setting;
 pub use self::start_error::StartError;
 use crate::budget::Budget;
 use crate::config::{Config, QueueConfig, ServerConfig, Storage};
-use crate::event::Signal;
 use crate::exporter::{Export, Exporter, RejectSink};
 use crate::processor::{self, Settling, SpanEvents, Work};
 use crate::queue::Queue;
@@ -58,7 +60,6 @@ use crate::relay::{Instance, RateLimit, Relay};
 use crate::server::{Admin, Pages, RouteState, Shutdown, Terms, Tls, serve, stack};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::page::Reach;
-use crate::telemetry::inspect::{Setting, view};
 
 /// Time from the signal to stop to the end of the process.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -400,26 +401,6 @@ fn receivers(config: &Config) -> Vec<Instance> {
         receivers.map(move |receiver| Instance { receiver, rate_limit: rate_limit.clone() })
     });
     instances.collect()
-}
-
-/// Returns the part of the configuration that the inspector shows.
-fn setting(config: &Config, receivers: &[Instance]) -> Setting {
-    let (span_events, exporter) = (&config.processors.span_events, &config.exporters.otlp_http);
-    // The receivers of one section have one id.
-    let sections = receivers.chunk_by(|one, other| one.receiver.id() == other.receiver.id());
-    let receivers = sections.map(|section| view::ReceiverSetting {
-        id: section[0].receiver.id().to_owned(),
-        path: section.iter().map(|one| one.receiver.path()).collect::<Vec<_>>().join(" "),
-    });
-    let downstream = Signal::ALL.map(|signal| {
-        let endpoint = exporter.of(signal).endpoint;
-        view::Downstream { signal: signal.as_str(), endpoint: host_of(endpoint) }
-    });
-    let values = match config.telemetry.inspect.show_values {
-        true => view::Values::Shown,
-        false => view::Values::Hidden,
-    };
-    Setting { values, wait: span_events.wait, receivers: receivers.collect(), downstream: downstream.into() }
 }
 
 /// Returns the limits of requests for this many connections: a quarter of the connections stays free of slow bodies, so that a
