@@ -38,7 +38,7 @@ fn peak_memory(process: u32) -> u64 {
 }
 
 /// Far more than the relay may hold at once, while the downstream is away: senders are told to come again, what is accepted goes
-/// to the disk, and memory stays within four times the limit.
+/// to the disk, memory stays within three times the limit, and what the process itself takes.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn many_large_bodies_together_stay_within_the_memory_that_is_documented() {
@@ -66,7 +66,7 @@ async fn many_large_bodies_together_stay_within_the_memory_that_is_documented() 
     assert!(statuses.keys().all(|status| [204, 503].contains(status)), "{statuses:?}");
     assert!(statuses[&204] >= 4, "one in each round at least: {statuses:?}");
     let grown = peak_memory(child.id()) - before;
-    let itself = 32 * MIB;
-    assert!(grown <= (4 * limit + itself) as u64, "{} MiB; {statuses:?}", grown / MIB as u64);
+    let itself = 96 * MIB;
+    assert!(grown <= (3 * limit + itself) as u64, "{} MiB; {statuses:?}", grown / MIB as u64);
     child.kill().await;
 }
