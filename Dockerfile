@@ -17,7 +17,7 @@ COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \
  && echo '#![allow(missing_docs)]' > src/lib.rs \
- && cargo build --release --locked --bin spanrelay
+ && cargo build --release --locked --features kafka --bin spanrelay
 # The commit in `spanrelay --version`: --build-arg COMMIT=$(git rev-parse HEAD).
 ARG COMMIT
 ENV SPANRELAY_COMMIT=${COMMIT}

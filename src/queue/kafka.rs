@@ -49,7 +49,7 @@ use tracing::warn;
 
 use self::client::reason_of;
 use self::health::Health;
-use self::message::owned_headers;
+use self::message::{owned_headers, probe_headers};
 use self::partitions::Partitions;
 use self::reader::{Callbacks, Reading};
 use self::topic::{Administrator, Settings, TopicState};
@@ -163,6 +163,10 @@ impl KafkaQueue {
                 Err(error) => Err(reason_of(&error)),
             },
         };
+        let checked = match checked {
+            Ok(()) if self.health.is_unproven() => self.probe().await,
+            other => other,
+        };
         match checked {
             Ok(()) => {
                 self.health.works();
@@ -172,6 +176,21 @@ impl KafkaQueue {
                 self.health.failed(&reason);
                 TopicCheck::Unavailable(self.health.failure().map_or(reason, |reason| reason.to_string()))
             }
+        }
+    }
+
+    /// Writes an empty record, which workers pass over.
+    async fn probe(&self) -> Result<(), String> {
+        let record = Outgoing {
+            topic: &self.config.topic,
+            key: None,
+            value: b"",
+            headers: probe_headers(),
+            timestamp: millis((self.wall_clock)()),
+        };
+        match self.writer.write(std::iter::once(record)).await.pop() {
+            Some((_, WriteError::Unavailable(reason))) => Err(reason.to_string()),
+            Some((_, WriteError::TooLarge)) | None => Ok(()),
         }
     }
 
@@ -268,7 +287,15 @@ impl KafkaQueue {
             headers: message.headers.encode(),
             timestamp: message.headers.timestamp(),
         });
-        self.writer.write(records).await
+        let failures = self.writer.write(records).await;
+        let unavailable = failures.iter().find_map(|(_, failure)| match failure {
+            WriteError::Unavailable(reason) => Some(reason),
+            WriteError::TooLarge => None,
+        });
+        if let Some(reason) = unavailable {
+            self.health.write_failed(reason);
+        }
+        failures
     }
 
     /// Holds commits back until the returned guard is dropped.

@@ -19,6 +19,8 @@ struct State {
     /// Last reason that librdkafka gave; more precise than the error of a request that failed because of it.
     last_reason: Option<String>,
     is_fatal: bool,
+    /// A write has failed, and none has succeeded since.
+    is_unproven: bool,
 }
 
 // === impl Health ===
@@ -48,9 +50,22 @@ impl Health {
         state.failure = Some(reason.into());
     }
 
+    /// Records that a write failed. The metadata of the topic may look fine all the same, when the brokers that keep it are
+    /// away: only another write shows that writes succeed.
+    pub(super) fn write_failed(&self, reason: &str) {
+        self.failed(reason);
+        self.lock().is_unproven = true;
+    }
+
+    /// Returns `true` if a write is needed to show that writes succeed.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.lock().is_unproven
+    }
+
     /// Records that the topic can be used.
     pub(super) fn works(&self) {
         let mut state = self.lock();
+        state.is_unproven = false;
         state.last_reason = None;
         if state.failure.take().is_some() {
             info!("kafka available again");

@@ -15,6 +15,9 @@ const EVENT_ID: &str = "spanrelay.event_id";
 const BYPASSES: &str = "spanrelay.bypasses_matching";
 const SUPERSEDE: &str = "spanrelay.supersede";
 
+/// Header of an empty record that shows whether the topic can be written.
+const PROBE: &str = "spanrelay.probe";
+
 /// Size of a record's overhead in a batch, at most: lengths, offsets, and the header of a batch of one.
 const OVERHEAD: usize = 128;
 
@@ -98,6 +101,14 @@ impl Headers {
     }
 }
 
+pub(super) fn probe_headers() -> OwnedHeaders {
+    owned_headers([(PROBE, &b"true"[..])].into_iter())
+}
+
+pub(super) fn is_probe(headers: Option<&impl rdkafka::message::Headers>) -> bool {
+    headers.is_some_and(|headers| headers.iter().any(|header| header.key == PROBE))
+}
+
 pub(super) fn owned_headers<'a>(pairs: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>) -> OwnedHeaders {
     let headers = OwnedHeaders::new_with_capacity(pairs.len());
     pairs.fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
@@ -130,5 +141,6 @@ mod tests {
         }
         assert_eq!(Headers::decode(Some(&OwnedHeaders::new())), None);
         assert_eq!(Headers::decode(None::<&OwnedHeaders>), None);
+        assert!(is_probe(Some(&probe_headers())) && !is_probe(Some(&OwnedHeaders::new())));
     }
 }

@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 use super::client::{FETCH_WAIT, log, reason_of};
 use super::health::Health;
-use super::message::{Headers, millis};
+use super::message::{Headers, is_probe, millis};
 use super::offsets::Offsets;
 use super::partitions::{Partitions, Read, Sent};
 use crate::queue::{Progress, Taken};
@@ -160,6 +160,9 @@ impl Reading {
         else {
             return;
         };
+        if value.is_empty() && is_probe(message.headers()) {
+            return taken.seal();
+        }
         if is_redelivered {
             self.metrics.kafka.redelivered.inc();
         }

@@ -1,7 +1,6 @@
 //! Apache Kafka as processes: found in the cache, started on free ports in temporary directories, stopped with the tests.
 
 use std::fmt::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
 use super::REQUIRED;
-use crate::harness::{eventually, in_time, skipped};
+use crate::harness::{Reserved, eventually, in_time, skipped};
 
 /// Cluster id, the same for all nodes.
 const CLUSTER: &str = "c3BhbnJlbGF5LXRlc3RzMQ";
@@ -38,6 +37,8 @@ pub(super) struct Options {
 struct Node {
     port: u16,
     controller_port: u16,
+    /// Keeps both ports, while the broker is away too.
+    _reserved: [Reserved; 2],
     process: Option<Child>,
 }
 
@@ -80,16 +81,15 @@ async fn jars() -> Option<PathBuf> {
     (jars.is_dir() && java.is_ok_and(|status| status.success())).then_some(jars)
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 // === impl Brokers ===
 
 impl Brokers {
     async fn start(jars: PathBuf, count: usize, options: Options) -> Self {
-        let nodes =
-            (0..count).map(|_| Node { port: free_port(), controller_port: free_port(), process: None });
+        let nodes = (0..count).map(|_| {
+            let reserved = [Reserved::on_loopback(), Reserved::on_loopback()];
+            let [port, controller_port] = [0, 1].map(|one| reserved[one].address.port());
+            Node { port, controller_port, _reserved: reserved, process: None }
+        });
         let mut brokers = Self { nodes: nodes.collect(), directory: TempDir::new().unwrap(), jars, options };
         if options.is_secure {
             brokers.make_certificate();
