@@ -40,20 +40,14 @@ pub(crate) fn certificate_paths(config: &Config) -> Vec<PathBuf> {
     let server = config.server.tls.iter().flat_map(|tls| {
         [Some(&tls.cert_file), Some(&tls.key_file), tls.client_ca_file.as_ref()].into_iter().flatten()
     });
-    server.cloned().chain(super::files::ClientFiles::of_exporter(config).into_paths()).collect()
+    let clients = config.exporters.otlp_http.tls_sections().into_iter().flat_map(|(_, tls)| tls.files());
+    server.cloned().chain(clients.map(|(_, path)| path.to_owned())).collect()
 }
 
 /// Returns the certificate files of the relay's own certificates, by configuration key.
 fn certificates(config: &Config) -> impl Iterator<Item = (String, &Path)> {
-    let exporter = &config.exporters.otlp_http;
     let server = config.server.tls.as_ref().map(|tls| ("server".to_owned(), Some(&tls.cert_file)));
-    let section = exporter.protocol.section();
-    let clients = [
-        (section.to_owned(), &exporter.tls),
-        (format!("{section}.traces"), &exporter.traces.tls),
-        (format!("{section}.logs"), &exporter.logs.tls),
-        (format!("{section}.metrics"), &exporter.metrics.tls),
-    ];
+    let clients = config.exporters.otlp_http.tls_sections();
     let own = config.telemetry.traces.as_ref().map(|traces| ("telemetry.traces".to_owned(), &traces.tls));
     let clients = clients.into_iter().chain(own).map(|(section, tls)| (section, tls.cert_file.as_ref()));
     server

@@ -42,14 +42,7 @@ struct File {
 impl ClientFiles {
     /// Reads the files of the exporter.
     pub(super) fn of_exporter(config: &Config) -> Self {
-        let exporter = &config.exporters.otlp_http;
-        let section = exporter.protocol.section();
-        let sections = [
-            (section.to_owned(), &exporter.tls),
-            (format!("{section}.traces"), &exporter.traces.tls),
-            (format!("{section}.logs"), &exporter.logs.tls),
-            (format!("{section}.metrics"), &exporter.metrics.tls),
-        ];
+        let sections = config.exporters.otlp_http.tls_sections();
         Self(sections.into_iter().flat_map(|(section, tls)| files_of(&section, tls)).collect())
     }
 
@@ -57,11 +50,6 @@ impl ClientFiles {
     pub(super) fn of_self_tracing(config: &Config) -> Self {
         let tls = config.telemetry.traces.as_ref().map(|traces| &traces.tls);
         Self(tls.map(|tls| files_of("telemetry.traces", tls)).unwrap_or_default())
-    }
-
-    /// Returns the paths of the files.
-    pub(super) fn into_paths(self) -> impl Iterator<Item = PathBuf> {
-        self.0.into_iter().map(|file| file.path)
     }
 
     /// Reads all files and returns the keys of those that changed.
@@ -72,16 +60,12 @@ impl ClientFiles {
 }
 
 fn files_of(section: &str, tls: &TlsClientConfig) -> Vec<File> {
-    let TlsClientConfig { ca_file, cert_file, key_file } = tls;
-    let files = [("ca_file", ca_file), ("cert_file", cert_file), ("key_file", key_file)];
-    let named = files.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?)));
-    named
-        .map(|(name, path)| File {
-            key: format!("{section}.tls.{name}"),
-            path: path.clone(),
-            digest: digest(path),
-        })
-        .collect()
+    let file = |(name, path): (&str, &Path)| File {
+        key: format!("{section}.tls.{name}"),
+        path: path.to_owned(),
+        digest: digest(path),
+    };
+    tls.files().map(file).collect()
 }
 
 fn digest(path: &Path) -> Option<[u8; 32]> {

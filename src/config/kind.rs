@@ -89,6 +89,30 @@ macro_rules! kind {
     };
 }
 
+/// Implements [`Kind`] for a value that no key sets: it is derived from others, and not printed.
+macro_rules! derived {
+    ($kind:ty) => {
+        impl $crate::config::kind::Kind for $kind {
+            type Value = Self;
+
+            fn read(_: &$crate::config::field::Field<'_>) -> Option<Self> {
+                None
+            }
+
+            fn read_key(_: &mut $crate::config::section::Section<'_>, _: &'static str, _: &mut Self) {}
+
+            fn to_tree(_: &Self) -> $crate::config::tree::Tree {
+                $crate::config::tree::Tree::Absent
+            }
+
+            fn shape() -> $crate::config::declare::Shape {
+                $crate::config::declare::Shape::Derived
+            }
+        }
+    };
+}
+
+pub(super) use derived;
 pub(crate) use kind;
 
 // === impl Kind ===

@@ -4,14 +4,10 @@
 
 use http::Uri;
 
-use super::declare::Shape;
 use super::env::{Environment, Variable};
-use super::field::Field;
-use super::kind::Kind;
+use super::kind::derived;
 use super::problem::{Origin, Problem};
 use super::secret::Secret;
-use super::section::Section;
-use super::tree::Tree;
 
 /// Proxies by the scheme of the destination, and the hosts that are reached without one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,24 +37,8 @@ impl ProxySettings {
     }
 }
 
-/// Derived from the environment: no key of a file.
-impl Kind for ProxySettings {
-    type Value = Self;
-
-    fn read(_: &Field<'_>) -> Option<Self> {
-        None
-    }
-
-    fn read_key(_: &mut Section<'_>, _: &'static str, _: &mut Self) {}
-
-    fn to_tree(_: &Self) -> Tree {
-        Tree::Absent
-    }
-
-    fn shape() -> Shape {
-        Shape::Derived
-    }
-}
+// The environment sets it.
+derived!(ProxySettings);
 
 /// Returns the first of these variables that is set to something.
 fn variable<'a>(environment: &'a Environment, names: [&'static str; 2]) -> Option<(&'static str, &'a str)> {

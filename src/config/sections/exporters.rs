@@ -1,6 +1,7 @@
 //! `exporters`: endpoints and how to export to them.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use http::{HeaderMap, Uri};
@@ -10,7 +11,8 @@ use super::super::declare::{Shape, choice, section};
 use super::super::endpoint::Endpoint;
 use super::super::field::Field;
 use super::super::kind::{
-    Count, File, Fraction, Headers, Kind, Multiplier, Positive, Size, Time, Url, authorize, kind, plain,
+    Count, File, Fraction, Headers, Kind, Multiplier, Positive, Size, Time, Url, authorize, derived, kind,
+    plain,
 };
 use super::super::proxy::ProxySettings;
 use super::super::section::Section;
@@ -223,6 +225,17 @@ impl ExporterConfig {
         }
     }
 
+    /// Returns the TLS settings, the common ones and those of each signal, with the keys of their sections.
+    pub(crate) fn tls_sections(&self) -> [(String, &TlsClientConfig); 4] {
+        let section = self.protocol.section();
+        [
+            (section.to_owned(), &self.tls),
+            (format!("{section}.traces"), &self.traces.tls),
+            (format!("{section}.logs"), &self.logs.tls),
+            (format!("{section}.metrics"), &self.metrics.tls),
+        ]
+    }
+
     fn of_mut(&mut self, signal: Signal) -> (&'static str, &mut Uri, &mut SignalConfig) {
         match signal {
             Signal::Traces => ("traces_endpoint", &mut self.traces_endpoint, &mut self.traces),
@@ -246,23 +259,7 @@ impl Protocol {
 
 // === impl Kind ===
 
-impl Kind for Protocol {
-    type Value = Self;
-
-    fn read(_: &Field<'_>) -> Option<Self> {
-        None
-    }
-
-    fn read_key(_: &mut Section<'_>, _: &'static str, _: &mut Self) {}
-
-    fn to_tree(_: &Self) -> Tree {
-        Tree::Absent
-    }
-
-    fn shape() -> Shape {
-        Shape::Derived
-    }
-}
+derived!(Protocol);
 
 impl Kind for HttpExporter {
     type Value = ExporterConfig;
@@ -296,6 +293,13 @@ impl Kind for HttpExporter {
 // === impl TlsClientConfig ===
 
 impl TlsClientConfig {
+    /// Returns the files that are set, with their keys.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let Self { ca_file, cert_file, key_file } = self;
+        let files = [("ca_file", ca_file), ("cert_file", cert_file), ("key_file", key_file)];
+        files.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)))
+    }
+
     /// Returns these settings, with each missing file taken from `other`.
     pub(super) fn or(self, other: &Self) -> Self {
         Self {
