@@ -27,8 +27,8 @@
 //!   downstream rejects.
 //!
 //! One value accompanies the data all the way: the *receipt* ([`queue::Receipt`]), for a range of a record's items.
-//! It passes with the data through processor and exporter, and the outcome settles it: delivered, attached, rejected,
-//! dropped. The queue stores which items are resolved. A receipt that is lost (a task panicked, the process stops)
+//! The receipt passes with the data through processor and exporter, and the outcome settles it: delivered, attached,
+//! rejected, dropped. The queue stores which items are resolved. A receipt that is lost (a task panicked, the process stops)
 //! settles nothing, so that its items stay in the queue. That also bounds the two channels between relay, processor
 //! and exporter: each message in them holds receipts, and their records count against `queue.max_size`.
 //!
@@ -45,16 +45,17 @@
 //! | [`event`] | | every other module |
 //! | [`pem`] | | every other module |
 //! | [`budget`] | | every other module |
+//! | [`grpc`] | [`event`] | tasks, sockets, the clock |
 //! | [`otlp`] | [`event`] | tasks, sockets, the clock |
 //! | [`config`] | [`event`] | the modules that it configures |
 //! | [`telemetry`] | [`event`], [`config`] | the modules that it observes |
 //! | [`receiver`] | [`otlp`], [`event`], [`config`] (its own section) | tasks, sockets, the clock |
 //! | [`queue`] | [`event`], [`config`], [`budget`], [`telemetry`] (metrics, the causes of self-traces) | HTTP, receivers, the exporter |
 //! | [`rejected`] | [`telemetry`] | records and receipts |
-//! | [`exporter`] | [`otlp`], [`event`], [`config`], [`queue`] (receipts), [`telemetry`], [`pem`] | server, receivers, relay |
+//! | [`exporter`] | [`otlp`], [`event`], [`grpc`], [`config`], [`queue`] (receipts), [`telemetry`], [`pem`] | server, receivers, relay |
 //! | [`processor`] | [`otlp`], [`event`], [`config`], [`receiver`] (items), [`queue`] (receipts), [`exporter`] (the export request), [`telemetry`] | sockets; the clock, except for its driver |
 //! | [`relay`] | [`receiver`], [`queue`], [`rejected`], [`processor`] (its input), [`otlp`], [`event`], [`config`], [`budget`], [`telemetry`] | sockets, status codes, the exporter |
-//! | [`server`] | [`relay`], [`receiver`] (verdicts), [`event`], [`config`], [`budget`], [`telemetry`], [`pem`] | queue, processor, exporter |
+//! | [`server`] | [`relay`], [`receiver`] (verdicts), [`event`], [`grpc`], [`config`], [`budget`], [`telemetry`], [`pem`] | queue, processor, exporter |
 //! | [`app`] | [`server`], [`relay`], [`receiver`], [`queue`], [`rejected`], [`processor`], [`exporter`], [`event`], [`config`], [`budget`], [`telemetry`], [`pem`] | |
 //! | [`cli`] | [`app`], [`config`], [`event`], [`telemetry`]; [`receiver`], [`processor`], [`queue`], [`otlp`], [`rejected`], [`exporter`] (`check`, `demo`, `replay`, `validate`) | |
 //!
@@ -119,6 +120,8 @@ mod exporter;
 mod pem;
 
 mod budget;
+
+mod grpc;
 
 mod telemetry;
 

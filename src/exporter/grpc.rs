@@ -3,86 +3,29 @@
 //! In: encoded messages, and the responses to them. Out: messages with gRPC's prefix; responses whose HTTP status means what
 //! the gRPC code means, so that everything above sees one protocol. Promises: a call without a gRPC status keeps its HTTP
 //! status, and one that breaks off after its message was delivered.
-//!
-//! Formats: gRPC over HTTP/2 (grpc/doc/PROTOCOL-HTTP2.md), `google.rpc.Status` and `google.rpc.RetryInfo`.
 
-use std::time::Duration;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
 use http::{Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use prost::Message;
 
 use super::response::MAX_RESPONSE_BYTES;
 use super::slices::Slices;
-use crate::event::Signal;
-
-/// Length of the prefix of a message: one byte that says whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
+use crate::grpc::{CONTENT_TYPE, DETAILS, MESSAGE, STATUS, Status, percent_decoded, prefix};
 
 /// Words of gRPC libraries in RESOURCE_EXHAUSTED about a message that is too large for them.
 const TOO_LARGE: &str = "larger than max";
-
-/// Header that names the compression of messages.
-pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// A gRPC status code, kept with the response that was made of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Code(u8);
 
-/// `google.rpc.Status`
-#[derive(Clone, PartialEq, Message)]
-struct Status {
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-/// `google.protobuf.Any`
-#[derive(Clone, PartialEq, Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "bytes", tag = "2")]
-    value: Bytes,
-}
-
-/// `google.rpc.RetryInfo`
-#[derive(Clone, PartialEq, Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    delay: Option<RetryDelay>,
-}
-
-/// `google.protobuf.Duration`
-#[derive(Clone, PartialEq, Message)]
-struct RetryDelay {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-    #[prost(int32, tag = "2")]
-    nanos: i32,
-}
-
-/// Returns the path of the method that takes a signal.
-pub(super) fn path(signal: Signal) -> &'static str {
-    match signal {
-        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
-        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-    }
-}
-
 /// Returns a message with its prefix.
 pub(super) fn frame(message: &Slices, is_compressed: bool) -> Slices {
-    let mut prefix = BytesMut::with_capacity(PREFIX_BYTES);
-    prefix.put_u8(u8::from(is_compressed));
-    // Larger messages than 4 GiB are not made: a unit is bounded by the sender's request.
-    prefix.put_u32(u32::try_from(message.remaining()).unwrap_or(u32::MAX));
-    std::iter::once(prefix.freeze()).chain(message.iter().cloned()).collect::<Vec<_>>().into()
+    let prefix = Bytes::copy_from_slice(&prefix(message.remaining(), is_compressed));
+    std::iter::once(prefix).chain(message.iter().cloned()).collect::<Vec<_>>().into()
 }
 
 /// Reads the response to a call, and returns what OTLP/HTTP would have responded.
@@ -110,8 +53,8 @@ where
         }
         return Response::from_parts(parts, Full::new(message.unwrap_or_default()));
     };
-    let text = trailers.get("grpc-message").map_or_else(String::new, percent_decoded);
-    let delay = retry_delay(&trailers);
+    let text = trailers.get(MESSAGE).map_or_else(String::new, percent_decoded);
+    let delay = trailers.get(DETAILS).and_then(Status::of_header).and_then(Status::retry_delay);
     parts.status = code.http_status(&text, delay.is_some());
     parts.extensions.insert(code);
     parts.headers = HeaderMap::new();
@@ -128,7 +71,7 @@ where
 }
 
 fn is_grpc(content_type: &HeaderValue) -> bool {
-    content_type.as_bytes().starts_with(b"application/grpc")
+    content_type.as_bytes().starts_with(CONTENT_TYPE.as_bytes())
 }
 
 /// Returns the first message of a body, if it is there whole and not compressed.
@@ -140,42 +83,11 @@ fn unframed(mut body: Bytes) -> Option<Bytes> {
     (length <= body.len()).then(|| body.split_to(length))
 }
 
-/// Returns the text of a `grpc-message`, which is percent-encoded.
-fn percent_decoded(value: &HeaderValue) -> String {
-    let mut decoded = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let [byte, after @ ..] = rest {
-        let hex = after.get(..2).filter(|_| *byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                decoded.push(*byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-/// Returns the delay that the status asks for before the call is repeated.
-fn retry_delay(trailers: &HeaderMap) -> Option<Duration> {
-    let encoded = trailers.get("grpc-status-details-bin")?.as_bytes();
-    let encoded = encoded.strip_suffix(b"==").or(encoded.strip_suffix(b"=")).unwrap_or(encoded);
-    let status = Status::decode(&*STANDARD_NO_PAD.decode(encoded).ok()?).ok()?;
-    let info =
-        status.details.into_iter().find(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo"))?;
-    let delay = RetryInfo::decode(info.value).ok()?.delay.unwrap_or_default();
-    Some(Duration::new(u64::try_from(delay.seconds).unwrap_or(0), u32::try_from(delay.nanos).unwrap_or(0)))
-}
-
 // === impl Code ===
 
 impl Code {
     fn of(trailers: &HeaderMap) -> Option<Self> {
-        let code = trailers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+        let code = trailers.get(STATUS)?.to_str().ok()?.parse().ok()?;
         Some(Self(code))
     }
 
@@ -231,6 +143,7 @@ impl Code {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::time::Duration;
 
     use futures_util::stream;
     use http_body::Frame;
@@ -302,14 +215,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_delay_is_waited_for_in_whole_seconds() {
-        let info = RetryInfo { delay: Some(RetryDelay { seconds: 2, nanos: 1 }) };
-        let detail = Any {
-            type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
-            value: info.encode_to_vec().into(),
-        };
-        let status = Status { details: vec![detail] };
+        let status = Status::new(8, String::new()).with_retry_delay(Duration::new(2, 1));
         for padding in ["", "="] {
-            let details = STANDARD_NO_PAD.encode(status.encode_to_vec()) + padding;
+            let details = status.to_header().unwrap().to_str().unwrap().to_owned() + padding;
             let response =
                 responded(b"", &[("grpc-status", "8"), ("grpc-status-details-bin", &details)]).await;
             assert_eq!(response.headers()["retry-after"], "3");

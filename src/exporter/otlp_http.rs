@@ -8,12 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::TryFutureExt;
+use futures_util::future::{self, BoxFuture, MapOk};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Error as ClientError;
+use hyper_util::client::legacy::{Error as ClientError, ResponseFuture};
 use tokio::time::timeout;
 use tower::timeout::error::Elapsed;
 use tower::{BoxError, Service};
@@ -24,6 +25,7 @@ use super::slices::Slices;
 use super::{ExporterError, grpc, response};
 use crate::config::{Compression, Encoding, ExporterConfig, Protocol, SignalExport};
 use crate::event::Signal;
+use crate::grpc::{CONTENT_TYPE, ENCODING, method};
 
 const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
 
@@ -41,6 +43,12 @@ struct Shared {
 
 /// Body of a response: one that is still being received, or one that was read with its gRPC status.
 type ResponseBody = Either<Incoming, Full<Bytes>>;
+
+/// A response that is awaited. Without a box for OTLP/HTTP, which makes one for every line.
+type Responding = future::Either<
+    MapOk<ResponseFuture, fn(Response<Incoming>) -> Response<ResponseBody>>,
+    BoxFuture<'static, Result<Response<ResponseBody>, ClientError>>,
+>;
 
 /// Endpoint and headers of one signal's requests.
 #[derive(Debug, Clone)]
@@ -96,12 +104,12 @@ impl Target {
                 if !export.headers.contains_key(header::HOST) {
                     headers.remove(header::HOST);
                 }
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
                 headers.insert(header::TE, HeaderValue::from_static("trailers"));
                 let mut parts = uri.into_parts();
-                parts.path_and_query = Some(PathAndQuery::from_static(grpc::path(signal)));
+                parts.path_and_query = Some(PathAndQuery::from_static(method(signal)));
                 uri = Uri::from_parts(parts).expect("a URL with another path is one");
-                grpc::ENCODING
+                ENCODING
             }
         };
         if let Some(coding) = content_encoding(export.compression) {
@@ -114,7 +122,7 @@ impl Target {
     }
 
     fn is_compressed(&self) -> bool {
-        self.headers.contains_key(grpc::ENCODING)
+        self.headers.contains_key(ENCODING)
     }
 
     fn request(&self, body: Slices) -> Request<Full<Slices>> {
@@ -185,7 +193,7 @@ impl Post {
 impl Service<Slices> for Post {
     type Response = Response<ResponseBody>;
     type Error = ClientError;
-    type Future = BoxFuture<'static, Result<Response<ResponseBody>, ClientError>>;
+    type Future = Responding;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         Poll::Ready(Ok(()))
@@ -197,12 +205,13 @@ impl Service<Slices> for Post {
         match target.protocol {
             Protocol::Http => {
                 let response = client.request(target.request(body));
-                Box::pin(async { Ok(response.await?.map(Either::Left)) })
+                future::Either::Left(response.map_ok(|response| response.map(Either::Left)))
             }
             Protocol::Grpc => {
                 let message = grpc::frame(&body, target.is_compressed());
                 let response = client.request(target.request(message));
-                Box::pin(async { Ok(grpc::read(response.await?).await.map(Either::Right)) })
+                let read = async { Ok(grpc::read(response.await?).await.map(Either::Right)) };
+                future::Either::Right(Box::pin(read))
             }
         }
     }

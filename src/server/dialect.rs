@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::config::Encoding;
 use crate::event::Signal;
+use crate::grpc::Status;
 use crate::receiver::Policy;
 
 const JSON: &str = "application/json";
@@ -34,15 +35,6 @@ pub(super) struct Otlp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the content type must be {JSON} or {PROTOBUF}")]
 pub(super) struct UnknownMediaType;
-
-/// `google.rpc.Status` (google/rpc/status.proto), without details.
-#[derive(Clone, PartialEq, Message)]
-struct Status {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-}
 
 /// `Export{Trace,Logs,Metrics}ServiceResponse`: the three are the same message on the wire (opentelemetry-proto,
 /// collector/*/v1/*_service.proto).
@@ -146,7 +138,7 @@ impl Otlp {
     pub(super) fn failure(self, code: i32, message: &str) -> Vec<u8> {
         match self.encoding {
             Encoding::Json => json!({ "code": code, "message": message }).to_string().into(),
-            Encoding::Protobuf => Status { code, message: message.to_owned() }.encode_to_vec(),
+            Encoding::Protobuf => Status::new(code, message.to_owned()).encode_to_vec(),
         }
     }
 }

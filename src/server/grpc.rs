@@ -2,80 +2,28 @@
 //!
 //! In: requests with the content type of gRPC to one of the three methods. Out: the request that OTLP/HTTP would send, so that
 //! authentication, limits, the queue and the metrics are the same; and the response with its gRPC status.
-//!
-//! Formats: gRPC over HTTP/2 (grpc/doc/PROTOCOL-HTTP2.md), `google.rpc.Status` and `google.rpc.RetryInfo`.
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
+use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, Full};
-use prost::Message;
+use prost::Message as _;
 use serde::Deserialize;
 use tower::{BoxError, Service, ServiceExt, service_fn};
 
 use super::body::ReadError;
-
-/// Length of the prefix of a message: one byte that says whether it is compressed, and its length.
-pub(super) const PREFIX_BYTES: u64 = 5;
-
-const GRPC: &str = "application/grpc";
-const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
-
-/// Methods, and the paths of the same requests in OTLP/HTTP.
-const METHODS: [(&str, &str); 3] = [
-    ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "/v1/traces"),
-    ("/opentelemetry.proto.collector.logs.v1.LogsService/Export", "/v1/logs"),
-    ("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", "/v1/metrics"),
-];
+use crate::event::Signal;
+use crate::grpc::{self, Status};
 
 /// Mark of a request that is a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call;
-
-/// `google.rpc.Status`
-#[derive(Clone, PartialEq, Message)]
-struct Status {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-/// `google.protobuf.Any`
-#[derive(Clone, PartialEq, Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "bytes", tag = "2")]
-    value: Bytes,
-}
-
-/// `google.rpc.RetryInfo`
-#[derive(Clone, PartialEq, Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    delay: Option<Delay>,
-}
-
-/// `google.protobuf.Duration`
-#[derive(Clone, PartialEq, Message)]
-struct Delay {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-}
 
 /// Body of the relay's own errors.
 #[derive(Deserialize)]
@@ -115,19 +63,20 @@ where
 /// Turns a call into the request that OTLP/HTTP would send; leaves other requests alone.
 fn as_http<B>(mut request: Request<B>) -> Request<B> {
     let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let Some(format) = content_type.strip_prefix(GRPC.as_bytes()) else { return request };
-    let Some((_, path)) = METHODS.iter().find(|(method, _)| *method == request.uri().path()) else {
+    let Some(format) = content_type.strip_prefix(grpc::CONTENT_TYPE.as_bytes()) else { return request };
+    let Some(signal) = Signal::ALL.into_iter().find(|signal| grpc::method(*signal) == request.uri().path())
+    else {
         return request;
     };
     // `application/grpc`, with or without its format. Another format is not accepted by OTLP/HTTP either.
     if matches!(format, b"" | b"+proto") || format.starts_with(b";") {
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     }
-    if let Some(encoding) = request.headers_mut().remove(ENCODING) {
+    if let Some(encoding) = request.headers_mut().remove(grpc::ENCODING) {
         request.headers_mut().insert(CONTENT_ENCODING, encoding);
     }
     let mut parts = request.uri().clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::from_static(path));
+    parts.path_and_query = PathAndQuery::try_from(format!("/v1/{signal}")).ok();
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
     }
@@ -154,14 +103,11 @@ where
     let (parts, body) = response.into_parts();
     let body = whole(body).await;
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
     if parts.status.is_success() {
-        let mut framed = BytesMut::with_capacity(body.len() + 5);
-        framed.put_u8(0);
-        framed.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
-        framed.put_slice(&body);
-        let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from(0))]);
-        let body = Full::new(framed.freeze()).with_trailers(std::future::ready(Some(Ok(trailers))));
+        let framed = [&grpc::prefix(body.len(), false)[..], &body].concat();
+        let trailers = HeaderMap::from_iter([(grpc::STATUS, HeaderValue::from(0))]);
+        let body = Full::new(Bytes::from(framed)).with_trailers(std::future::ready(Some(Ok(trailers))));
         return with_headers(headers, body.boxed_unsync());
     }
     let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -170,20 +116,15 @@ where
         Ok(refusal) => refusal.reason,
         Err(_) => Status::decode(body).map(|status| status.message).unwrap_or_default(),
     };
-    headers.insert(STATUS, HeaderValue::from(u16::from(code)));
-    if let Ok(text) = HeaderValue::try_from(percent_encoded(&text)) {
-        headers.insert(MESSAGE, text);
+    headers.insert(grpc::STATUS, HeaderValue::from(u16::from(code)));
+    if let Ok(text) = HeaderValue::try_from(grpc::percent_encoded(&text)) {
+        headers.insert(grpc::MESSAGE, text);
     }
-    if let Some(seconds) = retry_after {
-        let info = RetryInfo { delay: Some(Delay { seconds }) };
-        let detail = Any {
-            type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
-            value: info.encode_to_vec().into(),
-        };
-        let status = Status { code: i32::from(code), message: text, details: vec![detail] };
-        if let Ok(details) = HeaderValue::try_from(STANDARD_NO_PAD.encode(status.encode_to_vec())) {
-            headers.insert(DETAILS, details);
-        }
+    let status = Status::new(i32::from(code), text);
+    let details =
+        retry_after.and_then(|seconds| status.with_retry_delay(Duration::from_secs(seconds)).to_header());
+    if let Some(details) = details {
+        headers.insert(grpc::DETAILS, details);
     }
     // Without a message the status is in the headers.
     with_headers(headers, Full::default().boxed_unsync())
@@ -231,18 +172,6 @@ fn code_of(status: u16, is_temporary: bool) -> u8 {
     }
 }
 
-/// Encodes what a `grpc-message` cannot hold as it is.
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
-            _ => write!(encoded, "%{byte:02X}").expect("writing to a string never fails"),
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,9 +188,10 @@ mod tests {
     #[test]
     fn a_call_becomes_the_request_of_otlp_http() {
         for content_type in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
-            for (method, path) in METHODS {
+            for signal in Signal::ALL {
+                let method = grpc::method(signal);
                 let request = as_http(call(content_type, &format!("http://relay:3000{method}")));
-                assert_eq!(request.uri().path(), path);
+                assert_eq!(request.uri().path(), format!("/v1/{signal}"));
                 assert_eq!(request.headers()["content-type"], "application/x-protobuf");
                 assert_eq!(request.headers()["content-encoding"], "gzip");
                 assert!(request.extensions().get::<Call>().is_some());
@@ -272,7 +202,7 @@ mod tests {
     #[test]
     fn other_requests_are_left_alone() {
         for (content_type, path) in [
-            ("application/json", METHODS[0].0),
+            ("application/json", grpc::method(Signal::Traces)),
             ("application/grpc", "/fastly"),
             ("application/grpc", "/a.B/C"),
         ] {
@@ -297,7 +227,7 @@ mod tests {
         let response = respond(Response::new(Full::new(Bytes::from_static(b"ab")))).await;
         assert_eq!(
             (response.status(), &response.headers()["content-type"]),
-            (StatusCode::OK, &HeaderValue::from_static(GRPC))
+            (StatusCode::OK, &HeaderValue::from_static(grpc::CONTENT_TYPE))
         );
         let mut body = response.into_body();
         let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -308,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_has_its_code_its_reason_and_its_delay_in_the_headers() {
-        let status = Status { code: 8, message: "the queue is full: é".to_owned(), details: Vec::new() };
+        let status = Status::new(8, "the queue is full: é".to_owned());
         let refused = Response::builder()
             .status(503)
             .header("retry-after", "7")
@@ -318,10 +248,8 @@ mod tests {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["grpc-status"], "8");
         assert_eq!(response.headers()["grpc-message"], "the queue is full: %C3%A9");
-        let details = STANDARD_NO_PAD.decode(&response.headers()["grpc-status-details-bin"]).unwrap();
-        let details = Status::decode(&*details).unwrap().details;
-        let info = RetryInfo::decode(details[0].value.clone()).unwrap();
-        assert_eq!(info.delay, Some(Delay { seconds: 7 }));
+        let details = Status::of_header(&response.headers()["grpc-status-details-bin"]).unwrap();
+        assert_eq!(details.retry_delay(), Some(Duration::from_secs(7)));
         assert!(response.into_body().is_end_stream());
     }
 

@@ -25,6 +25,7 @@ use super::refused::Refused;
 use super::reply::{self, Reply};
 use crate::budget::{Budget, Charge, ChargedBody};
 use crate::config::{Encoding, ServerConfig};
+use crate::grpc::PREFIX_BYTES;
 use crate::receiver::{Policy, Unauthorized};
 use crate::relay::{Answer, Cause, Declined, ReceiverIndex, Relay, Throttled};
 use crate::telemetry::Metrics;
@@ -344,7 +345,7 @@ impl<I: Ingest> Routes<I> {
 
     /// Returns the limits of the body of a gRPC call.
     fn message_limits(&self) -> BodyLimits {
-        BodyLimits { max_bytes: self.max_message_bytes + grpc::PREFIX_BYTES, ..self.limits }
+        BodyLimits { max_bytes: self.max_message_bytes + PREFIX_BYTES as u64, ..self.limits }
     }
 
     /// Handles a request with data. Every rejection is as early as possible.

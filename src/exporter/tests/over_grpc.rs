@@ -148,7 +148,7 @@ async fn every_export_is_one_call_of_the_method_of_its_signal() {
         let calls = server.calls.lock().unwrap();
         let mut paths: Vec<&str> = calls.iter().map(|call| call.path.as_str()).collect();
         paths.sort();
-        assert_eq!(paths, [Signal::Logs, Signal::Metrics, Signal::Traces].map(grpc::path));
+        assert_eq!(paths, [Signal::Logs, Signal::Metrics, Signal::Traces].map(crate::grpc::method));
         for Call { headers, is_compressed, .. } in &*calls {
             assert_eq!(headers["content-type"], "application/grpc");
             assert_eq!([&headers["te"], &headers["x-tenant"]], ["trailers", "a"]);
