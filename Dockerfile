@@ -12,8 +12,10 @@ WORKDIR /src
 RUN apt-get update \
  && apt-get install -y --no-install-recommends build-essential libssl-dev pkg-config \
  && rm -rf /var/lib/apt/lists/*
-# Dependencies first, so that this layer is rebuilt only when they change.
+# Dependencies first, so that this layer is rebuilt only when they change. Cargo reads the manifests of all packages.
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY bench bench
+COPY fuzz fuzz
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \
  && echo '#![allow(missing_docs)]' > src/lib.rs \

@@ -389,11 +389,7 @@ fn receivers(config: &Config) -> Vec<Instance> {
     if !config.queue.role().accepts() {
         return Vec::new();
     }
-    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
-    let limits = Limits {
-        max_line_bytes: bytes(config.server.max_line_size),
-        max_body_bytes: bytes(config.server.max_request_body_size),
-    };
+    let limits = Limits::of(&config.server);
     let instances = config.receivers.iter().flat_map(|section| {
         // Instances of one section share its rate limit.
         let rate_limit = section.rate_limit().map(|limit| Arc::new(RateLimit::new(limit)));

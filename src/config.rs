@@ -70,6 +70,7 @@ pub use receivers::ReceiverKind;
 pub(crate) use receivers::{Instances, ReceiverConfig, ReceiverSection, ReceiversConfig, Resubmit};
 pub(crate) use reload::Reloaded;
 pub(crate) use secret::Secret;
+pub use sections::Encoding;
 pub(crate) use sections::*;
 pub(crate) use units::format_duration;
 

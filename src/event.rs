@@ -8,19 +8,22 @@ use std::time::Duration;
 
 /// The kind of a piece of telemetry. Each signal has its own path downstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Signal {
+pub enum Signal {
+    /// Spans.
     Traces,
+    /// Log records.
     Logs,
+    /// Data points.
     Metrics,
 }
 
 /// The kind of a webhook. Sources declare theirs as constants, so that input never becomes a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct WebhookEvent(&'static str);
+pub struct WebhookEvent(&'static str);
 
 /// A repair of a unit whose meaning was unambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Repair {
+pub enum Repair {
     TrailingComma,
     ControlCharacter,
     HexEscape,
@@ -76,7 +79,7 @@ pub(crate) enum RejectCode {
 
 /// Values of the headers that a receiver reads a body by, stored with the body. Names are in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct KeptHeaders(Vec<(Box<str>, Box<str>)>);
+pub struct KeptHeaders(Vec<(Box<str>, Box<str>)>);
 
 /// Number of a record in its queue. Later records have larger numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,10 +127,11 @@ pub(crate) struct QueueState {
 // === impl Signal ===
 
 impl Signal {
-    pub(crate) const ALL: [Self; 3] = [Self::Traces, Self::Logs, Self::Metrics];
+    /// All signals, in the order of the declaration.
+    pub const ALL: [Self; 3] = [Self::Traces, Self::Logs, Self::Metrics];
 
     /// Returns its name in paths (`/v1/traces`) and labels.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Traces => "traces",
             Self::Logs => "logs",
@@ -154,7 +158,7 @@ impl WebhookEvent {
     }
 
     /// Returns the event type as the source writes it.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         self.0
     }
 }
@@ -168,7 +172,7 @@ impl KeptHeaders {
     const MAX_VALUE_BYTES: usize = 256;
 
     /// Adds a header. A second one of the same name, a value that is too long, and headers beyond the maximum are left out.
-    pub(crate) fn keep(&mut self, name: &str, value: &str) {
+    pub fn keep(&mut self, name: &str, value: &str) {
         let is_new = self.get(name).is_none();
         if is_new && self.0.len() < Self::MAX && value.len() <= Self::MAX_VALUE_BYTES {
             self.0.push((name.into(), value.into()));
@@ -188,7 +192,7 @@ impl KeptHeaders {
 
 impl Repair {
     /// Returns the description that `spanrelay check` prints.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::TrailingComma => "removed a trailing comma",
             Self::ControlCharacter => "escaped a raw control character",

@@ -59,7 +59,8 @@
 //! | [`app`] | [`server`], [`relay`], [`receiver`], [`queue`], [`rejected`], [`processor`], [`exporter`], [`event`], [`config`], [`budget`], [`telemetry`], [`pem`] | |
 //! | [`cli`] | [`app`], [`config`], [`event`], [`telemetry`]; [`receiver`], [`processor`], [`queue`], [`otlp`], [`rejected`], [`exporter`] (`check`, `demo`, `replay`, `validate`) | |
 //!
-//! `internals` serves fuzz targets and benchmarks. It may use every module, no module may use it, and no release has it.
+//! `internals` shows the benchmarks (`bench`) and the fuzz targets (`fuzz`) what they need of private modules. It may use every
+//! module, and no module may use it.
 //!
 //! Some decisions are made in one place only: status codes of responses in `server::reply`, the meaning of the downstream's
 //! status codes in `exporter::outcome`, environment variables in `config::env`, the two unbounded channels in `app`, metric
@@ -125,7 +126,7 @@ mod grpc;
 
 mod telemetry;
 
-#[cfg(any(test, feature = "internals"))]
+#[doc(hidden)]
 pub mod internals;
 
 pub use app::{App, StartError};

@@ -18,10 +18,8 @@ mod ids;
 mod members;
 pub(crate) mod number;
 
-pub(crate) use document::{
-    DroppedSpan, ExportRequest, Line, LineReader, Logs, Metrics, Mismatch, Request, SpanEvent, Traces,
-    read_request, signal_of,
-};
+pub(crate) use document::{DroppedSpan, Metrics, Mismatch, Request, SpanEvent, Traces};
+pub use document::{ExportRequest, Line, LineReader, Logs, read_request, signal_of};
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 #[cfg(test)]
 pub(crate) use json::MAX_DEPTH;

@@ -42,8 +42,7 @@ use crate::event::{KeptHeaders, QueueState, RecordId};
 use crate::telemetry::Metrics;
 
 pub(crate) use disk::{DiskQueue, OpenError};
-#[cfg(any(test, feature = "internals"))]
-pub(crate) use disk::{decode_frame, encode_frame};
+pub use disk::{decode_frame, encode_frame};
 #[cfg(feature = "kafka")]
 pub(crate) use kafka::{
     DeadLetterEntry, DeadLetterReader, Event, Fetched, Headers, KafkaOpenError, KafkaQueue, KafkaReader,
@@ -55,16 +54,17 @@ pub(crate) use receipt::{Ledger, Part, Receipt, Taken};
 
 /// One accepted request as the queue keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
+pub struct Record {
     /// The id of the receiver that read the body.
-    pub(crate) receiver: Arc<str>,
-    pub(crate) received: SystemTime,
+    pub receiver: Arc<str>,
+    /// Time of arrival.
+    pub received: SystemTime,
     /// The receiver's description of how it read the body; opaque to the queue.
-    pub(crate) reading: Bytes,
+    pub reading: Bytes,
     /// Headers that the receiver reads the body by.
-    pub(crate) headers: KeptHeaders,
+    pub headers: KeptHeaders,
     /// The decoded body.
-    pub(crate) body: Bytes,
+    pub body: Bytes,
 }
 
 /// A record that was read from disk.

@@ -26,7 +26,7 @@ use self::fastly::Mistake;
 pub(crate) use self::source::{
     AtRoot, Check, Limits, Page, PageText, Policy, Requests, Source, at_root, build, pages,
 };
-pub(crate) use self::webhook::signature::sign;
+pub use self::webhook::signature::sign;
 use crate::config::{Encoding, ReceiverKind};
 use crate::event::{KeptHeaders, RejectCode, Repair, Signal, WebhookEvent};
 use crate::otlp::{Logs, Metrics, TraceId, Traces};
@@ -48,7 +48,7 @@ const fn kinds() -> [ReceiverKind; SOURCES.len()] {
 }
 
 /// One configured source.
-pub(crate) trait Receiver: Send + Sync {
+pub trait Receiver: Send + Sync {
     /// Returns the id in the configuration: `fastly`, `fastly/www`, `circleci`.
     fn id(&self) -> &str;
 
@@ -119,48 +119,53 @@ pub(crate) fn kept_headers(receiver: &dyn Receiver, headers: &HeaderMap) -> Kept
 
 /// Result of [`Receiver::receive`].
 #[derive(Debug)]
-pub(crate) struct Received {
+pub struct Received {
     /// The body as the queue keeps it.
-    pub(crate) kept: Bytes,
-    pub(crate) reading: Reading,
+    pub kept: Bytes,
+    /// Result of reading the body.
+    pub reading: Reading,
 }
 
 /// Error of a request that is not authentic. The reason is for the sender and contains no secret and no expected value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Unauthorized(pub(crate) &'static str);
+pub struct Unauthorized(pub(crate) &'static str);
 
 /// Result of reading one request body.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub struct Reading {
     /// Accepted items, in the order of the body.
-    pub(crate) items: Vec<Item>,
+    pub items: Vec<Item>,
     /// Rejected parts, in the order of the body; [sections](Scope::Section) last.
-    pub(crate) rejected: Vec<Rejected>,
+    pub rejected: Vec<Rejected>,
     /// The whole body is a valid request without content for its receiver. It is the only entry of `rejected`, and the
     /// sender gets a warning.
     pub(crate) is_foreign: bool,
     /// The sender's own id of the event, if redeliveries can be recognised by it.
-    pub(crate) event_id: Option<String>,
+    pub event_id: Option<String>,
     /// Rule by which the event supersedes others that make the same span.
     pub(crate) supersede: Option<Supersede>,
     /// Reason why an authentic event results in no telemetry.
-    pub(crate) ignored: Option<Ignored>,
+    pub ignored: Option<Ignored>,
     /// Kind of event, for receivers of webhooks.
-    pub(crate) event: Option<WebhookEvent>,
+    pub event: Option<WebhookEvent>,
 }
 
 /// One accepted line of a batch, one webhook, or one OTLP request.
 #[derive(Debug)]
-pub(crate) struct Item {
+pub struct Item {
     /// Line of its start in the body, from 1.
-    pub(crate) line: u32,
-    pub(crate) traces: Option<Traces>,
-    pub(crate) logs: Option<Logs>,
-    pub(crate) metrics: Option<Metrics>,
+    pub line: u32,
+    /// Spans of the unit.
+    pub traces: Option<Traces>,
+    /// Log records of the unit.
+    pub logs: Option<Logs>,
+    /// Metrics of the unit.
+    pub metrics: Option<Metrics>,
     /// Repairs that made it valid; empty for a line that was valid.
-    pub(crate) repairs: Vec<Repair>,
-    pub(crate) passage: Passage,
+    pub repairs: Vec<Repair>,
+    /// Matching of spans and log records.
+    pub passage: Passage,
 }
 
 /// Rule by which an event supersedes others that make the same span.
@@ -186,7 +191,7 @@ pub(crate) struct SupersedeKey {
 
 /// Matching of spans and log records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Passage {
+pub enum Passage {
     /// Log records that name a span become its events.
     #[default]
     Joined,
@@ -196,7 +201,7 @@ pub(crate) enum Passage {
 
 /// The extent of a rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub enum Scope {
     /// A whole unit, or a part of the body that is not one. Every unit is accepted, or rejected by one entry of this
     /// scope.
     Unit,
@@ -206,32 +211,41 @@ pub(crate) enum Scope {
     /// signal.
     Section,
     /// Several units that follow each other, with the position and the reason of the first.
-    Units { count: u32, last_line: u32 },
+    Units {
+        /// Number of units.
+        count: u32,
+        /// Line of the last one.
+        last_line: u32,
+    },
     /// Several items of one unit that follow each other, with the position and the reason of the first.
-    Items { count: u32 },
+    Items {
+        /// Number of items.
+        count: u32,
+    },
 }
 
 /// A unit, or a part of one, that is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rejected {
-    pub(crate) scope: Scope,
+pub struct Rejected {
+    /// Extent of the rejection.
+    pub scope: Scope,
     /// Line of the body, from 1.
-    pub(crate) line: u32,
+    pub line: u32,
     /// Column in bytes, from 1.
-    pub(crate) column: u32,
+    pub column: u32,
     pub(crate) code: RejectCode,
     /// Offset of the fault in the input. The column does not tell it where a line has several units, or a unit several
     /// lines.
     pub(crate) at: usize,
     /// Reason for the sender; it repeats nothing of the input.
-    pub(crate) reason: String,
+    pub reason: String,
     /// The bytes that were rejected.
-    pub(crate) input: Bytes,
+    pub input: Bytes,
 }
 
 /// The reason why an authentic request is accepted without making telemetry of it. Sources may have their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ignored {
+pub struct Ignored {
     reason: &'static str,
     /// The sender has no setting against such events, so that they are no reason for a warning.
     pub(crate) is_routine: bool,
@@ -253,7 +267,7 @@ impl Item {
 
 impl Rejected {
     /// Returns the number of units among some rejections.
-    pub(crate) fn units(rejected: &[Self]) -> usize {
+    pub fn units(rejected: &[Self]) -> usize {
         let scopes = rejected.iter().map(|rejected| rejected.scope);
         scopes.filter(|scope| matches!(scope, Scope::Unit | Scope::Units { .. })).map(Scope::count).sum()
     }
@@ -335,9 +349,9 @@ impl Supersede {
 
 impl Ignored {
     /// The event type is not one that the relay knows.
-    pub(crate) const UNKNOWN_EVENT_TYPE: Self = Self { reason: "unknown event type", is_routine: false };
+    pub const UNKNOWN_EVENT_TYPE: Self = Self { reason: "unknown event type", is_routine: false };
     /// The event carries no id, or none that spans can be made of.
-    pub(crate) const NO_ID: Self =
+    pub const NO_ID: Self =
         Self { reason: "the event has no id that spans can be made of", is_routine: false };
 
     /// Returns the reason for ignoring events that the sender has no setting against.

@@ -1,5 +1,5 @@
-//! Hands bytes to [`spanrelay::internals::fuzz::access_log`].
+//! Passes bytes to [`spanrelay_fuzz::access_log`].
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| spanrelay::internals::fuzz::access_log(data));
+spanrelay_fuzz::target!(access_log);

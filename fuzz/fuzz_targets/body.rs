@@ -1,5 +1,5 @@
-//! Hands bytes to [`spanrelay::internals::fuzz::body`].
+//! Passes bytes to [`spanrelay_fuzz::body`].
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| spanrelay::internals::fuzz::body(data));
+spanrelay_fuzz::target!(body);

@@ -1,5 +1,5 @@
-//! Hands bytes to [`spanrelay::internals::fuzz::config`].
+//! Passes bytes to [`spanrelay_fuzz::config`].
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| spanrelay::internals::fuzz::config(data));
+spanrelay_fuzz::target!(config);

@@ -1,5 +1,5 @@
-//! Hands bytes to [`spanrelay::internals::fuzz::framing`].
+//! Passes bytes to [`spanrelay_fuzz::framing`].
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| spanrelay::internals::fuzz::framing(data));
+spanrelay_fuzz::target!(framing);

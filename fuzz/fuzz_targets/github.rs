@@ -1,5 +1,5 @@
-//! Hands bytes to [`spanrelay::internals::fuzz::github`].
+//! Passes bytes to [`spanrelay_fuzz::github`].
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| spanrelay::internals::fuzz::github(data));
+spanrelay_fuzz::target!(github);

@@ -1,5 +1,5 @@
-//! Hands bytes to [`spanrelay::internals::fuzz::line`].
+//! Passes bytes to [`spanrelay_fuzz::line`].
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| spanrelay::internals::fuzz::line(data));
+spanrelay_fuzz::target!(line);

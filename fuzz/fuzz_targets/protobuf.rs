@@ -1,5 +1,5 @@
-//! Hands bytes to [`spanrelay::internals::fuzz::protobuf`].
+//! Passes bytes to [`spanrelay_fuzz::protobuf`].
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| spanrelay::internals::fuzz::protobuf(data));
+spanrelay_fuzz::target!(protobuf);

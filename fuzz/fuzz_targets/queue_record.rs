@@ -1,5 +1,5 @@
-//! Hands bytes to [`spanrelay::internals::fuzz::queue_record`].
+//! Passes bytes to [`spanrelay_fuzz::queue_record`].
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| spanrelay::internals::fuzz::queue_record(data));
+spanrelay_fuzz::target!(queue_record);

@@ -1,5 +1,5 @@
-//! Hands bytes to [`spanrelay::internals::fuzz::signature`].
+//! Passes bytes to [`spanrelay_fuzz::signature`].
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| spanrelay::internals::fuzz::signature(data));
+spanrelay_fuzz::target!(signature);

@@ -1,5 +1,5 @@
-//! Hands bytes to [`spanrelay::internals::fuzz::webhook`].
+//! Passes bytes to [`spanrelay_fuzz::webhook`].
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| spanrelay::internals::fuzz::webhook(data));
+spanrelay_fuzz::target!(webhook);

@@ -16,9 +16,10 @@ mod grpc;
 
 mod telemetry;
 
+pub use exporters::Encoding;
 pub(crate) use exporters::{
-    BatchConfig, Compression, Delivery, Encoding, ExporterConfig, ExportersConfig, GRPC_PORT, Protocol,
-    RetryConfig, SignalExport, TlsClientConfig,
+    BatchConfig, Compression, Delivery, ExporterConfig, ExportersConfig, GRPC_PORT, Protocol, RetryConfig,
+    SignalExport, TlsClientConfig,
 };
 #[cfg(feature = "kafka")]
 pub(crate) use kafka::{GroupProtocol, KafkaAuthConfig, KafkaCompression, KafkaConfig, SaslMechanism};

@@ -22,33 +22,38 @@ use super::splice::{Edits, Removals};
 use super::walk::{AttributeKey, Dropped, Stop, Walk, walk};
 use crate::event::{RejectCode, Repair, Signal};
 
-pub(crate) use export_request::ExportRequest;
-pub(crate) use logs::Logs;
-pub(crate) use request::{Mismatch, Request, read_request, signal_of};
+pub use export_request::ExportRequest;
+pub use logs::Logs;
+pub(crate) use request::{Mismatch, Request};
+pub use request::{read_request, signal_of};
 pub(crate) use traces::Traces;
 
 /// Reader of lines, which reuses its buffers.
 #[derive(Debug, Default)]
-pub(crate) struct LineReader {
+pub struct LineReader {
     keys: Vec<AttributeKey>,
 }
 
 /// Contents of one line.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
-    pub(crate) traces: Option<Traces>,
-    pub(crate) logs: Option<Logs>,
-    pub(crate) metrics: Option<Metrics>,
-    pub(crate) repairs: Vec<Repair>,
+pub struct Line {
+    /// Spans of the unit.
+    pub traces: Option<Traces>,
+    /// Log records of the unit.
+    pub logs: Option<Logs>,
+    /// Metrics of the unit.
+    pub metrics: Option<Metrics>,
+    /// Repairs that made it canonical.
+    pub repairs: Vec<Repair>,
     /// Spans that were rejected.
-    pub(crate) dropped: Vec<DroppedSpan>,
+    pub dropped: Vec<DroppedSpan>,
     /// Offset after the end of the object in the text.
-    pub(crate) end: usize,
+    pub end: usize,
 }
 
 /// A span that was rejected, unlike the rest of its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DroppedSpan {
+pub struct DroppedSpan {
     /// Offset of the fault in the text that was read.
     pub(crate) at: usize,
     pub(crate) code: RejectCode,
@@ -60,7 +65,7 @@ pub(crate) struct DroppedSpan {
 
 /// The metric points of one line: one export request for `/v1/metrics`.
 #[derive(Debug, Clone)]
-pub(crate) struct Metrics {
+pub struct Metrics {
     text: Bytes,
     /// Range of the list of resources, brackets included.
     list: Range<usize>,
@@ -70,11 +75,11 @@ pub(crate) struct Metrics {
 
 /// A log event in the shape of a span event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SpanEvent {
+pub struct SpanEvent {
     /// Unix nanoseconds; zero when neither the log record has a time nor its arrival is known.
-    pub(crate) time_unix_nano: u64,
+    pub time_unix_nano: u64,
     /// The JSON object that goes into the span's `events`.
-    pub(crate) json: Bytes,
+    pub json: Bytes,
 }
 
 /// Reads the object at the start of `text`, and ignores what follows it. The text must be UTF-8.
@@ -101,7 +106,7 @@ fn has_no_items(walk: &Walk) -> bool {
 
 impl LineReader {
     /// Reads a line like [`read_line`].
-    pub(crate) fn read(&mut self, text: &Bytes) -> Result<Line, Fault> {
+    pub fn read(&mut self, text: &Bytes) -> Result<Line, Fault> {
         let walked = read(text, &mut self.keys)?;
         let walk = &walked.walk;
         if walk.sections == [false; 3] {
@@ -197,7 +202,7 @@ impl Metrics {
     }
 
     /// Returns the number of data points; a metric without any counts as one.
-    pub(crate) fn point_count(&self) -> u32 {
+    pub fn point_count(&self) -> u32 {
         self.points
     }
 
@@ -207,13 +212,13 @@ impl Metrics {
     }
 
     /// Returns the export request.
-    pub(crate) fn into_request(self) -> ExportRequest {
+    pub fn into_request(self) -> ExportRequest {
         ExportRequest::new(self.text, self.list)
     }
 
     /// Returns the export request as JSON.
     #[cfg(test)]
-    pub(crate) fn into_json(self) -> Bytes {
+    pub fn into_json(self) -> Bytes {
         self.into_request().into_json()
     }
 }

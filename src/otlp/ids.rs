@@ -6,11 +6,11 @@ use std::hash::{Hash, Hasher};
 
 /// A valid trace id: 16 bytes, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TraceId([u8; 16]);
+pub struct TraceId([u8; 16]);
 
 /// A valid span id: 8 bytes, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SpanId([u8; 8]);
+pub struct SpanId([u8; 8]);
 
 // === impl TraceId ===
 

@@ -13,12 +13,13 @@ pub(crate) const MAX_DEPTH: u32 = 128;
 
 /// Position and reason of a fault in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub struct Fault {
     /// Offset of the offending byte; the length of the text when the text ends too early.
-    pub(crate) at: usize,
+    pub at: usize,
     pub(crate) kind: FaultKind,
     pub(crate) code: RejectCode,
-    pub(crate) reason: Cow<'static, str>,
+    /// Reason for the sender.
+    pub reason: Cow<'static, str>,
 }
 
 /// Kind of a fault, which determines whether repair is possible.

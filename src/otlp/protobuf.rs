@@ -17,10 +17,8 @@ use super::number::integer;
 use super::schema::{Field, Int, Kind, LINE, Message, Role};
 use super::walk::text_attribute;
 use crate::event::Signal;
-
-#[cfg(any(test, feature = "internals"))]
-pub(crate) use decode::DecodeCause;
-pub(crate) use decode::{Decoded, decode};
+pub(crate) use decode::Decoded;
+pub use decode::decode;
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
@@ -34,8 +32,7 @@ const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, TOLERA
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, TOLERANT);
 
 /// Encodes an export request. Returns a fault when the text is not one.
-#[cfg(any(test, feature = "internals"))]
-pub(crate) fn encode(signal: Signal, json: &[u8]) -> Result<Vec<u8>, Fault> {
+pub fn encode(signal: Signal, json: &[u8]) -> Result<Vec<u8>, Fault> {
     let mut out = Vec::with_capacity(usual_bytes(json.len()));
     encode_onto(signal, json, &mut out).map(|()| out)
 }

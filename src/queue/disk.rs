@@ -62,8 +62,7 @@ use crate::event::QueueState;
 use crate::telemetry::Metrics;
 
 pub(crate) use open::OpenError;
-#[cfg(any(test, feature = "internals"))]
-pub(crate) use record::{decode_frame, encode_frame};
+pub use record::{decode_frame, encode_frame};
 
 /// Largest body that is compressed in place: compressing more takes so long that it would delay other requests.
 const ENCODE_IN_PLACE_BYTES: usize = 64 * 1024;

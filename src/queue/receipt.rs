@@ -69,6 +69,9 @@ enum Ordinals {
     Scattered(Box<[u32]>),
 }
 
+/// Ledger of records that are in no queue.
+struct NoLedger;
+
 struct Pending {
     id: RecordId,
     bytes: u64,
@@ -90,6 +93,11 @@ impl Taken {
         let (open, tracker) = (AtomicUsize::new(1), Arc::default());
         let (cause, charge, on_rejected) = (Cause::Unknown, None, None);
         Self { record: Arc::new(Pending { id, bytes, open, cause, charge, tracker, on_rejected, ledger }) }
+    }
+
+    /// Creates a record that is in no queue, so that nobody hears of its outcome.
+    pub(crate) fn outside_queue() -> Self {
+        Self::new(RecordId(0), 0, Arc::new(NoLedger))
     }
 
     /// Returns the queue's number for this record.
@@ -294,6 +302,16 @@ impl std::fmt::Debug for Receipt {
         let Self { signal, first, items, .. } = self;
         write!(f, "Receipt({items} {signal} from {first} of record {})", self.record.id.0)
     }
+}
+
+// === impl NoLedger ===
+
+impl Ledger for NoLedger {
+    fn settled(&self, _: RecordId, _: Signal, _: Range<u32>, _: Settled) {}
+
+    fn acknowledge(&self, _: RecordId, _: u64) {}
+
+    fn release(&self, _: RecordId, _: u64) {}
 }
 
 // === impl Pending ===

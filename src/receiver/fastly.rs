@@ -22,12 +22,9 @@ use super::token::Token;
 use super::{AtRoot, Check, Reading, Receiver, Rejected, Requests, Source, Unauthorized, source};
 use crate::event::KeptHeaders;
 
-#[cfg(any(test, feature = "internals"))]
-pub(crate) use access_log::AccessLogForm;
 pub(crate) use access_log::AccessLogsConfig;
 pub(crate) use config::FastlyConfig;
-#[cfg(any(test, feature = "internals"))]
-pub(crate) use framing::frames;
+pub use framing::frames;
 pub(crate) use mistake::{Mistake, mistake};
 
 /// Fastly as a source.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::{Receiver, SOURCES};
-use crate::config::{ReceiverConfig, ReceiverKind, ReceiversConfig};
+use crate::config::{ReceiverConfig, ReceiverKind, ReceiversConfig, ServerConfig};
 use crate::event::{Signal, WebhookEvent};
 
 /// One row of the registry of sources.
-pub(crate) struct Source {
+pub struct Source {
     /// Name and configuration section.
     pub(crate) kind: ReceiverKind,
     /// Builds the receivers of one section, one for each path. Sections of other sources make none.
@@ -139,6 +139,19 @@ impl Source {
         match self.requests {
             Requests::Webhooks(events) => Some(events),
             Requests::Batches { .. } => None,
+        }
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// Returns the limits of a server.
+    pub(crate) fn of(server: &ServerConfig) -> Self {
+        let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        Self {
+            max_line_bytes: bytes(server.max_line_size),
+            max_body_bytes: bytes(server.max_request_body_size),
         }
     }
 }

@@ -12,7 +12,7 @@ const WITHOUT_ROW: &[&str] = &[
     // The map itself, and the process that calls it.
     "lib",
     "main",
-    // For fuzz targets and benchmarks.
+    // For the packages of fuzz targets and benchmarks.
     "internals",
 ];
 

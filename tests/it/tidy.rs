@@ -64,7 +64,7 @@ const NOWHERE: &[&str] = &[
 ];
 
 /// Folders whose text is held to the rules of plain English below.
-const PLAIN_FOLDERS: &[&str] = &["benches", "fuzz/fuzz_targets", "src"];
+const PLAIN_FOLDERS: &[&str] = &["bench", "fuzz", "src"];
 
 /// Openings that make a doc comment a clause or a fragment, which cannot be understood without its neighbour.
 const DANGLING_OPENINGS: &[&str] = &[

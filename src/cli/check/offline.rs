@@ -1,16 +1,13 @@
 //! Processing without a server: from bytes through receiver and processor to exports, in one call.
 
-use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
 use super::findings::{Finding, Outcome, Outgoing};
 use crate::config::{ServerConfig, SpanEventsConfig};
-use crate::event::{RecordId, Settled, Signal};
 use crate::processor::{SpanEvents, Work};
-use crate::queue::{Ledger, Taken};
+use crate::queue::Taken;
 use crate::receiver::fastly::Mistake;
 use crate::receiver::{Item, Limits, Reading, Rejected, Source};
 use crate::telemetry::Metrics;
@@ -22,18 +19,10 @@ pub(crate) struct Offline {
     pub(crate) outgoing: Vec<Outgoing>,
 }
 
-/// Ledger for receipts of a record that is in no queue.
-struct NoLedger;
-
 /// Reads the body with the receiver's default settings, and attaches the log events to the spans of the same body.
 pub(crate) fn relay_offline(source: &Source, body: &Bytes) -> Offline {
     let Some(check) = &source.check else { return Offline::default() };
-    let server = ServerConfig::default();
-    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
-    let receiver = (check.receiver)(Limits {
-        max_line_bytes: bytes(server.max_line_size),
-        max_body_bytes: bytes(server.max_request_body_size),
-    });
+    let receiver = (check.receiver)(Limits::of(&ServerConfig::default()));
     Offline::new(receiver.read(body), |part| receiver.mistake(part), attach)
 }
 
@@ -43,7 +32,7 @@ fn attach(mut items: Vec<Item>) -> Vec<Outgoing> {
     items.iter_mut().for_each(|item| item.set_arrival(arrival));
     let config =
         SpanEventsConfig { wait: Duration::ZERO, max_held_bytes: u64::MAX, ..SpanEventsConfig::default() };
-    let nothing_kept = Taken::new(RecordId(0), 0, Arc::new(NoLedger));
+    let nothing_kept = Taken::outside_queue();
     let request = Work::of(&nothing_kept, items);
     let mut exports = Vec::new();
     let mut processor = SpanEvents::new(&config, Metrics::new());
@@ -88,14 +77,4 @@ impl Offline {
         let findings = accepted.chain(rejected).chain(ignored).collect();
         Self { findings, outgoing: attach(items) }
     }
-}
-
-// === impl NoLedger ===
-
-impl Ledger for NoLedger {
-    fn settled(&self, _: RecordId, _: Signal, _: Range<u32>, _: Settled) {}
-
-    fn acknowledge(&self, _: RecordId, _: u64) {}
-
-    fn release(&self, _: RecordId, _: u64) {}
 }

@@ -148,8 +148,10 @@ section! {
 
 choice! {
     /// OTLP encoding: `exporters.otlp_http.encoding`, and the encodings that the OTLP receiver accepts.
-    pub(crate) enum Encoding {
+    pub enum Encoding {
+        /// JSON.
         Json = "json",
+        /// Protobuf.
         Protobuf = "protobuf",
     }
 }

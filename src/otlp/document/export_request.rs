@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// A complete OTLP/JSON export request of one signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ExportRequest {
+pub struct ExportRequest {
     pub(super) json: Bytes,
     /// Range of the elements of its one list, without the brackets.
     pub(super) elements: Range<usize>,
@@ -39,7 +39,7 @@ impl ExportRequest {
     }
 
     /// Returns the whole request.
-    pub(crate) fn into_json(self) -> Bytes {
+    pub fn into_json(self) -> Bytes {
         self.json
     }
 

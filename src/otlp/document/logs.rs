@@ -19,7 +19,7 @@ const NAMELESS: &str = "\"log\"";
 
 /// The log records of one line. The text is canonical, with all edits made.
 #[derive(Debug, Clone)]
-pub(crate) struct Logs {
+pub struct Logs {
     text: Bytes,
     /// Range of the list of resources, brackets included.
     list: Range<usize>,
@@ -66,7 +66,7 @@ impl Logs {
     }
 
     /// Returns for every log record, in the order of the text, the ids of the span that it names, if any.
-    pub(crate) fn records(&self) -> impl ExactSizeIterator<Item = Option<(TraceId, SpanId)>> + '_ {
+    pub fn records(&self) -> impl ExactSizeIterator<Item = Option<(TraceId, SpanId)>> + '_ {
         self.records.iter().map(|record| record.ids)
     }
 
@@ -86,7 +86,7 @@ impl Logs {
     }
 
     /// Returns the span event for this record.
-    pub(crate) fn event(&self, record: usize) -> SpanEvent {
+    pub fn event(&self, record: usize) -> SpanEvent {
         self.event_of(&self.records[record].range)
     }
 
@@ -107,7 +107,7 @@ impl Logs {
     }
 
     /// Returns the export request with the records for which `keep` is true; `None` when there are none.
-    pub(crate) fn into_request(self, keep: impl Fn(usize) -> bool) -> Option<ExportRequest> {
+    pub fn into_request(self, keep: impl Fn(usize) -> bool) -> Option<ExportRequest> {
         let kept = (0..self.records.len()).filter(|&index| keep(index)).count();
         if kept == 0 {
             return None;

@@ -22,8 +22,8 @@ use crate::otlp::decode_hex;
 
 /// Contents of an export request.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) line: Line,
+pub struct Request {
+    pub line: Line,
     /// The repaired body, without the content of other signals.
     pub(crate) text: Bytes,
     /// Sections of other signals.
@@ -57,7 +57,7 @@ struct Foreign {
 }
 
 /// Reads a body that holds one request of this signal and nothing else.
-pub(crate) fn read_request(signal: Signal, body: &Bytes) -> Result<Request, Fault> {
+pub fn read_request(signal: Signal, body: &Bytes) -> Result<Request, Fault> {
     let Repaired { text, repairs, origins } = repaired(body);
     let start = whitespace(&text);
     let mut request = read_object(signal, &text.slice(start..))
@@ -75,7 +75,7 @@ pub(crate) fn read_request(signal: Signal, body: &Bytes) -> Result<Request, Faul
 }
 
 /// Returns the signal of a request, by the key of its section; `None` when it has none.
-pub(crate) fn signal_of(body: &Bytes) -> Option<Signal> {
+pub fn signal_of(body: &Bytes) -> Option<Signal> {
     let members = member_ranges(body, whitespace(body)).ok()?;
     members.into_iter().find_map(|(key, _)| signal_of_key(body, key))
 }

@@ -13,7 +13,7 @@ use super::{ExportRequest, SpanEvent, canonical, read_line};
 
 /// The spans of one line: one export request for `/v1/traces`.
 #[derive(Debug, Clone)]
-pub(crate) struct Traces {
+pub struct Traces {
     text: Bytes,
     /// Range of the list of resources, brackets included.
     list: Range<usize>,
@@ -36,7 +36,7 @@ impl Traces {
     }
 
     /// Returns the ids of every span, in the order of the text, which defines the index for `attach`.
-    pub(crate) fn spans(&self) -> impl ExactSizeIterator<Item = (TraceId, SpanId)> + '_ {
+    pub fn spans(&self) -> impl ExactSizeIterator<Item = (TraceId, SpanId)> + '_ {
         self.spans.iter().map(|span| (span.trace_id, span.span_id))
     }
 
@@ -61,7 +61,7 @@ impl Traces {
     }
 
     /// Returns the export request: a slice of the body when nothing was changed.
-    pub(crate) fn into_request(mut self) -> ExportRequest {
+    pub fn into_request(mut self) -> ExportRequest {
         if self.attached.is_empty() {
             return self.edited();
         }
@@ -96,7 +96,7 @@ impl Traces {
     }
 
     /// Returns the export request as JSON.
-    pub(crate) fn into_json(self) -> Bytes {
+    pub fn into_json(self) -> Bytes {
         self.into_request().into_json()
     }
 

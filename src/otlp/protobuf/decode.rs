@@ -47,8 +47,8 @@ struct Site {
 
 /// A request as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Decoded {
-    pub(crate) json: Vec<u8>,
+pub struct Decoded {
+    pub json: Vec<u8>,
     /// Invalid UTF-8 was replaced by U+FFFD.
     pub(crate) is_repaired: bool,
     /// There are fields, and none is the list of the signal.
@@ -70,7 +70,7 @@ struct Writer {
 }
 
 /// Decodes an export request of one signal.
-pub(crate) fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Result<Decoded, DecodeError> {
+pub fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Result<Decoded, DecodeError> {
     let section = &LINE.fields[signal as usize];
     let Kind::Messages(resource) = section.kind else { unreachable!("a request is a list of messages") };
     let mut writer = Writer {

@@ -401,11 +401,7 @@ fn after_line_end(body: &[u8], end: usize) -> usize {
 }
 
 /// Splits a body. `read` returns the length of the object at the start of a text, if it can be read.
-#[cfg(any(test, feature = "internals"))]
-pub(crate) fn frames(
-    body: &[u8],
-    mut read: impl FnMut(&[u8]) -> Option<usize>,
-) -> Vec<std::ops::Range<usize>> {
+pub fn frames(body: &[u8], mut read: impl FnMut(&[u8]) -> Option<usize>) -> Vec<std::ops::Range<usize>> {
     let mut frames = Frames::new(body);
     let mut found = Vec::new();
     while let Some(mut frame) = frames.next() {

@@ -11,7 +11,7 @@ use crate::event::{RejectCode, Repair};
 
 /// A mistake in a log statement or in the settings of a logging endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Mistake {
+pub enum Mistake {
     UnescapedQuote,
     CstrEscape,
     LooseBackslash,

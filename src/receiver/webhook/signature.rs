@@ -41,7 +41,7 @@ pub(in crate::receiver) struct Verifier {
 }
 
 /// Returns the signature of a body, as lower-case hexadecimal.
-pub(crate) fn sign(secret: &[u8], body: &[u8]) -> String {
+pub fn sign(secret: &[u8], body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
     mac.update(body);
     encode_hex(&mac.finalize().into_bytes())

@@ -10,10 +10,10 @@ const SHOWN_PATH: usize = 200;
 
 /// The reason why bytes are not an export request, or not an acceptable one, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DecodeError {
+pub struct DecodeError {
     pub(crate) cause: DecodeCause,
     /// Offset of the field that cannot be decoded, in bytes.
-    pub(crate) at: usize,
+    pub at: usize,
     /// Path of the field or of the message around it, in the names of JSON; empty for the request itself.
     pub(super) path: String,
 }
@@ -39,6 +39,11 @@ impl DecodeError {
     /// Returns a fault at an offset in a message.
     pub(super) fn new(at: usize, cause: impl Into<DecodeCause>) -> Self {
         Self { cause: cause.into(), at, path: String::new() }
+    }
+
+    /// Returns `true` if the request exceeds a limit, so that it may be valid.
+    pub fn is_limit(&self) -> bool {
+        matches!(self.cause, DecodeCause::TooDeep | DecodeCause::TooManyParts | DecodeCause::TooLarge { .. })
     }
 
     /// Returns the fault as one of the outer message: in a field, or an element of it, whose content begins at `start`.

@@ -30,7 +30,7 @@ choice! {
 
 choice! {
     /// Format of access logs.
-    pub(crate) enum AccessLogPreset {
+    pub enum AccessLogPreset {
         Auto = "auto",
         /// The format that Fastly's web interface suggests for JSON.
         Fastly = "fastly",

@@ -1,7 +1,4 @@
-use proptest::prelude::*;
-
 use super::*;
-use crate::internals::fuzz;
 
 const UNIT: &str = r#"{"resourceSpans":[]}"#;
 
@@ -278,11 +275,4 @@ fn lines_end_in_lf_crlf_or_cr() {
         lines.push(frame.line.number);
     }
     assert_eq!(lines, [1, 2, 3, 5]);
-}
-
-proptest! {
-    #[test]
-    fn any_body_is_framed_as_the_naive_framer_says(recipe in proptest::collection::vec(any::<u8>(), 0..160)) {
-        fuzz::framing(&recipe);
-    }
 }

@@ -1,11 +1,11 @@
-//! Entry points of the fuzz targets (`fuzz/`), with the properties that must hold for any bytes.
+//! Fuzz targets, with the properties that must hold for any bytes.
 //!
 //! In: bytes from a fuzzer, a fixture or a mutation. Out: nothing, or a panic that names the violated property. Inputs
 //! are text wherever possible, so that findings are readable.
 //! Promises: a target depends only on its input, and does no I/O.
 //!
-//! `fuzz/run` runs the targets with libFuzzer, and `cargo test` runs the same functions with every fixture, every
-//! earlier finding and some thousand mutations of both.
+//! `fuzz/run` runs the targets with libFuzzer. The tests of this package run the same functions with every fixture, every
+//! earlier finding and some thousand mutations of both, without libFuzzer.
 
 mod access_log;
 
@@ -29,6 +29,8 @@ mod config;
 
 pub mod corpus;
 
+mod receivers;
+
 // Oracles of the targets.
 mod forwarded;
 
@@ -46,6 +48,9 @@ mod json;
 mod otlp;
 
 #[cfg(test)]
+mod random;
+
+#[cfg(test)]
 mod tests;
 
 pub use self::access_log::access_log;
@@ -58,6 +63,9 @@ pub use self::protobuf::protobuf;
 pub use self::queue_record::queue_record;
 pub use self::signature::signature;
 pub use self::webhook::webhook;
+
+#[cfg(fuzzing)]
+pub use libfuzzer_sys;
 
 /// A target: panics for an input that violates a property.
 pub type Target = fn(&[u8]);
@@ -75,3 +83,24 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("queue_record", queue_record),
     ("config", config),
 ];
+
+/// Defines the program of a target: with libFuzzer, or without it for inputs in files.
+#[macro_export]
+macro_rules! target {
+    ($target:ident) => {
+        #[cfg(fuzzing)]
+        $crate::libfuzzer_sys::fuzz_target!(|input: &[u8]| $crate::$target(input));
+
+        #[cfg(not(fuzzing))]
+        fn main() {
+            $crate::run_files($crate::$target);
+        }
+    };
+}
+
+/// Runs a target for the files that the arguments name.
+pub fn run_files(target: Target) {
+    for path in std::env::args_os().skip(1) {
+        target(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+    }
+}

@@ -1,35 +1,24 @@
 //! Fastly bodies: whatever a body contains, the units before and after it are unharmed, and every unit has one outcome.
 
 use std::collections::HashSet;
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use spanrelay::internals::{Item, Processor, Reading, Receiver, Signal, signal_of};
 
-use super::forwarded::{Forwarded, check, check_reading, records, spans};
+use super::forwarded::{Forwarded, check, check_reading, points, records, spans};
 use super::json::Json;
-use super::line::fastly;
-use crate::config::{SpanEventsConfig, Unmatched};
-use crate::event::{RecordId, Signal};
-use crate::exporter::{Carried, Export};
-use crate::internals::bench::NoLedger;
-use crate::otlp::signal_of;
-use crate::processor::{SpanEvents, Work};
-use crate::queue::{Ledger, Taken};
-use crate::receiver::{Item, Reading, Receiver};
-use crate::telemetry::metrics::Metrics;
+use super::receivers::{config, fastly};
 
 /// Lines without special properties.
 const NEIGHBOUR: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0123456789abcdef0123456789abcdef","spanId":"0123456789abcdef","name":"a neighbour"}]}]}]}"#;
-
-/// Created once, because creating its many counters is slow and they are not tested here.
-static TELEMETRY: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
 /// Checks the body of a request.
 pub fn body(input: &[u8]) {
     let body = Bytes::copy_from_slice(input);
     for repair in [false, true] {
-        let receiver = fastly(repair);
+        let receiver = fastly(&format!("repair: {repair}"));
+        let receiver = &*receiver;
         let reading = receiver.read(&body);
         let left = check_reading(&body, &reading);
         let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',');
@@ -44,16 +33,16 @@ pub fn body(input: &[u8]) {
         } else if !text.bytes().all(|byte| is_blank(&byte) || is_array(&byte)) {
             assert!(noted > 0, "a part of a body is neither accepted nor rejected");
         }
-        let again: Vec<Json> = read_again(&receiver, &left);
+        let again: Vec<Json> = read_again(receiver, &left);
         let first: Vec<Json> = left.iter().flatten().map(|forwarded| forwarded.says.clone()).collect();
         assert_eq!(again, first, "a second relay changes the data");
-        leaves_neighbours_alone(&receiver, &body);
+        leaves_neighbours_alone(receiver, &body);
         every_item_has_one_outcome(reading, &left);
     }
 }
 
 /// Sends the exported requests to a relay as one body.
-fn read_again(receiver: &impl Receiver, left: &[Vec<Forwarded>]) -> Vec<Json> {
+fn read_again(receiver: &dyn Receiver, left: &[Vec<Forwarded>]) -> Vec<Json> {
     let lines: Vec<Bytes> = left.iter().flatten().map(|forwarded| forwarded.json.clone()).collect();
     // A line that was printed over several lines still is one object.
     let reading = receiver.read(&Bytes::from(lines.join(&b'\n')));
@@ -67,7 +56,7 @@ fn read_again(receiver: &impl Receiver, left: &[Vec<Forwarded>]) -> Vec<Json> {
 }
 
 /// Checks that good lines before and after the body are accepted whatever is between them.
-fn leaves_neighbours_alone(receiver: &impl Receiver, body: &[u8]) {
+fn leaves_neighbours_alone(receiver: &dyn Receiver, body: &[u8]) {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let all = Bytes::from([NEIGHBOUR.as_bytes(), b"\n", body, b"\n", NEIGHBOUR.as_bytes()].concat());
     let lines = u32::try_from(count_lines(&all)).unwrap_or(u32::MAX);
@@ -107,13 +96,12 @@ fn every_item_has_one_outcome(reading: Reading, left: &[Vec<Forwarded>]) {
         all_records.iter().filter(|record| ids(record).is_some_and(|ids| !known.contains(&ids))).count();
     let events_before: usize = all_spans.iter().map(|span| span.list("events").len()).sum();
 
-    let config = match reading.items.len() % 3 {
-        0 => (Unmatched::ForwardLog, false),
-        1 => (Unmatched::ForwardLog, true),
-        _ => (Unmatched::CarrierSpan, false),
+    let (unmatched, keep_logs) = match reading.items.len() % 3 {
+        0 => ("forward_log", false),
+        1 => ("forward_log", true),
+        _ => ("carrier_span", false),
     };
-    let (unmatched, keep_logs) = config;
-    let carriers = if unmatched == Unmatched::CarrierSpan { alone } else { 0 };
+    let carriers = if unmatched == "carrier_span" { alone } else { 0 };
     let out = process(reading.items, unmatched, keep_logs);
     let out_spans: Vec<&Json> = out.iter().flat_map(|forwarded| spans(&forwarded.says)).collect();
     assert_eq!(out_spans.len(), all_spans.len() + carriers, "spans");
@@ -124,27 +112,24 @@ fn every_item_has_one_outcome(reading: Reading, left: &[Vec<Forwarded>]) {
     assert_eq!(out_records, all_records.len() - gone, "log records");
 }
 
-fn process(items: Vec<Item>, unmatched: Unmatched, keep_logs: bool) -> Vec<Forwarded> {
-    let config = SpanEventsConfig { wait: Duration::ZERO, max_held_bytes: u64::MAX, unmatched, keep_logs };
-    let mut processor = SpanEvents::new(&config, TELEMETRY.clone());
-    let ledger: Arc<dyn Ledger> = Arc::new(NoLedger);
-    let taken = Taken::new(RecordId(0), 0, ledger);
-    let work = Work::of(&taken, items);
-    taken.seal();
-    let mut out: Vec<Export> = Vec::new();
-    processor.accept(Instant::now(), work, &mut out);
-    assert_eq!(processor.held_spans(), 0, "a span is held although `wait` is zero");
-    let leave = |export: Export| {
-        assert_eq!(signal_of(export.request.json()), Some(export.signal));
-        let forwarded = check(export.signal, export.request.json());
-        let items = match export.signal {
+fn process(items: Vec<Item>, unmatched: &str, keep_logs: bool) -> Vec<Forwarded> {
+    let yaml = format!(
+        "receivers: {{fastly: {{}}}}\n\
+         processors: {{span_events: {{wait: 0s, unmatched: {unmatched}, keep_logs: {keep_logs}}}}}"
+    );
+    let mut processor = Processor::new(&config(&yaml));
+    let mut out = Vec::new();
+    processor.accept(items, Duration::ZERO, |signal, count, json| {
+        assert_eq!(signal_of(json), Some(signal));
+        let forwarded = check(signal, json);
+        let items = match signal {
             Signal::Traces => spans(&forwarded.says).len(),
             Signal::Logs => records(&forwarded.says).len(),
-            Signal::Metrics => super::forwarded::points(&forwarded.says),
+            Signal::Metrics => points(&forwarded.says),
         };
-        assert_eq!(items, export.items as usize, "{} are miscounted", export.signal);
-        export.receipts.into_iter().for_each(Carried::settle);
-        forwarded
-    };
-    out.into_iter().map(leave).collect()
+        assert_eq!(items, count as usize, "{signal} are miscounted");
+        out.push(forwarded);
+    });
+    assert_eq!(processor.held_spans(), 0, "a span is held although `wait` is zero");
+    out
 }

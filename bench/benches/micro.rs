@@ -1,8 +1,8 @@
-//! Cost of each processing step of a line, next to a minimal baseline: `cargo bench --features internals --bench micro`.
+//! Cost of each processing step of a line, next to a minimal baseline: `cargo bench -p spanrelay-bench --bench micro`.
 //!
 //! Every group contains a baseline whose name begins with `floor`: the least that any implementation must do with the
 //! same bytes. Times are per line of a batch of a thousand. They are comparable within a run, not between machines;
-//! `cargo test` checks the allocations per line, which do not depend on the machine.
+//! the tests of the package check the allocations per line, which do not depend on the machine.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -13,9 +13,7 @@ use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_grou
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use serde::de::IgnoredAny;
-use spanrelay::internals::bench::{
-    Processor, Receivers, decode_protobuf, encode_protobuf, lines, read_lines,
-};
+use spanrelay_bench::{Processor, Receivers, decode_protobuf, encode_protobuf, lines, read_lines};
 
 /// Allocator of the program.
 #[global_allocator]

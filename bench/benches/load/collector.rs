@@ -13,7 +13,7 @@ const PROGRAM: &str = "otelcol";
 
 /// Builds the Collector unless it exists; the error is the reason that it is not available.
 pub(crate) fn provide() -> Result<(), String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/provide");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/provide");
     match Command::new(script).arg(PROGRAM).status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!(".ci/provide {PROGRAM}: {status}")),

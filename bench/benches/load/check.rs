@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use spanrelay::internals::bench::lines;
+use spanrelay_bench::lines;
 
 use super::batch::{Batch, Expectation, Shape};
 use super::contestant::Who;

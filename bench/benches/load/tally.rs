@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use spanrelay::internals::bench::lines;
+use spanrelay_bench::lines;
 
 use super::batch::Expectation;
 

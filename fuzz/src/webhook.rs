@@ -2,28 +2,23 @@
 //! CircleCI's own.
 
 use bytes::Bytes;
+use spanrelay::internals::{Ignored, Reading};
 
 use super::forwarded::{check_reading, spans};
 use super::json::Json;
-use crate::receiver::circleci::CircleCi;
-use crate::receiver::circleci::CircleCiConfig;
-use crate::receiver::{Ignored, Reading, Receiver};
+use super::receivers;
 
 /// Statuses that are failures of the job.
 const ERRORS: [&str; 5] = ["failed", "error", "unauthorized", "infrastructure_fail", "timedout"];
 
+/// A receiver whose service needs escapes in JSON.
+const CONFIGURATION: &str =
+    r#"receivers: {circleci: {allow_unsigned: true, service_name: "service \"1\"\u0001é"}}"#;
+
 /// Checks the body of a webhook.
 pub fn webhook(input: &[u8]) {
     let body = Bytes::copy_from_slice(input);
-    let receiver = CircleCi::new(&CircleCiConfig {
-        id: "circleci".to_owned(),
-        path: "/circleci".to_owned(),
-        secrets: Vec::new(),
-        allow_unsigned: true,
-        service_name: "service \"1\"\u{1}é".to_owned(),
-        cancel_settle: std::time::Duration::from_secs(60),
-        rate_limit: None,
-    });
+    let receiver = receivers::one(CONFIGURATION);
     let reading = receiver.read(&body);
     let outcomes = reading.items.len() + reading.rejected.len() + usize::from(reading.ignored.is_some());
     assert_eq!(outcomes, 1, "{reading:?}");

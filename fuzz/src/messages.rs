@@ -1,4 +1,4 @@
-//! Messages of OTLP/JSON, written down independently of [`crate::otlp`], so that a mistake in one table is not in the
+//! Messages of OTLP/JSON, written down independently of the relay, so that a mistake in one table is not in the
 //! other.
 //!
 //! Source: opentelemetry-proto 1.11, the `.proto` files and the section on JSON encoding of its specification.

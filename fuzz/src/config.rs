@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Config, ConfigError, Environment, Sources};
-use crate::receiver::RECEIVERS;
+use spanrelay::RECEIVERS;
+use spanrelay::config::{Config, ConfigError, Environment, Sources};
 
 /// Replaces `@secret` in values of variables; no fuzzer writes it by chance.
 const MARKER: &str = "k7Qz0vWm3xYt9LrB";

@@ -7,19 +7,16 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
+use spanrelay::internals::protobuf::{decode, encode};
+use spanrelay::internals::{Encoding, KeptHeaders, Received, Receiver, Scope, Signal, signal_of};
 
 use super::forwarded::{Forwarded, check_reading, section_of};
 use super::json::Json;
 use super::meant::{Meant, is_hollow, meant, section};
 use super::messages::field;
-use crate::config::Encoding;
-use crate::event::{KeptHeaders, Signal};
-use crate::otlp::protobuf::{DecodeCause, decode, encode};
-use crate::otlp::signal_of;
-use crate::receiver::otlp::Otlp;
-use crate::receiver::otlp::OtlpConfig;
-use crate::receiver::{Received, Receiver, Scope};
+use super::receivers;
 
+/// Limit of the receiver, too.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// Checks a request: a signal and a body.
@@ -28,14 +25,16 @@ pub fn protobuf(input: &[u8]) {
     let signal = Signal::ALL[usize::from(choice) % Signal::ALL.len()];
     says_the_same(signal, body);
     let body = Bytes::copy_from_slice(body);
-    let receiver = Otlp::new(&OtlpConfig::default(), signal, MAX_BODY_BYTES);
+    let receivers = receivers::all("server: {max_request_body_size: 1MiB}\nreceivers: {otlp: {}}");
+    let receiver = receivers.iter().find(|receiver| receiver.signal() == Some(signal));
+    let receiver = &**receiver.expect("each signal has a receiver");
     for encoding in [Encoding::Protobuf, Encoding::Json] {
         let received = receiver.receive(&body, encoding, &KeptHeaders::default());
         let json = match encoding {
             Encoding::Json => Some(as_text(&body)),
             Encoding::Protobuf => decode(signal, &body, MAX_BODY_BYTES).ok().map(|it| it.json),
         };
-        passes_on(signal, &receiver, &received, json.as_deref());
+        passes_on(signal, receiver, &received, json.as_deref());
     }
 }
 
@@ -53,12 +52,11 @@ fn says_the_same(signal: Signal, body: &[u8]) {
     let json = match decode(signal, body, MAX_BODY_BYTES) {
         Ok(decoded) => decoded.json,
         Err(error) => {
-            let is_bound = matches!(
-                error.cause,
-                DecodeCause::TooDeep | DecodeCause::TooManyParts | DecodeCause::TooLarge { .. }
-            );
             assert!(error.at <= body.len(), "{error} is after the end");
-            return assert!(meant.is_none() || is_bound, "rejected for {error}, and prost accepts it");
+            return assert!(
+                meant.is_none() || error.is_limit(),
+                "rejected for {error}, and prost accepts it"
+            );
         }
     };
     let text = String::from_utf8_lossy(&json);
@@ -117,7 +115,7 @@ fn foreign(says: &Json, signal: Signal) -> usize {
 }
 
 /// Checks the receiver's reading of a request, whose text is `json`.
-fn passes_on(signal: Signal, receiver: &Otlp, received: &Received, json: Option<&[u8]>) {
+fn passes_on(signal: Signal, receiver: &dyn Receiver, received: &Received, json: Option<&[u8]>) {
     let Received { kept, reading } = received;
     assert!(reading.items.len() <= 1, "a request is one item");
     let left = check_reading(kept, reading);

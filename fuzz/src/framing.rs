@@ -11,12 +11,11 @@ mod naive;
 mod recipe;
 
 use bytes::Bytes;
+use spanrelay::internals::{Reading, Rejected, frames};
 
 use self::naive::{Part, lines, naive, value_at, without_flaws};
 use self::recipe::Recipe;
-use super::line::fastly;
-use crate::receiver::fastly::frames;
-use crate::receiver::{Reading, Receiver, Rejected};
+use super::receivers::fastly;
 
 /// Longer inputs are checked in part, because the naive framer is quadratic.
 const MAX_RAW_BYTES: usize = 1024;
@@ -80,7 +79,7 @@ fn check_recipe(input: &[u8]) {
 /// Checks that the receiver's reading of a body is that of the naive framer.
 fn check_reading_of(body: &[u8], parts: &[Part]) {
     let shown = body.escape_ascii();
-    let Reading { items, rejected, .. } = fastly(true).read(&Bytes::copy_from_slice(body));
+    let Reading { items, rejected, .. } = fastly("").read(&Bytes::copy_from_slice(body));
     let line_of = |at: usize| 1 + lines(body).iter().take_while(|line| line.end < at).count();
     let (units, others): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.is_unit);
     let kept: Vec<String> = rejected.iter().map(|entry| entry.input.escape_ascii().to_string()).collect();

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use spanrelay::internals::{
+    ExportRequest, KeptHeaders, Record, Signal, encode_frame, protobuf, read_request,
+};
 
 use super::messages;
-use crate::event::{KeptHeaders, Signal};
-use crate::otlp::{ExportRequest, protobuf, read_request};
-use crate::queue::{Record, encode_frame};
 
 /// One line for each signal, with every field of the signal.
 const RICH: [(Signal, &str); 3] = [
@@ -201,8 +201,9 @@ pub fn words(target: &str) -> Vec<String> {
     }
 }
 
+/// Returns the root of the repository.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 /// Returns the files of a folder in the order of their names; none when the folder does not exist.
@@ -249,7 +250,7 @@ fn github_events() -> Vec<Vec<u8>> {
 
 /// Lines of access logs.
 fn access_logs() -> Vec<Vec<u8>> {
-    const LINES: &str = include_str!("../../../proto-fixtures/fastly/access-logs.txt");
+    const LINES: &str = include_str!("../../proto-fixtures/fastly/access-logs.txt");
     LINES.lines().map(|line| line.as_bytes().to_vec()).collect()
 }
 

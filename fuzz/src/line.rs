@@ -1,20 +1,13 @@
 //! The reader of lines and repair: an accepted line is exported with its meaning, and a canonical line is accepted.
 
 use bytes::Bytes;
+use spanrelay::internals::{Fault, Item, Line, LineReader, Passage, Signal};
 
 use super::forwarded::{Forwarded, check_reading, points, records, section_of, spans};
 use super::json::Json;
 use super::meant::{Meant, meant, section};
+use super::receivers::fastly;
 use super::{forwarded, strict};
-use crate::event::Signal;
-use crate::otlp::json::Fault;
-use crate::otlp::{Line, LineReader};
-use crate::receiver::fastly::Fastly;
-use crate::receiver::fastly::{AccessLogsConfig, FastlyConfig};
-use crate::receiver::{Item, Passage, Receiver};
-
-/// Longer lines have tests of their own.
-const MAX_LINE_BYTES: usize = 1 << 16;
 
 /// Checks an object followed by anything.
 pub fn line(input: &[u8]) {
@@ -25,9 +18,9 @@ pub fn line(input: &[u8]) {
             Err(fault) => refused(&text, &fault),
         }
     }
-    let as_it_is = fastly(false).read(&text);
+    let as_it_is = fastly("repair: false").read(&text);
     let left = check_reading(&text, &as_it_is);
-    let repairing = fastly(true).read(&text);
+    let repairing = fastly("repair: true").read(&text);
     let left_repairing = check_reading(&text, &repairing);
     if as_it_is.rejected.is_empty() {
         // There was nothing to repair.
@@ -37,25 +30,6 @@ pub fn line(input: &[u8]) {
         };
         assert_eq!(say(&left), say(&left_repairing), "repair changes a line that needs none");
     }
-}
-
-/// Creates a receiver with or without repair.
-pub(super) fn fastly(repair: bool) -> Fastly {
-    fastly_of(repair, None)
-}
-
-/// A receiver that may expect access logs.
-pub(super) fn fastly_of(repair: bool, access_logs: Option<AccessLogsConfig>) -> Fastly {
-    let config = FastlyConfig {
-        id: "fastly".to_owned(),
-        path: "/fastly".to_owned(),
-        service_ids: vec!["*".to_owned()],
-        auth: None,
-        repair,
-        access_logs,
-        rate_limit: None,
-    };
-    Fastly::new(&config, MAX_LINE_BYTES)
 }
 
 fn accepted(text: &Bytes, line: Line) {

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use spanrelay::internals::{Ignored, KeptHeaders, Reading};
 
 use super::forwarded::{check_reading, spans};
 use super::json::Json;
-use crate::event::KeptHeaders;
-use crate::receiver::{Ignored, Limits, Reading, Receiver, SOURCES};
+use super::receivers;
 
 const EVENTS: [&str; 3] = ["workflow_run", "workflow_job", "ping"];
 
@@ -24,7 +24,7 @@ pub fn github(input: &[u8]) {
     let mut headers = KeptHeaders::default();
     headers.keep("x-github-event", kind);
     headers.keep("x-github-delivery", "delivery");
-    let receiver = receiver();
+    let receiver = receivers::one("receivers: {github: {allow_unsigned: true}}");
     let reading = receiver.read_as(&body, &[], &headers);
     let outcomes = reading.items.len() + reading.rejected.len() + usize::from(reading.ignored.is_some());
     assert_eq!(outcomes, 1, "{reading:?}");
@@ -45,12 +45,6 @@ pub fn github(input: &[u8]) {
         }
         _ => is_ignored(kind, &event, &reading),
     }
-}
-
-fn receiver() -> Box<dyn Receiver> {
-    let source = SOURCES.iter().find(|source| source.name() == "github").expect("GitHub is a source");
-    let check = source.check.as_ref().expect("GitHub can be checked");
-    (check.receiver)(Limits { max_line_bytes: usize::MAX, max_body_bytes: usize::MAX })
 }
 
 /// Returns a number that counts from 1 and is written in the usual form.

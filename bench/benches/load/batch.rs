@@ -5,7 +5,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use memchr::memmem;
 use sha2::Sha256;
-use spanrelay::internals::bench::lines;
+use spanrelay_bench::lines;
 
 /// Secret that signs the webhooks.
 pub(crate) const SECRET: &str = "a secret to measure with";
@@ -13,7 +13,7 @@ pub(crate) const SECRET: &str = "a secret to measure with";
 /// Interval of bad lines.
 const BAD: u64 = 100;
 
-const WEBHOOK: &str = include_str!("../../proto-fixtures/circleci/github-oauth-job/request.json");
+const WEBHOOK: &str = include_str!("../../../proto-fixtures/circleci/github-oauth-job/request.json");
 
 /// Content of a POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

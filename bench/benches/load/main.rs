@@ -1,7 +1,7 @@
 //! The relay under load, compared with minimal baselines and the Collector, with every line counted:
 //!
 //! ```sh
-//! cargo bench --features internals --bench load [-- [--rounds N] [--seconds N] [--check] [SCENARIO]...]
+//! cargo bench -p spanrelay-bench --bench load [-- [--rounds N] [--seconds N] [--check] [SCENARIO]...]
 //! ```
 //!
 //! Each contestant is a separate process that exports to its own sink; they alternate with the same bytes, so that the

@@ -4,13 +4,11 @@
 //! or its protobuf form differs.
 
 use bytes::Bytes;
+use spanrelay::internals::{ExportRequest, Item, LineReader, Logs, Reading, Signal, protobuf};
 
 use super::body::count_lines;
 use super::json::Json;
 use super::{otlp, strict};
-use crate::event::Signal;
-use crate::otlp::{ExportRequest, LineReader, Logs, protobuf};
-use crate::receiver::{Item, Reading};
 
 const NO_LIMIT: usize = usize::MAX;
 

@@ -2,8 +2,9 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -121,7 +122,7 @@ fn relay(
     );
     let file = directory.path().join("relay.yaml");
     std::fs::write(&file, configuration).expect("the file can be written");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spanrelay"));
+    let mut command = Command::new(relay_program());
     command.arg("run").arg("--config").arg(file).env_clear();
     for setting in SETTINGS.iter().copied().chain(settings.iter().map(String::as_str)) {
         command.args(["--set", setting]);
@@ -133,6 +134,25 @@ fn relay(
         Some((address("server.address")?, address("telemetry.address")?))
     });
     (child, address, Some(telemetry))
+}
+
+/// Builds the relay with the profile of this program, once, and returns its path.
+fn relay_program() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let here = std::env::current_exe().expect("this program has a file");
+        let folder = here.ancestors().nth(2).expect("it is in the folder of a profile");
+        let target = folder.parent().expect("profiles are in the target folder");
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["build", "--quiet", "--package", "spanrelay", "--bin", "spanrelay", "--target-dir"]);
+        command.arg(target);
+        if folder.ends_with("release") {
+            command.arg("--release");
+        }
+        let status = command.status().expect("cargo runs");
+        assert!(status.success(), "the relay cannot be built: {status}");
+        folder.join("spanrelay")
+    });
+    &PROGRAM
 }
 
 fn started(command: &mut Command) -> Running {
