@@ -167,7 +167,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads a string literal.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<Text, Fault> {
         self.expect(b'"', "expected '\"' at the start of a string")?;
         let start = self.at;
@@ -380,7 +380,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads a key and its colon, and the white space up to the value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn key(&mut self) -> Result<Text, Fault> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("expected '\"' at the start of a key"));
@@ -393,7 +393,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads the separator after a value. Returns true at the end of the container, false before the next child.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn closes(&mut self, closing: u8, otherwise: &'static str) -> Result<bool, Fault> {
         self.skip_whitespace();
         match self.peek() {
@@ -424,7 +424,7 @@ pub(crate) fn plain_text_end(bytes: &[u8], at: usize) -> Option<usize> {
 /// Returns the number of leading bytes that are neither a quote, a backslash nor a control character. Checks eight
 /// bytes at a time, because most of a line is inside strings.
 #[inline(always)]
-fn plain_prefix(bytes: &[u8]) -> usize {
+pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let mut at = 0;

@@ -1,7 +1,7 @@
 //! Finds the ends of strings, numbers and words, and decides whether they are JSON.
 
 use crate::otlp::decode_hex;
-use crate::otlp::json::Cursor;
+use crate::otlp::json::{Cursor, plain_prefix};
 
 /// Returns the length of the string, number or word at the start of `text`.
 pub(super) fn scalar_length(text: &[u8]) -> Option<usize> {
@@ -16,6 +16,7 @@ pub(super) fn scalar_length(text: &[u8]) -> Option<usize> {
 pub(super) fn string_end(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
     let mut is_json = true;
     loop {
+        at += plain_prefix(text.get(at..)?);
         match *text.get(at)? {
             b'"' => return Some((at, is_json)),
             b'\n' | b'\r' => return None,
@@ -23,6 +24,7 @@ pub(super) fn string_end(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
                 is_json &= is_escape(&text[at + 1..]);
                 at += 2;
             }
+            // A backslash at the end of the line, or another control character.
             byte => {
                 is_json &= byte >= b' ';
                 at += 1;

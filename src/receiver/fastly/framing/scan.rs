@@ -14,6 +14,7 @@ use std::mem;
 use super::prefix::is_header;
 use super::scalar::{Scalar, is_escape, scalar, string_end, word_length};
 use super::strand::{Container, RESOURCE_KEYS, Strand};
+use crate::otlp::json::plain_prefix;
 
 /// A balanced value in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,11 +194,22 @@ impl<'a> Scanner<'a> {
                 if byte < b' ' {
                     self.inside.deviate();
                 }
-                let length = self.outside.token(byte, self.body, at);
+                let length =
+                    self.skip_text(byte, at).unwrap_or_else(|| self.outside.token(byte, self.body, at));
                 self.at += length - 1;
                 self.visited += length - 1;
             }
         }
+    }
+
+    /// Returns the length of the text at `at` that changes nothing, because no container is open and it opens none.
+    fn skip_text(&self, byte: u8, at: usize) -> Option<usize> {
+        if !self.outside.open.is_empty() || matches!(byte, b'{' | b'[') {
+            return None;
+        }
+        let rest = &self.body[at + 1..];
+        let plain = &rest[..plain_prefix(rest)];
+        Some(1 + memchr::memchr2(b'{', b'[', plain).unwrap_or(plain.len()))
     }
 
     fn backslash(&mut self, at: usize) {

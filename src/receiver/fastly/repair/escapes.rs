@@ -3,6 +3,7 @@
 use super::Repairer;
 use crate::event::Repair;
 use crate::otlp::decode_hex;
+use crate::otlp::json::plain_prefix;
 
 // === impl Repairer ===
 
@@ -10,16 +11,17 @@ impl Repairer<'_> {
     /// Copies bytes that are neither quote, backslash nor control character, invalid UTF-8 replaced.
     pub(super) fn plain(&mut self) {
         let rest = &self.input[self.at..];
-        let length =
-            rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(rest.len());
-        for chunk in rest[..length].utf8_chunks() {
-            self.out.extend_from_slice(chunk.valid().as_bytes());
-            if !chunk.invalid().is_empty() {
-                self.out.extend_from_slice("\u{fffd}".as_bytes());
-                self.note(Repair::InvalidUtf8);
-            }
+        let length = plain_prefix(rest);
+        match std::str::from_utf8(&rest[..length]) {
+            Ok(text) => self.out.extend_from_slice(text.as_bytes()),
+            Err(_) => self.replace_invalid(&rest[..length]),
         }
         self.at += length;
+    }
+
+    fn replace_invalid(&mut self, text: &[u8]) {
+        self.out.extend_from_slice(String::from_utf8_lossy(text).as_bytes());
+        self.note(Repair::InvalidUtf8);
     }
 
     /// Copies an escape; the cursor stands on the backslash.
