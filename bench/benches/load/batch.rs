@@ -5,7 +5,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use memchr::memmem;
 use sha2::Sha256;
-use spanrelay_bench::lines;
+use spanrelay_bench::{encode_protobuf, lines};
 
 /// Secret that signs the webhooks.
 pub(crate) const SECRET: &str = "a secret to measure with";
@@ -32,6 +32,8 @@ pub(crate) enum Shape {
     OneBrokenInAHundred,
     /// Spans of canonical lines in one OTLP request, as OpenTelemetry SDKs send them.
     Otlp,
+    /// The same request as protobuf.
+    OtlpProtobuf,
     /// Lines with a span's ids and nothing else.
     Short,
     /// One signed CircleCI webhook.
@@ -68,6 +70,8 @@ struct Position {
 #[derive(Clone, Copy)]
 enum What {
     Trace,
+    TraceBytes,
+    SpanBytes,
     Span,
     Time,
     /// UUID of CircleCI: a workflow's is the trace id, the start of a job's is the span id.
@@ -78,7 +82,7 @@ enum What {
 // === impl Shape ===
 
 impl Shape {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Canonical,
         Self::Legacy,
         Self::CanonicalWithEvents,
@@ -86,6 +90,7 @@ impl Shape {
         Self::OneBadInAHundred,
         Self::OneBrokenInAHundred,
         Self::Otlp,
+        Self::OtlpProtobuf,
         Self::Short,
         Self::Webhook,
     ];
@@ -93,7 +98,7 @@ impl Shape {
     /// Returns the path of the receiver.
     pub(crate) fn path(self) -> &'static str {
         match self {
-            Self::Otlp => "/v1/traces",
+            Self::Otlp | Self::OtlpProtobuf => "/v1/traces",
             Self::Webhook => "/circleci",
             _ => "/fastly",
         }
@@ -102,11 +107,19 @@ impl Shape {
     fn content_type(self) -> &'static str {
         match self {
             Self::Otlp | Self::Webhook => "application/json",
+            Self::OtlpProtobuf => "application/x-protobuf",
             _ => "application/x-ndjson",
         }
     }
 
-    fn body(self, spans: u64) -> String {
+    fn body(self, spans: u64) -> Vec<u8> {
+        if self == Self::OtlpProtobuf {
+            return encode_protobuf(Self::Otlp.text(spans).as_bytes()).expect("it is canonical");
+        }
+        self.text(spans).into_bytes()
+    }
+
+    fn text(self, spans: u64) -> String {
         let joined = |line: fn(u64) -> String| (0..spans).map(line).map(|line| line + "\n").collect();
         match self {
             Self::Canonical => joined(lines::canonical),
@@ -122,7 +135,7 @@ impl Shape {
             Self::OneBrokenInAHundred => {
                 joined(|number| if is_bad(number) { lines::broken(number) } else { lines::legacy(number) })
             }
-            Self::Otlp => {
+            Self::Otlp | Self::OtlpProtobuf => {
                 let resource = |number| {
                     let line = lines::canonical(number);
                     let inner =
@@ -176,13 +189,16 @@ impl Batch {
             head += "\r\n";
         }
         head += "\r\n";
-        let positions =
-            if shape == Shape::Webhook { positions_in_webhook(&body) } else { positions_in_lines(&body) };
+        let positions = match shape {
+            Shape::Webhook => positions_in_webhook(&body),
+            Shape::OtlpProtobuf => positions_in_protobuf(&body, spans),
+            _ => positions_in_lines(&body),
+        };
         let positions =
             positions.into_iter().map(|place| Position { at: head.len() + place.at, ..place }).collect();
         Self {
             body_at: head.len(),
-            request: (head + &body).into_bytes(),
+            request: [head.as_bytes(), &body].concat(),
             positions,
             signature_at,
             expectations: (0..spans).map(|number| shape.expectation(number)).collect(),
@@ -196,6 +212,11 @@ impl Batch {
     /// Returns the number of spans, good or bad.
     pub(crate) fn spans(&self) -> u64 {
         self.expectations.len() as u64
+    }
+
+    /// Returns the length of the body.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        (self.request.len() - self.body_at) as u64
     }
 
     /// Returns the number of lines, log events included.
@@ -215,6 +236,8 @@ impl Batch {
             match what {
                 What::Trace => write_hex(&mut self.request[*at..*at + 32], trace),
                 What::Span => write_hex(&mut self.request[*at..*at + 16], span.into()),
+                What::TraceBytes => self.request[*at..*at + 16].copy_from_slice(&trace.to_be_bytes()),
+                What::SpanBytes => self.request[*at..*at + 8].copy_from_slice(&span.to_be_bytes()),
                 What::Time => write_decimal(&mut self.request[*at..*at + 19], lines::event_time(number)),
                 What::Workflow => write_uuid(&mut self.request[*at..*at + 36], trace),
                 What::Job => write_uuid(&mut self.request[*at..*at + 36], u128::from(span) << 64 | 1),
@@ -232,33 +255,45 @@ impl Batch {
 }
 
 /// Finds the positions of ids; each trace id starts the section of another line.
-fn positions_in_lines(body: &str) -> Vec<Position> {
+fn positions_in_lines(body: &[u8]) -> Vec<Position> {
     const TRACE: &str = "\"traceId\":\"";
     const SPAN: &str = "\"spanId\":\"";
     const TIME: &str = "\"timeUnixNano\":\"";
     let mut positions = Vec::new();
-    for at in memmem::find_iter(body.as_bytes(), TRACE) {
+    for at in memmem::find_iter(body, TRACE) {
         let trace_at = at + TRACE.len();
         let span_at = trace_at + 32 + 2 + SPAN.len();
-        let rest = body.as_bytes();
-        let span = std::str::from_utf8(&rest[span_at..span_at + 16]).expect("ids are hex");
+        let span = std::str::from_utf8(&body[span_at..span_at + 16]).expect("ids are hex");
         let index = lines::number(u64::from_str_radix(span, 16).expect("ids are hex"));
         positions.push(Position { at: trace_at, index, what: What::Trace });
         positions.push(Position { at: span_at, index, what: What::Span });
         let time_at = span_at + 16 + 2;
-        if rest[time_at..].starts_with(TIME.as_bytes()) {
+        if body[time_at..].starts_with(TIME.as_bytes()) {
             positions.push(Position { at: time_at + TIME.len(), index, what: What::Time });
         }
     }
     positions
 }
 
+/// Finds the positions of ids in a protobuf request, in which no other bytes are equal to them.
+fn positions_in_protobuf(body: &[u8], spans: u64) -> Vec<Position> {
+    let find = |id: &[u8]| memmem::find(body, id).expect("the request has the ids");
+    let of_span = |index| {
+        let (trace, span) = lines::ids(index);
+        [
+            Position { at: find(&trace.to_be_bytes()), index, what: What::TraceBytes },
+            Position { at: find(&span.to_be_bytes()), index, what: What::SpanBytes },
+        ]
+    };
+    (0..spans).flat_map(of_span).collect()
+}
+
 /// Finds the positions of ids in a webhook; the id of the event is derived from the job's.
-fn positions_in_webhook(body: &str) -> Vec<Position> {
-    let webhook: serde_json::Value = serde_json::from_str(body).expect("it is a fixture");
+fn positions_in_webhook(body: &[u8]) -> Vec<Position> {
+    let webhook: serde_json::Value = serde_json::from_slice(body).expect("it is a fixture");
     let all = |id: &serde_json::Value, what| {
         let id = id.as_str().expect("it has one").to_owned();
-        let at: Vec<usize> = memmem::find_iter(body.as_bytes(), &id).collect();
+        let at: Vec<usize> = memmem::find_iter(body, &id).collect();
         at.into_iter().map(move |at| Position { at, index: 0, what })
     };
     all(&webhook["id"], What::Job)

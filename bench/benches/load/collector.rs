@@ -37,7 +37,7 @@ pub(crate) fn command(sink: SocketAddr, exporter: &str, directory: &Path) -> (Co
     let configuration = format!(
         "
 receivers: {{ otlp: {{ protocols: {{ http: {{ endpoint: '{address}' }} }} }} }}
-exporters: {{ otlp_http: {{ endpoint: 'http://{sink}', encoding: json, compression: none, {exporter} }} }}
+exporters: {{ otlp_http: {{ endpoint: 'http://{sink}', compression: none, {exporter} }} }}
 service:
   telemetry: {{ metrics: {{ level: none }} }}
   pipelines: {{ traces: {{ receivers: [otlp], exporters: [otlp_http] }} }}

@@ -75,11 +75,13 @@ pub(crate) fn accepted_and_refused(run: &Run) -> (u64, u64) {
 }
 
 fn measured(load: &Load, run: &Run, latency: Option<Latency>) -> Round {
-    let lines = (accepted_and_refused(run).0 * load.batch.lines()) as f64;
+    let posts = accepted_and_refused(run).0;
+    let lines = (posts * load.batch.lines()) as f64;
     Round {
         cost: run.processor_time.as_secs_f64() * 1e6 / lines,
         lines_per_second: lines / run.sent.took.as_secs_f64(),
         resident: run.resident as f64,
+        written: run.written as f64 / (posts * load.batch.body_bytes()) as f64,
         latency,
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Run {
     pub(crate) processor_time: Duration,
     /// Resident memory in bytes, after everything arrived.
     pub(crate) resident: u64,
+    /// Bytes written to the disk.
+    pub(crate) written: u64,
 }
 
 // === impl Who ===
@@ -72,9 +74,13 @@ impl Who {
     }
 
     pub(crate) fn start(&self, name: &str) -> Contestant {
+        self.start_before(name, Sink::open())
+    }
+
+    /// Starts the contestant in front of a sink.
+    pub(crate) fn start_before(&self, name: &str, sink: Sink) -> Contestant {
         // On the disk of the project, because the temporary directory may be in memory.
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("there is a place for files");
-        let sink = Sink::open();
         let (child, address, telemetry) = match self {
             Self::Relay(settings) => relay(settings, sink.address, &directory),
             Self::Floor(floor) => {
@@ -199,9 +205,14 @@ fn line<T: Send + 'static>(
 impl Contestant {
     pub(crate) fn run(&self, load: &Load) -> Run {
         let process = self.process();
-        let before = process.processor_time();
+        let (before, written_before) = (process.processor_time(), process.written());
         let sent = load.run(self.address, &self.sink);
-        Run { sent, processor_time: process.processor_time().since(&before), resident: process.resident() }
+        Run {
+            sent,
+            processor_time: process.processor_time().since(&before),
+            resident: process.resident(),
+            written: process.written() - written_before,
+        }
     }
 
     pub(crate) fn is_relay(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Processor time and memory of a process.
+//! Processor time, memory and written bytes of a process.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,10 +28,27 @@ impl Process {
 
     /// Returns the resident memory in bytes.
     pub(crate) fn resident(self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
-        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
-        kibibytes * 1024
+        self.memory("VmRSS:")
+    }
+
+    /// Returns the maximum of the resident memory since the process started, in bytes.
+    pub(crate) fn peak_resident(self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Returns the number of bytes that the process caused to be written to the disk, in whole pages.
+    pub(crate) fn written(self) -> u64 {
+        self.number("io", "write_bytes:")
+    }
+
+    fn memory(self, name: &str) -> u64 {
+        self.number("status", name) * 1024
+    }
+
+    fn number(self, file: &str, name: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.0)).expect("the process runs");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).expect("the file has the line");
+        value.trim().trim_end_matches(" kB").parse().expect("it is a number")
     }
 }
 

@@ -1,6 +1,6 @@
 //! The downstream: an HTTP/1.1 server that accepts everything, responds at once and checks what it received.
 //!
-//! In: OTLP/JSON requests on any path. Out: their [`Tally`]. Promises: the time of a request is that of its last byte,
+//! In: OTLP requests on any path, as JSON or protobuf. Out: their [`Tally`]. Promises: the time of a request is that of its last byte,
 //! and the response precedes the check.
 //! One thread and no HTTP library, to leave the processor to the contestants.
 
@@ -31,11 +31,22 @@ pub(crate) struct Sink {
 
 impl Sink {
     pub(crate) fn open() -> Self {
+        let sink = Self::closed();
+        sink.listen();
+        sink
+    }
+
+    /// Returns a sink whose port refuses connections until it [listens](Self::listen).
+    pub(crate) fn closed() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
+        Self { address, tally: Arc::new(Mutex::new(Tally::new())) }
+    }
+
+    pub(crate) fn listen(&self) {
+        let listener = std::net::TcpListener::bind(self.address).expect("the port is still free");
         listener.set_nonblocking(true).expect("a socket can be non-blocking");
-        let tally = Arc::new(Mutex::new(Tally::new()));
-        let sink = Self { address, tally: Arc::clone(&tally) };
+        let tally = Arc::clone(&self.tally);
         let runtime = Builder::new_current_thread().enable_io().build().expect("a runtime can be built");
         std::thread::spawn(move || {
             runtime.block_on(async {
@@ -46,7 +57,6 @@ impl Sink {
                 }
             });
         });
-        sink
     }
 
     pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {

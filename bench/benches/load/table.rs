@@ -27,6 +27,8 @@ pub(crate) struct Round {
     pub(crate) lines_per_second: f64,
     /// Resident memory in bytes.
     pub(crate) resident: f64,
+    /// Bytes written to the disk per byte of accepted bodies.
+    pub(crate) written: f64,
     pub(crate) latency: Option<Latency>,
 }
 
@@ -74,6 +76,11 @@ impl Ratio {
             median: median(rounds.clone()),
             most: rounds.fold(0.0, f64::max),
         }
+    }
+
+    pub(crate) fn divided_by(self, divisor: f64) -> Self {
+        let Self { least, median, most } = self;
+        Self { least: least / divisor, median: median / divisor, most: most / divisor }
     }
 }
 

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
 use serde::Deserialize;
 use spanrelay_bench::lines;
 
@@ -140,9 +142,12 @@ impl Tally {
         }
     }
 
-    /// Records the content of a request that was complete at that time: one or several JSON documents.
+    /// Records the content of a request that was complete at that time: one or several JSON documents, or protobuf.
     pub(crate) fn take(&mut self, body: &[u8], at: Instant) {
         self.requests += 1;
+        if !body.starts_with(b"{") {
+            return self.take_protobuf(body, at);
+        }
         for request in serde_json::Deserializer::from_slice(body).into_iter::<Request<'_>>() {
             let Ok(request) = request else {
                 self.unreadable += 1;
@@ -150,16 +155,35 @@ impl Tally {
             };
             let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
             for span in scopes.flat_map(|scope| &scope.spans) {
-                self.take_span(span, at);
+                let ids = (u128::from_str_radix(span.trace, 16), u64::from_str_radix(span.span, 16));
+                let ids = if let (Ok(trace), Ok(span)) = ids { Some((trace, span)) } else { None };
+                self.take_span(ids, span.events.iter().map(|event| event.time.parse().ok()), at);
             }
             let scopes = request.resource_logs.iter().flat_map(|resource| &resource.scope_logs);
             self.logs += scopes.map(|scope| scope.records.len() as u64).sum::<u64>();
         }
     }
 
-    fn take_span(&mut self, span: &Span<'_>, at: Instant) {
-        let ids = (u128::from_str_radix(span.trace, 16), u64::from_str_radix(span.span, 16));
-        let (Ok(trace), Ok(id)) = ids else {
+    fn take_protobuf(&mut self, body: &[u8], at: Instant) {
+        let Ok(request) = ExportTraceServiceRequest::decode(body) else {
+            self.unreadable += 1;
+            return;
+        };
+        let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+        for span in scopes.flat_map(|scope| &scope.spans) {
+            let ids = (span.trace_id[..].try_into().ok()).zip(span.span_id[..].try_into().ok());
+            let ids = ids.map(|(trace, span)| (u128::from_be_bytes(trace), u64::from_be_bytes(span)));
+            self.take_span(ids, span.events.iter().map(|event| Some(event.time_unix_nano)), at);
+        }
+    }
+
+    fn take_span(
+        &mut self,
+        ids: Option<(u128, u64)>,
+        event_times: impl Iterator<Item = Option<u64>>,
+        at: Instant,
+    ) {
+        let Some((trace, id)) = ids else {
             self.unknown += 1;
             return;
         };
@@ -176,8 +200,8 @@ impl Tally {
             self.latencies.push(micros(at - self.began).saturating_sub(line.sent));
         }
         line.spans = line.spans.saturating_add(1);
-        for event in &span.events {
-            if event.time.parse() == Ok(lines::event_time(number)) {
+        for time in event_times {
+            if time == Some(lines::event_time(number)) {
                 line.events = line.events.saturating_add(1);
             } else {
                 self.wrong_joins += 1;
