@@ -19,6 +19,8 @@ mod self_tracing;
 
 mod setting;
 
+mod queue;
+
 mod rejects;
 
 mod reload;
@@ -50,7 +52,7 @@ use self::self_tracing::SelfTracing;
 use self::setting::setting;
 pub use self::start_error::StartError;
 use crate::budget::Budget;
-use crate::config::{Config, QueueConfig, ServerConfig, Storage};
+use crate::config::{Config, QueueConfig, ServerConfig};
 use crate::exporter::{Export, Exporter, RejectSink};
 use crate::processor::{self, Settling, SpanEvents, Work};
 use crate::queue::Queue;
@@ -58,6 +60,7 @@ use crate::receiver::{self, Limits};
 use crate::rejected::RejectedLines;
 use crate::relay::{Instance, RateLimit, Relay};
 use crate::server::{Admin, Pages, RouteState, Shutdown, Terms, Tls, serve, stack};
+use crate::steps::Steps;
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::page::Reach;
 
@@ -67,9 +70,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(10);
 const FINISH_REQUESTS: Duration = Duration::from_secs(5);
 /// End of the drain time that is reserved for self-tracing, if enabled: the spans of the drain are exported in it.
 const FLUSH_SELF_TRACES: Duration = Duration::from_secs(1);
-
-/// Memory for bodies being exported, in addition to held spans, if the queue is on disk.
-const IN_FLIGHT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A relay bound to its addresses.
 pub struct App {
@@ -83,6 +83,7 @@ pub struct App {
     #[cfg(feature = "kafka")]
     shared: Option<kafka::Shared>,
     rejected: Arc<RejectedLines>,
+    steps: Steps,
     self_tracing: Option<SelfTracing>,
     exporter_files: ClientFiles,
     self_tracing_files: ClientFiles,
@@ -95,6 +96,7 @@ struct Running {
     reloads: Reloads,
     relay: Arc<Relay>,
     feeder: JoinHandle<()>,
+    steps: JoinHandle<()>,
     front_door: JoinHandle<()>,
     processor: JoinHandle<()>,
     exporter: JoinHandle<()>,
@@ -136,6 +138,8 @@ impl App {
         let self_tracing_files = ClientFiles::of_self_tracing(&config);
         let exporter =
             Exporter::new(&config.exporters.otlp_http, metrics.clone(), Arc::clone(&sink), wall_clock)?;
+        // A part of the queue's memory, because pending lookups keep their records in it.
+        let steps = Steps::new(&config, queue::memory_bytes(&config) / 8, metrics.clone(), wall_clock)?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;
@@ -152,7 +156,7 @@ impl App {
         let opened = None;
         let queue = match opened {
             Some(queue) => queue,
-            None => open_queue(&config, metrics.clone()).await?,
+            None => queue::open(&config, metrics.clone()).await?,
         };
         Ok(Self {
             #[cfg(feature = "kafka")]
@@ -164,6 +168,7 @@ impl App {
             exporter,
             queue,
             rejected,
+            steps,
             self_tracing,
             exporter_files,
             self_tracing_files,
@@ -228,6 +233,7 @@ impl App {
             #[cfg(feature = "kafka")]
             shared,
             rejected,
+            steps,
             self_tracing,
             exporter_files,
             self_tracing_files,
@@ -246,7 +252,13 @@ impl App {
         #[cfg(feature = "kafka")]
         let rejects: Arc<dyn RejectSink> = Arc::new(KeepRejects(Arc::clone(&rejected)));
         let inflight = Budget::new(config.server.max_inflight_bytes);
-        let relay = Arc::new(Relay::new(receivers, queue, rejected, work, metrics.clone(), inflight.clone()));
+        let (lookups, due) = unbounded();
+        let mut relay = Relay::new(receivers, queue, rejected, work, metrics.clone(), inflight.clone());
+        if !steps.is_empty() {
+            relay = relay.with_lookups(lookups);
+        }
+        let relay = Arc::new(relay);
+        let steps = tokio::spawn(steps.run(Arc::clone(&relay), due, stop.accepting.clone()));
         metrics.observe_queue({
             let relay = Arc::clone(&relay);
             move || relay.queue_state()
@@ -308,6 +320,7 @@ impl App {
             },
             relay,
             feeder,
+            steps,
             front_door: tokio::spawn(serve(front_door, service, terms, shutdown)),
             processor,
             exporter: tokio::spawn(exporter.run(outgoing, stop.delivering.clone())),
@@ -327,6 +340,7 @@ impl Running {
             reloads: _,
             relay,
             feeder,
+            steps,
             front_door,
             processor,
             exporter,
@@ -339,6 +353,7 @@ impl Running {
         // Records that are only on disk stay there for the next start.
         feeder.abort();
         stop.accepting.cancel();
+        ended("step lookups", timeout_at(deadline, steps).await);
         ended("front door", timeout_at(deadline, front_door).await);
         stop.processing.cancel();
         ended("processor", timeout_at(deadline, processor).await);
@@ -404,28 +419,6 @@ fn receivers(config: &Config) -> Vec<Instance> {
 fn within(server: &ServerConfig, max_connections: usize) -> ServerConfig {
     let most = (max_connections - max_connections / 4).max(1);
     ServerConfig { max_concurrent_requests: server.max_concurrent_requests.min(most), ..server.clone() }
-}
-
-/// Opens the queue on a blocking thread, because it reads the whole file: about a second per gigabyte.
-async fn open_queue(config: &Config, metrics: Metrics) -> Result<Queue, StartError> {
-    let (queue, memory_bytes) = (config.queue.clone(), queue_memory_bytes(config));
-    let opened = tokio::task::spawn_blocking(move || Queue::open(&queue, memory_bytes, metrics)).await;
-    match opened {
-        Ok(opened) => Ok(opened?),
-        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-    }
-}
-
-/// Returns how much of the queue may be in memory: the other half of the bytes in flight is for requests, also while the
-/// downstream is away.
-fn queue_memory_bytes(config: &Config) -> u64 {
-    let half = config.server.max_inflight_bytes / 2;
-    match config.queue.storage {
-        Storage::Memory => half,
-        Storage::Disk | Storage::Kafka => {
-            half.min(config.processors.span_events.max_held_bytes.saturating_add(IN_FLIGHT_BYTES))
-        }
-    }
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -64,6 +64,7 @@ pub(crate) mod terminal;
 pub use env::Environment;
 pub(crate) use generate::schema;
 pub use load::{Loaded, Sources};
+pub(crate) use own_address::is_loopback;
 pub use problem::ConfigError;
 pub(crate) use proxy::ProxySettings;
 pub use receivers::ReceiverKind;
@@ -112,6 +113,11 @@ fn check(config: &mut Config, section: &Section<'_>) {
     let Config { server, receivers, queue, telemetry, .. } = config;
     for note in receivers.iter().filter_map(|receiver| receiver.note(server)) {
         section.note(note);
+    }
+    for receiver in receivers.iter() {
+        if let Some((key, what)) = receiver.unsupported(queue) {
+            section.problem_at(&format!("receivers.{}.{key}", receiver.id()), what);
+        }
     }
     if queue.max_size < server.max_request_body_size {
         section.note(

@@ -111,6 +111,23 @@ pub(crate) enum ExportOutcome {
     Permanent,
 }
 
+/// Result of one request to the API of a sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ApiOutcome {
+    /// The response has everything.
+    Complete,
+    /// The response describes something that has not ended yet.
+    Incomplete,
+    NotFound,
+    /// The token is missing, wrong, or lacks a permission.
+    Unauthorized,
+    Throttled,
+    /// A server error or no response.
+    Unavailable,
+    /// Another status, or a body of another form.
+    Unexpected,
+}
+
 /// Fill level of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct QueueState {
@@ -256,6 +273,34 @@ impl ExportOutcome {
             Self::Retryable => "retryable",
             Self::Blocked => "blocked",
             Self::Permanent => "permanent",
+        }
+    }
+}
+
+// === impl ApiOutcome ===
+
+impl ApiOutcome {
+    /// Every outcome, in the order of the declaration.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Complete,
+        Self::Incomplete,
+        Self::NotFound,
+        Self::Unauthorized,
+        Self::Throttled,
+        Self::Unavailable,
+        Self::Unexpected,
+    ];
+
+    /// Returns its name in labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::NotFound => "not_found",
+            Self::Unauthorized => "unauthorized",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+            Self::Unexpected => "unexpected",
         }
     }
 }

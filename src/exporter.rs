@@ -18,7 +18,7 @@
 //! 5. the POST ([`otlp_http`]) on a pooled connection ([`client`]), which may go through a [`proxy`], in the framing of gRPC
 //!    ([`grpc`]) where that is the protocol
 //!
-//! Self-traces ([`self_trace`]) and the rejected exports that `spanrelay replay` resends ([`resend`]) bypass the stack and use
+//! Requests to the API of a sender ([`api`]) use only the client. Self-traces ([`self_trace`]) and the rejected exports that `spanrelay replay` resends ([`resend`]) bypass the stack and use
 //! only the POST.
 
 mod delivery;
@@ -44,6 +44,8 @@ mod grpc;
 mod client;
 
 mod proxy;
+
+mod api;
 
 mod self_trace;
 
@@ -88,6 +90,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::inspect::view::Departure;
 use crate::telemetry::traces::Cause;
 
+pub(crate) use api::{ApiClient, ApiError};
 use batch::Batcher;
 use client::TlsError;
 use delivery::Delivery;

@@ -23,6 +23,8 @@
 //! - **With `queue.storage: kafka`** the relay writes each unit to a topic instead, one record for each trace and signal. Workers read
 //!   them: each partition has processors of its own (`processor::lanes`), whose clock is the time of the log.
 //! - **It is exported** by [`exporter`]: one POST for each line or webhook, or in batches.
+//! - **Steps of CircleCI's jobs** are looked up by [`steps`] after the webhook was answered. The webhook's record stays in the queue
+//!   until the spans that were found are a record of their own.
 //! - **Rejected data** is written to a file by [`rejected`]: input that a receiver rejects, and items that the
 //!   downstream rejects.
 //!
@@ -56,8 +58,9 @@
 //! | [`processor`] | [`otlp`], [`event`], [`config`], [`receiver`] (items), [`queue`] (receipts), [`exporter`] (the export request), [`telemetry`] | sockets; the clock, except for its driver |
 //! | [`relay`] | [`receiver`], [`queue`], [`rejected`], [`processor`] (its input), [`otlp`], [`event`], [`config`], [`budget`], [`telemetry`] | sockets, status codes, the exporter |
 //! | [`server`] | [`relay`], [`receiver`] (verdicts), [`event`], [`grpc`], [`config`], [`budget`], [`telemetry`], [`pem`] | queue, processor, exporter |
-//! | [`app`] | [`server`], [`relay`], [`receiver`], [`queue`], [`rejected`], [`processor`], [`exporter`], [`event`], [`config`], [`budget`], [`telemetry`], [`pem`] | |
-//! | [`cli`] | [`app`], [`config`], [`event`], [`telemetry`]; [`receiver`], [`processor`], [`queue`], [`otlp`], [`rejected`], [`exporter`] (`check`, `demo`, `replay`, `validate`) | |
+//! | [`steps`] | [`relay`] (lookups), [`receiver`] (their requests), [`exporter`] (the client), [`event`], [`config`], [`budget`], [`telemetry`] | queue, server, the contents of responses |
+//! | [`app`] | [`server`], [`relay`], [`receiver`], [`steps`], [`queue`], [`rejected`], [`processor`], [`exporter`], [`event`], [`config`], [`budget`], [`telemetry`], [`pem`] | |
+//! | [`cli`] | [`app`], [`config`], [`event`], [`telemetry`]; [`receiver`], [`processor`], [`queue`], [`otlp`], [`rejected`], [`exporter`], [`steps`] (`check`, `demo`, `replay`, `validate`) | |
 //!
 //! `internals` shows the benchmarks (`bench`) and the fuzz targets (`fuzz`) what they need of private modules. It may use every
 //! module, and no module may use it.
@@ -117,6 +120,8 @@ mod otlp;
 mod event;
 
 mod exporter;
+
+mod steps;
 
 mod pem;
 

@@ -50,7 +50,7 @@ pub(crate) use kafka::{
 };
 pub(crate) use memory::MemoryQueue;
 pub(crate) use progress::{Half, Progress, Runs, Tracker};
-pub(crate) use receipt::{Ledger, Part, Receipt, Taken};
+pub(crate) use receipt::{Hold, Ledger, Part, Receipt, Taken};
 
 /// One accepted request as the queue keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]

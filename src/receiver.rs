@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::HeaderMap;
 
+pub(crate) use self::circleci::{CircleCiApiConfig, CircleCiConfig, Looked, Lookup};
 use self::fastly::Mistake;
 pub(crate) use self::source::{
     AtRoot, Check, Limits, Page, PageText, Policy, Requests, Source, at_root, build, pages,
@@ -93,6 +94,16 @@ pub trait Receiver: Send + Sync {
     /// Empty ones are the current ones.
     fn read_as(&self, body: &Bytes, _parameters: &[u8], _headers: &KeptHeaders) -> Reading {
         self.read(body)
+    }
+
+    /// Starts the lookup of further spans of an event in its sender's API. `None` if there is nothing to look up.
+    fn lookup(&self, _event: &Bytes) -> Option<Lookup> {
+        None
+    }
+
+    /// Returns the [parameters](Self::parameters) of a record that holds the result of a lookup.
+    fn lookup_parameters(&self) -> Bytes {
+        Bytes::new()
     }
 
     /// Reads a decoded body on arrival, and returns the form of it to keep. Where bytes alone do not determine how they

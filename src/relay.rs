@@ -15,6 +15,10 @@ mod declined;
 
 mod feed;
 
+mod keep;
+
+mod lookups;
+
 mod rate_limit;
 
 mod seen;
@@ -28,7 +32,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use futures_util::future::OptionFuture;
 use http::HeaderMap;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
@@ -38,6 +41,7 @@ use self::acceptance::Acceptance;
 use self::account::Account;
 use self::declined::Limits;
 pub(crate) use self::declined::{Cause, Declined};
+pub(crate) use self::lookups::PendingLookup;
 use self::observer::RequestObserver;
 pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
@@ -47,7 +51,7 @@ use crate::event::{KeptHeaders, QueueState};
 use crate::processor::Work;
 use crate::queue::{Offered, Progress, Queue, Record, Taken};
 use crate::receiver::{self, Ignored, Policy, Reading, Received, Receiver, Rejected, Unauthorized};
-use crate::rejected::{RejectedLines, Rejection};
+use crate::rejected::RejectedLines;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::WebhookOutcome;
 use crate::telemetry::traces::OwnSpan;
@@ -69,6 +73,8 @@ pub(crate) struct Relay {
     inflight: Budget,
     /// Limits of log lines about requests that were not accepted.
     limits: Limits,
+    /// Unbounded like `work`: every message holds a record.
+    lookups: Option<UnboundedSender<PendingLookup>>,
 }
 
 /// A configured receiver in the registry.
@@ -124,7 +130,8 @@ impl Relay {
     ) -> Self {
         let limits = Limits::new(receivers.iter().map(|instance| instance.receiver.id()));
         let receivers = RwLock::new(receivers.into());
-        Self { receivers, queue, work, seen: Arc::default(), rejected, metrics, inflight, limits }
+        let (seen, lookups) = (Arc::default(), None);
+        Self { receivers, queue, work, seen, rejected, metrics, inflight, limits, lookups }
     }
 
     /// Returns the receiver at this path.
@@ -297,6 +304,7 @@ impl Relay {
                     taken.keep(charge);
                     taken.resume(Progress::new(acceptance.fingerprint));
                     let work = self.work_of(index, &mut taken, received, &mut reading);
+                    self.begin_lookup(index, &taken, &body, received);
                     self.send_work(taken, work);
                 }
                 match reading.rejected.is_empty() {
@@ -320,55 +328,6 @@ impl Relay {
         let relay = Arc::clone(self);
         match spawn_blocking(move || read(&*relay.receiver(index), &body)).await {
             Ok(reading) => reading,
-            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-        }
-    }
-
-    /// Writes rejected units to the rejected lines, before the response is sent.
-    async fn keep_rejected(
-        self: &Arc<Self>,
-        index: ReceiverIndex,
-        received: SystemTime,
-        body: &Bytes,
-        reading: &Reading,
-    ) {
-        // Routine events would fill the file, and then rejected input would be discarded.
-        let ignored = reading.ignored.filter(|ignored| !ignored.is_routine);
-        let whole = ignored.map(|reason| (reason.as_str(), body.clone()));
-        self.write_rejected(index, received, whole, reading.rejected.clone()).await;
-    }
-
-    /// Writes a whole body with a reason, and parts of one, to the rejected lines.
-    async fn write_rejected(
-        self: &Arc<Self>,
-        index: ReceiverIndex,
-        received: SystemTime,
-        whole: Option<(&'static str, Bytes)>,
-        rejected: Vec<Rejected>,
-    ) {
-        if whole.is_none() && rejected.is_empty() {
-            return;
-        }
-        let relay = Arc::clone(self);
-        let written = spawn_blocking(move || {
-            let receiver = relay.receiver(index);
-            let receiver = receiver.id();
-            let whole = whole.iter().map(|(reason, body)| Rejection {
-                receiver,
-                position: None,
-                reason,
-                input: body,
-            });
-            let parts = rejected.iter().map(|rejected| Rejection {
-                receiver,
-                position: Some((rejected.line, rejected.column)),
-                reason: &rejected.reason,
-                input: &rejected.input,
-            });
-            relay.rejected.write(received, whole.chain(parts))
-        });
-        match written.await {
-            Ok(kept) => drop(OptionFuture::from(kept).await),
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
     }

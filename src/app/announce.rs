@@ -10,7 +10,7 @@ use http::uri::Scheme;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::config::{Config, Storage, Sync, TracesConfig, format_duration};
+use crate::config::{Config, Storage, Sync, TracesConfig, format_duration, is_loopback};
 use crate::event::Signal;
 
 /// Bound addresses of the relay.
@@ -129,7 +129,7 @@ fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
     }
     let in_the_clear = Signal::ALL.into_iter().map(|signal| exporter.of(signal)).any(|export| {
         let carries_secrets = !export.headers.is_empty() || export.endpoint.authority().is_some_and(has_user);
-        export.endpoint.scheme() == Some(&Scheme::HTTP) && carries_secrets && !is_local(export.endpoint)
+        export.endpoint.scheme() == Some(&Scheme::HTTP) && carries_secrets && !is_loopback(export.endpoint)
     });
     if in_the_clear {
         risk(
@@ -140,7 +140,7 @@ fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
     if let Some(TracesConfig { endpoint, headers, .. }) = &telemetry.traces
         && endpoint.scheme() == Some(&Scheme::HTTP)
         && !headers.is_empty()
-        && !is_local(endpoint)
+        && !is_loopback(endpoint)
     {
         risk("telemetry.traces.endpoint", "headers are sent in plaintext: the endpoint uses http");
     }
@@ -149,11 +149,6 @@ fn risks(config: &Config, addresses: Addresses) -> Vec<Risk> {
 
 fn has_user(authority: &http::uri::Authority) -> bool {
     authority.as_str().contains('@')
-}
-
-fn is_local(endpoint: &Uri) -> bool {
-    let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

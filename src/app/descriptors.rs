@@ -1,7 +1,7 @@
 //! File descriptors: the limit of the process, and how many connections it allows.
 //!
 //! In: the configuration. Out: the number of connections of the front door. Promises: what the relay itself needs (telemetry
-//! endpoint, exporter, queue) is reserved, so that no number of connections can stop it.
+//! endpoint, exporter, step lookups, queue) is reserved, so that no number of connections can stop it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,6 +11,8 @@ use tracing::warn;
 
 use crate::config::Config;
 use crate::event::Signal;
+use crate::receiver::CircleCiConfig;
+use crate::steps::MAX_IN_FLIGHT;
 
 /// Maximum number of connections of the telemetry endpoint.
 pub(super) const TELEMETRY_CONNECTIONS: usize = 32;
@@ -50,8 +52,9 @@ fn reserve(config: &Config) -> usize {
         .into_iter()
         .filter_map(|signal| Some(exporter.of(signal).endpoint.authority()?.as_str()))
         .collect();
+    let apis = config.receivers.all::<CircleCiConfig>().into_iter().filter(|receiver| receiver.api.is_some());
     // The pool keeps idle connections to each host.
-    TELEMETRY_CONNECTIONS + hosts.len() * exporter.max_in_flight + OTHER
+    TELEMETRY_CONNECTIONS + hosts.len() * exporter.max_in_flight + apis.count() * MAX_IN_FLIGHT + OTHER
 }
 
 /// Raises the soft limit on open files to the hard one, and returns it.

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{Config, TlsClientConfig};
 use crate::exporter::{self, SelfTraceExporter};
 use crate::server::Tls;
+use crate::steps::api_problems;
 use crate::telemetry::logging::chain;
 
 /// Returns the problems of all files, each with its key. Uses the code that reads the files at a start.
@@ -21,6 +22,7 @@ pub(crate) fn unusable_files(config: &Config) -> Vec<String> {
     problems.extend(
         exporter::tls_problems(&config.exporters.otlp_http).iter().map(|error| chain(error).to_string()),
     );
+    problems.extend(api_problems(config, super::wall_clock).iter().map(|error| chain(error).to_string()));
     problems.extend(self_tracing.iter().map(|error| chain(error).to_string()));
     problems
 }

@@ -9,6 +9,7 @@ use crate::exporter::ExporterError;
 use crate::queue::KafkaOpenError;
 use crate::queue::OpenError;
 use crate::server::TlsError;
+use crate::steps::StepsError;
 use crate::telemetry::logging::chain;
 
 /// Reason that the relay could not start.
@@ -27,6 +28,9 @@ pub enum StartError {
     /// The exporter cannot be set up.
     #[error("{0}")]
     Exporter(String),
+    /// The API of a receiver cannot be used.
+    #[error("{0}")]
+    Api(String),
     /// TLS of the front door cannot be set up.
     #[error("{0}")]
     Tls(String),
@@ -62,6 +66,12 @@ impl From<OpenError> for StartError {
 impl From<ExporterError> for StartError {
     fn from(error: ExporterError) -> Self {
         Self::Exporter(chain(&error).to_string())
+    }
+}
+
+impl From<StepsError> for StartError {
+    fn from(error: StepsError) -> Self {
+        Self::Api(chain(&error).to_string())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Out: exit code 0 for a valid configuration; else every problem, and exit code 1. As text, problems and notes are lines on standard
 //! error; with `--format json`, both are one object on standard output. Certificate files are read as at a start. `--connect`
-//! sends an empty export request to each endpoint and tries the brokers of a shared queue. `--print` writes the effective configuration to standard output, secrets
+//! sends an empty export request to each endpoint, and tries the APIs of receivers and the brokers of a shared queue. `--print` writes the effective configuration to standard output, secrets
 //! redacted. Notes are likely mistakes; with `--deny-warnings` they fail the validation.
 
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ use crate::config::{Config, Loaded, Sources};
 use crate::event::Signal;
 use crate::exporter::Resender;
 use crate::receiver::RECEIVERS;
+use crate::steps::{Tried, try_apis};
 use crate::telemetry::logging::chain;
 
 /// Arguments of `spanrelay validate`.
@@ -27,7 +28,8 @@ pub(super) struct ValidateArgs {
     /// Print the effective configuration as YAML, secrets redacted
     #[arg(long, conflicts_with = "format")]
     pub(super) print: bool,
-    /// Also send an empty export request to each endpoint of the exporter, and try the brokers of queue.kafka
+    /// Also send an empty export request to each endpoint of the exporter, and try the brokers of queue.kafka and the token of
+    /// receivers.circleci.api
     #[arg(long)]
     pub(super) connect: bool,
     /// Fail if there are notes: likely mistakes in a configuration that is valid
@@ -89,6 +91,7 @@ fn findings(sources: &Sources, connect: bool) -> (Option<Config>, Findings) {
     unusable_files(&config).into_iter().for_each(|problem| findings.problem(problem));
     if connect && findings.problems.is_empty() {
         findings.connect(&config);
+        findings.try_apis(&config);
         unreachable(config.clone()).into_iter().for_each(|problem| findings.problem(problem));
     }
     (Some(config), findings)
@@ -124,6 +127,22 @@ impl Findings {
                 self.problem(message);
             } else {
                 self.notes.push(message);
+            }
+        }
+    }
+
+    /// Tries the APIs that receivers look up steps in.
+    fn try_apis(&mut self, config: &Config) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let tried = match runtime {
+            Ok(runtime) => runtime.block_on(try_apis(config, wall_clock)),
+            Err(error) => return self.problem(error.to_string()),
+        };
+        for tried in tried {
+            match tried {
+                Tried::Works => {}
+                Tried::Fails(problem) => self.problem(problem),
+                Tried::Unclear(note) => self.notes.push(note),
             }
         }
     }

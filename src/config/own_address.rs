@@ -34,6 +34,12 @@ pub(crate) fn port_of(target: &Uri) -> u16 {
     target.port_u16().unwrap_or(default_port)
 }
 
+/// Returns `true` if a URL names a loopback address, or `localhost`.
+pub(crate) fn is_loopback(target: &Uri) -> bool {
+    let host = target.host().unwrap_or_default().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
 fn is_this_machine(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let own_name = uname();

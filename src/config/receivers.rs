@@ -13,7 +13,7 @@ use super::declare::{Key, Keys, Shape};
 use super::field::Field;
 use super::kind::Kind;
 use super::section::Section;
-use super::sections::{RateLimitConfig, ServerConfig};
+use super::sections::{QueueConfig, RateLimitConfig, ServerConfig};
 use super::tree::Tree;
 
 /// A kind of receiver, which can be configured.
@@ -65,6 +65,11 @@ pub(crate) trait ReceiverSection {
 
     /// Returns a likely mistake in combination with the server's settings.
     fn note(&self, _server: &ServerConfig) -> Option<String> {
+        None
+    }
+
+    /// Returns a key within the section that does not work with this queue, and why.
+    fn unsupported(&self, _queue: &QueueConfig) -> Option<(&'static str, &'static str)> {
         None
     }
 }

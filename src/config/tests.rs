@@ -21,6 +21,7 @@ const EXAMPLE: &str = include_str!("../../config/spanrelay.example.yaml");
 fn environment() -> Environment {
     [
         ("CIRCLECI_HOOK_SECRET", "hunter2"),
+        ("CIRCLECI_TOKEN", "hunter2"),
         ("GITHUB_WEBHOOK_SECRET", "hunter2"),
         ("RECEIVER_TOKEN", "Bearer hunter2"),
         ("HONEYCOMB_KEY", "hunter2"),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
 use http::uri::Scheme;
 use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
@@ -19,7 +20,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::ExporterError;
 use super::proxy::{Proxies, ProxyConnector};
 use super::slices::Slices;
-use crate::config::{Protocol, SignalExport, TlsClientConfig};
+use crate::config::{Protocol, ProxySettings, SignalExport, TlsClientConfig};
 use crate::event::Signal;
 use crate::pem::{self, PemError};
 
@@ -31,6 +32,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// than every 10 s.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Timeout of connecting to an API, whose own timeout may change while connections are being made.
+const API_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) type HttpClient = Client<Connector, Full<Slices>>;
 
@@ -119,6 +123,18 @@ pub(super) fn standalone(signal: Signal, export: &SignalExport<'_>) -> Result<Ht
         signal,
         source,
     })
+}
+
+/// Returns a client for the API at `endpoint`, with up to `max_idle` idle connections.
+pub(super) fn of_api(
+    endpoint: &Uri,
+    tls: &TlsClientConfig,
+    proxy: &ProxySettings,
+    max_idle: usize,
+) -> Result<HttpClient, TlsError> {
+    let proxies = Proxies::new(proxy, Protocol::Http);
+    let connections = Connections { connect_timeout: API_CONNECT_TIMEOUT, max_idle, proxies };
+    connections.client((endpoint.scheme() == Some(&Scheme::HTTPS)).then_some(tls), Protocol::Http)
 }
 
 /// Returns the TLS settings, or `None` if the endpoint is plain http.

@@ -27,7 +27,7 @@ use crate::config::{Compression, Encoding, ExporterConfig, Protocol, SignalExpor
 use crate::event::Signal;
 use crate::grpc::{CONTENT_TYPE, ENCODING, method};
 
-const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSION"));
 
 /// The innermost service: one POST, which resolves when the headers of the response arrive; with gRPC, when its status does.
 #[derive(Clone)]

@@ -5,7 +5,6 @@
 //! in the Collector. Leaves to others: TLS to the destination.
 
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower::{BoxError, Service, ServiceExt};
 
-use crate::config::{Protocol, ProxySettings, Secret};
+use crate::config::{Protocol, ProxySettings, Secret, is_loopback};
 
 /// Connector that chooses between a direct connection and a proxy.
 #[derive(Clone)]
@@ -66,7 +65,8 @@ impl Proxies {
 
     fn intercept(&self, destination: &Uri) -> Option<Intercept> {
         let matcher = self.matcher.as_ref()?;
-        if is_this_machine(destination) { None } else { matcher.intercept(destination) }
+        // Whatever `NO_PROXY` says.
+        if is_loopback(destination) { None } else { matcher.intercept(destination) }
     }
 
     /// Returns the `proxy-authorization` header of requests to this destination. That of a tunnel is sent by the connector.
@@ -76,12 +76,6 @@ impl Proxies {
         }
         self.intercept(destination)?.basic_auth().cloned()
     }
-}
-
-/// Returns `true` for hosts that no proxy is asked for, whatever `NO_PROXY` says.
-fn is_this_machine(destination: &Uri) -> bool {
-    let host = destination.host().unwrap_or_default().trim_matches(['[', ']']);
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 // === impl ProxyConnector ===

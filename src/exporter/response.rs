@@ -93,14 +93,22 @@ struct ProtobufStatus {
 }
 
 /// Reads the whole body. Returns `None` if it breaks off or is too large for a response to an export.
-pub(super) async fn read_body<B>(mut body: B) -> Option<Vec<u8>>
+pub(super) async fn read_body<B>(body: B) -> Option<Vec<u8>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    read_within(body, MAX_RESPONSE_BYTES).await
+}
+
+/// Reads the whole body. Returns `None` if it breaks off or has more than `max_bytes`.
+pub(super) async fn read_within<B>(mut body: B, max_bytes: usize) -> Option<Vec<u8>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.ok()?.into_data() else { continue };
-        if whole.len() + data.len() > MAX_RESPONSE_BYTES {
+        if whole.len() + data.len() > max_bytes {
             return None;
         }
         whole.extend_from_slice(&data);

@@ -1,6 +1,6 @@
 //! Receipts: the items of a record that are still unresolved.
 //!
-//! A record is acknowledged when all of its receipts are settled. A receipt that is dropped without being settled,
+//! A record is acknowledged when all of its receipts are settled and its [`Hold`]s are released. A receipt that is dropped without being settled,
 //! because its task died or the process is stopping, never acknowledges its record: a queue on disk keeps that record.
 //!
 //! Items have *ordinals*: the spans, log records and data points of a record are numbered, separately for each signal,
@@ -40,6 +40,12 @@ pub(crate) struct Receipt {
     /// The ordinal of the first item.
     first: u32,
     items: u32,
+}
+
+/// The duty to do something else before a record may leave the queue. Dropping it leaves the record in the queue.
+#[must_use = "a hold that is not released keeps its record in the queue"]
+pub(crate) struct Hold {
+    record: Arc<Pending>,
 }
 
 /// The owner of records, which is notified of every outcome.
@@ -145,6 +151,11 @@ impl Taken {
             _ => Ordinals::Scattered(open.into_iter().flatten().collect()),
         };
         Part { record: self.record.open_one(), signal, ordinals }
+    }
+
+    /// Keeps the record in the queue until the hold is released, even when all of its items are resolved.
+    pub(crate) fn hold(&self) -> Hold {
+        Hold { record: self.record.open_one() }
     }
 
     /// Declares that no more parts will be requested. A record without parts is acknowledged at once.
@@ -312,6 +323,26 @@ impl Ledger for NoLedger {
     fn acknowledge(&self, _: RecordId, _: u64) {}
 
     fn release(&self, _: RecordId, _: u64) {}
+}
+
+// === impl Hold ===
+
+impl Hold {
+    /// Returns the request that the record came in with.
+    pub(crate) fn cause(&self) -> Cause {
+        self.record.cause
+    }
+
+    /// Lets the record leave the queue once its items are resolved.
+    pub(crate) fn release(self) {
+        self.record.close_one();
+    }
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hold(record {})", self.record.id.0)
+    }
 }
 
 // === impl Pending ===

@@ -5,7 +5,9 @@
 //! Promises: the signature is checked over the raw bytes, before anything is parsed; the same event always results in
 //! the same span; a member that is missing, or has an unexpected type, is left out and never fails the event, unless it
 //! is an id that the span needs; invalid UTF-8 or JSON is repaired where its meaning is clear.
-//! Left to others: recognising redeliveries by their id (relay), holding the events of cancelled workflows (processor),
+//! With `api`, the event of a job comes with a [`Lookup`] of its steps, whose responses are read here, too, and whose result
+//! is read again with the [parameters](Receiver::parameters) [`SPANS`].
+//! Left to others: sending the requests of a lookup (steps), recognising redeliveries by their id (relay), holding the events of cancelled workflows (processor),
 //! responses (server).
 
 mod signature;
@@ -24,24 +26,33 @@ mod traceparent;
 
 mod supersede;
 
+mod lookup;
+
+mod job_details;
+
+mod steps;
+
+mod step_ids;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 
-pub(crate) use config::CircleCiConfig;
+pub(crate) use config::{CircleCiApiConfig, CircleCiConfig};
+pub(crate) use lookup::{Looked, Lookup};
 pub(crate) use traceparent::traceparent;
 
 use self::signature::SCHEME;
 use self::webhook::Webhook;
 use super::webhook::payload::repair;
 use super::webhook::signature::Verifier;
-use super::webhook::{rejected, with_spans};
+use super::webhook::{of_spans, rejected, with_spans};
 use super::{
     AtRoot, Check, Ignored, Page, PageText, Reading, Receiver, Requests, Source, Unauthorized, source,
 };
-use crate::event::WebhookEvent;
+use crate::event::{KeptHeaders, WebhookEvent};
 
 /// CircleCI as a source.
 pub(crate) const SOURCE: Source = Source {
@@ -77,8 +88,12 @@ pub(crate) struct CircleCi {
     path: String,
     service_name: String,
     cancel_settle: Duration,
+    api: Option<CircleCiApiConfig>,
     verifier: Verifier,
 }
+
+/// Parameters of a record whose body is the result of a lookup, an export request, and not a webhook.
+const SPANS: &[u8] = b"spans";
 
 // === impl CircleCi ===
 
@@ -89,6 +104,7 @@ impl CircleCi {
             path: config.path.clone(),
             service_name: config.service_name.clone(),
             cancel_settle: config.cancel_settle,
+            api: config.api.clone(),
             verifier: Verifier::new(&SCHEME, &config.secrets, config.allow_unsigned),
         }
     }
@@ -139,6 +155,18 @@ impl Receiver for CircleCi {
         };
         let supersede = supersede::supersede(&webhook, &self.id, self.cancel_settle);
         with_spans(Reading { supersede, ..reading }, body, request, repaired.repairs)
+    }
+
+    fn read_as(&self, body: &Bytes, parameters: &[u8], _headers: &KeptHeaders) -> Reading {
+        if parameters == SPANS { of_spans(body) } else { self.read(body) }
+    }
+
+    fn lookup(&self, event: &Bytes) -> Option<Lookup> {
+        Lookup::new(event, &self.service_name, self.api.as_ref()?)
+    }
+
+    fn lookup_parameters(&self) -> Bytes {
+        Bytes::from_static(SPANS)
     }
 }
 

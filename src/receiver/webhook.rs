@@ -42,6 +42,14 @@ pub(super) fn with_spans(reading: Reading, body: &Bytes, request: Vec<u8>, repai
     }
 }
 
+/// Reads an export request that the relay made itself.
+pub(super) fn of_spans(request: &Bytes) -> Reading {
+    match Traces::from_canonical(request.to_vec()) {
+        Some(traces) => Reading { items: vec![item(traces, Vec::new())], ..Reading::default() },
+        None => Reading { rejected: rejected(Malformed::too_large(), request), ..Reading::default() },
+    }
+}
+
 /// Returns the rejection of a whole body.
 pub(super) fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {
     let Malformed { line, column, reason } = malformed;

@@ -75,6 +75,7 @@ impl Relay {
         if origin == Origin::EarlierProcess {
             account::recovered(&self.metrics, work.iter().flat_map(Work::items));
         }
+        self.begin_lookup(index, &taken, &record.body, record.received);
         self.send_work(taken, work);
     }
 

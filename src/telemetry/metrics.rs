@@ -9,6 +9,8 @@ mod outcomes;
 
 mod process;
 
+mod steps;
+
 mod zeroes;
 
 use std::sync::{Arc, OnceLock};
@@ -24,6 +26,8 @@ use prometheus::{
 use self::kafka::KafkaMetrics;
 pub(crate) use self::outcomes::{LineOutcome, LogEventOutcome, WebhookOutcome};
 use self::process::ProcessMetrics;
+pub(crate) use self::steps::LookupOutcome;
+use self::steps::StepMetrics;
 use super::Inspector;
 use super::certificates::Certificates;
 use super::traces::{OwnSpanCounts, Traces};
@@ -89,6 +93,8 @@ pub(crate) struct Metrics {
     /// Counts of the queue that several relays share.
     #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "a build without the queue shows zeroes"))]
     pub(crate) kafka: KafkaMetrics,
+    /// Counts of the lookups of steps.
+    pub(crate) steps: StepMetrics,
     queue_probe: Arc<OnceLock<QueueProbe>>,
     uptime: Gauge,
     process: ProcessMetrics,
@@ -250,6 +256,7 @@ impl Metrics {
                 &["outcome"],
             ),
             kafka: KafkaMetrics::new(&registry),
+            steps: StepMetrics::new(&registry),
             queue_probe: Arc::default(),
             queue_size: exporter_gauge("otelcol_exporter_queue_size", "Size of the queue, in bytes."),
             queue_capacity: exporter_gauge(

@@ -133,7 +133,10 @@ impl Case {
                 || SIGNALS.iter().any(|signal| file == format!("expected.{signal}.json"))
         };
         for file in &files {
-            let known = file == "headers.json" || file.starts_with("request.") || is_expectation(file);
+            // Responses of an API to the lookups that an event results in; the receiver's own tests read them.
+            let is_of_api = file.starts_with("steps.") || file.starts_with("expected.steps.");
+            let known =
+                file == "headers.json" || file.starts_with("request.") || is_expectation(file) || is_of_api;
             assert!(known, "{name}: no test reads {file}");
         }
         let [request] = &files.iter().filter(|file| file.starts_with("request.")).collect::<Vec<_>>()[..]

@@ -49,7 +49,7 @@ pub(crate) struct ComponentId;
 pub(crate) struct ReceiverPath;
 
 kind! {
-    /// Secret that is the value of a header.
+    /// Secret that is the value of a header, or a part of one.
     HeaderSecret: Secret, header_secret, secret, text_schema()
 }
 

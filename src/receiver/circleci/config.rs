@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tracing::info;
 
 use crate::config::declare::section;
-use crate::config::kind::{SecretText, Text, Time};
+use crate::config::kind::{File, Positive, SecretText, Text, Time, Url};
 use crate::config::section::Section;
 use crate::config::{
-    ComponentId, Instances, RateLimitConfig, ReceiverKind, ReceiverPath, ReceiverSection, Resubmit,
-    ServerConfig,
+    ComponentId, HeaderSecret, Instances, QueueConfig, RateLimitConfig, ReceiverKind, ReceiverPath,
+    ReceiverSection, Resubmit, Secret, ServerConfig, Storage, is_loopback,
 };
 use crate::receiver::webhook;
 use crate::receiver::webhook::signature::sign;
@@ -38,8 +41,27 @@ section! {
         /// one before, so that one span is exported. `0s` exports each event at once.
         // In a report, jobs ended less than 40 s after one another.
         cancel_settle: Time = Duration::from_secs(60), live;
+        /// Looks up the steps of each job in CircleCI's API, and makes a span of each. Without `api` a job is one span.
+        api: Option<CircleCiApiConfig>, partly_live;
         /// Maximum rate of requests. They count before their signature is verified, because it covers the body.
         rate_limit: Option<RateLimitConfig>;
+    }
+}
+
+section! {
+    /// `api` of `receivers.circleci`: CircleCI's API, which has the steps of a job. It is asked after the webhook was answered.
+    pub(crate) struct CircleCiApiConfig => check_api {
+        /// Personal API token of a user who may see the projects.
+        token: HeaderSecret = Secret::new(""), required("\"${env:CIRCLECI_TOKEN}\""), live;
+        /// Base URL: CircleCI's, or that of your CircleCI Server.
+        endpoint: Url = Uri::from_static("https://circleci.com");
+        /// Timeout of one request.
+        timeout: Positive = Duration::from_secs(10), live;
+        /// Exports the text of commands, which may contain secrets. Otherwise a step that CircleCI named after its command is
+        /// named after its type, such as `run`.
+        commands: bool = false, live;
+        /// Trusted authorities for HTTPS, instead of the system's: for a CircleCI Server with a private one.
+        ca_file: Option<File>, sample("/etc/spanrelay/circleci-ca.pem");
     }
 }
 
@@ -59,7 +81,8 @@ impl ReceiverSection for CircleCiConfig {
     }
 
     fn announce(&self) {
-        info!(receiver = self.id, path = self.path, secrets = self.secrets.len(), "receiver enabled");
+        let steps = self.api.is_some();
+        info!(receiver = self.id, path = self.path, secrets = self.secrets.len(), steps, "receiver enabled");
     }
 
     fn risk(&self, _: bool) -> Option<(&'static str, &'static str)> {
@@ -76,8 +99,59 @@ impl ReceiverSection for CircleCiConfig {
     fn note(&self, server: &ServerConfig) -> Option<String> {
         webhook::timeout_note("CircleCI", server)
     }
+
+    fn unsupported(&self, queue: &QueueConfig) -> Option<(&'static str, &'static str)> {
+        let what = "is not supported with queue.storage: kafka, because lookups wait in the relay's own queue; remove api, or use disk";
+        (self.api.is_some() && queue.storage == Storage::Kafka).then_some(("api", what))
+    }
+}
+
+// === impl CircleCiApiConfig ===
+
+impl CircleCiApiConfig {
+    /// Returns the header with the token for API v2 and v1.1.
+    pub(crate) fn token_header(&self) -> HeaderMap {
+        header(HeaderName::from_static("circle-token"), self.token.expose())
+    }
+
+    /// Returns the header with the token for API v3.
+    pub(super) fn bearer_header(&self) -> HeaderMap {
+        header(AUTHORIZATION, &format!("Bearer {}", self.token.expose()))
+    }
+}
+
+fn header(name: HeaderName, value: &str) -> HeaderMap {
+    // The configuration accepts only tokens that are valid in a header.
+    let value = HeaderValue::from_str(value).ok().map(|mut value| {
+        value.set_sensitive(true);
+        value
+    });
+    value.map(|value| (name, value)).into_iter().collect()
 }
 
 fn check(circleci: &mut CircleCiConfig, section: &Section<'_>) {
     webhook::check_secrets(&circleci.secrets, circleci.allow_unsigned, SECRETS, section);
+    if circleci.allow_unsigned && circleci.api.is_some() {
+        section.note(
+            "allow_unsigned is true: anyone who can reach the port can have the relay look up jobs with the token of api",
+        );
+    }
+}
+
+fn check_api(api: &mut CircleCiApiConfig, section: &Section<'_>) {
+    if section.is_unset("token") {
+        section.missing("needs token, such as token: \"${env:CIRCLECI_TOKEN}\"");
+    } else if section.value("token").and_then(|token| token.hidden().text()).is_some_and(str::is_empty) {
+        section.problem_at("token", "is empty");
+    }
+    if api.endpoint.query().is_some() {
+        section
+            .problem_at("endpoint", "has a query (?), so that no path can be appended; write https://HOST");
+    }
+    if api.endpoint.path().trim_end_matches('/').ends_with("/api") || api.endpoint.path().contains("/api/v") {
+        section.note("endpoint contains /api, which is appended once more; write https://HOST");
+    }
+    if api.endpoint.scheme() == Some(&Scheme::HTTP) && !is_loopback(&api.endpoint) {
+        section.note("endpoint uses http: the token is sent in plaintext");
+    }
 }

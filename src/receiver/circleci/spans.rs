@@ -16,7 +16,7 @@ use super::webhook::{JOB_COMPLETED, PING, WORKFLOW_COMPLETED, Webhook};
 use crate::receiver::webhook::span::{self, ErrorStatus, Kind, Span, Times};
 
 /// Name of the instrumentation scope.
-const SCOPE: &str = "spanrelay/circleci";
+pub(super) const SCOPE: &str = "spanrelay/circleci";
 
 /// Returns the export request with the event's span. `None` when the event has no id, or when the UUIDs that its kind
 /// needs are missing or result in invalid ids.

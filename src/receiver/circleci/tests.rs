@@ -49,6 +49,7 @@ fn receiver() -> CircleCi {
         allow_unsigned: false,
         service_name: "circleci".to_owned(),
         cancel_settle: std::time::Duration::from_secs(60),
+        api: None,
         rate_limit: None,
     })
 }

@@ -13,7 +13,9 @@ use serde_json::value::RawValue;
 
 use super::ids::{JobId, Number, RunId};
 use crate::event::WebhookEvent;
-use crate::receiver::webhook::payload::{self, Malformed, Member, integer, members, repair, text, time};
+use crate::receiver::webhook::payload::{
+    self, Malformed, Member, integer, list, members, repair, text, time,
+};
 use crate::receiver::webhook::vcs::{Head, Vcs, repository_url};
 
 const WORKFLOW_RUN: WebhookEvent = WebhookEvent::new("workflow_run");
@@ -239,11 +241,6 @@ impl<'a> Job<'a> {
             steps: list(steps).into_iter().take(MAX_STEPS).map(Step::read).collect(),
         }
     }
-}
-
-/// Returns the elements of a list. Anything else has none.
-fn list(member: Member<'_>) -> Vec<&RawValue> {
-    member.and_then(|member| serde_json::from_str(member.get()).ok()).unwrap_or_default()
 }
 
 // === impl Step ===

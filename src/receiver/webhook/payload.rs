@@ -62,6 +62,16 @@ pub(in crate::receiver) fn text(member: Member<'_>) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(text)
 }
 
+/// Returns the elements of a list. Anything else has none.
+pub(in crate::receiver) fn list(member: Member<'_>) -> Vec<&RawValue> {
+    member.and_then(|member| serde_json::from_str(member.get()).ok()).unwrap_or_default()
+}
+
+/// Reads a boolean.
+pub(in crate::receiver) fn flag(member: Member<'_>) -> Option<bool> {
+    serde_json::from_str(member?.get()).ok()
+}
+
 /// Reads the id of an event, by which redeliveries are recognised. Longer strings are not ids.
 pub(in crate::receiver) fn event_id(member: Member<'_>) -> Option<Cow<'_, str>> {
     text(member).filter(|id| id.len() <= MAX_EVENT_ID_BYTES)

@@ -70,10 +70,13 @@ struct KeyValue<'a> {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 enum AnyValue<'a> {
-    StringValue(Cow<'a, str>),
-    IntValue(#[serde(serialize_with = "as_string")] i64),
+    #[serde(rename = "stringValue")]
+    String(Cow<'a, str>),
+    #[serde(rename = "intValue")]
+    Int(#[serde(serialize_with = "as_string")] i64),
+    #[serde(rename = "boolValue")]
+    Bool(bool),
 }
 
 #[derive(Serialize)]
@@ -137,12 +140,17 @@ impl Times {
 impl<'a> Attributes<'a> {
     /// Adds a string, if it is present. No key may be added twice.
     pub(in crate::receiver) fn text(&mut self, key: &'static str, value: Option<impl Into<Cow<'a, str>>>) {
-        self.0.extend(value.map(|text| KeyValue { key, value: AnyValue::StringValue(text.into()) }));
+        self.0.extend(value.map(|text| KeyValue { key, value: AnyValue::String(text.into()) }));
     }
 
     /// Adds an integer, if it is present. No key may be added twice.
     pub(in crate::receiver) fn integer(&mut self, key: &'static str, value: Option<i64>) {
-        self.0.extend(value.map(|number| KeyValue { key, value: AnyValue::IntValue(number) }));
+        self.0.extend(value.map(|number| KeyValue { key, value: AnyValue::Int(number) }));
+    }
+
+    /// Adds a boolean, if it is present. No key may be added twice.
+    pub(in crate::receiver) fn boolean(&mut self, key: &'static str, value: Option<bool>) {
+        self.0.extend(value.map(|flag| KeyValue { key, value: AnyValue::Bool(flag) }));
     }
 
     /// Adds the code that was built.

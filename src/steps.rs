@@ -1,0 +1,236 @@
+//! Step spans: looks up the steps of finished jobs in CircleCI's API.
+//!
+//! In: a [`PendingLookup`] for each event of a job. Out: its spans, which the relay accepts as a record of their own.
+//! Promises: failures of the API cost only the steps, and are retried until [`RETRY_FOR`] after the event arrived, across restarts;
+//! lookups are bounded in bytes, and in concurrent requests to each API, so that neither a slow API nor a flood of jobs delays
+//! anything else; after a 429, nothing is sent to that API until its `Retry-After` is over; no log line contains a part of a response.
+//! Left to others: which requests to send and what the responses mean ([`Lookup`](crate::receiver::Lookup)).
+
+mod api;
+
+mod search;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::api::Api;
+pub(crate) use self::api::MAX_IN_FLIGHT;
+use self::search::{Found, Pace, Search};
+use crate::budget::{Budget, Charge};
+use crate::config::Config;
+use crate::exporter::ApiError;
+use crate::receiver::CircleCiConfig;
+use crate::relay::{PendingLookup, Relay};
+use crate::telemetry::LineLimit;
+use crate::telemetry::Metrics;
+use crate::telemetry::logging::chain;
+use crate::telemetry::metrics::LookupOutcome;
+
+/// Time after the arrival of an event in which failed requests are retried.
+const RETRY_FOR: Duration = Duration::from_secs(10 * 60);
+/// Minimum of that time after a restart.
+const RETRY_AT_LEAST: Duration = Duration::from_secs(60);
+/// Memory of a pending lookup in addition to its event, estimated.
+const LOOKUP_BYTES: u64 = 2 * 1024;
+
+/// The APIs of all receivers that have one.
+pub(crate) struct Steps {
+    /// Clients by the id of their receiver.
+    apis: HashMap<String, Arc<Api>>,
+    room: Budget,
+    pace: Pace,
+    metrics: Metrics,
+    full: LineLimit,
+}
+
+/// Reason that the API of a receiver cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("receivers.{receiver}.api")]
+pub(crate) struct StepsError {
+    receiver: String,
+    #[source]
+    source: ApiError,
+}
+
+/// Builds the client of each API that is configured.
+fn apis(config: &Config, wall_clock: fn() -> SystemTime) -> impl Iterator<Item = Result<Api, StepsError>> {
+    let receivers = config.receivers.all::<CircleCiConfig>().into_iter();
+    receivers.filter_map(move |receiver| {
+        let proxy = &config.exporters.otlp_http.proxy;
+        let api = Api::new(&receiver.id, receiver.api.as_ref()?, proxy, wall_clock);
+        Some(api.map_err(|source| StepsError { receiver: receiver.id.clone(), source }))
+    })
+}
+
+/// Result of trying an API.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Tried {
+    Works,
+    /// The API cannot be used as it is configured.
+    Fails(String),
+    /// The response says nothing about the lookups.
+    Unclear(String),
+}
+
+/// Asks each API for the user of its token.
+pub(crate) async fn try_apis(config: &Config, wall_clock: fn() -> SystemTime) -> Vec<Tried> {
+    let mut tried = Vec::new();
+    for receiver in config.receivers.all::<CircleCiConfig>() {
+        let Some(settings) = &receiver.api else { continue };
+        let key = format!("receivers.{}.api", receiver.id);
+        let proxy = &config.exporters.otlp_http.proxy;
+        tried.push(match Api::new(&receiver.id, settings, proxy, wall_clock) {
+            Ok(api) => api.try_token(settings, &key).await,
+            Err(error) => Tried::Fails(format!("{key}: {}", chain(&error))),
+        });
+    }
+    tried
+}
+
+/// Returns the problems of the files of each API's `tls`, without connecting.
+pub(crate) fn api_problems(config: &Config, wall_clock: fn() -> SystemTime) -> Vec<StepsError> {
+    apis(config, wall_clock).filter_map(Result::err).collect()
+}
+
+// === impl Steps ===
+
+impl Steps {
+    /// Builds the client of each API. Reads certificates, without connecting. Pending lookups may take `memory_bytes`.
+    pub(crate) fn new(
+        config: &Config,
+        memory_bytes: u64,
+        metrics: Metrics,
+        wall_clock: fn() -> SystemTime,
+    ) -> Result<Self, StepsError> {
+        let apis = apis(config, wall_clock).map(|api| {
+            let api = api?;
+            Ok((api.receiver.clone(), Arc::new(api)))
+        });
+        let apis = apis.collect::<Result<_, StepsError>>()?;
+        let (room, full) = (Budget::new(memory_bytes), LineLimit::default());
+        Ok(Self { apis, room, pace: Pace::default(), metrics, full })
+    }
+
+    /// Returns `true` if no receiver has an API.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.apis.is_empty()
+    }
+
+    /// Runs lookups until `stop` is cancelled. What is pending then stays in the queue; what is being stored is stored first.
+    pub(crate) async fn run(
+        self,
+        relay: Arc<Relay>,
+        mut lookups: UnboundedReceiver<PendingLookup>,
+        stop: CancellationToken,
+    ) {
+        let mut running = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(pending) = lookups.recv() => self.begin(&relay, pending, &stop, &mut running),
+                Some(ended) = running.join_next() => ended_well(ended),
+                else => break,
+            }
+        }
+        let pending = self.metrics.steps.pending.get();
+        if pending > 0 {
+            info!(pending, "step lookups stopped; an on-disk queue keeps them for the next start");
+        }
+        while let Some(ended) = running.join_next().await {
+            ended_well(ended);
+        }
+    }
+
+    /// Starts a lookup if there is room for it.
+    fn begin(
+        &self,
+        relay: &Arc<Relay>,
+        pending: PendingLookup,
+        stop: &CancellationToken,
+        running: &mut JoinSet<()>,
+    ) {
+        let receiver = relay.receiver_id(pending.receiver());
+        let Some(api) = self.apis.get(&receiver) else { return pending.end() };
+        let mut charge = self.room.charge();
+        if charge.grow(pending.size_bytes() as u64 + LOOKUP_BYTES).is_err() {
+            self.metrics.steps.ended(LookupOutcome::Dropped);
+            if let Some(suppressed) = self.full.admit(std::time::Instant::now()) {
+                warn!(
+                    receiver,
+                    suppressed = suppressed.shown(),
+                    "too many step lookups pending; steps of a job left out"
+                );
+            }
+            return pending.end();
+        }
+        let until = Instant::now() + RETRY_FOR.saturating_sub(pending.age()).max(RETRY_AT_LEAST);
+        let search = Search {
+            relay: Arc::clone(relay),
+            api: Arc::clone(api),
+            metrics: self.metrics.clone(),
+            pace: self.pace,
+            until,
+        };
+        running.spawn(run_one(search, pending, charge, stop.clone()));
+    }
+}
+
+/// Runs one lookup to its end, or until `stop` is cancelled. The charge is that of the lookup.
+async fn run_one(search: Search, mut pending: PendingLookup, charge: Charge, stop: CancellationToken) {
+    let steps = &search.metrics.steps;
+    steps.pending.inc();
+    let ended = async {
+        let found = tokio::select! {
+            found = search.run(&pending) => found,
+            // The record stays in the queue.
+            () = stop.cancelled() => return None,
+        };
+        let request = match found {
+            Found::Spans(request) => request,
+            Found::Nothing => return Some((pending, LookupOutcome::Empty)),
+            Found::GivenUp => return Some((pending, LookupOutcome::GivenUp)),
+        };
+        loop {
+            match search.relay.finish_lookup(pending, request.clone()).await {
+                Ok(_) => {
+                    steps.ended(LookupOutcome::Found);
+                    return None;
+                }
+                Err((again, refusal)) => {
+                    pending = again;
+                    if search.is_over() {
+                        search.api.gave_up(&refusal.to_string(), None);
+                        return Some((pending, LookupOutcome::GivenUp));
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(search.pace.longest.min(RETRY_STORING)) => {}
+                () = stop.cancelled() => return None,
+            }
+        }
+    };
+    if let Some((pending, outcome)) = ended.await {
+        steps.ended(outcome);
+        pending.end();
+    }
+    steps.pending.dec();
+    drop(charge);
+}
+
+/// Pause before spans are offered to the queue again that it had no room for.
+const RETRY_STORING: Duration = Duration::from_secs(5);
+
+/// Logs a lookup that panicked. Its record stays in the queue until the next start.
+fn ended_well(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(failure) = ended {
+        error!(error = %failure, "step lookup panicked");
+    }
+}
