@@ -9,6 +9,8 @@
 
 mod cancellations;
 
+mod steps;
+
 mod downstream;
 
 mod home;

@@ -1,5 +1,7 @@
 //! Harness: a relay, a collector downstream of it, and a client.
 
+pub(crate) mod api;
+
 pub(crate) mod browser;
 
 mod child;

@@ -21,6 +21,8 @@ mod span_events;
 
 mod circleci;
 
+mod steps;
+
 mod github;
 
 mod delivery;

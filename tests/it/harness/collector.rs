@@ -221,7 +221,7 @@ impl Answer {
         Self::Say { status, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
     }
 
-    async fn into_response(self) -> Result<Response<AnswerBody>, io::Error> {
+    pub(super) async fn into_response(self) -> Result<Response<AnswerBody>, io::Error> {
         let whole = |body: Bytes| Full::new(body).map_err(|never: Infallible| match never {}).boxed_unsync();
         match self {
             Self::Say { status, headers, body } => {
@@ -314,7 +314,7 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
 }
 
 /// Reads a request; `None` for a truncated one.
-async fn record(request: Request<Incoming>) -> Option<Recorded> {
+pub(super) async fn record(request: Request<Incoming>) -> Option<Recorded> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
     Some(Recorded { method: head.method, path: head.uri.to_string(), headers: head.headers, body })

@@ -1,6 +1,6 @@
 //! Secrets that a relay was given, so that its output can be searched for them.
 //!
-//! They are found by the keys that hold secrets (`values`, `secrets`, `headers`), by the password in a URL, and by the
+//! They are found by the keys that hold secrets (`values`, `secrets`, `headers`, `token`), by the password in a URL, and by the
 //! names of variables. Values shorter than [`SHORTEST`] may occur in a log by chance and are ignored.
 
 use base64::Engine as _;
@@ -110,7 +110,7 @@ impl Given {
 }
 
 fn holds_secrets(key: &str) -> bool {
-    matches!(key, "values" | "secrets" | "headers")
+    matches!(key, "values" | "secrets" | "headers" | "token")
 }
 
 #[test]
