@@ -24,12 +24,13 @@ use tempfile::TempDir;
 use crate::harness::{process_id, signal_named};
 
 /// Secrets in the configuration or the environment.
-const GIVEN: [&str; 13] = [
+const GIVEN: [&str; 14] = [
     "fastly-token-Kq7w",
     "rotated-fastly-token-Zb2x",
     "hook-secret-Vn4t",
     "next-hook-secret-Hd9s",
     "otlp-token-Mf3r",
+    "circleci-api-token-Xw6h",
     "header-value-Xp8y",
     "logs-header-value-Tc5u",
     "endpoint-password-Qj6k",
@@ -172,7 +173,9 @@ receivers:
   fastly/slow:
     auth: {{ header: x-key, values: ["fastly-token-Kq7w"] }}
     rate_limit: {{ requests_per_second: 0.001 }}
-  circleci: {{ secrets: ["hook-secret-Vn4t", "next-hook-secret-Hd9s", "${{env:HOOK_SECRET}}"] }}
+  circleci:
+    secrets: ["hook-secret-Vn4t", "next-hook-secret-Hd9s", "${{env:HOOK_SECRET}}"]
+    api: {{ token: circleci-api-token-Xw6h, endpoint: "http://{nobody}" }}
   otlp: {{ auth: {{ values: ["Bearer otlp-token-Mf3r"] }} }}
 processors: {{ span_events: {{ wait: 0s }} }}
 queue: {{ storage: disk, directory: "{queue}" }}
@@ -576,6 +579,7 @@ fn broken_configurations(desk: &Desk) -> BTreeMap<&'static str, String> {
         ),
         ("secrets is no list", format!("receivers: {{ circleci: {{ secrets: {secret} }} }}")),
         ("a secret is a map", format!("receivers: {{ circleci: {{ secrets: [{{ {secret}: }}] }} }}")),
+        ("a token is a list", format!("receivers: {{ circleci: {{ api: {{ token: [{secret}] }} }} }}")),
         ("circleci is no map", format!("receivers: {{ circleci: {secret} }}")),
         (
             "a line break in a header",

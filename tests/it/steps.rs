@@ -111,6 +111,8 @@ async fn every_failure_of_the_api_is_counted_and_retried() {
         (Answer::BreakOff, "unavailable"),
         (Answer::Close, "unavailable"),
         (Answer::WaitAt(Gate::new()), "unavailable"),
+        // More than the relay reads of a response.
+        (Answer::json(200, &"x".repeat(17 << 20)), "unavailable"),
     ] {
         let api_of = Api::with_answers([answer], cloud).await;
         let house =
@@ -185,6 +187,70 @@ async fn a_job_without_steps_ends_its_lookup() {
     house.at_rest().await;
     assert_eq!(lookups(&house, "empty").await, 1.0);
     house.close().await;
+}
+
+#[tokio::test]
+async fn a_job_that_the_api_does_not_know_is_given_up() {
+    let api_of = Api::start(|_| None).await;
+    let house = house(&api_of).await;
+    job_ends(&house).await;
+    assert_eq!(names(&house.left_one().await), ["job: test"]);
+    house.at_rest().await;
+    assert_eq!(lookups(&house, "given_up").await, 1.0);
+    // Five attempts, each with both versions of the API.
+    assert_eq!(api_of.requests().len(), 10);
+    house.close().await;
+}
+
+/// Returns the event of another job of the same workflow.
+fn event_of_job(number: usize) -> String {
+    fixture("request.json")
+        .replace("31baebba-6803-355a-b8fc-d50b94a6ebc6", &format!("event {number}"))
+        .replace("79b8e7b5-f308-48cc-849a-bf804eb08389", &format!("79b8e7b5-f308-48cc-849a-{number:012x}"))
+        .replace("79b8e7b5-f308", &format!("{number:08x}-f308"))
+}
+
+#[tokio::test]
+async fn lookups_beyond_their_memory_are_dropped_and_delay_nothing() {
+    let gate = Gate::new();
+    let closed = gate.clone();
+    let api_of = Api::start(move |_| Some(Answer::WaitAt(closed.clone()))).await;
+    let small =
+        "server.max_inflight_bytes: 256KiB\nserver.max_request_body_size: 64KiB\nserver.max_line_size: 16KiB";
+    let patient = "receivers.circleci.api.timeout: 1h";
+    let house = House::open(&format!("{}\n{patient}\n{small}", api(&api_of.url()))).await;
+    for number in 1..=10 {
+        assert_eq!(house.ask(Ask::webhook(&event_of_job(number))).await.status, 204);
+    }
+    for job in house.left(10).await {
+        assert_eq!(names(&job), ["job: test"]);
+    }
+    let pending = eventually("every lookup is pending or dropped", async || {
+        let pending = house.metric("spanrelay_step_lookups_pending", &[]).await;
+        (pending + lookups(&house, "dropped").await == 10.0).then_some(pending)
+    })
+    .await;
+    assert!((1.0..10.0).contains(&pending), "{pending}");
+    api_of.set(|request| {
+        request.path.starts_with("/api/v3/").then(|| Answer::json(200, &fixture("steps.v3.json")))
+    });
+    gate.open();
+    house.awaits_metric("spanrelay_step_lookups_total", &[("outcome", "found")], pending).await;
+    house.left(pending as usize).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_the_retry_after_of_an_api_is_over() {
+    let api_of = Api::with_answers([Answer::retry_after(429, "3600")], cloud).await;
+    let house = house(&api_of).await;
+    job_ends(&house).await;
+    house.awaits_metric("spanrelay_step_requests_total", &[("outcome", "throttled")], 1.0).await;
+    assert_eq!(house.ask(Ask::webhook(&event_of_job(2))).await.status, 204);
+    house.left(2).await;
+    house.awaits_metric("spanrelay_step_lookups_pending", &[], 2.0).await;
+    house.drained().await;
+    assert_eq!(api_of.requests().len(), 1);
 }
 
 #[tokio::test]
