@@ -32,7 +32,7 @@ pub(crate) enum Shape {
     OneBrokenInAHundred,
     /// Spans of canonical lines in one OTLP request, as OpenTelemetry SDKs send them.
     Otlp,
-    /// The same request as protobuf.
+    /// Spans of canonical lines in one OTLP request as protobuf.
     OtlpProtobuf,
     /// Lines with a span's ids and nothing else.
     Short,

@@ -64,7 +64,7 @@ mod known {
     pub(super) const VALIDATE: f64 = 2.2;
     /// Collector with the `webhook_event` receiver and the `otlpjson` connector, single requests.
     pub(super) const COLLECTOR_SINGLE: f64 = 90.8;
-    /// The same, batches.
+    /// Collector with the `webhook_event` receiver and the `otlpjson` connector, batches.
     pub(super) const COLLECTOR_BATCH: f64 = 22.0;
     /// circleci-hook, webhooks at 500 per second.
     pub(super) const CIRCLECI_HOOK: f64 = 136.0;
