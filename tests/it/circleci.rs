@@ -1,5 +1,9 @@
-//! Section 5 of the contract: webhooks, their signatures and duplicates. `proto-fixtures/circleci` has the resulting
-//! spans.
+//! CircleCI's webhooks: signatures, duplicates, ids. `proto-fixtures/circleci` has the resulting spans.
+
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
 use super::harness::{Answer, Ask, Gate, House, SECRET, names, sign, span, trace_ids};
 
@@ -355,6 +359,100 @@ async fn a_body_that_is_almost_json_is_repaired_after_its_signature_was_checked(
     assert_eq!(house.ask(forged).await.status, 401);
     let genuine = Ask::post("/circleci", broken).with("circleci-signature", &signature);
     assert_eq!(house.ask(genuine).await.status, 204);
+    assert_eq!(names(&house.left_one().await), ["ping"]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_signature_covers_the_raw_bytes_and_the_size_is_limited_first() {
+    let house = House::open("server.max_request_body_size: 2KiB\nserver.max_line_size: 1KiB").await;
+    // Parsing and serialising this would result in other bytes.
+    let odd = format!(" {}\r\n", ping(ONE).replace(',', " ,\t").replace("ping", "p\\u0069ng"));
+    assert_eq!(house.ask(Ask::webhook(&odd)).await.status, 204);
+    house.left_one().await;
+    let large = format!("{}{}", ping(ONE), " ".repeat(2048));
+    assert_eq!(
+        house.ask(Ask::post("/circleci", large).with("circleci-signature", "v1=00")).await.status,
+        413
+    );
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_webhook_gets_its_response_while_the_collector_is_down() {
+    let gate = Gate::new();
+    let house = House::with_answers("", [Answer::WaitAt(gate.clone())]).await;
+    assert_eq!(house.ask(Ask::webhook(&ping(ONE))).await.status, 204);
+    house.left_one().await;
+    // An event that could never be processed is accepted, too.
+    assert_eq!(house.ask(Ask::webhook(r#"{"type":"job-reopened","id":"1"}"#)).await.status, 202);
+    assert_eq!(house.ask(Ask::webhook(r#"{"type":"job-completed","id":"2"}"#)).await.status, 202);
+    gate.open();
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_event_results_in_the_same_bytes_before_and_after_a_restart() {
+    let mut bodies = Vec::new();
+    for _ in 0..2 {
+        let house = House::open("").await;
+        assert_eq!(house.ask(Ask::webhook(&ping(ONE))).await.status, 204);
+        bodies.push(house.left_one().await.body);
+        house.close().await;
+    }
+    assert_eq!(bodies[0], bodies[1]);
+}
+
+#[tokio::test]
+async fn every_response_of_the_traceparent_route_is_safe_to_run() {
+    let house = House::open("receivers: {circleci: {secrets: [fixture-secret]}, fastly: }").await;
+    let (workflow, job) = ("cedf175c-c537-49f8-9b5c-95892f0b2407", "3f6a7c4a-0bb6-463a-bd0c-3d5e0b1b1d34");
+    for (method, path) in [
+        ("GET", format!("/traceparent/{workflow}/{job}")),
+        (
+            "GET",
+            format!("/traceparent/{workflow}/$(echo${{IFS}}canary)").replace('{', "%7B").replace('}', "%7D"),
+        ),
+        ("GET", "/traceparent/;echo%20canary;/x".to_owned()),
+        ("GET", "/traceparent".to_owned()),
+        ("POST", format!("/traceparent/{workflow}/{job}")),
+    ] {
+        let body = house.ask(Ask::new(method, &path, "")).await.text();
+        let mut shell = Command::new("/bin/sh")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = shell.stdin.take().unwrap();
+        stdin.write_all(format!("{body}echo \"[$TRACEPARENT]\"\n").as_bytes()).await.unwrap();
+        drop(stdin);
+        let ran = shell.wait_with_output().await.unwrap();
+        let (out, err) = (String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap());
+        let succeeded = body.starts_with("export TRACEPARENT=00-");
+        let expected =
+            if succeeded { "[00-cedf175cc53749f89b5c95892f0b2407-3f6a7c4a0bb6463a-01]\n" } else { "[]\n" };
+        assert_eq!((out.as_str(), err.as_str()), (expected, ""), "{method} {path}: {body}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_webhook_needs_no_content_type_and_may_name_a_charset() {
+    let house = House::open("").await;
+    let other = ping(OTHER);
+    assert_eq!(house.ask(Ask::webhook(&ping(ONE))).await.status, 204);
+    let with_charset = Ask::webhook(&other).with("content-type", "application/json; charset=utf-8");
+    assert_eq!(house.ask(with_charset).await.status, 204);
+    assert_eq!(house.left_names(2).await, ["ping", "ping"]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_webhook_of_more_than_64_kib_is_exported_completely() {
+    let house = House::open("").await;
+    let padding = format!("\"padding\":\"{}\",\"type\"", "x".repeat(300_000));
+    assert_eq!(house.ask(Ask::webhook(&ping(ONE).replacen("\"type\"", &padding, 1))).await.status, 204);
     assert_eq!(names(&house.left_one().await), ["ping"]);
     house.close().await;
 }

@@ -3,7 +3,8 @@
 
 use std::io::Write;
 
-use spanrelay::config::Sources;
+use spanrelay::RECEIVERS;
+use spanrelay::config::{Config, Environment, Sources};
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
@@ -217,4 +218,13 @@ async fn the_log_contains_no_secret_signature_body_or_header() {
     }
     assert!(log.contains("unauthorized") && log.contains("webhook ignored"), "{log}");
     collector.finish();
+}
+
+#[test]
+fn a_path_without_a_leading_slash_is_a_problem_and_not_a_panic() {
+    let problem =
+        Config::from_yaml("receivers:\n  fastly:\n    path: fastly\n", &Environment::empty(), RECEIVERS)
+            .unwrap_err();
+    let problem = problem.to_string();
+    assert!(problem.contains("receivers.fastly.path") && problem.contains("must begin with /"), "{problem}");
 }

@@ -1,4 +1,4 @@
-//! Section 6 of the contract: exports, and the handling of the downstream's responses.
+//! Exports, and what the relay does on each response of the downstream.
 
 use std::io::Read;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use prost::Message;
 
+use super::harness::text::compact;
 use super::harness::{
     Answer, Ask, Collector, Gate, House, Recorded, Reserved, TRACE, log, names, otlp, request_of, span,
     span_with,
@@ -511,5 +512,44 @@ async fn a_throttled_batch_is_retried_unchanged() {
     house.batch(request_of(&[span(1, "a"), span(2, "b"), span(3, "c")])).await;
     let left = house.left(2).await;
     assert_eq!(left[0].body, left[1].body);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_large_batch_is_exported_in_requests_that_a_collector_accepts() {
+    let settings = "exporters.otlp_http.delivery: batch\nexporters.otlp_http.batch.max_bytes: 64KiB";
+    let house = House::open(settings).await;
+    let lines: Vec<String> = (1..=1000).map(|id| span(id, &"x".repeat(500))).collect();
+    house.batch(request_of(&lines)).await;
+    house.at_rest().await;
+    let left = house.collector.take_rest();
+    assert_eq!(left.iter().map(|request| names(request).len()).sum::<usize>(), 1000);
+    assert!(left.iter().all(|request| request.body.len() <= 64 * 1024));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn ids_are_exported_in_lower_case_large_numbers_as_text_and_enums_as_numbers() {
+    let house = House::open("").await;
+    let line = span_with(&TRACE.to_uppercase(), 0xab, r#""kind":"SPAN_KIND_SERVER","endTimeUnixNano":1655990400123457001,"status":{"code":"STATUS_CODE_ERROR"}"#)
+        .replace("00000000000000ab", "00000000000000AB");
+    house.batch(line).await;
+    let leaves =
+        span_with(TRACE, 0xab, r#""kind":2,"endTimeUnixNano":"1655990400123457001","status":{"code":2}"#);
+    assert_eq!(compact(&house.left_one().await.text()), leaves);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_collector_that_hangs_does_not_stall_the_senders() {
+    let gate = Gate::new();
+    let house =
+        House::with_answers("exporters.otlp_http.max_in_flight: 1", [Answer::WaitAt(gate.clone())]).await;
+    for id in 1..=100 {
+        house.batch(span(id, "a")).await;
+    }
+    assert!(house.metric("spanrelay_queue_oldest_seconds", &[]).await > 0.0, "it shows");
+    gate.open();
+    house.left(100).await;
     house.close().await;
 }

@@ -1,5 +1,4 @@
-//! Durability: nothing that was acknowledged is lost. Section 7 of the contract with a queue on disk, against the real
-//! program as a process.
+//! Durability: nothing that was acknowledged is lost. The queue is on disk, and the relay is the real program as a process.
 
 #![expect(
     clippy::print_stdout,

@@ -1,4 +1,4 @@
-//! Section 4 of the contract: batches of lines, and the result of each line.
+//! Batches of lines as Fastly sends them, and the result of each line.
 
 use serde_json::{Value, json};
 
@@ -256,7 +256,7 @@ const MEMBERS: [(&str, &str); 17] = [
 ];
 
 #[tokio::test]
-async fn every_row_of_the_input_table_is_exported_as_documented() {
+async fn every_odd_form_of_a_member_is_exported_as_documented() {
     let house = House::open("").await;
     for (comes, leaves) in MEMBERS {
         house.batch(span_with(TRACE, 1, comes)).await;
@@ -444,4 +444,91 @@ async fn a_log_event_joins_the_span_of_an_access_log() {
     let event = &again["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["events"][0];
     assert_eq!(event["name"], "happened");
     house.close().await;
+}
+
+#[tokio::test]
+async fn attributes_injected_by_a_user_agent_never_replace_those_of_the_vcl() {
+    let house = House::open("").await;
+    let line =
+        std::fs::read_to_string(fixture("fastly/vcl-user-agent-injects-attribute/request.ndjson")).unwrap();
+    house.batch(line).await;
+    let json = house.left_one().await.json();
+    let codes: Vec<Value> =
+        attributes(&json).into_iter().filter(|a| a["key"] == "http.status_code").collect();
+    assert_eq!(codes.len(), 1);
+    assert_eq!(codes[0]["value"]["stringValue"], "200", "the one that VCL wrote after it");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn bare_numbers_beyond_two_to_the_53_stay_exact() {
+    let house = House::open("").await;
+    for (written, exact) in [
+        ("1655990400123457001", "\"1655990400123457001\""),
+        ("\"1655990400123457001\"", "\"1655990400123457001\""),
+        ("18446744073709551615", "\"18446744073709551615\""),
+        ("9007199254740993", "\"9007199254740993\""),
+        ("1.5e18", "\"1500000000000000000\""),
+    ] {
+        house.batch(span_with(TRACE, 1, &format!("\"startTimeUnixNano\":{written}"))).await;
+        let exact = span_with(TRACE, 1, &format!("\"startTimeUnixNano\":{exact}"));
+        assert_eq!(house.left_one().await.text(), exact);
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn of_a_duplicate_attribute_the_last_is_kept() {
+    let house = House::open("").await;
+    let line = std::fs::read_to_string(fixture("fastly/vcl-edge/request.ndjson")).unwrap();
+    assert_eq!(line.matches("fastly.server_role").count(), 2);
+    house.batch(line.replacen("\"edge\"", "\"first\"", 1)).await;
+    let left = house.left_one().await;
+    let json = left.json();
+    let roles: Vec<Value> =
+        attributes(&json).into_iter().filter(|a| a["key"] == "fastly.server_role").collect();
+    assert_eq!(roles.len(), 1);
+    assert_eq!(roles[0]["value"]["stringValue"], "edge");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn values_kind_and_status_stay_as_the_vcl_wrote_them() {
+    let house = House::open("").await;
+    let members = r#""kind":1,"attributes":[{"key":"http.status_code","value":{"stringValue":"503"}}],"status":{"code":0}"#;
+    house.batch(span_with(TRACE, 1, members)).await;
+    assert_eq!(house.left_one().await.text(), span_with(TRACE, 1, members));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn nothing_after_the_first_value_is_silently_lost() {
+    let house = House::open("").await;
+    house.batch(request_of(&[span(1, "a"), span(2, "b"), span(3, "c")])).await;
+    assert_eq!(house.left_names(3).await, ["a", "b", "c"]);
+    let reply = house.ask(Ask::post("/fastly", format!("{} garbage", span(1, "a")))).await;
+    assert_eq!((reply.status, &reply.json()["rejected"]), (200, &1.into()));
+    house.left_one().await;
+    for nothing in ["{}", r#"{"":{"resourceSpans":[]}}"#, r#"{"someday":[]}"#] {
+        let reply = house.ask(Ask::post("/fastly", nothing)).await;
+        assert_eq!(reply.status, 400, "{nothing}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_line_of_more_than_64_kib_is_exported_completely() {
+    let house = House::open("").await;
+    let long = "x".repeat(300_000);
+    house.batch(request_of(&[span(1, &long), span(2, "behind it")])).await;
+    assert_eq!(house.left_names(2).await, ["behind it", &long]);
+    house.close().await;
+}
+
+fn fixture(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("proto-fixtures").join(path)
+}
+
+fn attributes(request: &Value) -> Vec<Value> {
+    request["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"].as_array().unwrap().clone()
 }

@@ -1,4 +1,4 @@
-//! Section 3 of the contract: routes, statuses, bodies; and section 8, the telemetry endpoint.
+//! The routes of the relay with their statuses and bodies, and the telemetry endpoint.
 
 use std::io::Write;
 

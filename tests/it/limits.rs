@@ -37,8 +37,8 @@ fn peak_memory(process: u32) -> u64 {
     peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Far more than the relay may hold at once, while the downstream is away: senders are told to come again, what is accepted goes
-/// to the disk, memory stays within three times the limit, and what the process itself takes.
+/// Far more than the relay may hold at once, while the downstream is away: senders get 503 with `Retry-After`,
+/// what is accepted goes to the disk, and memory stays within three times the limit plus what the process itself takes.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn many_large_bodies_together_stay_within_the_memory_that_is_documented() {

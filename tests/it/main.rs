@@ -1,4 +1,4 @@
-//! Outer tests: the contract over real sockets, with a real relay and a collector that records what it receives.
+//! Outer tests: what users rely on, over real sockets, with a real relay and a collector that records what it receives.
 //!
 //! Every test opens its own house (a relay and a collector on free ports) and closes it at the end. Closing waits until
 //! nothing is queued, checks that every accepted item has exactly one outcome, and that the collector received nothing
@@ -40,8 +40,6 @@ mod golden;
 mod grpc;
 
 mod properties;
-
-mod traps;
 
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -441,3 +441,18 @@ async fn self_tracing_through_another_relay_over_tls_is_not_traced_there() {
     behind.finish();
     assert!(sink.close().requests.is_empty(), "a request with self-tracing spans has no spans");
 }
+
+#[tokio::test]
+async fn the_relay_exports_no_telemetry_of_its_own_work() {
+    let house = House::open("").await;
+    for id in 1..=5 {
+        house.batch(span(id, "a")).await;
+        house.ask(Ask::get("/none")).await;
+    }
+    for request in house.left(5).await {
+        assert_eq!(names(&request), ["a"]);
+        assert!(!request.headers.contains_key("traceparent"));
+    }
+    // Closing fails if there are further exports.
+    house.close().await;
+}

@@ -1,5 +1,4 @@
-//! Section 7 of the contract, except for the disk: a relay that is stopped loses nothing that it can still deliver, and
-//! always ends.
+//! A relay that is stopped delivers what it can in the drain time, and always ends.
 
 use super::harness::{
     Answer, Ask, Child, Collector, Gate, House, Recorded, eventually, in_time, log, names, nobody_listens_at,
@@ -143,7 +142,7 @@ async fn a_second_signal_after_a_second_exits_at_once() {
     collector.finish();
 }
 
-/// As systemd does for a service of `Type=notify`.
+/// Stands in for systemd, with a service of `Type=notify`.
 #[tokio::test]
 async fn a_service_manager_is_notified_of_the_start_and_of_the_stop() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,9 +1,10 @@
-//! Section 4 of the contract: log events become events of their spans.
+//! Log events become events of their spans.
 
 use serde_json::{Value, json};
 
 use super::harness::{
-    Answer, Ask, Gate, House, Recorded, TRACE, log, logs_only, names, request_of, span, span_with,
+    Answer, Ask, Ended, Gate, House, Recorded, TRACE, log, logs_only, names, request_of, span, span_with,
+    spanrelay,
 };
 
 /// Longer than any test, so that data is exported only because of matching or draining.
@@ -280,4 +281,27 @@ async fn edge_and_shield_are_two_spans_and_each_keeps_its_own_event() {
     house.batch(request_of(&[log(1, "at the edge"), shield])).await;
     house.awaits_metric("spanrelay_log_events_total", &[("outcome", "attached")], 2.0).await;
     assert_eq!(all_names(&house.drained().await), ["edge: at the edge", "shield: at the shield"]);
+}
+
+#[tokio::test]
+async fn the_default_wait_is_longer_than_the_period_of_batches() {
+    let ended = Ended::of(&mut spanrelay(&["validate", "--print"])).await;
+    let wait = ended.out.lines().find_map(|line| line.trim().strip_prefix("wait: ")).unwrap();
+    let seconds: u64 = wait.strip_suffix('s').unwrap().parse().unwrap();
+    assert!(seconds >= 2 * 5, "Fastly's default period is 5 s: {wait}");
+}
+
+#[tokio::test]
+async fn a_log_matches_its_own_span_and_not_the_first_of_its_line() {
+    let house = House::open("").await;
+    let ids = |id: u64| format!("{{\"traceId\":\"{TRACE}\",\"spanId\":\"{id:016x}\",\"name\":\"s{id}\"}}");
+    let line = format!(
+        "{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{}]}},{{\"spans\":[{},{}]}}]}}]}}",
+        ids(1),
+        ids(2),
+        ids(3)
+    );
+    house.batch(request_of(&[log(3, "third"), line, log(2, "second")])).await;
+    assert_eq!(names(&house.left_one().await), ["s1", "s2: second", "s3: third"]);
+    house.close().await;
 }

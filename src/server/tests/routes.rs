@@ -1,4 +1,4 @@
-//! Every row of the table of routes.
+//! Every route, with its methods, statuses and bodies.
 
 use super::*;
 use crate::config::LogFormat;
