@@ -57,28 +57,11 @@ impl Budget {
     pub(crate) fn charge(&self) -> Charge {
         Charge { account: Arc::clone(&self.0), bytes: 0 }
     }
-
-    #[cfg(test)]
-    pub(crate) fn used(&self) -> u64 {
-        self.0.used.load(Ordering::Relaxed)
-    }
 }
 
 // === impl Charge ===
 
 impl Charge {
-    /// Returns a charge of a budget without a bound.
-    #[cfg(test)]
-    pub(crate) fn unlimited() -> Self {
-        Budget::new(u64::MAX).charge()
-    }
-
-    /// Returns the number of bytes that the charge holds.
-    #[cfg(test)]
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// Grows the charge, unless the budget would be exceeded.
     pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), OverBudget> {
         if !self.account.take(bytes) {
@@ -111,18 +94,6 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.account.give_back(self.bytes);
-    }
-}
-
-// === impl ChargedBody ===
-
-#[cfg(test)]
-impl<B: Into<Bytes>> From<B> for ChargedBody {
-    /// Charges a budget without a bound.
-    fn from(body: B) -> Self {
-        let (bytes, mut charge) = (body.into(), Charge::unlimited());
-        charge.set(bytes.len() as u64);
-        Self { bytes, charge }
     }
 }
 
@@ -167,6 +138,33 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Budget {
+        pub(crate) fn used(&self) -> u64 {
+            self.0.used.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Charge {
+        /// Returns a charge of a budget without a bound.
+        pub(crate) fn unlimited() -> Self {
+            Budget::new(u64::MAX).charge()
+        }
+
+        /// Returns the number of bytes that the charge holds.
+        pub(crate) fn bytes(&self) -> u64 {
+            self.bytes
+        }
+    }
+
+    impl<B: Into<Bytes>> From<B> for ChargedBody {
+        /// Charges a budget without a bound.
+        fn from(body: B) -> Self {
+            let (bytes, mut charge) = (body.into(), Charge::unlimited());
+            charge.set(bytes.len() as u64);
+            Self { bytes, charge }
+        }
+    }
 
     #[derive(Debug, Clone)]
     enum Step {

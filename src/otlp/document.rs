@@ -195,12 +195,6 @@ impl DroppedSpan {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Reads an export request that the program itself wrote.
-    #[cfg(test)]
-    pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
-        read_line(&json.into()).ok()?.metrics
-    }
-
     /// Returns the number of data points; a metric without any counts as one.
     pub fn point_count(&self) -> u32 {
         self.points
@@ -214,12 +208,6 @@ impl Metrics {
     /// Returns the export request.
     pub fn into_request(self) -> ExportRequest {
         ExportRequest::new(self.text, self.list)
-    }
-
-    /// Returns the export request as JSON.
-    #[cfg(test)]
-    pub fn into_json(self) -> Bytes {
-        self.into_request().into_json()
     }
 }
 

@@ -60,6 +60,14 @@ impl Tls {
     /// # Errors
     /// Returns the problem of the first unusable file, with its key.
     pub(crate) fn load(paths: &TlsServerConfig) -> Result<Self, TlsError> {
+        Self::checked_every(CHECK_INTERVAL, paths)
+    }
+
+    /// Reads the files, and checks them for changes at this interval when connections come.
+    ///
+    /// # Errors
+    /// Returns the problem of the first unusable file, with its key.
+    pub(super) fn checked_every(check_interval: Duration, paths: &TlsServerConfig) -> Result<Self, TlsError> {
         let files = Files::read(paths)?;
         let config = files.to_config(paths)?;
         Ok(Self {
@@ -67,15 +75,9 @@ impl Tls {
             current: Mutex::new(Arc::new(config)),
             tried: Mutex::new(Ok(files.digest())),
             checked: Mutex::new(Instant::now()),
-            check_interval: CHECK_INTERVAL,
+            check_interval,
             complaints: Complaints::default(),
         })
-    }
-
-    /// Checks the files for each connection.
-    #[cfg(test)]
-    pub(super) fn looking_always(self) -> Self {
-        Self { check_interval: Duration::ZERO, ..self }
     }
 
     /// Performs the handshake. Returns `None` if it failed, which is logged.

@@ -24,15 +24,6 @@ impl ExportRequest {
         Self { json, elements: list.start + 1..list.end - 1 }
     }
 
-    /// Finds the list of a request that was written by a test.
-    #[cfg(test)]
-    pub(crate) fn parse(signal: crate::event::Signal, json: Bytes) -> Option<Self> {
-        let members = super::top_level(&json).ok()?;
-        let (_, member) = members.into_iter().find(|(of, _)| *of == Some(signal))?;
-        let open = member.start + memchr::memchr(b'[', &json[member.clone()])?;
-        Some(Self::new(json, open..member.end))
-    }
-
     /// Returns the whole request.
     pub(crate) fn json(&self) -> &Bytes {
         &self.json

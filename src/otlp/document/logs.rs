@@ -59,12 +59,6 @@ impl Logs {
         self.arrival = arrival;
     }
 
-    /// Reads an export request that the program itself wrote.
-    #[cfg(test)]
-    pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
-        super::read_line(&json.into()).ok()?.logs
-    }
-
     /// Returns for every log record, in the order of the text, the ids of the span that it names, if any.
     pub fn records(&self) -> impl ExactSizeIterator<Item = Option<(TraceId, SpanId)>> + '_ {
         self.records.iter().map(|record| record.ids)

@@ -3,6 +3,37 @@ use serde_json::{Value, json};
 use super::*;
 use crate::otlp::json::FaultKind;
 
+// Constructors and conversions that only tests need, of the whole program.
+
+impl Metrics {
+    /// Reads an export request.
+    pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
+        read_line(&json.into()).ok()?.metrics
+    }
+
+    /// Returns the export request as JSON.
+    pub(crate) fn into_json(self) -> Bytes {
+        self.into_request().into_json()
+    }
+}
+
+impl Logs {
+    /// Reads an export request.
+    pub(crate) fn from_canonical(json: Vec<u8>) -> Option<Self> {
+        read_line(&json.into()).ok()?.logs
+    }
+}
+
+impl ExportRequest {
+    /// Finds the list of a request.
+    pub(crate) fn parse(signal: Signal, json: Bytes) -> Option<Self> {
+        let members = top_level(&json).ok()?;
+        let (_, member) = members.into_iter().find(|(of, _)| *of == Some(signal))?;
+        let open = member.start + memchr::memchr(b'[', &json[member.clone()])?;
+        Some(Self::new(json, open..member.end))
+    }
+}
+
 const IDS: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
 
 fn line(text: &str) -> Result<Line, Fault> {

@@ -186,12 +186,6 @@ impl<'a> Frames<'a> {
         frame
     }
 
-    /// Returns the number of bytes that scans visited.
-    #[cfg(test)]
-    fn scanned_bytes(&self) -> usize {
-        self.scanner.visited()
-    }
-
     /// Skips separators, and returns the offset of the next value, after its syslog prefix.
     fn next_start(&mut self) -> Option<usize> {
         loop {

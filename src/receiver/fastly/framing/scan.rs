@@ -59,7 +59,7 @@ pub(super) struct Scanner<'a> {
     repairable: BTreeSet<usize>,
     /// Start of the last object with a resource key among its keys.
     last_keyed: usize,
-    visited: usize,
+    pub(super) visited: usize,
 }
 
 // === impl Scanner ===
@@ -81,12 +81,6 @@ impl<'a> Scanner<'a> {
             last_keyed: 0,
             visited: 0,
         }
-    }
-
-    /// Number of bytes that were visited so far.
-    #[cfg(test)]
-    pub(super) fn visited(&self) -> usize {
-        self.visited
     }
 
     /// Returns whether the pass has visited `offset`.

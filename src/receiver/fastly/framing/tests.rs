@@ -20,7 +20,7 @@ fn visited(body: &[u8]) -> (usize, usize) {
         read += frame.end - frame.start;
         count += 1;
     }
-    (read + frames.scanned_bytes(), count)
+    (read + frames.scanner.visited, count)
 }
 
 #[test]
