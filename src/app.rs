@@ -248,7 +248,12 @@ impl App {
 
         let receivers = receivers(&config);
         metrics.expect(receivers.iter().map(|one| (one.receiver.id(), one.receiver.source().webhooks())));
-        metrics.inspector.configure(setting(&config, &receivers), wall_clock());
+        let addresses = Addresses::of(&front_door, &telemetry);
+        metrics.inspector.configure(setting(&config, addresses, &receivers), wall_clock());
+        metrics.flow.observe_rejected({
+            let rejected = Arc::clone(&rejected);
+            move || rejected.state()
+        });
         #[cfg(feature = "kafka")]
         let rejects: Arc<dyn RejectSink> = Arc::new(KeepRejects(Arc::clone(&rejected)));
         let inflight = Budget::new(config.server.max_inflight_bytes);

@@ -141,6 +141,13 @@ pub(crate) struct QueueState {
     pub(crate) full: bool,
 }
 
+/// Size of the rejected input that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RejectedState {
+    pub(crate) kept_bytes: u64,
+    pub(crate) capacity_bytes: u64,
+}
+
 // === impl Signal ===
 
 impl Signal {
@@ -255,6 +262,19 @@ impl Settled {
     /// Returns the outcome of an item that was exported twice, as a span event and as a log: one success is enough.
     pub(crate) fn better(self, other: Self) -> Self {
         self.max(other)
+    }
+}
+
+// === impl QueueState ===
+
+impl QueueState {
+    /// Returns `true` if the queue can accept data.
+    pub(crate) fn accepts(&self) -> bool {
+        self.failure.is_none() && !self.is_full()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.full || self.kept_bytes >= self.capacity_bytes
     }
 }
 

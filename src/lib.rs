@@ -53,7 +53,7 @@
 //! | [`telemetry`] | [`event`], [`config`] | the modules that it observes |
 //! | [`receiver`] | [`otlp`], [`event`], [`config`] (its own section) | tasks, sockets, the clock |
 //! | [`queue`] | [`event`], [`config`], [`budget`], [`telemetry`] (metrics, the causes of self-traces) | HTTP, receivers, the exporter |
-//! | [`rejected`] | [`telemetry`] | records and receipts |
+//! | [`rejected`] | [`event`], [`telemetry`] | records and receipts |
 //! | [`exporter`] | [`otlp`], [`event`], [`grpc`], [`config`], [`queue`] (receipts), [`telemetry`], [`pem`] | server, receivers, relay |
 //! | [`processor`] | [`otlp`], [`event`], [`config`], [`receiver`] (items), [`queue`] (receipts), [`exporter`] (the export request), [`telemetry`] | sockets; the clock, except for its driver |
 //! | [`relay`] | [`receiver`], [`queue`], [`rejected`], [`processor`] (its input), [`otlp`], [`event`], [`config`], [`budget`], [`telemetry`] | sockets, status codes, the exporter |

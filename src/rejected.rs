@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
+use crate::event::RejectedState;
 use crate::telemetry::{LineLimit, Metrics};
 
 #[cfg(feature = "kafka")]
@@ -127,6 +128,17 @@ impl RejectedLines {
     #[cfg(feature = "kafka")]
     pub(crate) fn in_topic(self, topic: impl DeadLetters + 'static) -> Self {
         Self { topic: Some(Box::new(topic)), ..self }
+    }
+
+    /// Returns the size of the file, which is zero before the first entry; `None` if entries go to a topic.
+    pub(crate) fn state(&self) -> Option<RejectedState> {
+        #[cfg(feature = "kafka")]
+        if self.topic.is_some() {
+            return None;
+        }
+        // An operator may move the file at any time, so that a count of the entries would be wrong.
+        let kept_bytes = std::fs::metadata(self.directory.join(FILE)).map_or(0, |metadata| metadata.len());
+        Some(RejectedState { kept_bytes, capacity_bytes: self.max_size_bytes })
     }
 
     /// Appends the entries, which blocks on disk I/O, or sends them to the topic.

@@ -366,17 +366,17 @@ impl Relay {
 
     /// Returns an error with the reason while data cannot be accepted.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        let QueueState { kept_bytes, capacity_bytes, failure, full, .. } = self.queue.state();
+        let state = self.queue.state();
         if self.work.is_closed() {
-            return Err(
-                "the processor or the exporter has stopped; see the log, then restart the relay".to_owned()
-            );
+            let reason = "the processor or the exporter has stopped; see the log, then restart the relay";
+            return Err(reason.to_owned());
         }
-        if let Some(reason) = failure {
+        if let Some(reason) = &state.failure {
             return Err(format!("the queue cannot write: {reason}"));
         }
-        if full || kept_bytes >= capacity_bytes {
-            return Err(format!("the queue is full: {kept_bytes} of {capacity_bytes} bytes are in use"));
+        if state.is_full() {
+            let (kept, capacity) = (state.kept_bytes, state.capacity_bytes);
+            return Err(format!("the queue is full: {kept} of {capacity} bytes are in use"));
         }
         Ok(())
     }

@@ -197,6 +197,27 @@ fn self_tracing_needs_an_endpoint_that_is_not_the_relay() {
 }
 
 #[test]
+fn the_link_to_a_trace_is_a_web_address_with_a_place_for_its_id() {
+    let with = |link: &str| {
+        format!("receivers: {{ fastly: }}\ntelemetry: {{ inspect: {{ trace_link: \"{link}\" }} }}\n")
+    };
+    let jaeger = "HTTPS://jaeger.example/trace/{trace_id}?uiFind={trace_id}";
+    assert_eq!(config(&with(jaeger)).telemetry.inspect.trace_link.as_deref(), Some(jaeger));
+    for (link, problem) in [
+        ("javascript:alert('{trace_id}')", "must begin with http:// or https://"),
+        ("jaeger.example/{trace_id}", "must begin with http:// or https://"),
+        ("https://jaeger.example/trace/{traceID}", "does not contain {trace_id}"),
+        ("https://jaeger.example/ {trace_id}", "contains white space"),
+    ] {
+        let reported = only_problem(&with(link));
+        assert!(
+            reported.contains("telemetry.inspect.trace_link") && reported.contains(problem),
+            "{reported}"
+        );
+    }
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let problem = only_problem("receivers:\n  fastly:\n    pth: /x\n");
     let expected = "config.yaml:3: receivers.fastly.pth: unknown key; did you mean \"path\"? \

@@ -152,7 +152,7 @@ impl Classifier {
                 Protocol::Http => "",
                 Protocol::Grpc => "is this its OTLP/gRPC port (usually 4317)?",
             },
-            outage: Outage::new(signal, endpoint.clone()),
+            outage: Outage::new(signal, endpoint.clone(), metrics.flow.clone()),
             endpoint,
             permanent: config.permanent_status_codes.clone(),
             remedies: Remedies::new(signal, &export),

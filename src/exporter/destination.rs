@@ -157,11 +157,13 @@ impl Destination {
     fn block(&self, cause: Cause, epoch: u64, is_probe: bool) {
         let now = Instant::now();
         let next_probe = now + self.probe_interval;
+        let flow = |cause: &Cause| self.metrics.flow.blocked(self.signal, &cause.reason, &cause.remedy);
         self.state.send_if_modified(|state| match &mut state.block {
             Some(block) => {
                 block.attempts += 1;
                 if is_probe {
                     block.next_probe = next_probe;
+                    flow(&cause);
                     block.cause = cause;
                 }
                 false
@@ -169,6 +171,7 @@ impl Destination {
             None if state.epoch == epoch => {
                 // Under the lock, so that the gauge changes in the order of the states.
                 self.metrics.exporter_blocked(self.signal, true);
+                flow(&cause);
                 state.epoch += 1;
                 state.block = Some(Block { since: now, next_probe, next_line: now, attempts: 1, cause });
                 true
@@ -208,6 +211,7 @@ impl Destination {
         let mut ended = None;
         self.state.send_modify(|state| {
             self.metrics.exporter_blocked(self.signal, false);
+            self.metrics.flow.unblocked(self.signal);
             state.epoch += 1;
             state.opened = now;
             ended = state.block.take();

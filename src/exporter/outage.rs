@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::outcome::Outcome;
 use crate::event::Signal;
+use crate::telemetry::Flow;
 
 /// Interval between log lines about an endpoint, even if it fails and recovers every second.
 const REMINDER: Duration = Duration::from_secs(60);
@@ -24,6 +25,7 @@ pub(super) struct Outage {
     /// Separate, so that a success takes no lock.
     failing: AtomicBool,
     streak: Mutex<Streak>,
+    flow: Flow,
 }
 
 #[derive(Default)]
@@ -45,8 +47,8 @@ enum Line {
 // === impl Outage ===
 
 impl Outage {
-    pub(super) fn new(signal: Signal, endpoint: String) -> Self {
-        Self { signal, endpoint, failing: AtomicBool::new(false), streak: Mutex::default() }
+    pub(super) fn new(signal: Signal, endpoint: String, flow: Flow) -> Self {
+        Self { signal, endpoint, failing: AtomicBool::new(false), streak: Mutex::default(), flow }
     }
 
     /// Reports whether the last attempt that says something about an outage failed.
@@ -59,13 +61,18 @@ impl Outage {
     pub(super) fn record(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Throttled { reason, .. } | Outcome::Retryable { reason, .. } => self.failed(reason),
-            Outcome::Sent { .. } | Outcome::Permanent { .. } | Outcome::GivenUp { .. } => self.recovered(),
+            Outcome::Sent { .. } => {
+                self.flow.sent(self.signal);
+                self.recovered();
+            }
+            Outcome::Permanent { .. } | Outcome::GivenUp { .. } => self.recovered(),
             Outcome::Blocked { .. } => {}
         }
     }
 
     fn failed(&self, reason: &str) {
         self.failing.store(true, Ordering::Release);
+        self.flow.failed(self.signal, reason);
         let line = self.with_streak(|streak| streak.fail(Instant::now()));
         if let Some(Line::Failing { attempts, since }) = line {
             let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
@@ -79,6 +86,7 @@ impl Outage {
             return;
         }
         self.failing.store(false, Ordering::Release);
+        self.flow.recovered(self.signal);
         if let Some(Line::Recovered { after }) = self.with_streak(|streak| streak.end(Instant::now())) {
             let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
             info!(signal, endpoint, failed_seconds = after.as_secs(), "export recovered");

@@ -56,6 +56,10 @@ pub(crate) struct Setting {
     pub(crate) receivers: Vec<view::ReceiverSetting>,
     /// Host and port of each signal's endpoint.
     pub(crate) downstream: Vec<Downstream>,
+    /// URL of the front door.
+    pub(crate) server: String,
+    /// URL of a trace elsewhere, with `{trace_id}` in place of its id.
+    pub(crate) trace_link: Option<String>,
 }
 
 /// Handle for reporting while a page is open.
@@ -125,10 +129,14 @@ impl Inspector {
         watch
     }
 
-    /// Records a poll of the page.
+    /// Records a poll of the page. Counts begin with the first one, and again with the first one after a pause, because
+    /// nothing was counted in between.
     fn look(&self) {
-        let until = self.shared.elapsed_millis() + millis(STILL_LOOKING);
-        self.shared.looking_until.store(until, Ordering::Relaxed);
+        let now = self.shared.elapsed_millis();
+        let until = self.shared.looking_until.swap(now + millis(STILL_LOOKING), Ordering::Relaxed);
+        if until <= now {
+            self.store().restart_counts(self.now_millis());
+        }
     }
 
     fn now_millis(&self) -> u64 {

@@ -28,9 +28,9 @@ pub(crate) use self::outcomes::{LineOutcome, LogEventOutcome, WebhookOutcome};
 use self::process::ProcessMetrics;
 pub(crate) use self::steps::LookupOutcome;
 use self::steps::StepMetrics;
-use super::Inspector;
 use super::certificates::Certificates;
 use super::traces::{OwnSpanCounts, Traces};
+use super::{Flow, Inspector};
 use crate::event::{ExportOutcome, QueueState, Settled, Signal, WebhookEvent};
 
 /// The `exporter` label of the Collector's exporter metrics.
@@ -60,6 +60,8 @@ pub(crate) struct Metrics {
     started: Instant,
     /// Inspector, passed along with the metrics because it shows what they count.
     pub(crate) inspector: Inspector,
+    /// Flow of data to the downstream, which the inspector shows.
+    pub(crate) flow: Flow,
     /// Self-tracing, passed along in the same way.
     pub(crate) traces: Traces,
     requests: IntCounterVec,
@@ -155,6 +157,7 @@ impl Metrics {
         Self {
             started: Instant::now(),
             inspector: Inspector::new(),
+            flow: Flow::new(),
             traces: Traces::default(),
             requests: counter_vec(
                 "spanrelay_requests_total",
@@ -384,7 +387,9 @@ impl Metrics {
 
     /// Returns the state of the queue, if its source is set.
     pub(super) fn queue_state(&self) -> Option<QueueState> {
-        self.queue_probe.get().map(|probe| probe())
+        let state = self.queue_probe.get().map(|probe| probe())?;
+        self.flow.queue(state.accepts());
+        Some(state)
     }
 
     /// Renders the metrics in the Prometheus text exposition format, version 0.0.4.

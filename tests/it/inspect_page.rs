@@ -7,7 +7,7 @@ use crate::harness::{Answer, Ask, Gate, House, TRACE, eventually, log, request_o
 use crate::inspect::{data, is_not_followed, told};
 
 /// A second trace id.
-const OTHER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+pub(crate) const OTHER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 const HOSTILE: [&str; 4] = [
     "<img src=x onerror=window.pwned=1>",
@@ -18,19 +18,19 @@ const HOSTILE: [&str; 4] = [
 
 /// Opens the page of this relay and waits until it is live. Every test opens the browser first, so that nothing is left
 /// unfinished without one.
-async fn look(browser: &Browser, house: &House) {
+pub(crate) async fn look(browser: &Browser, house: &House) {
     browser.go_to(&format!("http://localhost:{}/inspect", house.relay.telemetry.port())).await;
     browser.until("document.querySelector('#state').dataset.state === 'live'").await;
 }
 
 /// Checks that the page had no errors and sent requests to the relay only, then closes everything.
-async fn ends_well(browser: Browser, house: House) {
+pub(crate) async fn ends_well(browser: Browser, house: House) {
     leaves_well(browser, &house).await;
     house.close().await;
 }
 
 /// Checks like [`ends_well`], for a relay that still holds spans.
-async fn leaves_well(browser: Browser, house: &House) {
+pub(crate) async fn leaves_well(browser: Browser, house: &House) {
     assert_eq!(browser.console().await, Vec::<String>::new());
     assert_eq!(browser.value("window.pwned === undefined").await, true);
     let own = format!("http://localhost:{}/inspect", house.relay.telemetry.port());
@@ -43,7 +43,7 @@ async fn leaves_well(browser: Browser, house: &House) {
 }
 
 /// Returns a script that selects an option like a user; it evaluates to the value if the option exists.
-fn choose(id: &str, value: &str) -> String {
+pub(crate) fn choose(id: &str, value: &str) -> String {
     format!(
         "(() => {{ const s = document.querySelector('{id}'); s.value = '{value}'; \
          s.dispatchEvent(new Event('input', {{ bubbles: true }})); return s.value; }})()"
@@ -51,9 +51,10 @@ fn choose(id: &str, value: &str) -> String {
 }
 
 /// Counts the requests that pass the filters.
-const SHOWN: &str = "[...document.querySelectorAll('#request-list > details:not([hidden])')].length";
+pub(crate) const SHOWN: &str =
+    "[...document.querySelectorAll('#request-list > details:not([hidden])')].length";
 
-fn timed(trace: &str, id: u64, name: &str, parent: &str) -> String {
+pub(crate) fn timed(trace: &str, id: u64, name: &str, parent: &str) -> String {
     let parent = if parent.is_empty() { String::new() } else { format!(",\"parentSpanId\":\"{parent}\"") };
     let members = format!(
         "\"name\":\"{name}\",\"startTimeUnixNano\":\"1655990400000000000\",\"endTimeUnixNano\":\"1655990400500000000\"\

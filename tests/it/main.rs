@@ -48,6 +48,12 @@ mod inspect;
 
 mod inspect_page;
 
+mod inspect_problems;
+
+mod inspect_use;
+
+mod inspect_looks;
+
 mod monitoring;
 
 mod broken_setups;

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::USER_AGENT;
+use serde_json::json;
 
 use super::super::declare::{choice, section};
-use super::super::kind::{Fraction, Headers, Positive, Url, authorize};
+use super::super::field::Field;
+use super::super::kind::{Fraction, Headers, Positive, Url, authorize, kind, text};
 use super::super::proxy::ProxySettings;
 use super::super::section::Section;
 use super::exporters::{TlsClientConfig, authorization, check_pair, note_grpc_port};
+
+/// Placeholder in `trace_link`.
+const TRACE_ID: &str = "{trace_id}";
 
 /// Default path for traces of a Collector.
 const USUAL_PATH: &str = "/v1/traces";
@@ -71,7 +76,33 @@ section! {
     pub(crate) struct InspectConfig {
         /// Shows attribute values and the text of rejected lines, too, to anyone who can reach the endpoint.
         show_values: bool = false;
+        /// Address of a trace in Jaeger or at a vendor, to which the page links; `{trace_id}` stands for the id.
+        trace_link: Option<TraceLink>, sample("http://localhost:16686/trace/{trace_id}");
     }
+}
+
+kind! {
+    /// URL with a placeholder for the id of a trace.
+    TraceLink: String, trace_link, text, json!({ "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://.*\\{trace_id\\}" })
+}
+
+/// Reads the address of a trace. Browsers open it, so that it must be HTTP.
+fn trace_link(field: &Field<'_>) -> Option<String> {
+    let link = field.text()?;
+    let is_http = ["http://", "https://"]
+        .into_iter()
+        .any(|scheme| link.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+    let problem = if !is_http {
+        "must begin with http:// or https://"
+    } else if !link.contains(TRACE_ID) {
+        "does not contain {trace_id}, which stands for the id of the trace"
+    } else if link.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        "contains white space"
+    } else {
+        return Some(link.to_owned());
+    };
+    field.problem(format!("{} {problem}", field.shown()));
+    None
 }
 
 fn check_traces(traces: &mut TracesConfig, section: &Section<'_>) {

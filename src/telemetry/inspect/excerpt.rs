@@ -1,8 +1,10 @@
 //! Excerpts of lines around a column, with values masked if they are hidden.
 //!
 //! In: a line as received, which need not be JSON. Out: text of bounded length without invisible or control characters.
-//! Promises: with hidden values only punctuation, whitespace and OTLP's own field names are shown; every other character
-//! is a dot, so that the position of the error and the structure around it remain visible.
+//! Promises: with hidden values only punctuation, whitespace, OTLP's own field names and the names of attributes are shown;
+//! every other character is a dot, so that the position of the error and the structure around it remain visible.
+
+use std::ops::Range;
 
 use super::view::{Excerpt, Values};
 
@@ -10,6 +12,8 @@ use super::view::{Excerpt, Values};
 const BEFORE: usize = 120;
 /// Number of bytes shown from the column on.
 const AFTER: usize = 80;
+/// Maximum length of the name of an attribute, in bytes; a longer one is masked.
+const MAX_NAME: usize = 128;
 /// Placeholder for a masked character.
 const DOT: char = '•';
 
@@ -71,18 +75,17 @@ pub(super) fn excerpt(line: &[u8], column: u32, values: Values) -> Excerpt {
     let (before, after) = line.split_at(place);
     let start = before.len().saturating_sub(BEFORE);
     let end = after.len().min(AFTER);
-    let shown = |text: &[u8]| match values {
-        Values::Shown => visible(text),
-        Values::Hidden => masked(text),
+    let shown = |part: Range<usize>| match values {
+        Values::Shown => visible(&line[part]),
+        Values::Hidden => masked(line, part),
     };
     // Drop a character that was cut in half.
-    let before_shown = before.get(start..).unwrap_or_default();
-    let broken = if start > 0 { continuation_bytes(before_shown) } else { 0 };
-    let after_shown = shown(&after[..end]);
+    let broken = if start > 0 { continuation_bytes(&before[start..]) } else { 0 };
+    let after_shown = shown(place..place + end);
     let mut rest = after_shown.chars();
     let at = rest.next().map(String::from).unwrap_or_default();
     Excerpt {
-        before: shown(&before_shown[broken..]),
+        before: shown(start + broken..place),
         at,
         after: rest.collect(),
         cut_before: start > 0,
@@ -109,8 +112,84 @@ pub(super) fn visible(bytes: &[u8]) -> String {
     text
 }
 
+/// Returns a part of a line without its values.
+fn masked(line: &[u8], part: Range<usize>) -> String {
+    let mut text = String::new();
+    let mut from = part.start;
+    for name in attribute_names(line, &part) {
+        let (start, end) = (name.start.max(from), name.end.min(part.end));
+        text.push_str(&without_values(&line[from..start]));
+        text.push_str(&visible(&line[start..end]));
+        from = end;
+    }
+    text + &without_values(&line[from..part.end])
+}
+
+/// Returns the positions of the names of attributes that overlap a part of a line, in order.
+///
+/// The line need not be JSON, and a value may contain text that looks like a member. So a name is recognized only by all that
+/// OTLP has around it: `{"key":"NAME","value":{"stringValue"`.
+fn attribute_names(line: &[u8], part: &Range<usize>) -> Vec<Range<usize>> {
+    const KEY: &[u8] = b"\"key\"";
+    // A name that ends in the part begins not much earlier.
+    let start = part.start.saturating_sub(2 * MAX_NAME);
+    let near = &line[start..part.end];
+    let keys = memchr::memmem::find_iter(near, KEY).map(|at| start + at);
+    let names = keys.filter_map(|at| {
+        let mut rest = Cursor { line, at: at + KEY.len() };
+        rest.expect(b":")?;
+        rest.expect(b"\"")?;
+        let name = rest.name()?;
+        rest.expect(b"\"")?;
+        rest.expect(b",")?;
+        rest.expect(b"\"value\"")?;
+        rest.expect(b":")?;
+        rest.expect(b"{")?;
+        rest.expect(b"\"")?;
+        let is_first = line[..at].trim_ascii_end().ends_with(b"{");
+        (is_first && rest.is_kind_of_value()).then_some(name)
+    });
+    names.filter(|name| name.start < part.end && name.end > part.start).collect()
+}
+
+/// Reader of the text around the name of an attribute.
+struct Cursor<'a> {
+    line: &'a [u8],
+    at: usize,
+}
+
+// === impl Cursor ===
+
+impl Cursor<'_> {
+    /// Skips white space and this text; returns `None` if the line continues otherwise.
+    fn expect(&mut self, text: &[u8]) -> Option<()> {
+        let rest = self.line.get(self.at..)?;
+        let blanks = rest.len() - rest.trim_ascii_start().len();
+        self.at += blanks + text.len();
+        rest[blanks..].starts_with(text).then_some(())
+    }
+
+    /// Reads a name, up to the quote after it.
+    fn name(&mut self) -> Option<Range<usize>> {
+        let rest = self.line.get(self.at..)?;
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-/:".contains(byte);
+        let length = rest.iter().take(MAX_NAME + 1).take_while(|byte| is_name(byte)).count();
+        let name = self.at..self.at + length;
+        self.at = name.end;
+        (1..=MAX_NAME).contains(&length).then_some(name)
+    }
+
+    fn is_kind_of_value(&self) -> bool {
+        const KINDS: [&str; 7] = ["string", "int", "double", "bool", "array", "kvlist", "bytes"];
+        let rest = self.line.get(self.at..).unwrap_or_default();
+        KINDS
+            .iter()
+            .any(|kind| rest.strip_prefix(kind.as_bytes()).is_some_and(|rest| rest.starts_with(b"Value\"")))
+    }
+}
+
 /// Masks every character that may belong to a value.
-fn masked(bytes: &[u8]) -> String {
+fn without_values(bytes: &[u8]) -> String {
     let text = visible(bytes);
     let mut masked = String::with_capacity(text.len());
     let mut word = String::new();
@@ -163,9 +242,45 @@ mod tests {
     fn masking_keeps_the_structure_and_the_words_of_otlp() {
         let line = r#"{"key":"user.email","value":{"stringValue":"jo "x" \xC3 (null)"}}"#;
         let (before, at, after) = parts(line, 49, Values::Hidden);
-        assert_eq!(before, r#"{"key":"••••••••••","value":{"stringValue":"•• ""#);
+        assert_eq!(before, r#"{"key":"user.email","value":{"stringValue":"•• ""#);
         assert_eq!(at, "•");
         assert_eq!(after, r#"" \x•• (null)"}}"#);
+    }
+
+    #[test]
+    fn the_names_of_attributes_are_shown_wherever_the_excerpt_is_cut() {
+        let line = r#"{"key":"a.b","value":{"intValue":"7"}},{"key":"c_d-e","value":{"boolValue":x"#;
+        for column in 1..=line.len() {
+            let (before, at, after) = parts(line, u32::try_from(column).unwrap(), Values::Hidden);
+            let shown = before + &at + &after;
+            assert!(shown.contains("\"a.b\"") && shown.contains("\"c_d-e\""), "{column}: {shown}");
+            assert!(!shown.contains('7') && !shown.contains('x'), "{column}: {shown}");
+        }
+        let spaced = r#"{ "key" : "http.url" , "value" : { "intValue":"7"#;
+        let long = format!("{}{spaced}", "{".repeat(BEFORE - 14));
+        let (before, ..) = parts(&long, u32::try_from(BEFORE + 2).unwrap(), Values::Hidden);
+        assert!(before.ends_with(r#"{ "key" : "http"#), "{before}");
+    }
+
+    #[test]
+    fn text_that_is_only_like_the_name_of_an_attribute_is_masked() {
+        for line in [
+            // A body that VCL did not escape.
+            r#"{"stringValue":"{"key":"hunter"}"#,
+            r#"{"stringValue":"{"key":"hunter","value":"hunter"}"#,
+            r#"{"stringValue":"{\"key\":\"hunter\",\"value\":{\"stringValue\":\"hunter"#,
+            r#"{"key":"hunter"#,
+            r#"{"key":"hunter","value":{""#,
+            r#"{"key":"hunter hunter","value":{"stringValue":"#,
+            r#"{"a":1,"key":"hunter","value":{"stringValue":"#,
+            r#"{"name":"hunter","value":{"stringValue":"#,
+        ] {
+            let (before, at, after) = parts(line, 20, Values::Hidden);
+            let shown = before + &at + &after;
+            assert!(!shown.contains("hunter"), "{shown}");
+        }
+        let long = format!(r#"{{"key":"{}","value":{{"stringValue":"#, "h".repeat(MAX_NAME + 1));
+        assert!(!parts(&long, 100, Values::Hidden).0.contains('h'));
     }
 
     #[test]

@@ -16,12 +16,26 @@ use sha2::{Digest, Sha256};
 
 use super::store::News;
 use super::view::{Downstream, ReceiverSetting, Values};
-use crate::event::QueueState;
+use crate::event::{QueueState, Signal};
 use crate::telemetry::Metrics;
+use crate::telemetry::flow::{Flow, Obstacle};
 
 pub(crate) const PATH: &str = "/inspect";
 pub(crate) const DATA_PATH: &str = "/inspect/data";
-pub(crate) const HTML: &str = include_str!("page.html");
+pub(crate) const HTML: &str = concat!(
+    include_str!("page/head.html"),
+    "<style>",
+    include_str!("page/style.css"),
+    "</style>\n</head>\n",
+    include_str!("page/body.html"),
+    "<script>\n\"use strict\";\n(() => {\n",
+    include_str!("page/text.js"),
+    include_str!("page/requests.js"),
+    include_str!("page/traces.js"),
+    include_str!("page/cards.js"),
+    include_str!("page/main.js"),
+    "})();\n</script>\n</body>\n</html>\n",
+);
 
 /// Clients that can reach the telemetry endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +57,12 @@ struct Data<'a> {
     wait_ms: u64,
     receivers: &'a [ReceiverSetting],
     downstream: &'a [Downstream],
+    server: &'a str,
+    trace_link: Option<&'a str>,
+    flow: Vec<SignalFlow>,
     held: Held,
     queue: Option<Queue>,
+    rejected: RejectedInput,
     #[serde(flatten)]
     news: News<'a>,
 }
@@ -60,8 +78,36 @@ struct Queue {
     bytes: u64,
     capacity_bytes: u64,
     oldest_ms: u64,
-    /// Reason that the queue accepts no data.
+    /// Reason that the queue cannot write.
     failure: Option<String>,
+    is_full: bool,
+    /// Time since which the queue is known to accept nothing.
+    stopped_ms: Option<u64>,
+}
+
+/// Rejected input since the start of the process, and the part of it that is kept.
+#[derive(Serialize)]
+struct RejectedInput {
+    /// Size of the file; `None` if rejected input is kept elsewhere.
+    bytes: Option<u64>,
+    capacity_bytes: Option<u64>,
+    discarded: u64,
+}
+
+/// Flow of one signal's data to the downstream.
+#[derive(Serialize)]
+struct SignalFlow {
+    signal: &'static str,
+    last_success_ms: Option<u64>,
+    obstacle: Option<ObstacleView>,
+}
+
+#[derive(Serialize)]
+struct ObstacleView {
+    since_ms: u64,
+    reason: String,
+    /// Change that ends it; `None` if the relay retries.
+    remedy: Option<String>,
 }
 
 /// Returns the content security policy. It uses hashes instead of a nonce, because the page is static.
@@ -92,19 +138,30 @@ pub(crate) fn data(metrics: &Metrics, query: Option<&str>) -> Vec<u8> {
         .unwrap_or(0);
     let inspector = &metrics.inspector;
     inspector.look();
-    let queue = metrics.queue_state().map(Queue::new);
+    let queue = metrics.queue_state();
+    let stopped = queue.as_ref().and_then(|state| metrics.flow.queue(state.accepts()));
+    let rejected = metrics.flow.rejected();
     let setting = inspector.shared.setting.get();
+    let now_ms = inspector.now_millis();
     let store = inspector.store();
     let data = Data {
         version: env!("CARGO_PKG_VERSION"),
         process: inspector.shared.began_unix_millis(),
-        now_ms: inspector.now_millis(),
+        now_ms,
         show_values: setting.is_some_and(|setting| setting.values == Values::Shown),
         wait_ms: setting.map_or(0, |setting| millis(setting.wait)),
         receivers: setting.map(|setting| setting.receivers.as_slice()).unwrap_or_default(),
         downstream: setting.map(|setting| setting.downstream.as_slice()).unwrap_or_default(),
+        server: setting.map(|setting| setting.server.as_str()).unwrap_or_default(),
+        trace_link: setting.and_then(|setting| setting.trace_link.as_deref()),
+        flow: Signal::ALL.map(|signal| SignalFlow::new(signal, &metrics.flow, now_ms)).into(),
         held: Held { spans: metrics.held_spans.get(), bytes: metrics.held_bytes.get() },
-        queue,
+        queue: queue.map(|state| Queue::new(state, stopped.map(|time| before(now_ms, time)))),
+        rejected: RejectedInput {
+            bytes: rejected.map(|rejected| rejected.kept_bytes),
+            capacity_bytes: rejected.map(|rejected| rejected.capacity_bytes),
+            discarded: metrics.rejected_discarded.get(),
+        },
         news: store.news(since),
     };
     serde_json::to_vec(&data).expect("strings, numbers and lists serialize")
@@ -129,15 +186,37 @@ pub(crate) fn is_own_name<B>(request: &Request<B>, reach: Reach) -> bool {
 // === impl Queue ===
 
 impl Queue {
-    fn new(state: QueueState) -> Self {
+    fn new(state: QueueState, stopped_ms: Option<u64>) -> Self {
+        let is_full = state.is_full();
         let QueueState { kept_bytes, capacity_bytes, oldest, failure, .. } = state;
         Self {
+            is_full,
+            stopped_ms,
             bytes: kept_bytes,
             capacity_bytes,
             oldest_ms: millis(oldest),
             failure: failure.map(|why| why.to_string()),
         }
     }
+}
+
+// === impl SignalFlow ===
+
+impl SignalFlow {
+    fn new(signal: Signal, flow: &Flow, now_ms: u64) -> Self {
+        let obstacle = flow.obstacle(signal).map(|Obstacle { since, reason, remedy }| ObstacleView {
+            since_ms: before(now_ms, since.elapsed()),
+            reason,
+            remedy,
+        });
+        let last_success_ms = flow.since_success(signal).map(|time| before(now_ms, time));
+        Self { signal: signal.as_str(), last_success_ms, obstacle }
+    }
+}
+
+/// Returns the time that was `time` before `now_ms`.
+fn before(now_ms: u64, time: Duration) -> u64 {
+    now_ms.saturating_sub(millis(time))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -36,6 +36,8 @@ pub(super) struct Store {
     request_bytes: usize,
     exports: VecDeque<KeptExport>,
     export_bytes: usize,
+    /// Time since which requests and attempts are counted.
+    counting_since_ms: u64,
     receivers: BTreeMap<String, ReceiverCounts>,
     requests_room: Room,
     exports_room: Room,
@@ -120,6 +122,7 @@ pub(super) struct News<'a> {
     cursor: u64,
     /// `true` if more changes are available immediately.
     more: bool,
+    counting_since_ms: u64,
     counts: &'a BTreeMap<String, ReceiverCounts>,
     retries: u64,
     requests_left_out: u64,
@@ -159,6 +162,13 @@ impl Store {
 
     pub(super) fn has_room_for_export(&mut self, now_ms: u64) -> bool {
         self.exports_room.take(now_ms, EXPORTS_PER_SECOND)
+    }
+
+    /// Sets all counts to zero.
+    pub(super) fn restart_counts(&mut self, now_ms: u64) {
+        self.counting_since_ms = now_ms;
+        self.receivers.clear();
+        self.retries = 0;
     }
 
     /// Counts a request.
@@ -258,6 +268,7 @@ impl Store {
         News {
             cursor,
             more: cursor < self.change,
+            counting_since_ms: self.counting_since_ms,
             counts: &self.receivers,
             retries: self.retries,
             requests_left_out: self.requests_room.left_out,

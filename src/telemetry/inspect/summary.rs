@@ -56,11 +56,12 @@ pub(super) fn contents(signal: Signal, json: &Bytes, values: Values) -> Contents
     for resource in list(&request, resources) {
         let of_resource =
             resource.get("resource").map(|resource| attributes(resource, values)).unwrap_or_default();
+        let service = service_name(resource);
         for item in list(resource, scopes).iter().flat_map(|scope| list(scope, items)) {
             if contents.spans.len() + contents.logs.len() == MAX_ITEMS {
                 contents.more += 1;
             } else if signal == Signal::Traces {
-                contents.spans.push(span(item, &of_resource, values));
+                contents.spans.push(Span { service: service.clone(), ..span(item, &of_resource, values) });
             } else {
                 contents.logs.push(log(item, &of_resource, values));
             }
@@ -76,6 +77,7 @@ fn span(span: &Value, of_resource: &[Attribute], values: Values) -> Span {
         trace: text(span, "traceId").unwrap_or_default().to_ascii_lowercase(),
         span: text(span, "spanId").unwrap_or_default().to_ascii_lowercase(),
         parent: text(span, "parentSpanId").map(|parent| parent.to_ascii_lowercase()),
+        service: String::new(),
         name: text(span, "name").unwrap_or_default(),
         kind: span.get("kind").and_then(kind),
         start: nanoseconds(span, "startTimeUnixNano"),
@@ -85,6 +87,13 @@ fn span(span: &Value, of_resource: &[Attribute], values: Values) -> Span {
         events: events.iter().take(MAX_EVENTS).map(|event| self::event(event, values)).collect(),
         more_events: events.len().saturating_sub(MAX_EVENTS),
     }
+}
+
+fn service_name(resource: &Value) -> String {
+    let attributes =
+        resource.get("resource").map(|resource| list(resource, "attributes")).unwrap_or_default();
+    let service = attributes.iter().find(|pair| pair.get("key").is_some_and(|key| key == "service.name"));
+    service.and_then(|pair| text(pair.get("value")?, "stringValue")).unwrap_or_default()
 }
 
 fn event(event: &Value, values: Values) -> Event {
@@ -196,6 +205,7 @@ mod tests {
         assert_eq!(span.start.as_deref(), Some("1700000000000000001"));
         assert_eq!(span.end.as_deref(), Some("1700000000000000009"));
         assert_eq!((span.kind, span.is_error, span.parent.as_deref()), (Some("server"), true, None));
+        assert_eq!(span.service, "edge");
         assert_eq!((span.events[0].name.as_str(), span.events[0].time.as_deref()), ("miss", Some("5")));
     }
 

@@ -19,6 +19,8 @@ pub(crate) enum Values {
 pub(crate) struct ReceiverSetting {
     pub(crate) id: String,
     pub(crate) path: String,
+    /// Names of the headers that a request needs.
+    pub(crate) headers: Vec<String>,
 }
 
 /// Endpoint of one signal.
@@ -148,6 +150,8 @@ pub(crate) struct Span {
     pub(crate) trace: String,
     pub(crate) span: String,
     pub(crate) parent: Option<String>,
+    /// Name of the service, which is shown like the names of spans; empty if there is none.
+    pub(crate) service: String,
     pub(crate) name: String,
     pub(crate) kind: Option<&'static str>,
     pub(crate) start: Option<String>,

@@ -7,6 +7,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -16,6 +18,8 @@ use super::{Ask, Reply, eventually, in_time, process_id, skipped};
 
 /// Environment variable that makes a missing browser a failure.
 const REQUIRED: &str = "SPANRELAY_REQUIRE_BROWSER";
+/// Environment variable with the folder for pictures of pages.
+const SCREENSHOTS: &str = "SPANRELAY_SCREENSHOTS";
 
 /// A browser with one page.
 pub(crate) struct Browser {
@@ -101,11 +105,19 @@ impl Browser {
         eventually(expression, async || (self.value(expression).await == true).then_some(())).await;
     }
 
-    /// Clicks an element as a user would.
+    /// Clicks an element as a user would. The page may redraw it between the search and the click.
     pub(crate) async fn click(&self, selector: &str) {
-        let element = self.ask("/element", json!({"using": "css selector", "value": selector})).await;
-        let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
-        self.ask(&format!("/element/{id}/click"), json!({})).await;
+        eventually(&format!("click {selector}"), async || {
+            let element = self.ask("/element", json!({"using": "css selector", "value": selector})).await;
+            let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
+            let click = format!("/session/{}/element/{id}/click", self.session);
+            let reply = self.send(&click, json!({})).await;
+            if reply.status == 404 && reply.json()["value"]["error"] == "stale element reference" {
+                return None;
+            }
+            Some(self.value_of(&click, &reply))
+        })
+        .await;
     }
 
     /// Presses keys, one after another, in the focused element.
@@ -137,13 +149,30 @@ impl Browser {
             .collect()
     }
 
+    /// Allows the page to use the clipboard, as a user's click does.
+    pub(crate) async fn allow_clipboard(&self) {
+        let permissions = json!({"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]});
+        self.devtools("Browser.grantPermissions", permissions).await;
+    }
+
+    /// Writes a picture of the whole page, if the variable `SPANRELAY_SCREENSHOTS` names a folder.
+    pub(crate) async fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os(SCREENSHOTS) else { return };
+        let size = self.value("[innerWidth, document.documentElement.scrollHeight]").await;
+        let clip = json!({"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1});
+        let whole = json!({"captureBeyondViewport": true, "clip": clip});
+        let taken = self.devtools("Page.captureScreenshot", whole).await;
+        let png = STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
+        std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), png).unwrap();
+    }
+
     pub(crate) async fn close(self) {
         let session = format!("/session/{}", self.session);
         Ask::new("DELETE", &session, "").with("host", "localhost").to(self.address).await;
     }
 
-    async fn devtools(&self, command: &str, parameters: Value) {
-        self.ask("/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await;
+    async fn devtools(&self, command: &str, parameters: Value) -> Value {
+        self.ask("/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await
     }
 
     async fn ask(&self, path: &str, body: Value) -> Value {
