@@ -75,3 +75,29 @@ fn every_page_is_linked_from_the_readme() {
         assert!(name == "README.md" || readme.contains(&format!("({name}")), "{name} is not linked");
     }
 }
+
+#[test]
+fn every_test_that_a_guarantee_names_exists() {
+    let page = root().join("docs/guarantees.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let (mut file, mut seen, mut missing) = (String::new(), 0, Vec::new());
+    // Names follow the link to their file, in the same item of a list.
+    for part in text.split("](").skip(1) {
+        let (target, names) = part.split_once(')').unwrap();
+        let is_file = target.ends_with(".rs");
+        file = if is_file { fs::read_to_string(page.parent().unwrap().join(target)).unwrap() } else { file };
+        let quoted = names.split('`').skip(1).step_by(2);
+        let is_test = |name: &&str| {
+            name.contains('_')
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
+        for name in quoted.take_while(|_| is_file).filter(is_test) {
+            seen += 1;
+            if !file.contains(&format!("fn {name}(")) {
+                missing.push(format!("{target}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(seen > 60, "only {seen} tests are named");
+}
