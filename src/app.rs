@@ -280,7 +280,7 @@ impl App {
         let feeder = tokio::spawn(Arc::clone(&relay).feed());
         let (pages, reloaded_tls) = (Pages::new(&config.receivers), tls.clone());
         let state = RouteState {
-            ingest: Arc::clone(&relay),
+            relay: Arc::clone(&relay),
             pages: pages.clone(),
             metrics: metrics.clone(),
             inflight,

@@ -68,7 +68,10 @@ pub(crate) use own_address::is_loopback;
 pub use problem::ConfigError;
 pub(crate) use proxy::ProxySettings;
 pub use receivers::ReceiverKind;
-pub(crate) use receivers::{Instances, ReceiverConfig, ReceiverSection, ReceiversConfig, Resubmit};
+pub(crate) use receivers::{
+    Instances, ReceiverCommon, ReceiverConfig, ReceiverSection, ReceiversConfig, Resubmit, SectionVariable,
+    VariableForm,
+};
 pub(crate) use reload::Reloaded;
 pub(crate) use secret::Secret;
 pub use sections::Encoding;

@@ -82,8 +82,8 @@
 //!
 //! # Adding a source
 //!
-//! A source is a type that implements [`receiver::Receiver`]: it admits requests by their headers (`admit`), checks that
-//! the body is authentic (`verify`), and reads the items in it (`read`). [`receiver::circleci`] is a good example.
+//! A source is a type that implements [`receiver::Receiver`]: it says where its requests come in and which credentials they
+//! need (`identity`), and reads the items in a body (`read`). [`receiver::circleci`] is a good example.
 //!
 //! 1. `receiver/NAME.rs`, and `mod NAME` in `receiver.rs`
 //! 2. `receiver/NAME/config.rs`: its section of the configuration, declared with `section!`, from which reading, printing,

@@ -23,12 +23,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 pub(crate) use self::circleci::{CircleCiApiConfig, CircleCiConfig, Looked, Lookup};
-use self::fastly::Mistake;
 pub(crate) use self::source::{
     AtRoot, Check, Limits, Page, PageText, Policy, Requests, Source, at_root, build, pages,
 };
+use self::token::Token;
+use self::webhook::signature::Verifier;
 pub use self::webhook::signature::sign;
-use crate::config::{Encoding, ReceiverKind};
+use crate::config::{Encoding, ReceiverEndpoint, ReceiverKind};
 use crate::event::{KeptHeaders, RejectCode, Repair, Signal, WebhookEvent};
 use crate::otlp::{Logs, Metrics, TraceId, Traces};
 
@@ -50,28 +51,48 @@ const fn kinds() -> [ReceiverKind; SOURCES.len()] {
 
 /// One configured source.
 pub trait Receiver: Send + Sync {
+    /// Returns what distinguishes it from other receivers.
+    fn identity(&self) -> &Identity;
+
     /// Returns the id in the configuration: `fastly`, `fastly/www`, `circleci`.
-    fn id(&self) -> &str;
+    fn id(&self) -> &str {
+        &self.identity().id
+    }
 
     /// Returns the path of its requests.
-    fn path(&self) -> &str;
+    fn path(&self) -> &str {
+        &self.identity().path
+    }
 
     /// Returns its row of the registry.
-    fn source(&self) -> &'static Source;
+    fn source(&self) -> &'static Source {
+        self.identity().source
+    }
 
     /// Returns the signal of its requests, for a receiver of OTLP.
     fn signal(&self) -> Option<Signal> {
-        None
+        self.identity().signal
     }
 
     /// Checks the headers for credentials. Called before any of the body is read.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized>;
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        match &self.identity().credentials {
+            Credentials::Token(token) => token.check(headers),
+            // The signature covers the body, so that the headers alone prove nothing.
+            Credentials::Signature(_) => Ok(()),
+        }
+    }
 
     /// Checks that the body, as received and before any decoding, is authentic.
-    fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
+    fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
+        match &self.identity().credentials {
+            Credentials::Token(_) => Ok(()),
+            Credentials::Signature(verifier) => verifier.verify(headers, wire),
+        }
+    }
 
     /// Returns the likely cause of a rejection, where it is known.
-    fn mistake(&self, _rejected: &Rejected) -> Option<Mistake> {
+    fn diagnose(&self, _rejected: &Rejected) -> Option<Diagnosis> {
         None
     }
 
@@ -111,6 +132,25 @@ pub trait Receiver: Send + Sync {
     fn receive(&self, body: &Bytes, _encoding: Encoding, headers: &KeptHeaders) -> Received {
         Received { kept: body.clone(), reading: self.read_as(body, &[], headers) }
     }
+}
+
+/// Place of a receiver among others, and the credentials that its requests need.
+pub struct Identity {
+    /// Row of the registry.
+    source: &'static Source,
+    /// Id in the configuration, which receivers of several signals share.
+    id: String,
+    path: String,
+    signal: Option<Signal>,
+    credentials: Credentials,
+}
+
+/// Credentials of requests.
+enum Credentials {
+    /// A header with one of the configured values.
+    Token(Token),
+    /// An HMAC of the body under one of the configured secrets.
+    Signature(Verifier),
 }
 
 /// Returns the headers that the receiver needs for reading a body. A header with several lines is ambiguous and is
@@ -254,12 +294,31 @@ pub struct Rejected {
     pub input: Bytes,
 }
 
+/// Likely cause of a rejection or a repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The cause in one word, for scripts.
+    pub(crate) mistake: &'static str,
+    /// Advice to the operator.
+    pub(crate) advice: &'static str,
+}
+
 /// The reason why an authentic request is accepted without making telemetry of it. Sources may have their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ignored {
     reason: &'static str,
     /// The sender has no setting against such events, so that they are no reason for a warning.
     pub(crate) is_routine: bool,
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// Creates the identity of a receiver at a path of its own.
+    fn new(source: &'static Source, endpoint: &ReceiverEndpoint, credentials: Credentials) -> Self {
+        let ReceiverEndpoint { id, path, rate_limit: _ } = endpoint.clone();
+        Self { source, id, path, signal: None, credentials }
+    }
 }
 
 // === impl Item ===

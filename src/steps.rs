@@ -64,8 +64,8 @@ fn apis(config: &Config, wall_clock: fn() -> SystemTime) -> impl Iterator<Item =
     let receivers = config.receivers.all::<CircleCiConfig>().into_iter();
     receivers.filter_map(move |receiver| {
         let proxy = &config.exporters.otlp_http.proxy;
-        let api = Api::new(&receiver.id, receiver.api.as_ref()?, proxy, wall_clock);
-        Some(api.map_err(|source| StepsError { receiver: receiver.id.clone(), source }))
+        let api = Api::new(&receiver.endpoint.id, receiver.api.as_ref()?, proxy, wall_clock);
+        Some(api.map_err(|source| StepsError { receiver: receiver.endpoint.id.clone(), source }))
     })
 }
 
@@ -84,9 +84,9 @@ pub(crate) async fn try_apis(config: &Config, wall_clock: fn() -> SystemTime) ->
     let mut tried = Vec::new();
     for receiver in config.receivers.all::<CircleCiConfig>() {
         let Some(settings) = &receiver.api else { continue };
-        let key = format!("receivers.{}.api", receiver.id);
+        let key = format!("receivers.{}.api", receiver.endpoint.id);
         let proxy = &config.exporters.otlp_http.proxy;
-        tried.push(match Api::new(&receiver.id, settings, proxy, wall_clock) {
+        tried.push(match Api::new(&receiver.endpoint.id, settings, proxy, wall_clock) {
             Ok(api) => api.try_token(settings, &key).await,
             Err(error) => Tried::Fails(format!("{key}: {}", chain(&error))),
         });

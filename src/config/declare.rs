@@ -4,8 +4,12 @@
 //! reloading, and the description that the schema, the example and the reference are generated from. Leaves to others:
 //! what one value looks like ([`Kind`](super::kind::Kind)), and checks across keys, which a section names after `=>`.
 
+use std::marker::PhantomData;
+
 use serde_json::Value;
 
+use super::field::Field;
+use super::kind::Kind;
 use super::section::Section;
 use super::tree::Tree;
 
@@ -22,8 +26,12 @@ pub(crate) trait Keys: Clone + Default + PartialEq {
     /// Replaces the values of the keys that reload without a restart.
     fn reload(&mut self, new: &Self);
 
-    fn describe() -> Vec<Key>;
+    /// Describes the keys, whose defaults are the values of `default`.
+    fn describe(default: &Self) -> Vec<Key>;
 }
+
+/// Keys of a section that stand among those of the section around it.
+pub(crate) struct Flat<S>(PhantomData<S>);
 
 /// Description of one key.
 #[derive(Clone)]
@@ -65,6 +73,43 @@ pub(crate) enum Shape {
         name: &'static str,
         keys: Vec<Key>,
     },
+}
+
+// === impl Flat ===
+
+impl<S: Keys> Kind for Flat<S> {
+    type Value = S;
+
+    fn read(_: &Field<'_>) -> Option<S> {
+        None
+    }
+
+    fn read_key(section: &mut Section<'_>, _: &'static str, target: &mut S) {
+        target.read_keys(section);
+    }
+
+    fn to_tree(keys: &S) -> Tree {
+        keys.to_tree()
+    }
+
+    fn entries(_: &'static str, keys: &S) -> Vec<(String, Tree)> {
+        match keys.to_tree() {
+            Tree::Section(entries) => entries,
+            _ => Vec::new(),
+        }
+    }
+
+    fn shape() -> Shape {
+        Shape::Derived
+    }
+
+    fn describe(_: &'static str, _: &str, default: &S) -> Vec<Key> {
+        S::describe(default)
+    }
+
+    fn reload(old: &mut S, new: &S) {
+        old.reload(new);
+    }
 }
 
 // === impl Key ===
@@ -152,9 +197,9 @@ macro_rules! section {
             }
 
             fn to_tree(&self) -> $crate::config::tree::Tree {
-                $crate::config::tree::Tree::section(vec![
-                    $(($crate::config::declare::key_name(stringify!($key)).to_owned(), <$kind as $crate::config::kind::Kind>::to_tree(&self.$key)),)*
-                ])
+                let mut entries = Vec::new();
+                $(entries.extend(<$kind as $crate::config::kind::Kind>::entries($crate::config::declare::key_name(stringify!($key)), &self.$key));)*
+                $crate::config::tree::Tree::section(entries)
             }
 
             fn reload(&mut self, new: &Self) {
@@ -162,16 +207,16 @@ macro_rules! section {
                 $($(section!(@reload $flag, $kind, self.$key, new.$key);)*)*
             }
 
-            fn describe() -> Vec<$crate::config::declare::Key> {
-                let default = Self::default();
-                vec![$(
-                    $crate::config::declare::Key::new(
-                        $crate::config::declare::key_name(stringify!($key)),
-                        concat!($($doc, "\n"),+),
-                        <$kind as $crate::config::kind::Kind>::shape(),
-                        <$kind as $crate::config::kind::Kind>::to_tree(&default.$key),
-                    )$(.$flag($($argument)?))*,
-                )*]
+            fn describe(default: &Self) -> Vec<$crate::config::declare::Key> {
+                let mut keys = Vec::new();
+                $(for key in <$kind as $crate::config::kind::Kind>::describe(
+                    $crate::config::declare::key_name(stringify!($key)),
+                    concat!($($doc, "\n"),+),
+                    &default.$key,
+                ) {
+                    keys.push(key$(.$flag($($argument)?))*);
+                })*
+                keys
             }
         }
     };

@@ -17,27 +17,21 @@ use super::Config;
 use super::endpoint::{Endpoint, percent_decode};
 use super::env::{Environment, Variable};
 use super::problem::{Origin, Problem};
+use super::receivers::{ReceiverKind, SectionVariable, VariableForm};
 use super::sections::GRPC_PORT;
 use super::yaml::{Node, Value};
 use crate::event::Signal;
 
 const PORT: &str = "PORT";
-const HOOK_SECRET: &str = "CIRCLECI_HOOK_SECRET";
-const HOOK_SERVICE: &str = "CIRCLECI_HOOK_SERVICE";
 const HOOK_PREFIX: &str = "CIRCLECI_OTLP_";
 const HOOK_ENDPOINT: &str = "CIRCLECI_OTLP_ENDPOINT";
-const SERVICE_IDS: &str = "FASTLY_SERVICE_IDS";
 const PROXY_URL: &str = "OTEL_HTTP_COLLECTOR_URL";
 const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-
-/// Variables that configure the two replaced programs.
-const PREDECESSORS: [&str; 4] = [HOOK_SECRET, HOOK_ENDPOINT, SERVICE_IDS, PROXY_URL];
 
 const HTTP: [&str; 2] = ["exporters", "otlp_http"];
 const GRPC: [&str; 2] = ["exporters", "otlp_grpc"];
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
-const CIRCLECI: [&str; 2] = ["receivers", "circleci"];
-const SECRETS: &str = "secrets";
+const RECEIVERS: &str = "receivers";
 const ALLOW_UNSIGNED: &str = "allow_unsigned";
 
 /// State of applying the table.
@@ -50,7 +44,12 @@ struct Table<'a> {
 }
 
 /// Applies the environment to `root`.
-pub(super) fn apply(root: &mut Node, environment: &Environment, problems: &mut Vec<Problem>) {
+pub(super) fn apply(
+    root: &mut Node,
+    environment: &Environment,
+    receivers: &[ReceiverKind],
+    problems: &mut Vec<Problem>,
+) {
     let exporter = if wants_grpc(environment) { GRPC } else { HTTP };
     let mut table = Table { environment, root, exporter, problems };
     if exporter == GRPC {
@@ -63,29 +62,40 @@ pub(super) fn apply(root: &mut Node, environment: &Environment, problems: &mut V
         table.exporter(Some(signal));
     }
     table.proxy_url();
-    table.service_ids();
-    table.circleci();
+    for kind in receivers {
+        kind.variables().iter().for_each(|variable| table.receiver(kind.name(), *variable));
+    }
     table.port();
 }
 
 /// Asks for signatures as soon as secrets are mentioned, wherever they come from: the built-in `allow_unsigned: true` is for
 /// a relay that was given none. An `allow_unsigned` of the operator's own stays.
-pub(super) fn require_signatures(root: &mut Node) {
-    let Some(circleci) = root.get(CIRCLECI[0]).and_then(|receivers| receivers.get(CIRCLECI[1])) else {
-        return;
-    };
-    let is_explicit = circleci.get(ALLOW_UNSIGNED).is_some_and(|node| node.origin == Origin::Set);
-    if circleci.get(SECRETS).is_some() && !is_explicit {
-        root.remove(&CIRCLECI, ALLOW_UNSIGNED);
+pub(super) fn require_signatures(root: &mut Node, receivers: &[ReceiverKind]) {
+    for (kind, secret) in secrets(receivers) {
+        let Some(section) = root.get(RECEIVERS).and_then(|receivers| receivers.get(kind)) else { continue };
+        let is_explicit = section.get(ALLOW_UNSIGNED).is_some_and(|node| node.origin == Origin::Set);
+        if section.get(secret.key).is_some() && !is_explicit {
+            root.remove(&[RECEIVERS, kind], ALLOW_UNSIGNED);
+        }
     }
 }
 
+/// Returns the variables of secrets, with the kinds of their receivers.
+fn secrets(receivers: &[ReceiverKind]) -> impl Iterator<Item = (&'static str, SectionVariable)> {
+    receivers.iter().flat_map(|kind| {
+        let secrets = kind.variables().iter().filter(|variable| variable.form == VariableForm::Secret);
+        secrets.map(|secret| (kind.name(), *secret))
+    })
+}
+
 /// Returns notes for the operator about the resulting configuration.
-pub(super) fn notes(config: &Config, environment: &Environment) -> Vec<String> {
+pub(super) fn notes(config: &Config, environment: &Environment, receivers: &[ReceiverKind]) -> Vec<String> {
     let is_set = |name: &str| is_set(environment, name);
     let mut notes = Vec::new();
-    if is_set(PORT) && !is_set(HOOK_SECRET) && !config.receivers.has("circleci") {
-        notes.push(format!("circleci receiver disabled: {PORT} is set and {HOOK_SECRET} is not"));
+    for (kind, SectionVariable { name, .. }) in secrets(receivers) {
+        if is_set(PORT) && !is_set(name) && !config.receivers.has(kind) {
+            notes.push(format!("{kind} receiver disabled: {PORT} is set and {name} is not"));
+        }
     }
     if is_set(HOOK_ENDPOINT) && is_set(OTLP_ENDPOINT) {
         notes.push(format!("{HOOK_ENDPOINT} overrides {OTLP_ENDPOINT}"));
@@ -93,7 +103,11 @@ pub(super) fn notes(config: &Config, environment: &Environment) -> Vec<String> {
     if is_set(PROXY_URL) && is_set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
         notes.push(format!("{PROXY_URL} overrides OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"));
     }
-    if let Some(name) = PREDECESSORS.iter().find(|name| is_set(name))
+    // A name of the service alone does not ask for requests from elsewhere.
+    let of_receivers = receivers.iter().flat_map(ReceiverKind::variables);
+    let of_receivers = of_receivers.filter(|variable| variable.form != VariableForm::Text);
+    let mut of_predecessors = of_receivers.map(|variable| variable.name).chain([HOOK_ENDPOINT, PROXY_URL]);
+    if let Some(name) = of_predecessors.find(|name| is_set(name))
         && config.server.endpoint.ip().is_loopback()
     {
         notes.push(format!(
@@ -225,29 +239,26 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn service_ids(&mut self) {
-        let Some(text) = self.text(SERVICE_IDS) else { return };
-        let origin = Origin::Variable(SERVICE_IDS.to_owned());
-        let ids = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|id| !id.is_empty());
-        let ids = ids.map(|id| Node::text(id, origin.clone())).collect();
-        self.put_node(&["receivers", "fastly", "service_ids"], Node { origin, value: Value::List(ids) });
-    }
-
-    fn circleci(&mut self) {
-        self.copy(HOOK_SERVICE, &[CIRCLECI.as_slice(), &["service_name"]].concat());
-        match self.environment.get(HOOK_SECRET) {
-            Variable::Text("") => {
-                self.problem(HOOK_SECRET, "is empty; set it to the webhook's signing secret, or unset it");
+    /// Applies a variable of the program that a kind of receiver replaces.
+    fn receiver(&mut self, kind: &'static str, SectionVariable { name, key, form }: SectionVariable) {
+        let path = [RECEIVERS, kind, key];
+        match form {
+            VariableForm::Text => self.copy(name, &path),
+            VariableForm::List => {
+                let Some(text) = self.text(name) else { return };
+                let words = text.split(|c: char| c == ',' || c.is_whitespace());
+                self.put_list(name, &path, words.filter(|word| !word.is_empty()));
             }
-            Variable::Text(secret) => {
-                let origin = Origin::Variable(HOOK_SECRET.to_owned());
-                let secrets = Value::List(vec![Node::text(secret, origin.clone())]);
-                self.put_node(&[CIRCLECI.as_slice(), &[SECRETS]].concat(), Node { origin, value: secrets });
-            }
-            Variable::NotUtf8 => self.problem(HOOK_SECRET, "is not UTF-8"),
-            // On all interfaces, anyone could send unsigned webhooks.
-            Variable::Unset if is_set(self.environment, PORT) => self.root.remove(&["receivers"], "circleci"),
-            Variable::Unset => {}
+            VariableForm::Secret => match self.environment.get(name) {
+                Variable::Text("") => {
+                    self.problem(name, "is empty; set it to the webhook's signing secret, or unset it");
+                }
+                Variable::Text(secret) => self.put_list(name, &path, std::iter::once(secret)),
+                Variable::NotUtf8 => self.problem(name, "is not UTF-8"),
+                // On all interfaces, anyone could send unsigned webhooks.
+                Variable::Unset if is_set(self.environment, PORT) => self.root.remove(&[RECEIVERS], kind),
+                Variable::Unset => {}
+            },
         }
     }
 
@@ -280,6 +291,12 @@ impl<'a> Table<'a> {
 
     fn put(&mut self, name: &str, path: &[&str], text: &str) {
         self.put_node(path, Node::text(text, Origin::Variable(name.to_owned())));
+    }
+
+    fn put_list<'b>(&mut self, name: &str, path: &[&str], texts: impl Iterator<Item = &'b str>) {
+        let origin = Origin::Variable(name.to_owned());
+        let texts = texts.map(|text| Node::text(text, origin.clone())).collect();
+        self.put_node(path, Node { origin, value: Value::List(texts) });
     }
 
     fn put_node(&mut self, path: &[&str], node: Node) {

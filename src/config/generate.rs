@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::declare::{Key, Keys as _, Presence, Shape};
+use super::declare::{Key, Keys, Presence, Shape};
 use super::tree::Tree;
 use super::{Config, ReceiverKind, ReceiversConfig};
 
@@ -25,7 +25,7 @@ pub(crate) fn schema(receivers: &[ReceiverKind]) -> String {
 
 /// Describes every key, those of the receivers included.
 pub(super) fn keys(receivers: &[ReceiverKind]) -> Vec<Key> {
-    let mut keys = Config::describe();
+    let mut keys = <Config as Keys>::describe(&Config::default());
     for key in keys.iter_mut().filter(|key| matches!(key.shape, Shape::Receivers)) {
         key.shape = ReceiversConfig::describe(receivers);
     }

@@ -14,7 +14,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde_json::{Value, json};
 
-use super::declare::{Keys, Shape, choice};
+use super::declare::{Key, Keys, Shape, choice};
 use super::endpoint::Endpoint;
 use super::field::{Field, MAX_COUNT};
 use super::secret::Secret;
@@ -46,7 +46,17 @@ pub(crate) trait Kind {
 
     fn to_tree(value: &Self::Value) -> Tree;
 
+    /// Returns what the printed section of the key has.
+    fn entries(name: &'static str, value: &Self::Value) -> Vec<(String, Tree)> {
+        vec![(name.to_owned(), Self::to_tree(value))]
+    }
+
     fn shape() -> Shape;
+
+    /// Describes the key at `name`. `doc` is its doc comment.
+    fn describe(name: &'static str, doc: &str, default: &Self::Value) -> Vec<Key> {
+        vec![Key::new(name, doc, Self::shape(), Self::to_tree(default))]
+    }
 
     /// Replaces the parts of a section that reload without a restart.
     fn reload(_old: &mut Self::Value, _new: &Self::Value) {}
@@ -220,7 +230,7 @@ impl<S: Keys> Kind for S {
     }
 
     fn shape() -> Shape {
-        Shape::Section { name: Self::NAME, keys: Self::describe() }
+        Shape::Section { name: Self::NAME, keys: <Self as Keys>::describe(&Self::default()) }
     }
 
     fn reload(old: &mut Self, new: &Self) {

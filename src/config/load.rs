@@ -131,11 +131,11 @@ fn built_in(
 ) -> Result<Loaded, ConfigError> {
     let mut found = Found::default();
     let mut root = yaml::parse(LOCAL, &mut found.problems).unwrap_or_else(|| Node::null(Origin::File));
-    deployment::apply(&mut root, environment, &mut found.problems);
+    deployment::apply(&mut root, environment, receivers, &mut found.problems);
     set_all(&mut root, set, environment, &mut found);
-    deployment::require_signatures(&mut root);
+    deployment::require_signatures(&mut root, receivers);
     let mut loaded = finish("built-in config/local.yaml", &root, found, environment, receivers)?;
-    loaded.notes.extend(deployment::notes(&loaded.config, environment));
+    loaded.notes.extend(deployment::notes(&loaded.config, environment, receivers));
     Ok(loaded)
 }
 

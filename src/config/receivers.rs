@@ -22,8 +22,28 @@ pub struct ReceiverKind {
     name: &'static str,
     about: &'static str,
     instances: Instances,
+    variables: &'static [SectionVariable],
     read: fn(&Field<'_>) -> Option<Arc<dyn ReceiverConfig>>,
     shape: fn() -> Shape,
+}
+
+/// A variable of the program that a kind of receiver replaces. Without a file it sets a key of the receiver's section.
+#[derive(Clone, Copy)]
+pub(crate) struct SectionVariable {
+    pub(crate) name: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) form: VariableForm,
+}
+
+/// Form of a variable's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VariableForm {
+    Text,
+    /// Texts, separated by commas or white space.
+    List,
+    /// The secret that requests are signed with. Without it the receiver accepts unsigned requests, and is off where anyone can
+    /// reach the port.
+    Secret,
 }
 
 /// Number of instances of a kind of receiver.
@@ -45,13 +65,20 @@ pub(crate) trait ReceiverConfig: ReceiverSection + Any + fmt::Debug + Send + Syn
 
 /// A receiver's own part in its section.
 pub(crate) trait ReceiverSection {
-    /// Component id, which is the key of the section.
-    fn id(&self) -> &str;
+    /// Returns the values that the sections of all receivers have.
+    fn common(&self) -> ReceiverCommon<'_>;
 
-    /// Path of its requests; `None` if its protocol defines the paths.
-    fn path(&self) -> Option<&str>;
+    fn id(&self) -> &str {
+        self.common().id
+    }
 
-    fn rate_limit(&self) -> Option<RateLimitConfig>;
+    fn path(&self) -> Option<&str> {
+        self.common().path
+    }
+
+    fn rate_limit(&self) -> Option<RateLimitConfig> {
+        self.common().rate_limit
+    }
 
     /// Logs that the receiver is enabled.
     fn announce(&self);
@@ -72,6 +99,15 @@ pub(crate) trait ReceiverSection {
     fn unsupported(&self, _queue: &QueueConfig) -> Option<(&'static str, &'static str)> {
         None
     }
+}
+
+/// Values that the sections of all receivers have.
+pub(crate) struct ReceiverCommon<'a> {
+    /// Component id, which is the key of the section.
+    pub(crate) id: &'a str,
+    /// Path of its requests; `None` if its protocol defines the paths.
+    pub(crate) path: Option<&'a str>,
+    pub(crate) rate_limit: Option<RateLimitConfig>,
 }
 
 /// Path and headers of a request to a receiver.
@@ -97,9 +133,20 @@ impl ReceiverKind {
             name,
             about,
             instances,
+            variables: &[],
             read: |field| Some(Arc::new(<C as Kind>::read(field)?)),
             shape: <C as Kind>::shape,
         }
+    }
+
+    /// Adds the variables of the program that the receiver replaces.
+    pub(crate) const fn with_variables(self, variables: &'static [SectionVariable]) -> Self {
+        Self { variables, ..self }
+    }
+
+    /// Returns the variables that set keys of its section.
+    pub(super) fn variables(&self) -> &'static [SectionVariable] {
+        self.variables
     }
 
     pub(crate) const fn name(&self) -> &'static str {

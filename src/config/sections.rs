@@ -25,6 +25,6 @@ pub(crate) use exporters::{
 pub(crate) use kafka::{GroupProtocol, KafkaAuthConfig, KafkaCompression, KafkaConfig, SaslMechanism};
 pub(crate) use processors::{ProcessorsConfig, SpanEventsConfig, Unmatched};
 pub(crate) use queue::{QueueConfig, Storage, Sync};
-pub(crate) use receiver::{AuthConfig, ComponentId, HeaderSecret, RateLimitConfig, ReceiverPath};
+pub(crate) use receiver::{AuthConfig, HeaderSecret, RateLimitConfig, ReceiverEndpoint};
 pub(crate) use server::{ServerConfig, TlsServerConfig};
 pub(crate) use telemetry::{LogFormat, LogsConfig, TelemetryConfig, TracesConfig};

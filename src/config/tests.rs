@@ -75,8 +75,8 @@ fn a_receiver_without_a_value_is_enabled_and_everything_else_has_its_default() {
     assert_eq!(server.body_timeout, Duration::from_secs(60));
     assert_eq!(server.request_timeout, Duration::from_secs(9));
     assert_eq!(receivers.all::<FastlyConfig>().len(), 1);
-    assert_eq!(receivers.all::<FastlyConfig>()[0].id, "fastly");
-    assert_eq!(receivers.all::<FastlyConfig>()[0].path, "/fastly");
+    assert_eq!(receivers.all::<FastlyConfig>()[0].endpoint.id, "fastly");
+    assert_eq!(receivers.all::<FastlyConfig>()[0].endpoint.path, "/fastly");
     assert_eq!(receivers.all::<FastlyConfig>()[0].service_ids, ["*"]);
     assert_eq!(receivers.all::<FastlyConfig>()[0].auth, None);
     assert!(receivers.all::<FastlyConfig>()[0].repair);
@@ -221,7 +221,7 @@ fn the_link_to_a_trace_is_a_web_address_with_a_place_for_its_id() {
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let problem = only_problem("receivers:\n  fastly:\n    pth: /x\n");
     let expected = "config.yaml:3: receivers.fastly.pth: unknown key; did you mean \"path\"? \
-                    allowed here: path, service_ids, auth, repair, access_logs, rate_limit";
+                    allowed here: path, rate_limit, service_ids, auth, repair, access_logs";
     assert_eq!(problem, expected);
     let problem = only_problem(&with_receivers("colour:\n  red: {}\n"));
     assert!(
@@ -381,10 +381,10 @@ fn named_instances_have_their_own_path_and_keep_the_order_of_the_file() {
         "receivers:\n  fastly/www: {service_ids: [abc]}\n  fastly:\n  circleci/app: {secrets: [a, b]}\n",
     );
     let paths: Vec<&str> =
-        config.receivers.all::<FastlyConfig>().iter().map(|fastly| fastly.path.as_str()).collect();
+        config.receivers.all::<FastlyConfig>().iter().map(|fastly| fastly.endpoint.path.as_str()).collect();
     assert_eq!(paths, ["/fastly/www", "/fastly"]);
     assert_eq!(config.receivers.all::<FastlyConfig>()[0].service_ids, ["abc"]);
-    assert_eq!(config.receivers.all::<CircleCiConfig>()[0].id, "circleci/app");
+    assert_eq!(config.receivers.all::<CircleCiConfig>()[0].endpoint.id, "circleci/app");
     assert_eq!(config.receivers.all::<CircleCiConfig>()[0].secrets, [Secret::new("a"), Secret::new("b")]);
 }
 
@@ -437,8 +437,8 @@ fn tls_and_rate_limits_are_off_by_default_and_the_default_burst_is_one_second() 
     assert_eq!(off.server.tls, None);
     assert_eq!(
         (
-            off.receivers.all::<FastlyConfig>()[0].rate_limit,
-            off.receivers.all::<CircleCiConfig>()[0].rate_limit
+            off.receivers.all::<FastlyConfig>()[0].endpoint.rate_limit,
+            off.receivers.all::<CircleCiConfig>()[0].endpoint.rate_limit
         ),
         (None, None)
     );
@@ -448,8 +448,8 @@ fn tls_and_rate_limits_are_off_by_default_and_the_default_burst_is_one_second() 
          server: {tls: {cert_file: c, key_file: k}}\n",
     );
     let limit = |requests_per_second, burst| Some(RateLimitConfig { requests_per_second, burst });
-    assert_eq!(on.receivers.all::<FastlyConfig>()[0].rate_limit, limit(2.5, 3));
-    assert_eq!(on.receivers.all::<CircleCiConfig>()[0].rate_limit, limit(2.0, 9));
+    assert_eq!(on.receivers.all::<FastlyConfig>()[0].endpoint.rate_limit, limit(2.5, 3));
+    assert_eq!(on.receivers.all::<CircleCiConfig>()[0].endpoint.rate_limit, limit(2.0, 9));
     let files = TlsServerConfig { cert_file: "c".into(), key_file: "k".into(), client_ca_file: None };
     assert_eq!(on.server.tls, Some(files));
 }

@@ -38,7 +38,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 pub(crate) use config::{CircleCiApiConfig, CircleCiConfig};
 pub(crate) use lookup::{Looked, Lookup};
@@ -50,7 +49,8 @@ use super::webhook::payload::repair;
 use super::webhook::signature::Verifier;
 use super::webhook::{of_spans, rejected, with_spans};
 use super::{
-    AtRoot, Check, Ignored, Page, PageText, Reading, Receiver, Requests, Source, Unauthorized, source,
+    AtRoot, Check, Credentials, Identity, Ignored, Page, PageText, Reading, Receiver, Requests, Source,
+    source,
 };
 use crate::event::{KeptHeaders, WebhookEvent};
 
@@ -84,12 +84,10 @@ fn offline() -> CircleCiConfig {
 
 /// One configured `circleci` or `circleci/NAME` receiver.
 pub(crate) struct CircleCi {
-    id: String,
-    path: String,
+    identity: Identity,
     service_name: String,
     cancel_settle: Duration,
     api: Option<CircleCiApiConfig>,
-    verifier: Verifier,
 }
 
 /// Parameters of a record whose body is the result of a lookup, an export request, and not a webhook.
@@ -100,36 +98,21 @@ const SPANS: &[u8] = b"spans";
 impl CircleCi {
     pub(crate) fn new(config: &CircleCiConfig) -> Self {
         Self {
-            id: config.id.clone(),
-            path: config.path.clone(),
+            identity: Identity::new(
+                &SOURCE,
+                &config.endpoint,
+                Credentials::Signature(Verifier::new(&SCHEME, &config.secrets, config.allow_unsigned)),
+            ),
             service_name: config.service_name.clone(),
             cancel_settle: config.cancel_settle,
             api: config.api.clone(),
-            verifier: Verifier::new(&SCHEME, &config.secrets, config.allow_unsigned),
         }
     }
 }
 
 impl Receiver for CircleCi {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn path(&self) -> &str {
-        &self.path
-    }
-
-    fn source(&self) -> &'static Source {
-        &SOURCE
-    }
-
-    /// Admits every request: the signature covers the body, so that the headers alone prove nothing.
-    fn admit(&self, _headers: &HeaderMap) -> Result<(), Unauthorized> {
-        Ok(())
-    }
-
-    fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
-        self.verifier.verify(headers, wire)
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Uses the event type in the body: the header that repeats it is not signed.
@@ -153,7 +136,7 @@ impl Receiver for CircleCi {
         let Some(request) = spans::export_request(&webhook, &self.service_name) else {
             return Reading { ignored: Some(Ignored::NO_ID), ..reading };
         };
-        let supersede = supersede::supersede(&webhook, &self.id, self.cancel_settle);
+        let supersede = supersede::supersede(&webhook, self.id(), self.cancel_settle);
         with_spans(Reading { supersede, ..reading }, body, request, repaired.repairs)
     }
 

@@ -16,16 +16,17 @@ mod repair;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
 
+use self::mistake::Mistake;
 use super::token::Token;
-use super::{AtRoot, Check, Reading, Receiver, Rejected, Requests, Source, Unauthorized, source};
+use super::{
+    AtRoot, Check, Credentials, Diagnosis, Identity, Reading, Receiver, Rejected, Requests, Source, source,
+};
 use crate::event::KeptHeaders;
 
 pub(crate) use access_log::AccessLogsConfig;
 pub(crate) use config::FastlyConfig;
 pub use framing::frames;
-pub(crate) use mistake::{Mistake, mistake};
 
 /// Fastly as a source.
 pub(crate) const SOURCE: Source = Source {
@@ -50,9 +51,7 @@ const PARAMETERS: u8 = 1;
 
 /// One `receivers.fastly` of the configuration.
 pub(crate) struct Fastly {
-    id: String,
-    path: String,
-    token: Token,
+    identity: Identity,
     settings: reading::Settings,
 }
 
@@ -62,9 +61,11 @@ impl Fastly {
     /// Creates a receiver; `max_line_bytes` limits one unit.
     pub(crate) fn new(config: &FastlyConfig, max_line_bytes: usize) -> Self {
         Self {
-            id: config.id.clone(),
-            path: config.path.clone(),
-            token: Token::new(config.auth.as_ref()),
+            identity: Identity::new(
+                &SOURCE,
+                &config.endpoint,
+                Credentials::Token(Token::new(config.auth.as_ref())),
+            ),
             settings: reading::Settings {
                 repair: config.repair,
                 max_line_bytes,
@@ -75,28 +76,12 @@ impl Fastly {
 }
 
 impl Receiver for Fastly {
-    fn id(&self) -> &str {
-        &self.id
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
-    fn path(&self) -> &str {
-        &self.path
-    }
-
-    fn source(&self) -> &'static Source {
-        &SOURCE
-    }
-
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        self.token.check(headers)
-    }
-
-    fn verify(&self, _headers: &HeaderMap, _wire: &[u8]) -> Result<(), Unauthorized> {
-        Ok(())
-    }
-
-    fn mistake(&self, rejected: &Rejected) -> Option<Mistake> {
-        mistake(rejected)
+    fn diagnose(&self, rejected: &Rejected) -> Option<Diagnosis> {
+        mistake::mistake(rejected).map(Mistake::diagnosis)
     }
 
     fn read(&self, body: &Bytes) -> Reading {

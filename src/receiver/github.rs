@@ -22,7 +22,6 @@ mod spans;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 use self::config::GithubConfig;
 use self::event::{Content, Event};
@@ -32,7 +31,8 @@ use super::webhook::payload::{self, repair};
 use super::webhook::signature::Verifier;
 use super::webhook::{rejected, with_spans};
 use super::{
-    AtRoot, Check, Ignored, Page, PageText, Reading, Receiver, Requests, Source, Unauthorized, source,
+    AtRoot, Check, Credentials, Identity, Ignored, Page, PageText, Reading, Receiver, Requests, Source,
+    source,
 };
 use crate::event::{KeptHeaders, WebhookEvent};
 
@@ -70,10 +70,8 @@ pub(crate) const SOURCE: Source = Source {
 
 /// One configured `github` or `github/NAME` receiver.
 struct Github {
-    id: String,
-    path: String,
+    identity: Identity,
     service_name: String,
-    verifier: Verifier,
 }
 
 // === impl Github ===
@@ -81,34 +79,19 @@ struct Github {
 impl Github {
     fn new(config: &GithubConfig) -> Self {
         Self {
-            id: config.id.clone(),
-            path: config.path.clone(),
+            identity: Identity::new(
+                &SOURCE,
+                &config.endpoint,
+                Credentials::Signature(Verifier::new(&SCHEME, &config.secrets, config.allow_unsigned)),
+            ),
             service_name: config.service_name.clone(),
-            verifier: Verifier::new(&SCHEME, &config.secrets, config.allow_unsigned),
         }
     }
 }
 
 impl Receiver for Github {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn path(&self) -> &str {
-        &self.path
-    }
-
-    fn source(&self) -> &'static Source {
-        &SOURCE
-    }
-
-    /// Admits every request: the signature covers the body, so the headers alone prove nothing.
-    fn admit(&self, _headers: &HeaderMap) -> Result<(), Unauthorized> {
-        Ok(())
-    }
-
-    fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
-        self.verifier.verify(headers, wire)
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     fn kept_headers(&self) -> &'static [&'static str] {

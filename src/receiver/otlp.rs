@@ -16,14 +16,13 @@ mod config;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 pub(crate) use config::OtlpConfig;
 
 use super::token::Token;
 use super::{
-    AtRoot, Item, Passage, Reading, Received, Receiver, Rejected, Requests, Scope, Source, Unauthorized,
-    source,
+    AtRoot, Credentials, Identity, Item, Passage, Reading, Received, Receiver, Rejected, Requests, Scope,
+    Source, source,
 };
 use crate::config::Encoding;
 use crate::event::{KeptHeaders, RejectCode, Repair, Signal};
@@ -54,8 +53,7 @@ pub(crate) const SOURCE: Source = Source {
 /// The receiver of one signal of `receivers.otlp`.
 pub(crate) struct Otlp {
     signal: Signal,
-    path: String,
-    token: Token,
+    identity: Identity,
     max_json_bytes: usize,
 }
 
@@ -66,37 +64,22 @@ impl Otlp {
     pub(crate) fn new(config: &OtlpConfig, signal: Signal, max_body_bytes: usize) -> Self {
         Self {
             signal,
-            path: format!("/v1/{signal}"),
-            token: Token::new(config.auth.as_ref()),
+            identity: Identity {
+                source: &SOURCE,
+                // All signals share it: a kept request can be read by any of them.
+                id: OtlpConfig::ID.to_owned(),
+                path: format!("/v1/{signal}"),
+                signal: Some(signal),
+                credentials: Credentials::Token(Token::new(config.auth.as_ref())),
+            },
             max_json_bytes: max_body_bytes.saturating_mul(MAX_GROWTH),
         }
     }
 }
 
 impl Receiver for Otlp {
-    /// Returns the id in the configuration, which all signals share: a kept request can be read by any of them.
-    fn id(&self) -> &str {
-        OtlpConfig::ID
-    }
-
-    fn path(&self) -> &str {
-        &self.path
-    }
-
-    fn source(&self) -> &'static Source {
-        &SOURCE
-    }
-
-    fn signal(&self) -> Option<Signal> {
-        Some(self.signal)
-    }
-
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        self.token.check(headers)
-    }
-
-    fn verify(&self, _headers: &HeaderMap, _wire: &[u8]) -> Result<(), Unauthorized> {
-        Ok(())
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Reads a kept request of any signal.

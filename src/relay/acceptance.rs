@@ -131,16 +131,7 @@ mod tests {
     const SPAN: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000001"}]}]}]}"#;
 
     fn acceptance(body: &str) -> Acceptance {
-        let config = FastlyConfig {
-            id: "fastly".to_owned(),
-            path: "/fastly".to_owned(),
-            service_ids: Vec::new(),
-            auth: None,
-            repair: true,
-            access_logs: None,
-            rate_limit: None,
-        };
-        let receiver = Fastly::new(&config, 1 << 20);
+        let receiver = Fastly::new(&FastlyConfig::default(), 1 << 20);
         Acceptance::new(receiver.parameters(), &receiver.read(&Bytes::copy_from_slice(body.as_bytes())))
     }
 

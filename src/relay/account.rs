@@ -4,7 +4,6 @@ use tracing::{debug, warn};
 
 use super::Cause;
 use crate::event::{Signal, WebhookEvent};
-use crate::receiver::fastly::Mistake;
 use crate::receiver::{Ignored, Item, Reading, Receiver, Rejected};
 use crate::telemetry::Metrics;
 use crate::telemetry::line_limit::Suppressed;
@@ -116,7 +115,7 @@ impl<'a> Account<'a> {
     fn log_rejected(&self, first: &Rejected, rejected: usize) {
         let receiver = self.receiver;
         let Rejected { line: first_line, column: first_column, reason, .. } = first;
-        let remedy = self.source.mistake(first).map(Mistake::advice);
+        let remedy = self.source.diagnose(first).map(|diagnosis| diagnosis.advice);
         match (self.admit_line)(Cause::RejectedInput) {
             Some(suppressed) => {
                 let suppressed = suppressed.shown();

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use super::Answer;
 use crate::event::{RecordId, Repair, Signal};
 use crate::otlp::{Logs, Traces};
-use crate::receiver::fastly::Mistake;
 use crate::receiver::{Item, Reading, Receiver, Rejected};
 use crate::telemetry::Inspector;
 use crate::telemetry::inspect::Watching;
@@ -196,16 +195,16 @@ fn all_records(logs: Logs) -> Option<Bytes> {
 }
 
 fn repair_view(repair: &Repair) -> RepairView {
-    RepairView { what: repair.as_str(), advice: repair.advice() }
+    RepairView { what: repair.as_str(), advice: repair.diagnosis().map(|diagnosis| diagnosis.advice) }
 }
 
 fn rejected_line(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, part: &Rejected) -> Line {
-    let mistake = receiver.mistake(part);
+    let diagnosis = receiver.diagnose(part);
     let fault = Fault {
         column: part.column,
         reason: part.reason.clone(),
-        mistake: mistake.map(Mistake::as_str),
-        advice: mistake.map(Mistake::advice),
+        mistake: diagnosis.map(|diagnosis| diagnosis.mistake),
+        advice: diagnosis.map(|diagnosis| diagnosis.advice),
         excerpt: watching.excerpt(line_of(body, part), part.column),
     };
     Line {

@@ -15,13 +15,12 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, Full};
 use prost::Message as _;
 use serde::Deserialize;
-use tower::{BoxError, Service, ServiceExt, service_fn};
 
 use super::body::ReadError;
 use crate::event::Signal;
 use crate::grpc::{self, Status};
 
-/// Mark of a request that is a call.
+/// Mark of a request that is a call, and of its response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call;
 
@@ -31,37 +30,8 @@ struct Refusal {
     reason: String,
 }
 
-/// Lets a service for HTTP take calls, too.
-pub(super) fn adapted<S, I, B>(
-    inner: S,
-) -> impl Service<
-    Request<I>,
-    Response = Response<Either<B, UnsyncBoxBody<Bytes, Infallible>>>,
-    Error = Infallible,
-    Future: Send + 'static,
-> + Clone
-+ Send
-+ 'static
-where
-    S: Service<Request<I>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    I: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    service_fn(move |request: Request<I>| {
-        let request = as_http(request);
-        let is_call = request.extensions().get::<Call>().is_some();
-        let answer = inner.clone().oneshot(request);
-        async move {
-            let response = answer.await?;
-            Ok(if is_call { respond(response).await.map(Either::Right) } else { response.map(Either::Left) })
-        }
-    })
-}
-
 /// Turns a call into the request that OTLP/HTTP would send; leaves other requests alone.
-fn as_http<B>(mut request: Request<B>) -> Request<B> {
+pub(super) fn as_http<B>(mut request: Request<B>) -> Request<B> {
     let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let Some(format) = content_type.strip_prefix(grpc::CONTENT_TYPE.as_bytes()) else { return request };
     let Some(signal) = Signal::ALL.into_iter().find(|signal| grpc::method(*signal) == request.uri().path())
@@ -93,6 +63,17 @@ pub(super) fn message(mut body: Bytes) -> Result<(Bytes, bool), ReadError> {
         return Err(ReadError::CutShort);
     }
     Ok((body, is_compressed == 1))
+}
+
+/// Turns the response to a [`Call`] into one of gRPC; leaves other responses alone.
+pub(super) async fn as_call<B>(
+    response: Response<B>,
+) -> Result<Response<Either<B, UnsyncBoxBody<Bytes, Infallible>>>, Infallible>
+where
+    B: Body<Data = Bytes> + Send,
+{
+    let is_call = response.extensions().get::<Call>().is_some();
+    Ok(if is_call { respond(response).await.map(Either::Right) } else { response.map(Either::Left) })
 }
 
 /// Returns the response of gRPC that says the same.

@@ -9,12 +9,7 @@ use super::stack::method_name;
 use crate::telemetry::traces::{OwnSpan, Traces};
 
 /// Begins the span of a request. `scheme` is `http` or `https`.
-pub(super) fn begin<R: Copy, B>(
-    traces: &Traces,
-    route: Route<R>,
-    request: &Request<B>,
-    scheme: &'static str,
-) -> OwnSpan {
+pub(super) fn begin<B>(traces: &Traces, route: Route, request: &Request<B>, scheme: &'static str) -> OwnSpan {
     if !traces.is_on() {
         return OwnSpan::Off;
     }

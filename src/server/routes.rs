@@ -23,11 +23,11 @@ use super::head::{self, MalformedHead};
 use super::pages::{Found, PageRoute, Pages};
 use super::refused::Refused;
 use super::reply::{self, Reply};
-use crate::budget::{Budget, Charge, ChargedBody};
-use crate::config::{Encoding, ServerConfig};
+use crate::budget::{Budget, Charge};
+use crate::config::ServerConfig;
 use crate::grpc::PREFIX_BYTES;
-use crate::receiver::{Policy, Unauthorized};
-use crate::relay::{Answer, Cause, Declined, ReceiverIndex, Relay, Throttled};
+use crate::receiver::Policy;
+use crate::relay::{Cause, Declined, ReceiverIndex, Relay};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{OwnSpan, Traces};
 
@@ -42,8 +42,8 @@ const INDEX: &str = concat!("spanrelay ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// State that the routes share with the application.
 #[derive(Clone)]
-pub(crate) struct RouteState<I> {
-    pub(crate) ingest: I,
+pub(crate) struct RouteState {
+    pub(crate) relay: Arc<Relay>,
     pub(crate) pages: Pages,
     /// Metrics, which count every response, and self-tracing.
     pub(crate) metrics: Metrics,
@@ -51,36 +51,9 @@ pub(crate) struct RouteState<I> {
     pub(crate) inflight: Budget,
 }
 
-/// Consumer of request bodies: the interface to the relay.
-pub(crate) trait Ingest: Send + Sync + 'static {
-    /// A configured receiver.
-    type Receiver: Copy + Send + Sync + 'static;
-
-    fn receiver_at(&self, path: &str) -> Option<Self::Receiver>;
-    /// Returns the receiver of a `POST` to the root.
-    fn receiver_at_root(&self, headers: &HeaderMap) -> Option<Self::Receiver>;
-    fn policy(&self, receiver: Self::Receiver) -> Policy;
-    fn admit(&self, receiver: Self::Receiver, headers: &HeaderMap) -> Result<(), Unauthorized>;
-    fn throttle(&self, receiver: Self::Receiver) -> Result<(), Throttled>;
-    /// Returns the configured id of a receiver.
-    fn receiver_id(&self, receiver: Self::Receiver) -> String;
-    fn verify(&self, receiver: Self::Receiver, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized>;
-    fn receive(
-        &self,
-        receiver: Self::Receiver,
-        encoding: Encoding,
-        headers: &HeaderMap,
-        body: ChargedBody,
-        span: &OwnSpan,
-    ) -> impl Future<Output = Answer> + Send;
-
-    /// Reports a request that reached no receiver, or ended before its receiver read the body.
-    fn declined(&self, receiver: Option<Self::Receiver>, declined: Declined);
-}
-
 /// The routes, and the state that their requests share.
-pub(super) struct Routes<I> {
-    state: RouteState<I>,
+pub(super) struct Routes {
+    state: RouteState,
     limits: BodyLimits,
     /// Limit of a gRPC message.
     max_message_bytes: u64,
@@ -101,66 +74,17 @@ struct Slot<'a> {
 
 /// Destination of a path. Logs show its name instead of the path, which the client chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route<R> {
+pub(super) enum Route {
     Index,
     Page(PageRoute),
     /// A receiver at its own path, and how its requests are treated.
-    Receiver(R, Policy),
+    Receiver(ReceiverIndex, Policy),
     Unknown,
-}
-
-// === impl Ingest for the relay ===
-
-impl Ingest for Arc<Relay> {
-    type Receiver = ReceiverIndex;
-
-    fn receiver_at(&self, path: &str) -> Option<ReceiverIndex> {
-        Relay::receiver_at(self, path)
-    }
-
-    fn receiver_at_root(&self, headers: &HeaderMap) -> Option<ReceiverIndex> {
-        Relay::receiver_at_root(self, headers)
-    }
-
-    fn policy(&self, receiver: ReceiverIndex) -> Policy {
-        Relay::policy(self, receiver)
-    }
-
-    fn admit(&self, receiver: ReceiverIndex, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        Relay::admit(self, receiver, headers)
-    }
-
-    fn throttle(&self, receiver: ReceiverIndex) -> Result<(), Throttled> {
-        Relay::throttle(self, receiver)
-    }
-
-    fn receiver_id(&self, receiver: ReceiverIndex) -> String {
-        Relay::receiver_id(self, receiver)
-    }
-
-    fn verify(&self, receiver: ReceiverIndex, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
-        Relay::verify(self, receiver, headers, wire)
-    }
-
-    fn receive(
-        &self,
-        receiver: ReceiverIndex,
-        encoding: Encoding,
-        headers: &HeaderMap,
-        body: ChargedBody,
-        span: &OwnSpan,
-    ) -> impl Future<Output = Answer> + Send {
-        Relay::receive(self, receiver, encoding, headers, body, span)
-    }
-
-    fn declined(&self, receiver: Option<ReceiverIndex>, declined: Declined) {
-        Relay::declined(self, receiver, declined);
-    }
 }
 
 // === impl Route ===
 
-impl<R> Route<R> {
+impl Route {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Index => "index",
@@ -173,8 +97,8 @@ impl<R> Route<R> {
 
 // === impl Routes ===
 
-impl<I: Ingest> Routes<I> {
-    pub(super) fn new(state: RouteState<I>, config: &ServerConfig) -> Self {
+impl Routes {
+    pub(super) fn new(state: RouteState, config: &ServerConfig) -> Self {
         let slots = config.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
         let webhook_inflight = state.inflight.part(config.max_inflight_bytes / WEBHOOKS_ONE_IN as u64);
         Self {
@@ -190,22 +114,22 @@ impl<I: Ingest> Routes<I> {
 
     /// Returns the destination of a request, whether or not its method is allowed there. A trailing slash is tolerated,
     /// but a path that is configured with one takes precedence.
-    pub(super) fn route(&self, method: &Method, path: &str, headers: &HeaderMap) -> Route<I::Receiver> {
+    pub(super) fn route(&self, method: &Method, path: &str, headers: &HeaderMap) -> Route {
         match (self.route_to(method, path, headers), without_trailing_slash(path)) {
             (Route::Unknown, shorter) if shorter != path => self.route_to(method, shorter, headers),
             (route, _) => route,
         }
     }
 
-    fn route_to(&self, method: &Method, path: &str, headers: &HeaderMap) -> Route<I::Receiver> {
-        let ingest = &self.state.ingest;
-        let receiver = |receiver| Route::Receiver(receiver, ingest.policy(receiver));
+    fn route_to(&self, method: &Method, path: &str, headers: &HeaderMap) -> Route {
+        let relay = &self.state.relay;
+        let receiver = |receiver| Route::Receiver(receiver, relay.policy(receiver));
         match path {
-            "/" if *method == Method::POST => ingest.receiver_at_root(headers).map_or(Route::Index, receiver),
+            "/" if *method == Method::POST => relay.receiver_at_root(headers).map_or(Route::Index, receiver),
             "/" => Route::Index,
             path => match self.state.pages.at(path) {
                 Some(page) => Route::Page(page),
-                None => ingest.receiver_at(path).map_or(Route::Unknown, receiver),
+                None => relay.receiver_at(path).map_or(Route::Unknown, receiver),
             },
         }
     }
@@ -216,21 +140,16 @@ impl<I: Ingest> Routes<I> {
     }
 
     /// Counts a response.
-    pub(super) fn count(&self, route: Route<I::Receiver>, status: StatusCode) {
+    pub(super) fn count(&self, route: Route, status: StatusCode) {
         let receiver = match route {
-            Route::Receiver(receiver, _) => Some(self.state.ingest.receiver_id(receiver)),
+            Route::Receiver(receiver, _) => Some(self.state.relay.receiver_id(receiver)),
             _ => None,
         };
         self.state.metrics.request(receiver.as_deref(), status);
     }
 
     /// Returns the response to a request whose self-tracing span is `span`.
-    pub(super) async fn reply(
-        &self,
-        route: Route<I::Receiver>,
-        request: Request<Inbound>,
-        span: &OwnSpan,
-    ) -> Reply {
+    pub(super) async fn reply(&self, route: Route, request: Request<Inbound>, span: &OwnSpan) -> Reply {
         let (parts, body) = request.into_parts();
         if let Err(malformed) = head::check_host(parts.version, &parts.headers) {
             return self.malformed(route, &parts, malformed);
@@ -247,7 +166,7 @@ impl<I: Ingest> Routes<I> {
         }
     }
 
-    fn malformed(&self, route: Route<I::Receiver>, parts: &Parts, malformed: MalformedHead) -> Reply {
+    fn malformed(&self, route: Route, parts: &Parts, malformed: MalformedHead) -> Reply {
         let (receiver, dialect) = match route {
             Route::Receiver(receiver, policy) => (Some(receiver), Dialect::of(policy, &parts.headers).ok()),
             _ => (None, None),
@@ -259,7 +178,7 @@ impl<I: Ingest> Routes<I> {
             key: None,
             remedy: None,
         };
-        self.state.ingest.declined(receiver, declined);
+        self.state.relay.declined(receiver, declined);
         reply::malformed_head(malformed, parts.version, dialect.unwrap_or(Dialect::Own))
     }
 
@@ -274,7 +193,7 @@ impl<I: Ingest> Routes<I> {
                 key: None,
                 remedy: Some(WRONG_PATH.into()),
             };
-            self.state.ingest.declined(None, declined);
+            self.state.relay.declined(None, declined);
         }
         reply::not_found()
     }
@@ -291,7 +210,7 @@ impl<I: Ingest> Routes<I> {
 
     async fn receiver(
         &self,
-        receiver: I::Receiver,
+        receiver: ReceiverIndex,
         policy: Policy,
         parts: &Parts,
         body: Inbound,
@@ -310,7 +229,7 @@ impl<I: Ingest> Routes<I> {
             let is_call = parts.extensions.get::<grpc::Call>().is_some();
             let refused = if is_call { refused.of_call() } else { refused };
             if let Some(declined) = refused.declined() {
-                self.state.ingest.declined(Some(receiver), declined);
+                self.state.relay.declined(Some(receiver), declined);
             }
             refused.reply(parts.version, dialect)
         })
@@ -351,19 +270,19 @@ impl<I: Ingest> Routes<I> {
     /// Handles a request with data. Every rejection is as early as possible.
     async fn take(
         &self,
-        receiver: I::Receiver,
+        receiver: ReceiverIndex,
         spoken: Result<Dialect, UnknownMediaType>,
         parts: &Parts,
         body: Inbound,
         span: &OwnSpan,
     ) -> Result<Reply, Refused> {
-        let ingest = &self.state.ingest;
-        let policy = ingest.policy(receiver);
+        let relay = &self.state.relay;
+        let policy = relay.policy(receiver);
         // First: requests that the headers rule out must not take permits.
-        ingest.admit(receiver, &parts.headers)?;
+        relay.admit(receiver, &parts.headers)?;
         head::check_length(parts)?;
         let _slot = self.slot(policy).ok_or(Refused::Overloaded)?;
-        ingest.throttle(receiver)?;
+        relay.throttle(receiver)?;
         let dialect = spoken?;
         let call = parts.extensions.get::<grpc::Call>();
         let limits = if call.is_some() { self.message_limits() } else { self.limits_of(policy) };
@@ -383,9 +302,9 @@ impl<I: Ingest> Routes<I> {
 
         // From here on the client only waits for the response.
         let answer = async {
-            ingest.verify(receiver, &parts.headers, &wire)?;
+            relay.verify(receiver, &parts.headers, &wire)?;
             let body = body::decode(codings, wire, limits.max_bytes, charge).await?;
-            let answer = ingest.receive(receiver, dialect.encoding(), &parts.headers, body, span).await;
+            let answer = relay.receive(receiver, dialect.encoding(), &parts.headers, body, span).await;
             Ok(reply::answer(answer, dialect))
         };
         timeout(self.request_timeout, answer).await.unwrap_or(Err(Refused::TooLate))

@@ -23,15 +23,15 @@ use super::body::Inbound;
 use super::grpc;
 use super::own_span;
 use super::reply::{self, Reply};
-use super::routes::{Ingest, Route, RouteState, Routes};
+use super::routes::{Route, RouteState, Routes};
 use crate::config::ServerConfig;
 use crate::telemetry::LineLimit;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Returns the service for the public port.
-pub(crate) fn stack<I: Ingest>(
-    state: RouteState<I>,
+pub(crate) fn stack(
+    state: RouteState,
     config: &ServerConfig,
 ) -> impl Service<
     Request<Incoming>,
@@ -47,14 +47,15 @@ pub(crate) fn stack<I: Ingest>(
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     ServiceBuilder::new()
         // Outside everything: calls of gRPC are requests of OTLP/HTTP to all other layers.
-        .layer(layer_fn(grpc::adapted))
+        .and_then(grpc::as_call)
+        .map_request(grpc::as_http)
         // Logs and metrics use the route; the client chooses the path.
         .map_request(move |request| with_route(&named, request))
         // One id for the logs and, below the trace layer, for the client.
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
         .layer(
             TraceLayer::new_for_http()
-                .make_span_with(span::<I::Receiver, _>)
+                .make_span_with(span)
                 .on_request(())
                 .on_response(answered)
                 .on_body_chunk(())
@@ -82,23 +83,23 @@ pub(crate) fn stack<I: Ingest>(
 }
 
 /// Adds the route to the request, and removes the client's request id, which would appear in the logs.
-fn with_route<I: Ingest, B>(routes: &Routes<I>, mut request: Request<B>) -> Request<B> {
+fn with_route<B>(routes: &Routes, mut request: Request<B>) -> Request<B> {
     let route = routes.route(request.method(), request.uri().path(), request.headers());
     request.headers_mut().remove(REQUEST_ID);
     request.extensions_mut().insert(route);
     request
 }
 
-fn route_of<R: Copy + Send + Sync + 'static, B>(request: &Request<B>) -> Route<R> {
+fn route_of<B>(request: &Request<B>) -> Route {
     *request.extensions().get().expect("with_route runs before")
 }
 
-fn span<R: Copy + Send + Sync + 'static, B>(request: &Request<B>) -> Span {
+fn span<B>(request: &Request<B>) -> Span {
     let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
     info_span!(
         "receive",
         method = method_name(request.method()),
-        route = route_of::<R, _>(request).name(),
+        route = route_of(request).name(),
         request_id = id,
         status = Empty,
         size_bytes = Empty,
@@ -124,9 +125,9 @@ pub(super) fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Counts every response. Removes the body for HEAD, and for a shell unless the response is a success.
-fn finished<S, B, I: Ingest>(
-    routes: Arc<Routes<I>>,
+/// Counts every response, and marks those to calls. Removes the body for HEAD, and for a shell unless the response is a success.
+fn finished<S, B>(
+    routes: Arc<Routes>,
     inner: S,
 ) -> impl Service<
     Request<Inbound>,
@@ -142,7 +143,8 @@ where
     B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
 {
     service_fn(move |request: Request<Inbound>| {
-        let (method, route) = (request.method().clone(), route_of::<I::Receiver, _>(&request));
+        let (method, route) = (request.method().clone(), route_of(&request));
+        let call = request.extensions().get::<grpc::Call>().copied();
         let routes = Arc::clone(&routes);
         let answer = inner.clone().oneshot(request);
         async move {
@@ -152,7 +154,11 @@ where
                 Route::Page(page) if page.is_shell => reply::inert(response),
                 _ => response.map(Either::Right),
             };
-            Ok(reply::for_method(&method, response))
+            let mut response = reply::for_method(&method, response);
+            if let Some(call) = call {
+                response.extensions_mut().insert(call);
+            }
+            Ok(response)
         }
     })
 }

@@ -1,4 +1,4 @@
-//! The server over real sockets, with a fake relay.
+//! The server over real sockets, with a relay whose receivers read what the test says.
 
 mod bodies;
 mod bound;
@@ -10,34 +10,37 @@ mod routes;
 mod tls;
 
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::routes::Ingest;
 use super::{Pages, RouteState, Shutdown, Terms, serve, stack};
-use crate::budget::{Budget, ChargedBody};
-use crate::config::{Encoding, ReceiversConfig, ServerConfig};
-use crate::receiver::{Page, PageText, Policy, Requests, Unauthorized, at_root};
-use crate::relay::{Answer, Cause, Declined, Throttled};
+use crate::budget::Budget;
+use crate::config::{Config, Environment, RateLimitConfig, ReceiversConfig, ServerConfig};
+use crate::otlp::LineReader;
+use crate::processor::Work;
+use crate::queue::{MemoryQueue, Queue};
+use crate::receiver::{
+    Identity, Item, Limits, Page, PageText, Passage, RECEIVERS, Reading, Receiver, Unauthorized, build,
+};
+use crate::rejected::RejectedLines;
+use crate::relay::{Instance, RateLimit, Relay};
 use crate::telemetry::Metrics;
-use crate::telemetry::traces::OwnSpan;
+use crate::telemetry::logging::tests::Captured;
 
 const MIB: usize = 1024 * 1024;
 /// Longer than any test takes: a test that waits this long fails.
 const AGES: Duration = Duration::from_secs(3600);
-
-const FASTLY: Policy = Policy { source: "fastly", requests: Requests::Batches { put: true }, otlp: None };
-const CIRCLECI: Policy = Policy { source: "circleci", requests: Requests::Webhooks(&[]), otlp: None };
 
 const TRACEPARENT: Page = Page {
     name: "traceparent",
@@ -54,36 +57,47 @@ const PROOF: Page = Page {
     text: PageText::Fixed(|_| "*\n".to_owned()),
 };
 
-type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-/// A relay with the receivers of `paths`, as path and policy. Clients authenticate with `authorization: yes`; bodies that
-/// contain `forged` do not verify.
-struct Fake {
-    paths: Vec<(&'static str, Policy)>,
+/// A relay whose receivers read what it says, whatever the body. Webhooks that are `forged` do not verify.
+struct Script {
+    /// Configuration of the receivers; `AUTH` becomes the token `yes` if `asks_authorization` is set.
+    receivers: &'static str,
     asks_authorization: bool,
     /// Number of requests after which requests are throttled.
-    tokens: AtomicUsize,
-    answer: Box<dyn Fn() -> Answering + Send + Sync>,
-    taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
-    declined: Arc<Mutex<Vec<Declined>>>,
+    tokens: usize,
+    /// Bytes that the queue holds.
+    queue_bytes: u64,
+    /// Result of reading any body. By default there is nothing in it, which is a success.
+    reading: Box<dyn Fn() -> Reading + Send + Sync>,
 }
+
+/// A receiver that reads what the script says.
+struct Scripted {
+    inner: Arc<dyn Receiver>,
+    script: Arc<Script>,
+    taken: Taken,
+}
+
+/// Paths of receivers, and the bodies that they read.
+type Taken = Arc<Mutex<Vec<(&'static str, Bytes)>>>;
 
 /// A running server.
 struct House {
     addr: SocketAddr,
     shutdown: CancellationToken,
     served: JoinHandle<()>,
-    taken: Arc<Mutex<Vec<(&'static str, Bytes)>>>,
-    /// Rejections that were reported to the relay.
-    declined: Arc<Mutex<Vec<Declined>>>,
+    taken: Taken,
     metrics: Metrics,
+    /// Work that the relay accepted, which stays in the queue.
+    _accepted: UnboundedReceiver<Vec<Work>>,
+    _directory: TempDir,
 }
 
-/// A gate at which requests wait, and which reports their arrival.
-#[derive(Clone, Default)]
+/// A gate at which requests wait, and which reports their arrival. Dropping it lets all of them pass.
+#[derive(Default)]
 struct Gate {
     entered: Arc<Notify>,
     open: Arc<Notify>,
+    gone: CancellationToken,
 }
 
 /// One response, as received.
@@ -96,100 +110,94 @@ struct Seen {
 
 struct Client<S = TcpStream>(S);
 
-// === impl Fake ===
+// === impl Script ===
 
-impl Default for Fake {
+impl Default for Script {
     fn default() -> Self {
         Self {
-            paths: vec![("/circleci", CIRCLECI), ("/fastly", FASTLY), ("/www", FASTLY)],
+            receivers: "{circleci: {allow_unsigned: true}, fastly: {AUTH}, fastly/www: {path: /www, AUTH}}",
             asks_authorization: false,
-            tokens: AtomicUsize::new(usize::MAX),
-            answer: Box::new(|| Box::pin(async { Answer::Accepted })),
-            taken: Arc::default(),
-            declined: Arc::default(),
+            tokens: usize::MAX,
+            queue_bytes: MIB as u64,
+            reading: Box::new(Reading::default),
         }
     }
 }
 
-impl Fake {
-    fn answering(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Self {
-        let answer = Arc::new(answer);
-        let answer = move || -> Answering {
-            let answer = Arc::clone(&answer);
-            Box::pin(async move { answer() })
-        };
-        Self { answer: Box::new(answer), ..Self::default() }
+impl Script {
+    fn reading(reading: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+        Self { reading: Box::new(reading), ..Self::default() }
     }
 
     fn waiting_at(gate: &Gate) -> Self {
-        let gate = gate.clone();
-        let answer = move || -> Answering {
-            let gate = gate.clone();
-            Box::pin(async move {
-                gate.entered.notify_one();
-                gate.open.notified().await;
-                Answer::Accepted
-            })
-        };
-        Self { answer: Box::new(answer), ..Self::default() }
+        let (entered, open, gone) = (Arc::clone(&gate.entered), Arc::clone(&gate.open), gate.gone.clone());
+        Self::reading(move || {
+            let mut opens = std::pin::pin!(open.notified());
+            // Registered first: the gate may be opened at once.
+            opens.as_mut().enable();
+            entered.notify_one();
+            let opens = gone.run_until_cancelled(opens);
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(opens));
+            Reading::default()
+        })
+    }
+
+    /// Returns the receivers, which share one rate limit.
+    fn instances(self, taken: &Taken) -> Vec<Instance> {
+        let limit = RateLimitConfig { requests_per_second: 1.0 / 7.0, burst: self.tokens };
+        let rate_limit = (self.tokens < usize::MAX).then(|| Arc::new(RateLimit::new(limit)));
+        let auth = if self.asks_authorization { "auth: {values: [yes]}" } else { "" };
+        let yaml = format!("receivers: {}", self.receivers.replace("AUTH", auth));
+        let config = Config::from_yaml(&yaml, &Environment::empty(), RECEIVERS).unwrap();
+        let limits = Limits::of(&config.server);
+        let script = Arc::new(self);
+        let receivers = config.receivers.iter().flat_map(|section| build(section, limits));
+        let scripted = |inner| Scripted { inner, script: Arc::clone(&script), taken: Arc::clone(taken) };
+        receivers
+            .map(|inner| Instance { receiver: Arc::new(scripted(inner)), rate_limit: rate_limit.clone() })
+            .collect()
     }
 }
 
-impl Ingest for Fake {
-    type Receiver = usize;
+/// Returns the reading of a body with this many good units.
+fn accepted(units: u32) -> Reading {
+    let line = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331"}]}]}]}"#;
+    let item = |line_number| Item {
+        line: line_number,
+        traces: LineReader::default().read(&Bytes::from(line)).unwrap().traces,
+        logs: None,
+        metrics: None,
+        repairs: Vec::new(),
+        passage: Passage::Joined,
+    };
+    Reading { items: (1..=units).map(item).collect(), ..Reading::default() }
+}
 
-    fn receiver_at(&self, path: &str) -> Option<usize> {
-        self.paths.iter().position(|(known, _)| *known == path)
+// === impl Scripted ===
+
+impl Receiver for Scripted {
+    fn identity(&self) -> &Identity {
+        self.inner.identity()
     }
 
-    fn receiver_at_root(&self, headers: &HeaderMap) -> Option<usize> {
-        let source = at_root(headers)?.name();
-        self.paths.iter().position(|(_, policy)| policy.source == source)
-    }
-
-    fn policy(&self, receiver: usize) -> Policy {
-        self.paths[receiver].1
-    }
-
-    fn admit(&self, _: usize, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        if self.asks_authorization && headers.get("authorization").is_none_or(|value| value != "yes") {
-            return Err(Unauthorized("the authorization header is missing or wrong"));
-        }
-        Ok(())
-    }
-
-    fn throttle(&self, _: usize) -> Result<(), Throttled> {
-        let take = |tokens: usize| tokens.checked_sub(1);
-        let taken = self.tokens.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
-        taken.map(drop).map_err(|_| Throttled { retry_after_seconds: 7 })
-    }
-
-    fn receiver_id(&self, receiver: usize) -> String {
-        self.paths[receiver].0.trim_start_matches('/').to_owned()
-    }
-
-    fn declined(&self, _: Option<usize>, declined: Declined) {
-        self.declined.lock().unwrap().push(declined);
-    }
-
-    fn verify(&self, _: usize, _: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
+    fn verify(&self, _: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
         if wire == b"forged" {
             return Err(Unauthorized("the signature is missing or wrong"));
         }
         Ok(())
     }
 
-    async fn receive(
-        &self,
-        receiver: usize,
-        _: Encoding,
-        _: &HeaderMap,
-        ChargedBody { bytes: body, charge }: ChargedBody,
-        _: &OwnSpan,
-    ) -> Answer {
-        assert_eq!(charge.bytes(), body.len() as u64);
-        self.taken.lock().unwrap().push((self.paths[receiver].0, body));
-        (self.answer)().await
+    fn read(&self, body: &Bytes) -> Reading {
+        self.taken.lock().unwrap().push((self.path().to_owned().leak(), body.clone()));
+        (self.script.reading)()
+    }
+}
+
+// === impl Gate ===
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.gone.cancel();
     }
 }
 
@@ -216,41 +224,53 @@ fn pages<const N: usize>(pages: [(&'static Page, bool); N]) -> Pages {
     Pages::of(pages, &ReceiversConfig::default())
 }
 
-fn route_state(ingest: Fake) -> RouteState<Fake> {
-    RouteState {
-        ingest,
-        pages: pages([(&TRACEPARENT, true), (&PROOF, true)]),
-        metrics: Metrics::new(),
-        inflight: Budget::new(4 * MIB as u64),
-    }
+/// The script of a server's relay, and the rest of its state.
+struct Setup {
+    script: Script,
+    pages: Pages,
+    inflight: Budget,
+    config: ServerConfig,
+    terms: Terms,
+    grace: Duration,
 }
 
-impl House {
-    async fn open(ingest: Fake, config: ServerConfig) -> Self {
-        Self::with_state(route_state(ingest), config, AGES).await
+impl Setup {
+    fn new(script: Script, config: ServerConfig) -> Self {
+        Self {
+            script,
+            pages: pages([(&TRACEPARENT, true), (&PROOF, true)]),
+            inflight: Budget::new(4 * MIB as u64),
+            terms: Terms::plain(config.header_timeout, 64),
+            config,
+            grace: AGES,
+        }
     }
 
-    async fn with_state(state: RouteState<Fake>, config: ServerConfig, grace: Duration) -> Self {
-        let terms = Terms::plain(config.header_timeout, 64);
-        Self::with_terms(state, config, terms, grace).await
-    }
-
-    async fn with_terms(
-        state: RouteState<Fake>,
-        config: ServerConfig,
-        terms: Terms,
-        grace: Duration,
-    ) -> Self {
+    async fn open(self) -> House {
+        let Self { script, pages, inflight, config, terms, grace } = self;
         let listener = TcpListener::bind(config.endpoint).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let shutdown = CancellationToken::new();
-        let (taken, declined) = (Arc::clone(&state.ingest.taken), Arc::clone(&state.ingest.declined));
-        let metrics = state.metrics.clone();
+        let (metrics, shutdown, directory) =
+            (Metrics::new(), CancellationToken::new(), tempfile::tempdir().unwrap());
+        let queue = Queue::Memory(MemoryQueue::new(script.queue_bytes, metrics.clone()));
+        let rejected = Arc::new(RejectedLines::new(directory.path(), MIB as u64, metrics.clone()));
+        #[expect(clippy::disallowed_methods, reason = "the queue bounds it")]
+        let (work, accepted) = tokio::sync::mpsc::unbounded_channel();
+        let taken = Arc::default();
+        let instances = script.instances(&taken);
+        let relay = Relay::new(instances, queue, rejected, work, metrics.clone(), inflight.clone());
+        let state = RouteState { relay: Arc::new(relay), pages, metrics: metrics.clone(), inflight };
         let terms = Terms { metrics: Some(metrics.clone()), ..terms };
         let service = stack(state, &config);
         let told = Shutdown { token: shutdown.clone(), grace };
         let served = tokio::spawn(serve(listener, service, terms, told));
-        Self { addr, shutdown, served, taken, declined, metrics }
+        House { addr, shutdown, served, taken, metrics, _accepted: accepted, _directory: directory }
+    }
+}
+
+impl House {
+    async fn open(script: Script, config: ServerConfig) -> Self {
+        Setup::new(script, config).open().await
     }
 
     async fn client(&self) -> Client {
@@ -264,16 +284,19 @@ impl House {
         client.read().await
     }
 
-    /// Returns the causes of rejections since the last call.
-    fn causes(&self) -> Vec<Cause> {
-        self.declined.lock().unwrap().drain(..).map(|declined| declined.cause).collect()
-    }
-
     /// Returns how many responses with this code were counted for this receiver.
     fn counted(&self, code: u16, receiver: &str) -> Option<u64> {
+        self.metric(&format!("spanrelay_requests_total{{code=\"{code}\",receiver=\"{receiver}\"}} "))
+    }
+
+    /// Returns how many requests were shed for this receiver.
+    fn shed(&self, receiver: &str) -> Option<u64> {
+        self.metric(&format!("spanrelay_overloaded_requests_total{{receiver=\"{receiver}\"}} "))
+    }
+
+    fn metric(&self, series: &str) -> Option<u64> {
         let text = String::from_utf8(self.metrics.render()).unwrap();
-        let series = format!("spanrelay_requests_total{{code=\"{code}\",receiver=\"{receiver}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok())
+        text.lines().find_map(|line| line.strip_prefix(series)?.parse().ok())
     }
 
     fn taken(&self) -> Vec<(&'static str, Bytes)> {
@@ -336,6 +359,18 @@ impl Seen {
         let body: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         body["reason"].as_str().unwrap().to_owned()
     }
+}
+
+/// Returns the log lines about requests that were not accepted.
+fn declined(captured: &Captured) -> Vec<Value> {
+    let lines = captured.text();
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["message"] == "request rejected").collect()
+}
+
+/// Returns the causes in log lines about requests that were not accepted.
+fn causes(captured: &Captured) -> Vec<String> {
+    declined(captured).iter().map(|line| line["cause"].as_str().unwrap().to_owned()).collect()
 }
 
 fn get(path: &str) -> String {

@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::findings::{Finding, Outcome, Report};
-use crate::receiver::fastly::Mistake;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -106,10 +105,11 @@ impl<'a> LineEntry<'a> {
             Outcome::Accepted => {}
             Outcome::Repaired(repairs) => {
                 entry.repairs = repairs.iter().map(|repair| repair.as_str()).collect();
-                entry.mistake = repairs.iter().find_map(|repair| repair.mistake()).map(Mistake::as_str);
+                let diagnosis = repairs.iter().find_map(|repair| repair.diagnosis());
+                entry.mistake = diagnosis.map(|diagnosis| diagnosis.mistake);
             }
-            Outcome::Rejected { column, reason, mistake, .. } => {
-                entry.mistake = mistake.map(Mistake::as_str);
+            Outcome::Rejected { column, reason, diagnosis, .. } => {
+                entry.mistake = diagnosis.map(|diagnosis| diagnosis.mistake);
                 entry.column = Some(*column);
                 entry.reason = Some(reason);
             }

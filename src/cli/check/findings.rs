@@ -6,8 +6,7 @@ use serde_json::Value;
 use super::offline::Offline;
 use crate::cli::waterfall::Traces;
 use crate::event::{Repair, Signal};
-use crate::receiver::fastly::Mistake;
-use crate::receiver::{Ignored, Scope, Source};
+use crate::receiver::{Diagnosis, Ignored, Scope, Source};
 
 /// Number of traces that are kept for drawing.
 pub(super) const MAX_TRACES: usize = 20;
@@ -45,7 +44,7 @@ pub(crate) enum Outcome {
         column: u32,
         reason: String,
         /// Cause of the rejection, where it is known.
-        mistake: Option<Mistake>,
+        diagnosis: Option<Diagnosis>,
     },
     Ignored(Ignored),
 }
@@ -188,8 +187,10 @@ impl Outcome {
     /// Returns advice about the VCL or the logging endpoint.
     pub(super) fn advice(&self) -> Vec<&'static str> {
         match self {
-            Self::Repaired(repairs) => repairs.iter().filter_map(|repair| repair.advice()).collect(),
-            Self::Rejected { mistake, .. } => mistake.iter().map(|mistake| mistake.advice()).collect(),
+            Self::Repaired(repairs) => {
+                repairs.iter().filter_map(|repair| Some(repair.diagnosis()?.advice)).collect()
+            }
+            Self::Rejected { diagnosis, .. } => diagnosis.iter().map(|diagnosis| diagnosis.advice).collect(),
             Self::Accepted | Self::Ignored(_) => Vec::new(),
         }
     }

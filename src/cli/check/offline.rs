@@ -8,8 +8,7 @@ use super::findings::{Finding, Outcome, Outgoing};
 use crate::config::{ServerConfig, SpanEventsConfig};
 use crate::processor::{SpanEvents, Work};
 use crate::queue::Taken;
-use crate::receiver::fastly::Mistake;
-use crate::receiver::{Item, Limits, Reading, Rejected, Source};
+use crate::receiver::{Diagnosis, Item, Limits, Reading, Rejected, Source};
 use crate::telemetry::Metrics;
 
 /// Result of processing one body.
@@ -23,7 +22,7 @@ pub(crate) struct Offline {
 pub(crate) fn relay_offline(source: &Source, body: &Bytes) -> Offline {
     let Some(check) = &source.check else { return Offline::default() };
     let receiver = (check.receiver)(Limits::of(&ServerConfig::default()));
-    Offline::new(receiver.read(body), |part| receiver.mistake(part), attach)
+    Offline::new(receiver.read(body), |part| receiver.diagnose(part), attach)
 }
 
 /// Processes the items as one request with `wait: 0s`.
@@ -55,7 +54,7 @@ fn now() -> SystemTime {
 impl Offline {
     pub(super) fn new(
         reading: Reading,
-        mistake: impl Fn(&Rejected) -> Option<Mistake>,
+        diagnose: impl Fn(&Rejected) -> Option<Diagnosis>,
         attach: impl FnOnce(Vec<Item>) -> Vec<Outgoing>,
     ) -> Self {
         let Reading { mut items, rejected, ignored, .. } = reading;
@@ -69,7 +68,7 @@ impl Offline {
             outcome: Outcome::Rejected {
                 scope: part.scope,
                 column: part.column,
-                mistake: mistake(&part),
+                diagnosis: diagnose(&part),
                 reason: part.reason,
             },
         });

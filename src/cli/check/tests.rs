@@ -135,7 +135,7 @@ fn the_json_document_keeps_its_field_names() {
                    "mistake": null, "advice": []}),
             json!({"line": 6, "outcome": "repaired", "repairs": ["removed a trailing comma", "rewrote a \\xHH escape"],
                    "column": null, "reason": null, "mistake": "trailing_comma",
-                   "advice": [Repair::TrailingComma.advice(), Repair::HexEscape.advice()]}),
+                   "advice": ([Repair::TrailingComma, Repair::HexEscape].map(|repair| repair.diagnosis().unwrap().advice))}),
             json!({"line": 8, "outcome": "rejected", "repairs": [], "column": 13, "reason": "cut off inside a string",
                    "mistake": null, "advice": []}),
         ]

@@ -137,8 +137,8 @@ mod tests {
         let yaml = yaml("127.0.0.1:4318".parse().unwrap(), Path::new("/tmp/demo"));
         let config = Config::from_yaml(&yaml, &Environment::empty(), RECEIVERS).unwrap();
         assert_eq!(config.exporters.otlp_http.traces_endpoint, "http://127.0.0.1:4318/v1/traces");
-        assert_eq!(config.receivers.all::<FastlyConfig>()[0].path, FASTLY_PATH);
-        assert_eq!(config.receivers.all::<CircleCiConfig>()[0].path, CIRCLECI_PATH);
+        assert_eq!(config.receivers.all::<FastlyConfig>()[0].endpoint.path, FASTLY_PATH);
+        assert_eq!(config.receivers.all::<CircleCiConfig>()[0].endpoint.path, CIRCLECI_PATH);
         assert!(!config.receivers.all::<CircleCiConfig>()[0].allow_unsigned);
         assert_eq!(config.queue.storage, Storage::Memory);
     }

@@ -50,12 +50,12 @@ fn the_variable_names_the_file_and_the_argument_overrides_it() {
     let environment: Environment = [(FILE_VARIABLE, one.as_os_str())].into_iter().collect();
     let named = Sources { environment, ..Sources::default() };
     assert_eq!(
-        Config::load(&named, RECEIVERS).unwrap().config.receivers.all::<FastlyConfig>()[0].path,
+        Config::load(&named, RECEIVERS).unwrap().config.receivers.all::<FastlyConfig>()[0].endpoint.path,
         "/one"
     );
     let both = Sources { files: vec![two], ..named };
     assert_eq!(
-        Config::load(&both, RECEIVERS).unwrap().config.receivers.all::<FastlyConfig>()[0].path,
+        Config::load(&both, RECEIVERS).unwrap().config.receivers.all::<FastlyConfig>()[0].endpoint.path,
         "/two"
     );
 }
@@ -73,7 +73,7 @@ fn the_command_line_overrides_the_file_and_later_arguments_override_earlier_ones
     let config =
         load(b"receivers: {fastly: }\nexporters: {otlp_http: {timeout: 5s}}\n", &set).unwrap().config;
     assert_eq!(config.exporters.otlp_http.timeout, std::time::Duration::from_secs(3));
-    assert_eq!(config.receivers.all::<FastlyConfig>()[1].path, "/x");
+    assert_eq!(config.receivers.all::<FastlyConfig>()[1].endpoint.path, "/x");
 }
 
 #[test]
@@ -126,7 +126,10 @@ fn several_files_are_merged_key_by_key_and_later_ones_win() {
     let own = "receivers: {fastly: {service_ids: [z]}, circleci: , otlp: }\nqueue: {max_size: 2GiB}\n";
     let config = merged(&[common, own, "queue: {max_size: 3GiB}\n"], &[]).unwrap();
     let fastly = config.receivers.all::<FastlyConfig>()[0];
-    assert_eq!((fastly.path.as_str(), fastly.service_ids.as_slice()), ("/a", ["z".to_owned()].as_slice()));
+    assert_eq!(
+        (fastly.endpoint.path.as_str(), fastly.service_ids.as_slice()),
+        ("/a", ["z".to_owned()].as_slice())
+    );
     assert_eq!((config.receivers.iter().count(), config.queue.max_size), (3, 3 << 30));
 }
 

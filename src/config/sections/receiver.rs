@@ -10,6 +10,7 @@ use serde_json::json;
 use super::super::declare::{Shape, section};
 use super::super::field::Field;
 use super::super::kind::{Count, Kind, kind, plain, secret, text_schema, value};
+use super::super::receivers::ReceiverCommon;
 use super::super::secret::Secret;
 use super::super::section::Section;
 use super::super::tree::Tree;
@@ -40,6 +41,19 @@ section! {
     }
 }
 
+section! {
+    /// Keys of all receivers at a path of their own.
+    pub(crate) struct ReceiverEndpoint {
+        /// Component id: the kind of receiver, or `KIND/NAME`.
+        id: ComponentId;
+        /// Path of its requests.
+        path: ReceiverPath;
+        /// Maximum rate of requests. More are rejected with 429 before their bodies are read, and so before a signature is verified.
+        /// Without `rate_limit` there is no limit.
+        rate_limit: Option<RateLimitConfig>;
+    }
+}
+
 impl Copy for RateLimitConfig {}
 
 /// Component id of a receiver, which is the key of its section.
@@ -66,6 +80,19 @@ impl AuthConfig {
     pub(crate) fn token(&self) -> Option<(String, String)> {
         let value = self.values.first()?;
         Some((self.header.as_str().to_owned(), value.expose().to_owned()))
+    }
+}
+
+// === impl ReceiverEndpoint ===
+
+impl ReceiverEndpoint {
+    /// Returns the defaults of a kind of receiver.
+    pub(crate) fn of(kind: &str) -> Self {
+        Self { id: kind.to_owned(), path: format!("/{kind}"), rate_limit: None }
+    }
+
+    pub(crate) fn common(&self) -> ReceiverCommon<'_> {
+        ReceiverCommon { id: &self.id, path: Some(&self.path), rate_limit: self.rate_limit }
     }
 }
 

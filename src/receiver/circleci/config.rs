@@ -8,29 +8,35 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tracing::info;
 
-use crate::config::declare::section;
+use crate::config::declare::{Flat, section};
 use crate::config::kind::{File, Positive, SecretText, Text, Time, Url};
 use crate::config::section::Section;
 use crate::config::{
-    ComponentId, HeaderSecret, Instances, QueueConfig, RateLimitConfig, ReceiverKind, ReceiverPath,
-    ReceiverSection, Resubmit, Secret, ServerConfig, Storage, is_loopback,
+    HeaderSecret, Instances, QueueConfig, ReceiverCommon, ReceiverEndpoint, ReceiverKind, ReceiverSection,
+    Resubmit, Secret, SectionVariable, ServerConfig, Storage, VariableForm, is_loopback,
 };
 use crate::receiver::webhook;
 use crate::receiver::webhook::signature::sign;
 
 /// CircleCI as a kind of receiver.
 pub(crate) const KIND: ReceiverKind =
-    ReceiverKind::of::<CircleCiConfig>("circleci", "CircleCI webhooks.", Instances::Named);
+    ReceiverKind::of::<CircleCiConfig>("circleci", "CircleCI webhooks.", Instances::Named)
+        .with_variables(&CIRCLECI_HOOK);
+
+/// Variables of circleci-hook, except for those of its exporter.
+const CIRCLECI_HOOK: [SectionVariable; 2] = [
+    SectionVariable { name: "CIRCLECI_HOOK_SERVICE", key: "service_name", form: VariableForm::Text },
+    // Last: without a secret, the receiver may go.
+    SectionVariable { name: "CIRCLECI_HOOK_SECRET", key: "secrets", form: VariableForm::Secret },
+];
 
 const SECRETS: &str = "[\"${env:CIRCLECI_HOOK_SECRET}\"]";
 
 section! {
     /// `receivers.circleci` and `receivers.circleci/NAME`
     pub(crate) struct CircleCiConfig => check {
-        /// Component id: `circleci` or `circleci/NAME`.
-        id: ComponentId = "circleci".to_owned();
-        /// Path of its requests.
-        path: ReceiverPath = "/circleci".to_owned();
+        /// Id, path and rate limit.
+        endpoint: Flat<ReceiverEndpoint> = ReceiverEndpoint::of("circleci");
         /// Signing secrets of the webhook; any of them is accepted. Needed unless `allow_unsigned` is true.
         secrets: Vec<SecretText>, usual(SECRETS), live;
         /// Accepts webhooks without a signature, from anyone who knows the URL.
@@ -43,8 +49,6 @@ section! {
         cancel_settle: Time = Duration::from_secs(60), live;
         /// Looks up the steps of each job in CircleCI's API, and makes a span of each. Without `api` a job is one span.
         api: Option<CircleCiApiConfig>, partly_live;
-        /// Maximum rate of requests. They count before their signature is verified, because it covers the body.
-        rate_limit: Option<RateLimitConfig>;
     }
 }
 
@@ -68,21 +72,13 @@ section! {
 // === impl CircleCiConfig ===
 
 impl ReceiverSection for CircleCiConfig {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn path(&self) -> Option<&str> {
-        Some(&self.path)
-    }
-
-    fn rate_limit(&self) -> Option<RateLimitConfig> {
-        self.rate_limit
+    fn common(&self) -> ReceiverCommon<'_> {
+        self.endpoint.common()
     }
 
     fn announce(&self) {
-        let steps = self.api.is_some();
-        info!(receiver = self.id, path = self.path, secrets = self.secrets.len(), steps, "receiver enabled");
+        let (secrets, steps) = (self.secrets.len(), self.api.is_some());
+        info!(receiver = self.endpoint.id, path = self.endpoint.path, secrets, steps, "receiver enabled");
     }
 
     fn risk(&self, _: bool) -> Option<(&'static str, &'static str)> {
@@ -93,7 +89,10 @@ impl ReceiverSection for CircleCiConfig {
         let signed = |secret: &crate::config::Secret| {
             ("circleci-signature".to_owned(), format!("v1={}", sign(secret.expose().as_bytes(), body)))
         };
-        Resubmit { path: self.path.clone(), headers: self.secrets.first().map(signed).into_iter().collect() }
+        Resubmit {
+            path: self.endpoint.path.clone(),
+            headers: self.secrets.first().map(signed).into_iter().collect(),
+        }
     }
 
     fn note(&self, server: &ServerConfig) -> Option<String> {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::config::Secret;
+use crate::config::{ReceiverEndpoint, Secret};
 use crate::event::RejectCode;
 use crate::receiver::{Item, Rejected, Scope};
 
@@ -43,14 +43,9 @@ fn fixture(name: &str) -> Fixture {
 
 fn receiver() -> CircleCi {
     CircleCi::new(&CircleCiConfig {
-        id: "circleci/app".to_owned(),
-        path: "/circleci/app".to_owned(),
+        endpoint: ReceiverEndpoint::of("circleci/app"),
         secrets: vec![Secret::new("fixture-secret")],
-        allow_unsigned: false,
-        service_name: "circleci".to_owned(),
-        cancel_settle: std::time::Duration::from_secs(60),
-        api: None,
-        rate_limit: None,
+        ..CircleCiConfig::default()
     })
 }
 

@@ -5,18 +5,23 @@ use serde_json::json;
 use tracing::info;
 
 use super::access_log::AccessLogsConfig;
-use crate::config::declare::section;
+use crate::config::declare::{Flat, section};
 use crate::config::field::Field;
 use crate::config::kind::{kind, text};
 use crate::config::section::Section;
 use crate::config::{
-    AuthConfig, ComponentId, Instances, RateLimitConfig, ReceiverKind, ReceiverPath, ReceiverSection,
-    Resubmit,
+    AuthConfig, Instances, ReceiverCommon, ReceiverEndpoint, ReceiverKind, ReceiverSection, Resubmit,
+    SectionVariable, VariableForm,
 };
 
 /// Fastly as a kind of receiver.
 pub(crate) const KIND: ReceiverKind =
-    ReceiverKind::of::<FastlyConfig>("fastly", "Batches of Fastly's HTTPS log streaming.", Instances::Named);
+    ReceiverKind::of::<FastlyConfig>("fastly", "Batches of Fastly's HTTPS log streaming.", Instances::Named)
+        .with_variables(&[SERVICE_IDS]);
+
+/// Variable of Fastly's example proxy.
+const SERVICE_IDS: SectionVariable =
+    SectionVariable { name: "FASTLY_SERVICE_IDS", key: "service_ids", form: VariableForm::List };
 
 /// Length of a SHA-256 in hexadecimal, to detect ids that were hashed by hand.
 const SHA256_HEX: usize = 64;
@@ -24,10 +29,8 @@ const SHA256_HEX: usize = 64;
 section! {
     /// `receivers.fastly` and `receivers.fastly/NAME`
     pub(crate) struct FastlyConfig => check {
-        /// Component id: `fastly` or `fastly/NAME`.
-        id: ComponentId = "fastly".to_owned();
-        /// Path of its requests.
-        path: ReceiverPath = "/fastly".to_owned();
+        /// Id, path and rate limit.
+        endpoint: Flat<ReceiverEndpoint> = ReceiverEndpoint::of("fastly");
         /// Services whose logs are accepted, for the response to Fastly's challenge: service ids, or `"*"` for any Fastly
         /// customer's; then set `auth`. The relay hashes the ids itself. An empty list is an error, because Fastly would send
         /// nothing.
@@ -38,9 +41,6 @@ section! {
         repair: bool = true, live;
         /// Reads ordinary access logs too. Without `access_logs` such lines are rejected.
         access_logs: Option<AccessLogsConfig>;
-        /// Maximum rate of requests. More are rejected with 429 before their bodies are read. Without `rate_limit` there is no
-        /// limit.
-        rate_limit: Option<RateLimitConfig>;
     }
 }
 
@@ -53,21 +53,13 @@ kind! {
 // === impl FastlyConfig ===
 
 impl ReceiverSection for FastlyConfig {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn path(&self) -> Option<&str> {
-        Some(&self.path)
-    }
-
-    fn rate_limit(&self) -> Option<RateLimitConfig> {
-        self.rate_limit
+    fn common(&self) -> ReceiverCommon<'_> {
+        self.endpoint.common()
     }
 
     fn announce(&self) {
         let (service_ids, token) = (self.service_ids.len(), self.auth.is_some());
-        info!(receiver = self.id, path = self.path, token, service_ids, "receiver enabled");
+        info!(receiver = self.endpoint.id, path = self.endpoint.path, token, service_ids, "receiver enabled");
     }
 
     fn risk(&self, is_open: bool) -> Option<(&'static str, &'static str)> {
@@ -77,7 +69,7 @@ impl ReceiverSection for FastlyConfig {
 
     fn resubmit(&self, _: &Bytes) -> Resubmit {
         let headers = self.auth.iter().filter_map(AuthConfig::token).collect();
-        Resubmit { path: self.path.clone(), headers }
+        Resubmit { path: self.endpoint.path.clone(), headers }
     }
 }
 

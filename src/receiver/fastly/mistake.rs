@@ -5,13 +5,13 @@
 
 use memchr::memmem;
 
-use super::super::Rejected;
+use super::super::{Diagnosis, Rejected};
 use super::access_log::{AccessLogPreset, recognize};
 use crate::event::{RejectCode, Repair};
 
 /// A mistake in a log statement or in the settings of a logging endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Mistake {
+pub(super) enum Mistake {
     UnescapedQuote,
     CstrEscape,
     LooseBackslash,
@@ -35,7 +35,7 @@ pub enum Mistake {
 }
 
 /// Returns the likely cause of a rejected line, if there is only one.
-pub(crate) fn mistake(rejected: &Rejected) -> Option<Mistake> {
+pub(super) fn mistake(rejected: &Rejected) -> Option<Mistake> {
     let input: &[u8] = &rejected.input;
     let (before, after) = input.split_at(rejected.at.min(input.len()));
     Some(match rejected.code {
@@ -123,8 +123,13 @@ fn access_log(preset: AccessLogPreset) -> &'static str {
 // === impl Mistake ===
 
 impl Mistake {
+    /// Returns the mistake as others see it.
+    pub(super) fn diagnosis(self) -> Diagnosis {
+        Diagnosis { mistake: self.as_str(), advice: self.advice() }
+    }
+
     /// Returns the cause as one word, for scripts.
-    pub(crate) fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::UnescapedQuote => "unescaped_quote",
             Self::CstrEscape => "cstr_escape",
@@ -150,7 +155,7 @@ impl Mistake {
     }
 
     /// Returns advice about the VCL or the logging endpoint.
-    pub(crate) fn advice(self) -> &'static str {
+    fn advice(self) -> &'static str {
         match self {
             Self::UnescapedQuote => "a quote inside a value ends it: write the value with json.escape()",
             Self::CstrEscape => "\\xHH is not JSON: use json.escape() instead of cstr_escape()",
@@ -206,13 +211,12 @@ impl Mistake {
 // === impl Repair ===
 
 impl Repair {
-    /// Returns advice about the VCL for avoiding the repair; `None` where the VCL is not the cause.
-    pub(crate) fn advice(self) -> Option<&'static str> {
-        self.mistake().map(Mistake::advice)
+    /// Returns the mistake in a VCL that was repaired; `None` where the VCL is not the cause.
+    pub(crate) fn diagnosis(self) -> Option<Diagnosis> {
+        self.mistake().map(Mistake::diagnosis)
     }
 
-    /// Returns the mistake that was repaired.
-    pub(crate) fn mistake(self) -> Option<Mistake> {
+    fn mistake(self) -> Option<Mistake> {
         match self {
             Self::TrailingComma => Some(Mistake::TrailingComma),
             Self::ControlCharacter => Some(Mistake::ControlCharacter),

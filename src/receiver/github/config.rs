@@ -4,11 +4,11 @@ use bytes::Bytes;
 use tracing::info;
 
 use super::{EVENT, event};
-use crate::config::declare::section;
+use crate::config::declare::{Flat, section};
 use crate::config::kind::{SecretText, Text};
 use crate::config::section::Section;
 use crate::config::{
-    ComponentId, Instances, RateLimitConfig, ReceiverKind, ReceiverPath, ReceiverSection, Resubmit, Secret,
+    Instances, ReceiverCommon, ReceiverEndpoint, ReceiverKind, ReceiverSection, Resubmit, Secret,
     ServerConfig,
 };
 use crate::receiver::webhook;
@@ -23,38 +23,31 @@ const SECRETS: &str = "[\"${env:GITHUB_WEBHOOK_SECRET}\"]";
 section! {
     /// `receivers.github` and `receivers.github/NAME`
     pub(crate) struct GithubConfig => check {
-        /// Component id: `github` or `github/NAME`.
-        id: ComponentId = "github".to_owned();
-        /// Path of its requests.
-        path: ReceiverPath = "/github".to_owned();
+        /// Id, path and rate limit.
+        endpoint: Flat<ReceiverEndpoint> = ReceiverEndpoint::of("github");
         /// Secrets of the webhook; any of them is accepted. Needed unless `allow_unsigned` is true.
         secrets: Vec<SecretText>, usual("[\"${env:GITHUB_WEBHOOK_SECRET}\"]"), live;
         /// Accepts webhooks without a signature, from anyone who knows the URL.
         allow_unsigned: bool = false, live;
         /// `service.name` of the spans.
         service_name: Text = "github-actions".to_owned(), live;
-        /// Maximum rate of requests. They count before their signature is verified, because it covers the body.
-        rate_limit: Option<RateLimitConfig>;
     }
 }
 
 // === impl GithubConfig ===
 
 impl ReceiverSection for GithubConfig {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn path(&self) -> Option<&str> {
-        Some(&self.path)
-    }
-
-    fn rate_limit(&self) -> Option<RateLimitConfig> {
-        self.rate_limit
+    fn common(&self) -> ReceiverCommon<'_> {
+        self.endpoint.common()
     }
 
     fn announce(&self) {
-        info!(receiver = self.id, path = self.path, secrets = self.secrets.len(), "receiver enabled");
+        info!(
+            receiver = self.endpoint.id,
+            path = self.endpoint.path,
+            secrets = self.secrets.len(),
+            "receiver enabled"
+        );
     }
 
     fn risk(&self, _: bool) -> Option<(&'static str, &'static str)> {
@@ -70,7 +63,7 @@ impl ReceiverSection for GithubConfig {
         };
         let kind = event::type_of(body).map(|kind| (EVENT.to_owned(), kind.to_owned()));
         let headers = self.secrets.first().map(signed).into_iter().chain(kind).collect();
-        Resubmit { path: self.path.clone(), headers }
+        Resubmit { path: self.endpoint.path.clone(), headers }
     }
 
     fn note(&self, server: &ServerConfig) -> Option<String> {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{ReceiverSection, Secret};
+use crate::config::{ReceiverEndpoint, ReceiverSection, Secret};
 use crate::otlp::{SpanId, TraceId};
 use crate::receiver::{Item, kept_headers};
 
@@ -38,8 +38,7 @@ fn fixture(name: &str) -> Fixture {
 
 fn config() -> GithubConfig {
     GithubConfig {
-        id: "github/app".to_owned(),
-        path: "/github/app".to_owned(),
+        endpoint: ReceiverEndpoint::of("github/app"),
         secrets: vec![Secret::new("fixture-secret")],
         ..GithubConfig::default()
     }

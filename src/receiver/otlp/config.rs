@@ -4,7 +4,9 @@ use bytes::Bytes;
 use tracing::info;
 
 use crate::config::declare::section;
-use crate::config::{AuthConfig, Instances, RateLimitConfig, ReceiverKind, ReceiverSection, Resubmit};
+use crate::config::{
+    AuthConfig, Instances, RateLimitConfig, ReceiverCommon, ReceiverKind, ReceiverSection, Resubmit,
+};
 use crate::event::Signal;
 use crate::otlp::signal_of;
 
@@ -34,16 +36,8 @@ impl OtlpConfig {
 }
 
 impl ReceiverSection for OtlpConfig {
-    fn id(&self) -> &str {
-        Self::ID
-    }
-
-    fn path(&self) -> Option<&str> {
-        None
-    }
-
-    fn rate_limit(&self) -> Option<RateLimitConfig> {
-        self.rate_limit
+    fn common(&self) -> ReceiverCommon<'_> {
+        ReceiverCommon { id: Self::ID, path: None, rate_limit: self.rate_limit }
     }
 
     fn announce(&self) {

@@ -13,11 +13,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::*;
-use crate::config::{QueueConfig, SpanEventsConfig, Storage, Sync, Unmatched};
+use crate::config::{QueueConfig, ReceiverEndpoint, SpanEventsConfig, Storage, Sync, Unmatched};
 use crate::event::{Settled, Signal};
 use crate::exporter::{Carried, Export};
 use crate::processor::SpanEvents;
-use crate::receiver::Source;
+use crate::receiver::Identity;
 use crate::receiver::fastly::Fastly;
 use crate::receiver::fastly::FastlyConfig;
 
@@ -51,24 +51,8 @@ struct Forgetful(Fastly);
 // === impl Forgetful ===
 
 impl Receiver for Forgetful {
-    fn id(&self) -> &str {
-        self.0.id()
-    }
-
-    fn path(&self) -> &str {
-        self.0.path()
-    }
-
-    fn source(&self) -> &'static Source {
-        self.0.source()
-    }
-
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        self.0.admit(headers)
-    }
-
-    fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
-        self.0.verify(headers, wire)
+    fn identity(&self) -> &Identity {
+        self.0.identity()
     }
 
     fn read(&self, body: &Bytes) -> Reading {
@@ -82,24 +66,8 @@ struct ByHeader(Fastly);
 // === impl ByHeader ===
 
 impl Receiver for ByHeader {
-    fn id(&self) -> &str {
-        self.0.id()
-    }
-
-    fn path(&self) -> &str {
-        self.0.path()
-    }
-
-    fn source(&self) -> &'static Source {
-        self.0.source()
-    }
-
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        self.0.admit(headers)
-    }
-
-    fn verify(&self, headers: &HeaderMap, wire: &[u8]) -> Result<(), Unauthorized> {
-        self.0.verify(headers, wire)
+    fn identity(&self) -> &Identity {
+        self.0.identity()
     }
 
     fn kept_headers(&self) -> &'static [&'static str] {
@@ -119,16 +87,7 @@ impl Receiver for ByHeader {
 }
 
 fn fastly(repair: bool, max_line_bytes: usize) -> Fastly {
-    let config = FastlyConfig {
-        id: "fastly".to_owned(),
-        path: "/fastly".to_owned(),
-        service_ids: Vec::new(),
-        auth: None,
-        repair,
-        access_logs: None,
-        rate_limit: None,
-    };
-    Fastly::new(&config, max_line_bytes)
+    Fastly::new(&FastlyConfig { repair, ..FastlyConfig::default() }, max_line_bytes)
 }
 
 // === impl Bench ===
@@ -675,15 +634,8 @@ fn requests_of_a_removed_receiver_stay_until_it_is_configured_again() {
     let mut bench = Bench::new();
     bench.start(fastly(true, 1 << 20));
     bench.post(&span("a"));
-    let other = FastlyConfig {
-        id: "fastly/other".to_owned(),
-        path: "/fastly".to_owned(),
-        service_ids: Vec::new(),
-        auth: None,
-        repair: true,
-        access_logs: None,
-        rate_limit: None,
-    };
+    let endpoint = ReceiverEndpoint { path: "/fastly".to_owned(), ..ReceiverEndpoint::of("fastly/other") };
+    let other = FastlyConfig { endpoint, ..FastlyConfig::default() };
     bench.start(Fastly::new(&other, 1 << 20));
     bench.post(&span("b"));
     bench.exported(1);

@@ -7,7 +7,7 @@ use crate::server::routes::WEBHOOK_MAX_BYTES;
 #[tokio::test]
 async fn a_slow_body_is_a_408_and_nothing_of_it_is_kept() {
     let short = ServerConfig { body_timeout: Duration::from_millis(20), ..config() };
-    let house = House::open(Fake::default(), short).await;
+    let house = House::open(Script::default(), short).await;
     let mut client = house.client().await;
     client.write("POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: 10\r\n\r\n{}").await;
     let seen = client.read().await;
@@ -18,7 +18,7 @@ async fn a_slow_body_is_a_408_and_nothing_of_it_is_kept() {
 
 #[tokio::test]
 async fn a_truncated_body_is_a_408_and_nothing_of_it_is_kept() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let declared = "POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: 10\r\n\r\n{}";
     let chunked = "POST /fastly HTTP/1.1\r\nhost: relay\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n";
     for request in [declared, chunked] {
@@ -34,15 +34,15 @@ async fn a_truncated_body_is_a_408_and_nothing_of_it_is_kept() {
 
 #[tokio::test]
 async fn a_body_with_invalid_framing_is_a_408() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let head = "POST /fastly HTTP/1.1\r\nhost: relay\r\ntransfer-encoding: chunked\r\n\r\n";
     assert_eq!(house.ask(format!("{head}no size\r\n")).await.status, 408);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_of_a_client_that_has_shut_down_writing_gets_its_response() {
     let gate = Gate::default();
-    let house = House::open(Fake::waiting_at(&gate), config()).await;
+    let house = House::open(Script::waiting_at(&gate), config()).await;
     let mut client = house.client().await;
     client.write(post("/fastly", "{}")).await;
     gate.entered.notified().await;
@@ -56,7 +56,7 @@ async fn a_request_of_a_client_that_has_shut_down_writing_gets_its_response() {
 
 #[tokio::test]
 async fn a_declared_length_over_the_limit_is_a_413_without_reading() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let head = format!("POST /fastly HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n\r\n", MIB + 1);
     let seen = house.ask(head).await;
     assert_eq!((seen.status, seen.reason().as_str()), (413, "the body is larger than 1048576 bytes"));
@@ -65,7 +65,7 @@ async fn a_declared_length_over_the_limit_is_a_413_without_reading() {
 #[tokio::test]
 async fn webhooks_have_their_own_size_limit() {
     let house =
-        House::open(Fake::default(), ServerConfig { max_request_body_size: 1 << 30, ..config() }).await;
+        House::open(Script::default(), ServerConfig { max_request_body_size: 1 << 30, ..config() }).await;
     let head = |path: &str, bytes: u64| {
         format!(
             "POST {path} HTTP/1.1\r\nhost: relay\r\nexpect: 100-continue\r\ncontent-length: {bytes}\r\n\r\n"
@@ -80,13 +80,13 @@ async fn webhooks_have_their_own_size_limit() {
         client.write(head(path, bytes)).await;
         assert_eq!(client.read_head().await.status, status, "{path} {bytes}");
     }
-    let small = House::open(Fake::default(), ServerConfig { max_request_body_size: 10, ..config() }).await;
+    let small = House::open(Script::default(), ServerConfig { max_request_body_size: 10, ..config() }).await;
     assert_eq!(small.ask(post("/circleci", "eleven bytes")).await.status, 413);
 }
 
 #[tokio::test]
 async fn a_client_that_waits_for_100_continue_gets_the_rejection_instead() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let mut client = house.client().await;
     let head = "POST /fastly HTTP/1.1\r\nhost: relay\r\nexpect: 100-continue\r\n";
     client.write(format!("{head}content-length: {}\r\n\r\n", MIB + 1)).await;
@@ -102,7 +102,7 @@ async fn a_client_that_waits_for_100_continue_gets_the_rejection_instead() {
 
 #[tokio::test]
 async fn a_client_that_writes_everything_before_reading_sees_the_413() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let body = vec![b'x'; 2 * MIB];
     let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
     let head = b"POST /fastly HTTP/1.1\r\nhost: relay\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
@@ -119,7 +119,7 @@ async fn a_client_that_writes_everything_before_reading_sees_the_413() {
 
 #[tokio::test]
 async fn every_early_rejection_is_seen_by_a_client_that_writes_first() {
-    let house = House::open(Fake { asks_authorization: true, ..Fake::default() }, config()).await;
+    let house = House::open(Script { asks_authorization: true, ..Script::default() }, config()).await;
     let body = vec![b'x'; 2 * MIB];
     let table = [
         ("/none", "", 404),
@@ -136,7 +136,7 @@ async fn every_early_rejection_is_seen_by_a_client_that_writes_first() {
 
 #[tokio::test]
 async fn a_body_of_exactly_the_limit_is_accepted() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let body: Vec<u8> = (0..MIB).map(|n| (n % 251) as u8).collect();
     assert_eq!(house.ask(post_with("/fastly", "", &body)).await.status, 204);
     assert_eq!(house.taken(), [("/fastly", Bytes::from(body))]);
@@ -144,7 +144,7 @@ async fn a_body_of_exactly_the_limit_is_accepted() {
 
 #[tokio::test]
 async fn encoded_bodies_are_decoded() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     // Large enough for a blocking thread, and small enough to be kept.
     for plain in [b"{\"resourceSpans\":[]}\n".repeat(40_000), b"{}".to_vec()] {
         let table = [
@@ -173,7 +173,7 @@ async fn encoded_bodies_are_decoded() {
 
 #[tokio::test]
 async fn a_body_that_inflates_over_the_limit_is_a_413() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let zeros = vec![0; 8 * MIB];
     let table = [
         ("gzip", gzip(&zeros)),
@@ -193,7 +193,7 @@ async fn a_body_that_inflates_over_the_limit_is_a_413() {
 
 #[tokio::test]
 async fn a_corrupt_body_is_a_400_and_an_unknown_encoding_a_415() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let seen = house.ask(post_with("/fastly", "content-encoding: zstd\r\n", b"{}")).await;
     assert_eq!(
         (seen.status, seen.reason().as_str()),

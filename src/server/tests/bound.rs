@@ -2,13 +2,12 @@
 
 use super::*;
 use crate::config::LogFormat;
-use crate::telemetry::logging::tests::Captured;
 
 const BOUND: usize = 4;
 
 async fn bounded_house() -> House {
     let terms = Terms::plain(AGES, BOUND);
-    House::with_terms(route_state(Fake::default()), config(), terms, AGES).await
+    Setup { terms, ..Setup::new(Script::default(), config()) }.open().await
 }
 
 async fn served(client: &mut Client) {
@@ -60,12 +59,11 @@ async fn connections_that_never_send_a_request_give_way() {
     assert!(text.contains("max_connections=4"), "{text}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_with_a_request_in_progress_is_never_closed() {
     let gate = Gate::default();
-    let house =
-        House::with_terms(route_state(Fake::waiting_at(&gate)), config(), Terms::plain(AGES, BOUND), AGES)
-            .await;
+    let terms = Terms::plain(AGES, BOUND);
+    let house = Setup { terms, ..Setup::new(Script::waiting_at(&gate), config()) }.open().await;
     let mut busy = house.client().await;
     busy.write(post("/fastly", "{}")).await;
     gate.entered.notified().await;
@@ -108,17 +106,18 @@ async fn answered(gate: &Gate, waiting: Vec<Client>) {
 
 #[tokio::test]
 async fn beyond_max_inflight_bytes_bodies_get_a_503_and_small_requests_are_served() {
+    let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
     let gate = Gate::default();
-    let house = House::open(Fake::waiting_at(&gate), config()).await;
+    let house = House::open(Script::waiting_at(&gate), config()).await;
     let waiting = filled(&house, &gate, "/fastly", 4).await;
     for headers in ["", "expect: 100-continue\r\n"] {
         let seen = house.ask(post_with("/www", headers, b"{}")).await;
         assert_eq!((seen.status, seen.header("retry-after")), (503, Some("2")));
         assert!(seen.reason().contains("in memory"), "{seen:?}");
     }
-    let declined: Vec<_> = house.declined.lock().unwrap().drain(..).collect();
-    let keys = declined.iter().map(|declined| (declined.cause, declined.key.as_deref()));
-    assert_eq!(keys.collect::<Vec<_>>(), [(Cause::InflightFull, Some("server.max_inflight_bytes")); 2]);
+    let declined = declined(&captured);
+    let keys = declined.iter().map(|line| (line["cause"].as_str().unwrap(), line["key"].as_str().unwrap()));
+    assert_eq!(keys.collect::<Vec<_>>(), [("inflight_full", "server.max_inflight_bytes"); 2]);
     assert_eq!(house.ask(get("/.well-known/fastly/logging/challenge")).await.status, 200);
     answered(&gate, waiting).await;
     answered(&gate, filled(&house, &gate, "/www", 4).await).await;
@@ -127,7 +126,7 @@ async fn beyond_max_inflight_bytes_bodies_get_a_503_and_small_requests_are_serve
 #[tokio::test]
 async fn webhooks_leave_half_of_the_bytes_to_others() {
     let gate = Gate::default();
-    let house = House::open(Fake::waiting_at(&gate), config()).await;
+    let house = House::open(Script::waiting_at(&gate), config()).await;
     let mut waiting = filled(&house, &gate, "/circleci", 2).await;
     assert_eq!(house.ask(post("/circleci", "{}")).await.status, 503);
     waiting.extend(filled(&house, &gate, "/fastly", 2).await);
@@ -137,11 +136,12 @@ async fn webhooks_leave_half_of_the_bytes_to_others() {
 /// A body that alone takes more than all together may is not worth sending again.
 #[tokio::test]
 async fn a_body_that_can_never_be_decompressed_within_the_bytes_is_too_large() {
-    let state = RouteState { inflight: Budget::new(MIB as u64), ..route_state(Fake::default()) };
-    let house = House::with_state(state, config(), AGES).await;
+    let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
+    let inflight = Budget::new(MIB as u64);
+    let house = Setup { inflight, ..Setup::new(Script::default(), config()) }.open().await;
     let body = encoders::gzip(&vec![b'x'; MIB]);
     assert_eq!(house.ask(post_with("/fastly", "", &body)).await.status, 413);
-    assert_eq!(house.causes(), [Cause::TooLarge]);
+    assert_eq!(causes(&captured), ["too_large"]);
     let body = encoders::gzip(&vec![b'x'; MIB / 4]);
     assert_eq!(house.ask(post_with("/fastly", "", &body)).await.status, 204);
 }

@@ -7,7 +7,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::*;
 use crate::config::LogFormat;
-use crate::telemetry::logging::tests::Captured;
 
 const SHORT: Duration = Duration::from_millis(30);
 
@@ -20,7 +19,7 @@ async fn h2_client(house: &House) -> http2::SendRequest<Full<Bytes>> {
 
 #[tokio::test]
 async fn speaks_h2_without_tls() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let mut client = h2_client(&house).await;
     let body = Bytes::from(vec![b'x'; MIB]);
     let request = Request::post("http://relay/fastly").body(Full::new(body.clone())).unwrap();
@@ -30,7 +29,7 @@ async fn speaks_h2_without_tls() {
 
 #[tokio::test]
 async fn a_large_body_on_h2_gets_its_413_and_head_gets_no_body() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let mut client = h2_client(&house).await;
     let body = Full::new(Bytes::from(vec![b'x'; 4 * MIB]));
     let request = Request::post("http://relay/fastly").body(body).unwrap();
@@ -58,7 +57,7 @@ async fn a_large_body_on_h2_gets_its_413_and_head_gets_no_body() {
 
 #[tokio::test]
 async fn a_connection_without_a_first_request_in_time_is_closed() {
-    let house = House::open(Fake::default(), ServerConfig { header_timeout: SHORT, ..config() }).await;
+    let house = House::open(Script::default(), ServerConfig { header_timeout: SHORT, ..config() }).await;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let beginnings: [&[u8]; 5] =
         [b"", b"PRI", b"POST /fastly HT", b"POST /fastly HTTP/1.1\r\nhost: relay\r\n", preface];
@@ -74,7 +73,7 @@ async fn a_connection_without_a_first_request_in_time_is_closed() {
 
 #[tokio::test]
 async fn the_headers_of_a_later_request_have_the_same_timeout() {
-    let house = House::open(Fake::default(), ServerConfig { header_timeout: SHORT, ..config() }).await;
+    let house = House::open(Script::default(), ServerConfig { header_timeout: SHORT, ..config() }).await;
     let mut client = house.client().await;
     client.write(post("/fastly", "{}")).await;
     assert_eq!(client.read().await.status, 204);
@@ -84,7 +83,7 @@ async fn the_headers_of_a_later_request_have_the_same_timeout() {
 
 #[tokio::test]
 async fn a_connection_that_the_client_ends_between_requests_is_closed() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let mut client = house.client().await;
     client.write(post("/fastly", "{}")).await;
     assert_eq!(client.read().await.status, 204);
@@ -92,10 +91,10 @@ async fn a_connection_that_the_client_ends_between_requests_is_closed() {
     assert!(client.closes().await);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn shutdown_finishes_a_request_in_progress_and_closes_idle_connections() {
     let gate = Gate::default();
-    let house = House::open(Fake::waiting_at(&gate), config()).await;
+    let house = House::open(Script::waiting_at(&gate), config()).await;
     let fresh = house.client().await;
     let mut idle = house.client().await;
     idle.write(get("/")).await;
@@ -121,7 +120,7 @@ async fn shutdown_finishes_a_request_in_progress_and_closes_idle_connections() {
 
 #[tokio::test]
 async fn shutdown_reads_a_body_in_progress_to_its_end() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let mut client = house.client().await;
     // 100 Continue shows that the server has read the headers.
     client
@@ -135,10 +134,10 @@ async fn shutdown_reads_a_body_in_progress_to_its_end() {
     assert_eq!(house.taken.lock().unwrap().len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn after_the_grace_time_busy_connections_are_dropped() {
     let gate = Gate::default();
-    let house = House::with_state(route_state(Fake::waiting_at(&gate)), config(), SHORT).await;
+    let house = Setup { grace: SHORT, ..Setup::new(Script::waiting_at(&gate), config()) }.open().await;
     let mut busy = house.client().await;
     busy.write(post("/fastly", "{}")).await;
     gate.entered.notified().await;
@@ -150,7 +149,7 @@ async fn after_the_grace_time_busy_connections_are_dropped() {
 #[tokio::test]
 async fn tls_to_a_plain_port_is_logged_once_with_the_key_for_it() {
     let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Text);
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     for _ in 0..3 {
         let mut client = house.client().await;
         // A record with a handshake in it, with the version of all first records.

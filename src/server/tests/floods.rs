@@ -120,7 +120,7 @@ fn roomy() -> ServerConfig {
 
 #[tokio::test]
 async fn an_h2_connection_has_a_limit_of_streams_and_the_next_is_refused() {
-    let house = House::open(Fake::default(), roomy()).await;
+    let house = House::open(Script::default(), roomy()).await;
     let mut raw = Raw::connect(&house).await;
     let most = H2_MAX_CONCURRENT_STREAMS as usize;
     raw.write(&streams(most + 1).flat_map(open).collect::<Vec<_>>()).await;
@@ -131,7 +131,7 @@ async fn an_h2_connection_has_a_limit_of_streams_and_the_next_is_refused() {
 
 #[tokio::test]
 async fn streams_reset_right_after_opening_close_the_connection() {
-    let house = House::open(Fake::default(), roomy()).await;
+    let house = House::open(Script::default(), roomy()).await;
     let mut raw = Raw::connect(&house).await;
     let opened_and_reset = |stream| [open(stream), reset(stream)].concat();
     raw.write(&streams(20 * H2_MAX_PENDING_RESETS).flat_map(opened_and_reset).collect::<Vec<_>>()).await;
@@ -141,7 +141,7 @@ async fn streams_reset_right_after_opening_close_the_connection() {
 
 #[tokio::test]
 async fn too_many_invalid_streams_close_the_connection() {
-    let house = House::open(Fake::default(), roomy()).await;
+    let house = House::open(Script::default(), roomy()).await;
     let mut raw = Raw::connect(&house).await;
     raw.write(&streams(H2_MAX_ERROR_RESETS).flat_map(malformed).collect::<Vec<_>>()).await;
     for stream in streams(H2_MAX_ERROR_RESETS) {
@@ -153,7 +153,7 @@ async fn too_many_invalid_streams_close_the_connection() {
 
 #[tokio::test]
 async fn an_endless_header_block_closes_the_connection() {
-    let house = House::open(Fake::default(), roomy()).await;
+    let house = House::open(Script::default(), roomy()).await;
     let mut raw = Raw::connect(&house).await;
     // A header of 100 bytes, many times.
     let filler = [b"\x00\x01a\x64".as_slice(), &[b'x'; 100]].concat().repeat(100);
@@ -166,7 +166,7 @@ async fn an_endless_header_block_closes_the_connection() {
 
 #[tokio::test]
 async fn a_header_list_above_the_limit_on_h2_is_a_431() {
-    let house = House::open(Fake::default(), roomy()).await;
+    let house = House::open(Script::default(), roomy()).await;
     let stream = TokioIo::new(TcpStream::connect(house.addr).await.unwrap());
     let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     tokio::spawn(connection);
@@ -181,7 +181,7 @@ async fn a_header_list_above_the_limit_on_h2_is_a_431() {
 
 #[tokio::test]
 async fn headers_above_the_limits_on_http_1_are_a_431() {
-    let house = House::open(Fake::default(), config()).await;
+    let house = House::open(Script::default(), config()).await;
     let with_headers = |count: usize, bytes: usize| {
         // In addition to the host.
         let headers = (1..count).map(|n| format!("x{n}: {}\r\n", "y".repeat(bytes)));
@@ -198,11 +198,11 @@ async fn headers_above_the_limits_on_http_1_are_a_431() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_beyond_the_limit_wait_until_another_ends() {
     let gate = Gate::default();
     let terms = Terms { max_connections: 2, ..Terms::plain(AGES, 8) };
-    let house = House::with_terms(route_state(Fake::waiting_at(&gate)), config(), terms, AGES).await;
+    let house = Setup { terms, ..Setup::new(Script::waiting_at(&gate), config()) }.open().await;
     let mut first = house.client().await;
     first.write(post_with("/fastly", "connection: close\r\n", b"1")).await;
     gate.entered.notified().await;
@@ -234,7 +234,7 @@ async fn connections_beyond_the_limit_wait_until_another_ends() {
 
 async fn house_with_timeouts(header_timeout: Duration) -> House {
     let terms = Terms { idle_timeout: Duration::from_millis(30), ..Terms::plain(header_timeout, 8) };
-    House::with_terms(route_state(Fake::default()), config(), terms, AGES).await
+    Setup { terms, ..Setup::new(Script::default(), config()) }.open().await
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
-use crate::event::{RejectCode, Signal};
+use crate::event::RejectCode;
 use crate::receiver::{Rejected, Scope};
 
 const JSON: &str = "content-type: application/json\r\n";
@@ -21,24 +21,12 @@ struct Status {
     message: String,
 }
 
-fn with_otlp(fake: Fake) -> Fake {
-    let paths =
-        [("/v1/traces", Signal::Traces), ("/v1/logs", Signal::Logs), ("/v1/metrics", Signal::Metrics)];
-    Fake {
-        paths: paths
-            .map(|(path, signal)| {
-                (
-                    path,
-                    Policy { source: "otlp", requests: Requests::Batches { put: false }, otlp: Some(signal) },
-                )
-            })
-            .to_vec(),
-        ..fake
-    }
+fn with_otlp(script: Script) -> Script {
+    Script { receivers: "{otlp: {AUTH}}", ..script }
 }
 
-async fn house(answer: impl Fn() -> Answer + Send + Sync + 'static) -> House {
-    House::open(with_otlp(Fake::answering(answer)), config()).await
+async fn house(reading: impl Fn() -> Reading + Send + Sync + 'static) -> House {
+    House::open(with_otlp(Script::reading(reading)), config()).await
 }
 
 fn rejected(scope: Scope, reason: &str) -> Rejected {
@@ -58,7 +46,7 @@ fn protobuf_of<M: Message + Default>(seen: &Seen) -> M {
 
 #[tokio::test]
 async fn a_success_is_an_empty_response_in_the_encoding_of_the_request() {
-    let house = house(|| Answer::Accepted).await;
+    let house = house(Reading::default).await;
     for path in ["/v1/traces", "/v1/logs", "/v1/metrics"] {
         let seen = house.ask(post_with(path, JSON, b"{}")).await;
         assert_eq!((seen.status, json_of(&seen)), (200, json!({})));
@@ -73,7 +61,7 @@ async fn a_success_is_an_empty_response_in_the_encoding_of_the_request() {
 #[tokio::test]
 async fn a_partial_success_has_count_and_reason() {
     let bad = || vec![rejected(Scope::Item, "bad id"), rejected(Scope::Item, "other")];
-    let house = house(move || Answer::Partial { accepted: 1, rejected: bad() }).await;
+    let house = house(move || Reading { rejected: bad(), ..accepted(1) }).await;
     for (path, count, message) in [
         ("/v1/traces", "rejectedSpans", "2 spans were rejected: bad id (at byte 7)"),
         ("/v1/logs", "rejectedLogRecords", "2 log records were rejected: bad id (at byte 7)"),
@@ -110,7 +98,7 @@ async fn a_section_of_another_signal_is_named_and_not_counted_as_a_rejected_item
             "2 spans were rejected: bad id; logs",
         ),
     ] {
-        let house = house(move || Answer::Partial { accepted: 1, rejected: parts.clone() }).await;
+        let house = house(move || Reading { rejected: parts.clone(), ..accepted(1) }).await;
         let seen = house.ask(post_with("/v1/traces", JSON, b"{}")).await;
         let partial = json!({ "rejectedSpans": count.to_string(), "errorMessage": json_message });
         assert_eq!((seen.status, json_of(&seen)), (200, json!({ "partialSuccess": partial })));
@@ -123,7 +111,7 @@ async fn a_section_of_another_signal_is_named_and_not_counted_as_a_rejected_item
 #[tokio::test]
 async fn a_request_with_nothing_for_its_signal_gets_a_warning() {
     let nothing = || vec![rejected(Scope::Unit, "no spans")];
-    let house = house(move || Answer::Partial { accepted: 0, rejected: nothing() }).await;
+    let house = house(move || Reading { rejected: nothing(), is_foreign: true, ..Reading::default() }).await;
     let seen = house.ask(post_with("/v1/traces", JSON, b"{\"x\":1}")).await;
     let expected =
         json!({ "partialSuccess": { "rejectedSpans": "0", "errorMessage": "no spans (at byte 7)" } });
@@ -136,7 +124,7 @@ async fn a_request_with_nothing_for_its_signal_gets_a_warning() {
 #[tokio::test]
 async fn bad_data_is_a_400_with_a_status_in_the_encoding_of_the_request() {
     let bad = || vec![rejected(Scope::Unit, "not a \"request\"")];
-    let house = house(move || Answer::Unusable { rejected: bad() }).await;
+    let house = house(move || Reading { rejected: bad(), ..Reading::default() }).await;
     let seen = house.ask(post_with("/v1/traces", JSON, b"[")).await;
     let expected = json!({ "code": 3, "message": "not a \"request\" (at byte 7)" });
     assert_eq!((seen.status, json_of(&seen)), (400, expected));
@@ -147,13 +135,16 @@ async fn bad_data_is_a_400_with_a_status_in_the_encoding_of_the_request() {
 
 #[tokio::test]
 async fn a_full_queue_is_a_503_with_retry_after_and_a_status() {
-    let house = house(|| Answer::Unavailable { reason: "full".to_owned(), retry_after_seconds: 5 }).await;
+    let full = Script { queue_bytes: 1, ..Script::reading(|| accepted(1)) };
+    let house = House::open(with_otlp(full), config()).await;
+    assert_eq!(house.ask(post_with("/v1/metrics", JSON, b"1")).await.status, 200);
+    let message = "the queue is full; retry the same request later".to_owned();
     for headers in [JSON, PROTOBUF] {
-        let seen = house.ask(post_with("/v1/metrics", headers, b"")).await;
-        assert_eq!((seen.status, seen.header("retry-after")), (503, Some("5")));
+        let seen = house.ask(post_with("/v1/metrics", headers, b"1")).await;
+        assert_eq!((seen.status, seen.header("retry-after")), (503, Some("60")));
         match headers {
-            JSON => assert_eq!(json_of(&seen), json!({ "code": 14, "message": "full" })),
-            _ => assert_eq!(protobuf_of::<Status>(&seen), Status { code: 14, message: "full".to_owned() }),
+            JSON => assert_eq!(json_of(&seen), json!({ "code": 14, "message": message })),
+            _ => assert_eq!(protobuf_of::<Status>(&seen), Status { code: 14, message: message.clone() }),
         }
     }
 }
@@ -161,7 +152,8 @@ async fn a_full_queue_is_a_503_with_retry_after_and_a_status() {
 #[tokio::test]
 async fn every_rejection_before_the_relay_is_a_status_too() {
     let limited = ServerConfig { max_request_body_size: 4, ..config() };
-    let house = House::open(with_otlp(Fake { asks_authorization: true, ..Fake::default() }), limited).await;
+    let house =
+        House::open(with_otlp(Script { asks_authorization: true, ..Script::default() }), limited).await;
     let allowed = format!("authorization: yes\r\n{PROTOBUF}");
     for (headers, body, status, code) in [
         (PROTOBUF.to_owned(), &b"12345"[..], 401, 16),
@@ -180,7 +172,7 @@ async fn every_rejection_before_the_relay_is_a_status_too() {
 
 #[tokio::test]
 async fn only_the_two_media_types_of_otlp_are_accepted_with_any_parameters() {
-    let house = house(|| Answer::Accepted).await;
+    let house = house(Reading::default).await;
     for kind in ["application/json; charset=utf-8", "Application/JSON", "application/x-protobuf;v=1"] {
         let seen = house.ask(post_with("/v1/logs", &format!("content-type: {kind}\r\n"), b"")).await;
         assert_eq!(seen.status, 200, "{kind}");
@@ -195,7 +187,7 @@ async fn only_the_two_media_types_of_otlp_are_accepted_with_any_parameters() {
 
 #[tokio::test]
 async fn methods_other_than_post_are_not_allowed() {
-    let house = house(|| Answer::Accepted).await;
+    let house = house(Reading::default).await;
     for method in ["GET", "PUT", "DELETE"] {
         let seen = house.ask(request(method, "/v1/traces", "")).await;
         assert_eq!((seen.status, seen.header("allow")), (405, Some("post")), "{method}");
@@ -204,12 +196,13 @@ async fn methods_other_than_post_are_not_allowed() {
 
 #[tokio::test]
 async fn missing_credentials_take_precedence_over_the_content_type() {
-    let house = House::open(with_otlp(Fake { asks_authorization: true, ..Fake::default() }), config()).await;
+    let house =
+        House::open(with_otlp(Script { asks_authorization: true, ..Script::default() }), config()).await;
     assert_eq!(house.ask(post_with("/v1/traces", "", b"{}")).await.status, 401);
 }
 
 #[tokio::test]
 async fn the_root_is_never_otlp() {
-    let house = house(|| Answer::Accepted).await;
+    let house = house(Reading::default).await;
     assert_eq!(house.ask(post_with("/", PROTOBUF, b"")).await.status, 404);
 }

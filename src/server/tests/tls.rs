@@ -18,7 +18,6 @@ use super::*;
 use crate::config::{LogFormat, TlsServerConfig};
 use crate::pem::tests::pki::{Authority, Issued, Validity};
 use crate::server::tls::Tls;
-use crate::telemetry::logging::tests::Captured;
 
 /// An authority, the relay's certificate files from it, and a running server.
 struct SecureHouse {
@@ -60,7 +59,7 @@ impl SecureHouse {
         };
         let tls = Arc::new(Tls::checked_every(Duration::ZERO, &paths).unwrap());
         let terms = Terms { tls: Some(tls), ..Terms::plain(config.header_timeout, 64) };
-        let house = House::with_terms(route_state(Fake::default()), config, terms, AGES).await;
+        let house = Setup { terms, ..Setup::new(Script::default(), config) }.open().await;
         Self { house, authority, directory }
     }
 

@@ -30,7 +30,7 @@ choice! {
 
 choice! {
     /// Format of access logs.
-    pub enum AccessLogPreset {
+    pub(crate) enum AccessLogPreset {
         Auto = "auto",
         /// The format that Fastly's web interface suggests for JSON.
         Fastly = "fastly",

@@ -8,16 +8,7 @@ use crate::receiver::fastly::FastlyConfig;
 /// Returns the cause of the only rejection of this line, with `repair: false`, so that repairable mistakes are
 /// included.
 fn behind(line: &str) -> Option<Mistake> {
-    let (id, path) = ("fastly".to_owned(), "/fastly".to_owned());
-    let config = FastlyConfig {
-        id,
-        path,
-        service_ids: vec!["*".to_owned()],
-        auth: None,
-        repair: false,
-        access_logs: None,
-        rate_limit: None,
-    };
+    let config = FastlyConfig { repair: false, ..FastlyConfig::default() };
     let reading = Fastly::new(&config, 2000).read(&Bytes::copy_from_slice(line.as_bytes()));
     assert_eq!(reading.rejected.len(), 1, "{line}: {reading:?}");
     mistake(&reading.rejected[0])
