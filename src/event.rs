@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 /// The kind of a piece of telemetry. Each signal has its own path downstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Signal {
@@ -84,6 +86,46 @@ pub struct KeptHeaders(Vec<(Box<str>, Box<str>)>);
 /// Number of a record in its queue. Later records have larger numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RecordId(pub(crate) u64);
+
+/// Outcome of a unit when it is received. Every unit has exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnitOutcome {
+    Accepted,
+    Repaired,
+    Rejected,
+}
+
+/// Outcome of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RequestOutcome {
+    /// Everything was accepted.
+    Accepted,
+    /// A part was accepted.
+    Partial,
+    /// Rejected as a whole: the body was unusable.
+    Rejected,
+    /// The body was empty.
+    Empty,
+    /// The event was accepted before.
+    Duplicate,
+    /// Authentic, but nothing to relay.
+    Ignored,
+    /// The queue did not accept it.
+    Refused,
+    /// Token or signature is missing or wrong.
+    Unauthorized,
+    /// Rejected before a receiver read it.
+    Declined,
+}
+
+/// Outcome of a log record that names a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogEventOutcome {
+    Attached,
+    Forwarded,
+    Carrier,
+    Dropped,
+}
 
 /// The outcome of an item, worst first. The queue stores the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -253,6 +295,72 @@ impl RecordId {
     /// Returns the offset of a record in its partition.
     pub(crate) fn offset(self) -> u64 {
         self.0 & ((1 << Self::OFFSET_BITS) - 1)
+    }
+}
+
+// === impl UnitOutcome ===
+
+impl UnitOutcome {
+    pub(crate) const ALL: [Self; 3] = [Self::Accepted, Self::Repaired, Self::Rejected];
+
+    /// Returns its name in labels and documents.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Repaired => "repaired",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+impl Serialize for UnitOutcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+// === impl RequestOutcome ===
+
+impl RequestOutcome {
+    /// Outcomes of webhooks, each of which is one unit.
+    pub(crate) const OF_WEBHOOKS: [Self; 6] =
+        [Self::Accepted, Self::Duplicate, Self::Ignored, Self::Rejected, Self::Unauthorized, Self::Refused];
+
+    /// Returns its name in labels and documents.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Partial => "partial",
+            Self::Rejected => "rejected",
+            Self::Empty => "empty",
+            Self::Duplicate => "duplicate",
+            Self::Ignored => "ignored",
+            Self::Refused => "refused",
+            Self::Unauthorized => "unauthorized",
+            Self::Declined => "declined",
+        }
+    }
+}
+
+impl Serialize for RequestOutcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+// === impl LogEventOutcome ===
+
+impl LogEventOutcome {
+    pub(crate) const ALL: [Self; 4] = [Self::Attached, Self::Forwarded, Self::Carrier, Self::Dropped];
+
+    /// Returns its name in labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Forwarded => "forwarded",
+            Self::Carrier => "carrier",
+            Self::Dropped => "dropped",
+        }
     }
 }
 

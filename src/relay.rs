@@ -9,7 +9,7 @@
 
 mod acceptance;
 
-mod account;
+mod answer;
 
 mod declined;
 
@@ -38,7 +38,7 @@ use tokio::task::spawn_blocking;
 use tracing::{Instrument, warn};
 
 use self::acceptance::Acceptance;
-use self::account::Account;
+pub(crate) use self::answer::Answer;
 use self::declined::Limits;
 pub(crate) use self::declined::{Cause, Declined};
 pub(crate) use self::lookups::PendingLookup;
@@ -50,10 +50,9 @@ use crate::config::Encoding;
 use crate::event::{KeptHeaders, QueueState};
 use crate::processor::Work;
 use crate::queue::{Offered, Progress, Queue, Record, Taken};
-use crate::receiver::{self, Ignored, Policy, Reading, Received, Receiver, Rejected, Unauthorized};
+use crate::receiver::{self, Policy, Reading, Received, Receiver, Unauthorized};
 use crate::rejected::RejectedLines;
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::WebhookOutcome;
 use crate::telemetry::traces::OwnSpan;
 
 /// Largest body that is read in place: reading more takes so long (at about 1 GB/s) that it would delay other requests.
@@ -99,23 +98,6 @@ struct Arrival {
 /// A configured receiver, by its index in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReceiverIndex(usize);
-
-/// Result of a request, from which the response follows. `server/reply.rs` maps it to a status code.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// All units were accepted, or the body was empty or a duplicate.
-    Accepted,
-    /// Some units were accepted.
-    Partial { accepted: usize, rejected: Vec<Rejected> },
-    /// No unit was usable.
-    Unusable { rejected: Vec<Rejected> },
-    /// The request is authentic, but there is nothing to relay.
-    Ignored(Ignored),
-    /// None of it was accepted; the client can retry after this many seconds.
-    Unavailable { reason: String, retry_after_seconds: u64 },
-    /// None of it was accepted, and the same request never can be.
-    TooLarge { reason: String },
-}
 
 // === impl Relay ===
 
@@ -219,13 +201,9 @@ impl Relay {
             self.read_in_place_or_blocking(index, body, read).await;
         charge.set(body.len() as u64);
         let receiver = self.receiver(index);
-        let admit_line = |cause| self.limits.admit(Some(index), cause);
-        let account = Account::new(&self.metrics, &admit_line, &*receiver, &reading, size_bytes);
-        let mut observer = RequestObserver::begin(&self.metrics.inspector, &*receiver, &body, &reading);
-        span.text("spanrelay.receiver", receiver.id());
-        span.number("spanrelay.lines.rejected", Rejected::units(&reading.rejected));
         let arrival = Arrival { index, received, parameters, headers, body, charge, span };
-        let answer = self.settle(arrival, reading, &account, &mut observer).await;
+        let mut observer = RequestObserver::begin(&self, &*receiver, &arrival, &reading, size_bytes);
+        let answer = self.settle(arrival, reading, &mut observer).await;
         observer.finish(&answer);
         answer
     }
@@ -235,21 +213,17 @@ impl Relay {
         self: &Arc<Self>,
         arrival: Arrival,
         mut reading: Reading,
-        account: &Account<'_>,
         observer: &mut RequestObserver<'_>,
     ) -> Answer {
         let Arrival { index, received, parameters, headers, body, charge, span } = arrival;
         if let Some(reason) = reading.ignored {
             self.keep_rejected(index, received, &body, &reading).await;
-            account.webhook(WebhookOutcome::Ignored);
-            account.log_ignored(reason);
             return Answer::Ignored(reason);
         }
         if reading.items.is_empty() {
             self.keep_rejected(index, received, &body, &reading).await;
-            account.rejected(&reading.rejected);
             return match reading.rejected.is_empty() {
-                true => Answer::Accepted,
+                true => Answer::Empty,
                 false if reading.is_foreign => Answer::Partial { accepted: 0, rejected: reading.rejected },
                 false => Answer::Unusable { rejected: reading.rejected },
             };
@@ -257,15 +231,12 @@ impl Relay {
         #[cfg(feature = "kafka")]
         if let Some(queue) = self.queue.shared() {
             let arrival = Arrival { index, received, parameters, headers, body, span, charge };
-            return self.share(queue, arrival, reading, account, observer).await;
+            return self.share(queue, arrival, reading, observer).await;
         }
         let claim = match &reading.event_id {
             None => None,
             Some(id) => {
-                let Some(claim) = self.seen.claim(index.0, id).await else {
-                    account.webhook(WebhookOutcome::Duplicate);
-                    return Answer::Accepted;
-                };
+                let Some(claim) = self.seen.claim(index.0, id).await else { return Answer::Duplicate };
                 Some(claim)
             }
         };
@@ -283,10 +254,7 @@ impl Relay {
         match offered {
             Err(refusal) => {
                 offer.failed(refusal.kind(), &refusal.to_string());
-                account.refused(&reading.items);
-                account.webhook(WebhookOutcome::Refused);
-                self.log_declined(Some(index), Some(account.receiver), &Declined::by_the_queue(&refusal));
-                self.unavailable(&refusal)
+                self.unavailable(index, &refusal)
             }
             Ok(offered) => {
                 // Only now: if the queue had rejected the record, the sender would retry with the same id.
@@ -295,10 +263,8 @@ impl Relay {
                 }
                 // Only now: a sender that is rejected and retries would otherwise add the same lines each time.
                 self.keep_rejected(index, received, &body, &reading).await;
-                account.accepted(&reading);
                 let accepted = reading.items.len();
-                span.number("spanrelay.lines.accepted", accepted);
-                observer.accepted(offered.record());
+                observer.queued(offered.record());
                 if let Offered::Live(mut taken) = offered {
                     taken.caused_by(span.cause());
                     taken.keep(charge);

@@ -23,7 +23,7 @@ use crate::config::ExporterConfig;
 use crate::event::{Settled, Signal};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::Watch;
-use crate::telemetry::inspect::view::ExportEnd;
+use crate::telemetry::inspect::view::ExportState;
 
 /// Middleware that encodes batches and observes their exports.
 #[derive(Clone)]
@@ -98,22 +98,22 @@ impl Observer {
     fn finish(&self, batch: Batch, outcome: Outcome, watch: &Watch) -> Option<[Batch; 2]> {
         match outcome {
             Outcome::Sent { partial } => {
-                watch.ended(ExportEnd::Delivered);
+                watch.ended(ExportState::Delivered);
                 self.sent(batch, partial);
             }
             Outcome::Permanent { reason } => match batch.split() {
                 // A bad item must not affect the others, and it is identified only when it is sent alone.
                 Ok(halves) => {
-                    watch.ended(ExportEnd::Split);
+                    watch.ended(ExportState::Queued);
                     return Some(halves);
                 }
                 Err(single) => {
-                    watch.ended(ExportEnd::Rejected);
+                    watch.ended(ExportState::Rejected);
                     self.rejected(single, &reason);
                 }
             },
             Outcome::GivenUp { reason } => {
-                watch.ended(ExportEnd::Rejected);
+                watch.ended(ExportState::Rejected);
                 self.rejected(batch, &reason);
             }
             // The layers below never return these; if they did, the queue would keep the data.

@@ -18,7 +18,6 @@ use super::Work;
 use crate::config::Storage;
 use crate::event::Settled;
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::WebhookOutcome;
 
 /// Limit for held work: enough for thousands of events.
 const MAX_HELD_BYTES: usize = 8 * 1024 * 1024;
@@ -74,7 +73,7 @@ impl Settling {
                 Offered::Passes(work) => ready.push(work),
                 Offered::Superseded(work) => {
                     work.settle(Settled::Superseded);
-                    self.telemetry.webhook(event, WebhookOutcome::Superseded);
+                    self.telemetry.webhook_superseded(event);
                 }
             }
         }

@@ -38,12 +38,12 @@ use self::hold::Hold;
 use self::log_exit::LogExit;
 use super::Work;
 use crate::config::SpanEventsConfig;
-use crate::event::{Settled, Signal};
+use crate::event::{LogEventOutcome, Settled, Signal};
 use crate::exporter::{Carried, Export};
 use crate::otlp::{ExportRequest, Logs, Metrics, Traces};
 use crate::queue::Part;
 use crate::receiver::Passage;
-use crate::telemetry::metrics::{LogEventOutcome, Metrics as Telemetry};
+use crate::telemetry::Metrics as Telemetry;
 
 /// Longest effective `wait`, because an [`Instant`] cannot be arbitrarily far in the future.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);

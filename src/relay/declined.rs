@@ -12,12 +12,10 @@ use std::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Answer, ReceiverIndex, Relay, Throttled, observer};
-use crate::event::WebhookEvent;
+use crate::event::{RequestOutcome, WebhookEvent};
 use crate::queue::OfferError;
 use crate::receiver::{Receiver, Unauthorized};
-use crate::telemetry::inspect::view::RequestOutcome;
 use crate::telemetry::line_limit::{LineLimit, Suppressed};
-use crate::telemetry::metrics::WebhookOutcome;
 
 /// Log lines per minute about rejected input. Each has its own reason, and the first of them rarely explains all.
 const REJECTED_INPUT_LINES: u32 = 10;
@@ -129,7 +127,7 @@ impl Declined {
         }
     }
 
-    pub(super) fn by_the_queue(refusal: &OfferError) -> Self {
+    fn by_the_queue(refusal: &OfferError) -> Self {
         let (cause, key) = match refusal {
             OfferError::Full { .. } => (Cause::QueueFull, Some("queue.max_size")),
             OfferError::NeverFits { .. } => (Cause::TooLarge, Some("queue.max_size")),
@@ -190,8 +188,9 @@ impl Relay {
         observer::observe_declined(&self.metrics.inspector, found.as_deref(), outcome, reason, remedy);
     }
 
-    /// Returns the answer to a request that the queue did not accept.
-    pub(super) fn unavailable(&self, refusal: &OfferError) -> Answer {
+    /// Logs that the queue did not accept a request, and returns the answer.
+    pub(super) fn unavailable(&self, index: ReceiverIndex, refusal: &OfferError) -> Answer {
+        self.log_declined(Some(index), Some(self.receiver(index).id()), &Declined::by_the_queue(refusal));
         let reason = match refusal {
             OfferError::Full { .. } => "the queue is full; retry the same request later",
             OfferError::Unwritable { .. } => "the queue cannot write; retry the same request later",
@@ -207,12 +206,7 @@ impl Relay {
     }
 
     /// Logs a rejected request, if the limit of its cause allows.
-    pub(super) fn log_declined(
-        &self,
-        index: Option<ReceiverIndex>,
-        receiver: Option<&str>,
-        declined: &Declined,
-    ) {
+    fn log_declined(&self, index: Option<ReceiverIndex>, receiver: Option<&str>, declined: &Declined) {
         let Declined { cause, reason, key, remedy, .. } = declined;
         let (cause, key, remedy) = (*cause, key.as_deref(), remedy.as_deref());
         match self.limits.admit(index, cause) {
@@ -227,7 +221,7 @@ impl Relay {
     pub(super) fn unauthorized(&self, index: ReceiverIndex, receiver: &dyn Receiver, refusal: Unauthorized) {
         if receiver.source().webhooks().is_some() {
             // The event type in the request is not trustworthy.
-            self.metrics.webhook(WebhookEvent::UNKNOWN, WebhookOutcome::Unauthorized);
+            self.metrics.webhook(WebhookEvent::UNKNOWN, RequestOutcome::Unauthorized);
         }
         self.declined(Some(index), Declined::unauthorized(receiver, refusal));
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tracing::warn;
 
 use super::acceptance::{self, Acceptance};
-use super::{ReceiverIndex, Relay, account, now};
+use super::{ReceiverIndex, Relay, now};
 use crate::event::{Settled, Signal};
 use crate::processor::Work;
 use crate::queue::{Origin, Progress, Record, Stored};
@@ -73,7 +73,8 @@ impl Relay {
         }
         let work = self.work_of(index, &mut taken, record.received, &mut reading);
         if origin == Origin::EarlierProcess {
-            account::recovered(&self.metrics, work.iter().flat_map(Work::items));
+            let items = work.iter().flat_map(Work::items);
+            items.for_each(|(signal, count)| self.metrics.recovered(signal, count));
         }
         self.begin_lookup(index, &taken, &record.body, record.received);
         self.send_work(taken, work);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::acceptance::{self, Acceptance};
-use super::observer::RequestObserver;
+use super::observer::{Report, counts};
 use super::{Answer, ReceiverIndex, Relay, now};
 use crate::event::{KeptHeaders, Signal, WebhookEvent};
 use crate::queue::{Hold, OfferError, Offered, Progress, Record, Taken};
@@ -79,7 +79,8 @@ impl Relay {
             pending.end();
             return Ok(0);
         }
-        let mut observer = RequestObserver::begin(&self.metrics.inspector, &*receiver, &request, &reading);
+        // Not a request: only the inspector shows it as one.
+        let report = Report::begin(&self.metrics.inspector, &*receiver, &request, &reading);
         let mut charge = self.inflight.charge();
         charge.set(request.len() as u64);
         let record = Record {
@@ -94,8 +95,10 @@ impl Relay {
             Err(refusal) => return Err((pending, refusal)),
         };
         self.metrics.accepted(receiver.id(), Signal::Traces, spans);
-        observer.accepted(offered.record());
-        observer.finish(&Answer::Accepted);
+        if let Some(mut report) = report {
+            report.queued(offered.record());
+            report.finish(counts(&reading), &Answer::Accepted);
+        }
         if let Offered::Live(mut taken) = offered {
             taken.caused_by(pending.hold.cause());
             taken.keep(charge);

@@ -1,228 +1,192 @@
-//! Reports of requests to the inspector.
+//! Observer of one request: it passes the outcome to metrics, log, inspector and self-tracing, once, at the end, on every
+//! path.
 //!
-//! In: a body and its reading, before anything is done with it; then the result. Out: one report, if the inspector is
-//! in use.
-//! Promises: nothing is copied when the inspector is not in use; a report has at most [`MAX_LINES`] lines, rejected
-//! ones first.
+//! In: a body and its reading, before anything is done with it; then the [`Answer`]. Out: counts, log lines, one report and the
+//! attributes of the request's span.
+//! Promises: every unit and every item is counted on every path; nothing is copied when the inspector is not in use.
 
-use std::borrow::Cow;
+mod report;
 
-use bytes::Bytes;
+use tracing::{debug, warn};
 
-use super::Answer;
-use crate::event::{RecordId, Repair, Signal};
-use crate::otlp::{Logs, Traces};
-use crate::receiver::{Item, Reading, Receiver, Rejected};
-use crate::telemetry::Inspector;
-use crate::telemetry::inspect::Watching;
-use crate::telemetry::inspect::view::{
-    Contents, Counts, Fault, Line, RepairView, Request, RequestOutcome, Verdict,
-};
-
-/// Number of lines in a report.
-const MAX_LINES: usize = 60;
-/// Number of rejected lines in a report.
-const MAX_REJECTED: usize = 40;
-/// Size above which a line is not parsed for the report.
-const MAX_LINE_BYTES: usize = 64 * 1024;
+pub(super) use self::report::{Report, counts, observe_declined};
+use super::{Answer, Arrival, Cause, Relay};
+use crate::event::{RecordId, RequestOutcome, Signal, UnitOutcome, WebhookEvent};
+use crate::receiver::{Ignored, Reading, Receiver, Rejected};
+use crate::telemetry::Metrics;
+use crate::telemetry::inspect::view::Counts;
+use crate::telemetry::line_limit::Suppressed;
+use crate::telemetry::traces::OwnSpan;
 
 /// Observer of one request.
 pub(super) struct RequestObserver<'a> {
-    draft: Option<Draft<'a>>,
-}
-
-struct Draft<'a> {
-    watching: Watching<'a>,
-    /// The request is shown, and not only counted.
-    is_shown: bool,
-    is_accepted: bool,
-    request: Request,
+    metrics: &'a Metrics,
+    /// Admits a log line of a cause, within the limits of the request's receiver.
+    admit_line: Box<dyn Fn(Cause) -> Option<Suppressed> + Send + Sync + 'a>,
+    receiver: &'a dyn Receiver,
+    span: OwnSpan,
+    size_bytes: usize,
+    /// `Some` for a webhook, which is counted as such; everything else is counted in units.
+    event: Option<WebhookEvent>,
+    counts: Counts,
+    /// The items are counted already, because the queue accepted some of them only.
+    items_are_counted: bool,
+    report: Option<Report<'a>>,
 }
 
 // === impl RequestObserver ===
 
 impl<'a> RequestObserver<'a> {
+    /// Begins with what was read. `size_bytes` is the size of the body as it was read.
     pub(super) fn begin(
-        inspector: &'a Inspector,
-        receiver: &dyn Receiver,
-        body: &Bytes,
+        relay: &'a Relay,
+        receiver: &'a dyn Receiver,
+        arrival: &Arrival,
         reading: &Reading,
+        size_bytes: usize,
     ) -> Self {
-        let draft = inspector.watching().map(|watching| {
-            let is_shown = watching.has_room_for_request();
-            let mut request = Request {
-                event: reading.event.map(|event| event.as_str()),
-                counts: counts(reading),
-                ..for_receiver(receiver, RequestOutcome::Empty, body.len())
-            };
-            if is_shown {
-                request.lines = lines(&watching, receiver, body, reading);
-                let rejected: usize = reading.rejected.iter().map(|part| part.scope.count()).sum();
-                request.more_lines = (reading.items.len() + rejected).saturating_sub(request.lines.len());
-            }
-            Draft { watching, is_shown, is_accepted: false, request }
-        });
-        Self { draft }
-    }
-
-    /// Notes that the queue accepted the record.
-    pub(super) fn accepted(&mut self, record: Option<RecordId>) {
-        if let Some(draft) = &mut self.draft {
-            draft.is_accepted = true;
-            draft.request.record = record.map(|record| record.0);
+        let index = arrival.index;
+        arrival.span.text("spanrelay.receiver", receiver.id());
+        arrival.span.number("spanrelay.lines.rejected", Rejected::units(&reading.rejected));
+        Self {
+            metrics: &relay.metrics,
+            admit_line: Box::new(move |cause| relay.limits.admit(Some(index), cause)),
+            receiver,
+            span: arrival.span.clone(),
+            size_bytes,
+            event: reading.event,
+            counts: counts(reading),
+            items_are_counted: false,
+            report: Report::begin(&relay.metrics.inspector, receiver, &arrival.body, reading),
         }
     }
 
-    /// Sends the report, with the result of the request.
+    /// Notes what is left of the reading after the queue rejected units.
+    #[cfg(feature = "kafka")]
+    pub(super) fn reread(&mut self, reading: &Reading) {
+        self.counts = counts(reading);
+    }
+
+    /// Counts items of a request of which the queue accepted a part only, so that it is refused as a whole.
+    #[cfg(feature = "kafka")]
+    pub(super) fn queued_in_part(&mut self, items: impl Iterator<Item = (Signal, u32, bool)>) {
+        self.items_are_counted = true;
+        for (signal, count, is_accepted) in items {
+            match is_accepted {
+                true => self.metrics.accepted(self.receiver.id(), signal, count),
+                false => self.metrics.refused(self.receiver.id(), signal, count),
+            }
+        }
+    }
+
+    /// Notes the number of the record in the queue, where there is one.
+    pub(super) fn queued(&mut self, record: Option<RecordId>) {
+        if let Some(report) = &mut self.report {
+            report.queued(record);
+        }
+    }
+
+    /// Ends with the result of the request.
     pub(super) fn finish(self, answer: &Answer) {
-        let Some(Draft { watching, is_shown, is_accepted, mut request }) = self.draft else { return };
-        request.outcome = match answer {
-            Answer::Accepted if is_accepted => RequestOutcome::Accepted,
-            Answer::Accepted if request.counts.accepted + request.counts.repaired == 0 => {
-                RequestOutcome::Empty
+        let outcome = answer.outcome();
+        match (outcome, answer) {
+            (RequestOutcome::Accepted | RequestOutcome::Partial, _) if self.accepted_units() > 0 => {
+                self.accepted(answer.rejected());
             }
-            Answer::Accepted => RequestOutcome::Duplicate,
-            Answer::Partial { .. } => RequestOutcome::Partial,
-            Answer::Unusable { .. } => RequestOutcome::Rejected,
-            Answer::Ignored(_) => RequestOutcome::Ignored,
-            Answer::Unavailable { .. } | Answer::TooLarge { .. } => RequestOutcome::Refused,
-        };
-        request.reason = match answer {
-            Answer::Ignored(reason) => Some(reason.as_str().to_owned()),
-            Answer::Unavailable { reason, .. } | Answer::TooLarge { reason } => Some(reason.clone()),
-            Answer::Accepted | Answer::Partial { .. } | Answer::Unusable { .. } => None,
-        };
-        if is_shown {
-            watching.request(&request);
-        } else {
-            watching.count(&request);
+            (RequestOutcome::Partial | RequestOutcome::Rejected, _) => self.rejected(answer.rejected()),
+            // Its units are not counted, because the sender retries.
+            (RequestOutcome::Refused, _) if !self.items_are_counted => {
+                self.each_signal(|signal, count| self.metrics.refused(self.receiver.id(), signal, count));
+            }
+            (_, Answer::Ignored(reason)) => self.log_ignored(*reason),
+            _ => {}
+        }
+        if let Some(event) = self.event {
+            // A webhook is one unit: its parts do not count.
+            let outcome = if outcome == RequestOutcome::Partial { RequestOutcome::Accepted } else { outcome };
+            self.metrics.webhook(event, outcome);
+        }
+        if let Some(report) = self.report {
+            report.finish(self.counts, answer);
+        }
+    }
+
+    fn accepted_units(&self) -> u64 {
+        self.counts.accepted + self.counts.repaired
+    }
+
+    /// Counts a request that the queue accepted.
+    fn accepted(&self, rejected: &[Rejected]) {
+        self.span.number("spanrelay.lines.accepted", self.accepted_units());
+        self.each_signal(|signal, count| self.metrics.accepted(self.receiver.id(), signal, count));
+        // Spans that were rejected from units that were otherwise accepted.
+        let items = Rejected::items(rejected);
+        if items > 0 {
+            let items = u32::try_from(items).unwrap_or(u32::MAX);
+            self.metrics.refused(self.receiver.id(), Signal::Traces, items);
+        }
+        let Counts { spans, log_records, metric_points, .. } = self.counts;
+        let (receiver, lines, size_bytes) = (self.receiver.id(), self.accepted_units(), self.size_bytes);
+        let count = count(rejected);
+        debug!(receiver, lines, spans, log_records, metric_points, rejected = count, size_bytes, "accepted");
+        self.rejected(rejected);
+    }
+
+    /// Counts the units of a body that was read to its end, and logs the first rejected one.
+    fn rejected(&self, rejected: &[Rejected]) {
+        if self.event.is_none() {
+            let units = [self.counts.accepted, self.counts.repaired, Rejected::units(rejected) as u64];
+            for (outcome, count) in UnitOutcome::ALL.into_iter().zip(units) {
+                self.metrics.lines(self.receiver.id(), outcome, count);
+            }
+        }
+        if let Some(first) = rejected.first() {
+            self.log_rejected(first, count(rejected));
+        }
+    }
+
+    fn each_signal(&self, count: impl Fn(Signal, u32)) {
+        let Counts { spans, log_records, metric_points, .. } = self.counts;
+        for (signal, items) in Signal::ALL.into_iter().zip([spans, log_records, metric_points]) {
+            if items > 0 {
+                count(signal, u32::try_from(items).unwrap_or(u32::MAX));
+            }
+        }
+    }
+
+    fn log_ignored(&self, ignored: Ignored) {
+        let (receiver, reason) = (self.receiver.id(), ignored.as_str());
+        if ignored.is_routine {
+            debug!(receiver, reason, "webhook ignored");
+            return;
+        }
+        match (self.admit_line)(Cause::IgnoredWebhook) {
+            Some(suppressed) => warn!(receiver, reason, suppressed = suppressed.shown(), "webhook ignored"),
+            None => debug!(receiver, reason, "webhook ignored"),
+        }
+    }
+
+    /// Logs the first rejected line: a batch of ten thousand bad lines is one line in the log.
+    fn log_rejected(&self, first: &Rejected, rejected: usize) {
+        let receiver = self.receiver.id();
+        let Rejected { line: first_line, column: first_column, reason, .. } = first;
+        let remedy = self.receiver.diagnose(first).map(|diagnosis| diagnosis.advice);
+        match (self.admit_line)(Cause::RejectedInput) {
+            Some(suppressed) => {
+                let suppressed = suppressed.shown();
+                warn!(
+                    receiver,
+                    rejected, first_line, first_column, reason, remedy, suppressed, "rejected input lines"
+                );
+            }
+            None => {
+                debug!(receiver, rejected, first_line, first_column, reason, remedy, "rejected input lines");
+            }
         }
     }
 }
 
-/// Reports a request that was rejected before its body was read, or that reached no receiver.
-pub(super) fn observe_declined(
-    inspector: &Inspector,
-    receiver: Option<&dyn Receiver>,
-    outcome: RequestOutcome,
-    reason: String,
-    advice: Option<Cow<'static, str>>,
-) {
-    let Some(watching) = inspector.watching() else { return };
-    let request =
-        receiver.map_or_else(|| without_receiver(outcome), |receiver| for_receiver(receiver, outcome, 0));
-    report(&watching, &Request { reason: Some(reason), advice, ..request });
-}
-
-fn report(watching: &Watching<'_>, request: &Request) {
-    if watching.has_room_for_request() {
-        watching.request(request);
-    } else {
-        watching.count(request);
-    }
-}
-
-fn for_receiver(receiver: &dyn Receiver, outcome: RequestOutcome, size_bytes: usize) -> Request {
-    Request { receiver: Some(receiver.id().to_owned()), size_bytes, ..without_receiver(outcome) }
-}
-
-fn without_receiver(outcome: RequestOutcome) -> Request {
-    Request {
-        receiver: None,
-        outcome,
-        reason: None,
-        advice: None,
-        size_bytes: 0,
-        record: None,
-        event: None,
-        lines: Vec::new(),
-        more_lines: 0,
-        counts: Counts::default(),
-    }
-}
-
-fn counts(reading: &Reading) -> Counts {
-    let repaired = reading.items.iter().filter(|item| !item.repairs.is_empty()).count() as u64;
-    let mut counts = Counts {
-        accepted: reading.items.len() as u64 - repaired,
-        repaired,
-        rejected: Rejected::units(&reading.rejected) as u64,
-        ..Counts::default()
-    };
-    for item in &reading.items {
-        counts.spans += item.traces.as_ref().map_or(0, |traces| traces.span_count().into());
-        counts.log_records += item.logs.as_ref().map_or(0, |logs| logs.record_count().into());
-        counts.metric_points += item.metrics.as_ref().map_or(0, |metrics| metrics.point_count().into());
-    }
-    counts
-}
-
-/// Returns the lines of the report, in the order of the body.
-fn lines(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, reading: &Reading) -> Vec<Line> {
-    let rejected = reading.rejected.iter().take(MAX_REJECTED);
-    let mut lines: Vec<Line> = rejected.map(|part| rejected_line(watching, receiver, body, part)).collect();
-    let room = MAX_LINES - lines.len();
-    lines.extend(reading.items.iter().take(room).map(|item| accepted_line(watching, item)));
-    lines.sort_by_key(|line| (line.line, line.verdict == Verdict::Rejected));
-    lines
-}
-
-fn accepted_line(watching: &Watching<'_>, item: &Item) -> Line {
-    let verdict = if item.repairs.is_empty() { Verdict::Accepted } else { Verdict::Repaired };
-    let traces = item.traces.as_ref().filter(|traces| traces.held_bytes() <= MAX_LINE_BYTES);
-    let logs = item.logs.as_ref().filter(|logs| logs.held_bytes() <= MAX_LINE_BYTES);
-    let spans = traces.cloned().map(Traces::into_json);
-    let records = logs.cloned().and_then(all_records);
-    let spans = spans.map(|json| watching.summary(Signal::Traces, &json)).unwrap_or_default();
-    let records = records.map(|json| watching.summary(Signal::Logs, &json)).unwrap_or_default();
-    let contents = Contents {
-        spans: spans.spans,
-        logs: records.logs,
-        metric_points: item.metrics.as_ref().map_or(0, |metrics| metrics.point_count()),
-        more: spans.more + records.more,
-    };
-    Line {
-        line: item.line,
-        verdict,
-        repairs: item.repairs.iter().map(repair_view).collect(),
-        fault: None,
-        contents,
-    }
-}
-
-fn all_records(logs: Logs) -> Option<Bytes> {
-    logs.into_json(|_| true)
-}
-
-fn repair_view(repair: &Repair) -> RepairView {
-    RepairView { what: repair.as_str(), advice: repair.diagnosis().map(|diagnosis| diagnosis.advice) }
-}
-
-fn rejected_line(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, part: &Rejected) -> Line {
-    let diagnosis = receiver.diagnose(part);
-    let fault = Fault {
-        column: part.column,
-        reason: part.reason.clone(),
-        mistake: diagnosis.map(|diagnosis| diagnosis.mistake),
-        advice: diagnosis.map(|diagnosis| diagnosis.advice),
-        excerpt: watching.excerpt(line_of(body, part), part.column),
-    };
-    Line {
-        line: part.line,
-        verdict: Verdict::Rejected,
-        repairs: Vec::new(),
-        fault: Some(fault),
-        contents: Contents::default(),
-    }
-}
-
-/// Returns the line of the body that contains a rejected part, whose column is counted from the start of that line.
-fn line_of<'a>(body: &'a Bytes, part: &'a Rejected) -> &'a [u8] {
-    // The rejected bytes are a slice of the body, unless something was repaired before.
-    let offset = (part.input.as_ptr() as usize).checked_sub(body.as_ptr() as usize);
-    let Some(offset) = offset.filter(|offset| *offset <= body.len()) else { return &part.input };
-    let start = memchr::memrchr2(b'\n', b'\r', &body[..offset]).map_or(0, |newline| newline + 1);
-    let line = &body[start..];
-    let end = memchr::memchr2(b'\n', b'\r', line).unwrap_or(line.len());
-    &line[..end]
+/// Returns the number of units, items and sections that some rejections stand for.
+fn count(rejected: &[Rejected]) -> usize {
+    rejected.iter().map(|rejected| rejected.scope.count()).sum()
 }

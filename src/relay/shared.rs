@@ -9,14 +9,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::account::Account;
 use super::observer::RequestObserver;
-use super::{Answer, Arrival, Declined, Relay};
+use super::{Answer, Arrival, Relay};
 use crate::event::{RejectCode, Signal};
 use crate::otlp::{ExportRequest, TraceId};
 use crate::queue::{Headers, KafkaQueue, Message, OfferError, WriteError};
 use crate::receiver::{Item, Passage, Reading, Rejected, Scope, Supersede};
-use crate::telemetry::metrics::WebhookOutcome;
 
 /// The messages of a unit may take this many times its own size, because each repeats its resource and scope. A unit that
 /// would take more is not divided.
@@ -47,7 +45,6 @@ impl Relay {
         queue: &KafkaQueue,
         arrival: Arrival,
         mut reading: Reading,
-        account: &Account<'_>,
         observer: &mut RequestObserver<'_>,
     ) -> Answer {
         // The body counts against the bound of all bodies until it is written.
@@ -77,24 +74,19 @@ impl Relay {
         {
             let refusal = OfferError::Unwritable { reason: Arc::clone(reason) };
             offer.failed(refusal.kind(), &refusal.to_string());
-            self.written_in_part(account, &contents, &failures);
-            account.webhook(WebhookOutcome::Refused);
-            self.log_declined(Some(index), Some(account.receiver), &Declined::by_the_queue(&refusal));
-            return self.unavailable(&refusal);
+            self.written_in_part(observer, &contents, &failures);
+            return self.unavailable(index, &refusal);
         }
         let mut late: Vec<usize> = failures.iter().map(|(message, _)| contents[*message].unit).collect();
         late.sort_unstable();
         late.dedup();
         reject_units(&mut reading, &late, &body, "the record is larger than max.message.bytes of the topic");
         self.keep_rejected(index, received, &body, &reading).await;
-        if reading.items.is_empty() {
-            account.rejected(&reading.rejected);
+        observer.reread(&reading);
+        let accepted = reading.items.len();
+        if accepted == 0 {
             return Answer::Unusable { rejected: reading.rejected };
         }
-        account.accepted(&reading);
-        let accepted = reading.items.len();
-        span.number("spanrelay.lines.accepted", accepted);
-        observer.accepted(None);
         match reading.rejected.is_empty() {
             true => Answer::Accepted,
             false => Answer::Partial { accepted, rejected: reading.rejected },
@@ -102,18 +94,19 @@ impl Relay {
     }
 
     /// Counts a body that was not written as a whole. What was written of it is delivered, and counts as accepted.
-    fn written_in_part(&self, account: &Account<'_>, contents: &[Content], failures: &[(usize, WriteError)]) {
-        let mut failed = vec![false; contents.len()];
-        failures.iter().for_each(|(message, _)| failed[*message] = true);
+    fn written_in_part(
+        &self,
+        observer: &mut RequestObserver<'_>,
+        contents: &[Content],
+        failures: &[(usize, WriteError)],
+    ) {
+        let mut written = vec![true; contents.len()];
+        failures.iter().for_each(|(message, _)| written[*message] = false);
         if failures.len() < contents.len() {
             self.metrics.kafka.partial_bodies.inc();
         }
-        for (Content { signal, items, .. }, failed) in contents.iter().zip(failed) {
-            match failed {
-                true => self.metrics.refused(account.receiver, *signal, *items),
-                false => self.metrics.accepted(account.receiver, *signal, *items),
-            }
-        }
+        let items = contents.iter().zip(written);
+        observer.queued_in_part(items.map(|(content, written)| (content.signal, content.items, written)));
     }
 }
 

@@ -68,8 +68,10 @@ struct Refusal<'a> {
 /// Returns the response to a whole body.
 pub(super) fn answer(answer: Answer, dialect: Dialect) -> Reply {
     match (answer, dialect) {
-        (Answer::Accepted, Dialect::Own) => empty(StatusCode::NO_CONTENT),
-        (Answer::Accepted, Dialect::Otlp(otlp)) => in_otlp(StatusCode::OK, otlp, otlp.success()),
+        (Answer::Accepted | Answer::Empty | Answer::Duplicate, Dialect::Own) => empty(StatusCode::NO_CONTENT),
+        (Answer::Accepted | Answer::Empty | Answer::Duplicate, Dialect::Otlp(otlp)) => {
+            in_otlp(StatusCode::OK, otlp, otlp.success())
+        }
         (Answer::Partial { accepted, rejected }, Dialect::Own) => {
             json(StatusCode::OK, &Report::new(accepted, &rejected, None))
         }

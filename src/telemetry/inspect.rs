@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use self::store::Store;
-use self::view::{Attempt, Departure, Downstream, ExportEnd, Request, Values};
+use self::view::{Attempt, Departure, Downstream, ExportState, Request, Values};
 use crate::event::{RecordId, Signal};
 
 /// Time after the last poll at which reporting stops. Browsers run the timers of a hidden page once a minute.
@@ -220,10 +220,10 @@ impl Watch {
         }
     }
 
-    /// Reports that the exports are done, or are about to be split.
-    pub(crate) fn ended(&self, end: ExportEnd) {
+    /// Reports the state in which the exports end; those that are split are queued again.
+    pub(crate) fn ended(&self, state: ExportState) {
         if let Some(keys) = &self.exports {
-            self.inspector.store().ended(keys, end);
+            self.inspector.store().ended(keys, state);
         }
     }
 }

@@ -5,8 +5,6 @@ mod kafka;
 
 mod openmetrics;
 
-mod outcomes;
-
 mod process;
 
 mod steps;
@@ -24,14 +22,15 @@ use prometheus::{
 };
 
 use self::kafka::KafkaMetrics;
-pub(crate) use self::outcomes::{LineOutcome, LogEventOutcome, WebhookOutcome};
 use self::process::ProcessMetrics;
 pub(crate) use self::steps::LookupOutcome;
 use self::steps::StepMetrics;
 use super::certificates::Certificates;
 use super::traces::{OwnSpanCounts, Traces};
 use super::{Flow, Inspector};
-use crate::event::{ExportOutcome, QueueState, Settled, Signal, WebhookEvent};
+use crate::event::{
+    ExportOutcome, LogEventOutcome, QueueState, RequestOutcome, Settled, Signal, UnitOutcome, WebhookEvent,
+};
 
 /// The `exporter` label of the Collector's exporter metrics.
 const EXPORTER: &str = "otlp_http";
@@ -40,6 +39,8 @@ const TRANSPORT: &str = "http";
 /// The `receiver` label of requests that reached no receiver. No receiver has this id, because receiver ids begin with
 /// the receiver's kind.
 const NO_RECEIVER: &str = "none";
+/// Outcome of an event that a later one replaced.
+const SUPERSEDED: &str = "superseded";
 /// Buckets in seconds, from a loopback response to the longest sensible timeout.
 const EXPORT_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -50,7 +51,7 @@ const OUTCOMES: [(Settled, &str); 5] = [
     (Settled::Attached, "attached"),
     (Settled::Rejected, "rejected"),
     (Settled::Dropped, "dropped"),
-    (Settled::Superseded, "superseded"),
+    (Settled::Superseded, SUPERSEDED),
 ];
 
 /// The live metrics. Clones share the series.
@@ -290,16 +291,21 @@ impl Metrics {
         self.requests.with_label_values(&[receiver.unwrap_or(NO_RECEIVER), code.as_str()]).inc();
     }
 
-    pub(crate) fn lines(&self, receiver: &str, outcome: LineOutcome, count: usize) {
-        self.lines.with_label_values(&[receiver, outcome.as_str()]).inc_by(count as u64);
+    pub(crate) fn lines(&self, receiver: &str, outcome: UnitOutcome, count: u64) {
+        self.lines.with_label_values(&[receiver, outcome.as_str()]).inc_by(count);
     }
 
     pub(crate) fn log_events(&self, outcome: LogEventOutcome, count: u32) {
         self.log_events.with_label_values(&[outcome.as_str()]).inc_by(u64::from(count));
     }
 
-    pub(crate) fn webhook(&self, event: WebhookEvent, outcome: WebhookOutcome) {
+    pub(crate) fn webhook(&self, event: WebhookEvent, outcome: RequestOutcome) {
         self.webhooks.with_label_values(&[event.as_str(), outcome.as_str()]).inc();
+    }
+
+    /// Counts a webhook that was accepted, and replaced by a later event for the same span.
+    pub(crate) fn webhook_superseded(&self, event: WebhookEvent) {
+        self.webhooks.with_label_values(&[event.as_str(), SUPERSEDED]).inc();
     }
 
     /// Counts a request beyond the rate limit of its receiver.

@@ -8,10 +8,10 @@
 
 use super::entry::{HeldLogs, RecordState};
 use crate::config::{SpanEventsConfig, Unmatched};
-use crate::event::{Settled, Signal};
+use crate::event::{LogEventOutcome, Settled, Signal};
 use crate::exporter::{Carried, Export};
 use crate::queue::{Half, Receipt};
-use crate::telemetry::metrics::{LogEventOutcome, Metrics};
+use crate::telemetry::Metrics;
 
 /// The configured rules for exporting log records.
 pub(super) struct LogExit {

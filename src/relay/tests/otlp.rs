@@ -113,8 +113,8 @@ async fn a_request_of_any_signal_and_encoding_is_exported_as_one_at_once() {
 #[tokio::test]
 async fn an_empty_request_is_accepted_and_not_queued() {
     let mut bench = Bench::new(0);
-    assert_eq!(bench.post(Signal::Traces, Encoding::Json, "{}").await, Answer::Accepted);
-    assert_eq!(bench.post(Signal::Logs, Encoding::Protobuf, "").await, Answer::Accepted);
+    assert_eq!(bench.post(Signal::Traces, Encoding::Json, "{}").await, Answer::Empty);
+    assert_eq!(bench.post(Signal::Logs, Encoding::Protobuf, "").await, Answer::Empty);
     assert!(bench.leaving().is_empty());
 }
 

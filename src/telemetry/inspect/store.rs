@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::ExportKey;
-use super::view::{Attempt, Counts, Export, ExportEnd, ExportState, Request, RequestOutcome};
-use crate::event::Signal;
+use super::view::{Attempt, Counts, Export, ExportState, Request};
+use crate::event::{RequestOutcome, Signal};
 
 const MAX_REQUESTS: usize = 500;
 const MAX_EXPORTS: usize = 2000;
@@ -237,12 +237,7 @@ impl Store {
         });
     }
 
-    pub(super) fn ended(&mut self, keys: &[ExportKey], end: ExportEnd) {
-        let state = match end {
-            ExportEnd::Delivered => ExportState::Delivered,
-            ExportEnd::Rejected => ExportState::Rejected,
-            ExportEnd::Split => ExportState::Queued,
-        };
+    pub(super) fn ended(&mut self, keys: &[ExportKey], state: ExportState) {
         self.each(keys, |export| export.state = state);
     }
 

@@ -24,7 +24,7 @@ fn reporters_prepare_nothing_while_no_page_is_open() {
     let inspector = Inspector::new();
     let watch = inspector.sending(|| -> std::iter::Empty<_> { panic!("asked for its exports") });
     watch.attempt(Signal::Traces, || panic!("asked for its attempt"));
-    watch.ended(ExportEnd::Delivered);
+    watch.ended(ExportState::Delivered);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn counts_begin_again_when_a_page_is_opened_after_a_pause() {
     assert!(first >= Some(1_700_000_000_000), "{first:?}");
     let request = Request {
         receiver: Some("fastly".to_owned()),
-        outcome: view::RequestOutcome::Empty,
+        outcome: crate::event::RequestOutcome::Empty,
         reason: None,
         advice: None,
         size_bytes: 0,

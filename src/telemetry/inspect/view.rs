@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::event::{RecordId, Signal};
+use crate::event::{RecordId, RequestOutcome, Signal, UnitOutcome};
 
 /// Visibility of attribute values, log bodies and the text of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,30 +28,6 @@ pub(crate) struct ReceiverSetting {
 pub(crate) struct Downstream {
     pub(crate) signal: &'static str,
     pub(crate) endpoint: String,
-}
-
-/// Outcome of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum RequestOutcome {
-    /// Everything was accepted.
-    Accepted,
-    /// A part was accepted.
-    Partial,
-    /// Rejected as a whole: the body was unusable.
-    Rejected,
-    /// The body was empty.
-    Empty,
-    /// The event was accepted before.
-    Duplicate,
-    /// Authentic, but nothing to relay.
-    Ignored,
-    /// The queue was full.
-    Refused,
-    /// Token or signature is missing or wrong.
-    Unauthorized,
-    /// Rejected before a receiver read it.
-    Declined,
 }
 
 /// One request and its outcome.
@@ -86,20 +62,11 @@ pub(crate) struct Counts {
     pub(crate) metric_points: u64,
 }
 
-/// Outcome of one line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Verdict {
-    Accepted,
-    Repaired,
-    Rejected,
-}
-
 /// One line, or a part of one that was rejected.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Line {
     pub(crate) line: u32,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: UnitOutcome,
     pub(crate) repairs: Vec<RepairView>,
     pub(crate) fault: Option<Fault>,
     pub(crate) contents: Contents,
@@ -220,15 +187,6 @@ pub(crate) enum ExportState {
     Retrying,
     Delivered,
     Rejected,
-}
-
-/// Outcome of an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ExportEnd {
-    Delivered,
-    Rejected,
-    /// Split and sent again.
-    Split,
 }
 
 /// One export attempt.

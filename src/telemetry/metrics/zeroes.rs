@@ -1,26 +1,7 @@
 //! Creation of series before their first count, so that a rate or an alert over them sees the first increment.
 
-use super::{LineOutcome, LogEventOutcome, Metrics, NO_RECEIVER, TRANSPORT, WebhookOutcome};
-use crate::event::{Signal, WebhookEvent};
-
-const LINES: [LineOutcome; 3] = [LineOutcome::Accepted, LineOutcome::Repaired, LineOutcome::Rejected];
-
-const LOG_EVENTS: [LogEventOutcome; 4] = [
-    LogEventOutcome::Attached,
-    LogEventOutcome::Forwarded,
-    LogEventOutcome::Carrier,
-    LogEventOutcome::Dropped,
-];
-
-const WEBHOOKS: [WebhookOutcome; 7] = [
-    WebhookOutcome::Accepted,
-    WebhookOutcome::Duplicate,
-    WebhookOutcome::Ignored,
-    WebhookOutcome::Rejected,
-    WebhookOutcome::Unauthorized,
-    WebhookOutcome::Refused,
-    WebhookOutcome::Superseded,
-];
+use super::{Metrics, NO_RECEIVER, SUPERSEDED, TRANSPORT};
+use crate::event::{LogEventOutcome, RequestOutcome, Signal, UnitOutcome, WebhookEvent};
 
 /// Usual statuses of requests that reached a receiver.
 const RECEIVER_CODES: [&str; 11] =
@@ -40,7 +21,7 @@ impl Metrics {
         for (receiver, events) in receivers {
             match events {
                 Some(events) => self.expect_webhooks(events),
-                None => LINES.into_iter().for_each(|outcome| self.lines(receiver, outcome, 0)),
+                None => UnitOutcome::ALL.into_iter().for_each(|outcome| self.lines(receiver, outcome, 0)),
             }
             for code in RECEIVER_CODES {
                 self.requests.with_label_values(&[receiver, code]);
@@ -55,7 +36,7 @@ impl Metrics {
         for code in OTHER_CODES {
             self.requests.with_label_values(&[NO_RECEIVER, code]);
         }
-        LOG_EVENTS.into_iter().for_each(|outcome| self.log_events(outcome, 0));
+        LogEventOutcome::ALL.into_iter().for_each(|outcome| self.log_events(outcome, 0));
         for what in ["file", "record"] {
             self.queue_damaged.with_label_values(&[what]);
         }
@@ -67,8 +48,9 @@ impl Metrics {
 
     fn expect_webhooks(&self, events: &[WebhookEvent]) {
         for event in events.iter().chain([&WebhookEvent::UNKNOWN]) {
-            for outcome in WEBHOOKS {
-                self.webhooks.with_label_values(&[event.as_str(), outcome.as_str()]);
+            let outcomes = RequestOutcome::OF_WEBHOOKS.map(RequestOutcome::as_str);
+            for outcome in outcomes.into_iter().chain([SUPERSEDED]) {
+                self.webhooks.with_label_values(&[event.as_str(), outcome]);
             }
         }
     }

@@ -1,5 +1,6 @@
-use super::super::view::{Contents, RequestOutcome};
+use super::super::view::Contents;
 use super::*;
+use crate::event::RequestOutcome;
 
 fn request(size: usize) -> Request {
     Request {
@@ -97,7 +98,7 @@ fn an_export_is_followed_to_its_end_and_returned_again_when_it_changes() {
     assert_eq!((state(&store), store.retries), (ExportState::Retrying, 1));
     let seen = store.news(0).cursor;
     store.attempt(Signal::Traces, &keys, 9, &attempt(true));
-    store.ended(&keys, ExportEnd::Delivered);
+    store.ended(&keys, ExportState::Delivered);
     assert_eq!(state(&store), ExportState::Delivered);
     assert_eq!(store.news(seen).exports.len(), 1);
     // Equal content can occur repeatedly.
@@ -105,7 +106,7 @@ fn an_export_is_followed_to_its_end_and_returned_again_when_it_changes() {
     store.sending(&keys);
     assert_eq!((state(&store), store.exports[1].state), (ExportState::Delivered, ExportState::Sending));
     // Unknown exports are ignored.
-    store.ended(&[ExportKey(7)], ExportEnd::Rejected);
+    store.ended(&[ExportKey(7)], ExportState::Rejected);
 }
 
 #[test]
