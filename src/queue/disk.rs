@@ -137,7 +137,7 @@ impl DiskQueue {
         let closed = || unwritable("the queue is closed");
         self.shared.commands.send(Command::Put { record, reply }).map_err(|_| closed())?;
         let id = answer.await.map_err(|_| closed())?.map_err(|reason| OfferError::Unwritable { reason })?;
-        let live = Live { stored_bytes: reservation.keep(), memory_bytes, received };
+        let live = Live { stored_bytes: reservation.keep(), memory_bytes, received, is_idle: false };
         Ok(self.shared.admit(id, live))
     }
 

@@ -27,7 +27,7 @@ struct Books {
 struct Kept {
     bytes: u64,
     next_id: u64,
-    /// Time of arrival of each record that is not settled.
+    /// Time of arrival of each record that has unresolved items.
     since: BTreeMap<RecordId, Instant>,
     drain_rate: DrainRate,
     /// A record was rejected for lack of room, and no record has left since.
@@ -89,6 +89,10 @@ impl Books {
 impl Ledger for Books {
     fn settled(&self, _: RecordId, signal: Signal, items: Range<u32>, outcome: Settled) {
         self.metrics.settled(signal, outcome, items.end - items.start);
+    }
+
+    fn idle(&self, record: RecordId) {
+        self.lock().since.remove(&record);
     }
 
     fn acknowledge(&self, record: RecordId, bytes: u64) {
@@ -162,6 +166,30 @@ mod tests {
         assert_eq!(queue.state().kept_bytes, 10);
         rest.settle(Settled::Attached);
         assert_eq!(queue.state().kept_bytes, 0);
+    }
+
+    #[test]
+    fn a_held_record_takes_room_and_has_no_age_once_its_items_are_resolved() {
+        let queue = queue();
+        let ages = || queue.books.lock().since.len();
+        let taken = queue.offer(&record(10)).unwrap();
+        let hold = taken.hold();
+        let receipt = taken.part(Signal::Traces, 0..1).into_receipts().remove(0);
+        taken.seal();
+        assert_eq!(ages(), 1);
+        receipt.settle(Settled::Delivered);
+        assert_eq!((ages(), queue.state().kept_bytes), (0, 10));
+        hold.release();
+        assert_eq!((ages(), queue.state().kept_bytes), (0, 0));
+        // A hold that is released first changes nothing.
+        let taken = queue.offer(&record(10)).unwrap();
+        let hold = taken.hold();
+        let receipt = taken.part(Signal::Traces, 0..1).into_receipts().remove(0);
+        taken.seal();
+        hold.release();
+        assert_eq!((ages(), queue.state().kept_bytes), (1, 10));
+        receipt.settle(Settled::Delivered);
+        assert_eq!((ages(), queue.state().kept_bytes), (0, 0));
     }
 
     #[test]

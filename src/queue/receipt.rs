@@ -57,7 +57,10 @@ pub(crate) trait Ledger: Send + Sync {
     /// progress.
     fn progressed(&self, _record: RecordId, _progress: &Arc<Tracker>) {}
 
-    /// Called when all items of the record are resolved.
+    /// Called when all items of a record are resolved and only holds keep it in the queue.
+    fn idle(&self, _record: RecordId) {}
+
+    /// Called when all items of the record are resolved and no hold is left.
     fn acknowledge(&self, record: RecordId, bytes: u64);
 
     /// Called when no receipt is left that could settle the rest of the record.
@@ -83,6 +86,8 @@ struct Pending {
     bytes: u64,
     /// Number of parts and receipts that were issued and not settled, plus one for [`Taken`] itself.
     open: AtomicUsize,
+    /// Number of holds among them.
+    holds: AtomicUsize,
     cause: Cause,
     /// Charge of the body, which the record keeps in memory.
     charge: Option<Charge>,
@@ -96,9 +101,11 @@ struct Pending {
 
 impl Taken {
     pub(crate) fn new(id: RecordId, bytes: u64, ledger: Arc<dyn Ledger>) -> Self {
-        let (open, tracker) = (AtomicUsize::new(1), Arc::default());
+        let (open, holds, tracker) = (AtomicUsize::new(1), AtomicUsize::new(0), Arc::default());
         let (cause, charge, on_rejected) = (Cause::Unknown, None, None);
-        Self { record: Arc::new(Pending { id, bytes, open, cause, charge, tracker, on_rejected, ledger }) }
+        Self {
+            record: Arc::new(Pending { id, bytes, open, holds, cause, charge, tracker, on_rejected, ledger }),
+        }
     }
 
     /// Creates a record that is in no queue, so that nobody hears of its outcome.
@@ -155,6 +162,7 @@ impl Taken {
 
     /// Keeps the record in the queue until the hold is released, even when all of its items are resolved.
     pub(crate) fn hold(&self) -> Hold {
+        self.record.holds.fetch_add(1, Ordering::Relaxed);
         Hold { record: self.record.open_one() }
     }
 
@@ -335,6 +343,7 @@ impl Hold {
 
     /// Lets the record leave the queue once its items are resolved.
     pub(crate) fn release(self) {
+        self.record.holds.fetch_sub(1, Ordering::Relaxed);
         self.record.close_one();
     }
 }
@@ -355,7 +364,11 @@ impl Pending {
 
     /// Returns whether it was the last open part or receipt.
     fn close_one(&self) -> bool {
-        let last = self.open.fetch_sub(1, Ordering::AcqRel) == 1;
+        let left = self.open.fetch_sub(1, Ordering::AcqRel) - 1;
+        let last = left == 0;
+        if !last && left == self.holds.load(Ordering::Relaxed) {
+            self.ledger.idle(self.id);
+        }
         if last {
             // Closed before the record leaves the queue: none of its progress may be stored after that.
             self.tracker.close();

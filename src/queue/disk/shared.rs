@@ -68,6 +68,8 @@ pub(super) struct Live {
     pub(super) stored_bytes: u64,
     pub(super) memory_bytes: u64,
     pub(super) received: SystemTime,
+    /// All of its items are resolved.
+    pub(super) is_idle: bool,
 }
 
 /// Bytes of the queue that an offer has reserved, and gives back when the offer fails.
@@ -79,10 +81,10 @@ pub(super) struct Reservation<'a> {
 // === impl State ===
 
 impl State {
-    /// Returns the time of arrival of the oldest record that is kept, or a time slightly before that while some records
+    /// Returns the time of arrival of the oldest record that has unresolved items, or a time slightly before that while some records
     /// are on disk only.
     pub(super) fn since(&self) -> Option<SystemTime> {
-        let live = self.live.first_key_value().map(|(_, live)| live.received);
+        let live = self.live.values().find(|live| !live.is_idle).map(|live| live.received);
         let in_transit = self.in_transit.values().flatten().min().copied();
         [live, in_transit, self.backlog.since(), self.parked_since].into_iter().flatten().min()
     }
@@ -251,7 +253,7 @@ impl Shared {
     /// Returns `None` if the record does not fit into memory now. It stays the next one to read.
     fn revive(self: &Arc<Self>, id: RecordId, stored_bytes: u64, record: Record) -> Option<Stored> {
         let memory_bytes = record.body.len() as u64;
-        let live = Live { stored_bytes, memory_bytes, received: record.received };
+        let live = Live { stored_bytes, memory_bytes, received: record.received, is_idle: false };
         let progress =
             self.reader.progress(id.0).map_or_else(Progress::default, |bytes| decode_progress(id, &bytes));
         let mut state = self.lock();
@@ -313,6 +315,12 @@ impl Ledger for Shared {
         if progress.claim() {
             // After `close` the writer is gone, and the items are delivered again.
             drop(self.commands.send(Command::Progress(record, Arc::clone(progress))));
+        }
+    }
+
+    fn idle(&self, record: RecordId) {
+        if let Some(live) = self.lock().live.get_mut(&record) {
+            live.is_idle = true;
         }
     }
 

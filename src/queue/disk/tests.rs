@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use self::sim::{Faults, Random, Sim};
 use super::*;
 use crate::config::{Storage, Sync};
-use crate::event::{KeptHeaders, RecordId, Signal};
+use crate::event::{KeptHeaders, RecordId, Settled, Signal};
 use crate::queue::{Progress, Taken, Tracker};
 
 const PLENTY: u64 = 1 << 30;
@@ -448,6 +448,29 @@ fn a_record_has_its_age_from_its_confirmation_to_its_end() {
     bench.reopen();
     bench.stored().remove(0).1.seal();
     assert_eq!(bench.since(), None);
+}
+
+#[test]
+fn a_held_record_stays_without_an_age_and_is_read_again_after_a_crash() {
+    let mut bench = Bench::new();
+    let taken = bench.live("held");
+    let hold = taken.hold();
+    let part = taken.part(Signal::Traces, 0..1);
+    taken.seal();
+    assert!(bench.since().is_some());
+    part.into_receipts().remove(0).settle(Settled::Delivered);
+    assert_eq!(bench.since(), None, "only the hold keeps it");
+    assert_eq!(bench.stored_bodies(), [""; 0], "it is in memory");
+    bench.crash();
+    drop(hold);
+    let (body, taken) = bench.stored().remove(0);
+    assert_eq!(body, "held");
+    let hold = taken.hold();
+    taken.seal();
+    assert_eq!(bench.since(), None);
+    hold.release();
+    bench.reopen();
+    assert_eq!(bench.stored_bodies(), [""; 0]);
 }
 
 #[test]
