@@ -15,8 +15,9 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-pub(crate) use self::attributes::{AttributeKey, text_attribute};
+pub(crate) use self::attributes::{AttributeKey, fingerprint, text_attribute};
 use self::ids::Identity;
+pub(crate) use self::ids::{NO_IDS, NO_SPAN_ID, NO_TRACE_ID};
 use self::keys::Spelling;
 pub(crate) use self::keys::{field_named, find, is_free_text, signal_of_key};
 use super::json::{Cursor, Fault, Text};
@@ -29,6 +30,9 @@ use crate::event::{RejectCode, Repair};
 /// Maximum number of items of one text, however short they are. Each item has a note, which takes more memory than
 /// `{}`.
 pub(crate) const MAX_ITEMS: usize = 1_000_000;
+
+/// Maximum length of a text, in bytes.
+const MAX_BYTES: usize = Offset::MAX as usize;
 
 /// Length of an item above which a text may have more items; items with any content are longer.
 const LEAST_ITEM_BYTES: usize = 8;
@@ -84,12 +88,15 @@ pub(crate) struct SpanSite {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EventsSite {
     /// There is no list; `at` is the closing brace of the span.
-    Absent { at: usize },
+    Absent { at: Offset },
     /// The list is empty; `at` is the position of its first element.
-    Empty { at: usize },
+    Empty { at: Offset },
     /// The range of the list, brackets included.
-    Present(Range<usize>),
+    Present(Range<Offset>),
 }
+
+/// Offset in a text, which is shorter than [`MAX_BYTES`]. Many of them are held.
+pub(crate) type Offset = u32;
 
 /// A log record in the text.
 #[derive(Debug, Clone)]
@@ -148,10 +155,18 @@ fn max_items(bytes: &[u8]) -> usize {
 /// Walks the object that starts at `start`, and ignores what follows it. `keys` is a buffer that is reused for many
 /// lines.
 pub(crate) fn walk(bytes: &[u8], start: usize, keys: &mut Vec<AttributeKey>) -> Result<Walk, Stop> {
+    if bytes.len() >= MAX_BYTES {
+        return Err(Fault::shape(start, format!("longer than {MAX_BYTES} bytes")).into());
+    }
     let mut walker = Walker::new(bytes, start, keys);
     walker.message(&LINE)?;
     walker.found.end = walker.cursor.at;
     Ok(walker.found)
+}
+
+/// Returns a range in a text that was walked.
+pub(crate) fn offsets(range: &Range<usize>) -> Range<Offset> {
+    range.start as Offset..range.end as Offset
 }
 
 /// Returns the edits that make a span event canonical.
@@ -279,10 +294,10 @@ impl<'a> Walker<'a> {
                 let kept = self.list(message)?;
                 match role {
                     Role::Span if index == SPAN_EVENTS && kept == 0 => {
-                        self.events = Some(EventsSite::Empty { at: open + 1 });
+                        self.events = Some(EventsSite::Empty { at: (open + 1) as Offset });
                     }
                     Role::Span if index == SPAN_EVENTS => {
-                        self.events = Some(EventsSite::Present(open..self.cursor.at));
+                        self.events = Some(EventsSite::Present(offsets(&(open..self.cursor.at))));
                     }
                     Role::Line => {
                         self.found.sections[index] = true;

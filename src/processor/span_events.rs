@@ -93,17 +93,17 @@ impl SpanEvents {
             match work.traces {
                 Some((traces, part)) if traces.span_count() == 0 => part.close(),
                 Some((traces, part)) => {
-                    let spans = HeldSpans::new(traces, part, deadline);
-                    oversized.extend(self.accept_spans(spans, out));
+                    let spans = HeldSpans::new(traces, part);
+                    oversized.extend(self.accept_spans(spans, deadline, out));
                 }
                 None => {}
             }
             logs.extend(work.logs);
         }
         for (records, part) in logs {
-            let mut logs = HeldLogs::new(records, part, deadline);
+            let mut logs = HeldLogs::new(records, part);
             logs.keep_logs = self.keep_logs;
-            self.accept_logs(logs, out);
+            self.accept_logs(logs, deadline, out);
         }
         // With a `wait` of zero, everything is released here.
         self.release_due(now, out);
@@ -141,7 +141,7 @@ impl SpanEvents {
 
     /// Returns the next time at which [`expire`](Self::expire) has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.hold.oldest().map(Entry::deadline)
+        self.hold.oldest_deadline()
     }
 
     /// Returns the number of spans that are held for their log events.
@@ -155,9 +155,14 @@ impl SpanEvents {
     }
 
     /// Holds spans, and returns their position when they must not stay held after their request.
-    fn accept_spans(&mut self, spans: HeldSpans, out: &mut Vec<Export>) -> Option<Position> {
+    fn accept_spans(
+        &mut self,
+        spans: HeldSpans,
+        deadline: Instant,
+        out: &mut Vec<Export>,
+    ) -> Option<Position> {
         let oversized = self.is_excess(spans.bytes_to_hold());
-        let met = self.hold.keep_spans(spans);
+        let met = self.hold.keep_spans(spans, deadline);
         self.count_attached(met.attached);
         for logs in met.decided {
             self.log_exit.release(logs, out);
@@ -165,14 +170,14 @@ impl SpanEvents {
         oversized.then_some(met.position)
     }
 
-    fn accept_logs(&mut self, mut logs: HeldLogs, out: &mut Vec<Export>) {
+    fn accept_logs(&mut self, mut logs: HeldLogs, deadline: Instant, out: &mut Vec<Export>) {
         let attached = self.hold.attach(&mut logs);
         self.count_attached(attached);
         // All spans of the request are held already, so that logs too large to be held are already matched with them.
         if logs.is_decided() || self.is_excess(logs.bytes_to_hold()) {
             self.log_exit.release(logs, out);
         } else {
-            self.hold.keep_logs(logs);
+            self.hold.keep_logs(logs, deadline);
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::json::{Cursor, Fault};
 use super::super::number::integer;
 use super::super::splice::Edits;
-use super::super::walk::{EventsSite, Few, SpanSite, spilled_bytes};
+use super::super::walk::{EventsSite, Few, Offset, SpanSite, offsets, spilled_bytes};
 use super::super::{SpanId, TraceId};
 use super::{ExportRequest, SpanEvent, canonical, read_line};
 
@@ -16,18 +16,28 @@ use super::{ExportRequest, SpanEvent, canonical, read_line};
 pub struct Traces {
     text: Bytes,
     /// Range of the list of resources, brackets included.
-    list: Range<usize>,
-    edits: Edits,
+    list: Range<Offset>,
     spans: Few<SpanSite>,
+    /// `None` while nothing changes, as in most lines that are held.
+    changes: Option<Box<Changes>>,
+}
+
+/// Changes of the text of spans.
+#[derive(Debug, Clone)]
+struct Changes {
+    edits: Edits,
     /// Attached events with the index of their span, in the order of attachment.
     attached: Vec<(usize, SpanEvent)>,
+    /// Memory that all this takes, in bytes.
+    bytes: usize,
 }
 
 // === impl Traces ===
 
 impl Traces {
     pub(super) fn new(text: Bytes, list: Range<usize>, edits: Edits, spans: Few<SpanSite>) -> Self {
-        Self { text, list, edits, spans, attached: Vec::new() }
+        let changes = (!edits.is_empty()).then(|| Box::new(Changes::new(edits)));
+        Self { text, list: offsets(&list), spans, changes }
     }
 
     /// Reads an export request that the program itself wrote.
@@ -40,69 +50,85 @@ impl Traces {
         self.spans.iter().map(|span| (span.trace_id, span.span_id))
     }
 
+    /// Returns the ids of one span.
+    pub(crate) fn ids(&self, span: usize) -> Option<(TraceId, SpanId)> {
+        self.spans.get(span).map(|span| (span.trace_id, span.span_id))
+    }
+
     /// Returns the number of spans.
     pub(crate) fn span_count(&self) -> u32 {
         u32::try_from(self.spans.len()).unwrap_or(u32::MAX)
     }
 
-    /// Returns the memory that the spans and their attached events take, in bytes.
+    /// Returns the memory that the spans and their attached events take, in bytes, at a constant cost.
     pub(crate) fn held_bytes(&self) -> usize {
         self.text.len()
-            + self.edits.held_bytes()
             + spilled_bytes(&self.spans)
-            + self.attached.capacity() * size_of::<(usize, SpanEvent)>()
-            + self.attached.iter().map(|(_, event)| event.json.len()).sum::<usize>()
+            + self.changes.as_ref().map_or(0, |changes| changes.bytes)
     }
 
     /// Adds an event to one span. Events of a span are exported in the order of their times.
     pub(crate) fn attach(&mut self, span: usize, event: SpanEvent) {
         debug_assert!(span < self.spans.len());
-        self.attached.push((span, event));
+        self.changes.get_or_insert_with(|| Box::new(Changes::new(Edits::default()))).attach(span, event);
     }
 
     /// Returns the export request: a slice of the body when nothing was changed.
-    pub fn into_request(mut self) -> ExportRequest {
-        if self.attached.is_empty() {
-            return self.edited();
-        }
-        let joins_others = self.attached.iter().any(|(span, _)| {
-            self.spans.get(*span).is_some_and(|span| matches!(span.events, EventsSite::Present(_)))
+    pub fn into_request(self) -> ExportRequest {
+        let Self { mut text, list, mut spans, changes } = self;
+        let mut list = list.start as usize..list.end as usize;
+        let Some(changes) = changes else { return ExportRequest::new(text, list) };
+        let Changes { mut edits, mut attached, bytes: _ } = *changes;
+        let joins_others = attached.iter().any(|(span, _)| {
+            spans.get(*span).is_some_and(|span| matches!(span.events, EventsSite::Present(_)))
         });
-        if joins_others && !self.edits.is_empty() {
+        if joins_others && !edits.is_empty() {
             // The list will be replaced as a whole, so that no edits may remain inside it.
-            if let Ok((text, walk)) = canonical(&self.text, std::mem::take(&mut self.edits)) {
-                let [list, ..] = walk.section_lists;
-                (self.text, self.list) = (text, list);
-                self.spans = walk.spans;
+            if let Ok((canonical, walk)) = canonical(&text, std::mem::take(&mut edits)) {
+                let [canonical_list, ..] = walk.section_lists;
+                (text, list, spans) = (canonical, canonical_list, walk.spans);
             }
         }
         // The sort is stable: events with the same time keep their order.
-        self.attached.sort_by_key(|(span, event)| (*span, event.time_unix_nano));
-        for group in self.attached.chunk_by(|(one, _), (other, _)| one == other) {
-            let Some(site) = self.spans.get(group[0].0) else { continue };
+        attached.sort_by_key(|(span, event)| (*span, event.time_unix_nano));
+        for group in attached.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some(site) = spans.get(group[0].0) else { continue };
             let new = group.iter().map(|(_, event)| (event.time_unix_nano, &event.json[..]));
             match &site.events {
-                EventsSite::Absent { at } => self.edits.insert(*at, joined(",\"events\":[", new, "]")),
-                EventsSite::Empty { at } => self.edits.insert(*at, joined("", new, "")),
+                EventsSite::Absent { at } => edits.insert(*at as usize, joined(",\"events\":[", new, "]")),
+                EventsSite::Empty { at } => edits.insert(*at as usize, joined("", new, "")),
                 EventsSite::Present(list) => {
-                    let mut all = existing(&self.text, list.start).unwrap_or_default();
+                    let list = list.start as usize..list.end as usize;
+                    let mut all = existing(&text, list.start).unwrap_or_default();
                     all.extend(new);
                     all.sort_by_key(|(time, _)| *time);
-                    self.edits.replace(list.clone(), joined("[", all.into_iter(), "]"));
+                    let all = joined("[", all.into_iter(), "]");
+                    edits.replace(list, all);
                 }
             }
         }
-        self.edited()
+        let list = edits.range_after(&list);
+        ExportRequest::new(edits.apply(&text), list)
     }
 
     /// Returns the export request as JSON.
     pub fn into_json(self) -> Bytes {
         self.into_request().into_json()
     }
+}
 
-    fn edited(self) -> ExportRequest {
-        let list = self.edits.range_after(&self.list);
-        ExportRequest::new(self.edits.apply(&self.text), list)
+// === impl Changes ===
+
+impl Changes {
+    fn new(edits: Edits) -> Self {
+        let bytes = size_of::<Self>() + edits.held_bytes();
+        Self { edits, attached: Vec::new(), bytes }
+    }
+
+    fn attach(&mut self, span: usize, event: SpanEvent) {
+        // The list doubles when it grows.
+        self.bytes += 2 * size_of::<(usize, SpanEvent)>() + event.json.len();
+        self.attached.push((span, event));
     }
 }
 

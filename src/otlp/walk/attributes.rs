@@ -193,7 +193,7 @@ fn after<const N: usize>(bytes: &[u8], at: usize, literal: &[u8; N]) -> Option<u
 
 /// Returns a hash that is cheap to compute and nearly always different for different keys.
 #[inline]
-fn fingerprint(bytes: &[u8], key: Range<usize>) -> u64 {
+pub(crate) fn fingerprint(bytes: &[u8], key: Range<usize>) -> u64 {
     let length = key.len();
     let head = match bytes[key.start..].first_chunk::<8>() {
         Some(chunk) => u64::from_le_bytes(*chunk),

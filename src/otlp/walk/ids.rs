@@ -5,11 +5,16 @@ use std::borrow::Cow;
 use super::super::json::Text;
 use super::super::schema::{Message, Role};
 use super::super::{SpanId, TraceId};
-use super::{Action, Dropped, EventsSite, RecordSite, SpanSite, Stop, Walker};
+use super::{Action, Dropped, EventsSite, Offset, RecordSite, SpanSite, Stop, Walker};
 use crate::event::{RejectCode, Repair};
 
 /// Text that VCL writes for an unset variable.
 pub(super) const NULL_WORD: &[u8] = b"(null)";
+
+/// Reasons for which a span is rejected.
+pub(crate) const NO_TRACE_ID: &str = "traceId is not 32 hexadecimal digits, or all zero";
+pub(crate) const NO_SPAN_ID: &str = "spanId is not 16 hexadecimal digits, or all zero";
+pub(crate) const NO_IDS: &str = "span without traceId and spanId";
 
 /// Ids of the message that is being read.
 #[derive(Debug, Default)]
@@ -38,7 +43,7 @@ impl Walker<'_> {
         }
         let close = self.cursor.at - 1;
         let (Some(trace_id), Some(span_id)) = (identity.trace_id, identity.span_id) else {
-            let missing = (open, RejectCode::TraceId, "span without traceId and spanId");
+            let missing = (open, RejectCode::TraceId, NO_IDS);
             let (at, code, reason) = identity.invalid.unwrap_or(missing);
             self.found.dropped.push(Dropped {
                 at,
@@ -48,7 +53,7 @@ impl Walker<'_> {
             });
             return Ok(false);
         };
-        let events = self.events.take().unwrap_or(EventsSite::Absent { at: close });
+        let events = self.events.take().unwrap_or(EventsSite::Absent { at: close as Offset });
         self.found.spans.push(SpanSite { trace_id, span_id, events });
         Ok(true)
     }
@@ -90,8 +95,7 @@ impl Walker<'_> {
             Some(id)
         });
         if id.is_none() {
-            let reason = "traceId is not 32 hexadecimal digits, or all zero";
-            self.identity.invalid.get_or_insert((at, RejectCode::TraceId, reason));
+            self.identity.invalid.get_or_insert((at, RejectCode::TraceId, NO_TRACE_ID));
         }
         self.identity.trace_id = id;
         Ok(self.action_for(id.is_some(), role, at))
@@ -101,8 +105,7 @@ impl Walker<'_> {
         let at = self.cursor.at;
         let id = self.span_id_value()?;
         if id.is_none() {
-            let reason = "spanId is not 16 hexadecimal digits, or all zero";
-            self.identity.invalid.get_or_insert((at, RejectCode::SpanId, reason));
+            self.identity.invalid.get_or_insert((at, RejectCode::SpanId, NO_SPAN_ID));
         }
         self.identity.span_id = id;
         Ok(self.action_for(id.is_some(), role, at))

@@ -23,6 +23,8 @@ pub(super) struct Arrivals<T> {
     /// Slots of the values. A value that was removed from the middle leaves an empty slot until all values before it
     /// are removed, too. The first slot is never empty.
     slots: VecDeque<Option<T>>,
+    /// Number of empty slots.
+    empty: usize,
     pub(super) steps: Steps,
 }
 
@@ -33,22 +35,25 @@ impl<T> Arrivals<T> {
     pub(super) const SLOT_BYTES: usize = 2 * size_of::<Option<T>>();
 
     pub(super) fn new() -> Self {
-        Self { first: 0, slots: VecDeque::new(), steps: Steps::default() }
-    }
-
-    /// Returns the position that the next value will get.
-    pub(super) fn next_position(&self) -> Position {
-        Position(self.first + self.slots.len() as u64)
+        Self { first: 0, slots: VecDeque::new(), empty: 0, steps: Steps::default() }
     }
 
     pub(super) fn push(&mut self, value: T) -> Position {
-        let position = self.next_position();
+        let position = Position(self.first + self.slots.len() as u64);
         self.slots.push_back(Some(value));
         position
     }
 
     pub(super) fn holds(&self, position: Position) -> bool {
-        self.slot(position).and_then(|slot| self.slots.get(slot)).is_some_and(Option::is_some)
+        // Without empty slots, which is usual, no memory is read.
+        self.slot(position).is_some_and(|slot| match self.empty {
+            0 => slot < self.slots.len(),
+            _ => self.slots.get(slot).is_some_and(Option::is_some),
+        })
+    }
+
+    pub(super) fn get(&self, position: Position) -> Option<&T> {
+        self.slots.get(self.slot(position)?)?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, position: Position) -> Option<&mut T> {
@@ -58,17 +63,19 @@ impl<T> Arrivals<T> {
 
     pub(super) fn take(&mut self, position: Position) -> Option<T> {
         let slot = self.slot(position)?;
-        let value = self.slots.get_mut(slot)?.take();
+        let value = self.slots.get_mut(slot)?.take()?;
+        self.empty += 1;
         self.close_up();
-        value
+        Some(value)
     }
 
     pub(super) fn oldest(&self) -> Option<&T> {
         self.slots.front()?.as_ref()
     }
 
-    pub(super) fn take_oldest(&mut self) -> Option<T> {
-        self.take(Position(self.first))
+    pub(super) fn take_oldest(&mut self) -> Option<(Position, T)> {
+        let position = Position(self.first);
+        self.take(position).map(|value| (position, value))
     }
 
     /// Returns the memory that the slots take, in bytes, including empty ones.
@@ -86,6 +93,7 @@ impl<T> Arrivals<T> {
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
             self.first += 1;
+            self.empty -= 1;
             self.steps.step();
         }
         // Frees storage after a burst.
@@ -105,7 +113,7 @@ mod tests {
         let [_, second, third] = ["a", "b", "c"].map(|value| line.push(value));
         assert_eq!(line.take(second), Some("b"));
         assert_eq!(line.oldest(), Some(&"a"));
-        assert_eq!(line.take_oldest(), Some("a"));
+        assert_eq!(line.take_oldest().map(|(_, value)| value), Some("a"));
         assert_eq!(line.oldest(), Some(&"c"));
         assert_eq!(line.take(third), Some("c"));
         assert_eq!(line.take_oldest(), None);

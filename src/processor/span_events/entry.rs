@@ -10,8 +10,6 @@
 //! [`Hold`]: super::hold::Hold
 //! [`LogExit`]: super::log_exit::LogExit
 
-use std::time::Instant;
-
 use smallvec::SmallVec;
 
 use super::arrivals::Arrivals;
@@ -21,9 +19,8 @@ use crate::exporter::{Carried, Export};
 use crate::otlp::{Logs, SpanEvent, Traces};
 use crate::queue::{Half, Part, Receipt};
 
-/// Memory that an attached event takes in addition to its text, in bytes; both lists that it is in double when they
-/// grow.
-const EVENT_BYTES: usize = 2 * (size_of::<SpanEvent>() + size_of::<Carried>());
+/// Memory of a list that grows, for each byte in it: it doubles.
+const GROWING: usize = 2;
 
 /// A held entry.
 #[derive(Debug)]
@@ -35,17 +32,22 @@ pub(super) enum Entry {
 /// The spans of one line, which are exported together.
 #[derive(Debug)]
 pub(super) struct HeldSpans {
-    pub(super) deadline: Instant,
+    /// Deadline in the form of the [`Hold`].
+    ///
+    /// [`Hold`]: super::hold::Hold
+    pub(super) deadline: i64,
     traces: Traces,
     /// Receipts of the spans, then of every attached event.
     receipts: SmallVec<[Carried; 1]>,
-    bytes: usize,
 }
 
 /// The log records of one line. Those that are not attached are exported together.
 #[derive(Debug)]
 pub(super) struct HeldLogs {
-    pub(super) deadline: Instant,
+    /// Deadline in the form of the [`Hold`].
+    ///
+    /// [`Hold`]: super::hold::Hold
+    pub(super) deadline: i64,
     pub(super) logs: Logs,
     /// The part of all records; attached ones already have receipts.
     pub(super) part: Part,
@@ -83,7 +85,7 @@ impl RecordState {
 // === impl Entry ===
 
 impl Entry {
-    pub(super) fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> i64 {
         match self {
             Self::Spans(spans) => spans.deadline,
             Self::Logs(logs) => logs.deadline,
@@ -93,7 +95,7 @@ impl Entry {
     /// Returns the memory that the entry takes in addition to its slots and index entries, in bytes.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Spans(spans) => spans.bytes,
+            Self::Spans(spans) => spans.bytes(),
             Self::Logs(logs) => logs.bytes,
         }
     }
@@ -102,14 +104,9 @@ impl Entry {
 // === impl HeldSpans ===
 
 impl HeldSpans {
-    pub(super) fn new(traces: Traces, part: Part, deadline: Instant) -> Self {
-        let bytes = size_of::<Self>() + traces.held_bytes();
-        Self {
-            deadline,
-            traces,
-            receipts: Carried::in_order(part.into_receipts(), Settled::Delivered),
-            bytes,
-        }
+    pub(super) fn new(traces: Traces, part: Part) -> Self {
+        let receipts = Carried::in_order(part.into_receipts(), Settled::Delivered);
+        Self { deadline: 0, traces, receipts }
     }
 
     pub(super) fn keys(&self) -> impl ExactSizeIterator<Item = Key> + '_ {
@@ -120,24 +117,29 @@ impl HeldSpans {
         self.traces.span_count()
     }
 
+    /// Returns the memory that the spans and their events take, in bytes, at a constant cost.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        let receipts = if self.receipts.spilled() { GROWING * self.receipts.len() } else { 0 };
+        size_of::<Self>() + self.traces.held_bytes() + receipts * size_of::<Carried>()
     }
 
     /// Returns the total memory for holding the spans, in bytes.
     pub(super) fn bytes_to_hold(&self) -> usize {
-        self.bytes + self.keys().len() * KEY_BYTES + Arrivals::<Entry>::SLOT_BYTES
+        self.bytes() + self.keys().len() * KEY_BYTES + Arrivals::<Entry>::SLOT_BYTES
     }
 
-    /// Makes a record an event of a span, and returns the memory that it takes, in bytes.
-    pub(super) fn attach(&mut self, span: usize, logs: &mut HeldLogs, record: usize) -> usize {
-        let (event, receipt) = logs.take_event(record);
-        let bytes = EVENT_BYTES + event.json.len();
-        self.bytes += bytes;
+    /// Returns the ids of one span.
+    pub(super) fn key(&self, span: usize) -> Option<Key> {
+        self.traces.ids(span)
+    }
+
+    /// Adds an event to a span, and returns the memory that it takes, in bytes.
+    pub(super) fn attach(&mut self, span: usize, event: SpanEvent, receipt: Receipt) -> usize {
+        let before = self.bytes();
         self.traces.attach(span, event);
         let at = u32::try_from(span).unwrap_or(u32::MAX);
         self.receipts.push(Carried { receipt, outcome: Settled::Attached, at });
-        bytes
+        self.bytes() - before
     }
 
     pub(super) fn into_export(self) -> Export {
@@ -154,7 +156,7 @@ impl HeldSpans {
 // === impl HeldLogs ===
 
 impl HeldLogs {
-    pub(super) fn new(logs: Logs, part: Part, deadline: Instant) -> Self {
+    pub(super) fn new(logs: Logs, part: Part) -> Self {
         let states: SmallVec<[RecordState; 8]> = logs
             .records()
             .enumerate()
@@ -164,15 +166,13 @@ impl HeldLogs {
         let spilled = if states.spilled() { states.capacity() * size_of::<RecordState>() } else { 0 };
         let bytes = size_of::<Self>() + logs.held_bytes() + spilled;
         let pending = u32::try_from(pending).expect("a line has fewer than 2^32 records");
-        Self { deadline, logs, part, keep_logs: false, states, pending, bytes }
+        Self { deadline: 0, logs, part, keep_logs: false, states, pending, bytes }
     }
 
     /// Returns the pending records, and the ids of their spans.
-    pub(super) fn pending(&self) -> impl Iterator<Item = (usize, Key)> + '_ {
-        self.logs
-            .records()
-            .zip(&self.states)
-            .enumerate()
+    pub(super) fn pending(&self) -> impl Iterator<Item = (u32, Key)> + '_ {
+        (0..)
+            .zip(self.logs.records().zip(&self.states))
             .filter(|(_, (_, state))| **state == RecordState::Pending)
             .filter_map(|(record, (key, _))| Some((record, key?)))
     }
@@ -196,7 +196,8 @@ impl HeldLogs {
         self.bytes + self.pending as usize * KEY_BYTES + Arrivals::<Entry>::SLOT_BYTES
     }
 
-    fn take_event(&mut self, record: usize) -> (SpanEvent, Receipt) {
+    /// Makes a pending record an event.
+    pub(super) fn take_event(&mut self, record: usize) -> (SpanEvent, Receipt) {
         debug_assert_eq!(self.states[record], RecordState::Pending, "the record is an event already");
         self.states[record] = RecordState::Attached;
         self.pending -= 1;

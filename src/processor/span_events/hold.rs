@@ -5,15 +5,19 @@
 //! cost of each operation depends only on the entries that it is about, however many are held.
 //! Left to others: how long entries are held, and how they are exported.
 
+use std::time::{Duration, Instant};
+
 use super::arrivals::{Arrivals, Position};
 use super::entry::{Entry, HeldLogs, HeldSpans};
-use super::index::{Index, Location};
+use super::index::{Held, Index, Key, Location};
 
 /// Held entries in the order of arrival, with indexes from ids to entries. A key has only spans or only records,
 /// because records whose span is held become events.
 #[derive(Debug)]
 pub(super) struct Hold {
     arrivals: Arrivals<Entry>,
+    /// The first deadline, from which the others are counted.
+    first_deadline: Option<Instant>,
     spans: Index,
     records: Index,
     /// Memory that the entries take, without their slots and index entries.
@@ -38,6 +42,7 @@ impl Hold {
     pub(super) fn new() -> Self {
         Self {
             arrivals: Arrivals::new(),
+            first_deadline: None,
             spans: Index::new(),
             records: Index::new(),
             entry_bytes: 0,
@@ -46,69 +51,99 @@ impl Hold {
     }
 
     /// Holds spans: attaches the records that were held for them, and keeps the spans for later records.
-    pub(super) fn keep_spans(&mut self, mut spans: HeldSpans) -> Matched {
-        let position = self.arrivals.next_position();
+    pub(super) fn keep_spans(&mut self, mut spans: HeldSpans, deadline: Instant) -> Matched {
+        spans.deadline = self.compact(deadline);
+        self.entry_bytes += spans.bytes();
+        self.span_count += spans.span_count() as usize;
+        let position = self.arrivals.push(Entry::Spans(Box::new(spans)));
         let mut matches = Vec::new();
-        for (element, key) in spans.keys().enumerate() {
-            matches.extend(self.records.take(&key).map(|locations| (element, locations)));
-            self.spans.add(key, Location { position, element });
+        if let Some(Entry::Spans(spans)) = self.arrivals.get(position) {
+            for (element, key) in (0..).zip(spans.keys()) {
+                let locations = self.records.take(&key, &self.arrivals);
+                matches.extend(locations.map(|locations| (element, locations)));
+                self.spans.add(key, Location { position, element }, &self.arrivals);
+            }
         }
         let mut met = Matched { position, attached: 0, decided: Vec::new() };
-        for (span, locations) in matches {
+        for (element, locations) in matches {
             for record in locations {
-                let Some(Entry::Logs(logs)) = self.arrivals.get_mut(record.position) else { continue };
-                spans.attach(span, logs, record.element);
-                met.attached += 1;
-                if logs.is_decided()
+                if self.attach_one(Location { position, element }, record) {
+                    met.attached += 1;
+                }
+                if let Some(Entry::Logs(logs)) = self.arrivals.get(record.position)
+                    && logs.is_decided()
                     && let Some(Entry::Logs(logs)) = self.take(record.position)
                 {
                     met.decided.push(*logs);
                 }
             }
         }
-        self.entry_bytes += spans.bytes();
-        self.span_count += spans.span_count() as usize;
-        self.arrivals.push(Entry::Spans(Box::new(spans)));
         met
+    }
+
+    /// Makes a held record an event of a held span. Returns whether both are held.
+    fn attach_one(&mut self, span: Location, record: Location) -> bool {
+        let Some(Entry::Logs(logs)) = self.arrivals.get_mut(record.position) else { return false };
+        let (event, receipt) = logs.take_event(record.element as usize);
+        let Some(Entry::Spans(spans)) = self.arrivals.get_mut(span.position) else { return false };
+        self.entry_bytes += spans.attach(span.element as usize, event, receipt);
+        true
     }
 
     /// Attaches the records whose spans are held, and returns their number.
     pub(super) fn attach(&mut self, logs: &mut HeldLogs) -> u32 {
         let mut attached = 0;
         for record in 0..logs.states.len() {
-            let Some(span) = logs.pending_key(record).and_then(|key| self.spans.first(&key)) else {
-                continue;
-            };
+            let span = logs.pending_key(record).and_then(|key| self.spans.first(&key, &self.arrivals));
+            let Some(span) = span else { continue };
             let Some(Entry::Spans(spans)) = self.arrivals.get_mut(span.position) else { continue };
-            self.entry_bytes += spans.attach(span.element, logs, record);
+            let (event, receipt) = logs.take_event(record);
+            self.entry_bytes += spans.attach(span.element as usize, event, receipt);
             attached += 1;
         }
         attached
     }
 
     /// Holds logs whose spans have not arrived.
-    pub(super) fn keep_logs(&mut self, logs: HeldLogs) {
-        let position = self.arrivals.next_position();
-        for (element, key) in logs.pending() {
-            self.records.add(key, Location { position, element });
-        }
+    pub(super) fn keep_logs(&mut self, mut logs: HeldLogs, deadline: Instant) {
+        logs.deadline = self.compact(deadline);
         self.entry_bytes += logs.bytes();
-        self.arrivals.push(Entry::Logs(Box::new(logs)));
+        let position = self.arrivals.push(Entry::Logs(Box::new(logs)));
+        if let Some(Entry::Logs(logs)) = self.arrivals.get(position) {
+            for (element, key) in logs.pending() {
+                self.records.add(key, Location { position, element }, &self.arrivals);
+            }
+        }
     }
 
-    pub(super) fn oldest(&self) -> Option<&Entry> {
-        self.arrivals.oldest()
+    /// Returns the deadline of the oldest entry.
+    pub(super) fn oldest_deadline(&self) -> Option<Instant> {
+        let nanos = self.arrivals.oldest()?.deadline();
+        let distance = Duration::from_nanos(nanos.unsigned_abs());
+        self.first_deadline.and_then(|first| {
+            if nanos < 0 { first.checked_sub(distance) } else { first.checked_add(distance) }
+        })
+    }
+
+    /// Returns a deadline in half the memory of an [`Instant`]: the nanoseconds after the first deadline.
+    fn compact(&mut self, deadline: Instant) -> i64 {
+        let first = *self.first_deadline.get_or_insert(deadline);
+        let nanos = |distance: Duration| i64::try_from(distance.as_nanos()).unwrap_or(i64::MAX);
+        match deadline.checked_duration_since(first) {
+            Some(after) => nanos(after),
+            None => -nanos(first.duration_since(deadline)),
+        }
     }
 
     pub(super) fn take_oldest(&mut self) -> Option<Entry> {
-        let entry = self.arrivals.take_oldest()?;
-        self.forget(&entry);
+        let (position, entry) = self.arrivals.take_oldest()?;
+        self.forget(position, &entry);
         Some(entry)
     }
 
     pub(super) fn take(&mut self, position: Position) -> Option<Entry> {
         let entry = self.arrivals.take(position)?;
-        self.forget(&entry);
+        self.forget(position, &entry);
         Some(entry)
     }
 
@@ -128,15 +163,33 @@ impl Hold {
         [&self.arrivals.steps, &self.spans.steps, &self.records.steps].iter().map(|steps| steps.count()).sum()
     }
 
-    fn forget(&mut self, entry: &Entry) {
+    /// Forgets an entry that was just released.
+    fn forget(&mut self, position: Position, entry: &Entry) {
         self.entry_bytes -= entry.bytes();
-        let is_held = |position| self.arrivals.holds(position);
         match entry {
             Entry::Spans(spans) => {
                 self.span_count -= spans.span_count() as usize;
-                spans.keys().for_each(|key| self.spans.forget(&key, is_held));
+                let keys = (0..).zip(spans.keys());
+                self.spans.forget(position, spans.span_count(), keys, &self.arrivals);
             }
-            Entry::Logs(logs) => logs.pending().for_each(|(_, key)| self.records.forget(&key, is_held)),
+            Entry::Logs(logs) => {
+                self.records.forget(position, logs.pending, logs.pending(), &self.arrivals);
+            }
         }
+    }
+}
+
+// === impl Arrivals ===
+
+impl Held for Arrivals<Entry> {
+    fn key(&self, location: Location) -> Option<Key> {
+        match self.get(location.position)? {
+            Entry::Spans(spans) => spans.key(location.element as usize),
+            Entry::Logs(logs) => logs.logs.ids(location.element as usize),
+        }
+    }
+
+    fn is_held(&self, position: Position) -> bool {
+        self.holds(position)
     }
 }

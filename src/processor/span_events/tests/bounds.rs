@@ -13,12 +13,9 @@ fn bounded(max_held_bytes: usize) -> SpanEventsConfig {
 fn cost(line: &Line) -> usize {
     let bench = Bench::new(&config());
     let taken = bench.take();
-    let spans = line
-        .traces()
-        .map(|traces| HeldSpans::new(traces, taken.part(Signal::Traces, 0..1), bench.at(0)).bytes_to_hold());
-    let logs = line
-        .logs()
-        .map(|logs| HeldLogs::new(logs, taken.part(Signal::Logs, 0..1), bench.at(0)).bytes_to_hold());
+    let spans =
+        line.traces().map(|traces| HeldSpans::new(traces, taken.part(Signal::Traces, 0..1)).bytes_to_hold());
+    let logs = line.logs().map(|logs| HeldLogs::new(logs, taken.part(Signal::Logs, 0..1)).bytes_to_hold());
     spans.unwrap_or(0) + logs.unwrap_or(0)
 }
 
@@ -40,7 +37,7 @@ fn the_predicted_cost_of_a_line_is_counted_while_it_is_held() {
 
 #[test]
 fn above_the_limit_the_oldest_are_exported_at_once_with_their_events() {
-    let mut bench = Bench::new(&bounded(3 * cost(&span(1, 1)) + 2 * cost(&log(1, 1, "hit"))));
+    let mut bench = Bench::new(&bounded(5 * cost(&span(1, 1)) - 1));
     bench.accept(0, [span(1, 1), log(1, 1, "hit")]);
     bench.accept(1, [span(2, 1)]);
     assert_eq!(bench.accept(2, [span(3, 1)]), [""; 0]);
@@ -105,7 +102,7 @@ fn a_span_above_the_limit_is_forgotten_even_after_an_older_one_with_its_ids() {
 #[test]
 fn events_count_as_held_until_their_span_is_exported() {
     let mut bench = Bench::new(&bounded(20_000));
-    bench.accept(0, [span(1, 1)]);
+    bench.accept(0, [span(1, 1), log(1, 1, "hit")]);
     let before = bench.processor.held_bytes();
     bench.accept(1, [log(1, 1, "hit")]);
     let one = bench.processor.held_bytes() - before;
