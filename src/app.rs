@@ -409,7 +409,7 @@ fn receivers(config: &Config) -> Vec<Instance> {
     if !config.queue.role().accepts() {
         return Vec::new();
     }
-    let limits = Limits::of(&config.server);
+    let limits = Limits::of(&config.server).keeping_protobuf(config.keeps_protobuf());
     let instances = config.receivers.iter().flat_map(|section| {
         // Instances of one section share its rate limit.
         let rate_limit = section.rate_limit().map(|limit| Arc::new(RateLimit::new(limit)));

@@ -81,6 +81,8 @@ pub(crate) use units::format_duration;
 use declare::{Keys as _, section};
 use section::Section;
 
+use crate::event::Signal;
+
 section! {
     /// Validated configuration with all defaults filled in.
     pub struct Config => check {
@@ -108,6 +110,14 @@ impl Config {
     /// Returns the configuration as YAML, without its secrets.
     pub fn to_yaml(&self) -> String {
         self.to_tree().to_yaml()
+    }
+
+    /// Returns for each signal whether requests in protobuf stay protobuf: where the downstream wants protobuf, and the queue is
+    /// the relay's own. The messages of a shared queue are JSON.
+    pub(crate) fn keeps_protobuf(&self) -> [bool; Signal::ALL.len()] {
+        let is_shared = self.queue.storage == Storage::Kafka;
+        Signal::ALL
+            .map(|signal| !is_shared && self.exporters.otlp_http.of(signal).encoding == Encoding::Protobuf)
     }
 }
 

@@ -243,7 +243,8 @@ impl Export {
     /// Returns the description for the inspector when the export leaves the processor.
     pub(crate) fn departure(&self) -> Departure<'_> {
         let records = self.receipts.iter().map(|carried| carried.receipt.record()).collect();
-        Departure { signal: self.signal, items: self.items, json: self.request.json(), records }
+        let json = Box::new(|| self.request.json().into_owned());
+        Departure { signal: self.signal, items: self.items, bytes: self.request.bytes(), json, records }
     }
 
     /// Returns the self-tracing causes of the requests whose data is in the export.
@@ -253,7 +254,7 @@ impl Export {
 
     /// Returns the identity of the export in the inspector.
     fn identity(&self) -> (Option<RecordId>, &Bytes) {
-        (self.receipts.first().map(|carried| carried.receipt.record()), self.request.json())
+        (self.receipts.first().map(|carried| carried.receipt.record()), self.request.bytes())
     }
 }
 

@@ -12,7 +12,7 @@ pub use crate::config::Encoding;
 pub use crate::event::{KeptHeaders, Signal};
 use crate::exporter::{Carried, Export};
 pub use crate::otlp::json::Fault;
-pub use crate::otlp::{ExportRequest, Line, LineReader, Logs, read_request, signal_of};
+pub use crate::otlp::{ExportRequest, Line, LineReader, Logs, ProtobufRequest, read_request, signal_of};
 use crate::processor::{SpanEvents, Work};
 use crate::queue::Taken;
 pub use crate::queue::{Record, decode_frame, encode_frame};
@@ -35,7 +35,7 @@ pub struct Processor {
 
 /// Creates every receiver of a configuration.
 pub fn receivers(config: &Config) -> Vec<Arc<dyn Receiver>> {
-    let limits = Limits::of(&config.server);
+    let limits = Limits::of(&config.server).keeping_protobuf(config.keeps_protobuf());
     config.receivers.iter().flat_map(|section| build(section, limits)).collect()
 }
 
@@ -55,7 +55,7 @@ impl Processor {
     }
 
     /// Accepts the items of one record, then advances the time by `then`. Calls `leave` with the signal, the number of items
-    /// and the text of each export.
+    /// and the bytes of each export.
     pub fn accept(&mut self, items: Vec<Item>, then: Duration, mut leave: impl FnMut(Signal, u32, &Bytes)) {
         let taken = Taken::outside_queue();
         let work = Work::of(&taken, items);
@@ -63,7 +63,7 @@ impl Processor {
         self.processor.accept(self.now, work, &mut self.out);
         self.now += then;
         for export in self.out.drain(..) {
-            leave(export.signal, export.items, export.request.json());
+            leave(export.signal, export.items, export.request.bytes());
             export.receipts.into_iter().for_each(Carried::settle);
         }
     }

@@ -17,8 +17,8 @@
 //!   that can be rejected by its headers is rejected before its body is read.
 //! - **It becomes durable** in [`relay`], where `Relay::take` offers it to the [`queue`]: only code after that call
 //!   may respond with a 2xx. Processing runs in a task of its own, so that a client that disconnects cannot interrupt
-//!   it. The queue keeps the body (protobuf as the equivalent JSON) and not its items: receivers are pure, and the
-//!   record states how it was read, so that rereading it after a restart (`Relay::feed`) gives the same items under
+//!   it. The queue keeps the body (protobuf that is exported as JSON as the equivalent JSON) and not its items: receivers are
+//!   pure, and the record states how it was read, so that rereading it after a restart (`Relay::feed`) gives the same items under
 //!   any configuration. Items that are already resolved are left out.
 //! - **With `queue.storage: kafka`** the relay writes each unit to a topic instead, one record for each trace and signal. Workers read
 //!   them: each partition has processors of its own (`processor::lanes`), whose clock is the time of the log.
@@ -36,7 +36,7 @@
 //!
 //! No data model is built. [`otlp`] reads a line once, notes the positions of ids, events and faults, and describes
 //! required changes as edits at byte ranges; a line without edits is exported as a slice of the body that contained
-//! it.
+//! it. A request in protobuf whose downstream wants protobuf is checked, and exported as the sender wrote it.
 //!
 //! # Allowed edges
 //!

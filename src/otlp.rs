@@ -23,6 +23,8 @@ pub use document::{ExportRequest, Line, LineReader, Logs, read_request, signal_o
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 #[cfg(test)]
 pub(crate) use json::MAX_DEPTH;
+pub use protobuf::ProtobufRequest;
+pub(crate) use protobuf::ReadProtobuf;
 pub(crate) use schema::{Field, Kind, LINE, Message};
 pub(crate) use splice::Origins;
 #[cfg(test)]

@@ -31,7 +31,7 @@ use self::webhook::signature::Verifier;
 pub use self::webhook::signature::sign;
 use crate::config::{Encoding, ReceiverEndpoint, ReceiverKind};
 use crate::event::{KeptHeaders, RejectCode, Repair, Signal, WebhookEvent};
-use crate::otlp::{Logs, Metrics, TraceId, Traces};
+use crate::otlp::{Logs, Metrics, ProtobufRequest, TraceId, Traces};
 
 /// The registry of sources. Nothing else in the program has to change when a source is added.
 pub(crate) static SOURCES: &[Source] = &[fastly::SOURCE, circleci::SOURCE, github::SOURCE, otlp::SOURCE];
@@ -127,10 +127,11 @@ pub trait Receiver: Send + Sync {
         Bytes::new()
     }
 
-    /// Reads a decoded body on arrival, and returns the form of it to keep. Where bytes alone do not determine how they
-    /// must be read, that is a different form of the body, for which [`read_as`](Self::read_as) gives the same result.
+    /// Reads a decoded body on arrival, and returns the form of it to keep, with the parameters for which
+    /// [`read_as`](Self::read_as) gives the same result.
     fn receive(&self, body: &Bytes, _encoding: Encoding, headers: &KeptHeaders) -> Received {
-        Received { kept: body.clone(), reading: self.read_as(body, &[], headers) }
+        let reading = self.read_as(body, &[], headers);
+        Received { kept: body.clone(), parameters: self.parameters(), reading }
     }
 }
 
@@ -173,6 +174,8 @@ pub(crate) fn kept_headers(receiver: &dyn Receiver, headers: &HeaderMap) -> Kept
 pub struct Received {
     /// The body as the queue keeps it.
     pub kept: Bytes,
+    /// Parameters for reading it again.
+    pub parameters: Bytes,
     /// Result of reading the body.
     pub reading: Reading,
 }
@@ -213,6 +216,8 @@ pub struct Item {
     pub logs: Option<Logs>,
     /// Metrics of the unit.
     pub metrics: Option<Metrics>,
+    /// A request that is exported as it is, instead of the documents above. Only with [`Passage::Straight`].
+    pub protobuf: Option<ProtobufRequest>,
     /// Repairs that made it valid; empty for a line that was valid.
     pub repairs: Vec<Repair>,
     /// Matching of spans and log records.
@@ -365,12 +370,16 @@ impl Scope {
 
 impl Item {
     /// Returns the number of spans, log records and data points.
-    pub(crate) fn counts(&self) -> [u32; Signal::ALL.len()] {
-        [
+    pub fn counts(&self) -> [u32; Signal::ALL.len()] {
+        let mut counts = [
             self.traces.as_ref().map_or(0, Traces::span_count),
             self.logs.as_ref().map_or(0, Logs::record_count),
             self.metrics.as_ref().map_or(0, Metrics::point_count),
-        ]
+        ];
+        if let Some(request) = &self.protobuf {
+            counts[request.signal() as usize] += request.item_count();
+        }
+        counts
     }
 }
 

@@ -193,11 +193,10 @@ impl Relay {
     ) -> Answer {
         let received = now();
         let size_bytes = body.len();
-        // Both from the same receiver, because a reload may replace it in between.
         let read = move |receiver: &dyn Receiver, body: &Bytes| {
-            (receiver.receive(body, encoding, &headers), receiver.parameters(), headers)
+            (receiver.receive(body, encoding, &headers), headers)
         };
-        let (Received { kept: body, reading }, parameters, headers) =
+        let (Received { kept: body, parameters, reading }, headers) =
             self.read_in_place_or_blocking(index, body, read).await;
         charge.set(body.len() as u64);
         let receiver = self.receiver(index);

@@ -221,6 +221,13 @@ fn protobuf(criterion: &mut Criterion) {
             }
         });
     });
+    group.bench_function("kept as protobuf", |bencher| {
+        bencher.iter(|| {
+            for request in &requests {
+                black_box(receivers.otlp_protobuf_kept(black_box(request)));
+            }
+        });
+    });
 }
 
 criterion_group! {

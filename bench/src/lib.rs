@@ -22,6 +22,8 @@ const MAX_BODY_BYTES: usize = 32 << 20;
 pub struct Receivers {
     fastly: Arc<dyn Receiver>,
     otlp: Arc<dyn Receiver>,
+    /// Receiver of requests that are exported as protobuf.
+    otlp_protobuf: Arc<dyn Receiver>,
 }
 
 /// Reading of a body.
@@ -57,12 +59,18 @@ impl Receivers {
     /// Creates the receivers.
     #[expect(clippy::new_without_default, reason = "benchmarks create it explicitly")]
     pub fn new() -> Self {
-        let all = internals::receivers(&config("receivers: {fastly: {}, otlp: {}}"));
-        let of = |signal| {
-            let found = all.iter().find(|receiver| receiver.signal() == signal);
-            Arc::clone(found.expect("the receiver is configured"))
+        let of = |signal, exporters| {
+            let all = internals::receivers(&config(&format!(
+                "receivers: {{fastly: {{}}, otlp: {{}}}}\n{exporters}"
+            )));
+            let found = all.into_iter().find(|receiver| receiver.signal() == signal);
+            found.expect("the receiver is configured")
         };
-        Self { fastly: of(None), otlp: of(Some(Signal::Traces)) }
+        Self {
+            fastly: of(None, ""),
+            otlp: of(Some(Signal::Traces), ""),
+            otlp_protobuf: of(Some(Signal::Traces), "exporters: {otlp_http: {encoding: protobuf}}"),
+        }
     }
 
     /// Splits and reads a batch as Fastly sends it.
@@ -73,6 +81,11 @@ impl Receivers {
     /// Decodes and reads a protobuf request for `/v1/traces`.
     pub fn otlp_protobuf(&self, body: &Bytes) -> Read {
         Read(self.otlp.receive(body, Encoding::Protobuf, &KeptHeaders::default()).reading)
+    }
+
+    /// Reads a protobuf request for `/v1/traces` that is exported as protobuf.
+    pub fn otlp_protobuf_kept(&self, body: &Bytes) -> Read {
+        Read(self.otlp_protobuf.receive(body, Encoding::Protobuf, &KeptHeaders::default()).reading)
     }
 }
 

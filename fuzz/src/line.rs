@@ -44,7 +44,7 @@ fn accepted(text: &Bytes, line: Line) {
         assert!(line.repairs.is_empty(), "{:?} in a canonical line: {shown}", line.repairs);
     }
     let Line { traces, logs, metrics, repairs, .. } = line;
-    let item = Item { line: 1, traces, logs, metrics, repairs, passage: Passage::Joined };
+    let item = Item { line: 1, traces, logs, metrics, protobuf: None, repairs, passage: Passage::Joined };
     let left = forwarded::check_item(&item);
     for signal in Signal::ALL {
         let count = match signal {

@@ -8,7 +8,9 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use spanrelay::internals::protobuf::{decode, encode};
-use spanrelay::internals::{Encoding, KeptHeaders, Received, Receiver, Scope, Signal, signal_of};
+use spanrelay::internals::{
+    Encoding, Item, KeptHeaders, Reading, Received, Receiver, Scope, Signal, signal_of,
+};
 
 use super::forwarded::{Forwarded, check_reading, section_of};
 use super::json::Json;
@@ -36,6 +38,55 @@ pub fn protobuf(input: &[u8]) {
         };
         passes_on(signal, receiver, &received, json.as_deref());
     }
+    let kept = receivers::all(
+        "server: {max_request_body_size: 1MiB}\nreceivers: {otlp: {}}\nexporters: {otlp_http: {encoding: protobuf}}",
+    );
+    let keeping = kept.iter().find(|receiver| receiver.signal() == Some(signal));
+    stays_protobuf(signal, &body, receiver, &**keeping.expect("each signal has a receiver"));
+}
+
+/// Checks that a request that is exported as protobuf says the same as by way of JSON: its exports, its rejected parts and
+/// repairs, any part of its items, and when it is read again.
+fn stays_protobuf(signal: Signal, body: &Bytes, decoding: &dyn Receiver, keeping: &dyn Receiver) {
+    let headers = KeptHeaders::default();
+    let decoded = decoding.receive(body, Encoding::Protobuf, &headers);
+    let kept = keeping.receive(body, Encoding::Protobuf, &headers);
+    let notes = |reading: &Reading| {
+        let items: Vec<_> = reading.items.iter().map(|item| (item.counts(), item.repairs.clone())).collect();
+        // The column is that of the request in the form in which it is kept.
+        let rejected: Vec<_> =
+            reading.rejected.iter().map(|it| (it.scope, it.reason.clone(), it.input.clone())).collect();
+        (items, rejected)
+    };
+    assert_eq!(notes(&kept.reading), notes(&decoded.reading));
+    let [Item { protobuf: Some(request), .. }] = &kept.reading.items[..] else {
+        return;
+    };
+    assert_eq!(&kept.kept, body, "the bytes are not those of the sender");
+    let [item] = &decoded.reading.items[..] else { unreachable!("both have the same items") };
+    let by_way_of_json = match signal {
+        Signal::Traces => item.traces.clone().map(|traces| traces.into_request()),
+        Signal::Logs => item.logs.clone().and_then(|logs| logs.into_request(|_| true)),
+        Signal::Metrics => item.metrics.clone().map(|metrics| metrics.into_request()),
+    }
+    .expect("both have the same items");
+    // Protobuf has no empty lists.
+    let normal = |json: &[u8]| {
+        let protobuf = encode(signal, json).expect("it was exported");
+        decode(signal, &protobuf, usize::MAX).expect("it was just encoded").json
+    };
+    assert_eq!(request.to_json(), normal(by_way_of_json.bytes()), "the exports differ");
+    for half in 0..2 {
+        let selected = request.select(|item| item % 2 == half);
+        let of_json = by_way_of_json.select(signal, |item| item % 2 == half);
+        assert_eq!(
+            selected.map(|selected| selected.to_json()),
+            of_json.map(|selected| normal(selected.bytes())),
+            "the selections differ"
+        );
+    }
+    let again = keeping.read_as(&kept.kept, &kept.parameters, &headers);
+    assert_eq!(notes(&again), notes(&kept.reading), "read differently after a restart");
 }
 
 /// Returns the debug form of prost's reading, which distinguishes -0.0 from 0.0 and represents NaN.
@@ -116,7 +167,7 @@ fn foreign(says: &Json, signal: Signal) -> usize {
 
 /// Checks the receiver's reading of a request, whose text is `json`.
 fn passes_on(signal: Signal, receiver: &dyn Receiver, received: &Received, json: Option<&[u8]>) {
-    let Received { kept, reading } = received;
+    let Received { kept, reading, .. } = received;
     assert!(reading.items.len() <= 1, "a request is one item");
     let left = check_reading(kept, reading);
     let Some(says) = json.and_then(Json::parse) else {

@@ -13,6 +13,7 @@ use super::Export;
 use super::slices::{Gather, Slices};
 use crate::config::BatchConfig;
 use crate::event::{RecordId, Signal};
+use crate::otlp::ExportRequest;
 use crate::telemetry::traces::Cause;
 
 /// Length of `{"resourceMetrics":[` and `]}`, the longest text around merged elements.
@@ -91,7 +92,7 @@ impl Batch {
     /// Returns the request as JSON: a single export is sent unchanged.
     pub(super) fn json(&self) -> Slices {
         if self.others.is_empty() {
-            return self.first.request.json().clone().into();
+            return self.first.request.json().into_owned().into();
         }
         let mut json = Gather::with_capacity(self.others.len() + 1);
         json.text(match self.signal() {
@@ -112,8 +113,8 @@ impl Batch {
     }
 
     /// Returns the requests of its exports, one after another.
-    pub(super) fn requests(&self) -> Slices {
-        self.events().map(|event| event.request.json().clone()).collect::<Vec<_>>().into()
+    pub(super) fn requests(&self) -> impl Iterator<Item = &ExportRequest> {
+        self.events().map(|event| &event.request)
     }
 }
 
@@ -187,7 +188,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::otlp::ExportRequest;
 
     fn export(signal: Signal, json: &str, items: u32) -> Export {
         let request = ExportRequest::parse(signal, Bytes::copy_from_slice(json.as_bytes())).unwrap();

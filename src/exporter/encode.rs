@@ -1,7 +1,7 @@
 //! Encodes and compresses the body of a request as configured.
 //!
-//! In: the slices of an OTLP/JSON request. Out: the bytes on the wire. Done once for an export, regardless of the number of
-//! attempts.
+//! In: the requests of a batch, as JSON or as protobuf. Out: the bytes on the wire. Done once for an export, regardless of the number
+//! of attempts. A request that is in the downstream's encoding already is neither read nor copied.
 
 use std::borrow::Cow;
 use std::io;
@@ -15,18 +15,34 @@ use super::slices::Slices;
 use crate::config::{Compression, Encoding, SignalExport};
 use crate::event::Signal;
 use crate::otlp::json::Fault;
-use crate::otlp::protobuf;
+use crate::otlp::{ExportRequest, protobuf};
 
 /// Size above which the work, of about a millisecond, is moved off the threads that serve sockets.
 const INLINE_BYTES: usize = 256 * 1024;
 
-/// Encoder for the JSON of one signal.
+/// Encoder for the requests of one signal.
 #[derive(Debug, Clone)]
 pub(super) struct Encoder {
     signal: Signal,
     encoding: Encoding,
     compression: Compression,
     compressors: Arc<Compressors>,
+}
+
+/// A body before it is encoded.
+#[derive(Debug)]
+pub(super) enum Plain {
+    /// The body is in the encoding of the downstream.
+    Encoded(Slices),
+    /// Requests to be encoded as protobuf.
+    Mixed(Vec<Piece>),
+}
+
+/// One of several requests that are sent as one.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Json(Bytes),
+    Protobuf(Bytes),
 }
 
 /// Reason that a request cannot be encoded. It is permanent, because the data is at fault.
@@ -45,24 +61,39 @@ impl Encoder {
         Self { signal, encoding: export.encoding, compression: export.compression, compressors }
     }
 
-    /// Returns the slices that the body is made of.
-    pub(super) fn pieces(&self, batch: &Batch) -> Slices {
+    /// Returns what the body is made of.
+    pub(super) fn plain(&self, batch: &Batch) -> Plain {
         match self.encoding {
-            Encoding::Json => batch.json(),
+            Encoding::Json => Plain::Encoded(batch.json()),
             // In protobuf, concatenated requests are the merged request.
-            Encoding::Protobuf => batch.requests(),
+            Encoding::Protobuf if batch.requests().all(|request| request.protobuf().is_some()) => {
+                Plain::Encoded(
+                    batch.requests().map(|request| request.bytes().clone()).collect::<Vec<_>>().into(),
+                )
+            }
+            Encoding::Protobuf => Plain::Mixed(batch.requests().map(Piece::of).collect()),
+        }
+    }
+
+    /// Returns what the body of a request in JSON is made of.
+    pub(super) fn plain_json(&self, json: Bytes) -> Plain {
+        match self.encoding {
+            Encoding::Json => Plain::Encoded(json.into()),
+            Encoding::Protobuf => Plain::Mixed(vec![Piece::Json(json)]),
         }
     }
 
     /// Returns the body of the request.
-    pub(super) async fn body(self, pieces: Slices) -> Result<Slices, EncodeError> {
-        if (self.encoding, self.compression) == (Encoding::Json, Compression::None) {
-            return Ok(pieces);
+    pub(super) async fn body(self, plain: Plain) -> Result<Slices, EncodeError> {
+        let plain_bytes = match plain {
+            Plain::Encoded(body) if self.compression == Compression::None => return Ok(body),
+            Plain::Encoded(ref body) => body.remaining(),
+            Plain::Mixed(ref pieces) => pieces.iter().map(Piece::len).sum(),
+        };
+        if plain_bytes <= INLINE_BYTES {
+            return self.encode(plain);
         }
-        if pieces.remaining() <= INLINE_BYTES {
-            return self.encode(pieces);
-        }
-        match tokio::task::spawn_blocking(move || self.encode(pieces)).await {
+        match tokio::task::spawn_blocking(move || self.encode(plain)).await {
             Ok(body) => body,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -72,12 +103,18 @@ impl Encoder {
         }
     }
 
-    fn encode(&self, pieces: Slices) -> Result<Slices, EncodeError> {
-        let plain = match self.encoding {
-            Encoding::Json => pieces,
-            Encoding::Protobuf => {
-                let mut message = Vec::with_capacity(protobuf::usual_bytes(pieces.remaining()));
-                pieces.iter().try_for_each(|json| protobuf::encode_onto(self.signal, json, &mut message))?;
+    fn encode(&self, plain: Plain) -> Result<Slices, EncodeError> {
+        let plain = match plain {
+            Plain::Encoded(body) => body,
+            Plain::Mixed(pieces) => {
+                let message_bytes = pieces.iter().map(Piece::usual_bytes).sum();
+                let mut message = Vec::with_capacity(message_bytes);
+                for piece in &pieces {
+                    match piece {
+                        Piece::Json(json) => protobuf::encode_onto(self.signal, json, &mut message)?,
+                        Piece::Protobuf(request) => message.extend_from_slice(request),
+                    }
+                }
                 Bytes::from(message).into()
             }
         };
@@ -87,6 +124,28 @@ impl Encoder {
             Compression::Zstd => self.compressors.zstd(&plain),
         };
         compressed.map(|body| Bytes::from(body).into()).map_err(EncodeError::Compress)
+    }
+}
+
+// === impl Piece ===
+
+impl Piece {
+    fn of(request: &ExportRequest) -> Self {
+        let bytes = request.bytes().clone();
+        if request.protobuf().is_some() { Self::Protobuf(bytes) } else { Self::Json(bytes) }
+    }
+
+    fn len(&self) -> usize {
+        let (Self::Json(bytes) | Self::Protobuf(bytes)) = self;
+        bytes.len()
+    }
+
+    /// Returns the usual length as protobuf.
+    fn usual_bytes(&self) -> usize {
+        match self {
+            Self::Json(json) => protobuf::usual_bytes(json.len()),
+            Self::Protobuf(request) => request.len(),
+        }
     }
 }
 
@@ -123,12 +182,13 @@ mod tests {
         for (size, piece_bytes) in [(0, 1), (1, 1), (2_000, 7), (3 * INLINE_BYTES, 1_000)] {
             let json = Bytes::from("{\"resourceSpans\":[]}".repeat(size / 20 + 1));
             let body = pieces(&json, piece_bytes);
-            let gzip = encoder(Encoding::Json, Compression::Gzip).body(body.clone()).await.unwrap();
+            let gzip =
+                encoder(Encoding::Json, Compression::Gzip).body(Plain::Encoded(body.clone())).await.unwrap();
             let mut inflated = Vec::new();
             flate2::read::MultiGzDecoder::new(&*whole(&gzip)).read_to_end(&mut inflated).unwrap();
             assert_eq!(inflated, json);
 
-            let zstd = encoder(Encoding::Json, Compression::Zstd).body(body).await.unwrap();
+            let zstd = encoder(Encoding::Json, Compression::Zstd).body(Plain::Encoded(body)).await.unwrap();
             assert_eq!(zstd::stream::decode_all(&*whole(&zstd)).unwrap(), json);
         }
     }
@@ -136,14 +196,18 @@ mod tests {
     #[tokio::test]
     async fn does_not_copy_plain_json() {
         let json = Bytes::from_static(b"{}");
-        let body = encoder(Encoding::Json, Compression::None).body(json.clone().into()).await.unwrap();
+        let body = encoder(Encoding::Json, Compression::None)
+            .body(Plain::Encoded(json.clone().into()))
+            .await
+            .unwrap();
         assert_eq!(body.chunk().as_ptr(), json.as_ptr());
     }
 
     #[tokio::test]
     async fn data_that_protobuf_cannot_express_is_an_error_with_its_position() {
         let encoder = encoder(Encoding::Protobuf, Compression::Gzip);
-        let result = encoder.body(Bytes::from_static(b"[]").into()).await;
+        let plain = encoder.plain_json(Bytes::from_static(b"[]"));
+        let result = encoder.body(plain).await;
         let said = result.unwrap_err().to_string();
         assert!(said.starts_with("not encodable as protobuf: ") && said.ends_with(" at byte 0"), "{said}");
     }

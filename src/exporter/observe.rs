@@ -82,8 +82,8 @@ where
             let watch = observer.metrics.inspector.sending(|| batch.identities());
             let attempts = observer.metrics.traces.export(|| batch.causes());
             // Not in a separate layer: a failed encoding is an outcome of the export.
-            let pieces = encoder.pieces(&batch);
-            let outcome = match encoder.body(pieces).await {
+            let plain = encoder.plain(&batch);
+            let outcome = match encoder.body(plain).await {
                 Ok(body) => stack.oneshot(ExportBody { body, watch: watch.clone(), attempts }).await?,
                 Err(error) => Outcome::Permanent { reason: printable(&error.to_string()) },
             };
@@ -139,7 +139,8 @@ impl Observer {
         for export in batch.exports() {
             let (signal, items) = (export.signal, export.items);
             self.metrics.send_failed(signal, items);
-            let rejected = RejectedExport { signal, items, json: export.request.json(), reason };
+            let json = export.request.json();
+            let rejected = RejectedExport { signal, items, json: &json, reason };
             self.losses.rejected(rejected);
             self.rejects.reject(rejected);
             for carried in export.receipts {

@@ -73,7 +73,7 @@ impl Resender {
     /// Makes one attempt.
     pub(crate) async fn send(&self, signal: Signal, json: Bytes) -> Resent {
         let lane = &self.lanes[signal as usize];
-        let body = match lane.encoder.clone().body(json.into()).await {
+        let body = match lane.encoder.clone().body(lane.encoder.plain_json(json)).await {
             Ok(body) => body,
             Err(error) => return Resent::Rejected(error.to_string()),
         };

@@ -164,8 +164,12 @@ impl Rig {
 
     /// Sends one export, the only one of its record.
     fn export(&self, signal: Signal, json: &str, items: u32) {
-        let bytes = json.len() as u64;
         let request = ExportRequest::parse(signal, Bytes::copy_from_slice(json.as_bytes())).unwrap();
+        self.send(signal, request, items);
+    }
+
+    fn send(&self, signal: Signal, request: ExportRequest, items: u32) {
+        let bytes = request.bytes().len() as u64;
         self.seen.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
         let taken = Taken::new(RecordId(0), bytes, Arc::clone(&self.seen) as Arc<dyn Ledger>);
         let receipts = taken.part(signal, 0..items).into_receipts();

@@ -146,8 +146,13 @@ fn content_of_containers(cursor: &mut Cursor<'_>, container: &'static Message) -
     Ok(most)
 }
 
-fn is_list(kind: Kind) -> bool {
-    matches!(kind, Kind::Messages(_) | Kind::Strings | Kind::Doubles | Kind::Ints(_))
+// === impl Kind ===
+
+impl Kind {
+    /// Returns whether a field of this kind may have several values.
+    pub(super) fn is_list(self) -> bool {
+        matches!(self, Self::Messages(_) | Self::Strings | Self::Doubles | Self::Ints(_))
+    }
 }
 
 // === impl Change ===
@@ -246,7 +251,7 @@ impl Merger<'_> {
                 return content_of_containers(&mut cursor, message).unwrap_or(Content::Full);
             }
             Kind::Message(_) => is_deeply_empty(text),
-            kind if is_list(kind) => is_empty_value(text),
+            kind if kind.is_list() => is_empty_value(text),
             _ => text == b"null",
         };
         if is_nothing { Content::Nothing } else { Content::Full }
@@ -257,7 +262,7 @@ impl Merger<'_> {
         let (&last, others) = chosen.split_last().expect("a repeated key has members");
         let value = |place: usize| members[place].value.clone();
         let differs = |&&place: &&usize| self.bytes[value(place)] != self.bytes[value(last)];
-        if is_list(field.kind) && !others.is_empty() {
+        if field.kind.is_list() && !others.is_empty() {
             if let Some(&place) = chosen.iter().find(|&&place| self.bytes[value(place).start] != b'[') {
                 return Err(Fault::shape(value(place).start, format!("{} must be an array", field.name)));
             }

@@ -4,7 +4,13 @@
 //! In: an export request that was read, with its edits made. Out: the same data as protobuf. Fields are in the order of
 //! the text, which the format allows.
 
+mod check;
 mod decode;
+#[cfg(test)]
+pub(crate) mod random;
+mod repair;
+mod request;
+mod select;
 mod wire;
 
 use base64::Engine as _;
@@ -19,6 +25,8 @@ use super::walk::text_attribute;
 use crate::event::Signal;
 pub(crate) use decode::Decoded;
 pub use decode::decode;
+pub use request::ProtobufRequest;
+pub(crate) use request::ReadProtobuf;
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
@@ -223,11 +231,9 @@ fn key_value(key: &[u8], text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     delimited(out, |out| {
         bytes(KEY, key, out);
         tag(VALUE, LENGTH, out);
-        delimited(out, |out| {
-            bytes(STRING_VALUE, text, out);
-            Ok(())
-        })
-    })
+        delimited(out, |out| bytes(STRING_VALUE, text, out));
+    });
+    Ok(())
 }
 
 fn bytes(field: u32, content: &[u8], out: &mut Vec<u8>) {
@@ -250,14 +256,14 @@ fn varint(mut number: u64, out: &mut Vec<u8>) {
 
 /// Writes content with its length in front. One byte is reserved for the length; content that needs a longer one is
 /// moved.
-fn delimited(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), Fault>) -> Result<(), Fault> {
+fn delimited<R>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let start = out.len();
     out.push(0);
-    write(out)?;
+    let result = write(out);
     let length = out.len() - start - 1;
     if let Ok(short @ 0..=0x7f) = u8::try_from(length) {
         out[start] = short;
-        return Ok(());
+        return result;
     }
     // Additional bytes of the length.
     let more = (length.ilog2() / 7) as usize;
@@ -269,7 +275,7 @@ fn delimited(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), F
         rest >>= 7;
     }
     out[start + more] = rest as u8;
-    Ok(())
+    result
 }
 
 #[cfg(test)]

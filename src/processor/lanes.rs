@@ -169,7 +169,7 @@ fn works(
 ) -> Vec<Work> {
     let passage = if headers.bypasses_matching { Passage::Straight } else { Passage::Joined };
     let Line { traces, logs, metrics, .. } = line;
-    let mut item = Item { line: 1, traces, logs, metrics, repairs: Vec::new(), passage };
+    let mut item = Item { line: 1, traces, logs, metrics, protobuf: None, repairs: Vec::new(), passage };
     item.set_arrival(headers.received);
     taken.resume(progress);
     if headers.event_id.is_some() {

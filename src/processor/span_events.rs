@@ -88,6 +88,9 @@ impl SpanEvents {
             if work.passage == Passage::Straight {
                 out.extend(work.traces.map(|(traces, part)| export_traces(traces, part)));
                 out.extend(work.logs.and_then(|(records, part)| export_logs(records, part)));
+                out.extend(
+                    work.protobuf.map(|(request, part)| export(request.signal(), request.into(), part)),
+                );
                 continue;
             }
             match work.traces {

@@ -5,7 +5,7 @@
 //! that was resolved earlier is left out.
 
 use crate::event::{Settled, Signal};
-use crate::otlp::{Logs, Metrics, Traces};
+use crate::otlp::{Logs, Metrics, ProtobufRequest, Traces};
 use crate::queue::{Part, Taken};
 use crate::receiver::{Item, Passage, Supersede};
 
@@ -16,6 +16,8 @@ pub(crate) struct Work {
     pub(crate) traces: Option<(Traces, Part)>,
     pub(crate) logs: Option<(Logs, Part)>,
     pub(crate) metrics: Option<(Metrics, Part)>,
+    /// A request that is exported as it is.
+    pub(crate) protobuf: Option<(ProtobufRequest, Part)>,
     pub(crate) passage: Passage,
     /// Rule by which the work replaces other work, for events that supersede each other.
     pub(crate) supersede: Option<Supersede>,
@@ -45,10 +47,14 @@ impl Work {
                 metrics: item.metrics.and_then(|metrics| {
                     numbering.part(Signal::Metrics, metrics.point_count(), metrics, Metrics::select)
                 }),
+                protobuf: item.protobuf.and_then(|request| {
+                    let select = |request: ProtobufRequest, keep: &dyn Fn(u32) -> bool| request.select(keep);
+                    numbering.part(request.signal(), request.item_count(), request, select)
+                }),
                 passage: item.passage,
                 supersede: None,
             })
-            .filter(|work| work.traces.is_some() || work.logs.is_some() || work.metrics.is_some())
+            .filter(|work| work.parts().any(|(_, part)| part.is_some()))
             .collect()
     }
 
@@ -64,19 +70,29 @@ impl Work {
             self.traces.map(|(_, part)| part),
             self.logs.map(|(_, part)| part),
             self.metrics.map(|(_, part)| part),
+            self.protobuf.map(|(_, part)| part),
         ];
         let receipts = parts.into_iter().flatten().flat_map(Part::into_receipts);
         receipts.for_each(|receipt| receipt.settle(outcome));
     }
 
     /// Returns the number of spans, log records and data points.
-    pub(crate) fn items(&self) -> [(Signal, u32); Signal::ALL.len()] {
-        let items = |part: Option<&Part>| part.map_or(0, Part::items);
+    pub(crate) fn items(&self) -> impl Iterator<Item = (Signal, u32)> {
+        self.parts().filter_map(|(signal, part)| part.map(|part| (signal, part.items())))
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (Signal, Option<&Part>)> {
+        let protobuf = self.protobuf.as_ref();
         [
-            (Signal::Traces, items(self.traces.as_ref().map(|(_, part)| part))),
-            (Signal::Logs, items(self.logs.as_ref().map(|(_, part)| part))),
-            (Signal::Metrics, items(self.metrics.as_ref().map(|(_, part)| part))),
+            (Signal::Traces, self.traces.as_ref().map(|(_, part)| part)),
+            (Signal::Logs, self.logs.as_ref().map(|(_, part)| part)),
+            (Signal::Metrics, self.metrics.as_ref().map(|(_, part)| part)),
+            (
+                protobuf.map_or(Signal::Traces, |(request, _)| request.signal()),
+                protobuf.map(|(_, part)| part),
+            ),
         ]
+        .into_iter()
     }
 }
 

@@ -24,11 +24,13 @@ pub struct Source {
     pub(crate) check: Option<Check>,
 }
 
-/// Bounds from the `server` section, in bytes.
+/// Settings of other sections that receivers depend on; bounds in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) max_line_bytes: usize,
     pub(crate) max_body_bytes: usize,
+    /// Signals that are exported as protobuf, so that such requests need not be decoded.
+    pub(crate) keeps_protobuf: [bool; Signal::ALL.len()],
 }
 
 /// Form of a source's requests.
@@ -152,7 +154,13 @@ impl Limits {
         Self {
             max_line_bytes: bytes(server.max_line_size),
             max_body_bytes: bytes(server.max_request_body_size),
+            keeps_protobuf: [false; Signal::ALL.len()],
         }
+    }
+
+    /// Sets the signals whose requests in protobuf stay protobuf.
+    pub(crate) fn keeping_protobuf(self, keeps_protobuf: [bool; Signal::ALL.len()]) -> Self {
+        Self { keeps_protobuf, ..self }
     }
 }
 

@@ -59,7 +59,15 @@ pub(super) fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {
 
 /// Creates an item that is not held, because no log record is attached to a webhook's span.
 fn item(traces: Traces, repairs: Vec<Repair>) -> Item {
-    Item { line: 1, traces: Some(traces), logs: None, metrics: None, repairs, passage: Passage::Straight }
+    Item {
+        line: 1,
+        traces: Some(traces),
+        logs: None,
+        metrics: None,
+        protobuf: None,
+        repairs,
+        passage: Passage::Straight,
+    }
 }
 
 /// Checks the keys that decide which signatures are accepted. `example` is a value of `secrets`.

@@ -139,7 +139,7 @@ fn text_of(item: &Item) -> Bytes {
     let (Some(first), second) = (texts.next(), texts.next()) else { return Bytes::new() };
     let Some(second) = second else { return first };
     let mut joined = first.to_vec();
-    for text in [Some(second), texts.next()].into_iter().flatten() {
+    for text in std::iter::once(second).chain(texts) {
         joined.push(b'\n');
         joined.extend_from_slice(&text);
     }
@@ -165,7 +165,11 @@ fn documents(item: &Item) -> impl Iterator<Item = Document> {
         let items = metrics.point_count();
         (Signal::Metrics, metrics.into_request(), items, Vec::new())
     });
-    [traces, logs, metrics].into_iter().flatten()
+    let protobuf = item.protobuf.clone().map(|request| {
+        let (signal, items) = (request.signal(), request.item_count());
+        (signal, request.into(), items, Vec::new())
+    });
+    [traces, logs, metrics, protobuf].into_iter().flatten()
 }
 
 // === impl Outbox ===
@@ -264,7 +268,7 @@ mod tests {
         );
         let line = LineReader::default().read(&text.into()).unwrap();
         let (traces, logs, metrics) = (line.traces, line.logs, line.metrics);
-        Item { line: 1, traces, logs, metrics, repairs: Vec::new(), passage: Passage::Joined }
+        Item { line: 1, traces, logs, metrics, protobuf: None, repairs: Vec::new(), passage: Passage::Joined }
     }
 
     proptest! {

@@ -167,6 +167,7 @@ fn accepted(units: u32) -> Reading {
         traces: LineReader::default().read(&Bytes::from(line)).unwrap().traces,
         logs: None,
         metrics: None,
+        protobuf: None,
         repairs: Vec::new(),
         passage: Passage::Joined,
     };

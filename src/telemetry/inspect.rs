@@ -121,7 +121,7 @@ impl Inspector {
     where
         I: Iterator<Item = (Option<RecordId>, &'a Bytes)>,
     {
-        let exports = self.watching().map(|_| exports().map(|(record, json)| key(record, json)).collect());
+        let exports = self.watching().map(|_| exports().map(|(record, bytes)| key(record, bytes)).collect());
         let watch = Watch { inspector: self.clone(), exports };
         if let Some(keys) = &watch.exports {
             self.store().sending(keys);
@@ -191,7 +191,7 @@ impl Watching<'_> {
                 return;
             }
         }
-        let key = key(departure.records.first().copied(), departure.json);
+        let key = key(departure.records.first().copied(), departure.bytes);
         let view = summary::export(self.inspector.now_millis(), &departure, self.values());
         self.inspector.store().left(key, &view);
     }
@@ -248,9 +248,9 @@ impl Shared {
 
 /// Returns the key of an export. Exports with equal keys have the same content from the same request, so they are
 /// interchangeable.
-fn key(record: Option<RecordId>, json: &Bytes) -> ExportKey {
+fn key(record: Option<RecordId>, request: &Bytes) -> ExportKey {
     let mut hasher = DefaultHasher::new();
-    (record, json).hash(&mut hasher);
+    (record, request).hash(&mut hasher);
     ExportKey(hasher.finish())
 }
 

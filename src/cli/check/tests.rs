@@ -21,6 +21,7 @@ fn item(line: u32, repairs: &[Repair]) -> Item {
         traces: None,
         logs: None,
         metrics: None,
+        protobuf: None,
         repairs: repairs.to_vec(),
         passage: Passage::Joined,
     }

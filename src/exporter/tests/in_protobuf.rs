@@ -119,3 +119,42 @@ async fn only_the_event_that_has_no_protobuf_form_is_rejected_from_a_batch() {
     assert!(reason.starts_with("not encodable as protobuf: "), "{reason}");
     assert_eq!(collector.requests().len(), 2);
 }
+
+#[tokio::test]
+async fn protobuf_of_a_sender_is_merged_with_json_and_sent_as_it_is() {
+    for (delivery, encoding) in [
+        (DeliveryConfig::Single, Encoding::Protobuf),
+        (DeliveryConfig::Batch, Encoding::Protobuf),
+        (DeliveryConfig::Batch, Encoding::Json),
+    ] {
+        let collector = Collector::start(|_, _| Answer::ok()).await;
+        let mut config = config_for(&collector.url());
+        (config.encoding, config.delivery) = (encoding, delivery);
+        let rig = Rig::start(&config);
+        // An unknown field at the end.
+        let message = ExportTraceServiceRequest { resource_spans: vec![span()] }.encode_to_vec();
+        let message = Bytes::from([&message[..], b"\xfa\x06\x01x"].concat());
+        let read = crate::otlp::ProtobufRequest::read(Signal::Traces, &message).unwrap();
+        rig.send(Signal::Traces, read.request.into(), 1);
+        if delivery == DeliveryConfig::Batch {
+            rig.export(Signal::Traces, SPAN, 1);
+        }
+        let ended = drained(rig).await;
+        let requests = collector.requests();
+        let [sent] = &requests[..] else { panic!("one request: {requests:?}") };
+        match (delivery, encoding) {
+            (DeliveryConfig::Single, _) => assert_eq!(sent.body[..], message),
+            (DeliveryConfig::Batch, Encoding::Protobuf) => {
+                assert!(sent.body.starts_with(&message), "the bytes of the sender");
+                let decoded: ExportTraceServiceRequest = decoded(&requests, "/v1/traces");
+                assert_eq!(decoded.resource_spans, vec![span(); 2]);
+                assert_eq!(ended.count(Settled::Delivered), 2);
+            }
+            (DeliveryConfig::Batch, Encoding::Json) => {
+                let json: serde_json::Value = serde_json::from_slice(&sent.body).unwrap();
+                assert_eq!(json["resourceSpans"].as_array().map(Vec::len), Some(2));
+                assert_eq!(json["resourceSpans"][0], json["resourceSpans"][1]);
+            }
+        }
+    }
+}

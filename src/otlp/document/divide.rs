@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::super::json::{Cursor, Fault};
 use super::ExportRequest;
+use super::export_request::JsonRequest;
 use super::select::{Path, path};
 use crate::event::Signal;
 
@@ -46,6 +47,14 @@ impl ExportRequest {
     /// Divides the request of spans or log records by `groups`, which has the group of each item: numbers without gaps from
     /// 0. Returns `None` if the requests would take more than `max_bytes` together.
     pub(crate) fn divide(&self, signal: Signal, groups: &[u32], max_bytes: usize) -> Option<Vec<Bytes>> {
+        self.with_json(|request| request.divide(signal, groups, max_bytes))
+    }
+}
+
+// === impl JsonRequest ===
+
+impl JsonRequest {
+    fn divide(&self, signal: Signal, groups: &[u32], max_bytes: usize) -> Option<Vec<Bytes>> {
         let count = groups.iter().max().map_or(0, |last| *last as usize + 1);
         let mut division = Division {
             text: &self.json,
@@ -57,9 +66,8 @@ impl ExportRequest {
             before: [const { 0..0 }; CONTAINERS],
             budget: max_bytes,
         };
-        let start = self.json.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
         // The text was read before, so that only the budget can stop it.
-        division.container(&mut Cursor::new(&self.json, start), 0).ok()?;
+        division.container(&mut Cursor::new(&self.json, self.start()), 0).ok()?;
         Some(division.outputs.into_iter().map(|output| output.json.into()).collect())
     }
 }

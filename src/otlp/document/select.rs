@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::super::json::{Cursor, Fault};
 use super::super::splice::{Edits, Removals};
+use super::export_request::JsonRequest;
 use super::{ExportRequest, Logs, Metrics, Traces, read_line};
 use crate::event::Signal;
 
@@ -89,11 +90,16 @@ impl<F: FnMut(u32) -> bool> Selection<F> {
     }
 }
 
-// === impl ExportRequest ===
+// === impl JsonRequest ===
 
-impl ExportRequest {
-    /// Returns a request with the items for which `keep` is true; `None` when there are none.
-    pub(crate) fn select(&self, signal: Signal, keep: impl FnMut(u32) -> bool) -> Option<Self> {
+impl JsonRequest {
+    /// Returns the text of a request with the items for which `keep` is true, and the range of its list, brackets included;
+    /// `None` when there are none.
+    pub(super) fn select(
+        &self,
+        signal: Signal,
+        keep: impl FnMut(u32) -> bool,
+    ) -> Option<(Bytes, Range<usize>)> {
         let mut selection = Selection { keep, next: 0, edits: Edits::default() };
         // The text was read before, so that this cannot fail.
         let kept = selection.object(&mut Cursor::new(&self.json, self.start()), path(signal)).ok()?;
@@ -101,10 +107,11 @@ impl ExportRequest {
             return None;
         }
         let list = selection.edits.range_after(&self.list());
-        Some(Self::new(selection.edits.apply(&self.json), list))
+        Some((selection.edits.apply(&self.json), list))
     }
 
-    fn start(&self) -> usize {
+    /// Returns the offset of the opening brace.
+    pub(super) fn start(&self) -> usize {
         self.json.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0)
     }
 
@@ -148,8 +155,7 @@ impl Metrics {
 
 /// Returns the text of a selection, from its opening brace on.
 fn selected(request: &ExportRequest, signal: Signal, keep: &dyn Fn(u32) -> bool) -> Option<Bytes> {
-    let selected = request.select(signal, keep)?;
-    Some(selected.json.slice(selected.start()..))
+    request.select(signal, keep)?.with_json(|selected| Some(selected.json.slice(selected.start()..)))
 }
 
 #[cfg(test)]
@@ -243,7 +249,7 @@ mod tests {
             let selected = parse(signal, &whole).select(signal, keep);
             prop_assert_eq!(selected.is_some(), (0..items).any(keep));
             if let Some(selected) = selected {
-                prop_assert_eq!(serde_json::from_slice::<Value>(selected.json()).unwrap(), expected);
+                prop_assert_eq!(serde_json::from_slice::<Value>(&selected.json()).unwrap(), expected);
                 let inner = selected.elements();
                 let list: Value = serde_json::from_slice(&[b"[", &inner[..], b"]"].concat()).unwrap();
                 prop_assert!(list.is_array());

@@ -707,7 +707,7 @@ fn an_event_without_a_time_gets_the_time_of_arrival() {
     });
     assert_eq!(times, [(7, "7".to_owned()), (5, "5".to_owned()), (7, "7".to_owned())]);
     let carriers: Value =
-        serde_json::from_slice(logs.carrier_spans(|record| record == 0).unwrap().json()).unwrap();
+        serde_json::from_slice(&logs.carrier_spans(|record| record == 0).unwrap().json()).unwrap();
     assert_eq!(carriers["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["startTimeUnixNano"], "7");
 }
 
@@ -754,7 +754,8 @@ fn a_carrier_span_is_a_zero_length_child_of_the_missing_span() {
         r#"{{{IDS},"timeUnixNano":"7","body":{{"stringValue":"b"}}}},{{"body":{{"stringValue":"c"}}}},{{{IDS}}}"#
     ));
     assert_eq!(logs.carrier_spans(|_| false), None);
-    let json: Value = serde_json::from_slice(logs.carrier_spans(|index| index == 0).unwrap().json()).unwrap();
+    let json: Value =
+        serde_json::from_slice(&logs.carrier_spans(|index| index == 0).unwrap().json()).unwrap();
     let span = &json["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
     assert_eq!(json["resourceSpans"][0]["schemaUrl"], "r");
     assert_eq!(json["resourceSpans"][0]["resource"], json!({"attributes": []}));
@@ -767,7 +768,8 @@ fn a_carrier_span_is_a_zero_length_child_of_the_missing_span() {
     );
     assert_eq!(span["events"], json!([{"timeUnixNano": "7", "name": "b"}]));
     assert_eq!(logs.carrier_spans(|index| index == 0), logs.carrier_spans(|index| index == 0));
-    let both: Value = serde_json::from_slice(logs.carrier_spans(|index| index != 1).unwrap().json()).unwrap();
+    let both: Value =
+        serde_json::from_slice(&logs.carrier_spans(|index| index != 1).unwrap().json()).unwrap();
     assert_eq!(both["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().len(), 2);
 }
 
@@ -886,14 +888,14 @@ fn a_carrier_span_copies_no_unknown_members() {
     );
     let logs = line(&text).unwrap().logs.unwrap();
     let leaving = logs.carrier_spans(|_| true).unwrap();
-    let mut request: Value = serde_json::from_slice(leaving.json()).unwrap();
+    let mut request: Value = serde_json::from_slice(&leaving.json()).unwrap();
     let spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"].take();
     assert_eq!(spans.as_array().unwrap().len(), 1);
     assert_eq!(
         request,
         json!({"resourceSpans": [{"resource": {}, "scopeSpans": [{"scope": {"name": "n"}, "schemaUrl": "u", "spans": null}]}]})
     );
-    assert_eq!(String::from_utf8_lossy(leaving.json()).matches("\"scopeSpans\"").count(), 1);
+    assert_eq!(String::from_utf8_lossy(&leaving.json()).matches("\"scopeSpans\"").count(), 1);
 }
 
 #[test]

@@ -73,14 +73,7 @@ struct Writer {
 pub fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Result<Decoded, DecodeError> {
     let section = &LINE.fields[signal as usize];
     let Kind::Messages(resource) = section.kind else { unreachable!("a request is a list of messages") };
-    let mut writer = Writer {
-        json: Vec::with_capacity(2 * body.len()),
-        max_json_bytes,
-        depth: 0,
-        parts_bytes: body.len().max(PARTS_BYTES),
-        is_repaired: false,
-        has_unknown: false,
-    };
+    let mut writer = Writer::new(body.len(), max_json_bytes);
     let mut elements = 0;
     writer.open(b'{')?;
     writer.key(section.name);
@@ -108,6 +101,13 @@ pub fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Result<Deco
     Ok(Decoded { json, is_repaired, is_foreign, has_unknown })
 }
 
+/// Decodes one message of a request; `None` if it is not one.
+pub(super) fn decode_message(message: &'static Message, bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut writer = Writer::new(bytes.len(), usize::MAX);
+    writer.message(message, bytes).ok()?;
+    Some(writer.json)
+}
+
 /// Reads the number and the value of the next field; `None` at the end.
 fn next<'a>(fields: &mut Fields<'a>) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
     let at = fields.at;
@@ -130,11 +130,10 @@ fn locate(
     loop {
         let at = fields.at;
         let Some((number, wire)) = next(&mut fields)? else { return Ok(sites) };
-        let Some(index) = message.fields.iter().position(|field| field.number == number) else {
+        let Some((index, field)) = message.numbered(number) else {
             *has_unknown = true;
             continue;
         };
-        let field = &message.fields[index];
         if !field.kind.accepts(wire) {
             return Err(DecodeError::new(at, DecodeCause::WireType).inside(field.name, None, 0));
         }
@@ -152,7 +151,7 @@ fn locate(
 
 impl Kind {
     /// Returns whether a field of this kind may have this wire type. Lists of numbers may be packed or not.
-    fn accepts(self, wire: Wire<'_>) -> bool {
+    pub(super) fn accepts(self, wire: Wire<'_>) -> bool {
         match self {
             Self::Message(_)
             | Self::Messages(_)
@@ -171,7 +170,7 @@ impl Kind {
     }
 
     /// Reads the next packed number.
-    fn unpack<'a>(self, packed: &mut Fields<'_>) -> Result<Wire<'a>, WireFault> {
+    pub(super) fn unpack<'a>(self, packed: &mut Fields<'_>) -> Result<Wire<'a>, WireFault> {
         Ok(match self {
             Self::Ints(Int::Uint32 | Int::Sint32 | Int::Int64 | Int::Uint64) => {
                 Wire::Varint(packed.varint()?)
@@ -217,6 +216,18 @@ impl Int {
 // === impl Writer ===
 
 impl Writer {
+    /// Creates a writer for a message of this length.
+    fn new(bytes: usize, max_json_bytes: usize) -> Self {
+        Self {
+            json: Vec::with_capacity(2 * bytes),
+            max_json_bytes,
+            depth: 0,
+            parts_bytes: bytes.max(PARTS_BYTES),
+            is_repaired: false,
+            has_unknown: false,
+        }
+    }
+
     fn message(&mut self, message: &'static Message, bytes: &[u8]) -> Result<(), DecodeError> {
         let sites = locate(message, bytes, &mut self.has_unknown)?;
         self.open(b'{')?;

@@ -244,7 +244,15 @@ impl Reader<'_> {
         }
         if is_accepted {
             let line = frame.line.number;
-            self.reading.items.push(Item { line, traces, logs, metrics, repairs, passage: Passage::Joined });
+            self.reading.items.push(Item {
+                line,
+                traces,
+                logs,
+                metrics,
+                protobuf: None,
+                repairs,
+                passage: Passage::Joined,
+            });
         }
     }
 

@@ -13,12 +13,18 @@ use crate::config::{AuthConfig, Secret};
 use crate::event::Signal;
 use crate::otlp::MAX_ITEMS;
 use crate::otlp::protobuf::encode;
+use crate::otlp::protobuf::random::Random;
 
 const MAX_BODY_BYTES: usize = 1 << 20;
 const TRACE: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
 
 fn otlp(signal: Signal) -> Otlp {
     Otlp::new(&OtlpConfig::default(), signal, MAX_BODY_BYTES)
+}
+
+/// Returns a receiver of requests that are exported as protobuf.
+fn keeping(signal: Signal) -> Otlp {
+    otlp(signal).keeping_protobuf(true)
 }
 
 fn receive(signal: Signal, body: &str) -> Received {
@@ -438,4 +444,103 @@ fn a_list_may_have_any_number_of_attributes_in_either_encoding() {
     };
     let back = encode(Signal::Traces, left.as_bytes()).unwrap();
     assert_eq!(ExportTraceServiceRequest::decode(&back[..]).unwrap(), request);
+}
+
+/// Returns the exported requests, each with its signal and the number of its items, as the JSON that they are after a
+/// conversion to protobuf: without empty lists.
+fn meaning(reading: Reading) -> Vec<(Signal, u32, String)> {
+    let text = |json: Vec<u8>| String::from_utf8(json).unwrap();
+    let protobuf = reading.items.iter().filter_map(|item| item.protobuf.as_ref());
+    let mut all: Vec<_> = protobuf.map(|it| (it.signal(), it.item_count(), text(it.to_json()))).collect();
+    all.extend(leaving(reading).into_iter().map(|(signal, items, json)| {
+        let protobuf = encode(signal, json.as_bytes()).unwrap();
+        (signal, items, text(decode(signal, &protobuf, usize::MAX).unwrap().json))
+    }));
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn protobuf_that_stays_protobuf_says_the_same_as_by_way_of_json(
+        seed: u64, signal in proptest::sample::select(&Signal::ALL[..]), change in 0..8_u8, place: usize,
+    ) {
+        let mut random = Random(seed);
+        let mut body = match change {
+            0 => random.request(signal),
+            1..=4 => random.request_with_defects(signal),
+            _ => random.proper_request(signal),
+        };
+        if change > 5 {
+            // Invalid text, an invalid id, or an invalid length.
+            let place = place % body.len();
+            body[place] = if change == 6 { 0xff } else { 0 };
+        }
+        let body = Bytes::from(body);
+        let headers = KeptHeaders::default();
+        let [decoded, kept] = [otlp(signal), keeping(signal)]
+            .map(|receiver| receiver.receive(&body, Encoding::Protobuf, &headers));
+        let is_kept = kept.reading.items.iter().any(|item| item.protobuf.is_some());
+        if is_kept {
+            prop_assert_eq!(&kept.kept, &body);
+        }
+        // The column is that of the request in the form in which it is kept.
+        let of_rejected = |it: &Rejected| (it.scope, it.line, it.code, it.reason.clone(), it.input.clone());
+        let notes = |reading: &Reading| {
+            let items: Vec<_> = reading.items.iter().map(|it| (it.line, it.counts())).collect();
+            (items, reading.rejected.iter().map(of_rejected).collect::<Vec<_>>(), reading.is_foreign)
+        };
+        let repairs = |reading: &Reading| reading.items.first().map(|item| item.repairs.clone());
+        prop_assert_eq!(notes(&decoded.reading), notes(&kept.reading));
+        prop_assert_eq!(repairs(&decoded.reading), repairs(&kept.reading));
+        let (items, rejected) = (notes(&kept.reading).0, kept.reading.rejected.clone());
+        let repairs_before = repairs(&kept.reading);
+        let expected = meaning(decoded.reading);
+        prop_assert_eq!(&meaning(kept.reading), &expected);
+        if !items.is_empty() {
+            // After a restart, of any path and for any downstream.
+            for again in Signal::ALL.into_iter().flat_map(|signal| [otlp(signal), keeping(signal)]) {
+                let reading = again.read_as(&kept.kept, &kept.parameters, &headers);
+                prop_assert_eq!(&notes(&reading).0, &items);
+                prop_assert_eq!(&reading.rejected, &rejected);
+                prop_assert_eq!(repairs(&reading), repairs_before.clone());
+                prop_assert_eq!(&meaning(reading), &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn protobuf_stays_protobuf_unless_it_needs_a_change() {
+    let request = two_spans();
+    let body = Bytes::from(request.encode_to_vec());
+    let received = keeping(Signal::Traces).receive(&body, Encoding::Protobuf, &KeptHeaders::default());
+    assert_eq!((&received.kept, received.reading.items[0].counts()), (&body, [2, 0, 0]));
+    let kept = received.reading.items[0].protobuf.as_ref().unwrap();
+    assert_eq!((kept.bytes(), kept.bytes().as_ptr()), (&body, body.as_ptr()));
+
+    let mut bad = request;
+    bad.resource_spans[0].scope_spans[0].spans[1].span_id = vec![1; 5];
+    let name = bad.resource_spans[0].scope_spans[0].spans[1].name.clone();
+    // With an unknown field.
+    let body = Bytes::from([&bad.encode_to_vec()[..], b"\xfa\x06\x01x"].concat());
+    let received = keeping(Signal::Traces).receive(&body, Encoding::Protobuf, &KeptHeaders::default());
+    assert_eq!((&received.kept, received.reading.items[0].counts()), (&body, [1, 0, 0]));
+    let [rejected] = &received.reading.rejected[..] else { panic!() };
+    assert!(std::str::from_utf8(&rejected.input).unwrap().contains(&name));
+    bad.resource_spans[0].scope_spans[0].spans.pop();
+    let expected = [&bad.encode_to_vec()[..], b"\xfa\x06\x01x"].concat();
+    assert_eq!(received.reading.items[0].protobuf.as_ref().unwrap().bytes()[..], expected);
+}
+
+#[test]
+fn protobuf_that_no_encoder_writes_is_decoded() {
+    // The name twice.
+    let span = [two_spans().resource_spans[0].scope_spans[0].spans[0].encode_to_vec(), b"\x2a\x01n".to_vec()];
+    let wrapped = |inner: &[u8], number: u8| [&[number << 3 | 2, inner.len() as u8][..], inner].concat();
+    let body = Bytes::from(wrapped(&wrapped(&wrapped(&span.concat(), 2), 2), 1));
+    let received = keeping(Signal::Traces).receive(&body, Encoding::Protobuf, &KeptHeaders::default());
+    assert!(received.parameters.is_empty() && received.reading.items[0].protobuf.is_none());
+    assert!(leaving(received.reading)[0].2.contains(r#""name":"n""#));
 }

@@ -128,9 +128,10 @@ pub(in crate::relay) fn counts(reading: &Reading) -> Counts {
         ..Counts::default()
     };
     for item in &reading.items {
-        counts.spans += item.traces.as_ref().map_or(0, |traces| traces.span_count().into());
-        counts.log_records += item.logs.as_ref().map_or(0, |logs| logs.record_count().into());
-        counts.metric_points += item.metrics.as_ref().map_or(0, |metrics| metrics.point_count().into());
+        let [spans, log_records, metric_points] = item.counts().map(u64::from);
+        counts.spans += spans;
+        counts.log_records += log_records;
+        counts.metric_points += metric_points;
     }
     counts
 }
@@ -149,14 +150,18 @@ fn accepted_line(watching: &Watching<'_>, item: &Item) -> Line {
     let verdict = if item.repairs.is_empty() { UnitOutcome::Accepted } else { UnitOutcome::Repaired };
     let traces = item.traces.as_ref().filter(|traces| traces.held_bytes() <= MAX_LINE_BYTES);
     let logs = item.logs.as_ref().filter(|logs| logs.held_bytes() <= MAX_LINE_BYTES);
-    let spans = traces.cloned().map(Traces::into_json);
-    let records = logs.cloned().and_then(all_records);
+    let protobuf = item.protobuf.as_ref().filter(|request| request.bytes().len() <= MAX_LINE_BYTES);
+    let in_json = |signal: Signal| {
+        protobuf.filter(|request| request.signal() == signal).map(|request| Bytes::from(request.to_json()))
+    };
+    let spans = traces.cloned().map(Traces::into_json).or_else(|| in_json(Signal::Traces));
+    let records = logs.cloned().and_then(all_records).or_else(|| in_json(Signal::Logs));
     let spans = spans.map(|json| watching.summary(Signal::Traces, &json)).unwrap_or_default();
     let records = records.map(|json| watching.summary(Signal::Logs, &json)).unwrap_or_default();
     let contents = Contents {
         spans: spans.spans,
         logs: records.logs,
-        metric_points: item.metrics.as_ref().map_or(0, |metrics| metrics.point_count()),
+        metric_points: item.counts()[Signal::Metrics as usize],
         more: spans.more + records.more,
     };
     Line {

@@ -28,7 +28,7 @@ fn relay() -> Relay {
 /// A relay with this folder for rejected lines.
 fn relay_in(directory: &Path) -> Relay {
     let config = Config::from_yaml(YAML, &Environment::empty(), RECEIVERS).unwrap();
-    let limits = Limits { max_line_bytes: 1 << 20, max_body_bytes: 1 << 20 };
+    let limits = Limits { max_line_bytes: 1 << 20, max_body_bytes: 1 << 20, keeps_protobuf: [false; 3] };
     let receivers = config.receivers.iter().flat_map(|section| {
         let rate_limit = section.rate_limit().map(|limit| Arc::new(RateLimit::new(limit)));
         let receivers = receiver::build(section, limits).into_iter();

@@ -201,7 +201,7 @@ async fn an_event_without_a_time_gets_the_time_of_arrival_of_its_record() {
     bench.processor.accept(Instant::now(), work, &mut out);
     bench.processor.flush(&mut out);
     let request = out.iter().find(|export| export.signal == Signal::Traces).expect("the span is exported");
-    let json: serde_json::Value = serde_json::from_slice(request.request.json()).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&request.request.json()).unwrap();
     let event = &json["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["events"][0];
     let time: u128 = event["timeUnixNano"].as_str().expect("an event has a time").parse().unwrap();
     assert!((before..=unix_nanos(now())).contains(&time), "{event}");

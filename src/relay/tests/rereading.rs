@@ -16,10 +16,12 @@ use super::super::*;
 use crate::config::{QueueConfig, ReceiverEndpoint, SpanEventsConfig, Storage, Sync, Unmatched};
 use crate::event::{Settled, Signal};
 use crate::exporter::{Carried, Export};
+use crate::otlp::protobuf::encode;
 use crate::processor::SpanEvents;
 use crate::receiver::Identity;
 use crate::receiver::fastly::Fastly;
 use crate::receiver::fastly::FastlyConfig;
+use crate::receiver::otlp::{Otlp, OtlpConfig};
 
 /// Far longer than any step takes, so that a defect fails instead of hanging.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -131,6 +133,21 @@ impl Bench {
         self.post_with(&HeaderMap::new(), body)
     }
 
+    /// Posts a request in protobuf to the receiver of traces.
+    fn post_protobuf(&mut self, body: Vec<u8>) -> Answer {
+        let relay = Arc::clone(&self.process().relay);
+        let receiver = relay.receiver_at("/v1/traces").unwrap();
+        let body = Bytes::from(body);
+        let headers = HeaderMap::new();
+        self.runtime.block_on(relay.receive(
+            receiver,
+            Encoding::Protobuf,
+            &headers,
+            body.into(),
+            &OwnSpan::Off,
+        ))
+    }
+
     fn post_with(&mut self, headers: &HeaderMap, body: &str) -> Answer {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let relay = Arc::clone(&self.process().relay);
@@ -219,7 +236,7 @@ impl Process {
 
 /// Returns the names of the items in an export; events are log records.
 fn names(export: &Export) -> Vec<String> {
-    let json: Value = serde_json::from_slice(export.request.json()).unwrap();
+    let json: Value = serde_json::from_slice(&export.request.json()).unwrap();
     let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
     let [resources, scopes, leaves] = match export.signal {
         Signal::Traces => ["resourceSpans", "scopeSpans", "spans"],
@@ -419,7 +436,7 @@ fn exported_items(export: &Export) -> Vec<(Exported, Settled)> {
     if export.signal != Signal::Traces {
         return names(export).into_iter().map(|name| one(name, Settled::Delivered)).collect();
     }
-    let json: Value = serde_json::from_slice(export.request.json()).unwrap();
+    let json: Value = serde_json::from_slice(&export.request.json()).unwrap();
     let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
     let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
     let scopes = list(&json, "resourceSpans").into_iter().flat_map(|resource| list(&resource, "scopeSpans"));
@@ -662,4 +679,40 @@ fn a_bad_span_in_a_unit_with_a_good_one_is_counted_as_refused() {
         [1, 1],
         "a line that is not a unit has no spans"
     );
+}
+
+#[test]
+fn protobuf_that_stayed_protobuf_is_reread_without_its_settled_items_for_any_downstream() {
+    let otlp = |keeps_protobuf| {
+        Otlp::new(&OtlpConfig::default(), Signal::Traces, 1 << 20).keeping_protobuf(keeps_protobuf)
+    };
+    let mut bench = Bench::new();
+    bench.start(otlp(true));
+    let spans: Vec<Value> = (1..=4)
+        .map(|number| json!({"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": format!("{number:016x}"), "name": number.to_string()}))
+        .collect();
+    let json = json!({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).to_string();
+    let body = encode(Signal::Traces, json.as_bytes()).unwrap();
+    assert_eq!(bench.post_protobuf(body.clone()), Answer::Accepted);
+    bench.exported(4);
+    let export = bench.process().exports.pop().unwrap();
+    assert_eq!(export.request.bytes()[..], body);
+    let [first, rest] = export.split_at(1).unwrap();
+    let [middle, last] = rest.split_at(2).unwrap();
+    assert!(middle.request.protobuf().is_some());
+    assert_eq!(names(&middle), ["2", "3"]);
+    middle.receipts.into_iter().for_each(Carried::settle);
+    drop((first, last));
+    for keeps_protobuf in [true, false] {
+        bench.start(otlp(keeps_protobuf));
+        bench.exported(2);
+        assert_eq!(bench.names(), BTreeSet::from(["1".to_owned(), "4".to_owned()]));
+        let export = &bench.process().exports[0];
+        assert_eq!(export.request.protobuf().is_some(), keeps_protobuf);
+    }
+    let exports = std::mem::take(&mut bench.process().exports);
+    exports.into_iter().flat_map(|export| export.receipts).for_each(Carried::settle);
+    bench.stop();
+    assert_eq!(bench.resolved[&(Signal::Traces, "delivered")], 4);
+    assert!(bench.rejected().is_empty());
 }

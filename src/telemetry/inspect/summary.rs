@@ -31,13 +31,17 @@ pub(super) fn export(at_ms: u64, departure: &Departure<'_>, values: Values) -> E
     records.sort_unstable();
     records.dedup();
     records.truncate(MAX_RECORDS);
+    let contents = match departure.bytes.len() {
+        0..=MAX_BYTES => contents(departure.signal, &(departure.json)(), values),
+        _ => Contents::default(),
+    };
     Export {
         at_ms,
         signal: departure.signal.as_str(),
         items: departure.items,
-        size_bytes: departure.json.len(),
+        size_bytes: departure.bytes.len(),
         records,
-        contents: contents(departure.signal, departure.json, values),
+        contents,
     }
 }
 

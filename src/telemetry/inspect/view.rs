@@ -158,11 +158,13 @@ pub(crate) struct Attribute {
 }
 
 /// An export released by the processor.
-#[derive(Debug)]
 pub(crate) struct Departure<'a> {
     pub(crate) signal: Signal,
     pub(crate) items: u32,
-    pub(crate) json: &'a Bytes,
+    /// The request in the form that it is passed on in.
+    pub(crate) bytes: &'a Bytes,
+    /// Returns the request as JSON.
+    pub(crate) json: Box<dyn Fn() -> Bytes + 'a>,
     /// Records whose data it contains.
     pub(crate) records: Vec<RecordId>,
 }

@@ -4,7 +4,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::super::{FIXED32, FIXED64, LENGTH, VARINT, bytes, encode, tag, varint};
+use super::super::random::Random;
+use super::super::{bytes, encode};
 use super::*;
 
 const NO_LIMIT: usize = usize::MAX;
@@ -44,138 +45,6 @@ fn rewritten_by_prost(signal: Signal, body: &[u8]) -> Vec<u8> {
         Signal::Traces => ExportTraceServiceRequest::decode(body).unwrap().encode_to_vec(),
         Signal::Logs => ExportLogsServiceRequest::decode(body).unwrap().encode_to_vec(),
         Signal::Metrics => ExportMetricsServiceRequest::decode(body).unwrap().encode_to_vec(),
-    }
-}
-
-// --- random requests ---
-
-/// SplitMix64 generator: a test that fails for a seed fails for it again.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns a number below `bound`, or zero when `bound` is zero.
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).expect("a number below a usize")
-    }
-
-    fn number(&mut self) -> u64 {
-        let any = self.next();
-        [0, 1, 127, 128, any, any >> 40, u64::MAX, i64::MIN as u64, i64::MAX as u64, u64::from(u32::MAX)]
-            [self.below(10)]
-    }
-
-    fn double(&mut self) -> f64 {
-        let any = f64::from_bits(self.next());
-        [0.0, -0.0, 0.1, 1e16, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, 5e-324, any]
-            [self.below(10)]
-    }
-
-    fn text(&mut self) -> &'static str {
-        ["", "a", "service.name", "\u{0}\n\"\\\u{7f}", "é😀\u{2028}", "{\"a\":[1]}", "NaN"][self.below(7)]
-    }
-
-    fn id(&mut self, length: usize, out: &mut Vec<u8>) {
-        let length = if self.below(4) == 0 { 0 } else { length };
-        out.extend((0..length).map(|_| self.next() as u8));
-    }
-
-    /// Returns a message with random fields in any order, some repeated, with unknown ones among them.
-    fn message(&mut self, message: &'static Message, depth: u32) -> Vec<u8> {
-        let mut out = Vec::new();
-        for _ in 0..self.below(if depth < 5 { 8 } else { 4 }) {
-            match self.below(message.fields.len() + 1) {
-                0 => self.unknown(&mut out),
-                index => self.field(&message.fields[index - 1], depth, &mut out),
-            }
-        }
-        out
-    }
-
-    fn unknown(&mut self, out: &mut Vec<u8>) {
-        match self.below(3) {
-            0 => {
-                tag(1000, VARINT, out);
-                varint(self.number(), out);
-            }
-            1 => bytes(1001, b"\xff", out),
-            _ => {
-                tag(1002, 3, out);
-                bytes(1, b"x", out);
-                tag(1002, 4, out);
-            }
-        }
-    }
-
-    fn field(&mut self, field: &Field, depth: u32, out: &mut Vec<u8>) {
-        let number = field.number;
-        let mut content = Vec::new();
-        match field.kind {
-            Kind::Message(_) | Kind::Messages(_) if depth > 12 => {}
-            Kind::Message(message) | Kind::Messages(message) => {
-                content = self.message(message, depth + 1);
-                bytes(number, &content, out);
-            }
-            Kind::String | Kind::Strings => bytes(number, self.text().as_bytes(), out),
-            Kind::Bytes => bytes(number, &self.next().to_le_bytes()[..self.below(8)], out),
-            Kind::TraceId | Kind::SpanId | Kind::ParentSpanId => {
-                self.id(if matches!(field.kind, Kind::TraceId) { 16 } else { 8 }, &mut content);
-                bytes(number, &content, out);
-            }
-            Kind::Bool | Kind::Enum(_) => {
-                tag(number, VARINT, out);
-                varint(self.number(), out);
-            }
-            Kind::Double => {
-                tag(number, FIXED64, out);
-                out.extend(self.double().to_le_bytes());
-            }
-            Kind::Int(int) => {
-                tag(number, int.wire_type(), out);
-                self.scalar(int, out);
-            }
-            Kind::Doubles => {
-                (0..self.below(4)).for_each(|_| content.extend(self.double().to_le_bytes()));
-                self.numbers(number, FIXED64, &content, out);
-            }
-            Kind::Ints(int) => {
-                (0..self.below(4)).for_each(|_| self.scalar(int, &mut content));
-                // Varints of different lengths cannot be separated again here.
-                let apart = if int.wire_type() == FIXED64 { FIXED64 } else { LENGTH };
-                self.numbers(number, apart, &content, out);
-            }
-        }
-    }
-
-    /// Writes numbers packed or, where possible, one by one.
-    fn numbers(&mut self, number: u32, apart: u32, content: &[u8], out: &mut Vec<u8>) {
-        if apart == FIXED64 && self.below(2) == 0 {
-            for chunk in content.chunks(8) {
-                tag(number, FIXED64, out);
-                out.extend(chunk);
-            }
-        } else {
-            bytes(number, content, out);
-        }
-    }
-
-    fn scalar(&mut self, int: Int, out: &mut Vec<u8>) {
-        match int.wire_type() {
-            VARINT => varint(self.number(), out),
-            FIXED32 => out.extend((self.number() as u32).to_le_bytes()),
-            _ => out.extend(self.number().to_le_bytes()),
-        }
-    }
-
-    fn request(&mut self, signal: Signal) -> Vec<u8> {
-        let Kind::Messages(resource) = LINE.fields[signal as usize].kind else { unreachable!() };
-        (0..1 + self.below(3)).flat_map(|_| field(1, &self.message(resource, 0))).collect()
     }
 }
 

@@ -117,6 +117,7 @@ impl Line {
             traces: self.traces(),
             logs: self.logs(),
             metrics: self.metrics(),
+            protobuf: None,
             repairs: Vec::new(),
             passage: self.passage,
         }
@@ -242,7 +243,7 @@ fn word(outcome: Settled) -> &'static str {
 
 /// `traces edge[hit miss] shield[]`, `traces carrier of 1/2[hit]`, `logs hit miss`, `metrics`.
 pub(super) fn describe(export: &Export) -> String {
-    let json: Value = serde_json::from_slice(export.request.json()).unwrap();
+    let json: Value = serde_json::from_slice(&export.request.json()).unwrap();
     let parts: Vec<String> = match export.signal {
         Signal::Traces => spans_of(&json).into_iter().map(describe_span).collect(),
         Signal::Logs => leaves(&json, ["resourceLogs", "scopeLogs", "logRecords"])

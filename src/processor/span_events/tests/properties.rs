@@ -103,7 +103,7 @@ fn read(exports: &[Export], story: &Story) -> Result<Left, TestCaseError> {
         lines(story).flat_map(|line| &line.records).map(|(ids, name)| (name.as_str(), *ids)).collect();
     let mut left = Left::default();
     for export in exports {
-        let json: Value = serde_json::from_slice(export.request.json()).unwrap();
+        let json: Value = serde_json::from_slice(&export.request.json()).unwrap();
         if export.signal == Signal::Logs {
             let records = super::bench::describe(export);
             left.logs.push(records.split(' ').skip(1).map(str::to_owned).collect());

@@ -1,0 +1,264 @@
+//! Repairs of an export request in protobuf, by which it stays protobuf.
+//!
+//! In: a request that [`check`](super::check) did not accept. Out: the request with the changes that the reader of JSON would
+//! make: spans without valid ids are left out, and so are links without ids, other invalid ids, useless parents, and all but the
+//! last attribute with a key; invalid text is replaced. `None` where the request must be decoded, because it is invalid or
+//! is encoded in a way that real encoders do not use.
+//! Promises: all other fields are byte-identical, unknown ones included; a message is read a constant number of times for each
+//! message around it.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use super::super::document::DroppedSpan;
+use super::super::schema::{Group, Kind, LINE, Message, Role};
+use super::super::walk::{MAX_ITEMS, NO_IDS, NO_SPAN_ID, NO_TRACE_ID};
+use super::check::{RESOURCE_DEPTH, key_of};
+use super::decode::decode_message;
+use super::wire::{Fields, Wire};
+use super::{LENGTH, bytes, delimited, tag};
+use crate::event::{RejectCode, Repair, Signal};
+use crate::otlp::json::MAX_DEPTH;
+
+/// A request after its repair.
+#[derive(Debug, Default)]
+pub(super) struct Repaired {
+    pub(super) bytes: Vec<u8>,
+    pub(super) repairs: Vec<Repair>,
+    pub(super) dropped: Vec<DroppedSpan>,
+    /// The request had unknown fields.
+    pub(super) has_unknown: bool,
+}
+
+/// Findings in a request.
+#[derive(Debug, Default)]
+struct Found {
+    repairs: Vec<Repair>,
+    dropped: Vec<DroppedSpan>,
+    has_invalid_text: bool,
+    has_unknown: bool,
+    /// Number of elements of lists.
+    elements: usize,
+}
+
+/// A message that is read.
+#[derive(Debug, Clone, Copy)]
+struct Part<'a> {
+    message: &'static Message,
+    bytes: &'a [u8],
+    /// Offset of the bytes in the request.
+    at: usize,
+    /// Levels that the message is nested in, as JSON.
+    depth: u32,
+}
+
+/// An id in a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Id<'a> {
+    #[default]
+    Missing,
+    Invalid,
+    Valid(&'a [u8]),
+}
+
+/// Ids of a span or a link.
+#[derive(Debug, Default)]
+struct Ids<'a> {
+    trace: Id<'a>,
+    span: Id<'a>,
+}
+
+/// Repairs a request.
+pub(super) fn repair(signal: Signal, body: &[u8]) -> Option<Repaired> {
+    let Kind::Messages(message) = LINE.fields[signal as usize].kind else { return None };
+    let mut found = Found::default();
+    let mut out = Vec::with_capacity(body.len());
+    let mut fields = Fields::new(body, 0);
+    loop {
+        let start = fields.at;
+        let Some((number, wire)) = fields.read().ok()? else { break };
+        match (number, wire) {
+            // Every request has its one list as field 1.
+            (1, Wire::Length(content)) => {
+                let at = fields.at - content.len();
+                let resource = Part { message, bytes: content, at, depth: RESOURCE_DEPTH };
+                tag(number, LENGTH, &mut out);
+                delimited(&mut out, |out| found.message(resource, out))?;
+            }
+            (1, _) => return None,
+            _ => {
+                found.has_unknown = true;
+                out.extend_from_slice(&body[start..fields.at]);
+            }
+        }
+    }
+    let Found { mut repairs, dropped, has_invalid_text, has_unknown, .. } = found;
+    repairs.extend(has_invalid_text.then_some(Repair::InvalidUtf8));
+    Some(Repaired { bytes: out, repairs, dropped, has_unknown })
+}
+
+// === impl Found ===
+
+impl Found {
+    /// Copies a message with its repairs.
+    fn message(&mut self, part: Part<'_>, out: &mut Vec<u8>) -> Option<()> {
+        let Part { message, bytes: content, depth, .. } = part;
+        if depth >= MAX_DEPTH {
+            return None;
+        }
+        let last = part.last_of_each_key()?;
+        let own_id = if message.role == Role::Span { part.ids()?.span } else { Id::Missing };
+        let mut seen = 0_u32;
+        let mut has_one_of = false;
+        let mut fields = Fields::new(content, 0);
+        loop {
+            let start = fields.at;
+            let Some((number, wire)) = fields.read().ok()? else { return Some(()) };
+            let raw = &content[start..fields.at];
+            let Some((index, field)) = message.numbered(number) else {
+                self.has_unknown = true;
+                out.extend_from_slice(raw);
+                continue;
+            };
+            if !field.kind.accepts(wire) {
+                return None;
+            }
+            if !field.kind.is_list() {
+                let is_repeated = seen & 1 << index != 0;
+                let is_second = field.group == Group::OneOf && std::mem::replace(&mut has_one_of, true);
+                if is_repeated || is_second {
+                    return None;
+                }
+                seen |= 1 << index;
+            }
+            let inner = |message, bytes: &[u8], levels| Part {
+                message,
+                bytes: &content[fields.at - bytes.len()..fields.at],
+                at: part.at + fields.at - bytes.len(),
+                depth: depth + levels,
+            };
+            match (field.kind, wire) {
+                (Kind::Messages(message), Wire::Length(bytes)) => {
+                    let before = out.len();
+                    let element = inner(message, bytes, 2);
+                    tag(number, LENGTH, out);
+                    delimited(out, |out| self.message(element, out))?;
+                    let is_last = message.role != Role::KeyValue || last.contains(&start);
+                    if !(self.keeps(element)? && is_last) {
+                        out.truncate(before);
+                    }
+                }
+                (Kind::Message(message), Wire::Length(bytes)) => {
+                    tag(number, LENGTH, out);
+                    delimited(out, |out| self.message(inner(message, bytes, 1), out))?;
+                }
+                (Kind::String | Kind::Strings, Wire::Length(text)) => self.text(number, text, raw, out),
+                (Kind::TraceId | Kind::SpanId, Wire::Length(id))
+                    if !matches!(message.role, Role::Span | Role::Link)
+                        && Id::of(field.kind, id) == Id::Invalid =>
+                {
+                    self.note(Repair::InvalidId);
+                }
+                (Kind::ParentSpanId, Wire::Length(id))
+                    if matches!(Id::of(field.kind, id), Id::Invalid) || Id::of(field.kind, id) == own_id => {}
+                _ => out.extend_from_slice(raw),
+            }
+        }
+    }
+
+    /// Returns whether an element of a list is kept.
+    fn keeps(&mut self, element: Part<'_>) -> Option<bool> {
+        self.elements += 1;
+        if self.elements >= MAX_ITEMS {
+            return None;
+        }
+        match element.message.role {
+            Role::Link => {
+                let keeps = matches!(element.ids()?, Ids { trace: Id::Valid(_), span: Id::Valid(_) });
+                if !keeps {
+                    self.note(Repair::InvalidLink);
+                }
+                Some(keeps)
+            }
+            Role::Span => {
+                let (code, reason) = match element.ids()? {
+                    Ids { trace: Id::Valid(_), span: Id::Valid(_) } => return Some(true),
+                    Ids { trace: Id::Invalid, .. } => (RejectCode::TraceId, NO_TRACE_ID),
+                    Ids { span: Id::Invalid, .. } => (RejectCode::SpanId, NO_SPAN_ID),
+                    _ => (RejectCode::TraceId, NO_IDS),
+                };
+                let range = element.at..element.at + element.bytes.len();
+                let text = decode_message(element.message, element.bytes)?.into();
+                let reason = Cow::Borrowed(reason);
+                self.dropped.push(DroppedSpan { at: range.start, code, reason, range, text });
+                Some(false)
+            }
+            _ => Some(true),
+        }
+    }
+
+    fn text(&mut self, number: u32, text: &[u8], raw: &[u8], out: &mut Vec<u8>) {
+        match String::from_utf8_lossy(text) {
+            Cow::Borrowed(_) => out.extend_from_slice(raw),
+            Cow::Owned(repaired) => {
+                self.has_invalid_text = true;
+                bytes(number, repaired.as_bytes(), out);
+            }
+        }
+    }
+
+    fn note(&mut self, repair: Repair) {
+        if !self.repairs.contains(&repair) {
+            self.repairs.push(repair);
+        }
+    }
+}
+
+// === impl Part ===
+
+impl<'a> Part<'a> {
+    /// Returns the offsets of attributes that are the last with their key.
+    fn last_of_each_key(self) -> Option<HashSet<usize>> {
+        let mut last: HashMap<Cow<'_, str>, usize> = HashMap::new();
+        let is_attributes =
+            |kind: Kind| matches!(kind, Kind::Messages(message) if message.role == Role::KeyValue);
+        let Some(list) = self.message.fields.iter().find(|field| is_attributes(field.kind)) else {
+            return Some(HashSet::new());
+        };
+        let mut fields = Fields::new(self.bytes, 0);
+        loop {
+            let start = fields.at;
+            let Some((number, wire)) = fields.read().ok()? else { return Some(last.into_values().collect()) };
+            if let (true, Wire::Length(attribute)) = (number == list.number, wire) {
+                last.insert(String::from_utf8_lossy(key_of(attribute)?), start);
+            }
+        }
+    }
+
+    fn ids(self) -> Option<Ids<'a>> {
+        let mut ids = Ids::default();
+        let mut fields = Fields::new(self.bytes, 0);
+        while let Some((number, wire)) = fields.read().ok()? {
+            let Some((_, field)) = self.message.numbered(number) else { continue };
+            match (field.kind, wire) {
+                (Kind::TraceId, Wire::Length(id)) => ids.trace = Id::of(field.kind, id),
+                (Kind::SpanId, Wire::Length(id)) => ids.span = Id::of(field.kind, id),
+                _ => {}
+            }
+        }
+        Some(ids)
+    }
+}
+
+// === impl Id ===
+
+impl<'a> Id<'a> {
+    fn of(kind: Kind, id: &'a [u8]) -> Self {
+        let length = if matches!(kind, Kind::TraceId) { 16 } else { 8 };
+        match id {
+            [] => Self::Missing,
+            _ if id.len() == length && id.iter().any(|byte| *byte != 0) => Self::Valid(id),
+            _ => Self::Invalid,
+        }
+    }
+}
