@@ -22,6 +22,8 @@ mod shared;
 
 mod writer;
 
+mod notes;
+
 mod log;
 
 mod recovery;
@@ -53,6 +55,7 @@ use self::backlog::Backlog;
 use self::files::{Directory, Files};
 use self::index::Reader;
 use self::log::Log;
+use self::notes::Notes;
 use self::record::Encoded;
 use self::shared::{Live, Reservation, Shared, State};
 use self::writer::{Command, Writer};
@@ -118,6 +121,7 @@ impl DiskQueue {
             first_id: next_id,
             state: Mutex::new(State { kept_bytes, backlog, ..State::default() }),
             changed: Notify::new(),
+            notes: Notes::default(),
             commands,
         });
         let writer = Writer::new(log, config.sync, Arc::clone(&shared), incoming, next_id);

@@ -16,6 +16,7 @@ use tracing::{error, warn};
 use super::backlog::Backlog;
 use super::files::Files;
 use super::index::{ReadError, Reader};
+use super::notes::Notes;
 use super::record;
 use super::writer::Command;
 use crate::event::{RecordId, Settled, Signal};
@@ -36,8 +37,9 @@ pub(super) struct Shared {
     pub(super) state: Mutex<State>,
     /// Notified when there is room in memory, or something to read.
     pub(super) changed: Notify,
-    /// Unbounded, because every put is a request that waits for its reply and every other command belongs to a kept
-    /// record.
+    /// Items and records that were settled.
+    pub(super) notes: Notes,
+    /// Unbounded, because every put is a request that waits for its reply, and other commands are few.
     pub(super) commands: Sender<Command>,
 }
 
@@ -287,7 +289,7 @@ impl Shared {
         };
         let bytes = stored.len() as u64;
         state.kept_bytes = state.kept_bytes.saturating_sub(bytes);
-        drop(self.commands.send(Command::Done { id, bytes }));
+        self.notes.done(id, bytes, &self.commands);
     }
 
     fn keep(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -313,8 +315,7 @@ impl Ledger for Shared {
 
     fn progressed(&self, record: RecordId, progress: &Arc<Tracker>) {
         if progress.claim() {
-            // After `close` the writer is gone, and the items are delivered again.
-            drop(self.commands.send(Command::Progress(record, Arc::clone(progress))));
+            self.notes.progress(record, Arc::clone(progress), &self.commands);
         }
     }
 
@@ -333,8 +334,7 @@ impl Ledger for Shared {
         state.full = false;
         state.drain_rate.released(Instant::now(), bytes);
         drop(state);
-        // After `close` the writer is gone, and the record is delivered again.
-        drop(self.commands.send(Command::Done { id: record, bytes }));
+        self.notes.done(record, bytes, &self.commands);
         self.changed.notify_one();
     }
 

@@ -107,7 +107,8 @@ impl Bench {
     fn note_progress(&self, id: RecordId, number: u64) {
         let tracker = Tracker::default();
         tracker.resume(progress(number));
-        self.queue().shared.commands.send(Command::Progress(id, Arc::new(tracker))).unwrap();
+        let shared = &self.queue().shared;
+        shared.notes.progress(id, Arc::new(tracker), &shared.commands);
     }
 
     fn stored(&self) -> Vec<(String, Taken)> {

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::Shared;
 use super::log::{Batch, Log, LogError};
+use super::notes::Noted;
 use super::record::Encoded;
 use crate::config::Sync;
 use crate::event::RecordId;
@@ -29,18 +30,16 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(500);
 const RECOVER_DELAY: Duration = if cfg!(test) { Duration::from_millis(5) } else { Duration::from_secs(1) };
 /// Largest commit: many requests share its sync, but the first of them does not wait for long.
 const MAX_GROUP_BYTES: u64 = 16 * 1024 * 1024;
-/// Largest number of records that one commit settles.
-const MAX_DONE: usize = 4096;
+/// Number of settled records that are stored at once, without waiting for [`NOTE_DELAY`].
+pub(super) const MAX_DONE: usize = 4096;
 
 /// Request to the writer.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Writes a record and responds when it is safe, or with the failure.
     Put { record: Encoded, reply: Reply },
-    /// Items of the record were settled.
-    Progress(RecordId, Arc<Tracker>),
-    /// The record was settled; `bytes` is its stored size.
-    Done { id: RecordId, bytes: u64 },
+    /// There are [notes](super::notes) of what was settled.
+    Noted,
     /// Stores what is settled and ends the thread.
     Close,
 }
@@ -150,7 +149,7 @@ impl Writer {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => group.closing = true,
         }
-        while group.bytes < MAX_GROUP_BYTES && self.done.len() < MAX_DONE && !group.closing {
+        while group.bytes < MAX_GROUP_BYTES && !group.closing {
             match self.commands.try_recv() {
                 Ok(command) => self.sort(command, &mut group),
                 Err(_) => break,
@@ -167,15 +166,7 @@ impl Writer {
                 group.replies.push(reply);
                 self.next_id += 1;
             }
-            Command::Progress(id, progress) => {
-                self.progress.insert(id.0, progress);
-                self.note_soon();
-            }
-            Command::Done { id, bytes } => {
-                self.progress.remove(&id.0);
-                self.done.push((id.0, bytes));
-                self.note_soon();
-            }
+            Command::Noted => self.note_soon(),
             Command::Close => group.closing = true,
         }
     }
@@ -193,7 +184,7 @@ impl Writer {
             return group.reject(&failure);
         }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
-        let many = self.done.len() >= MAX_DONE && self.shared.failure().is_none();
+        let many = self.shared.notes.are_many() && self.shared.failure().is_none();
         let note = group.closing || due(self.schedule.note) || many;
         let sync = group.closing || due(self.schedule.sync);
         let mark = due(self.schedule.mark);
@@ -216,6 +207,7 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &mut Group, sync: bool, mark: bool) -> Result<(), LogError> {
+        self.take_notes();
         let mut batch = Batch {
             records: std::mem::take(&mut group.records),
             progress: self.progress(),
@@ -248,6 +240,14 @@ impl Writer {
         }
         group.records = batch.records;
         Ok(())
+    }
+
+    /// Takes what was settled since the last commit.
+    fn take_notes(&mut self) {
+        let Noted { mut done, mut progress, .. } = self.shared.notes.take();
+        done.iter().for_each(|(id, _)| drop(self.progress.remove(id)));
+        self.done.append(&mut done);
+        self.progress.append(&mut progress);
     }
 
     /// Returns the current progress of records that are not acknowledged.
@@ -310,6 +310,7 @@ impl Writer {
             }
             // The queue itself may fill the disk, with segments that have no open records.
             self.log.clear()?;
+            self.take_notes();
             self.done.clear();
             self.log.roll(self.wanted_bytes, self.next_id)?;
         }
