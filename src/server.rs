@@ -31,6 +31,8 @@ mod admin;
 
 mod own_span;
 
+mod request_id;
+
 #[cfg(test)]
 mod tests;
 

@@ -176,11 +176,19 @@ impl<'a> RequestObserver<'a> {
                 let suppressed = suppressed.shown();
                 warn!(
                     receiver,
-                    rejected, first_line, first_column, reason, remedy, suppressed, "rejected input lines"
+                    size_bytes = self.size_bytes,
+                    rejected,
+                    first_line,
+                    first_column,
+                    reason,
+                    remedy,
+                    suppressed,
+                    "rejected input lines"
                 );
             }
             None => {
-                debug!(receiver, rejected, first_line, first_column, reason, remedy, "rejected input lines");
+                let size_bytes = self.size_bytes;
+                debug!(receiver, size_bytes, rejected, first_line, first_column, reason, remedy, "rejected input lines");
             }
         }
     }

@@ -13,7 +13,6 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
-use tracing::Span;
 
 use super::body::inflate::Codings;
 use super::body::{self, BodyLimits, Inbound};
@@ -297,7 +296,6 @@ impl Routes {
                 codings = Codings::default();
             }
         }
-        Span::current().record("size_bytes", wire.len());
         span.number("http.request.body.size", wire.len());
 
         // From here on the client only waits for the response.

@@ -14,15 +14,15 @@ use hyper::body::Incoming;
 use tower::layer::layer_fn;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower_http::request_id::{PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
-use tracing::field::Empty;
 use tracing::{Span, debug, error, info_span};
 
 use super::body::Inbound;
 use super::grpc;
 use super::own_span;
 use super::reply::{self, Reply};
+use super::request_id::RequestIds;
 use super::routes::{Route, RouteState, Routes};
 use crate::config::ServerConfig;
 use crate::telemetry::LineLimit;
@@ -52,7 +52,7 @@ pub(crate) fn stack(
         // Logs and metrics use the route; the client chooses the path.
         .map_request(move |request| with_route(&named, request))
         // One id for the logs and, below the trace layer, for the client.
-        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, RequestIds::new()))
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(span)
@@ -101,14 +101,13 @@ fn span<B>(request: &Request<B>) -> Span {
         method = method_name(request.method()),
         route = route_of(request).name(),
         request_id = id,
-        status = Empty,
-        size_bytes = Empty,
     )
 }
 
 fn answered<B>(response: &Response<B>, took: Duration, span: &Span) {
-    span.record("status", response.status().as_u16());
-    debug!(parent: span, took_ms = took.as_secs_f64() * 1000.0, "answered");
+    // Not a field of the span, which the log formats anew for each later field.
+    let (status, took_ms) = (response.status().as_u16(), took.as_secs_f64() * 1000.0);
+    debug!(parent: span, status, took_ms, "answered");
 }
 
 /// Returns the method for the log, which shows known methods only.
