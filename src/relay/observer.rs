@@ -188,7 +188,10 @@ impl<'a> RequestObserver<'a> {
             }
             None => {
                 let size_bytes = self.size_bytes;
-                debug!(receiver, size_bytes, rejected, first_line, first_column, reason, remedy, "rejected input lines");
+                debug!(
+                    receiver,
+                    size_bytes, rejected, first_line, first_column, reason, remedy, "rejected input lines"
+                );
             }
         }
     }

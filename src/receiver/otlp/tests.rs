@@ -504,7 +504,10 @@ proptest! {
                 let reading = again.read_as(&kept.kept, &kept.parameters, &headers);
                 prop_assert_eq!(&notes(&reading).0, &items);
                 prop_assert_eq!(&reading.rejected, &rejected);
-                prop_assert_eq!(repairs(&reading), repairs_before.clone());
+                // Text that is kept as JSON was repaired before.
+                if is_kept {
+                    prop_assert_eq!(repairs(&reading), repairs_before.clone());
+                }
                 prop_assert_eq!(&meaning(reading), &expected);
             }
         }
