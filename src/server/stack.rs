@@ -105,7 +105,7 @@ fn span<B>(request: &Request<B>) -> Span {
 }
 
 fn answered<B>(response: &Response<B>, took: Duration, span: &Span) {
-    // Not a field of the span, which the log formats anew for each later field.
+    // Not a field of the span, which the log formats again for each later field.
     let (status, took_ms) = (response.status().as_u16(), took.as_secs_f64() * 1000.0);
     debug!(parent: span, status, took_ms, "answered");
 }

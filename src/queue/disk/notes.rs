@@ -16,7 +16,7 @@ use crate::queue::Tracker;
 #[derive(Default)]
 pub(super) struct Notes(Mutex<Noted>);
 
-/// What was settled.
+/// A settled record or item.
 #[derive(Default)]
 pub(super) struct Noted {
     /// Acknowledged records and their stored sizes.
