@@ -16,7 +16,7 @@ use crate::queue::Tracker;
 #[derive(Default)]
 pub(super) struct Notes(Mutex<Noted>);
 
-/// A settled record or item.
+/// Settled records, and records with new progress.
 #[derive(Default)]
 pub(super) struct Noted {
     /// Acknowledged records and their stored sizes.
