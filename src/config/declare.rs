@@ -2,7 +2,7 @@
 //!
 //! In: the `section!` declarations. Out: for each section a struct with its defaults, and [`Keys`]: reading, printing,
 //! reloading, and the description that the schema, the example and the reference are generated from. Leaves to others:
-//! what one value looks like ([`Kind`](super::kind::Kind)), and checks across keys, which a section names after `=>`.
+//! what one value looks like ([`Kind`]), and checks across keys, which a section names after `=>`.
 
 use std::marker::PhantomData;
 

@@ -2,7 +2,7 @@
 //!
 //! In: the event of a job, then one response after the other. Out: the next request, or the export request with the spans.
 //! Promises: no I/O, so that it is tested without a network; no part of a response is in the result except what
-//! [`steps`](super::steps) exports; the parts of a webhook cannot leave the path of the job that it names.
+//! [`steps`] exports; the parts of a webhook cannot leave the path of the job that it names.
 //! Left to others: sending, retrying and giving up.
 //!
 //! 1. API v3 by the id of the job. CircleCI Server does not have it: after a 404, API v1.1 by project and number.
