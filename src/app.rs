@@ -58,7 +58,7 @@ use crate::processor::{self, Settling, SpanEvents, Work};
 use crate::queue::Queue;
 use crate::receiver::{self, Limits};
 use crate::rejected::RejectedLines;
-use crate::relay::{Instance, RateLimit, Relay};
+use crate::relay::{Instance, Privacy, RateLimit, Relay};
 use crate::server::{Admin, Pages, RouteState, Shutdown, Terms, Tls, serve, stack};
 use crate::steps::Steps;
 use crate::telemetry::Metrics;
@@ -263,6 +263,7 @@ impl App {
             relay = relay.with_lookups(lookups);
         }
         let relay = Arc::new(relay);
+        relay.set_privacy(Privacy::new(&config));
         let steps = tokio::spawn(steps.run(Arc::clone(&relay), due, stop.accepting.clone()));
         metrics.observe_queue({
             let relay = Arc::clone(&relay);
@@ -409,11 +410,11 @@ fn receivers(config: &Config) -> Vec<Instance> {
     if !config.queue.role().accepts() {
         return Vec::new();
     }
-    let limits = Limits::of(&config.server).keeping_protobuf(config.keeps_protobuf());
+    let limits = Limits::of(&config.server, &config.processors).keeping_protobuf(config.keeps_protobuf());
     let instances = config.receivers.iter().flat_map(|section| {
         // Instances of one section share its rate limit.
         let rate_limit = section.rate_limit().map(|limit| Arc::new(RateLimit::new(limit)));
-        let receivers = receiver::build(section, limits).into_iter();
+        let receivers = receiver::build(section, &limits).into_iter();
         receivers.map(move |receiver| Instance { receiver, rate_limit: rate_limit.clone() })
     });
     instances.collect()

@@ -113,17 +113,17 @@ impl Config {
     }
 
     /// Returns for each signal whether requests in protobuf stay protobuf: where the downstream wants protobuf, and the queue is
-    /// the relay's own. The messages of a shared queue are JSON.
+    /// the relay's own. The messages of a shared queue are JSON, and so is what attributes are scrubbed in.
     pub(crate) fn keeps_protobuf(&self) -> [bool; Signal::ALL.len()] {
-        let is_shared = self.queue.storage == Storage::Kafka;
+        let is_json = self.queue.storage == Storage::Kafka || !self.processors.attributes.is_empty();
         Signal::ALL
-            .map(|signal| !is_shared && self.exporters.otlp_http.of(signal).encoding == Encoding::Protobuf)
+            .map(|signal| !is_json && self.exporters.otlp_http.of(signal).encoding == Encoding::Protobuf)
     }
 }
 
 /// Checks the constraints between sections.
 fn check(config: &mut Config, section: &Section<'_>) {
-    let Config { server, receivers, queue, telemetry, .. } = config;
+    let Config { server, receivers, queue, telemetry, processors, .. } = config;
     for note in receivers.iter().filter_map(|receiver| receiver.note(server)) {
         section.note(note);
     }
@@ -136,6 +136,12 @@ fn check(config: &mut Config, section: &Section<'_>) {
         section.note(
             "queue: max_size is smaller than server.max_request_body_size: the largest bodies never fit and are always \
              rejected with 413",
+        );
+    }
+    if queue.keep_unparsed && processors.attributes.withheld().next().is_some() {
+        section.note(
+            "queue: keep_unparsed is true: input that cannot be parsed is kept in the rejected lines with the values that \
+             processors.attributes removes; set keep_unparsed: false to keep only its position, reason and length",
         );
     }
     let (own, public) = (telemetry.endpoint, server.endpoint);

@@ -35,8 +35,8 @@ pub struct Processor {
 
 /// Creates every receiver of a configuration.
 pub fn receivers(config: &Config) -> Vec<Arc<dyn Receiver>> {
-    let limits = Limits::of(&config.server).keeping_protobuf(config.keeps_protobuf());
-    config.receivers.iter().flat_map(|section| build(section, limits)).collect()
+    let limits = Limits::of(&config.server, &config.processors).keeping_protobuf(config.keeps_protobuf());
+    config.receivers.iter().flat_map(|section| build(section, &limits)).collect()
 }
 
 // === impl Processor ===

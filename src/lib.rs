@@ -19,7 +19,8 @@
 //!   may respond with a 2xx. Processing runs in a task of its own, so that a client that disconnects cannot interrupt
 //!   it. The queue keeps the body (protobuf that is exported as JSON as the equivalent JSON) and not its items: receivers are
 //!   pure, and the record states how it was read, so that rereading it after a restart (`Relay::feed`) gives the same items under
-//!   any configuration. Items that are already resolved are left out.
+//!   any configuration. Items that are already resolved are left out. With `processors.attributes` it keeps the converted
+//!   documents instead, without the values that must not be stored (`relay::privacy`).
 //! - **With `queue.storage: kafka`** the relay writes each unit to a topic instead, one record for each trace and signal. Workers read
 //!   them: each partition has processors of its own (`processor::lanes`), whose clock is the time of the log.
 //! - **It is exported** by [`exporter`]: one POST for each line or webhook, or in batches.
@@ -55,8 +56,8 @@
 //! | [`queue`] | [`event`], [`config`], [`budget`], [`telemetry`] (metrics, the causes of self-traces) | HTTP, receivers, the exporter |
 //! | [`rejected`] | [`event`], [`telemetry`] | records and receipts |
 //! | [`exporter`] | [`otlp`], [`event`], [`grpc`], [`config`], [`queue`] (receipts), [`telemetry`], [`pem`] | server, receivers, relay |
-//! | [`processor`] | [`otlp`], [`event`], [`config`], [`receiver`] (items), [`queue`] (receipts), [`exporter`] (the export request), [`telemetry`] | sockets; the clock, except for its driver |
-//! | [`relay`] | [`receiver`], [`queue`], [`rejected`], [`processor`] (its input), [`otlp`], [`event`], [`config`], [`budget`], [`telemetry`] | sockets, status codes, the exporter |
+//! | [`processor`] | [`otlp`], [`event`], [`config`], [`receiver`] (items, fields of rejected input), [`queue`] (receipts), [`exporter`] (the export request), [`telemetry`] | sockets; the clock, except for its driver |
+//! | [`relay`] | [`receiver`], [`queue`], [`rejected`], [`processor`] (its input, attributes), [`otlp`], [`event`], [`config`], [`budget`], [`telemetry`] | sockets, status codes, the exporter |
 //! | [`server`] | [`relay`], [`receiver`] (verdicts), [`event`], [`grpc`], [`config`], [`budget`], [`telemetry`], [`pem`] | queue, processor, exporter |
 //! | [`steps`] | [`relay`] (lookups), [`receiver`] (their requests), [`exporter`] (the client), [`event`], [`config`], [`budget`], [`telemetry`] | queue, server, the contents of responses |
 //! | [`app`] | [`server`], [`relay`], [`receiver`], [`steps`], [`queue`], [`rejected`], [`processor`], [`exporter`], [`event`], [`config`], [`budget`], [`telemetry`], [`pem`] | |

@@ -26,7 +26,7 @@ pub(crate) use json::MAX_DEPTH;
 pub use protobuf::ProtobufRequest;
 pub(crate) use protobuf::ReadProtobuf;
 pub(crate) use schema::{Field, Kind, LINE, Message};
-pub(crate) use splice::Origins;
+pub(crate) use splice::{Edits, Origins, Removals};
 #[cfg(test)]
 pub(crate) use walk::MAX_ITEMS;
-pub(crate) use walk::{field_named, is_free_text};
+pub(crate) use walk::{field_named, is_free_text, text_attribute};

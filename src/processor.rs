@@ -1,7 +1,10 @@
 //! Processors, between the queue and the exporter.
 //!
 //! A processor is pure and synchronous: it gets the work that arrived and the current time, and returns the export
-//! requests that are ready. It neither waits nor sends; the [`driver`] does.
+//! requests that are ready. It neither waits nor sends; the [`driver`] does. [`Attributes`] differ: the relay applies them
+//! before anything is stored.
+
+mod attributes;
 
 mod driver;
 
@@ -14,6 +17,7 @@ mod span_events;
 
 mod work;
 
+pub(crate) use attributes::{Attributes, Scrubbed};
 pub(crate) use driver::run;
 #[cfg(feature = "kafka")]
 pub(crate) use lanes::{Lanes, run_lanes};

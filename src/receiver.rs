@@ -15,8 +15,11 @@ mod source;
 
 mod token;
 
+mod withheld;
+
 mod webhook;
 
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -29,6 +32,7 @@ pub(crate) use self::source::{
 use self::token::Token;
 use self::webhook::signature::Verifier;
 pub use self::webhook::signature::sign;
+pub(crate) use self::withheld::{Scrubbing, Withheld};
 use crate::config::{Encoding, ReceiverEndpoint, ReceiverKind};
 use crate::event::{KeptHeaders, RejectCode, Repair, Signal, WebhookEvent};
 use crate::otlp::{Logs, Metrics, ProtobufRequest, TraceId, Traces};
@@ -93,6 +97,18 @@ pub trait Receiver: Send + Sync {
 
     /// Returns the likely cause of a rejection, where it is known.
     fn diagnose(&self, _rejected: &Rejected) -> Option<Diagnosis> {
+        None
+    }
+
+    /// Returns whether a field of rejected JSON would have become an attribute that is withheld. `path` is its name, with those
+    /// of the objects around it, joined by dots.
+    fn withholds(&self, _path: &str) -> bool {
+        false
+    }
+
+    /// Returns the ranges of a rejected line that would have become attributes that are withheld. `None` if the receiver cannot
+    /// parse the line.
+    fn withheld_in(&self, _line: &str) -> Option<Vec<Range<usize>>> {
         None
     }
 
@@ -297,6 +313,8 @@ pub struct Rejected {
     pub reason: String,
     /// The bytes that were rejected.
     pub input: Bytes,
+    /// Set once the input was scrubbed.
+    pub(crate) scrubbed: Option<Scrubbing>,
 }
 
 /// Likely cause of a rejection or a repair.
@@ -386,15 +404,13 @@ impl Item {
 // === impl Supersede ===
 
 impl Supersede {
-    /// Returns the text that a record of a shared queue carries.
-    #[cfg(feature = "kafka")]
+    /// Returns the text that a record carries.
     pub(crate) fn to_text(&self) -> String {
         let Self { event, key: _, rank: (first, second), hold, begins_hold } = self;
         format!("{} {first} {second} {} {begins_hold}", event.as_str(), hold.as_millis())
     }
 
     /// Reads what [`to_text`](Self::to_text) wrote of the event with this key.
-    #[cfg(feature = "kafka")]
     pub(crate) fn from_text(text: &str, key: SupersedeKey) -> Option<Self> {
         let [event, first, second, hold, begins_hold] = *text.split(' ').collect::<Vec<_>>() else {
             return None;

@@ -2,7 +2,7 @@
 //!
 //! In: input that a receiver could not use or that the downstream will never accept. Out: `rejected.ndjson` in the
 //! queue directory, one JSON object per line: `time` (RFC 3339), `receiver`, `line` and `column` where known, `reason`,
-//! and the bytes: `input` when they are UTF-8, else `input_base64`.
+//! and the bytes: `input` when they are UTF-8, else `input_base64`; or only their `length`, if they are not kept.
 //! Promises: the file never exceeds `queue.rejected_max_size`. An entry is complete, and stays until an operator moves
 //! or deletes the file; the next entry then creates a new one. Entries without room, or that the disk does not accept,
 //! are counted and logged; processing of the requests continues. Only the owner of the process can read the file.
@@ -86,7 +86,15 @@ pub(crate) struct Rejection<'a> {
     /// Line and column in the request, from 1.
     pub(crate) position: Option<(u32, u32)>,
     pub(crate) reason: &'a str,
-    pub(crate) input: &'a [u8],
+    pub(crate) input: Input<'a>,
+}
+
+/// The input of a [`Rejection`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input<'a> {
+    Bytes(&'a [u8]),
+    /// The bytes must not be kept; there were this many.
+    Withheld(usize),
 }
 
 /// One line of the file.
@@ -103,6 +111,9 @@ pub(crate) struct Entry {
     input: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     input_base64: Option<String>,
+    /// Length of an input whose bytes were not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) length: Option<usize>,
     /// Only the beginning of the input is present. Older versions truncated entries.
     #[serde(default, skip_serializing_if = "is_whole")]
     pub(crate) cut: bool,
@@ -290,10 +301,12 @@ fn ends_a_line(file: &mut File) -> io::Result<bool> {
 
 impl Entry {
     fn new(now: SystemTime, rejection: &Rejection<'_>) -> Self {
-        let kept = rejection.input;
-        let (input, input_base64) = match std::str::from_utf8(kept) {
-            Ok(text) => (Some(text.to_owned()), None),
-            Err(_) => (None, Some(STANDARD.encode(kept))),
+        let (input, input_base64, length) = match rejection.input {
+            Input::Withheld(length) => (None, None, Some(length)),
+            Input::Bytes(kept) => match std::str::from_utf8(kept) {
+                Ok(text) => (Some(text.to_owned()), None, None),
+                Err(_) => (None, Some(STANDARD.encode(kept)), None),
+            },
         };
         Self {
             time: Timestamp::try_from(now).unwrap_or_default().to_string(),
@@ -303,6 +316,7 @@ impl Entry {
             reason: rejection.reason.to_owned(),
             input,
             input_base64,
+            length,
             cut: false,
         }
     }
@@ -314,6 +328,8 @@ impl Entry {
         let number = |name: &str| headers.get(name).and_then(|number| number.parse().ok());
         let (receiver, reason) = (text("receiver"), text("reason"));
         let position = number("line").zip(number("column"));
+        let length = headers.get("length").and_then(|length| length.parse().ok());
+        let input = length.map_or(Input::Bytes(input), Input::Withheld);
         let rejection = Rejection { receiver: &receiver, position, reason: &reason, input };
         Self { time: text("time"), ..Self::new(SystemTime::UNIX_EPOCH, &rejection) }.to_line()
     }
@@ -325,7 +341,7 @@ impl Entry {
         line
     }
 
-    /// Returns the bytes that were rejected.
+    /// Returns the bytes that were rejected, if they were kept.
     pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
         match (&self.input, &self.input_base64) {
             (Some(text), _) => Some(text.clone().into_bytes()),
@@ -356,7 +372,7 @@ mod tests {
             receiver: "fastly/www",
             position: Some((4, 812)),
             reason: "the line ends too early",
-            input,
+            input: Input::Bytes(input),
         }
     }
 
@@ -380,6 +396,22 @@ mod tests {
             "{\"time\":\"2023-11-14T22:13:20.123456789Z\",\"receiver\":\"fastly/www\",\"line\":4,\"column\":812,\
              \"reason\":\"the line ends too early\",\"input\":\"{\\\"a\\nb\"}\n"
         );
+    }
+
+    #[test]
+    fn an_input_whose_bytes_are_withheld_has_its_length_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let withheld = Rejection { input: Input::Withheld(4711), ..rejection(b"") };
+        lines_in(directory.path(), 1 << 30).write(NOW, [withheld]);
+        let path = directory.path().join(FILE);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "{\"time\":\"1970-01-01T00:00:00Z\",\"receiver\":\"fastly/www\",\"line\":4,\"column\":812,\
+             \"reason\":\"the line ends too early\",\"length\":4711}\n"
+        );
+        let [entry] = &read(&path)[..] else { panic!() };
+        assert_eq!((entry.bytes(), entry.length), (None, Some(4711)));
     }
 
     #[test]

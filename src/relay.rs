@@ -11,6 +11,8 @@ mod acceptance;
 
 mod answer;
 
+mod converted;
+
 mod declined;
 
 mod feed;
@@ -18,6 +20,8 @@ mod feed;
 mod keep;
 
 mod lookups;
+
+mod privacy;
 
 mod rate_limit;
 
@@ -37,12 +41,15 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 use tracing::{Instrument, warn};
 
-use self::acceptance::Acceptance;
+use self::acceptance::{Acceptance, Form};
 pub(crate) use self::answer::Answer;
 use self::declined::Limits;
 pub(crate) use self::declined::{Cause, Declined};
+use self::keep::Kept;
 pub(crate) use self::lookups::PendingLookup;
 use self::observer::RequestObserver;
+pub(crate) use self::privacy::Privacy;
+use self::privacy::Private;
 pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
 use crate::budget::{Budget, Charge, ChargedBody};
@@ -70,6 +77,8 @@ pub(crate) struct Relay {
     rejected: Arc<RejectedLines>,
     metrics: Metrics,
     inflight: Budget,
+    /// `None` if bodies are kept as they are. Replaced by a reload.
+    privacy: RwLock<Option<Arc<Privacy>>>,
     /// Limits of log lines about requests that were not accepted.
     limits: Limits,
     /// Unbounded like `work`: every message holds a record.
@@ -87,9 +96,9 @@ pub(crate) struct Instance {
 struct Arrival {
     index: ReceiverIndex,
     received: SystemTime,
-    parameters: Bytes,
+    form: Form,
     headers: KeptHeaders,
-    body: Bytes,
+    body: Kept,
     /// Charge of the body.
     charge: Charge,
     span: OwnSpan,
@@ -112,8 +121,8 @@ impl Relay {
     ) -> Self {
         let limits = Limits::new(receivers.iter().map(|instance| instance.receiver.id()));
         let receivers = RwLock::new(receivers.into());
-        let (seen, lookups) = (Arc::default(), None);
-        Self { receivers, queue, work, seen, rejected, metrics, inflight, limits, lookups }
+        let (seen, privacy, lookups) = (Arc::default(), RwLock::default(), None);
+        Self { receivers, queue, work, seen, rejected, metrics, inflight, privacy, limits, lookups }
     }
 
     /// Returns the receiver at this path.
@@ -193,14 +202,21 @@ impl Relay {
     ) -> Answer {
         let received = now();
         let size_bytes = body.len();
+        let privacy = self.privacy();
+        // All from the same receiver, because a reload may replace it in between.
         let read = move |receiver: &dyn Receiver, body: &Bytes| {
-            (receiver.receive(body, encoding, &headers), headers)
+            let received = receiver.receive(body, encoding, &headers);
+            let Some(privacy) = privacy else {
+                let Received { kept, parameters, reading } = received;
+                return (Kept::from(kept), reading, Form::AsSent(parameters), headers);
+            };
+            let Private { body, units, reading } = privacy.scrub(receiver, encoding, body, received);
+            (body, reading, Form::Converted(units), KeptHeaders::default())
         };
-        let (Received { kept: body, parameters, reading }, headers) =
-            self.read_in_place_or_blocking(index, body, read).await;
-        charge.set(body.len() as u64);
+        let (body, reading, form, headers) = self.read_in_place_or_blocking(index, body, read).await;
+        charge.set(body.bytes.len() as u64);
         let receiver = self.receiver(index);
-        let arrival = Arrival { index, received, parameters, headers, body, charge, span };
+        let arrival = Arrival { index, received, form, headers, body, charge, span };
         let mut observer = RequestObserver::begin(&self, &*receiver, &arrival, &reading, size_bytes);
         let answer = self.settle(arrival, reading, &mut observer).await;
         observer.finish(&answer);
@@ -214,7 +230,7 @@ impl Relay {
         mut reading: Reading,
         observer: &mut RequestObserver<'_>,
     ) -> Answer {
-        let Arrival { index, received, parameters, headers, body, charge, span } = arrival;
+        let Arrival { index, received, form, headers, body, charge, span } = arrival;
         if let Some(reason) = reading.ignored {
             self.keep_rejected(index, received, &body, &reading).await;
             return Answer::Ignored(reason);
@@ -229,7 +245,7 @@ impl Relay {
         }
         #[cfg(feature = "kafka")]
         if let Some(queue) = self.queue.shared() {
-            let arrival = Arrival { index, received, parameters, headers, body, span, charge };
+            let arrival = Arrival { index, received, form, headers, body, span, charge };
             return self.share(queue, arrival, reading, observer).await;
         }
         let claim = match &reading.event_id {
@@ -239,13 +255,13 @@ impl Relay {
                 Some(claim)
             }
         };
-        let acceptance = Acceptance::new(parameters, &reading);
+        let acceptance = Acceptance::new(form, &reading);
         let record = Record {
             receiver: Arc::from(self.receiver(index).id()),
             received,
             reading: acceptance.encode(),
             headers,
-            body: body.clone(),
+            body: body.bytes.clone(),
         };
         let offer = self.metrics.traces.part_of(&span, "queue offer");
         let offered = self.queue.offer(record).await;
@@ -269,7 +285,7 @@ impl Relay {
                     taken.keep(charge);
                     taken.resume(Progress::new(acceptance.fingerprint));
                     let work = self.work_of(index, &mut taken, received, &mut reading);
-                    self.begin_lookup(index, &taken, &body, received);
+                    self.begin_lookup(index, &taken, &body.event, received);
                     self.send_work(taken, work);
                 }
                 match reading.rejected.is_empty() {
@@ -363,6 +379,15 @@ impl Relay {
             .zip(limits)
             .map(|(new, rate_limit)| Instance { rate_limit, ..new })
             .collect();
+    }
+
+    /// Replaces the rules by which bodies are scrubbed.
+    pub(crate) fn set_privacy(&self, privacy: Option<Privacy>) {
+        *self.privacy.write().unwrap_or_else(PoisonError::into_inner) = privacy.map(Arc::new);
+    }
+
+    fn privacy(&self) -> Option<Arc<Privacy>> {
+        self.privacy.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn registry(&self) -> Arc<[Instance]> {

@@ -13,7 +13,7 @@ use super::files::ClientFiles;
 use super::{certificates, receivers, wall_clock};
 use crate::config::{Config, Reloaded};
 use crate::exporter::ExporterSettings;
-use crate::relay::Relay;
+use crate::relay::{Privacy, Relay};
 use crate::server::{Pages, Tls};
 use crate::telemetry::Metrics;
 use crate::telemetry::logging::chain;
@@ -45,10 +45,13 @@ impl Reloads {
             warn!(keys = needs_restart.join(", "), "changes not applied; restart to apply");
         }
         let changed = config.receivers != self.config.receivers;
-        if changed {
+        let new_rules = config.processors.attributes != self.config.processors.attributes;
+        if changed || new_rules {
+            // Before the rules: what a receiver must not copy depends on them.
             self.relay.replace(receivers(&config));
             self.pages.reload(&config.receivers);
         }
+        self.relay.set_privacy(Privacy::new(&config));
         let new_headers = config.exporters != self.config.exporters;
         self.config = config;
         self.reload_exporter(new_headers).await;
@@ -60,7 +63,7 @@ impl Reloads {
         let (config, metrics) = (self.config.clone(), self.metrics.clone());
         blocking(move || certificates::report(&config, &metrics, wall_clock)).await;
         self.metrics.reloaded(Some(wall_clock()));
-        info!(receivers.changed = changed, "configuration reloaded");
+        info!(receivers.changed = changed, attributes.changed = new_rules, "configuration reloaded");
     }
 
     /// Gives the exporter its headers, and the certificates of its files, if one of them has changed.

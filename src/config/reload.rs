@@ -21,6 +21,8 @@ impl Config {
     pub(crate) fn reloaded(&self, new: &Self) -> Reloaded {
         let mut config = self.clone();
         config.receivers.reload(&new.receivers);
+        config.processors.reload(&new.processors);
+        config.queue.reload(&new.queue);
         config.exporters.reload(&new.exporters);
         let mut needs_restart = Vec::new();
         config.to_tree().differences(&new.to_tree(), "", &mut needs_restart);
@@ -103,6 +105,20 @@ receivers:
         };
         let new = with("b");
         let Reloaded { config, needs_restart } = with("a").reloaded(&new);
+        assert_eq!((config, needs_restart), (new, Vec::new()));
+    }
+
+    #[test]
+    fn rules_for_attributes_change_without_a_restart() {
+        let with = |key: &str, keep: bool| {
+            let attributes =
+                format!("{{ drop: [{key}], truncate_ip: [{key}], hash: [{key}], rename: {{ {key}: x }} }}");
+            config(&format!(
+                "{OLD}processors: {{ attributes: {attributes} }}\nqueue: {{ keep_unparsed: {keep} }}\n"
+            ))
+        };
+        let new = with("b", false);
+        let Reloaded { config, needs_restart } = with("a", true).reloaded(&new);
         assert_eq!((config, needs_restart), (new, Vec::new()));
     }
 

@@ -6,6 +6,8 @@ mod receiver;
 
 mod processors;
 
+mod attributes;
+
 mod queue;
 
 mod kafka;
@@ -16,6 +18,7 @@ mod grpc;
 
 mod telemetry;
 
+pub(crate) use attributes::AttributesConfig;
 pub use exporters::Encoding;
 pub(crate) use exporters::{
     BatchConfig, Compression, Delivery, ExporterConfig, ExportersConfig, GRPC_PORT, Protocol, RetryConfig,

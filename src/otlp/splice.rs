@@ -66,6 +66,11 @@ impl Edits {
         self.replace(range, "");
     }
 
+    /// Adds the edits of another part of the same text.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// Drops all edits after the first `len`.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.0.truncate(len);

@@ -50,16 +50,18 @@ use super::webhook::signature::Verifier;
 use super::webhook::{of_spans, rejected, with_spans};
 use super::{
     AtRoot, Check, Credentials, Identity, Ignored, Page, PageText, Reading, Receiver, Requests, Source,
-    source,
+    Withheld, source,
 };
 use crate::event::{KeptHeaders, WebhookEvent};
 
 /// CircleCI as a source.
 pub(crate) const SOURCE: Source = Source {
     kind: config::KIND,
-    build: |section, _| {
+    build: |section, limits| {
         let config = source::section(section);
-        config.map(|config| Arc::new(CircleCi::new(config)) as Arc<dyn Receiver>).into_iter().collect()
+        let receiver =
+            |config| Arc::new(CircleCi::new(config).withholding(&limits.withheld)) as Arc<dyn Receiver>;
+        config.map(receiver).into_iter().collect()
     },
     requests: Requests::Webhooks(webhook::EVENTS),
     at_root: AtRoot::Headers(&["circleci-signature", "circleci-event-type"]),
@@ -88,6 +90,8 @@ pub(crate) struct CircleCi {
     service_name: String,
     cancel_settle: Duration,
     api: Option<CircleCiApiConfig>,
+    /// Attributes whose values are in no name of a span.
+    withheld: Withheld,
 }
 
 /// Parameters of a record whose body is the result of a lookup, an export request, and not a webhook.
@@ -106,7 +110,12 @@ impl CircleCi {
             service_name: config.service_name.clone(),
             cancel_settle: config.cancel_settle,
             api: config.api.clone(),
+            withheld: Withheld::default(),
         }
+    }
+
+    fn withholding(self, withheld: &Withheld) -> Self {
+        Self { withheld: withheld.clone(), ..self }
     }
 }
 
@@ -133,7 +142,7 @@ impl Receiver for CircleCi {
         if webhook.event == WebhookEvent::UNKNOWN {
             return Reading { ignored: Some(Ignored::UNKNOWN_EVENT_TYPE), ..reading };
         }
-        let Some(request) = spans::export_request(&webhook, &self.service_name) else {
+        let Some(request) = spans::export_request(&webhook, &self.service_name, &self.withheld) else {
             return Reading { ignored: Some(Ignored::NO_ID), ..reading };
         };
         let supersede = supersede::supersede(&webhook, self.id(), self.cancel_settle);
@@ -145,7 +154,8 @@ impl Receiver for CircleCi {
     }
 
     fn lookup(&self, event: &Bytes) -> Option<Lookup> {
-        Lookup::new(event, &self.service_name, self.api.as_ref()?)
+        let lookup = Lookup::new(event, &self.service_name, self.api.as_ref()?)?;
+        Some(lookup.withholding(&self.withheld))
     }
 
     fn lookup_parameters(&self) -> Bytes {

@@ -13,6 +13,7 @@ mod mistake;
 mod reading;
 mod repair;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +21,8 @@ use bytes::Bytes;
 use self::mistake::Mistake;
 use super::token::Token;
 use super::{
-    AtRoot, Check, Credentials, Diagnosis, Identity, Reading, Receiver, Rejected, Requests, Source, source,
+    AtRoot, Check, Credentials, Diagnosis, Identity, Reading, Receiver, Rejected, Requests, Source, Withheld,
+    source,
 };
 use crate::event::KeptHeaders;
 
@@ -33,7 +35,10 @@ pub(crate) const SOURCE: Source = Source {
     kind: config::KIND,
     build: |section, limits| {
         let config = source::section(section);
-        let receiver = |config| Arc::new(Fastly::new(config, limits.max_line_bytes)) as Arc<dyn Receiver>;
+        let receiver = |config| {
+            let receiver = Fastly::new(config, limits.max_line_bytes).withholding(&limits.withheld);
+            Arc::new(receiver) as Arc<dyn Receiver>
+        };
         config.map(receiver).into_iter().collect()
     },
     requests: Requests::Batches { put: true },
@@ -70,8 +75,15 @@ impl Fastly {
                 repair: config.repair,
                 max_line_bytes,
                 access_logs: config.access_logs.clone(),
+                withheld: Withheld::default(),
             },
         }
+    }
+
+    /// Returns the receiver with attributes that it must not copy to other places.
+    pub(crate) fn withholding(mut self, withheld: &Withheld) -> Self {
+        self.settings.withheld = withheld.clone();
+        self
     }
 }
 
@@ -84,12 +96,21 @@ impl Receiver for Fastly {
         mistake::mistake(rejected).map(Mistake::diagnosis)
     }
 
+    fn withholds(&self, path: &str) -> bool {
+        let map = self.settings.access_logs.as_ref().map(|config| &config.map[..]).unwrap_or_default();
+        access_log::withholds(path, map, &self.settings.withheld)
+    }
+
+    fn withheld_in(&self, line: &str) -> Option<Vec<Range<usize>>> {
+        access_log::withheld_in(line, &self.settings.withheld)
+    }
+
     fn read(&self, body: &Bytes) -> Reading {
         reading::read(body, &self.settings)
     }
 
     fn parameters(&self) -> Bytes {
-        let reading::Settings { repair, max_line_bytes, access_logs } = &self.settings;
+        let reading::Settings { repair, max_line_bytes, access_logs, withheld: _ } = &self.settings;
         let access_logs = access_logs.as_ref().map(AccessLogsConfig::encode).unwrap_or_default();
         [&[PARAMETERS, u8::from(*repair)][..], &(*max_line_bytes as u64).to_le_bytes(), &access_logs]
             .concat()
@@ -97,7 +118,7 @@ impl Receiver for Fastly {
     }
 
     fn read_as(&self, body: &Bytes, parameters: &[u8], _headers: &KeptHeaders) -> Reading {
-        match settings(parameters) {
+        match settings(parameters, &self.settings.withheld) {
             Some(settings) => reading::read(body, &settings),
             None => self.read(body),
         }
@@ -105,7 +126,7 @@ impl Receiver for Fastly {
 }
 
 /// Reads what [`Fastly::parameters`] wrote; `None` for anything else.
-fn settings(parameters: &[u8]) -> Option<reading::Settings> {
+fn settings(parameters: &[u8], withheld: &Withheld) -> Option<reading::Settings> {
     let &[PARAMETERS, repair @ (0 | 1), ref rest @ ..] = parameters else { return None };
     let (max_line_bytes, access_logs) = rest.split_first_chunk()?;
     let max_line_bytes = usize::try_from(u64::from_le_bytes(*max_line_bytes)).ok()?;
@@ -113,7 +134,7 @@ fn settings(parameters: &[u8]) -> Option<reading::Settings> {
         [] => None,
         settings => Some(AccessLogsConfig::decode(settings)?),
     };
-    Some(reading::Settings { repair: repair == 1, max_line_bytes, access_logs })
+    Some(reading::Settings { repair: repair == 1, max_line_bytes, access_logs, withheld: withheld.clone() })
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use super::webhook::signature::Verifier;
 use super::webhook::{rejected, with_spans};
 use super::{
     AtRoot, Check, Credentials, Identity, Ignored, Page, PageText, Reading, Receiver, Requests, Source,
-    source,
+    Withheld, source,
 };
 use crate::event::{KeptHeaders, WebhookEvent};
 
@@ -48,9 +48,11 @@ const NOT_COMPLETED: Ignored =
 /// GitHub as a source.
 pub(crate) const SOURCE: Source = Source {
     kind: config::KIND,
-    build: |section, _| {
+    build: |section, limits| {
         let config = source::section(section);
-        config.map(|config| Arc::new(Github::new(config)) as Arc<dyn Receiver>).into_iter().collect()
+        let receiver =
+            |config| Arc::new(Github::new(config).withholding(&limits.withheld)) as Arc<dyn Receiver>;
+        config.map(receiver).into_iter().collect()
     },
     requests: Requests::Webhooks(event::EVENTS),
     at_root: AtRoot::Headers(&[EVENT]),
@@ -72,6 +74,8 @@ pub(crate) const SOURCE: Source = Source {
 struct Github {
     identity: Identity,
     service_name: String,
+    /// Attributes whose values are in no name of a span.
+    withheld: Withheld,
 }
 
 // === impl Github ===
@@ -85,7 +89,12 @@ impl Github {
                 Credentials::Signature(Verifier::new(&SCHEME, &config.secrets, config.allow_unsigned)),
             ),
             service_name: config.service_name.clone(),
+            withheld: Withheld::default(),
         }
+    }
+
+    fn withholding(self, withheld: &Withheld) -> Self {
+        Self { withheld: withheld.clone(), ..self }
     }
 }
 
@@ -125,7 +134,7 @@ impl Receiver for Github {
         if matches!(event.content, Content::Unfinished) {
             return Reading { ignored: Some(NOT_COMPLETED), ..reading };
         }
-        match spans::export_request(&event, &self.service_name) {
+        match spans::export_request(&event, &self.service_name, &self.withheld) {
             Some(request) => with_spans(reading, body, request, repaired.repairs),
             None => Reading { ignored: Some(Ignored::NO_ID), ..reading },
         }

@@ -249,7 +249,16 @@ fn received(kept: Bytes, reading: Reading) -> Received {
 
 fn rejection(at: usize, reason: String, input: Bytes) -> Rejected {
     let column = u32::try_from(at + 1).unwrap_or(u32::MAX);
-    Rejected { scope: Scope::Unit, line: REQUEST, column, code: RejectCode::Other, at, reason, input }
+    Rejected {
+        scope: Scope::Unit,
+        line: REQUEST,
+        column,
+        code: RejectCode::Other,
+        at,
+        reason,
+        input,
+        scrubbed: None,
+    }
 }
 
 #[cfg(test)]

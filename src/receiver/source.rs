@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::{Receiver, SOURCES};
-use crate::config::{ReceiverConfig, ReceiverKind, ReceiversConfig, ServerConfig};
+use super::{Receiver, SOURCES, Withheld};
+use crate::config::{ProcessorsConfig, ReceiverConfig, ReceiverKind, ReceiversConfig, ServerConfig};
 use crate::event::{Signal, WebhookEvent};
 
 /// One row of the registry of sources.
@@ -15,7 +15,7 @@ pub struct Source {
     /// Name and configuration section.
     pub(crate) kind: ReceiverKind,
     /// Builds the receivers of one section, one for each path. Sections of other sources make none.
-    pub(crate) build: fn(&dyn ReceiverConfig, Limits) -> Vec<Arc<dyn Receiver>>,
+    pub(crate) build: fn(&dyn ReceiverConfig, &Limits) -> Vec<Arc<dyn Receiver>>,
     pub(crate) requests: Requests,
     pub(crate) at_root: AtRoot,
     /// Routes for `GET`, which have no receiver.
@@ -24,13 +24,14 @@ pub struct Source {
     pub(crate) check: Option<Check>,
 }
 
-/// Settings of other sections that receivers depend on; bounds in bytes.
-#[derive(Debug, Clone, Copy)]
+/// Settings of other sections that receivers depend on: bounds in bytes, what stays protobuf, and what must not be stored.
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) max_line_bytes: usize,
     pub(crate) max_body_bytes: usize,
     /// Signals that are exported as protobuf, so that such requests need not be decoded.
     pub(crate) keeps_protobuf: [bool; Signal::ALL.len()],
+    pub(crate) withheld: Withheld,
 }
 
 /// Form of a source's requests.
@@ -100,7 +101,7 @@ pub(super) fn section<C: ReceiverConfig>(section: &dyn ReceiverConfig) -> Option
 }
 
 /// Builds the receivers of one section.
-pub(crate) fn build(section: &dyn ReceiverConfig, limits: Limits) -> Vec<Arc<dyn Receiver>> {
+pub(crate) fn build(section: &dyn ReceiverConfig, limits: &Limits) -> Vec<Arc<dyn Receiver>> {
     SOURCES.iter().flat_map(|source| (source.build)(section, limits)).collect()
 }
 
@@ -148,13 +149,14 @@ impl Source {
 // === impl Limits ===
 
 impl Limits {
-    /// Returns the limits of a server.
-    pub(crate) fn of(server: &ServerConfig) -> Self {
+    /// Returns the settings of these sections.
+    pub(crate) fn of(server: &ServerConfig, processors: &ProcessorsConfig) -> Self {
         let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         Self {
             max_line_bytes: bytes(server.max_line_size),
             max_body_bytes: bytes(server.max_request_body_size),
             keeps_protobuf: [false; Signal::ALL.len()],
+            withheld: Withheld::new(processors.attributes.withheld()),
         }
     }
 

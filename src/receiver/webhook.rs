@@ -54,7 +54,7 @@ pub(super) fn of_spans(request: &Bytes) -> Reading {
 pub(super) fn rejected(malformed: Malformed, body: &Bytes) -> Vec<Rejected> {
     let Malformed { line, column, reason } = malformed;
     let (code, at) = (RejectCode::Other, 0);
-    vec![Rejected { scope: Scope::Unit, line, column, code, at, reason, input: body.clone() }]
+    vec![Rejected { scope: Scope::Unit, line, column, code, at, reason, input: body.clone(), scrubbed: None }]
 }
 
 /// Creates an item that is not held, because no log record is attached to a webhook's span.

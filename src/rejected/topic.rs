@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
-use super::Rejection;
+use super::{Input, Rejection};
 
 /// A topic for rejected input.
 pub(crate) trait DeadLetters: Send + Sync {
@@ -20,6 +20,8 @@ pub(crate) struct DeadLetter {
     position: Option<(u32, u32)>,
     reason: String,
     pub(crate) input: Vec<u8>,
+    /// Length of an input whose bytes are not kept.
+    withheld: Option<usize>,
 }
 
 // === impl DeadLetter ===
@@ -33,11 +35,13 @@ impl DeadLetter {
         if let Some((line, column)) = self.position {
             headers.extend([("line", line.to_string()), ("column", column.to_string())]);
         }
+        headers.extend(self.withheld.map(|length| ("length", length.to_string())));
         headers
     }
 
     pub(crate) fn as_rejection(&self) -> Rejection<'_> {
-        let Self { receiver, position, reason, input } = self;
+        let Self { receiver, position, reason, input, withheld } = self;
+        let input = withheld.map_or(Input::Bytes(input), Input::Withheld);
         Rejection { receiver, position: *position, reason, input }
     }
 }
@@ -45,6 +49,10 @@ impl DeadLetter {
 impl From<Rejection<'_>> for DeadLetter {
     fn from(rejection: Rejection<'_>) -> Self {
         let Rejection { receiver, position, reason, input } = rejection;
-        Self { receiver: receiver.to_owned(), position, reason: reason.to_owned(), input: input.to_owned() }
+        let (input, withheld) = match input {
+            Input::Bytes(input) => (input.to_owned(), None),
+            Input::Withheld(length) => (Vec::new(), Some(length)),
+        };
+        Self { receiver: receiver.to_owned(), position, reason: reason.to_owned(), input, withheld }
     }
 }

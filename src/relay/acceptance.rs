@@ -7,20 +7,22 @@
 //!
 //! | what | bytes |
 //! |---|---|
-//! | [`VERSION`] | 1 |
-//! | length of the receiver's parameters, little-endian; one byte in version 1 | 2 |
-//! | the receiver's parameters | n |
+//! | [`VERSION`], or [`CONVERTED`] for a converted body | 1 |
+//! | length of the receiver's parameters, little-endian; one byte in version 1, four for a converted body | 2 |
+//! | the receiver's parameters, or the units of a converted body | n |
 //! | [`fingerprint`] of the reading, little-endian | 8 |
 //! | spans, log records, data points, each little-endian | 12 |
 //! | lines of which nothing was accepted, as [`Runs`] | n |
 
 use bytes::{Buf, Bytes};
 
+use super::converted::Units;
 use crate::event::Signal;
 use crate::queue::Runs;
 use crate::receiver::{Item, Reading, Rejected, Scope};
 
 const VERSION: u8 = 2;
+const CONVERTED: u8 = 3;
 /// Number of runs of rejected lines that are stored. Lines beyond them may be written to the rejected lines twice, and
 /// only when a later version reads the body differently.
 const MAX_RUNS: usize = 1000;
@@ -28,18 +30,39 @@ const MAX_RUNS: usize = 1000;
 /// Description of how a body was read when it was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Acceptance {
-    /// The parameters of the receiver.
-    pub(super) parameters: Bytes,
+    pub(super) form: Form,
     pub(super) fingerprint: u64,
     /// Number of items of each signal.
     pub(super) items: [u32; Signal::ALL.len()],
     rejected_lines: Runs,
 }
 
+/// Form of a stored body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The form that the receiver keeps; the receiver had these parameters.
+    AsSent(Bytes),
+    Converted(Units),
+}
+
+// === impl Form ===
+
+impl Default for Form {
+    fn default() -> Self {
+        Self::AsSent(Bytes::new())
+    }
+}
+
 // === impl Acceptance ===
 
 impl Acceptance {
-    pub(super) fn new(parameters: Bytes, reading: &Reading) -> Self {
+    pub(super) fn new(form: Form, reading: &Reading) -> Self {
+        let items = count(&reading.items);
+        if let Form::Converted(_) = form {
+            // What was rejected is not in the body.
+            let fingerprint = fingerprint(&reading.items, &[]);
+            return Self { form, fingerprint, items, rejected_lines: Runs::default() };
+        }
         let mut rejected_lines = Runs::default();
         let mut kept = reading.items.iter().map(|item| item.line).peekable();
         for Rejected { line, scope, .. } in &reading.rejected {
@@ -53,7 +76,7 @@ impl Acceptance {
             }
         }
         rejected_lines.truncate(MAX_RUNS);
-        Self { parameters, fingerprint: fingerprint(reading), items: count(&reading.items), rejected_lines }
+        Self { form, fingerprint: fingerprint(&reading.items, &reading.rejected), items, rejected_lines }
     }
 
     /// Returns whether nothing of the line was accepted: its bytes are in the rejected lines already.
@@ -62,10 +85,22 @@ impl Acceptance {
     }
 
     pub(super) fn encode(&self) -> Bytes {
-        let mut out = vec![VERSION];
-        let parameters = u16::try_from(self.parameters.len()).map_or(&[][..], |_| &self.parameters);
-        out.extend_from_slice(&(parameters.len() as u16).to_le_bytes());
-        out.extend_from_slice(parameters);
+        let mut out = Vec::new();
+        match &self.form {
+            Form::AsSent(parameters) => {
+                let parameters = u16::try_from(parameters.len()).map_or(&[][..], |_| parameters);
+                out.push(VERSION);
+                out.extend_from_slice(&(parameters.len() as u16).to_le_bytes());
+                out.extend_from_slice(parameters);
+            }
+            Form::Converted(units) => {
+                out.push(CONVERTED);
+                out.extend_from_slice(
+                    &u32::try_from(units.as_bytes().len()).unwrap_or(u32::MAX).to_le_bytes(),
+                );
+                out.extend_from_slice(units.as_bytes());
+            }
+        }
         out.extend_from_slice(&self.fingerprint.to_le_bytes());
         self.items.iter().for_each(|items| out.extend_from_slice(&items.to_le_bytes()));
         self.rejected_lines.encode(&mut out);
@@ -74,15 +109,21 @@ impl Acceptance {
 
     /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
     pub(super) fn decode(mut bytes: Bytes) -> Option<Self> {
-        let len = usize::from(match bytes.try_get_u8().ok()? {
-            1 => u16::from(bytes.try_get_u8().ok()?),
-            VERSION => bytes.try_get_u16_le().ok()?,
+        let version = bytes.try_get_u8().ok()?;
+        let len = match version {
+            1 => u32::from(bytes.try_get_u8().ok()?),
+            VERSION => u32::from(bytes.try_get_u16_le().ok()?),
+            CONVERTED => bytes.try_get_u32_le().ok()?,
             _ => return None,
-        });
-        if len > bytes.len() {
+        };
+        if len as usize > bytes.len() {
             return None;
         }
-        let parameters = bytes.split_to(len);
+        let parameters = bytes.split_to(len as usize);
+        let form = match version {
+            CONVERTED => Form::Converted(Units::from_bytes(parameters)),
+            _ => Form::AsSent(parameters),
+        };
         let fingerprint = bytes.try_get_u64_le().ok()?;
         let mut items = [0; Signal::ALL.len()];
         for items in &mut items {
@@ -90,23 +131,23 @@ impl Acceptance {
         }
         let mut rest = &bytes[..];
         let rejected_lines = Runs::decode(&mut rest)?;
-        rest.is_empty().then_some(Self { parameters, fingerprint, items, rejected_lines })
+        rest.is_empty().then_some(Self { form, fingerprint, items, rejected_lines })
     }
 }
 
 /// Returns a hash that distinguishes readings of one body: FNV-1a over the lines, and the items in each.
-pub(super) fn fingerprint(reading: &Reading) -> u64 {
+pub(super) fn fingerprint(items: &[Item], rejected: &[Rejected]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut add = |numbers: &[u32]| {
         for number in numbers {
             hash = (hash ^ u64::from(*number)).wrapping_mul(0x0100_0000_01b3);
         }
     };
-    for item in &reading.items {
+    for item in items {
         add(&[item.line]);
         add(&item.counts());
     }
-    for rejected in &reading.rejected {
+    for rejected in rejected {
         add(&[rejected.line, rejected.column, u32::MAX]);
         if let Scope::Units { count, .. } | Scope::Items { count } = rejected.scope {
             add(&[count]);
@@ -132,7 +173,8 @@ mod tests {
 
     fn acceptance(body: &str) -> Acceptance {
         let receiver = Fastly::new(&FastlyConfig::default(), 1 << 20);
-        Acceptance::new(receiver.parameters(), &receiver.read(&Bytes::copy_from_slice(body.as_bytes())))
+        let reading = receiver.read(&Bytes::copy_from_slice(body.as_bytes()));
+        Acceptance::new(Form::AsSent(receiver.parameters()), &reading)
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::warn;
 
-use super::acceptance::{self, Acceptance};
-use super::{ReceiverIndex, Relay, now};
+use super::acceptance::{self, Acceptance, Form};
+use super::{Kept, ReceiverIndex, Relay, converted, now};
 use crate::event::{Settled, Signal};
 use crate::processor::Work;
 use crate::queue::{Origin, Progress, Record, Stored};
@@ -47,14 +47,25 @@ impl Relay {
         charge.set(record.body.len() as u64);
         taken.keep(charge);
         let accepted = Acceptance::decode(record.reading.clone());
-        let parameters = accepted.as_ref().map(|accepted| accepted.parameters.clone()).unwrap_or_default();
-        let headers = record.headers.clone();
-        let read = move |receiver: &dyn Receiver, body: &Bytes| receiver.read_as(body, &parameters, &headers);
+        let form = accepted.as_ref().map(|accepted| accepted.form.clone()).unwrap_or_default();
+        let (headers, privacy) = (record.headers.clone(), self.privacy());
+        let read = move |receiver: &dyn Receiver, body: &Bytes| match form {
+            Form::Converted(units) => converted::read(receiver.id(), body, &units),
+            Form::AsSent(parameters) => {
+                let mut reading = receiver.read_as(body, &parameters, &headers);
+                if let Some(privacy) = &privacy {
+                    // It was accepted before the rules were set.
+                    privacy.scrub_items(&mut reading.items);
+                    privacy.scrub_rejected(receiver, &mut reading.rejected);
+                }
+                reading
+            }
+        };
         let mut reading = self.read_in_place_or_blocking(index, record.body.clone(), read).await;
         if let Some(id) = &reading.event_id {
             self.seen.insert(index.0, id);
         }
-        let fingerprint = acceptance::fingerprint(&reading);
+        let fingerprint = acceptance::fingerprint(&reading.items, &reading.rejected);
         if progress.reading == fingerprint {
             taken.resume(progress);
         } else {
@@ -80,6 +91,19 @@ impl Relay {
         self.send_work(taken, work);
     }
 
+    /// Returns a stored body for the rejected lines.
+    fn kept_whole(&self, index: ReceiverIndex, body: &Bytes, accepted: Option<&Acceptance>) -> Kept {
+        let is_converted = accepted.is_some_and(|accepted| matches!(accepted.form, Form::Converted(_)));
+        match self.privacy() {
+            Some(privacy) if !is_converted => {
+                let bytes = privacy.scrub_whole(&*self.receiver(index), body);
+                let withheld = if bytes.is_none() { Some(body.len()) } else { None };
+                Kept { withheld, ..Kept::from(bytes.unwrap_or_default()) }
+            }
+            _ => Kept::from(body.clone()),
+        }
+    }
+
     /// Keeps and counts items that were accepted and that this version rejects. Records without an [`Acceptance`] are
     /// of a version that did not store it: such a record is known to have lost items only if none is left.
     async fn keep_unreadable(
@@ -101,8 +125,10 @@ impl Relay {
         let rejected: Vec<Rejected> = reading.rejected.iter().filter(is_new).cloned().collect();
         let none_found = found == [0; Signal::ALL.len()];
         let unexplained = rejected.is_empty() && (none_found || lost != [0; Signal::ALL.len()]);
-        let whole = unexplained
-            .then(|| (reading.ignored.map_or(UNREADABLE, |reason| reason.as_str()), record.body.clone()));
+        let whole = unexplained.then(|| {
+            let reason = reading.ignored.map_or(UNREADABLE, |reason| reason.as_str());
+            (reason, self.kept_whole(index, &record.body, accepted))
+        });
         if accepted.is_some() || none_found {
             self.write_rejected(index, record.received, whole, rejected).await;
         }

@@ -1,4 +1,4 @@
-//! Keeps rejected input in the rejected lines.
+//! Rejected input of a request, written to the rejected lines.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,7 +9,19 @@ use tokio::task::spawn_blocking;
 
 use super::{ReceiverIndex, Relay};
 use crate::receiver::{Reading, Rejected};
-use crate::rejected::Rejection;
+use crate::rejected::{Input, Rejection};
+
+/// A body as it is stored.
+#[derive(Clone)]
+pub(super) struct Kept {
+    pub(super) bytes: Bytes,
+    /// Length of a body whose bytes must not be kept.
+    pub(super) withheld: Option<usize>,
+    /// The event as it was sent, for its lookup. It is not stored.
+    pub(super) event: Bytes,
+}
+
+// === impl Relay ===
 
 impl Relay {
     /// Writes rejected units to the rejected lines, before the response is sent.
@@ -17,7 +29,7 @@ impl Relay {
         self: &Arc<Self>,
         index: ReceiverIndex,
         received: SystemTime,
-        body: &Bytes,
+        body: &Kept,
         reading: &Reading,
     ) {
         // Routine events would fill the file, and then rejected input would be discarded.
@@ -31,7 +43,7 @@ impl Relay {
         self: &Arc<Self>,
         index: ReceiverIndex,
         received: SystemTime,
-        whole: Option<(&'static str, Bytes)>,
+        whole: Option<(&'static str, Kept)>,
         rejected: Vec<Rejected>,
     ) {
         if whole.is_none() && rejected.is_empty() {
@@ -45,13 +57,13 @@ impl Relay {
                 receiver,
                 position: None,
                 reason,
-                input: body,
+                input: body.input(),
             });
             let parts = rejected.iter().map(|rejected| Rejection {
                 receiver,
                 position: Some((rejected.line, rejected.column)),
                 reason: &rejected.reason,
-                input: &rejected.input,
+                input: rejected.input(),
             });
             relay.rejected.write(received, whole.chain(parts))
         });
@@ -59,5 +71,30 @@ impl Relay {
             Ok(kept) => drop(OptionFuture::from(kept).await),
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// Returns the body for the rejected lines.
+    fn input(&self) -> Input<'_> {
+        self.withheld.map_or(Input::Bytes(&self.bytes), Input::Withheld)
+    }
+}
+
+impl From<Bytes> for Kept {
+    fn from(bytes: Bytes) -> Self {
+        Self { event: bytes.clone(), bytes, withheld: None }
+    }
+}
+
+// === impl Rejected ===
+
+impl Rejected {
+    /// Returns the input for the rejected lines.
+    fn input(&self) -> Input<'_> {
+        let withheld = self.scrubbed.and_then(|scrubbed| scrubbed.withheld);
+        withheld.map_or(Input::Bytes(&self.input), Input::Withheld)
     }
 }

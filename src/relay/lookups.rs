@@ -12,12 +12,14 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::acceptance::{self, Acceptance};
+use super::acceptance::{self, Acceptance, Form};
+use super::keep::Kept;
 use super::observer::{Report, counts};
 use super::{Answer, ReceiverIndex, Relay, now};
+use crate::config::Encoding;
 use crate::event::{KeptHeaders, Signal, WebhookEvent};
 use crate::queue::{Hold, OfferError, Offered, Progress, Record, Taken};
-use crate::receiver::Lookup;
+use crate::receiver::{Lookup, Received};
 
 /// Name of the result of a lookup in the inspector.
 const FOUND: WebhookEvent = WebhookEvent::new("steps");
@@ -70,25 +72,34 @@ impl Relay {
         let (index, received) = (pending.index, now());
         let receiver = self.receiver(index);
         let parameters = receiver.lookup_parameters();
-        let mut reading = receiver.read_as(&request, &parameters, &KeptHeaders::default());
+        let reading = receiver.read_as(&request, &parameters, &KeptHeaders::default());
+        let (body, mut reading, form) = match self.privacy() {
+            None => (Kept::from(request), reading, Form::AsSent(parameters)),
+            Some(privacy) => {
+                let found = Received { kept: request.clone(), parameters, reading };
+                let private = privacy.scrub(&*receiver, Encoding::Json, &request, found);
+                (private.body, private.reading, Form::Converted(private.units))
+            }
+        };
         reading.event = Some(FOUND);
-        let acceptance = Acceptance::new(parameters, &reading);
+        let acceptance = Acceptance::new(form, &reading);
         let [spans, ..] = acceptance::count(&reading.items);
         if spans == 0 {
-            self.keep_rejected(index, received, &request, &reading).await;
+            self.keep_rejected(index, received, &body, &reading).await;
             pending.end();
             return Ok(0);
         }
         // Not a request: only the inspector shows it as one.
-        let report = Report::begin(&self.metrics.inspector, &*receiver, &request, &reading);
+        let shown = (&body.bytes, body.bytes.len());
+        let report = Report::begin(&self.metrics.inspector, &*receiver, shown, &reading);
         let mut charge = self.inflight.charge();
-        charge.set(request.len() as u64);
+        charge.set(body.bytes.len() as u64);
         let record = Record {
             receiver: Arc::from(receiver.id()),
             received,
             reading: acceptance.encode(),
             headers: KeptHeaders::default(),
-            body: request,
+            body: body.bytes,
         };
         let offered = match self.queue.offer(record).await {
             Ok(offered) => offered,

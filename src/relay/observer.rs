@@ -46,6 +46,7 @@ impl<'a> RequestObserver<'a> {
         size_bytes: usize,
     ) -> Self {
         let index = arrival.index;
+        let shown = (&arrival.body.bytes, size_bytes);
         arrival.span.text("spanrelay.receiver", receiver.id());
         arrival.span.number("spanrelay.lines.rejected", Rejected::units(&reading.rejected));
         Self {
@@ -57,7 +58,7 @@ impl<'a> RequestObserver<'a> {
             event: reading.event,
             counts: counts(reading),
             items_are_counted: false,
-            report: Report::begin(&relay.metrics.inspector, receiver, &arrival.body, reading),
+            report: Report::begin(&relay.metrics.inspector, receiver, shown, reading),
         }
     }
 
@@ -170,7 +171,7 @@ impl<'a> RequestObserver<'a> {
     fn log_rejected(&self, first: &Rejected, rejected: usize) {
         let receiver = self.receiver.id();
         let Rejected { line: first_line, column: first_column, reason, .. } = first;
-        let remedy = self.receiver.diagnose(first).map(|diagnosis| diagnosis.advice);
+        let remedy = first.diagnose(self.receiver).map(|diagnosis| diagnosis.advice);
         match (self.admit_line)(Cause::RejectedInput) {
             Some(suppressed) => {
                 let suppressed = suppressed.shown();

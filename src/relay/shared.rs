@@ -48,7 +48,7 @@ impl Relay {
         observer: &mut RequestObserver<'_>,
     ) -> Answer {
         // The body counts against the bound of all bodies until it is written.
-        let Arrival { index, received, parameters: _, headers: _, body, span, charge: _charge } = arrival;
+        let Arrival { index, received, form: _, headers: _, body, span, charge: _charge } = arrival;
         let headers = Headers {
             receiver: self.receiver(index).id().to_owned(),
             signal: Signal::Traces,
@@ -61,7 +61,7 @@ impl Relay {
         reject_units(
             &mut reading,
             &too_large,
-            &body,
+            &body.bytes,
             "the record is larger than queue.kafka.producer.max_message_bytes",
         );
         let Outbox { messages, contents } = outbox;
@@ -80,7 +80,12 @@ impl Relay {
         let mut late: Vec<usize> = failures.iter().map(|(message, _)| contents[*message].unit).collect();
         late.sort_unstable();
         late.dedup();
-        reject_units(&mut reading, &late, &body, "the record is larger than max.message.bytes of the topic");
+        reject_units(
+            &mut reading,
+            &late,
+            &body.bytes,
+            "the record is larger than max.message.bytes of the topic",
+        );
         self.keep_rejected(index, received, &body, &reading).await;
         observer.reread(&reading);
         let accepted = reading.items.len();
@@ -125,7 +130,7 @@ fn reject_units(reading: &mut Reading, units: &[usize], body: &Bytes, reason: &s
             let input = if is_alone { body.clone() } else { text_of(item) };
             let reason = reason.to_owned();
             let (scope, code, line) = (Scope::Unit, RejectCode::Other, item.line);
-            rejected.push(Rejected { scope, code, line, column: 1, at: 0, reason, input });
+            rejected.push(Rejected { scope, code, line, column: 1, at: 0, reason, input, scrubbed: None });
         }
         stays
     });

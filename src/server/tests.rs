@@ -149,9 +149,9 @@ impl Script {
         let auth = if self.asks_authorization { "auth: {values: [yes]}" } else { "" };
         let yaml = format!("receivers: {}", self.receivers.replace("AUTH", auth));
         let config = Config::from_yaml(&yaml, &Environment::empty(), RECEIVERS).unwrap();
-        let limits = Limits::of(&config.server);
+        let limits = Limits::of(&config.server, &config.processors);
         let script = Arc::new(self);
-        let receivers = config.receivers.iter().flat_map(|section| build(section, limits));
+        let receivers = config.receivers.iter().flat_map(|section| build(section, &limits));
         let scripted = |inner| Scripted { inner, script: Arc::clone(&script), taken: Arc::clone(taken) };
         receivers
             .map(|inner| Instance { receiver: Arc::new(scripted(inner)), rate_limit: rate_limit.clone() })

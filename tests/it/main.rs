@@ -25,6 +25,8 @@ mod steps;
 
 mod github;
 
+mod privacy;
+
 mod delivery;
 
 mod shutdown;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::findings::{Finding, Outcome, Outgoing};
-use crate::config::{ServerConfig, SpanEventsConfig};
+use crate::config::{ProcessorsConfig, ServerConfig, SpanEventsConfig};
 use crate::processor::{SpanEvents, Work};
 use crate::queue::Taken;
 use crate::receiver::{Diagnosis, Item, Limits, Reading, Rejected, Source};
@@ -21,7 +21,7 @@ pub(crate) struct Offline {
 /// Reads the body with the receiver's default settings, and attaches the log events to the spans of the same body.
 pub(crate) fn relay_offline(source: &Source, body: &Bytes) -> Offline {
     let Some(check) = &source.check else { return Offline::default() };
-    let receiver = (check.receiver)(Limits::of(&ServerConfig::default()));
+    let receiver = (check.receiver)(Limits::of(&ServerConfig::default(), &ProcessorsConfig::default()));
     Offline::new(receiver.read(body), |part| receiver.diagnose(part), attach)
 }
 

@@ -29,7 +29,7 @@ fn item(line: u32, repairs: &[Repair]) -> Item {
 
 fn rejected(line: u32, column: u32, reason: &str) -> Rejected {
     let (code, reason) = (RejectCode::Other, reason.to_owned());
-    Rejected { scope: Scope::Unit, line, column, code, at: 0, reason, input: Bytes::new() }
+    Rejected { scope: Scope::Unit, line, column, code, at: 0, reason, input: Bytes::new(), scrubbed: None }
 }
 
 fn outgoing(signal: Signal, json: &str) -> Outgoing {

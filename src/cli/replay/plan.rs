@@ -31,6 +31,9 @@ pub(super) fn plan(config: &Config, entry: &Entry) -> Result<Resubmission, Strin
     if entry.cut {
         return Err("only the beginning of its input was kept".to_owned());
     }
+    if entry.length.is_some() && entry.bytes().is_none() {
+        return Err("it holds no bytes: only their position, reason and length were kept".to_owned());
+    }
     let input = Bytes::from(entry.bytes().ok_or("it has no input")?);
     if input.trim_ascii().is_empty() {
         // A receiver would accept an empty body without relaying anything.
@@ -112,6 +115,10 @@ mod tests {
         let config = Config::from_yaml("receivers: { fastly: }", &Environment::empty(), RECEIVERS).unwrap();
         for (json, reason) in [
             (r#"{"time":"t","receiver":"fastly","reason":"r"}"#, "it has no input"),
+            (
+                r#"{"time":"t","receiver":"fastly","line":1,"column":2,"reason":"r","length":17}"#,
+                "it holds no bytes: only their position, reason and length were kept",
+            ),
             (r#"{"time":"t","receiver":"fastly","reason":"r","input_base64":"%"}"#, "it has no input"),
             (
                 r#"{"time":"t","receiver":"fastly","reason":"r","input":"x","cut":true}"#,

@@ -1,15 +1,19 @@
-//! `processors`: matching of log events with their spans.
+//! `processors`: scrubbing of attributes, and matching of log events with their spans.
 
 use std::time::Duration;
 
 use super::super::declare::{choice, section};
 use super::super::kind::{Size, Time};
+use super::attributes::AttributesConfig;
 
 section! {
     /// `processors`
     pub(crate) struct ProcessorsConfig {
         /// Attaches log events to the spans that they name, as span events.
         span_events: SpanEventsConfig;
+        /// Scrubs attributes before they are stored: a removed value is neither exported, nor in the queue, the rejected lines or
+        /// the inspector.
+        attributes: AttributesConfig, partly_live;
     }
 }
 

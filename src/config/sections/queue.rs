@@ -24,6 +24,9 @@ section! {
         sync: Sync = Sync::Always;
         /// Maximum size of `rejected.ndjson`. Further rejects are only counted and logged, until the file is moved away.
         rejected_max_size: Size = 1 << 30;
+        /// Keeps the bytes of rejected input that cannot be parsed, and so cannot be scrubbed by `processors.attributes`. `false`
+        /// keeps only its position, reason and length.
+        keep_unparsed: bool = true, live;
         /// The shared queue, for `storage: kafka`. `max_size` and `sync` do not apply to it.
         kafka: Option<KafkaConfig>;
     }

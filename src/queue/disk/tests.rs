@@ -57,6 +57,7 @@ impl Bench {
             max_size: MAX_SIZE,
             sync: Sync::Always,
             rejected_max_size: MAX_SIZE,
+            keep_unparsed: true,
             kafka: None,
         };
         change(&mut config);

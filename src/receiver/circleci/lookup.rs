@@ -18,6 +18,7 @@ use super::steps;
 use super::traceparent;
 use super::webhook::{JOB_COMPLETED, Webhook};
 use crate::event::ApiOutcome;
+use crate::receiver::Withheld;
 use crate::receiver::webhook::payload::{self, repair};
 
 /// A lookup in progress.
@@ -26,6 +27,7 @@ pub struct Lookup {
     /// The event of the job.
     webhook: Bytes,
     service_name: String,
+    withheld: Withheld,
     api: CircleCiApiConfig,
     paths: Paths,
     stage: Stage,
@@ -84,7 +86,13 @@ impl Lookup {
         let webhook = Webhook::read(&repaired).ok()?;
         let paths = Paths::of(&webhook)?;
         let (service_name, api) = (service_name.to_owned(), api.clone());
-        Some(Self { webhook: event.clone(), service_name, api, paths, stage: Stage::V3 })
+        let withheld = Withheld::default();
+        Some(Self { webhook: event.clone(), service_name, withheld, api, paths, stage: Stage::V3 })
+    }
+
+    /// Returns the lookup with attributes whose values are in no name of a span.
+    pub(super) fn withholding(self, withheld: &Withheld) -> Self {
+        Self { withheld: withheld.clone(), ..self }
     }
 
     /// Returns the settings of the API.
@@ -164,7 +172,8 @@ impl Lookup {
         let details = complete(details);
         let repaired = repair(&self.webhook);
         let webhook = Webhook::read(&repaired).ok()?;
-        let request = steps::export_request(&webhook, &details, &self.service_name, self.api.commands);
+        let service = (&*self.service_name, &self.withheld);
+        let request = steps::export_request(&webhook, &details, service, self.api.commands);
         let found = Found { request: request.map(Bytes::from), is_final: details.is_final };
         Some((found, details.queued_at.is_some()))
     }

@@ -9,10 +9,12 @@
 //! known without the parent's event. A backend may show a missing root until the workflow has ended.
 
 use std::borrow::Cow;
+use std::slice;
 
 use super::attributes;
 use super::traceparent::{self, JobIds};
 use super::webhook::{JOB_COMPLETED, PING, WORKFLOW_COMPLETED, Webhook};
+use crate::receiver::Withheld;
 use crate::receiver::webhook::span::{self, ErrorStatus, Kind, Span, Times};
 
 /// Name of the instrumentation scope.
@@ -20,14 +22,19 @@ pub(super) const SCOPE: &str = "spanrelay/circleci";
 
 /// Returns the export request with the event's span. `None` when the event has no id, or when the UUIDs that its kind
 /// needs are missing or result in invalid ids.
-pub(super) fn export_request(webhook: &Webhook<'_>, service_name: &str) -> Option<Vec<u8>> {
+pub(super) fn export_request(
+    webhook: &Webhook<'_>,
+    service_name: &str,
+    withheld: &Withheld,
+) -> Option<Vec<u8>> {
     let event_id = webhook.id.as_deref()?;
-    let span = match webhook.event {
+    let mut span = match webhook.event {
         WORKFLOW_COMPLETED => workflow(webhook)?,
         JOB_COMPLETED => job(webhook)?,
         PING => ping(event_id, webhook)?,
         _ => return None,
     };
+    span::withhold_names(slice::from_mut(&mut span), withheld);
     Some(span::export_request(SCOPE, service_name, &[span]))
 }
 

@@ -21,6 +21,7 @@ use super::spans::SCOPE;
 use super::step_ids::StepIds;
 use super::traceparent::{self, JobIds};
 use super::webhook::Webhook;
+use crate::receiver::Withheld;
 use crate::receiver::webhook::span::{self, Attributes, ErrorStatus, Kind, Span, Times};
 
 /// Maximum length of a name that each step repeats. Without a bound, the steps of a small response could repeat a large one.
@@ -32,7 +33,7 @@ const MAX_NAME_BYTES: usize = 1024;
 pub(super) fn export_request(
     webhook: &Webhook<'_>,
     details: &JobDetails<'_>,
-    service_name: &str,
+    (service_name, withheld): (&str, &Withheld),
     commands: bool,
 ) -> Option<Vec<u8>> {
     let job = webhook.job.id.as_deref()?;
@@ -56,6 +57,7 @@ pub(super) fn export_request(
             status: error(step).map(|_| ErrorStatus),
         });
     }
+    span::withhold_names(&mut spans, withheld);
     (!spans.is_empty()).then(|| span::export_request(SCOPE, service_name, &spans))
 }
 

@@ -191,6 +191,7 @@ fn a_rejection_has_position_and_reason_and_repeats_no_input() {
         at: 0,
         reason: "the body is not JSON: expected value".to_owned(),
         input: body,
+        scrubbed: None,
     };
     assert_eq!(reading.rejected, [expected]);
 }

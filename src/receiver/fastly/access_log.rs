@@ -8,12 +8,17 @@ mod config;
 mod fields;
 mod ncsa;
 mod record;
+mod role;
 mod time;
 
 #[cfg(test)]
 mod tests;
 
-use self::record::{Record, mapped_role, role};
+use std::ops::Range;
+
+use self::record::Record;
+use self::role::{mapped_role, role};
+use super::super::Withheld;
 use super::framing::RESOURCE_KEYS;
 use crate::otlp::json::Fault;
 
@@ -43,22 +48,27 @@ pub(super) struct Converted {
 /// Returns the format of a line, if it is one of an access log.
 pub(super) fn recognize(text: &[u8]) -> Option<AccessLogPreset> {
     let text = std::str::from_utf8(text).ok()?;
-    convert(text, &AccessLogsConfig::default()).ok().map(|converted| converted.preset)
+    convert(text, &AccessLogsConfig::default(), &Withheld::default()).ok().map(|converted| converted.preset)
 }
 
 /// Converts the line at the start of `text` to OTLP. An object ends with its braces, other lines with the text.
-pub(super) fn convert(text: &str, config: &AccessLogsConfig) -> Result<Converted, Fault> {
+/// The values of attributes that are `withheld` are in no other place of the result.
+pub(super) fn convert(
+    text: &str,
+    config: &AccessLogsConfig,
+    withheld: &Withheld,
+) -> Result<Converted, Fault> {
     let is_json = text.starts_with('{');
     let (record, length, preset) = match config.preset {
         AccessLogPreset::Ncsa if is_json => return Err(fault("not in one of NCSA's formats")),
         AccessLogPreset::Ncsa | AccessLogPreset::Auto if !is_json => from_ncsa(text)?,
         _ if !is_json => return Err(fault("not a JSON object")),
-        _ => from_json(text, config)?,
+        _ => from_json(text, config, withheld)?,
     };
     if config.r#as != AccessLogForm::Logs && !record.has_time() {
         return Err(fault("access log without a time, which a span needs"));
     }
-    let json = record.write(config.r#as, &config.service_name, &text.as_bytes()[..length]);
+    let json = record.write(config, withheld, &text.as_bytes()[..length]);
     Ok(Converted { json, length, preset })
 }
 
@@ -67,7 +77,11 @@ fn from_ncsa(text: &str) -> Result<(Record, usize, AccessLogPreset), Fault> {
     Ok((Record::ncsa(&line), text.len(), AccessLogPreset::Ncsa))
 }
 
-fn from_json(text: &str, config: &AccessLogsConfig) -> Result<(Record, usize, AccessLogPreset), Fault> {
+fn from_json(
+    text: &str,
+    config: &AccessLogsConfig,
+    withheld: &Withheld,
+) -> Result<(Record, usize, AccessLogPreset), Fault> {
     let (fields, length) = fields::read(text)?;
     let is_otlp = |name: &str| RESOURCE_KEYS.contains(&name.split('.').next().unwrap_or_default().as_bytes());
     if fields.iter().any(|field| is_otlp(&field.name)) {
@@ -76,10 +90,11 @@ fn from_json(text: &str, config: &AccessLogsConfig) -> Result<(Record, usize, Ac
     let mut record = Record::default();
     let mut is_mapped = false;
     for field in &fields {
-        let mapped = config.map.iter().find(|(_, own)| *own == field.name);
+        let name = fields::unescaped(&field.name);
+        let mapped = config.map.iter().find(|(_, own)| *own == name);
         is_mapped |= mapped.is_some();
-        let by_name = || if config.preset == AccessLogPreset::None { None } else { role(&field.name) };
-        record.add(field, mapped.map(|(key, _)| mapped_role(key)).or_else(by_name));
+        let by_name = || if config.preset == AccessLogPreset::None { None } else { role(&name) };
+        record.add(field, mapped.map(|(key, _)| mapped_role(key)).or_else(by_name), withheld);
     }
     if !is_mapped && !record.is_access_log() {
         return Err(fault("neither OTLP nor an access log: no field holds a method, a URL or a status"));
@@ -91,6 +106,21 @@ fn from_json(text: &str, config: &AccessLogsConfig) -> Result<(Record, usize, Ac
         preset => preset,
     };
     Ok((record, length, preset))
+}
+
+/// Returns whether a field of this name can become one of these attributes, by the map or by its name.
+pub(super) fn withholds(name: &str, map: &[(String, String)], withheld: &Withheld) -> bool {
+    let is_mapped = map.iter().any(|(key, own)| own == name && mapped_role(key).is_withheld(withheld));
+    is_mapped || role(name).is_some_and(|role| role.is_withheld(withheld))
+}
+
+/// Returns the ranges of a line in one of NCSA's formats that become one of these attributes; `None` for another line.
+pub(super) fn withheld_in(line: &str, withheld: &Withheld) -> Option<Vec<Range<usize>>> {
+    let fields = Record::fields_of_ncsa(&ncsa::read(line)?);
+    let withheld = fields.into_iter().filter(|(text, role)| !text.is_empty() && role.is_withheld(withheld));
+    // The fields are parts of the line.
+    let start = |text: &str| (text.as_ptr() as usize).checked_sub(line.as_ptr() as usize);
+    withheld.map(|(text, _)| start(text).map(|start| start..start + text.len())).collect()
 }
 
 fn fault(reason: &'static str) -> Fault {

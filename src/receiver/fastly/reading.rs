@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::super::{Item, Passage, Reading, Rejected, Scope};
+use super::super::{Item, Passage, Reading, Rejected, Scope, Withheld};
 use super::access_log::{AccessLogsConfig, convert};
 use super::framing::{Frame, Frames, LineStart, Shape};
 use super::repair;
@@ -37,6 +37,8 @@ pub(super) struct Settings {
     pub(super) max_line_bytes: usize,
     /// Set if lines that are not OTLP may be access logs.
     pub(super) access_logs: Option<AccessLogsConfig>,
+    /// Attributes of access logs whose values are in no other place.
+    pub(super) withheld: Withheld,
 }
 
 /// Reads a decoded body.
@@ -131,14 +133,14 @@ impl Reader<'_> {
 
     /// Reads the content of a frame as a line of an access log, if those are enabled.
     fn access_log(&mut self, frame: &Frame) -> Option<Result<Unit, Fault>> {
-        let config = self.settings.access_logs.as_ref()?;
+        let (config, withheld) = (self.settings.access_logs.as_ref()?, &self.settings.withheld);
+        let convert = |text: &str| convert(text, config, withheld);
         let end = self.limit(frame);
         if end < frame.end {
             return None;
         }
         let input = without_trailing_blanks(&self.body[frame.start..end]);
-        let (converted, length, repairs) = match std::str::from_utf8(input).map(|text| convert(text, config))
-        {
+        let (converted, length, repairs) = match std::str::from_utf8(input).map(convert) {
             Ok(Ok(converted)) => {
                 let length = converted.length;
                 (converted, length, Vec::new())
@@ -147,12 +149,12 @@ impl Reader<'_> {
             _ if !self.settings.repair => return None,
             _ if input.starts_with(b"{") => {
                 let repaired = repair::repair(input)?;
-                match convert(std::str::from_utf8(&repaired.text).ok()?, config) {
+                match convert(std::str::from_utf8(&repaired.text).ok()?) {
                     Ok(converted) => (converted, repaired.consumed, repaired.repairs),
                     Err(fault) => return Some(Err(Fault { at: 0, ..fault })),
                 }
             }
-            _ => match convert(&String::from_utf8_lossy(input), config) {
+            _ => match convert(&String::from_utf8_lossy(input)) {
                 Ok(converted) => (converted, input.len(), vec![Repair::InvalidUtf8]),
                 Err(fault) => return Some(Err(fault)),
             },
@@ -281,7 +283,7 @@ impl Reader<'_> {
         let (line, column) = (line.number, line.column(at));
         let at = at.saturating_sub(input.start);
         let (reason, input) = (reason.into_owned(), self.body.slice(input));
-        self.reading.rejected.push(Rejected { scope, line, column, code, at, reason, input });
+        self.reading.rejected.push(Rejected { scope, line, column, code, at, reason, input, scrubbed: None });
     }
 
     /// Adds a rejection to the last entry, if that has the same scope and nothing was accepted in between.

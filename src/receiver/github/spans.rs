@@ -11,6 +11,7 @@ use std::collections::HashSet;
 
 use super::event::{Content, Event, Job, Ping, Run, Step};
 use super::ids::{self, Ids, JobId};
+use crate::receiver::Withheld;
 use crate::receiver::webhook::span::{self, Attributes, ErrorStatus, Kind, Span, Times};
 
 /// Name of the instrumentation scope.
@@ -20,13 +21,14 @@ const SCOPE: &str = "spanrelay/github";
 const MAX_REPEATED_BYTES: usize = 256;
 
 /// Returns the request that exports the spans of an event.
-pub(super) fn export_request(event: &Event<'_>, service_name: &str) -> Option<Vec<u8>> {
-    let spans = match &event.content {
+pub(super) fn export_request(event: &Event<'_>, service_name: &str, withheld: &Withheld) -> Option<Vec<u8>> {
+    let mut spans = match &event.content {
         Content::Run(run) => vec![of_run(event, run)?],
         Content::Job(job) => of_job(event, job)?,
         Content::Ping(ping) => vec![of_ping(event, ping)?],
         Content::Unfinished => return None,
     };
+    span::withhold_names(&mut spans, withheld);
     Some(span::export_request(SCOPE, service_name, &spans))
 }
 

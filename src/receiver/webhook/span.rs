@@ -13,6 +13,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::super::Withheld;
 use super::vcs::Vcs;
 use crate::otlp::{SpanId, TraceId};
 
@@ -108,6 +109,20 @@ struct Scope {
     name: &'static str,
 }
 
+/// Removes from names of the form `kind: value` a value that only attributes hold that are withheld.
+pub(in crate::receiver) fn withhold_names(spans: &mut [Span<'_>], withheld: &Withheld) {
+    if withheld.is_empty() {
+        return;
+    }
+    for span in spans {
+        let Some((kind, value)) = span.name.split_once(": ") else { continue };
+        let keys: Vec<&str> = span.attributes.keys_of(value).collect();
+        if !keys.is_empty() && keys.iter().all(|key| withheld.contains(key)) {
+            span.name = Cow::Owned(kind.to_owned());
+        }
+    }
+}
+
 /// Returns the request that exports these spans of one service. `scope` is the name of the instrumentation scope; it
 /// has no version, so that an event results in the same bytes in every release.
 pub(in crate::receiver) fn export_request(
@@ -198,6 +213,12 @@ impl<'a> Attributes<'a> {
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the keys of the attributes with this text.
+    fn keys_of(&self, text: &str) -> impl Iterator<Item = &'static str> {
+        let is_it = move |value: &AnyValue<'_>| matches!(value, AnyValue::String(other) if other == text);
+        self.0.iter().filter(move |attribute| is_it(&attribute.value)).map(|attribute| attribute.key)
     }
 }
 

@@ -35,18 +35,18 @@ pub(in crate::relay) struct Report<'a> {
 // === impl Report ===
 
 impl<'a> Report<'a> {
-    /// Describes what was read, if the inspector is in use.
+    /// Describes what was read of a body, if the inspector is in use. The body is given as it is kept, with its size as it was read.
     pub(in crate::relay) fn begin(
         inspector: &'a Inspector,
         receiver: &dyn Receiver,
-        body: &Bytes,
+        (body, size_bytes): (&Bytes, usize),
         reading: &Reading,
     ) -> Option<Self> {
         let watching = inspector.watching()?;
         let is_shown = watching.has_room_for_request();
         let mut request = Request {
             event: reading.event.map(|event| event.as_str()),
-            ..for_receiver(receiver, RequestOutcome::Empty, body.len())
+            ..for_receiver(receiver, RequestOutcome::Empty, size_bytes)
         };
         if is_shown {
             request.lines = lines(&watching, receiver, body, reading);
@@ -182,13 +182,14 @@ fn repair_view(repair: &Repair) -> RepairView {
 }
 
 fn rejected_line(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, part: &Rejected) -> Line {
-    let diagnosis = receiver.diagnose(part);
+    let diagnosis = part.diagnose(receiver);
+    let (line, column) = shown_line(body, part);
     let fault = Fault {
         column: part.column,
         reason: part.reason.clone(),
         mistake: diagnosis.map(|diagnosis| diagnosis.mistake),
         advice: diagnosis.map(|diagnosis| diagnosis.advice),
-        excerpt: watching.excerpt(line_of(body, part), part.column),
+        excerpt: watching.excerpt(line, column),
     };
     Line {
         line: part.line,
@@ -196,6 +197,16 @@ fn rejected_line(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes,
         repairs: Vec::new(),
         fault: Some(fault),
         contents: Contents::default(),
+    }
+}
+
+/// Returns the line to show of a rejected part, and the column of its fault.
+fn shown_line<'a>(body: &'a Bytes, part: &'a Rejected) -> (&'a [u8], u32) {
+    match part.scrubbed {
+        None => (line_of(body, part), part.column),
+        // The rest of its line may hold values that were scrubbed.
+        Some(scrubbed) if scrubbed.is_changed => (&part.input, 1),
+        Some(_) => (&part.input, u32::try_from(part.at + 1).unwrap_or(u32::MAX)),
     }
 }
 

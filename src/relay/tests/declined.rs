@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::*;
 use crate::config::{Config, Environment, LogFormat};
 use crate::queue::MemoryQueue;
-use crate::receiver::{Limits, RECEIVERS};
+use crate::receiver::{Limits, RECEIVERS, Withheld};
 use crate::telemetry::inspect::page;
 use crate::telemetry::logging::tests::Captured;
 
@@ -28,10 +28,15 @@ fn relay() -> Relay {
 /// A relay with this folder for rejected lines.
 fn relay_in(directory: &Path) -> Relay {
     let config = Config::from_yaml(YAML, &Environment::empty(), RECEIVERS).unwrap();
-    let limits = Limits { max_line_bytes: 1 << 20, max_body_bytes: 1 << 20, keeps_protobuf: [false; 3] };
+    let limits = Limits {
+        max_line_bytes: 1 << 20,
+        max_body_bytes: 1 << 20,
+        keeps_protobuf: [false; 3],
+        withheld: Withheld::default(),
+    };
     let receivers = config.receivers.iter().flat_map(|section| {
         let rate_limit = section.rate_limit().map(|limit| Arc::new(RateLimit::new(limit)));
-        let receivers = receiver::build(section, limits).into_iter();
+        let receivers = receiver::build(section, &limits).into_iter();
         receivers.map(move |receiver| Instance { receiver, rate_limit: rate_limit.clone() })
     });
     let receivers: Vec<Instance> = receivers.collect();

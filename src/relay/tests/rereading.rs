@@ -190,6 +190,7 @@ impl Process {
             max_size: 1 << 30,
             sync: Sync::Never,
             rejected_max_size: 1 << 30,
+            keep_unparsed: true,
             kafka: None,
         };
         let queue = Queue::open(&config, 1 << 30, metrics.clone()).unwrap();

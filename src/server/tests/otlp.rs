@@ -31,7 +31,7 @@ async fn house(reading: impl Fn() -> Reading + Send + Sync + 'static) -> House {
 
 fn rejected(scope: Scope, reason: &str) -> Rejected {
     let (code, reason) = (RejectCode::Other, reason.to_owned());
-    Rejected { scope, line: 1, column: 7, code, at: 6, reason, input: Bytes::new() }
+    Rejected { scope, line: 1, column: 7, code, at: 6, reason, input: Bytes::new(), scrubbed: None }
 }
 
 fn json_of(seen: &Seen) -> Value {

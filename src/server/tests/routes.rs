@@ -308,6 +308,7 @@ fn rejected(lines: u32) -> Vec<Rejected> {
         at: 811,
         reason: "cut off".into(),
         input: Bytes::from("echo"),
+        scrubbed: None,
     };
     (1..=lines).map(one).collect()
 }

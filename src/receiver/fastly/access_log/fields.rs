@@ -94,6 +94,14 @@ fn value<'a>(cursor: &mut Cursor<'a>, text: &'a str) -> Result<Option<Value<'a>>
     })
 }
 
+/// Returns a name without JSON escapes.
+pub(super) fn unescaped<'a>(name: &'a str) -> Cow<'a, str> {
+    if !name.contains('\\') {
+        return Cow::Borrowed(name);
+    }
+    serde_json::from_str(&["\"", name, "\""].concat()).map_or(Cow::Borrowed(name), Cow::Owned)
+}
+
 /// Returns the elements of an array, unless one of them is an array or an object.
 pub(super) fn elements(json: &str) -> Option<Vec<Value<'_>>> {
     let mut values = Vec::new();

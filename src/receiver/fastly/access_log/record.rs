@@ -7,29 +7,15 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use super::config::AccessLogForm;
+use super::super::super::Withheld;
+use super::config::{AccessLogForm, AccessLogsConfig};
 use super::fields::{self, Field, Value};
 use super::ncsa;
+use super::role::Role;
 use super::time;
 
-/// Meaning of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role<'a> {
-    Time,
-    EndTime,
-    /// Duration in microseconds.
-    Duration,
-    Method,
-    /// A target (path and query) or a whole URL.
-    Url,
-    Host,
-    /// Protocol and version, such as `HTTP/1.1`.
-    Protocol,
-    Status,
-    Referer,
-    Traceparent,
-    Attribute(&'a str),
-}
+/// Key of the length of a response's body.
+const BODY_SIZE: &str = "http.response.body.size";
 
 /// A line that is being read.
 #[derive(Default)]
@@ -46,65 +32,33 @@ pub(super) struct Record {
     attributes: String,
 }
 
-/// Returns the meaning of a field in the formats of Fastly's and the vendors' guides.
-pub(super) fn role(name: &str) -> Option<Role<'static>> {
-    Some(match name.strip_prefix("json.").unwrap_or(name) {
-        "timestamp" | "dt" | "date" | "time_start" | "time.start" | "@timestamp" => Role::Time,
-        "time_end" | "time.end" => Role::EndTime,
-        // Datadog's guide fills the field that it calls milliseconds from `%D`, which is in microseconds.
-        "time_elapsed" | "time.elapsed" | "http.request_time_ms" => Role::Duration,
-        "request_method" | "request.method" | "request" | "method" | "http.method" => Role::Method,
-        "url" | "http.url" | "request.url" | "request_url" => Role::Url,
-        "host" | "request.host" | "request_host" => Role::Host,
-        "request_protocol" | "request.protocol" | "protocol" | "http.protocol" => Role::Protocol,
-        "response_status" | "response.status" | "status" | "status_code" | "http.status_code" => Role::Status,
-        "request_referer" | "request.referer" | "referer" | "http.referer" => Role::Referer,
-        "traceparent" | "request_traceparent" | "http.traceparent" => Role::Traceparent,
-        "client_ip" | "client.ip" | "request.client_ip" | "network.client.ip" => {
-            Role::Attribute("client.address")
-        }
-        "request_user_agent" | "request.user_agent" | "user_agent" | "http.useragent" => {
-            Role::Attribute("user_agent.original")
-        }
-        _ => return None,
-    })
-}
-
-/// Returns the meaning that `access_logs.map` gives a field with this key.
-pub(super) fn mapped_role(key: &str) -> Role<'_> {
-    match key {
-        "timestamp" => Role::Time,
-        "traceparent" => Role::Traceparent,
-        "http.request.method" => Role::Method,
-        "url.path" => Role::Url,
-        "http.response.status_code" => Role::Status,
-        "server.address" => Role::Host,
-        "network.protocol.version" => Role::Protocol,
-        "http.request.header.referer" => Role::Referer,
-        name => Role::Attribute(name),
-    }
-}
-
 // === impl Record ===
 
 impl Record {
-    /// Adds the fields of a line in one of NCSA's formats.
-    pub(super) fn ncsa(line: &ncsa::Line<'_>) -> Self {
-        let mut record = Self::default();
-        for (text, role) in [
+    /// Returns the fields of a line in one of NCSA's formats that are not numbers.
+    pub(super) fn fields_of_ncsa<'a>(line: &ncsa::Line<'a>) -> [(&'a str, Role<'static>); 9] {
+        [
             (line.time, Role::Time),
             (line.virtual_host, Role::Host),
             (line.client, Role::Attribute("client.address")),
             (line.user, Role::Attribute("user.name")),
             (line.request, Role::Method),
             (line.status, Role::Status),
+            (line.bytes, Role::Attribute(BODY_SIZE)),
             (line.referer, Role::Referer),
             (line.user_agent, Role::Attribute("user_agent.original")),
-        ] {
-            record.take(role, text);
-        }
-        if !line.bytes.is_empty() {
-            record.attribute("http.response.body.size", Value::Number(line.bytes));
+        ]
+    }
+
+    /// Adds the fields of a line in one of NCSA's formats.
+    pub(super) fn ncsa(line: &ncsa::Line<'_>) -> Self {
+        let mut record = Self::default();
+        for (text, role) in Self::fields_of_ncsa(line) {
+            match role {
+                Role::Attribute(BODY_SIZE) if text.is_empty() => {}
+                Role::Attribute(BODY_SIZE) => record.attribute(BODY_SIZE, Value::Number(text)),
+                _ => drop(record.take(role, text)),
+            }
         }
         record
     }
@@ -119,8 +73,8 @@ impl Record {
         self.time.is_some()
     }
 
-    /// Adds a field with this meaning; an invalid value keeps its own name.
-    pub(super) fn add(&mut self, field: &Field<'_>, role: Option<Role<'_>>) {
+    /// Adds a field with this meaning; an invalid value keeps its own name, unless the attribute is withheld.
+    pub(super) fn add(&mut self, field: &Field<'_>, role: Option<Role<'_>>, withheld: &Withheld) {
         let is_taken = match (role, field.value.text()) {
             (Some(Role::Attribute(name)), Some(text)) => {
                 self.typed(name, field.value, &text);
@@ -131,7 +85,8 @@ impl Record {
             (Some(_), None) => matches!(field.value, Value::Plain(_) | Value::Escaped(_)),
             (None, _) => field.value == Value::Plain("(null)"),
         };
-        if !is_taken || role == Some(Role::Duration) {
+        let is_withheld = || role.is_some_and(|role| role.is_withheld(withheld));
+        if (!is_taken && !is_withheld()) || role == Some(Role::Duration) {
             self.attribute(&field.name, field.value);
         }
     }
@@ -273,12 +228,14 @@ impl Record {
     }
 
     /// Writes the record as an OTLP/JSON object. Missing ids are derived from `line`.
-    pub(super) fn write(&self, form: AccessLogForm, service_name: &str, line: &[u8]) -> String {
+    pub(super) fn write(&self, config: &AccessLogsConfig, withheld: &Withheld, line: &[u8]) -> String {
+        let AccessLogsConfig { r#as: form, service_name, .. } = config;
+        let form = *form;
         let mut out = String::with_capacity(2 * self.attributes.len() + 512);
         out.push('{');
         if form != AccessLogForm::Logs {
             self.scope(&mut out, ["resourceSpans", "scopeSpans", "spans"], service_name);
-            self.span(&mut out, line);
+            self.span(&mut out, withheld, line);
             out.push_str("}]}]}]");
         }
         if form == AccessLogForm::Both {
@@ -286,7 +243,7 @@ impl Record {
         }
         if form != AccessLogForm::Spans {
             self.scope(&mut out, ["resourceLogs", "scopeLogs", "logRecords"], service_name);
-            self.log_record(&mut out, form, line);
+            self.log_record(&mut out, form, withheld, line);
             out.push_str("}]}]}]");
         }
         out.push('}');
@@ -302,7 +259,7 @@ impl Record {
         .expect("writing to a string never fails");
     }
 
-    fn span(&self, out: &mut String, line: &[u8]) {
+    fn span(&self, out: &mut String, withheld: &Withheld, line: &[u8]) {
         let (trace_id, span_id) = self.ids(line);
         let start = self.time.unwrap_or_default();
         let end = match (self.duration, self.end) {
@@ -310,7 +267,8 @@ impl Record {
             (None, Some(end)) => end.max(start),
             (None, None) => start,
         };
-        let name = quoted(self.method.as_deref().unwrap_or("HTTP"));
+        let method = self.method.as_deref().filter(|_| !withheld.contains("http.request.method"));
+        let name = quoted(method.unwrap_or("HTTP"));
         write!(out, r#""traceId":"{trace_id}","spanId":"{span_id}","#)
             .expect("writing to a string never fails");
         if let Some((_, parent)) = &self.parent {
@@ -318,7 +276,8 @@ impl Record {
         }
         write!(out, r#""name":{name},"kind":2,"startTimeUnixNano":"{start}","endTimeUnixNano":"{end}","#)
             .expect("writing to a string never fails");
-        if let Some(status) = self.status.filter(|status| *status >= 500) {
+        let status = self.status.filter(|_| !withheld.contains("http.response.status_code"));
+        if let Some(status) = status.filter(|status| *status >= 500) {
             write!(out, r#""status":{{"code":2}},"attributes":[{{"key":"error.type","value":{{"stringValue":"{status}"}}}},"#)
                 .expect("writing to a string never fails");
         } else {
@@ -327,7 +286,7 @@ impl Record {
         self.close_attributes(out);
     }
 
-    fn log_record(&self, out: &mut String, form: AccessLogForm, line: &[u8]) {
+    fn log_record(&self, out: &mut String, form: AccessLogForm, withheld: &Withheld, line: &[u8]) {
         if let Some(time) = self.time {
             write!(out, r#""timeUnixNano":"{time}","#).expect("writing to a string never fails");
         }
@@ -345,8 +304,13 @@ impl Record {
             (_, None) => {}
         }
         let status = self.status.map(|status| status.to_string());
-        let words = [self.method.as_deref(), self.path.as_deref(), status.as_deref()];
-        let body: Vec<&str> = words.into_iter().flatten().collect();
+        let words = [
+            (self.method.as_deref(), "http.request.method"),
+            (self.path.as_deref(), "url.path"),
+            (status.as_deref(), "http.response.status_code"),
+        ];
+        let words = words.into_iter().filter(|(_, attribute)| !withheld.contains(attribute));
+        let body: Vec<&str> = words.filter_map(|(word, _)| word).collect();
         if !body.is_empty() {
             let body = quoted(&body.join(" "));
             write!(out, r#""body":{{"stringValue":{body}}},"#).expect("writing to a string never fails");

@@ -2,10 +2,12 @@ use serde_json::Value;
 
 use super::*;
 
-const SETTINGS: Settings = Settings { repair: true, max_line_bytes: 4096, access_logs: None };
+fn settings() -> Settings {
+    Settings { repair: true, max_line_bytes: 4096, access_logs: None, withheld: Withheld::default() }
+}
 
 fn read_all(body: &str) -> Reading {
-    read(&Bytes::copy_from_slice(body.as_bytes()), &SETTINGS)
+    read(&Bytes::copy_from_slice(body.as_bytes()), &settings())
 }
 
 fn span(name: &str, span_id: &str) -> String {
@@ -164,7 +166,7 @@ fn other_json_over_several_lines_is_rejected_once_and_can_be_replayed() {
     let reading = read_all(&format!("{}\n{other}\r\n{}", good("a"), good("b")));
     assert_eq!(rejections(&reading), [(2, 1, other.as_bytes())]);
     assert!(reading.rejected[0].reason.starts_with("neither resourceSpans"), "{:?}", reading.rejected);
-    let again = read(&reading.rejected[0].input, &SETTINGS);
+    let again = read(&reading.rejected[0].input, &settings());
     assert_eq!(again.rejected[0].input, reading.rejected[0].input);
 }
 

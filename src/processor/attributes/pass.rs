@@ -1,0 +1,311 @@
+//! One pass over a JSON text, which notes the edits that the rules require.
+
+use std::ops::Range;
+
+use super::value::{Change, change, change_text};
+use super::{Attributes, OF_RECORDS, Rule};
+use crate::otlp::json::{Cursor, Fault, Text};
+use crate::otlp::{Edits, Removals, text_attribute};
+
+/// Length of what precedes the text of an attribute in the usual form, in its value.
+const BEFORE_TEXT: usize = "{\"stringValue\":\"".len();
+
+/// Names of lists of log records, in all spellings.
+const RECORDS: [&[u8]; 3] = [b"logRecords", b"log_records", b"logs"];
+
+/// Maximum number of keys that are joined to the path of a field.
+const MAX_PATH: usize = 4;
+
+/// Tells by its path whether the field of a text that is not OTLP must not be kept.
+pub(super) type Fields<'a> = &'a dyn Fn(&str) -> bool;
+
+/// A text that is being read. A pass that ends in a fault has the edits of what it read.
+pub(super) struct Pass<'a> {
+    pub(super) cursor: Cursor<'a>,
+    pub(super) edits: Edits,
+    rules: &'a Attributes,
+    fields: Option<Fields<'a>>,
+    /// Keys of the objects that are being read, if there are `fields`.
+    path: Vec<String>,
+    /// Elements of the lists that are being read, innermost last.
+    elements: Vec<Element<'a>>,
+}
+
+/// An element of a list.
+struct Element<'a> {
+    range: Range<usize>,
+    /// The key, if the element is an attribute.
+    key: Option<Text>,
+    keep: Keep<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep<'a> {
+    Yes,
+    /// Keep it, unless another attribute gets its key.
+    UnlessReplaced,
+    Renamed(&'a str),
+    No,
+}
+
+/// The members by which an object is an attribute.
+#[derive(Default)]
+struct Pair {
+    key: Option<Text>,
+    value: Option<Range<usize>>,
+}
+
+// === impl Pass ===
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(rules: &'a Attributes, text: &'a [u8], at: usize, fields: Option<Fields<'a>>) -> Self {
+        Self {
+            cursor: Cursor::new(text, at),
+            edits: Edits::default(),
+            rules,
+            fields,
+            path: Vec::new(),
+            elements: Vec::new(),
+        }
+    }
+
+    /// Reads the value at the cursor.
+    pub(super) fn value(&mut self) -> Result<(), Fault> {
+        self.value_of(false)
+    }
+
+    /// Reads the value of a member; `is_records` tells that a list holds log records.
+    fn value_of(&mut self, is_records: bool) -> Result<(), Fault> {
+        match self.cursor.peek() {
+            Some(b'{') => {
+                let checkpoint = self.edits.len();
+                let pair = self.object(false)?;
+                // An attribute that is in no list cannot be removed as a whole.
+                if let (Some(rule), Some(value)) = (self.rule_of(pair.key), pair.value)
+                    && rule.withholds()
+                {
+                    self.edits.truncate(checkpoint);
+                    self.edits.replace(value, "null");
+                }
+                Ok(())
+            }
+            Some(b'[') => self.list(is_records),
+            _ => self.cursor.skip_value(),
+        }
+    }
+
+    fn object(&mut self, is_record: bool) -> Result<Pair, Fault> {
+        self.cursor.expect(b'{', "expected '{' at the start of an object")?;
+        self.cursor.enter()?;
+        self.cursor.skip_whitespace();
+        let mut pair = Pair::default();
+        if self.cursor.peek() == Some(b'}') {
+            self.cursor.at += 1;
+        } else {
+            let mut removals = Removals::default();
+            let read = self.members(is_record, &mut pair, &mut removals);
+            removals.finish(&mut self.edits);
+            read?;
+        }
+        self.cursor.leave();
+        Ok(pair)
+    }
+
+    fn members(&mut self, is_record: bool, pair: &mut Pair, removals: &mut Removals) -> Result<(), Fault> {
+        loop {
+            let (start, checkpoint) = (self.cursor.at, self.edits.len());
+            let key = self.cursor.key()?;
+            let name = key.unescaped(self.cursor.bytes());
+            let from = self.cursor.at;
+            let is_withheld = self.enter_field(&name);
+            let read = match (&*name, self.cursor.peek()) {
+                (b"key", Some(b'"')) => self.cursor.string().map(|text| {
+                    if self.rule_of(pair.key).is_none() {
+                        pair.key = Some(text);
+                    }
+                }),
+                _ => self.value_of(RECORDS.contains(&&*name)),
+            };
+            self.leave_field();
+            let value = from..self.cursor.at;
+            let is_removed = is_withheld || (is_record && self.removes_of_record(&name, &value, checkpoint));
+            if is_removed {
+                self.edits.truncate(checkpoint);
+                removals.remove(start..self.cursor.at);
+            } else {
+                removals.keep(start..self.cursor.at, &mut self.edits);
+            }
+            read?;
+            if *name == *b"value" {
+                pair.value = Some(value);
+            }
+            if self.cursor.closes(b'}', "expected ',' or '}' after a value")? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Notes the key of a field, and returns whether the field must not be kept.
+    fn enter_field(&mut self, name: &[u8]) -> bool {
+        let Some(is_withheld) = self.fields else { return false };
+        self.path.push(String::from_utf8_lossy(name).into_owned());
+        // The fields of an object have meanings of their own.
+        let is_object = self.cursor.peek() == Some(b'{');
+        let first = self.path.len().saturating_sub(MAX_PATH);
+        (first..self.path.len()).any(|from| {
+            let path = self.path[from..].join(".");
+            self.rules.withholds(&path) || (!is_object && is_withheld(&path))
+        })
+    }
+
+    fn leave_field(&mut self) {
+        if self.fields.is_some() {
+            self.path.pop();
+        }
+    }
+
+    /// Applies the rules of a log record's member, and returns whether it must be removed.
+    fn removes_of_record(&mut self, name: &[u8], value: &Range<usize>, checkpoint: usize) -> bool {
+        let Some((member, attribute)) = OF_RECORDS.iter().find(|(member, _)| member.as_bytes() == name)
+        else {
+            return false;
+        };
+        let Some(rule) = self.rules.get(attribute.as_bytes()) else { return false };
+        let change = match *member {
+            "body" => change(self.cursor.bytes(), value, rule),
+            "severityText" => change_text(self.cursor.bytes(), value, rule),
+            // A number has no hash that is a number.
+            _ if rule.withholds() => Change::Remove,
+            _ => Change::Keep,
+        };
+        self.applies(change, value, checkpoint)
+    }
+
+    /// Makes the edit for a value, and returns whether its attribute must be removed.
+    fn applies(&mut self, change: Change, value: &Range<usize>, checkpoint: usize) -> bool {
+        match change {
+            Change::Keep => {}
+            Change::Remove => return true,
+            Change::Replace(new) => {
+                self.edits.truncate(checkpoint);
+                self.edits.replace(value.clone(), new);
+            }
+        }
+        false
+    }
+
+    fn list(&mut self, is_records: bool) -> Result<(), Fault> {
+        self.cursor.expect(b'[', "expected '[' at the start of an array")?;
+        self.cursor.enter()?;
+        self.cursor.skip_whitespace();
+        if self.cursor.peek() == Some(b']') {
+            self.cursor.at += 1;
+        } else {
+            let (base, checkpoint) = (self.elements.len(), self.edits.len());
+            let read = self.read_elements(is_records);
+            self.settle(base, checkpoint);
+            read?;
+        }
+        self.cursor.leave();
+        Ok(())
+    }
+
+    fn read_elements(&mut self, is_records: bool) -> Result<(), Fault> {
+        loop {
+            let (start, checkpoint) = (self.cursor.at, self.edits.len());
+            let pair = match self.cursor.peek() {
+                Some(b'{') => match text_attribute(self.cursor.bytes(), start) {
+                    Some(attribute) if self.fields.is_none() => {
+                        self.cursor.at = attribute.end;
+                        let value = attribute.value.start - BEFORE_TEXT..attribute.end - 1;
+                        Pair { key: Some(attribute.key), value: Some(value) }
+                    }
+                    _ => self.object(is_records)?,
+                },
+                _ => {
+                    self.value()?;
+                    Pair::default()
+                }
+            };
+            let keep = self.keep(&pair, checkpoint);
+            self.elements.push(Element { range: start..self.cursor.at, key: pair.key, keep });
+            if self.cursor.closes(b']', "expected ',' or ']' after a value")? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn rule_of(&self, key: Option<Text>) -> Option<&'a Rule> {
+        let (key, rules) = (key?, self.rules);
+        rules.get(&key.unescaped(self.cursor.bytes()))
+    }
+
+    /// Applies a rule to the value of an attribute.
+    fn keep(&mut self, pair: &Pair, checkpoint: usize) -> Keep<'a> {
+        let Some(rule) = self.rule_of(pair.key) else { return Keep::Yes };
+        if rule.drop {
+            return Keep::No;
+        }
+        if rule.withholds() {
+            let Some(value) = &pair.value else { return Keep::No };
+            let change = change(self.cursor.bytes(), value, rule);
+            if self.applies(change, value, checkpoint) {
+                return Keep::No;
+            }
+        }
+        match &rule.new_key {
+            Some(new_key) => Keep::Renamed(new_key),
+            None if rule.is_new_key => Keep::UnlessReplaced,
+            None => Keep::Yes,
+        }
+    }
+
+    /// Removes and renames elements of a list.
+    fn settle(&mut self, base: usize, checkpoint: usize) {
+        let is_kept = |element: &Element<'_>| matches!(element.keep, Keep::Yes | Keep::UnlessReplaced);
+        if self.elements[base..].iter().all(is_kept) {
+            return self.elements.truncate(base);
+        }
+        self.remove_replaced(base);
+        let elements = &self.elements[base..];
+        self.edits.forget(checkpoint, |edit| {
+            let next = elements.partition_point(|element| element.range.start <= edit.start);
+            next.checked_sub(1).is_some_and(|index| {
+                elements[index].keep == Keep::No && edit.end <= elements[index].range.end
+            })
+        });
+        let mut removals = Removals::default();
+        for Element { range, key, keep } in self.elements.drain(base..) {
+            if keep == Keep::No {
+                removals.remove(range);
+                continue;
+            }
+            if let (Keep::Renamed(new_key), Some(key)) = (keep, key) {
+                self.edits.replace(key.start..key.end, new_key.to_owned());
+            }
+            removals.keep(range, &mut self.edits);
+        }
+        removals.finish(&mut self.edits);
+    }
+
+    /// Removes attributes whose key another one gets. Of several renamed to one key, the last is kept.
+    fn remove_replaced(&mut self, base: usize) {
+        let bytes = self.cursor.bytes();
+        let mut new_keys: Vec<&str> = Vec::new();
+        for element in self.elements[base..].iter_mut().rev() {
+            if let Keep::Renamed(new_key) = element.keep {
+                match new_keys.contains(&new_key) {
+                    true => element.keep = Keep::No,
+                    false => new_keys.push(new_key),
+                }
+            }
+        }
+        for element in &mut self.elements[base..] {
+            if let (Keep::UnlessReplaced, Some(key)) = (element.keep, element.key)
+                && new_keys.iter().any(|new_key| new_key.as_bytes() == &*key.unescaped(bytes))
+            {
+                element.keep = Keep::No;
+            }
+        }
+    }
+}
