@@ -111,8 +111,10 @@ async fn the_banner_names_the_obstacle_and_the_remedy_and_goes_when_data_flows()
     assert!(!banner.contains("Logs"), "{banner}");
     // Nodes stay, so that a screen reader does not repeat what has not changed.
     browser.value("(window.node = document.querySelector('#banner h3').firstChild) !== null").await;
-    let cursor = "document.querySelector('[data-way=queue]').innerText.includes('oldest 1 s')";
-    browser.until(cursor).await;
+    // At least a second later, so that the page was drawn again.
+    browser
+        .until("/oldest [1-9]\\d* (s|min)/.test(document.querySelector('[data-way=queue]').innerText)")
+        .await;
     assert_eq!(browser.value("window.node === document.querySelector('#banner h3').firstChild").await, true);
 
     downstream.set_status(200);
