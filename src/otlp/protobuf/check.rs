@@ -41,6 +41,14 @@ struct Check<'a> {
     prints: Vec<u32>,
 }
 
+/// Fields of one message that were read so far. A message with any that it does not admit is left to the decoder.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// One bit for each field that is not a list, by its index in the schema.
+    fields: u32,
+    has_one_of: bool,
+}
+
 /// Ids of a message.
 #[derive(Debug, Default)]
 struct Ids {
@@ -68,6 +76,26 @@ pub(super) fn check(signal: Signal, body: &[u8]) -> Option<Contents> {
     (items > 0 && !(is_bare && has_unknown)).then_some(Contents { items, is_bare })
 }
 
+// === impl Seen ===
+
+impl Seen {
+    /// Adds a field. Returns `false` for another wire type than the field's, a part of a split message, and a scalar of which the
+    /// last value counts.
+    #[inline]
+    pub(super) fn admits(&mut self, index: usize, field: &Field, wire: Wire<'_>) -> bool {
+        if !field.kind.accepts(wire) {
+            return false;
+        }
+        if field.kind.is_list() {
+            return true;
+        }
+        let is_repeated = self.fields & 1 << index != 0;
+        self.fields |= 1 << index;
+        let is_second = field.group == Group::OneOf && std::mem::replace(&mut self.has_one_of, true);
+        !is_repeated && !is_second
+    }
+}
+
 // === impl Check ===
 
 impl<'a> Check<'a> {
@@ -78,8 +106,7 @@ impl<'a> Check<'a> {
             return None;
         }
         let base = self.keys.len();
-        let mut seen = 0_u32;
-        let mut has_one_of = false;
+        let mut seen = Seen::default();
         let mut ids = Ids::default();
         let mut fields = Fields::new(bytes, 0);
         while let Some((number, wire)) = fields.read().ok()? {
@@ -91,17 +118,8 @@ impl<'a> Check<'a> {
                 self.element(inner, content, depth + 2, base)?;
                 continue;
             }
-            if !field.kind.accepts(wire) {
+            if !seen.admits(index, field, wire) {
                 return None;
-            }
-            if !field.kind.is_list() {
-                // A split message, or a scalar of which the last value counts.
-                let is_repeated = seen & 1 << index != 0;
-                let is_second = field.group == Group::OneOf && std::mem::replace(&mut has_one_of, true);
-                if is_repeated || is_second {
-                    return None;
-                }
-                seen |= 1 << index;
             }
             self.value(field, wire, &mut ids, depth)?;
         }

@@ -11,9 +11,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::super::document::DroppedSpan;
-use super::super::schema::{Group, Kind, LINE, Message, Role};
+use super::super::schema::{Kind, LINE, Message, Role};
 use super::super::walk::{MAX_ITEMS, NO_IDS, NO_SPAN_ID, NO_TRACE_ID};
-use super::check::{RESOURCE_DEPTH, key_of};
+use super::check::{RESOURCE_DEPTH, Seen, key_of};
 use super::decode::decode_message;
 use super::wire::{Fields, Wire};
 use super::{LENGTH, bytes, delimited, tag};
@@ -108,8 +108,7 @@ impl Found {
         }
         let last = part.last_of_each_key()?;
         let own_id = if message.role == Role::Span { part.ids()?.span } else { Id::Missing };
-        let mut seen = 0_u32;
-        let mut has_one_of = false;
+        let mut seen = Seen::default();
         let mut fields = Fields::new(content, 0);
         loop {
             let start = fields.at;
@@ -120,16 +119,8 @@ impl Found {
                 out.extend_from_slice(raw);
                 continue;
             };
-            if !field.kind.accepts(wire) {
+            if !seen.admits(index, field, wire) {
                 return None;
-            }
-            if !field.kind.is_list() {
-                let is_repeated = seen & 1 << index != 0;
-                let is_second = field.group == Group::OneOf && std::mem::replace(&mut has_one_of, true);
-                if is_repeated || is_second {
-                    return None;
-                }
-                seen |= 1 << index;
             }
             let inner = |message, bytes: &[u8], levels| Part {
                 message,
