@@ -142,6 +142,13 @@ impl Collector {
         self.state.books().requests.drain(..).collect()
     }
 
+    /// Forgets the requests so far and lets `change` alter what the judge sees, with no request in between.
+    pub(crate) fn forget_before(&self, change: impl FnOnce()) {
+        let mut books = self.state.books();
+        books.requests.clear();
+        change();
+    }
+
     /// Takes all requests, returns their number, and forgets the unused responses of a test that prepared more than it
     /// needs.
     pub(crate) fn forget_answers(&self) -> usize {
