@@ -3,7 +3,7 @@
 //!
 //! [`legacy`] has the form of the template: an old key, times as bare numbers, `fastly.server_role` twice.
 //! [`canonical`] is the same line as exported, [`log`] a log event about it, [`broken`] one whose user agent is not
-//! escaped, [`cut`] one that is truncated.
+//! escaped, [`cut`] one that is truncated. [`access_json`] and [`access_ncsa`] are ordinary access-log lines.
 //!
 //! The number of a line follows from its span's id ([`number`]), and from the number its trace's id ([`ids`]) and the
 //! time of its log event ([`event_time`]).
@@ -50,6 +50,41 @@ pub fn log(number: u64) -> String {
     )
 }
 
+/// Returns an access-log line in the JSON format that Fastly's web interface suggests. Its path holds the ids of the line.
+pub fn access_json(number: u64) -> String {
+    format!(
+        "{{\"timestamp\":\"2022-06-23T13:20:00.{fraction:06}Z\",\"client_ip\":\"203.0.113.{host}\",\
+         \"geo_country\":\"germany\",\"geo_city\":\"berlin\",\"host\":\"www.shop.example\",\"url\":\"{path}{QUERY}\",\
+         \"request_method\":\"GET\",\"request_protocol\":\"HTTP/2\",\"request_referer\":\"https://www.shop.example/\",\
+         \"request_user_agent\":\"{AGENT}\",\"response_state\":\"HIT-CLUSTER\",\"response_status\":200,\
+         \"response_reason\":\"OK\",\"response_body_size\":{size},\"fastly_server\":\"cache-fra-eddf8230123-FRA\",\
+         \"fastly_is_edge\":true}}",
+        fraction = number % 1_000_000,
+        host = number % 256,
+        path = path(number),
+        size = 1_000 + number % 10_000,
+    )
+}
+
+/// Returns an access-log line in NCSA's Combined Log Format. Its path holds the ids of the line.
+pub fn access_ncsa(number: u64) -> String {
+    format!(
+        "203.0.113.{host} - - [23/Jun/2022:13:20:00 +0000] \"GET {path}{QUERY} HTTP/1.1\" 200 {size} \
+         \"https://www.shop.example/\" \"{AGENT}\"",
+        host = number % 256,
+        path = path(number),
+        size = 1_000 + number % 10_000,
+    )
+}
+
+/// Start of the path of an access-log line, which its ids follow.
+pub const PATH: &str = "/products/";
+
+fn path(number: u64) -> String {
+    let (trace, span) = ids(number);
+    format!("{PATH}{trace:032x}/{span:016x}")
+}
+
 /// Returns the trace id and span id of the line with this number, which are unique as in real traffic.
 pub fn ids(number: u64) -> (u128, u64) {
     let mixed = (number + 1).wrapping_mul(MIX);
@@ -84,6 +119,8 @@ const MASK: u64 = 0xa5a5;
 const AGENT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 15_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
                      Mobile/15E148 Instagram 239.2.0.17.109 (iPhone13,2; iOS 15_5; en_US; en-US; scale=3.00; \
                      1170x2532; 376668393)";
+
+const QUERY: &str = "?utm_source=newsletter&utm_medium=email&utm_campaign=summer&sort=price";
 
 const RESOURCE: &str = "\"attributes\":[{\"key\":\"service.name\",\"value\":{\"stringValue\":\"Fastly www\"}},\
     {\"key\":\"telemetry.sdk.language\",\"value\":{\"stringValue\":\"vcl\"}},\

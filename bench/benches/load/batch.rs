@@ -7,6 +7,8 @@ use memchr::memmem;
 use sha2::Sha256;
 use spanrelay_bench::{encode_protobuf, lines};
 
+use super::grpc;
+
 /// Secret that signs the webhooks.
 pub(crate) const SECRET: &str = "a secret to measure with";
 
@@ -38,13 +40,20 @@ pub(crate) enum Shape {
     Short,
     /// One signed CircleCI webhook.
     Webhook,
+    /// The request of [`OtlpProtobuf`](Self::OtlpProtobuf) as a call of gRPC.
+    OtlpGrpc,
+    /// Access-log lines in Fastly's JSON format.
+    AccessJson,
+    /// Access-log lines in NCSA's Combined Log Format.
+    AccessNcsa,
 }
 
-/// Expected result of a span's line.
+/// Expected result of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expectation {
     Span,
     SpanWithEvent,
+    LogRecord,
     Nothing,
 }
 
@@ -55,6 +64,7 @@ pub(crate) struct Batch {
     body_at: usize,
     positions: Vec<Position>,
     signature_at: Option<usize>,
+    is_call: bool,
     expectations: Vec<Expectation>,
     lines: u64,
 }
@@ -82,7 +92,7 @@ enum What {
 // === impl Shape ===
 
 impl Shape {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Canonical,
         Self::Legacy,
         Self::CanonicalWithEvents,
@@ -93,12 +103,16 @@ impl Shape {
         Self::OtlpProtobuf,
         Self::Short,
         Self::Webhook,
+        Self::OtlpGrpc,
+        Self::AccessJson,
+        Self::AccessNcsa,
     ];
 
     /// Returns the path of the receiver.
     pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Otlp | Self::OtlpProtobuf => "/v1/traces",
+            Self::OtlpGrpc => grpc::METHOD,
             Self::Webhook => "/circleci",
             _ => "/fastly",
         }
@@ -108,15 +122,18 @@ impl Shape {
         match self {
             Self::Otlp | Self::Webhook => "application/json",
             Self::OtlpProtobuf => "application/x-protobuf",
+            Self::OtlpGrpc => grpc::CONTENT_TYPE_VALUE,
             _ => "application/x-ndjson",
         }
     }
 
     fn body(self, spans: u64) -> Vec<u8> {
-        if self == Self::OtlpProtobuf {
-            return encode_protobuf(Self::Otlp.text(spans).as_bytes()).expect("it is canonical");
+        let protobuf = || encode_protobuf(Self::Otlp.text(spans).as_bytes()).expect("it is canonical");
+        match self {
+            Self::OtlpProtobuf => protobuf(),
+            Self::OtlpGrpc => grpc::framed(&protobuf()),
+            _ => self.text(spans).into_bytes(),
         }
-        self.text(spans).into_bytes()
     }
 
     fn text(self, spans: u64) -> String {
@@ -135,7 +152,9 @@ impl Shape {
             Self::OneBrokenInAHundred => {
                 joined(|number| if is_bad(number) { lines::broken(number) } else { lines::legacy(number) })
             }
-            Self::Otlp | Self::OtlpProtobuf => {
+            Self::AccessJson => joined(lines::access_json),
+            Self::AccessNcsa => joined(lines::access_ncsa),
+            Self::Otlp | Self::OtlpProtobuf | Self::OtlpGrpc => {
                 let resource = |number| {
                     let line = lines::canonical(number);
                     let inner =
@@ -151,6 +170,7 @@ impl Shape {
     fn expectation(self, number: u64) -> Expectation {
         match self {
             Self::CanonicalWithEvents | Self::LegacyWithEvents => Expectation::SpanWithEvent,
+            Self::AccessJson | Self::AccessNcsa => Expectation::LogRecord,
             Self::OneBadInAHundred if is_bad(number) => Expectation::Nothing,
             _ => Expectation::Span,
         }
@@ -191,7 +211,8 @@ impl Batch {
         head += "\r\n";
         let positions = match shape {
             Shape::Webhook => positions_in_webhook(&body),
-            Shape::OtlpProtobuf => positions_in_protobuf(&body, spans),
+            Shape::OtlpProtobuf | Shape::OtlpGrpc => positions_in_protobuf(&body, spans),
+            Shape::AccessJson | Shape::AccessNcsa => positions_in_paths(&body),
             _ => positions_in_lines(&body),
         };
         let positions =
@@ -201,6 +222,7 @@ impl Batch {
             request: [head.as_bytes(), &body].concat(),
             positions,
             signature_at,
+            is_call: shape == Shape::OtlpGrpc,
             expectations: (0..spans).map(|number| shape.expectation(number)).collect(),
             lines: match shape {
                 Shape::CanonicalWithEvents | Shape::LegacyWithEvents => 2 * spans,
@@ -219,6 +241,11 @@ impl Batch {
         (self.request.len() - self.body_at) as u64
     }
 
+    /// Returns whether the body is sent as a call of gRPC.
+    pub(crate) fn is_call(&self) -> bool {
+        self.is_call
+    }
+
     /// Returns the number of lines, log events included.
     pub(crate) fn lines(&self) -> u64 {
         self.lines
@@ -228,7 +255,7 @@ impl Batch {
         &self.expectations
     }
 
-    /// Returns the same request with the ids of other lines.
+    /// Returns the same request with the ids of other lines; for a call of gRPC only its body.
     pub(crate) fn renumbered(&mut self, first: u64) -> &[u8] {
         for Position { at, index, what } in &self.positions {
             let number = first + index;
@@ -250,7 +277,7 @@ impl Batch {
                 write_hex(&mut self.request[at + 2 * index..at + 2 * index + 2], byte.into());
             }
         }
-        &self.request
+        if self.is_call { &self.request[self.body_at..] } else { &self.request }
     }
 }
 
@@ -273,6 +300,16 @@ fn positions_in_lines(body: &[u8]) -> Vec<Position> {
         }
     }
     positions
+}
+
+/// Finds the positions of ids in the paths of access-log lines.
+fn positions_in_paths(body: &[u8]) -> Vec<Position> {
+    let of_line = |(index, at): (usize, usize)| {
+        let (trace_at, index) = (at + lines::PATH.len(), index as u64);
+        let trace = Position { at: trace_at, index, what: What::Trace };
+        [trace, Position { at: trace_at + 32 + 1, index, what: What::Span }]
+    };
+    memmem::find_iter(body, lines::PATH).enumerate().flat_map(of_line).collect()
 }
 
 /// Finds the positions of ids in a protobuf request, in which no other bytes are equal to them.

@@ -6,12 +6,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use spanrelay_bench::lines;
+use spanrelay_bench::{encode_protobuf, lines};
 
 use super::batch::{Batch, Expectation, Shape};
 use super::contestant::Who;
 use super::floor::Floor;
 use super::generator::{Load, Pace};
+use super::grpc;
 use super::sink::Sink;
 use super::tally::Counts;
 
@@ -23,6 +24,13 @@ struct Fault {
     name: &'static str,
     arrives: fn() -> Vec<String>,
     counts: Counts,
+}
+
+/// Protocol by which the faults reach the sink.
+#[derive(Debug, Clone, Copy)]
+enum Protocol {
+    Http,
+    Grpc,
 }
 
 const RIGHT: Counts = Counts { lost: 0, duplicates: 0, wrong_joins: 0, unknown: 0 };
@@ -72,6 +80,34 @@ const FAULTS: &[Fault] = &[
     },
 ];
 
+/// Faults of log records, which are of access-log lines.
+const LOG_FAULTS: &[Fault] = &[
+    Fault { name: "no fault of a log record", arrives: || records(&[0, 1, 2, 3]), counts: RIGHT },
+    Fault { name: "a lost log record", arrives: || records(&[0, 1, 3]), counts: Counts { lost: 1, ..RIGHT } },
+    Fault {
+        name: "a duplicate log record",
+        arrives: || records(&[0, 1, 2, 2, 3]),
+        counts: Counts { duplicates: 1, ..RIGHT },
+    },
+    Fault {
+        name: "a span instead of a log record",
+        arrives: || [records(&[0, 1, 3]), vec![joined(2, &[])]].concat(),
+        counts: Counts { lost: 1, unknown: 1, ..RIGHT },
+    },
+];
+
+/// Returns the exported log records of these access-log lines.
+fn records(numbers: &[u64]) -> Vec<String> {
+    let record = |number: &u64| {
+        let (trace, span) = lines::ids(*number);
+        let path = format!("{}{trace:032x}/{span:016x}", lines::PATH);
+        format!(
+            "{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{{\"body\":{{\"stringValue\":\"GET {path} 200\"}}}}]}}]}}]}}"
+        )
+    };
+    numbers.iter().map(record).collect()
+}
+
 /// Returns an exported span with the events of these lines.
 fn joined(number: u64, events: &[u64]) -> String {
     let event = |of: &u64| format!("{{\"timeUnixNano\":\"{}\",\"name\":\"fetch\"}}", lines::event_time(*of));
@@ -96,14 +132,11 @@ fn with(line: String) -> Vec<String> {
     [all(), vec![line]].concat()
 }
 
-/// Posts each request separately, and waits until the sink has checked all of them.
-fn deliver(requests: &[String], to: SocketAddr, sink: &Sink) {
-    let mut stream = TcpStream::connect(to).expect("the sink listens");
-    for request in requests {
-        write!(stream, "POST /v1/traces HTTP/1.1\r\nContent-Length: {}\r\n\r\n{request}", request.len())
-            .expect("the sink reads");
-        let read = stream.read(&mut [0; 1024]).expect("the sink answers");
-        assert!(read > 0, "the sink answers");
+/// Sends each request separately, and waits until the sink has checked all of them.
+fn deliver(requests: &[String], by: Protocol, sink: &Sink) {
+    match by {
+        Protocol::Http => post(requests, sink.address),
+        Protocol::Grpc => call(requests, sink.address),
     }
     let deadline = Instant::now() + Duration::from_secs(10);
     while sink.tally().requests() < requests.len() as u64 {
@@ -112,19 +145,38 @@ fn deliver(requests: &[String], to: SocketAddr, sink: &Sink) {
     }
 }
 
+fn call(requests: &[String], to: SocketAddr) {
+    let mut connection = grpc::Connection::new(to);
+    for request in requests {
+        // A request that is not JSON is not protobuf either.
+        let message = encode_protobuf(request.as_bytes()).unwrap_or_else(|| request.clone().into_bytes());
+        assert_eq!(connection.call(&grpc::framed(&message)).expect("the sink answers"), 200);
+    }
+}
+
+fn post(requests: &[String], to: SocketAddr) {
+    let mut stream = TcpStream::connect(to).expect("the sink listens");
+    for request in requests {
+        write!(stream, "POST /v1/traces HTTP/1.1\r\nContent-Length: {}\r\n\r\n{request}", request.len())
+            .expect("the sink reads");
+        let read = stream.read(&mut [0; 1024]).expect("the sink answers");
+        assert!(read > 0, "the sink answers");
+    }
+}
+
 /// Returns the findings for each fault that was not detected as expected.
-fn undetected_faults() -> Vec<String> {
+fn undetected_faults(faults: &[Fault], expectation: Expectation, by: Protocol) -> Vec<String> {
     let mut wrong = Vec::new();
-    for Fault { name, arrives, counts } in FAULTS {
+    for Fault { name, arrives, counts } in faults {
         let sink = Sink::open();
-        let first = sink.tally().send(&[Expectation::SpanWithEvent; SPANS as usize], Instant::now());
+        let first = sink.tally().send(&[expectation; SPANS as usize], Instant::now());
         assert_eq!(first, 0, "numbers begin at 0");
-        sink.tally().refused(SPANS - 1, &[Expectation::SpanWithEvent]);
-        deliver(&arrives(), sink.address, &sink);
+        sink.tally().refused(SPANS - 1, &[expectation]);
+        deliver(&arrives(), by, &sink);
         let found = sink.tally().counts(true);
-        println!("{name}: {found:?}");
+        println!("{name}, {by:?}: {found:?}");
         if found != *counts {
-            wrong.push(format!("{name}: {found:?} instead of {counts:?}"));
+            wrong.push(format!("{name}, {by:?}: {found:?} instead of {counts:?}"));
         }
     }
     wrong
@@ -140,11 +192,19 @@ fn loads() -> Vec<String> {
         sending: Duration::from_millis(250),
         held: Duration::ZERO,
     };
-    let disk = ["queue.storage=disk", "exporters.otlp_http.delivery=batch"];
-    let relays = [Who::relay(&[]), Who::relay(&disk), Who::relay(&["processors.span_events.wait=300ms"])];
-    for (who, name) in relays.iter().zip(["in memory, single", "on disk, batch", "wait: 300ms"]) {
-        let relay = who.start(name);
-        for shape in Shape::ALL {
+    let relays: [(&str, &[&str]); 4] = [
+        ("in memory, single", &[]),
+        ("on disk, batch", &["queue.storage=disk", "exporters.otlp_http.delivery=batch"]),
+        ("wait: 300ms", &["processors.span_events.wait=300ms"]),
+        ("gRPC", &["exporters.otlp_grpc.delivery=batch"]),
+    ];
+    for (name, settings) in relays {
+        let relay =
+            Who::relay(&[settings, &["receivers.fastly.access_logs.preset=auto"]].concat()).start(name);
+        // The sink reads log records only as JSON.
+        let is_read =
+            |shape: &Shape| name != "gRPC" || !matches!(shape, Shape::AccessJson | Shape::AccessNcsa);
+        for shape in Shape::ALL.into_iter().filter(is_read) {
             relay.run(&load(shape, if shape == Shape::Webhook { 1 } else { 100 }));
         }
         let sink = relay.sink.clone();
@@ -153,9 +213,9 @@ fn loads() -> Vec<String> {
             let tally = sink.tally();
             (tally.arrived(), tally.logs())
         };
-        println!("the relay, {name}: {arrived} spans, {counts:?}");
+        println!("the relay, {name}: {arrived} items, {counts:?}");
         if arrived == 0 || logs > 0 || !counts.are_right() {
-            wrong.push(format!("the relay, {name}: {arrived} spans, {logs} logs, {counts:?}"));
+            wrong.push(format!("the relay, {name}: {arrived} items, {logs} logs, {counts:?}"));
         }
     }
     for floor in Floor::ALL {
@@ -173,5 +233,11 @@ fn loads() -> Vec<String> {
 
 /// Returns the faults of the bench itself, or of the relay.
 pub(crate) fn check() -> Vec<String> {
-    [undetected_faults(), loads()].concat()
+    [
+        undetected_faults(FAULTS, Expectation::SpanWithEvent, Protocol::Http),
+        undetected_faults(FAULTS, Expectation::SpanWithEvent, Protocol::Grpc),
+        undetected_faults(LOG_FAULTS, Expectation::LogRecord, Protocol::Http),
+        loads(),
+    ]
+    .concat()
 }

@@ -119,10 +119,12 @@ fn relay(
     downstream: SocketAddr,
     directory: &TempDir,
 ) -> (Running, SocketAddr, Option<SocketAddr>) {
+    let exporter = settings.iter().find_map(|setting| setting.strip_prefix("exporters.")?.split('.').next());
+    let exporter = exporter.unwrap_or("otlp_http");
     let configuration = format!(
         "receivers: {{ fastly: {{}}, circleci: {{ secrets: [\"{SECRET}\"] }}, otlp: {{}} }}\n\
          queue: {{ directory: \"{}\" }}\n\
-         exporters: {{ otlp_http: {{ endpoint: \"http://{}\" }} }}\n",
+         exporters: {{ {exporter}: {{ endpoint: \"http://{}\" }} }}\n",
         directory.path().join("queue").display(),
         downstream,
     );

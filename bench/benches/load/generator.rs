@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use memchr::memmem;
 
 use super::batch::Batch;
+use super::grpc;
 use super::sink::{Sink, content_length};
 
 /// Timeout without arrivals.
@@ -46,7 +47,7 @@ pub(crate) struct Load {
 pub(crate) struct Sent {
     /// Time from the first byte to the last arrival.
     pub(crate) took: Duration,
-    /// Number of POSTs by response status; 0 for a broken connection.
+    /// Number of POSTs by response status; 0 for a broken connection, below 100 for an error of gRPC.
     pub(crate) answers: BTreeMap<u16, u64>,
 }
 
@@ -61,11 +62,12 @@ impl Load {
         thread::scope(|scope| {
             for _ in 0..self.connections {
                 scope.spawn(|| {
-                    let mut connection = Connection::new(to);
                     let mut batch = self.batch.clone();
+                    let mut connection = Connection::new(to, batch.is_call());
                     while let Some(at) = self.next(began, &slots, sink, &stuck) {
                         let first = sink.tally().send(batch.expectations(), at);
-                        let status = connection.post(batch.renumbered(first)).unwrap_or(0);
+                        let request = batch.renumbered(first);
+                        let status = connection.post(request).unwrap_or(0);
                         if !(200..300).contains(&status) {
                             sink.tally().refused(first, batch.expectations());
                         }
@@ -123,8 +125,14 @@ impl Load {
     }
 }
 
+/// Connection of the protocol that the batch needs.
+enum Connection {
+    Http(HttpConnection),
+    Grpc(grpc::Connection),
+}
+
 /// A keep-alive connection that is reopened when it breaks.
-struct Connection {
+struct HttpConnection {
     to: SocketAddr,
     stream: Option<TcpStream>,
     answer: Vec<u8>,
@@ -133,6 +141,25 @@ struct Connection {
 // === impl Connection ===
 
 impl Connection {
+    fn new(to: SocketAddr, is_call: bool) -> Self {
+        match is_call {
+            true => Self::Grpc(grpc::Connection::new(to)),
+            false => Self::Http(HttpConnection::new(to)),
+        }
+    }
+
+    /// Posts a batch and returns the status of the response.
+    fn post(&mut self, request: &[u8]) -> io::Result<u16> {
+        match self {
+            Self::Http(connection) => connection.post(request),
+            Self::Grpc(connection) => connection.call(request),
+        }
+    }
+}
+
+// === impl HttpConnection ===
+
+impl HttpConnection {
     fn new(to: SocketAddr) -> Self {
         Self { to, stream: None, answer: Vec::new() }
     }

@@ -21,6 +21,8 @@ mod sink;
 
 mod generator;
 
+mod grpc;
+
 mod process;
 
 mod contestant;

@@ -1,9 +1,11 @@
 //! Scenarios: each produces a table and checks targets.
 
+mod formats;
 mod steady;
 
 use std::time::Duration;
 
+use self::formats::{access_logs, grpc};
 use self::steady::{growth, held, memory, outage};
 use super::batch::{Batch, Shape};
 use super::collector;
@@ -41,6 +43,8 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "written", run: written },
     Scenario { name: "collector", run: collector },
     Scenario { name: "protobuf", run: protobuf },
+    Scenario { name: "grpc", run: grpc },
+    Scenario { name: "access_logs", run: access_logs },
     Scenario { name: "sizes", run: sizes },
     Scenario { name: "latency", run: latency },
     Scenario { name: "held", run: held },

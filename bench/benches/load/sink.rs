@@ -1,8 +1,8 @@
-//! The downstream: an HTTP/1.1 server that accepts everything, responds at once and checks what it received.
+//! The downstream: a server of HTTP/1.1 and gRPC that accepts everything, responds at once and checks what it received.
 //!
 //! In: OTLP requests on any path, as JSON or protobuf. Out: their [`Tally`]. Promises: the time of a request is that of its last byte,
 //! and the response precedes the check.
-//! One thread and no HTTP library, to leave the processor to the contestants.
+//! One thread, and no library for HTTP/1.1, to leave the processor to the contestants.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
+use super::grpc;
 use super::tally::Tally;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
@@ -64,8 +65,17 @@ impl Sink {
     }
 }
 
-/// Serves a connection until it is closed. Requests that are read together are responded to together.
-async fn serve(mut connection: TcpStream, tally: Arc<Mutex<Tally>>) -> io::Result<()> {
+/// Serves a connection of HTTP/1.1 or gRPC until it is closed.
+async fn serve(connection: TcpStream, tally: Arc<Mutex<Tally>>) -> io::Result<()> {
+    if grpc::is_spoken(&connection).await? {
+        grpc::serve(connection, tally).await;
+        return Ok(());
+    }
+    serve_http(connection, tally).await
+}
+
+/// Serves a connection of HTTP/1.1. Requests that are read together are responded to together.
+async fn serve_http(mut connection: TcpStream, tally: Arc<Mutex<Tally>>) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut bodies = Vec::new();
     let mut answers = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! In: batches as they are sent, requests as they arrive. Out: [`Counts`], and the latency of each line.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -15,12 +16,13 @@ use super::batch::Expectation;
 pub(crate) struct Tally {
     began: Instant,
     lines: Vec<Line>,
-    /// Number of expected spans that arrived.
+    /// Number of expected spans and log records that arrived.
     arrived: u64,
-    /// Number of expected spans that have not arrived.
+    /// Number of expected spans and log records that have not arrived.
     missing: u64,
     unknown: u64,
     wrong_joins: u64,
+    /// Number of log records that belong to no line.
     logs: u64,
     unreadable: u64,
     requests: u64,
@@ -31,6 +33,7 @@ pub(crate) struct Tally {
 #[derive(Clone, Copy)]
 struct Line {
     expectation: Expectation,
+    /// Number of spans, or of log records if one is expected.
     spans: u8,
     events: u8,
     /// Scheduled time, in microseconds after the start of the tally.
@@ -40,9 +43,9 @@ struct Line {
 /// Number of faults by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Missing spans or events.
+    /// Missing spans, log records or events.
     pub(crate) lost: u64,
-    /// Duplicate spans or events.
+    /// Duplicate spans, log records or events.
     pub(crate) duplicates: u64,
     /// Events attached to the span of another line.
     pub(crate) wrong_joins: u64,
@@ -95,7 +98,19 @@ struct ResourceLogs<'a> {
 #[derive(Deserialize)]
 struct ScopeLogs<'a> {
     #[serde(borrow, default, rename = "logRecords")]
-    records: Vec<Event<'a>>,
+    records: Vec<LogRecord<'a>>,
+}
+
+#[derive(Deserialize)]
+struct LogRecord<'a> {
+    #[serde(borrow, default)]
+    body: Option<Body<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow, default, rename = "stringValue")]
+    text: Cow<'a, str>,
 }
 
 // === impl Tally ===
@@ -160,7 +175,9 @@ impl Tally {
                 self.take_span(ids, span.events.iter().map(|event| event.time.parse().ok()), at);
             }
             let scopes = request.resource_logs.iter().flat_map(|resource| &resource.scope_logs);
-            self.logs += scopes.map(|scope| scope.records.len() as u64).sum::<u64>();
+            for record in scopes.flat_map(|scope| &scope.records) {
+                self.take_log_record(record.body.as_ref().map_or("", |body| &body.text), at);
+            }
         }
     }
 
@@ -183,23 +200,12 @@ impl Tally {
         event_times: impl Iterator<Item = Option<u64>>,
         at: Instant,
     ) {
-        let Some((trace, id)) = ids else {
+        let is_span = |expectation| matches!(expectation, Expectation::Span | Expectation::SpanWithEvent);
+        let Some(number) = self.take_item(ids, is_span, at) else {
             self.unknown += 1;
             return;
         };
-        let number = lines::number(id);
-        let known = number < self.lines.len() as u64 && lines::ids(number).0 == trace;
-        if !known || self.lines[number as usize].expectation == Expectation::Nothing {
-            self.unknown += 1;
-            return;
-        }
         let line = &mut self.lines[number as usize];
-        if line.spans == 0 {
-            self.arrived += 1;
-            self.missing -= 1;
-            self.latencies.push(micros(at - self.began).saturating_sub(line.sent));
-        }
-        line.spans = line.spans.saturating_add(1);
         for time in event_times {
             if time == Some(lines::event_time(number)) {
                 line.events = line.events.saturating_add(1);
@@ -209,17 +215,51 @@ impl Tally {
         }
     }
 
-    /// Returns the number of expected spans that arrived.
+    /// Records a log record with this text: that of an access-log line has the line's path in it.
+    fn take_log_record(&mut self, text: &str, at: Instant) {
+        let ids = || {
+            let (trace, rest) = text.split_once(lines::PATH)?.1.split_once('/')?;
+            let span = rest.split(' ').next()?;
+            Some((u128::from_str_radix(trace, 16).ok()?, u64::from_str_radix(span, 16).ok()?))
+        };
+        if self.take_item(ids(), |expectation| expectation == Expectation::LogRecord, at).is_none() {
+            self.logs += 1;
+        }
+    }
+
+    /// Records an item with these ids. Returns the number of its line; `None` if the line expects no such item.
+    fn take_item(
+        &mut self,
+        ids: Option<(u128, u64)>,
+        is_expected: fn(Expectation) -> bool,
+        at: Instant,
+    ) -> Option<u64> {
+        let (trace, id) = ids?;
+        let number = lines::number(id);
+        let line = self.lines.get_mut(usize::try_from(number).ok()?)?;
+        if lines::ids(number).0 != trace || !is_expected(line.expectation) {
+            return None;
+        }
+        if line.spans == 0 {
+            self.arrived += 1;
+            self.missing -= 1;
+            self.latencies.push(micros(at - self.began).saturating_sub(line.sent));
+        }
+        line.spans = line.spans.saturating_add(1);
+        Some(number)
+    }
+
+    /// Returns the number of expected spans and log records that arrived.
     pub(crate) fn arrived(&self) -> u64 {
         self.arrived
     }
 
-    /// Returns the number of sent spans that have not arrived.
+    /// Returns the number of expected spans and log records that have not arrived.
     pub(crate) fn missing(&self) -> u64 {
         self.missing
     }
 
-    /// Returns the number of log records that arrived as logs.
+    /// Returns the number of log records that arrived and belong to no line.
     pub(crate) fn logs(&self) -> u64 {
         self.logs
     }
