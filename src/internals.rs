@@ -18,7 +18,7 @@ use crate::queue::Taken;
 pub use crate::queue::{Record, decode_frame, encode_frame};
 pub use crate::receiver::fastly::frames;
 pub use crate::receiver::{Ignored, Item, Passage, Reading, Received, Receiver, Rejected, Scope, sign};
-use crate::receiver::{Limits, build};
+use crate::receiver::{Limits, Looked, build};
 use crate::telemetry::Metrics;
 
 /// Conversion between the encodings of OTLP.
@@ -31,6 +31,35 @@ pub struct Processor {
     processor: SpanEvents,
     now: Instant,
     out: Vec<Export>,
+}
+
+/// Result of a lookup in CircleCI's API.
+#[derive(Debug)]
+pub struct LookedUp {
+    /// Export request with the spans, if there are any.
+    pub request: Option<Bytes>,
+    /// The job and its steps have ended.
+    pub is_final: bool,
+}
+
+/// Looks up the steps of an event's job. `respond` returns the status and the body of a version of the API. `None` if there is
+/// nothing to look up, or if a response is of no use.
+pub fn look_up<'a>(
+    receiver: &dyn Receiver,
+    event: &Bytes,
+    mut respond: impl FnMut(&'static str) -> (u16, &'a [u8]),
+) -> Option<LookedUp> {
+    let mut lookup = receiver.lookup(event)?;
+    loop {
+        let response = respond(lookup.request().api);
+        match lookup.respond(Some(response)).1 {
+            Looked::Further(further) => lookup = *further,
+            Looked::Found(found) => {
+                return Some(LookedUp { request: found.request, is_final: found.is_final });
+            }
+            Looked::Failed => return None,
+        }
+    }
 }
 
 /// Creates every receiver of a configuration.

@@ -69,6 +69,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "signature" => texts(SIGNATURES),
         "webhook" => bodies("circleci"),
         "github" => github_events(),
+        "steps" => responses(),
         "protobuf" => requests(),
         "queue_record" => records(),
         "config" => [texts(CONFIGURATIONS), files(&root().join("config"), "yaml")].concat(),
@@ -155,6 +156,30 @@ pub fn words(target: &str) -> Vec<String> {
                 "\"number\":",
                 "\"steps\":[",
                 "\"conclusion\":\"failure\"",
+            ]),
+        ]
+        .concat(),
+        "steps" => [
+            texts(JSON),
+            texts(&[
+                "v1.1 commands bare\n",
+                "\n---\n",
+                "\"name\":",
+                "\"command\":\"make\"",
+                "\"bash_command\":\"a b\\nc\"",
+                "\"steps\":[",
+                "\"actions\":[",
+                "\"num\":1,",
+                "\"step\":1,",
+                "\"index\":1,",
+                "\"auto_rerun_number\":1,",
+                "\"phase\":\"ended\"",
+                "\"outcome\":\"failed\"",
+                "\"started_at\":\"2026-03-02T09:00:30.5Z\",",
+                "\"queued_at\":\"2026-03-02T09:00:30Z\",",
+                "make",
+                "…",
+                "...",
             ]),
         ]
         .concat(),
@@ -246,6 +271,20 @@ fn github_events() -> Vec<Vec<u8>> {
     let kinds = ["workflow_run", "workflow_job", "ping", "push"];
     let events = |body: Vec<u8>| kinds.map(|kind| [kind.as_bytes(), b"\n", &body].concat());
     bodies("github").into_iter().flat_map(events).collect()
+}
+
+/// Returns the documented responses of CircleCI's API, in each form of the lookup.
+fn responses() -> Vec<Vec<u8>> {
+    const RESPONSES: [(&str, &str); 2] = [
+        ("v3", include_str!("../../proto-fixtures/circleci/github-oauth-job/steps.v3.json")),
+        ("v1.1", include_str!("../../proto-fixtures/circleci/github-oauth-job/steps.v1.1.json")),
+    ];
+    const OF_V2: &str = include_str!("../../proto-fixtures/circleci/github-oauth-job/steps.v2.json");
+    let forms = |(api, response)| {
+        ["", " commands", " bare", " commands bare"]
+            .map(|words| format!("{api}{words}\n{response}\n---\n{OF_V2}").into_bytes())
+    };
+    RESPONSES.into_iter().flat_map(forms).collect()
 }
 
 /// Lines of access logs.

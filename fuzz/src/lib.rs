@@ -21,6 +21,8 @@ mod webhook;
 
 mod github;
 
+mod steps;
+
 mod protobuf;
 
 mod queue_record;
@@ -62,6 +64,7 @@ pub use self::line::line;
 pub use self::protobuf::protobuf;
 pub use self::queue_record::queue_record;
 pub use self::signature::signature;
+pub use self::steps::steps;
 pub use self::webhook::webhook;
 
 #[cfg(fuzzing)]
@@ -71,7 +74,7 @@ pub use libfuzzer_sys;
 pub type Target = fn(&[u8]);
 
 /// All targets with their names, which their binaries and folders share.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("access_log", access_log),
     ("body", body),
     ("framing", framing),
@@ -79,6 +82,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("signature", signature),
     ("webhook", webhook),
     ("github", github),
+    ("steps", steps),
     ("protobuf", protobuf),
     ("queue_record", queue_record),
     ("config", config),

@@ -118,6 +118,11 @@ fn any_github_event_results_in_the_spans_of_one_event_or_none() {
 }
 
 #[test]
+fn any_response_of_circlecis_api_makes_the_spans_of_a_naive_reading() {
+    holds("steps", MUTATIONS);
+}
+
+#[test]
 fn an_otlp_request_is_exported_as_prost_reads_it() {
     holds("protobuf", MUTATIONS);
 }

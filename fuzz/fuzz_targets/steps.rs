@@ -1,0 +1,5 @@
+//! Passes bytes to [`spanrelay_fuzz::steps`].
+
+#![cfg_attr(fuzzing, no_main)]
+
+spanrelay_fuzz::target!(steps);
