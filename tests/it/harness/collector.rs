@@ -143,6 +143,7 @@ impl Collector {
     }
 
     /// Forgets the requests so far and lets `change` alter what the judge sees, with no request in between.
+    #[cfg(feature = "kafka")]
     pub(crate) fn forget_before(&self, change: impl FnOnce()) {
         let mut books = self.state.books();
         books.requests.clear();
