@@ -6,7 +6,7 @@ mod schema;
 
 mod splice;
 
-mod walk;
+pub(crate) mod walk;
 
 mod merge;
 
@@ -21,12 +21,8 @@ pub(crate) mod number;
 pub(crate) use document::{DroppedSpan, Metrics, Mismatch, Request, SpanEvent, Traces};
 pub use document::{ExportRequest, Line, LineReader, Logs, read_request, signal_of};
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
-#[cfg(test)]
-pub(crate) use json::MAX_DEPTH;
 pub use protobuf::ProtobufRequest;
 pub(crate) use protobuf::ReadProtobuf;
 pub(crate) use schema::{Field, Kind, LINE, Message};
 pub(crate) use splice::{Edits, Origins, Removals};
-#[cfg(test)]
-pub(crate) use walk::MAX_ITEMS;
 pub(crate) use walk::{field_named, is_free_text, text_attribute};

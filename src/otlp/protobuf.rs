@@ -6,8 +6,6 @@
 
 mod check;
 mod decode;
-#[cfg(test)]
-pub(crate) mod random;
 mod repair;
 mod request;
 mod select;
@@ -279,7 +277,9 @@ fn delimited<R>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    pub(crate) mod random;
+
     use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
     use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;

@@ -11,9 +11,9 @@ use prost::Message as _;
 use super::*;
 use crate::config::{AuthConfig, Secret};
 use crate::event::Signal;
-use crate::otlp::MAX_ITEMS;
 use crate::otlp::protobuf::encode;
-use crate::otlp::protobuf::random::Random;
+use crate::otlp::protobuf::tests::random::Random;
+use crate::otlp::walk::MAX_ITEMS;
 
 const MAX_BODY_BYTES: usize = 1 << 20;
 const TRACE: &str = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;

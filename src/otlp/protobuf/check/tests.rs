@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::super::random::Random;
+use super::super::tests::random::Random;
 use super::super::{ProtobufRequest, ReadProtobuf, bytes, decode};
 use super::*;
 

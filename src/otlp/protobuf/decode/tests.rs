@@ -4,7 +4,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::super::random::Random;
+use super::super::tests::random::Random;
 use super::super::{bytes, encode};
 use super::*;
 

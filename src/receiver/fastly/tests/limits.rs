@@ -2,7 +2,7 @@
 //! without it takes minutes instead of moments.
 
 use super::*;
-use crate::otlp::MAX_DEPTH;
+use crate::otlp::json::MAX_DEPTH;
 
 const MIB: usize = 1024 * 1024;
 

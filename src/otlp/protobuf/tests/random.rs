@@ -1,6 +1,6 @@
 //! Random requests in protobuf, for tests.
 
-use super::{FIXED32, FIXED64, Int, LENGTH, VARINT, bytes, tag, varint};
+use super::super::{FIXED32, FIXED64, Int, LENGTH, VARINT, bytes, tag, varint};
 use crate::event::Signal;
 use crate::otlp::schema::{Field, Group, Kind, LINE, Message, Role};
 
