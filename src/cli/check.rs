@@ -9,7 +9,7 @@ mod input;
 
 mod progress;
 
-mod offline;
+pub(super) mod offline;
 
 mod findings;
 
@@ -31,8 +31,6 @@ use findings::Report;
 use progress::Progress;
 
 pub(crate) use excerpt::{Excerpt, Lines};
-#[cfg(test)]
-pub(crate) use offline::relay_offline;
 
 /// Arguments of `spanrelay check`.
 #[derive(Debug, clap::Args)]

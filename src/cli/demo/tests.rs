@@ -10,7 +10,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::cli::check::relay_offline;
+use crate::cli::check::offline::relay_offline;
 use crate::config::terminal::{Charset, Colour};
 use crate::receiver::{circleci, fastly};
 
