@@ -259,12 +259,6 @@ impl std::fmt::Debug for Part {
 // === impl Receipt ===
 
 impl Receipt {
-    /// Returns the signal of the items.
-    #[cfg(test)]
-    pub(crate) fn signal(&self) -> Signal {
-        self.signal
-    }
-
     /// Returns the record that the receipt belongs to.
     pub(crate) fn record(&self) -> RecordId {
         self.record.id
