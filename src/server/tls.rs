@@ -41,17 +41,6 @@ pub(crate) struct Tls {
 /// Digest of the files, or the reason that they could not be read.
 type Tried = Result<files::Digest, String>;
 
-/// Outcome of a check of the files.
-#[derive(Debug)]
-pub(crate) enum Reload {
-    /// The files have not changed since the last check.
-    Unchanged,
-    /// New connections use the new files.
-    Done,
-    /// The files are unusable; the current certificates stay in use.
-    Failed(TlsError),
-}
-
 // === impl Tls ===
 
 impl Tls {
@@ -95,42 +84,38 @@ impl Tls {
         }
     }
 
-    /// Checks the files now, and logs the outcome.
-    pub(crate) async fn reload(self: &Arc<Self>) -> Reload {
+    /// Checks the files now, and logs the result: `None` if they have not changed since the last check. If they are unusable, the
+    /// current certificates stay in use.
+    pub(crate) async fn reload(self: &Arc<Self>) -> Option<Result<(), TlsError>> {
         let this = Arc::clone(self);
         // The files may be on a slow network file system.
         let looked = tokio::task::spawn_blocking(move || this.look());
         let reload = looked.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
         match &reload {
-            Reload::Unchanged => {}
-            Reload::Done => info!("reloaded TLS certificates"),
-            Reload::Failed(error) => {
+            None => {}
+            Some(Ok(())) => info!("reloaded TLS certificates"),
+            Some(Err(error)) => {
                 warn!(error = %chain(error), "new TLS certificates are invalid; keeping the current ones");
             }
         }
         reload
     }
 
-    fn look(&self) -> Reload {
+    fn look(&self) -> Option<Result<(), TlsError>> {
         let mut tried = match self.tried.try_lock() {
             Ok(tried) => tried,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // Another thread is checking; a second one need not wait for a slow disk.
-            Err(TryLockError::WouldBlock) => return Reload::Unchanged,
+            Err(TryLockError::WouldBlock) => return None,
         };
         let files = Files::read(&self.paths);
         let now = files.as_ref().map(Files::digest).map_err(|error| chain(error).to_string());
         if *tried == now {
-            return Reload::Unchanged;
+            return None;
         }
         *tried = now;
-        match files.and_then(|files| files.to_config(&self.paths)) {
-            Ok(config) => {
-                *lock(&self.current) = Arc::new(config);
-                Reload::Done
-            }
-            Err(error) => Reload::Failed(error),
-        }
+        let config = files.and_then(|files| files.to_config(&self.paths));
+        Some(config.map(|config| *lock(&self.current) = Arc::new(config)))
     }
 
     /// Returns `true` for one caller per interval.

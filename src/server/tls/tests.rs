@@ -144,10 +144,10 @@ async fn only_changed_files_are_loaded_into_a_new_configuration() {
     let pki = Pki::new();
     let tls = pki.load();
     let before = Arc::clone(&lock(&tls.current));
-    assert!(matches!(tls.reload().await, Reload::Unchanged));
+    assert!(tls.reload().await.is_none());
     assert!(Arc::ptr_eq(&before, &lock(&tls.current)));
     pki.install(&pki.issue());
-    assert!(matches!(tls.reload().await, Reload::Done));
+    assert!(matches!(tls.reload().await, Some(Ok(()))));
     assert!(!Arc::ptr_eq(&before, &lock(&tls.current)));
 }
 
@@ -160,15 +160,15 @@ async fn unusable_changed_files_are_logged_once_and_keep_the_current_certificate
     let next = pki.issue();
     // Half of a change, as between two writes.
     pki.write("cert.pem", &next.cert_pem);
-    assert!(matches!(tls.reload().await, Reload::Failed(TlsError::Mismatch { .. })));
-    assert!(matches!(tls.reload().await, Reload::Unchanged));
+    assert!(matches!(tls.reload().await, Some(Err(TlsError::Mismatch { .. }))));
+    assert!(tls.reload().await.is_none());
     std::fs::remove_file(pki.path("key.pem")).unwrap();
-    assert!(matches!(tls.reload().await, Reload::Failed(TlsError::File { key: "key_file", .. })));
-    assert!(matches!(tls.reload().await, Reload::Unchanged));
+    assert!(matches!(tls.reload().await, Some(Err(TlsError::File { key: "key_file", .. }))));
+    assert!(tls.reload().await.is_none());
     assert!(Arc::ptr_eq(&before, &lock(&tls.current)));
     assert_eq!(captured.text().matches("keeping the current ones").count(), 2, "{}", captured.text());
 
     pki.write("key.pem", &next.key_pem);
-    assert!(matches!(tls.reload().await, Reload::Done));
+    assert!(matches!(tls.reload().await, Some(Ok(()))));
     assert!(captured.text().contains("reloaded TLS certificates"), "{}", captured.text());
 }
