@@ -170,6 +170,17 @@ pub(crate) enum ApiOutcome {
     Unexpected,
 }
 
+/// Outcome of a lookup of a job's steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LookupOutcome {
+    Found,
+    /// The job has no steps.
+    Empty,
+    GivenUp,
+    /// Too many lookups were pending.
+    Dropped,
+}
+
 /// Fill level of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct QueueState {
@@ -429,6 +440,23 @@ impl ApiOutcome {
             Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
             Self::Unexpected => "unexpected",
+        }
+    }
+}
+
+// === impl LookupOutcome ===
+
+impl LookupOutcome {
+    /// Every outcome, in the order of the declaration.
+    pub(crate) const ALL: [Self; 4] = [Self::Found, Self::Empty, Self::GivenUp, Self::Dropped];
+
+    /// Returns its name in labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Empty => "empty",
+            Self::GivenUp => "given_up",
+            Self::Dropped => "dropped",
         }
     }
 }

@@ -22,16 +22,16 @@ use tracing::{error, info, warn};
 
 use self::api::Api;
 pub(crate) use self::api::MAX_IN_FLIGHT;
-use self::search::{Found, Pace, Search};
+use self::search::{Pace, Search};
 use crate::budget::{Budget, Charge};
 use crate::config::Config;
+use crate::event::LookupOutcome;
 use crate::exporter::ApiError;
 use crate::receiver::CircleCiConfig;
 use crate::relay::{PendingLookup, Relay};
 use crate::telemetry::LineLimit;
 use crate::telemetry::Metrics;
 use crate::telemetry::logging::chain;
-use crate::telemetry::metrics::LookupOutcome;
 
 /// Time after the arrival of an event in which failed requests are retried.
 const RETRY_FOR: Duration = Duration::from_secs(10 * 60);
@@ -193,9 +193,8 @@ async fn run_one(search: Search, mut pending: PendingLookup, charge: Charge, sto
             () = stop.cancelled() => return None,
         };
         let request = match found {
-            Found::Spans(request) => request,
-            Found::Nothing => return Some((pending, LookupOutcome::Empty)),
-            Found::GivenUp => return Some((pending, LookupOutcome::GivenUp)),
+            Ok(request) => request,
+            Err(outcome) => return Some((pending, outcome)),
         };
         loop {
             match search.relay.finish_lookup(pending, request.clone()).await {

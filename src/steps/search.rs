@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tower::util::rng::{HasherRng, Rng};
 
 use super::api::Api;
-use crate::event::ApiOutcome;
+use crate::event::{ApiOutcome, LookupOutcome};
 use crate::receiver::{Looked, Lookup};
 use crate::relay::{PendingLookup, Relay};
 use crate::telemetry::Metrics;
@@ -35,16 +35,6 @@ pub(super) struct Search {
     pub(super) until: Instant,
 }
 
-/// End of a search.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Export request with the spans.
-    Spans(Bytes),
-    /// The job has no spans to add.
-    Nothing,
-    GivenUp,
-}
-
 /// An attempt that does not end the search.
 struct Missed {
     outcome: ApiOutcome,
@@ -65,26 +55,27 @@ impl Default for Pace {
 // === impl Search ===
 
 impl Search {
-    /// Asks the API until it has described the job completely, or until it is time to give up.
-    pub(super) async fn run(&self, pending: &PendingLookup) -> Found {
+    /// Asks the API until it has described the job completely, or until it is time to give up. Returns the export request with the
+    /// spans, or the outcome of a lookup without spans.
+    pub(super) async fn run(&self, pending: &PendingLookup) -> Result<Bytes, LookupOutcome> {
         let mut random = HasherRng::default();
         let mut pause = self.pace.first;
         let (mut incomplete, mut not_found) = (0, 0);
         loop {
             // New settings apply to the next attempt.
-            let Some(lookup) = self.relay.lookup(pending) else { return Found::Nothing };
+            let Some(lookup) = self.relay.lookup(pending) else { return Err(LookupOutcome::Empty) };
             let Missed { outcome, reason, spans } = match self.attempt(lookup).await {
-                Ok(found) => return found.map_or(Found::Nothing, Found::Spans),
+                Ok(found) => return found.ok_or(LookupOutcome::Empty),
                 Err(missed) => missed,
             };
             incomplete += u32::from(outcome == ApiOutcome::Incomplete);
             not_found += u32::from(outcome == ApiOutcome::NotFound);
             if outcome == ApiOutcome::Incomplete && (incomplete >= MAX_INCOMPLETE || self.is_over()) {
-                return spans.map_or(Found::Nothing, Found::Spans);
+                return spans.ok_or(LookupOutcome::Empty);
             }
             if not_found >= MAX_NOT_FOUND || self.is_over() {
                 self.api.gave_up(&reason, Some(outcome));
-                return Found::GivenUp;
+                return Err(LookupOutcome::GivenUp);
             }
             self.api.failed(outcome, &reason);
             // Between half and all of the pause, so that jobs that failed together are not retried together.

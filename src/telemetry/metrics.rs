@@ -23,7 +23,6 @@ use prometheus::{
 
 use self::kafka::KafkaMetrics;
 use self::process::ProcessMetrics;
-pub(crate) use self::steps::LookupOutcome;
 use self::steps::StepMetrics;
 use super::certificates::Certificates;
 use super::traces::{OwnSpanCounts, Traces};

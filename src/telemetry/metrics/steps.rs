@@ -3,7 +3,7 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::register;
-use crate::event::ApiOutcome;
+use crate::event::{ApiOutcome, LookupOutcome};
 
 /// Versions of the API, as labels.
 const APIS: [&str; 3] = ["v3", "v1.1", "v2"];
@@ -14,17 +14,6 @@ pub(crate) struct StepMetrics {
     pub(crate) pending: IntGauge,
     lookups: [IntCounter; LookupOutcome::ALL.len()],
     requests: IntCounterVec,
-}
-
-/// Outcome of a lookup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LookupOutcome {
-    Found,
-    /// The job has no steps.
-    Empty,
-    GivenUp,
-    /// Too many lookups were pending.
-    Dropped,
 }
 
 // === impl StepMetrics ===
@@ -67,21 +56,5 @@ impl StepMetrics {
     /// Counts a request.
     pub(crate) fn request(&self, api: &'static str, outcome: ApiOutcome) {
         self.requests.with_label_values(&[api, outcome.as_str()]).inc();
-    }
-}
-
-// === impl LookupOutcome ===
-
-impl LookupOutcome {
-    /// Every outcome, in the order of the declaration.
-    const ALL: [Self; 4] = [Self::Found, Self::Empty, Self::GivenUp, Self::Dropped];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Found => "found",
-            Self::Empty => "empty",
-            Self::GivenUp => "given_up",
-            Self::Dropped => "dropped",
-        }
     }
 }
