@@ -20,14 +20,6 @@ pub(super) struct LogExit {
     metrics: Metrics,
 }
 
-/// The form in which a record is exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ExportAs {
-    Log,
-    Event,
-    Nothing,
-}
-
 // === impl LogExit ===
 
 impl LogExit {
@@ -37,30 +29,25 @@ impl LogExit {
 
     /// Exports the rest of the logs.
     pub(super) fn release(&self, logs: HeldLogs, out: &mut Vec<Export>) {
-        let outcome = self.settle_unmatched(&logs, out);
+        let unmatched = self.settle_unmatched(&logs, out);
         let HeldLogs { logs: document, states, part, .. } = logs;
         let was_log = |record: usize| part.settled_half(record) == Some(Half::Log);
-        let export_as = |record: usize| match states.get(record) {
-            None | Some(RecordState::Log) => ExportAs::Log,
-            Some(RecordState::Attached) => ExportAs::Event,
-            Some(RecordState::Pending) => match outcome {
-                Some(LogEventOutcome::Forwarded) => ExportAs::Log,
-                // A carrier span stands in for the record's own span, so that its event is treated like an attached
-                // one.
-                Some(LogEventOutcome::Carrier) => ExportAs::Event,
-                Some(LogEventOutcome::Attached | LogEventOutcome::Dropped) | None => ExportAs::Nothing,
-            },
+        let outcome_of = |record: usize| match states.get(record) {
+            None | Some(RecordState::Log) => Some(LogEventOutcome::Forwarded),
+            Some(RecordState::Attached) => Some(LogEventOutcome::Attached),
+            Some(RecordState::Pending) => unmatched,
         };
-        for record in
-            (0..states.len()).filter(|&record| export_as(record) == ExportAs::Log && was_log(record))
-        {
+        let is_log_again =
+            |&record: &usize| outcome_of(record) == Some(LogEventOutcome::Forwarded) && was_log(record);
+        for record in (0..states.len()).filter(is_log_again) {
             // The log decides the outcome: the record has no span to be an event of.
             part.receipt(record).of_events().settle(Settled::Rejected);
         }
-        let exports_log = |record: usize| match export_as(record) {
-            ExportAs::Log => !was_log(record),
-            ExportAs::Event => self.keep_logs && !was_log(record),
-            ExportAs::Nothing => false,
+        let exports_log = |record: usize| match outcome_of(record) {
+            Some(LogEventOutcome::Forwarded) => !was_log(record),
+            // A carrier span stands in for the record's own span, so that its event is treated like an attached one.
+            Some(LogEventOutcome::Attached | LogEventOutcome::Carrier) => self.keep_logs && !was_log(record),
+            Some(LogEventOutcome::Dropped) | None => false,
         };
         let receipts = part.receipts((0..states.len()).filter(|&record| exports_log(record)));
         let items = receipts.iter().map(Receipt::items).sum();
@@ -73,7 +60,7 @@ impl LogExit {
         part.close();
     }
 
-    /// Handles the records whose span did not arrive, if there are any.
+    /// Handles the records whose span did not arrive, if there are any, and returns their outcome.
     fn settle_unmatched(&self, logs: &HeldLogs, out: &mut Vec<Export>) -> Option<LogEventOutcome> {
         if logs.pending == 0 {
             return None;
