@@ -67,14 +67,16 @@ impl From<ExporterError> for SelfTraceExporterError {
 
 impl Deliver for SelfTraceExporter {
     async fn deliver(&self, body: Bytes) -> Result<(), Undelivered> {
-        let no_response =
-            |error: BoxError| Undelivered::ForNow(fault::describe(&self.endpoint, self.timeout, &*error));
+        let no_response = |error: BoxError| {
+            let reason = fault::describe(&self.endpoint, self.timeout, &*error);
+            Undelivered { outcome: ExportOutcome::Retryable, reason }
+        };
         let (parts, body) = self.post.exchange(body.into(), self.timeout).await.map_err(no_response)?;
-        let reason = || response::failure_reason(&self.endpoint, &parts, &body);
         match classify_status(parts.status, &[]) {
             ExportOutcome::Sent => Ok(()),
-            ExportOutcome::Throttled | ExportOutcome::Retryable => Err(Undelivered::ForNow(reason())),
-            ExportOutcome::Blocked | ExportOutcome::Permanent => Err(Undelivered::ForGood(reason())),
+            outcome => {
+                Err(Undelivered { outcome, reason: response::failure_reason(&self.endpoint, &parts, &body) })
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::OwnSpanCounts;
+use crate::event::ExportOutcome;
 
 /// Maximum number of spans per request, as in the SDKs.
 const MAX_BATCH: usize = 512;
@@ -47,11 +48,9 @@ pub(crate) trait Deliver: Send + Sync + 'static {
 
 /// Reason that the endpoint did not accept a request, for the log.
 #[derive(Debug)]
-pub(crate) enum Undelivered {
-    /// Temporary failure: retry.
-    ForNow(String),
-    /// Permanent failure: drop.
-    ForGood(String),
+pub(crate) struct Undelivered {
+    pub(crate) outcome: ExportOutcome,
+    pub(crate) reason: String,
 }
 
 /// Sends spans until stopped, then the remaining ones.
@@ -122,11 +121,13 @@ impl<D: Deliver> Sender<D> {
                     spans.sent();
                     return self.outage.over(self.deliver.endpoint(), &self.counts);
                 }
-                Err(Undelivered::ForGood(reason)) => {
+                Err(Undelivered { outcome: ExportOutcome::Throttled | ExportOutcome::Retryable, reason }) => {
+                    reason
+                }
+                Err(Undelivered { reason, .. }) => {
                     drop(spans);
                     return self.outage.goes_on(self.deliver.endpoint(), &reason, &self.counts);
                 }
-                Err(Undelivered::ForNow(reason)) => reason,
             };
             self.outage.goes_on(self.deliver.endpoint(), &reason, &self.counts);
             // After `stop` there is one more attempt, without the rest of the pause.

@@ -33,6 +33,10 @@ struct Bench {
     running: JoinHandle<()>,
 }
 
+fn undelivered(outcome: ExportOutcome, reason: &str) -> Undelivered {
+    Undelivered { outcome, reason: reason.to_owned() }
+}
+
 impl Deliver for Endpoint {
     async fn deliver(&self, body: Bytes) -> Result<(), Undelivered> {
         let request = ExportTraceServiceRequest::decode(body).unwrap();
@@ -40,8 +44,8 @@ impl Deliver for Endpoint {
         let answer = self.answers.lock().unwrap().pop_front();
         match answer {
             None => Ok(()),
-            Some(Answer::ForNow) => Err(Undelivered::ForNow("not now".to_owned())),
-            Some(Answer::ForGood) => Err(Undelivered::ForGood("never ever".to_owned())),
+            Some(Answer::ForNow) => Err(undelivered(ExportOutcome::Retryable, "not now")),
+            Some(Answer::ForGood) => Err(undelivered(ExportOutcome::Permanent, "never ever")),
             Some(Answer::Never) => std::future::pending().await,
         }
     }
