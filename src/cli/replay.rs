@@ -137,9 +137,9 @@ async fn replay(mut entries: Entries<impl BufRead>, sender: &Sender) -> Report {
         }
         tokio::select! {
             sent = sending.next() => match sent {
-                Some((line, end)) => {
+                Some((line, resent)) => {
                     under_way.remove(&line);
-                    report.add(line, end);
+                    report.add(line, resent);
                 }
                 None => return report,
             },

@@ -39,11 +39,11 @@ struct Lane {
     port: Option<PlainPort>,
 }
 
-/// Result of one attempt.
+/// Result of one attempt to send rejected data again, to the downstream or to the relay.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Resent {
     Accepted,
-    /// The downstream rejected the data.
+    /// The data was rejected for this reason.
     Rejected(String),
     /// Result that says nothing about the data; another attempt after the pause may help, if there is a pause.
     Failed {
@@ -52,6 +52,15 @@ pub(crate) enum Resent {
         /// Advice, if the destination is at fault.
         remedy: Option<String>,
     },
+}
+
+// === impl Resent ===
+
+impl Resent {
+    /// Returns the result of a failure after which another attempt does not help.
+    pub(crate) fn failed(reason: String) -> Self {
+        Self::Failed { reason, retry_after: None, remedy: None }
+    }
 }
 
 // === impl Resender ===
@@ -79,11 +88,7 @@ impl Resender {
         };
         match lane.post.exchange(body, lane.timeout).await {
             Ok((parts, body)) => self.classify(signal, &parts, &body),
-            Err(error) => Resent::Failed {
-                reason: fault::describe(&lane.endpoint, lane.timeout, &*error),
-                retry_after: None,
-                remedy: None,
-            },
+            Err(error) => Resent::failed(fault::describe(&lane.endpoint, lane.timeout, &*error)),
         }
     }
 

@@ -4,15 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Write as _};
 use std::net::SocketAddr;
 
-/// Outcome of one entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
-    Accepted,
-    /// Sent, and rejected for this reason.
-    Rejected(String),
-    /// Not sent, for this reason.
-    NotSent(String),
-}
+use crate::exporter::Resent;
 
 /// Outcomes of all entries.
 #[derive(Debug, Default)]
@@ -38,11 +30,12 @@ struct Lines(BTreeSet<u64>);
 // === impl Report ===
 
 impl Report {
-    pub(super) fn add(&mut self, line: u64, end: End) {
-        match end {
-            End::Accepted => self.accepted += 1,
-            End::Rejected(reason) => drop(self.rejected.entry(reason).or_default().0.insert(line)),
-            End::NotSent(reason) => drop(self.not_sent.entry(reason).or_default().0.insert(line)),
+    /// Adds the result of the last attempt to send an entry.
+    pub(super) fn add(&mut self, line: u64, resent: Resent) {
+        match resent {
+            Resent::Accepted => self.accepted += 1,
+            Resent::Rejected(reason) => drop(self.rejected.entry(reason).or_default().0.insert(line)),
+            Resent::Failed { reason, .. } => drop(self.not_sent.entry(reason).or_default().0.insert(line)),
         }
     }
 
@@ -122,13 +115,13 @@ mod tests {
     #[test]
     fn every_entry_is_in_the_report_once_with_its_line_unless_accepted() {
         let mut report = Report::default();
-        report.add(1, End::Accepted);
+        report.add(1, Resent::Accepted);
         assert!(report.is_complete());
         assert_eq!(text(&report), "f to 127.0.0.1:1: 1 accepted, 0 rejected again, 0 not sent\n");
         for line in [9, 3, 5, 4] {
-            report.add(line, End::Rejected("cut off".to_owned()));
+            report.add(line, Resent::Rejected("cut off".to_owned()));
         }
-        report.add(7, End::NotSent("no relay".to_owned()));
+        report.add(7, Resent::failed("no relay".to_owned()));
         assert!(!report.is_complete());
         assert_eq!(
             text(&report),
@@ -140,7 +133,7 @@ mod tests {
     #[test]
     fn an_interrupted_run_lists_the_rest() {
         let mut report = Report::default();
-        report.add(1, End::Accepted);
+        report.add(1, Resent::Accepted);
         report.interrupted([2, 3].into(), Some(4));
         assert!(!report.is_complete());
         assert_eq!(

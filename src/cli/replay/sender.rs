@@ -1,6 +1,6 @@
-//! Sender of one entry, which determines its outcome.
+//! Sender of one entry.
 //!
-//! In: an entry. Out: its [`End`]. Promises: requests are retried while the queue is full or the receiver throttles;
+//! In: an entry. Out: the result of its last attempt. Promises: requests are retried while the queue is full or the receiver throttles;
 //! once the relay is unreachable, no further entry waits for it.
 
 use std::net::SocketAddr;
@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use super::super::http::{Client, HttpError, Reply};
 use super::plan::{Post, Resubmission, plan};
-use super::report::End;
 use crate::app::wall_clock;
 use crate::config::Config;
 use crate::exporter::{ExporterError, Resender, Resent};
@@ -32,16 +31,6 @@ pub(super) struct Sender {
     unreachable: OnceLock<String>,
 }
 
-/// Result of one attempt.
-enum Attempt {
-    Done(End),
-    /// Another attempt after the pause may succeed.
-    Later {
-        pause: Duration,
-        reason: String,
-    },
-}
-
 // === impl Sender ===
 
 impl Sender {
@@ -50,33 +39,32 @@ impl Sender {
         Ok(Self { config, relay: Client::new(address), downstream, unreachable: OnceLock::new() })
     }
 
-    pub(super) async fn send(&self, entry: Result<Entry, String>) -> End {
+    pub(super) async fn send(&self, entry: Result<Entry, String>) -> Resent {
         let resubmission = match entry.and_then(|entry| plan(&self.config, &entry)) {
             Ok(resubmission) => resubmission,
-            Err(reason) => return End::NotSent(reason),
+            Err(reason) => return Resent::failed(reason),
         };
         let mut attempts = 0;
         loop {
-            let attempt = match &resubmission {
+            let resent = match &resubmission {
                 Resubmission::Relay(post) => self.to_relay(post).await,
-                Resubmission::Downstream(signal, json) => {
-                    after_export(self.downstream.send(*signal, json.clone()).await)
-                }
+                Resubmission::Downstream(signal, json) => self.downstream.send(*signal, json.clone()).await,
             };
             attempts += 1;
-            match attempt {
-                Attempt::Done(end) => return end,
-                Attempt::Later { pause, .. } if attempts < MAX_ATTEMPTS && pause <= MAX_PAUSE => {
+            match resent {
+                Resent::Failed { retry_after: Some(pause), .. }
+                    if attempts < MAX_ATTEMPTS && pause <= MAX_PAUSE =>
+                {
                     tokio::time::sleep(pause).await;
                 }
-                Attempt::Later { reason, .. } => return End::NotSent(reason),
+                resent => return resent,
             }
         }
     }
 
-    async fn to_relay(&self, Post { path, headers, body }: &Post) -> Attempt {
+    async fn to_relay(&self, Post { path, headers, body }: &Post) -> Resent {
         if let Some(reason) = self.unreachable.get() {
-            return Attempt::Done(End::NotSent(reason.clone()));
+            return Resent::failed(reason.clone());
         }
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
         match self.relay.send(Method::POST, path, &headers, body.clone()).await {
@@ -86,40 +74,31 @@ impl Sender {
                 if matches!(error, HttpError::Unreachable { .. } | HttpError::TimedOut { .. }) {
                     self.unreachable.get_or_init(|| reason.clone());
                 }
-                Attempt::Done(End::NotSent(reason))
+                Resent::failed(reason)
             }
         }
     }
 }
 
-fn after_export(resent: Resent) -> Attempt {
-    match resent {
-        Resent::Accepted => Attempt::Done(End::Accepted),
-        Resent::Rejected(reason) => Attempt::Done(End::Rejected(reason)),
-        Resent::Failed { reason, retry_after: Some(pause), .. } => Attempt::Later { pause, reason },
-        Resent::Failed { reason, retry_after: None, .. } => Attempt::Done(End::NotSent(reason)),
-    }
-}
-
 /// Returns the result of an attempt from the relay's response.
-fn after_reply(path: &str, reply: &Reply) -> Attempt {
+fn after_reply(path: &str, reply: &Reply) -> Resent {
     let body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let reason = text(&body["reason"]).or_else(|| text(&body["message"]));
     let refusal = || format!("{path}: {}: {}", reply.status, reason.unwrap_or("no reason given"));
     match reply.status {
-        StatusCode::OK | StatusCode::NO_CONTENT => Attempt::Done(match rejected_part(&body) {
-            Some(reason) => End::Rejected(reason),
-            None => End::Accepted,
-        }),
+        StatusCode::OK | StatusCode::NO_CONTENT => match rejected_part(&body) {
+            Some(reason) => Resent::Rejected(reason),
+            None => Resent::Accepted,
+        },
         StatusCode::BAD_REQUEST | StatusCode::ACCEPTED => {
             let part = rejected_part(&body).or_else(|| reason.map(str::to_owned));
-            Attempt::Done(End::Rejected(part.unwrap_or_else(refusal)))
+            Resent::Rejected(part.unwrap_or_else(refusal))
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             let pause = reply.retry_after.unwrap_or(Duration::from_secs(1));
-            Attempt::Later { pause, reason: refusal() }
+            Resent::Failed { reason: refusal(), retry_after: Some(pause), remedy: None }
         }
-        _ => Attempt::Done(End::NotSent(refusal())),
+        _ => Resent::failed(refusal()),
     }
 }
 
@@ -142,20 +121,17 @@ fn text(value: &Value) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn after(status: u16, body: &str) -> Result<End, (Duration, String)> {
+    fn after(status: u16, body: &str) -> Resent {
         let retry_after = Some(Duration::from_secs(7));
         let reply =
             Reply { status: StatusCode::from_u16(status).unwrap(), retry_after, body: body.to_owned() };
-        match after_reply("/fastly", &reply) {
-            Attempt::Done(end) => Ok(end),
-            Attempt::Later { pause, reason } => Err((pause, reason)),
-        }
+        after_reply("/fastly", &reply)
     }
 
     #[test]
     fn only_completely_accepted_entries_are_accepted() {
         for (status, body) in [(204, ""), (200, "{}"), (200, r#"{"partialSuccess":{}}"#)] {
-            assert_eq!(after(status, body), Ok(End::Accepted), "{status} {body}");
+            assert_eq!(after(status, body), Resent::Accepted, "{status} {body}");
         }
         for (status, body, reason) in [
             (200, r#"{"accepted":2,"rejected":1,"errors":[{"line":1,"column":1,"reason":"cut"}]}"#, "cut"),
@@ -169,15 +145,19 @@ mod tests {
             (400, r#"{"reason":"not JSON"}"#, "not JSON"),
             (202, r#"{"reason":"unknown event type"}"#, "unknown event type"),
         ] {
-            assert_eq!(after(status, body), Ok(End::Rejected(reason.to_owned())), "{status} {body}");
+            assert_eq!(after(status, body), Resent::Rejected(reason.to_owned()), "{status} {body}");
         }
     }
 
     #[test]
     fn other_responses_are_not_sent_or_retried() {
-        let refused = End::NotSent("/fastly: 401 Unauthorized: no token".to_owned());
-        assert_eq!(after(401, r#"{"reason":"no token"}"#), Ok(refused));
-        let full = "/fastly: 503 Service Unavailable: queue full".to_owned();
-        assert_eq!(after(503, r#"{"reason":"queue full"}"#), Err((Duration::from_secs(7), full)));
+        let refused = Resent::failed("/fastly: 401 Unauthorized: no token".to_owned());
+        assert_eq!(after(401, r#"{"reason":"no token"}"#), refused);
+        let full = Resent::Failed {
+            reason: "/fastly: 503 Service Unavailable: queue full".to_owned(),
+            retry_after: Some(Duration::from_secs(7)),
+            remedy: None,
+        };
+        assert_eq!(after(503, r#"{"reason":"queue full"}"#), full);
     }
 }
