@@ -6,6 +6,8 @@
 //! occurs; a received status counts, even if its body cannot be read. A 200 whose body hangs or breaks off was delivered;
 //! sending it again would deliver it twice.
 
+mod observer;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,7 +24,6 @@ use tower::{BoxError, Service};
 use super::destination::Destination;
 use super::fault::{self, Fault, NoResponse};
 use super::otlp_http::host_and_port;
-use super::outage::Outage;
 use super::outcome::{Outcome, classify_status};
 use super::remedy::Remedies;
 use super::response;
@@ -34,19 +35,21 @@ use super::tls_port::PlainPort;
 use crate::config::{ExporterConfig, Protocol, SignalExport};
 use crate::event::{ExportOutcome, Signal};
 use crate::telemetry::Metrics;
-use crate::telemetry::traces::{Attempts, OwnSpan};
+
+use observer::AttemptObserver;
+pub(super) use observer::{ExportObserver, SignalObserver};
 
 /// Middleware that turns attempts into outcomes.
 #[derive(Clone)]
 pub(super) struct Attempt<S> {
     inner: S,
     classifier: Arc<Classifier>,
+    observer: Arc<SignalObserver>,
     slots: Arc<Slots>,
 }
 
-/// Turns the responses of one signal into outcomes, and records them.
+/// Turns the responses of one signal into outcomes.
 pub(super) struct Classifier {
-    signal: Signal,
     timeout: Duration,
     /// `None` if the endpoint is https.
     port: Option<PlainPort>,
@@ -57,8 +60,6 @@ pub(super) struct Classifier {
     permanent: Vec<u16>,
     remedies: Remedies,
     destination: Arc<Destination>,
-    outage: Outage,
-    metrics: Metrics,
     /// Clock for a `Retry-After` that is a date.
     wall_clock: fn() -> SystemTime,
 }
@@ -66,31 +67,13 @@ pub(super) struct Classifier {
 // === impl Attempt ===
 
 impl<S> Attempt<S> {
-    pub(super) fn new(inner: S, classifier: Arc<Classifier>, slots: Arc<Slots>) -> Self {
-        Self { inner, classifier, slots }
-    }
-}
-
-impl<S, B> Attempt<S>
-where
-    S: Service<Slices, Response = Response<B>, Error = BoxError> + Clone,
-    B: Body<Data = Bytes> + Unpin,
-{
-    async fn once(&mut self, request: &ExportBody) -> Outcome {
-        let ExportBody { body, watch, attempts } = request;
-        let classifier = &*self.classifier;
-        let began = Instant::now();
-        let span = classifier.span(attempts, body.remaining());
-        let outcome = match self.inner.call(body.clone()).await {
-            Ok(response) => classifier.responded(response, began, &span).await,
-            Err(error) => classifier.no_response(error, &span).await,
-        };
-        let took = began.elapsed();
-        classifier.metrics.export_attempt(classifier.signal, outcome.kind(), took);
-        classifier.outage.record(&outcome);
-        Classifier::ended(&span, &outcome);
-        watch.attempt(classifier.signal, || outcome.as_attempt(took));
-        outcome
+    pub(super) fn new(
+        inner: S,
+        classifier: Arc<Classifier>,
+        observer: Arc<SignalObserver>,
+        slots: Arc<Slots>,
+    ) -> Self {
+        Self { inner, classifier, observer, slots }
     }
 }
 
@@ -110,17 +93,16 @@ where
     }
 
     fn call(&mut self, request: ExportBody) -> Self::Future {
-        let mut attempt = self.clone();
+        let Self { mut inner, classifier, observer, slots } = self.clone();
         Box::pin(async move {
-            let (classifier, slots) = (Arc::clone(&attempt.classifier), Arc::clone(&attempt.slots));
             loop {
                 let clearance = classifier.destination.clearance().await;
-                let _slot = slots.acquire(|| classifier.outage.is_failing()).await;
+                let _slot = slots.acquire(|| observer.is_failing()).await;
                 if !classifier.destination.admits(&clearance) {
                     // The destination was blocked while this export waited for its slot.
                     continue;
                 }
-                let outcome = attempt.once(&request).await;
+                let outcome = once(&mut inner, &classifier, &observer, &request).await;
                 classifier.destination.record(clearance, &outcome);
                 if outcome.kind() != ExportOutcome::Blocked {
                     return Ok(outcome);
@@ -128,6 +110,26 @@ where
             }
         })
     }
+}
+
+/// Makes one attempt.
+async fn once<S, B>(
+    inner: &mut S,
+    classifier: &Classifier,
+    observer: &SignalObserver,
+    request: &ExportBody,
+) -> Outcome
+where
+    S: Service<Slices, Response = Response<B>, Error = BoxError>,
+    B: Body<Data = Bytes> + Unpin,
+{
+    let observer = observer.begin(&request.observer, request.body.remaining());
+    let outcome = match inner.call(request.body.clone()).await {
+        Ok(response) => classifier.responded(response, &observer).await,
+        Err(error) => classifier.no_response(error, &observer).await,
+    };
+    observer.finish(&outcome);
+    outcome
 }
 
 // === impl Classifier ===
@@ -142,9 +144,8 @@ impl Classifier {
         let export: SignalExport<'_> = config.of(signal);
         let endpoint = host_and_port(export.endpoint);
         let probe_interval = config.retry_on_failure.max_interval;
-        let destination = Destination::new(signal, endpoint.clone(), probe_interval, metrics.clone());
+        let destination = Destination::new(signal, endpoint.clone(), probe_interval, metrics);
         Self {
-            signal,
             timeout: export.timeout,
             port: (export.endpoint.scheme() == Some(&Scheme::HTTP))
                 .then(|| PlainPort::new(export.endpoint.clone())),
@@ -152,12 +153,10 @@ impl Classifier {
                 Protocol::Http => "",
                 Protocol::Grpc => "is this its OTLP/gRPC port (usually 4317)?",
             },
-            outage: Outage::new(signal, endpoint.clone(), metrics.flow.clone()),
             endpoint,
             permanent: config.permanent_status_codes.clone(),
             remedies: Remedies::new(signal, &export),
             destination: Arc::new(destination),
-            metrics,
             wall_clock,
         }
     }
@@ -171,14 +170,14 @@ impl Classifier {
         Arc::clone(&self.destination)
     }
 
-    async fn responded<B>(&self, response: Response<B>, began: Instant, span: &OwnSpan) -> Outcome
+    async fn responded<B>(&self, response: Response<B>, observer: &AttemptObserver<'_>) -> Outcome
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let (parts, body) = response.into_parts();
         let status = parts.status;
-        span.number("http.response.status_code", status.as_u16());
-        let left = self.timeout.saturating_sub(began.elapsed());
+        observer.responded(status);
+        let left = self.timeout.saturating_sub(observer.began().elapsed());
         let body =
             tokio::time::timeout(left, response::read_body(body)).await.ok().flatten().unwrap_or_default();
 
@@ -188,11 +187,11 @@ impl Classifier {
             return Outcome::Sent { partial: response::partial_success(&parts.headers, &body) };
         }
         let reason = response::failure_reason("downstream", &parts, &body);
-        span.failed(status.as_str(), &reason);
+        observer.failed(status.as_str(), &reason);
         let retry_after = || retry_after(&parts.headers, (self.wall_clock)());
         match kind {
             ExportOutcome::Permanent if self.port.is_some() && closes(&parts) => {
-                self.doubtful(status, reason, began).await
+                self.doubtful(status, reason, observer.began()).await
             }
             ExportOutcome::Permanent => Outcome::Permanent { reason },
             ExportOutcome::Throttled => Outcome::Throttled { reason, retry_after: retry_after() },
@@ -205,33 +204,11 @@ impl Classifier {
         }
     }
 
-    /// Begins the span of an attempt. It omits the path of the endpoint, which may be a vendor's secret.
-    fn span(&self, attempts: &Attempts, size_bytes: usize) -> OwnSpan {
-        let (span, earlier) = attempts.begin(|| format!("export {}", self.signal));
-        if span.is_recorded() {
-            let (host, port) = self.endpoint.rsplit_once(':').unwrap_or((&self.endpoint, ""));
-            span.text("http.request.method", "POST");
-            span.text("server.address", host);
-            span.number("server.port", port.parse::<u16>().unwrap_or_default());
-            span.number("http.request.body.size", size_bytes);
-            span.text("spanrelay.signal", self.signal.as_str());
-            if earlier > 0 {
-                span.number("http.request.resend_count", earlier);
-            }
-        }
-        span
-    }
-
-    fn ended(span: &OwnSpan, outcome: &Outcome) {
-        span.text("spanrelay.outcome", outcome.kind().as_str());
-        span.end();
-    }
-
     /// Returns the outcome of an attempt without a status: nothing is known about the data.
-    async fn no_response(&self, error: BoxError, span: &OwnSpan) -> Outcome {
+    async fn no_response(&self, error: BoxError, observer: &AttemptObserver<'_>) -> Outcome {
         let NoResponse { fault, reason, advice } = fault::classify(&self.endpoint, self.timeout, &*error);
         drop(error);
-        span.failed("no_answer", &reason);
+        observer.failed("no_answer", &reason);
         let remedy = match fault {
             Fault::Tls if advice.is_empty() => self.remedies.tls(),
             Fault::Tls | Fault::NotHttp => advice.to_owned(),

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use tower::{Service, ServiceExt};
 
+use super::attempt::ExportObserver;
 use super::batch::Batch;
 use super::compress::Compressors;
 use super::encode::Encoder;
@@ -22,7 +23,6 @@ use super::{Carried, RejectSink, RejectedExport};
 use crate::config::ExporterConfig;
 use crate::event::{Settled, Signal};
 use crate::telemetry::Metrics;
-use crate::telemetry::inspect::Watch;
 use crate::telemetry::inspect::view::ExportState;
 
 /// Middleware that encodes batches and observes their exports.
@@ -79,15 +79,14 @@ where
         let stack = self.stacks[signal as usize].clone();
         let observer = Arc::clone(&self.observer);
         Box::pin(async move {
-            let watch = observer.metrics.inspector.sending(|| batch.identities());
-            let attempts = observer.metrics.traces.export(|| batch.causes());
+            let of_export = ExportObserver::begin(&observer.metrics, &batch);
             // Not in a separate layer: a failed encoding is an outcome of the export.
             let plain = encoder.plain(&batch);
             let outcome = match encoder.body(plain).await {
-                Ok(body) => stack.oneshot(ExportBody { body, watch: watch.clone(), attempts }).await?,
+                Ok(body) => stack.oneshot(ExportBody { body, observer: of_export.clone() }).await?,
                 Err(error) => Outcome::Permanent { reason: printable(&error.to_string()) },
             };
-            Ok(observer.finish(batch, outcome, &watch))
+            Ok(observer.finish(batch, outcome, &of_export))
         })
     }
 }
@@ -95,25 +94,25 @@ where
 // === impl Observer ===
 
 impl Observer {
-    fn finish(&self, batch: Batch, outcome: Outcome, watch: &Watch) -> Option<[Batch; 2]> {
+    fn finish(&self, batch: Batch, outcome: Outcome, export: &ExportObserver) -> Option<[Batch; 2]> {
         match outcome {
             Outcome::Sent { partial } => {
-                watch.ended(ExportState::Delivered);
+                export.finish(ExportState::Delivered);
                 self.sent(batch, partial);
             }
             Outcome::Permanent { reason } => match batch.split() {
                 // A bad item must not affect the others, and it is identified only when it is sent alone.
                 Ok(halves) => {
-                    watch.ended(ExportState::Queued);
+                    export.finish(ExportState::Queued);
                     return Some(halves);
                 }
                 Err(single) => {
-                    watch.ended(ExportState::Rejected);
+                    export.finish(ExportState::Rejected);
                     self.rejected(single, &reason);
                 }
             },
             Outcome::GivenUp { reason } => {
-                watch.ended(ExportState::Rejected);
+                export.finish(ExportState::Rejected);
                 self.rejected(batch, &reason);
             }
             // The layers below never return these; if they did, the queue would keep the data.

@@ -9,7 +9,6 @@ use http::StatusCode;
 
 use super::response::PartialSuccess;
 use crate::event::ExportOutcome;
-use crate::telemetry::inspect::view::Attempt;
 
 /// Result of one attempt; after the last attempt, result of the export.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,32 +53,6 @@ impl Outcome {
             Self::Retryable { .. } => ExportOutcome::Retryable,
             Self::Blocked { .. } => ExportOutcome::Blocked,
             Self::Permanent { .. } | Self::GivenUp { .. } => ExportOutcome::Permanent,
-        }
-    }
-
-    /// Describes the attempt for the inspector.
-    pub(super) fn as_attempt(&self, took: Duration) -> Attempt {
-        let answer = match self {
-            Self::Sent { partial: None } => "accepted".to_owned(),
-            Self::Sent { partial: Some(PartialSuccess { rejected_items, message }) } => {
-                format!("accepted, except {rejected_items} items: {message}")
-            }
-            Self::Throttled { reason, retry_after: Some(wait) }
-            | Self::Retryable { reason, retry_after: Some(wait) } => {
-                format!("{reason}; retry after {} s", wait.as_secs())
-            }
-            Self::Throttled { reason, .. }
-            | Self::Retryable { reason, .. }
-            | Self::Permanent { reason }
-            | Self::GivenUp { reason } => reason.clone(),
-            Self::Blocked { reason, remedy, .. } => format!("{reason}; {remedy}"),
-        };
-        let kind = self.kind();
-        Attempt {
-            outcome: kind.as_str(),
-            is_final: matches!(kind, ExportOutcome::Sent | ExportOutcome::Permanent),
-            answer,
-            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -12,7 +12,8 @@ use http::Response;
 use http_body::Body;
 use tower::{BoxError, Service, ServiceBuilder};
 
-use super::attempt::{Attempt, Classifier};
+use super::attempt::{Attempt, Classifier, ExportObserver, SignalObserver};
+use super::otlp_http::host_and_port;
 use super::outcome::Outcome;
 use super::retry::Backoff;
 use super::slices::Slices;
@@ -20,17 +21,12 @@ use super::slots::Slots;
 use crate::config::{ExporterConfig, RetryConfig};
 use crate::event::Signal;
 use crate::telemetry::Metrics;
-use crate::telemetry::inspect::Watch;
-use crate::telemetry::traces::Attempts;
 
-/// Encoded body of an export with its observers; clones share the body.
+/// Encoded body of an export with its observer; clones share the body.
 #[derive(Debug, Clone)]
 pub(super) struct ExportBody {
     pub(super) body: Slices,
-    /// Observes every attempt for the inspector.
-    pub(super) watch: Watch,
-    /// Records a span for every attempt.
-    pub(super) attempts: Attempts,
+    pub(super) observer: ExportObserver,
 }
 
 /// Service that sends a body, with retries, until it has a final outcome.
@@ -64,13 +60,22 @@ where
     let slots = Slots::for_all_signals(config.max_in_flight);
     Signal::ALL.map(|signal| {
         let classifier = Classifier::new(signal, config, metrics.clone(), wall_clock);
+        let endpoint = host_and_port(config.of(signal).endpoint);
+        let observer = SignalObserver::new(signal, endpoint, metrics.clone());
         let post = posts[signal as usize].clone();
-        stack(post, classifier, config.retry_on_failure.clone(), Arc::clone(&slots[signal as usize]))
+        let slots = Arc::clone(&slots[signal as usize]);
+        stack(post, classifier, observer, config.retry_on_failure.clone(), slots)
     })
 }
 
 /// Builds the stack of one signal, outermost layer first.
-fn stack<S, B>(post: S, classifier: Classifier, retry: RetryConfig, slots: Arc<Slots>) -> impl SendExports
+fn stack<S, B>(
+    post: S,
+    classifier: Classifier,
+    observer: SignalObserver,
+    retry: RetryConfig,
+    slots: Arc<Slots>,
+) -> impl SendExports
 where
     S: Service<Slices, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
@@ -78,14 +83,16 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let timeout = classifier.timeout();
-    let classifier = Arc::new(classifier);
+    let (classifier, observer) = (Arc::new(classifier), Arc::new(observer));
 
     ServiceBuilder::new()
         // Above everything that can fail: retries until an attempt has a final outcome.
         .retry(Backoff::new(retry, classifier.destination()))
         // Below retry, so that an export holds no slot during a pause; above the timeout, whose error is an outcome, too, so
         // that the wait for a slot does not count as part of an attempt.
-        .layer_fn(move |inner| Attempt::new(inner, Arc::clone(&classifier), Arc::clone(&slots)))
+        .layer_fn(move |inner| {
+            Attempt::new(inner, Arc::clone(&classifier), Arc::clone(&observer), Arc::clone(&slots))
+        })
         // Limits one attempt up to the headers of its response: connecting, sending, waiting.
         .timeout(timeout)
         .service(post)
