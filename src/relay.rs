@@ -27,6 +27,8 @@ mod rate_limit;
 
 mod seen;
 
+mod story;
+
 mod observer;
 
 #[cfg(feature = "kafka")]
@@ -52,6 +54,7 @@ pub(crate) use self::privacy::Privacy;
 use self::privacy::Private;
 pub(crate) use self::rate_limit::{RateLimit, Throttled};
 use self::seen::Events;
+use self::story::Story;
 use crate::budget::{Budget, Charge, ChargedBody};
 use crate::config::Encoding;
 use crate::event::{KeptHeaders, QueueState};
@@ -185,11 +188,7 @@ impl Relay {
     ) -> Answer {
         let headers = receiver::kept_headers(&*self.receiver(receiver), headers);
         let story = Arc::clone(self).take(receiver, encoding, headers, body, span.clone());
-        let story = tokio::spawn(story.in_current_span());
-        match story.await {
-            Ok(answer) => answer,
-            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-        }
+        Story::new(story.in_current_span()).await
     }
 
     async fn take(

@@ -129,6 +129,7 @@ impl Script {
         Self { reading: Box::new(reading), ..Self::default() }
     }
 
+    /// Requests wait while they are read: the connection itself does with a small body, a blocking thread with a [`large`] one.
     fn waiting_at(gate: &Gate) -> Self {
         let (entered, open, gone) = (Arc::clone(&gate.entered), Arc::clone(&gate.open), gate.gone.clone());
         Self::reading(move || {
@@ -376,6 +377,11 @@ fn causes(captured: &Captured) -> Vec<String> {
 
 fn get(path: &str) -> String {
     request("GET", path, "")
+}
+
+/// Returns a body that is not read in place.
+fn large() -> String {
+    " ".repeat(MIB / 2)
 }
 
 fn post(path: &str, body: &str) -> String {

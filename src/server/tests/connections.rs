@@ -139,7 +139,7 @@ async fn after_the_grace_time_busy_connections_are_dropped() {
     let gate = Gate::default();
     let house = Setup { grace: SHORT, ..Setup::new(Script::waiting_at(&gate), config()) }.open().await;
     let mut busy = house.client().await;
-    busy.write(post("/fastly", "{}")).await;
+    busy.write(post("/fastly", &large())).await;
     gate.entered.notified().await;
     house.shutdown.cancel();
     house.served.await.unwrap();

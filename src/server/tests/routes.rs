@@ -461,7 +461,7 @@ async fn a_response_that_takes_too_long_is_a_503() {
     let short = ServerConfig { request_timeout: Duration::from_millis(20), ..config() };
     let gate = Gate::default();
     let house = House::open(Script::waiting_at(&gate), short).await;
-    let seen = house.ask(post("/circleci", "{}")).await;
+    let seen = house.ask(post("/circleci", &large())).await;
     assert_eq!((seen.status, seen.header("retry-after")), (503, Some("2")));
     assert!(!seen.reason().is_empty());
 }
