@@ -12,7 +12,10 @@ pub(super) mod protocol;
 
 mod pulse;
 
+mod repoll;
+
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -45,6 +48,7 @@ use idle::IdleConnections;
 use protocol::protocol;
 pub(crate) use pulse::Busy;
 use pulse::{Expired, Observed, Pulse};
+use repoll::Repoll;
 
 /// Idle timeout between requests. Longer than the 60 s of common load balancers, because the client should close first:
 /// else a request can cross with the end of its connection and be lost.
@@ -206,6 +210,7 @@ impl Talk {
         });
         let io = TokioIo::new(Observed::new(wire, Arc::clone(&self.pulse)));
         let mut connection = pin!(self.protocol.serve_connection(io, service));
+        let repoll = Repoll::new();
         let mut silence = pin!(self.pulse.silence());
         let mut leaving = false;
 
@@ -213,7 +218,7 @@ impl Talk {
         loop {
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => {
+                ended = poll_fn(|cx| repoll.poll(connection.as_mut(), cx)) => {
                     if let Err(error) = ended {
                         debug!(error = %chain(error.as_ref()), "connection failed");
                         self.count(error.downcast_ref());
