@@ -88,8 +88,12 @@ impl Load {
             Pace::PerSecond(rate) => {
                 let slot = slots.fetch_add(1, Ordering::Relaxed);
                 let at = began + Duration::from_secs_f64((slot * spans) as f64 / rate);
+                // Before the pause: the next slot of a large batch may be hours away.
+                if at >= end {
+                    return None;
+                }
                 thread::sleep(at.saturating_duration_since(Instant::now()));
-                (at < end).then_some(at)
+                Some(at)
             }
             Pace::FlatOut { window } => {
                 let waits = Instant::now();
