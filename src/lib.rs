@@ -16,8 +16,8 @@
 //! - **A request enters** in `server::routes` (`Routes::take`), inside the tower stack of `server::stack`. A request
 //!   that can be rejected by its headers is rejected before its body is read.
 //! - **It becomes durable** in [`relay`], where `Relay::take` offers it to the [`queue`]: only code after that call
-//!   may respond with a 2xx. Processing runs in a task of its own, so that a client that disconnects cannot interrupt
-//!   it. The queue keeps the body (protobuf that is exported as JSON as the equivalent JSON) and not its items: receivers are
+//!   may respond with a 2xx. Processing runs in the task of the connection, and continues in a task of its own if the client
+//!   disconnects. The queue keeps the body (protobuf that is exported as JSON as the equivalent JSON) and not its items: receivers are
 //!   pure, and the record states how it was read, so that rereading it after a restart (`Relay::feed`) gives the same items under
 //!   any configuration. Items that are already resolved are left out. With `processors.attributes` it keeps the converted
 //!   documents instead, without the values that must not be stored (`relay::privacy`).
