@@ -427,7 +427,10 @@ fn a_record_has_its_age_from_its_confirmation_to_its_end() {
     assert_eq!(bench.since(), None);
     let received = Some(UNIX_EPOCH + Duration::from_secs(1));
     let mut slow = Box::pin(bench.queue().offer(record("a")));
-    assert!(bench.begin(slow.as_mut()).is_none());
+    {
+        let _slow_disk = bench.disk.lock();
+        assert!(bench.begin(slow.as_mut()).is_none());
+    }
     bench.wait_until(|queue| !queue.shared.lock().in_transit.is_empty());
     assert_eq!(bench.since(), received, "confirmed and not yet seen by the request");
     let Ok(Offered::Live(taken)) = bench.runtime.block_on(slow.as_mut()) else { panic!("it was confirmed") };
