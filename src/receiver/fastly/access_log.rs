@@ -83,11 +83,14 @@ fn from_json(
     withheld: &Withheld,
 ) -> Result<(Record, usize, AccessLogPreset), Fault> {
     let (fields, length) = fields::read(text)?;
-    let is_otlp = |name: &str| RESOURCE_KEYS.contains(&name.split('.').next().unwrap_or_default().as_bytes());
+    let is_otlp = |name: &str| {
+        name.starts_with("resource")
+            && RESOURCE_KEYS.contains(&name.split('.').next().unwrap_or_default().as_bytes())
+    };
     if fields.iter().any(|field| is_otlp(&field.name)) {
         return Err(fault("OTLP, but not valid"));
     }
-    let mut record = Record::default();
+    let mut record = Record::of_length(length);
     let mut is_mapped = false;
     for field in &fields {
         let name = fields::unescaped(&field.name);

@@ -96,7 +96,7 @@ fn value<'a>(cursor: &mut Cursor<'a>, text: &'a str) -> Result<Option<Value<'a>>
 
 /// Returns a name without JSON escapes.
 pub(super) fn unescaped<'a>(name: &'a str) -> Cow<'a, str> {
-    if !name.contains('\\') {
+    if !name.bytes().any(|byte| byte == b'\\') {
         return Cow::Borrowed(name);
     }
     serde_json::from_str(&["\"", name, "\""].concat()).map_or(Cow::Borrowed(name), Cow::Owned)
