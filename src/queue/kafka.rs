@@ -19,6 +19,8 @@
 
 mod client;
 
+mod committer;
+
 mod dead_letters;
 
 mod health;
@@ -48,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::client::reason_of;
+use self::committer::Committer;
 use self::health::Health;
 use self::message::{owned_headers, probe_headers};
 use self::partitions::Partitions;
@@ -259,11 +262,13 @@ impl KafkaQueue {
             .create_with_context(Callbacks(Arc::clone(&reading)))
             .map_err(|error| unusable(&error))?;
         consumer.subscribe(&[&self.config.topic]).map_err(|error| unusable(&error))?;
+        let not_started = |error: std::io::Error| KafkaOpenError::Client(error.to_string());
+        let consumer = Arc::new(consumer);
+        let committer = Committer::start(Arc::clone(&consumer)).map_err(not_started)?;
         let for_thread = Arc::clone(&reading);
         let thread = std::thread::Builder::new().name("kafka".to_owned());
-        let thread = thread
-            .spawn(move || reader::run(consumer, &for_thread))
-            .map_err(|error| KafkaOpenError::Client(error.to_string()))?;
+        let thread =
+            thread.spawn(move || reader::run(&consumer, committer, &for_thread)).map_err(not_started)?;
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(&reading), thread));
         Ok(KafkaReader { events, partitions: Arc::clone(&self.partitions), reading })
     }

@@ -3,8 +3,8 @@
 //! In: the records of the partitions that the group assigns. Out: [`Event`]s, in the order of each partition; and commits of
 //! what is resolved.
 //! Promises: the thread polls at all times, so that the worker stays a member of its group: when too much is unresolved it
-//! pauses the partitions instead; a revoked partition is given back and then committed, before its next owner reads it;
-//! after a commit was refused nothing of the assignment is committed.
+//! pauses the partitions instead; a revoked partition is given back and then committed, before its next owner reads it, and
+//! given back without a commit if another worker owns it already.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::client::{FETCH_WAIT, log, reason_of};
+use super::committer::Committer;
 use super::health::Health;
 use super::message::{Headers, is_probe, millis};
 use super::offsets::Offsets;
@@ -95,13 +96,13 @@ pub(super) struct Reading {
 pub(super) struct Callbacks(pub(super) Arc<Reading>);
 
 /// Reads until the queue is closed, then commits and leaves the group.
-pub(super) fn run(consumer: BaseConsumer<Callbacks>, reading: &Arc<Reading>) {
+pub(super) fn run(consumer: &BaseConsumer<Callbacks>, mut committer: Committer, reading: &Reading) {
     let mut is_paused = false;
     let mut last_commit = Instant::now();
     while !reading.closed.load(Ordering::Acquire) {
-        is_paused = pause(&consumer, reading, is_paused);
+        is_paused = pause(consumer, reading, is_paused);
         match consumer.poll(POLL) {
-            Some(Ok(message)) => reading.message(&consumer, &message),
+            Some(Ok(message)) => reading.message(consumer, &message),
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 reading.health.reading(None);
                 reading.partitions.set_at_end(Some(partition), true);
@@ -109,12 +110,17 @@ pub(super) fn run(consumer: BaseConsumer<Callbacks>, reading: &Arc<Reading>) {
             Some(Err(error)) => reading.failed(&error),
             None => {}
         }
-        if last_commit.elapsed() >= COMMIT_INTERVAL {
+        if let Some(result) = committer.ended() {
+            reading.commit_ended(result);
+        }
+        if last_commit.elapsed() >= COMMIT_INTERVAL && !committer.is_busy() {
             last_commit = Instant::now();
-            reading.commit(&consumer);
+            reading.commit(&mut committer);
         }
     }
-    reading.commit_now(&consumer, None);
+    // The older commit comes first.
+    drop(committer);
+    reading.commit_now(consumer, None);
     // Dropping the consumer revokes its partitions and leaves the group.
 }
 
@@ -135,6 +141,12 @@ fn pause(consumer: &BaseConsumer<Callbacks>, reading: &Reading, is_paused: bool)
         reading.partitions.set_at_end(None, false);
     }
     if done.is_ok() { is_full } else { is_paused }
+}
+
+/// Logs a commit that was refused. That alone says nothing about who owns the partitions: a commit that crosses a rebalance is
+/// refused, although they stay here. If they go, librdkafka revokes them.
+fn log_refusal(error: &KafkaError) {
+    info!(reason = reason_of(error), "kafka commit refused; the next one repeats it");
 }
 
 // === impl Reading ===
@@ -210,15 +222,23 @@ impl Reading {
         }
     }
 
-    /// Commits what has changed, unless a commit is on its way.
-    fn commit(&self, consumer: &BaseConsumer<Callbacks>) {
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        if sent.is_some() {
-            return;
-        }
+    /// Sends a commit of what has changed.
+    fn commit(&self, committer: &mut Committer) {
         let next = self.partitions.to_commit(None);
-        if !next.is_empty() && consumer.commit(&self.list(&next), CommitMode::Async).is_ok() {
-            *sent = Some(next);
+        if !next.is_empty() {
+            committer.commit(self.list(&next));
+            *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+        }
+    }
+
+    /// Records the end of a commit that was sent.
+    fn commit_ended(&self, result: KafkaResult<()>) {
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (result, sent) {
+            (Ok(()), Some(sent)) => self.partitions.committed(sent),
+            (Err(error), _) => log_refusal(&error),
+            // A later commit has replaced it.
+            (Ok(()), None) => {}
         }
     }
 
@@ -232,7 +252,7 @@ impl Reading {
         }
         match consumer.commit(&self.list(&next), CommitMode::Sync) {
             Ok(()) => self.partitions.committed(next),
-            Err(error) => self.refused(&error),
+            Err(error) => log_refusal(&error),
         }
     }
 
@@ -245,26 +265,6 @@ impl Reading {
             element.set_metadata(&commit.metadata);
         }
         list
-    }
-
-    /// Forgets everything when the brokers no longer know this member: others own its partitions.
-    fn refused(&self, error: &KafkaError) {
-        let lost = matches!(
-            error.rdkafka_error_code(),
-            Some(
-                RDKafkaErrorCode::IllegalGeneration
-                    | RDKafkaErrorCode::UnknownMemberId
-                    | RDKafkaErrorCode::FencedInstanceId
-                    | RDKafkaErrorCode::StaleMemberEpoch
-                    | RDKafkaErrorCode::FencedMemberEpoch
-            )
-        );
-        if lost {
-            warn!(reason = reason_of(error), "kafka commit refused; partitions belong to other workers");
-            let partitions = self.partitions.numbers();
-            self.give_back(&partitions);
-            partitions.iter().for_each(|partition| self.partitions.revoke(*partition));
-        }
     }
 
     /// Has everything dropped that is held of these partitions.
@@ -383,16 +383,6 @@ impl ConsumerContext for Callbacks {
             reading.failed(error);
         }
         info!(partitions = owned, "kafka partitions assigned");
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        let reading = &self.0;
-        let sent = reading.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (result, sent) {
-            (Ok(()), Some(sent)) => reading.partitions.committed(sent),
-            (Err(error), _) => reading.refused(&error),
-            (Ok(()), None) => {}
-        }
     }
 
     fn main_queue_min_poll_interval(&self) -> Timeout {
