@@ -18,8 +18,6 @@ mod ledger;
 
 mod load;
 
-mod random;
-
 mod small_disk;
 
 mod kills;

@@ -5,6 +5,8 @@
 
 mod broker;
 
+mod churn;
+
 mod fleet;
 
 mod joins;
@@ -14,6 +16,8 @@ mod ledger;
 mod outages;
 
 mod restarts;
+
+mod scale;
 
 mod sizes;
 

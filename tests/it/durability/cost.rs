@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use super::load::job;
-use super::random::Random;
+use crate::harness::random::Random;
 use crate::harness::{Ask, Child, House, Sender, eventually};
 
 const SENDERS: u64 = 4;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::downstream::Mood;
 use super::home::{Home, at_rest, batch, recovered, stopped};
+use crate::harness::random::{Random, seed};
 use crate::harness::{Child, Connection, eventually, log, span};
 
 /// Far longer than the drain time of 10 s, so that a stop that hangs fails.
@@ -80,7 +81,7 @@ async fn a_request_in_progress_is_acknowledged_and_kept_while_it_drains() {
 
 #[tokio::test]
 async fn senders_that_continue_during_the_drain_lose_nothing_acknowledged() {
-    let mut random = super::random::Random::new(super::random::seed());
+    let mut random = Random::new(seed());
     let mut home = Home::new(Mood::Up, "processors.span_events.wait: 50ms").await;
     let load = super::load::Load::start(4, &mut random);
     for _ in 0..3 {

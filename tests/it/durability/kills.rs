@@ -12,8 +12,8 @@ use tempfile::NamedTempFile;
 use super::downstream::{Downstream, Mood};
 use super::home::{Home, at_rest, recovered, stopped};
 use super::load::Load;
-use super::random::{Random, seed};
 use crate::harness::any_moment_within;
+use crate::harness::random::{Random, seed};
 
 /// Kills per test, unless the environment sets another number.
 const ROUNDS: u64 = 10;

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::downstream::POISON;
 use super::ledger::{Kind, Ledger};
-use super::random::Random;
+use crate::harness::random::Random;
 use crate::harness::{Ask, Reply, Sender, log, logs_only, span};
 
 /// Address of the relay, and the number of requests that each sender may make there.

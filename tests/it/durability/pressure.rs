@@ -3,8 +3,8 @@
 
 use super::downstream::Mood;
 use super::home::{Home, at_rest, batch, stopped};
-use super::random::{Random, seed};
 use super::small_disk::SmallDisk;
+use crate::harness::random::{Random, seed};
 use crate::harness::{Ask, Child, Reply, eventually, span};
 
 /// Posts spans with incompressible digits until one is rejected; returns the number of accepted ones, and the

@@ -61,6 +61,12 @@ pub(crate) fn names(request: &Recorded) -> Vec<String> {
     names
 }
 
+/// Returns the number of spans and log records of an export request.
+pub(crate) fn items_in(request: &Value) -> usize {
+    let spans = leaves(request, ["resourceSpans", "scopeSpans", "spans"]);
+    spans.len() + leaves(request, ["resourceLogs", "scopeLogs", "logRecords"]).len()
+}
+
 /// Returns the trace id of every span.
 pub(crate) fn trace_ids(request: &Recorded) -> Vec<String> {
     let json = request.json();

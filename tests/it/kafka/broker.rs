@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -39,7 +39,7 @@ struct Node {
     controller_port: u16,
     /// Keeps both ports, while the broker is away too.
     _reserved: [Reserved; 2],
-    process: Option<Child>,
+    process: Mutex<Option<Child>>,
 }
 
 /// Name and password of the clients of a secure cluster.
@@ -88,9 +88,9 @@ impl Brokers {
         let nodes = (0..count).map(|_| {
             let reserved = [Reserved::on_loopback(), Reserved::on_loopback()];
             let [port, controller_port] = [0, 1].map(|one| reserved[one].address.port());
-            Node { port, controller_port, _reserved: reserved, process: None }
+            Node { port, controller_port, _reserved: reserved, process: Mutex::default() }
         });
-        let mut brokers = Self { nodes: nodes.collect(), directory: TempDir::new().unwrap(), jars, options };
+        let brokers = Self { nodes: nodes.collect(), directory: TempDir::new().unwrap(), jars, options };
         if options.is_secure {
             brokers.make_certificate();
         }
@@ -107,15 +107,15 @@ impl Brokers {
     }
 
     /// Stops a broker as if its machine had died.
-    pub(super) async fn kill(&mut self, node: usize) {
-        let mut process = self.nodes[node].process.take().expect("it runs");
+    pub(super) async fn kill(&self, node: usize) {
+        let mut process = self.nodes[node].process.lock().unwrap().take().expect("it runs");
         // The shell that holds it ends it when its input ends.
         drop(process.stdin.take());
         in_time("a broker ends", process.wait()).await.unwrap();
     }
 
     /// Starts a broker that was stopped, with what it had.
-    pub(super) async fn restart(&mut self, node: usize) {
+    pub(super) async fn restart(&self, node: usize) {
         self.launch(node);
         self.listens(node).await;
     }
@@ -221,7 +221,9 @@ impl Brokers {
              transaction.state.log.replication.factor={replicas}\ntransaction.state.log.min.isr={in_sync}\n\
              share.coordinator.state.topic.replication.factor={replicas}\nshare.coordinator.state.topic.min.isr={in_sync}\n\
              min.insync.replicas={in_sync}\nlog.retention.check.interval.ms=500\nlog.segment.delete.delay.ms=100\n\
-             group.min.session.timeout.ms=1000\nreplica.lag.time.max.ms=3000\n\
+             group.min.session.timeout.ms=1000\n\
+             group.consumer.min.session.timeout.ms=1000\ngroup.consumer.session.timeout.ms=6000\n\
+             group.consumer.min.heartbeat.interval.ms=500\ngroup.consumer.heartbeat.interval.ms=1000\nreplica.lag.time.max.ms=3000\n\
              broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500\n"
         );
         if self.options.is_secure {
@@ -261,14 +263,14 @@ impl Brokers {
     }
 
     /// Starts a node in a shell that ends it with this process, however this process ends.
-    fn launch(&mut self, node: usize) {
+    fn launch(&self, node: usize) {
         let script = "java -Xmx320m -XX:TieredStopAtLevel=1 -cp \"$1\" kafka.Kafka \"$2\" >\"$2.log\" 2>&1 </dev/null & \
                       read -r _; kill -9 $!; wait";
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh", &self.class_path()]).arg(self.properties_file(node));
         let process =
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        self.nodes[node].process = Some(process);
+        *self.nodes[node].process.lock().unwrap() = Some(process);
     }
 
     /// Waits until a node serves clients.

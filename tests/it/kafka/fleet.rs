@@ -1,13 +1,41 @@
 //! Relays that share a topic, and the collector that all of them export to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::message::Message as _;
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::broker::Brokers;
-use crate::harness::{Ask, Child, Collector, Reply, SECRET, Samples, eventually, log, names, span_with};
+use crate::harness::{
+    Ask, Child, Collector, Reply, SECRET, Samples, eventually, items_in, log, names, span_with,
+};
 
 /// Partitions of each test's topic.
 pub(super) const PARTITIONS: i32 = 6;
+
+/// Time in which brokers answer a test.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Environment variable with the value of `queue.kafka.group_protocol` of all relays.
+const PROTOCOL: &str = "SPANRELAY_KAFKA_PROTOCOL";
+
+/// Sides of a fleet whose counters are complete: every process of that side still runs, and every write or commit was answered.
+/// The counters of a process are gone with it; what was not answered in time may have succeeded all the same.
+#[derive(Clone, Copy)]
+pub(super) struct Complete {
+    fronts: bool,
+    workers: bool,
+}
+
+impl Complete {
+    pub(super) const BOTH: Self = Self { fronts: true, workers: true };
+    pub(super) const WORKERS: Self = Self { fronts: false, workers: true };
+    pub(super) const NEITHER: Self = Self { fronts: false, workers: false };
+}
 
 /// A topic with a collector behind it.
 pub(super) struct Fleet {
@@ -53,6 +81,7 @@ impl Fleet {
     /// The configuration of a relay with this role.
     pub(super) fn configuration(&self, role: &str) -> String {
         let Self { brokers, topic, endpoint, .. } = self;
+        let protocol = std::env::var(PROTOCOL).unwrap_or_else(|_| "classic".to_owned());
         format!(
             "
             server: {{ endpoint: 127.0.0.1:0 }}
@@ -68,6 +97,7 @@ impl Fleet {
                 topic: {topic}
                 group_id: {topic}
                 session_timeout: 6s
+                group_protocol: {protocol}
                 role: {role}
             exporters:
               otlp_http:
@@ -100,6 +130,91 @@ impl Fleet {
         .await;
         relay
     }
+
+    /// Returns the number of items in all records of the topic.
+    pub(super) fn items(&self) -> usize {
+        tokio::task::block_in_place(|| {
+            let mut left = BTreeMap::new();
+            let mut list = TopicPartitionList::new();
+            for (partition, (first, end)) in (0..).zip(self.brokers.offsets(&self.topic, PARTITIONS)) {
+                if first < end {
+                    left.insert(partition, end);
+                    list.add_partition_offset(&self.topic, partition, Offset::Offset(first)).unwrap();
+                }
+            }
+            let consumer = self.brokers.consumer("reader-of-records");
+            consumer.assign(&list).unwrap();
+            let mut items = 0;
+            while !left.is_empty() {
+                let record = consumer.poll(ANSWER).expect("the records are still there").unwrap();
+                let value = record.payload().unwrap_or_default();
+                // The record of a probe is empty.
+                if !value.is_empty() {
+                    items += items_in(&serde_json::from_slice(value).unwrap());
+                }
+                if record.offset() + 1 == left[&record.partition()] {
+                    left.remove(&record.partition());
+                }
+            }
+            items
+        })
+    }
+
+    /// Waits until every record is resolved: the group has committed the end of every partition.
+    async fn is_committed(&self) {
+        let consumer = self.brokers.consumer(&self.topic);
+        eventually("every record is resolved", async || {
+            tokio::task::block_in_place(|| {
+                let mut list = TopicPartitionList::new();
+                (0..PARTITIONS).for_each(|partition| {
+                    list.add_partition(&self.topic, partition);
+                });
+                let committed = consumer.committed_offsets(list, ANSWER).ok()?;
+                let is_whole = |(partition, (first, end)): (i32, (i64, i64))| {
+                    let known = committed.find_partition(&self.topic, partition).unwrap();
+                    first == end || known.offset() == Offset::Offset(end)
+                };
+                (0..).zip(self.brokers.offsets(&self.topic, PARTITIONS)).all(is_whole).then_some(())
+            })
+        })
+        .await;
+    }
+
+    /// Waits until nothing is open, and checks that every item that was accepted has one outcome: what the relays accepted is
+    /// in the topic, and what is in the topic is settled. Returns the number of items in the topic, which is the witness for
+    /// relays whose counters are gone.
+    pub(super) async fn is_balanced(&self, relays: &[&Child], complete: Complete) -> usize {
+        self.is_committed().await;
+        let all = eventually("nothing is open in any relay", async || {
+            let mut all = Vec::new();
+            for relay in relays {
+                let samples = relay.metrics().await;
+                let is_open = samples.sum("spanrelay_kafka_lag_records", &[]) > 0.0;
+                if is_open || !samples.are_at_rest() {
+                    return None;
+                }
+                all.push(samples);
+            }
+            Some(all)
+        })
+        .await;
+        let items = self.items();
+        let [accepted, settled] = [accepted, settled].map(|of| all.iter().map(of).sum::<f64>());
+        let fits = |sum: f64, is_complete: bool| match is_complete {
+            true => sum == items as f64,
+            false => sum <= items as f64,
+        };
+        assert!(
+            fits(accepted, complete.fronts) && fits(settled, complete.workers),
+            "{items} items in the topic, {accepted} accepted, {settled} settled"
+        );
+        items
+    }
+}
+
+/// Returns the resident memory of a relay, in bytes.
+pub(super) async fn memory(relay: &Child) -> f64 {
+    relay.metrics().await.sum("otelcol_process_memory_rss", &[])
 }
 
 /// Posts lines that must be accepted as a whole.
@@ -135,32 +250,15 @@ pub(super) async fn delivered(collector: &Collector, spans: usize) -> Vec<(Strin
     all
 }
 
-/// Waits until nothing is open anywhere, and checks that what all relays accepted is what all of them settled.
-pub(super) async fn at_rest(relays: &[&Child]) {
-    let sums = eventually("nothing is open in any relay", async || {
-        let mut sums = Vec::new();
-        for relay in relays {
-            let samples = relay.metrics().await;
-            if !samples.are_at_rest() || samples.sum("spanrelay_kafka_lag_records", &[]) > 0.0 {
-                return None;
-            }
-            sums.push(samples);
-        }
-        // A record may be on its way between a front and a worker's statistics.
-        let balance: f64 = sums.iter().map(balance).sum();
-        (balance == 0.0).then_some(sums)
-    })
-    .await;
-    assert!(!sums.is_empty());
+/// Returns the number of items that a relay has accepted.
+pub(super) fn accepted(samples: &Samples) -> f64 {
+    let of = |items| samples.sum(&format!("otelcol_receiver_accepted_{items}"), &[]);
+    ["spans", "log_records", "metric_points"].map(of).iter().sum()
 }
 
-/// Returns the number of accepted and recovered items less the settled ones.
-fn balance(samples: &Samples) -> f64 {
-    let accepted = ["spans", "log_records", "metric_points"]
-        .map(|items| samples.sum(&format!("otelcol_receiver_accepted_{items}"), &[]));
-    let recovered = samples.sum("spanrelay_recovered_items_total", &[]);
-    let settled = samples.sum("spanrelay_settled_items_total", &[]);
-    accepted.iter().sum::<f64>() + recovered - settled
+/// Returns the number of items that a relay has settled, and no other will settle again.
+pub(super) fn settled(samples: &Samples) -> f64 {
+    samples.sum("spanrelay_settled_items_total", &[]) - samples.sum("spanrelay_recovered_items_total", &[])
 }
 
 /// Ends relays in order, all at once.

@@ -1,7 +1,7 @@
 //! Units that are too large for a record.
 
 use super::broker::shared;
-use super::fleet::{Fleet, assigned, at_rest, delivered, span_of, stopped, try_post};
+use super::fleet::{Complete, Fleet, assigned, delivered, span_of, stopped, try_post};
 use crate::harness::{Child, Collector, Ended, eventually, spanrelay};
 use rdkafka::Message as _;
 use rdkafka::consumer::Consumer as _;
@@ -46,7 +46,7 @@ async fn a_unit_that_is_too_large_is_rejected_alone_and_goes_to_the_dead_letters
         ("fastly", "5", "1")
     );
     assert!(header("reason").contains("max_message_bytes") && header("time").starts_with("20"));
-    at_rest(&[&relay]).await;
+    assert_eq!(fleet.is_balanced(&[&relay], Complete::BOTH).await, 9);
     stopped(vec![relay]).await;
 
     // With a higher limit it gets through.
@@ -61,6 +61,7 @@ async fn a_unit_that_is_too_large_is_rejected_alone_and_goes_to_the_dead_letters
     assert!(names[0].1.starts_with("xxx"), "{names:?}");
     let replayed = replay(&fleet, &relay).await;
     assert!(replayed.out.contains("0 accepted, 0 rejected again, 0 not sent"), "{}", replayed.out);
+    assert_eq!(fleet.is_balanced(&[&relay], Complete::NEITHER).await, 10);
     stopped(vec![relay]).await;
     collector.finish();
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::broker::{Options, PASSWORD, USER, own, shared};
-use super::fleet::{Fleet, assigned, delivered, event_of, post, span_of, stopped};
+use super::fleet::{
+    Complete, Fleet, accepted, assigned, delivered, event_of, post, settled, span_of, stopped,
+};
 use crate::harness::{Child, Collector, Ended, eventually, spanrelay};
 
 /// Writes a configuration and runs a command with it.
@@ -61,6 +63,7 @@ async fn a_topic_that_is_to_be_created_is_created() {
     assigned(&[&relay]).await;
     post(&relay, &[event_of(7), span_of(7)]).await;
     assert_eq!(delivered(&collector, 1).await[0].1, "span-7: event-7");
+    assert_eq!(fleet.is_balanced(&[&relay], Complete::BOTH).await, 2);
     stopped(vec![relay]).await;
     collector.finish();
 }
@@ -77,6 +80,7 @@ async fn records_that_retention_deletes_unread_are_counted_exactly() {
     // Every partition has a committed offset.
     post(&front, &(1..=30).map(span_of).collect::<Vec<_>>()).await;
     delivered(&collector, 30).await;
+    assert_eq!(fleet.is_balanced(&[&front, &worker], Complete::BOTH).await, 30);
     stopped(vec![worker]).await;
     post(&front, &(31..=90).map(span_of).collect::<Vec<_>>()).await;
     let written: Vec<i64> = fleet.brokers.offsets(&fleet.topic, 6).iter().map(|(_, end)| *end).collect();
@@ -96,6 +100,10 @@ async fn records_that_retention_deletes_unread_are_counted_exactly() {
     assert!(worker.log().contains("kafka deleted records before they were read"), "{}", worker.log());
     post(&front, &[span_of(91)]).await;
     delivered(&collector, 1).await;
+    // What was lost is the rest of what was accepted.
+    assert_eq!(fleet.is_balanced(&[&worker], Complete::WORKERS).await, 1);
+    let (accepted, settled) = (accepted(&front.metrics().await), settled(&worker.metrics().await));
+    assert_eq!((accepted, settled), (91.0, 1.0), "30 were settled before, and 60 are lost");
     stopped(vec![front, worker]).await;
     collector.finish();
 }
@@ -120,6 +128,7 @@ async fn clients_authenticate_with_scram_through_tls_and_a_wrong_password_is_rep
     assigned(&[&relay]).await;
     post(&relay, &[span_of(1), event_of(1)]).await;
     assert_eq!(delivered(&collector, 1).await[0].1, "span-1: event-1");
+    assert_eq!(fleet.is_balanced(&[&relay], Complete::BOTH).await, 2);
     stopped(vec![relay]).await;
 
     const WRONG: &str = "not-the-password";

@@ -1,7 +1,7 @@
 //! Webhooks of one workflow through different fronts make one span.
 
 use super::broker::shared;
-use super::fleet::{Fleet, assigned, at_rest, delivered, stopped};
+use super::fleet::{Complete, Fleet, assigned, delivered, stopped};
 use crate::harness::{Ask, Child, Collector, eventually};
 
 /// `workflow-completed` of a workflow that was named `name` when it stopped at this second.
@@ -35,7 +35,8 @@ async fn redeliveries_and_cancellations_through_any_front_make_one_span_each() {
     let names = delivered(&collector, 2 * WORKFLOWS as usize).await;
     let count = |wanted: &str| names.iter().filter(|(_, name)| name == wanted).count();
     assert_eq!((count("workflow: only"), count("workflow: last")), (8, 8), "{names:?}");
-    at_rest(&[&fronts[0], &fronts[1], &workers[0], &workers[1]]).await;
+    let relays = [&fronts[0], &fronts[1], &workers[0], &workers[1]];
+    assert_eq!(fleet.is_balanced(&relays, Complete::BOTH).await as u32, 6 * WORKFLOWS);
     let mut superseded = 0.0;
     for worker in &workers {
         let labels = [("fate", "superseded")];
@@ -64,6 +65,7 @@ async fn a_cancellation_that_is_held_while_its_worker_restarts_is_superseded_by_
     completed(&relay, 99, "last", "canceled", 20).await;
     let names = delivered(&collector, 1).await;
     assert_eq!(names, [("/v1/traces".to_owned(), "workflow: last".to_owned())]);
+    assert_eq!(fleet.is_balanced(&[&relay], Complete::NEITHER).await, 2);
     stopped(vec![relay]).await;
     collector.finish();
 }

@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 /// Returns the seed from the environment, or else from the clock. Prints it, so that a failure can be repeated.
-pub(super) fn seed() -> u64 {
+#[expect(clippy::print_stderr, reason = "the seed is for whoever runs the tests")]
+pub(crate) fn seed() -> u64 {
     let given =
         std::env::var("SPANRELAY_SEED").ok().map(|seed| seed.parse().expect("SPANRELAY_SEED is a number"));
     let seed = given.unwrap_or_else(|| {
@@ -21,7 +22,7 @@ pub(super) fn seed() -> u64 {
 // === impl Random ===
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -34,24 +35,24 @@ impl Random {
     }
 
     /// Returns a number from 0 to below `end`.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    pub(super) fn one_in(&mut self, times: u64) -> bool {
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    pub(super) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[usize::try_from(self.below(choices.len() as u64)).unwrap()]
     }
 
-    pub(super) fn millis_below(&mut self, end: u64) -> Duration {
+    pub(crate) fn millis_below(&mut self, end: u64) -> Duration {
         Duration::from_micros(self.below(end * 1000))
     }
 
     /// Returns hexadecimal digits, which compress badly.
-    pub(super) fn hex(&mut self, digits: usize) -> String {
+    pub(crate) fn hex(&mut self, digits: usize) -> String {
         let words = digits.div_ceil(16);
         let mut text: String = (0..words).map(|_| format!("{:016x}", self.next())).collect();
         text.truncate(digits);
