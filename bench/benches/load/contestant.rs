@@ -24,11 +24,16 @@ const START: Duration = Duration::from_secs(30);
 /// Timeout for draining: the relay's drain time and a margin.
 const DRAIN: Duration = Duration::from_secs(15);
 
+/// Environment variable with the address of a Kafka broker, which `.ci/with-kafka` sets.
+pub(crate) const BROKERS: &str = "SPANRELAY_KAFKA_BROKERS";
+
 /// Kind of contestant.
 #[derive(Debug, Clone)]
 pub(crate) enum Who {
     /// The relay, with these settings (`key=value`) in addition to [`SETTINGS`].
     Relay(Vec<String>),
+    /// A front and a worker that share a topic of these brokers, with these settings in addition to [`SETTINGS`].
+    Shared(String, Vec<String>),
     Floor(Floor),
     /// A Collector, with these extra settings for its exporter.
     Collector(&'static str),
@@ -47,7 +52,8 @@ pub(crate) struct Contestant {
     pub(crate) name: String,
     pub(crate) sink: Sink,
     joins: bool,
-    child: Running,
+    /// The first receives the load.
+    children: Vec<Running>,
     address: SocketAddr,
     telemetry: Option<SocketAddr>,
     _directory: TempDir,
@@ -81,25 +87,44 @@ impl Who {
     pub(crate) fn start_before(&self, name: &str, sink: Sink) -> Contestant {
         // On the disk of the project, because the temporary directory may be in memory.
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("there is a place for files");
-        let (child, address, telemetry) = match self {
-            Self::Relay(settings) => relay(settings, sink.address, &directory),
+        let (children, address, telemetry) = match self {
+            Self::Relay(settings) => {
+                let (child, address, telemetry) = relay(settings, sink.address, &directory);
+                (vec![child], address, Some(telemetry))
+            }
+            Self::Shared(brokers, settings) => {
+                let topic = directory.path().file_name().expect("it has a name").to_string_lossy();
+                let topic = topic.trim_start_matches('.');
+                let shared = [
+                    "queue.storage=kafka".to_owned(),
+                    format!(
+                        "queue.kafka={{brokers: [\"{brokers}\"], topic: \"{topic}\", group_id: \"{topic}\"}}"
+                    ),
+                    "queue.kafka.create_topic={replication_factor: 1}".to_owned(),
+                ];
+                let [front, worker] = ["front", "worker"].map(|role| {
+                    let role = [format!("queue.kafka.role={role}")];
+                    relay(&[settings, &shared[..], &role[..]].concat(), sink.address, &directory)
+                });
+                (vec![front.0, worker.0], front.1, Some(front.2))
+            }
             Self::Floor(floor) => {
                 let mut command = Command::new(std::env::current_exe().expect("this program has a file"));
                 command.args(["--role", floor.name(), &sink.address.to_string()]);
                 let mut child = started(command.stdout(Stdio::piped()));
                 let address = line(child.0.stdout.take(), |line| line.trim().parse().ok());
-                (child, address, None)
+                (vec![child], address, None)
             }
             Self::Collector(exporter) => {
                 let (child, address) = collector(sink.address, exporter, &directory);
-                (child, address, None)
+                (vec![child], address, None)
             }
         };
         Contestant {
             name: name.to_owned(),
             sink,
             joins: telemetry.is_some(),
-            child,
+            children,
             address,
             telemetry,
             _directory: directory,
@@ -118,7 +143,7 @@ fn relay(
     settings: &[String],
     downstream: SocketAddr,
     directory: &TempDir,
-) -> (Running, SocketAddr, Option<SocketAddr>) {
+) -> (Running, SocketAddr, SocketAddr) {
     let exporter = settings.iter().find_map(|setting| setting.strip_prefix("exporters.")?.split('.').next());
     let exporter = exporter.unwrap_or("otlp_http");
     let configuration = format!(
@@ -141,10 +166,10 @@ fn relay(
         let address = |key: &str| line[key].as_str()?.parse().ok();
         Some((address("server.address")?, address("telemetry.address")?))
     });
-    (child, address, Some(telemetry))
+    (child, address, telemetry)
 }
 
-/// Builds the relay with the profile of this program, once, and returns its path.
+/// Builds the relay with the profile of this program, once, and returns its path. With brokers to measure with, it has Kafka.
 fn relay_program() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         let here = std::env::current_exe().expect("this program has a file");
@@ -155,6 +180,9 @@ fn relay_program() -> &'static Path {
         command.arg(target);
         if folder.ends_with("release") {
             command.arg("--release");
+        }
+        if std::env::var_os(BROKERS).is_some() {
+            command.args(["--features", "kafka"]);
         }
         let status = command.status().expect("cargo runs");
         assert!(status.success(), "the relay cannot be built: {status}");
@@ -206,14 +234,16 @@ fn line<T: Send + 'static>(
 
 impl Contestant {
     pub(crate) fn run(&self, load: &Load) -> Run {
-        let process = self.process();
-        let (before, written_before) = (process.processor_time(), process.written());
+        let processes = || self.children.iter().map(|child| Process(child.0.id()));
+        let before: Vec<_> =
+            processes().map(|process| (process.processor_time(), process.written())).collect();
         let sent = load.run(self.address, &self.sink);
+        let since = || processes().zip(&before);
         Run {
             sent,
-            processor_time: process.processor_time().since(&before),
-            resident: process.resident(),
-            written: process.written() - written_before,
+            processor_time: since().map(|(process, (time, _))| process.processor_time().since(time)).sum(),
+            resident: processes().map(Process::resident).sum(),
+            written: since().map(|(process, (_, written))| process.written() - written).sum(),
         }
     }
 
@@ -221,8 +251,9 @@ impl Contestant {
         self.telemetry.is_some()
     }
 
+    /// Returns the process that receives the load.
     pub(crate) fn process(&self) -> Process {
-        Process(self.child.0.id())
+        Process(self.children[0].0.id())
     }
 
     /// Returns the value of a metric with a single series.
@@ -238,12 +269,14 @@ impl Contestant {
     /// Drains the contestant if possible; returns everything that arrived.
     pub(crate) fn end(mut self) -> Counts {
         if self.telemetry.is_some() {
-            let id = rustix::process::Pid::from_child(&self.child.0);
-            rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
             let deadline = Instant::now() + DRAIN;
-            while self.child.0.try_wait().expect("it can be waited for").is_none() {
-                assert!(Instant::now() < deadline, "the relay does not drain in {DRAIN:?}");
-                thread::sleep(Duration::from_millis(10));
+            for child in &mut self.children {
+                let id = rustix::process::Pid::from_child(&child.0);
+                rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+                while child.0.try_wait().expect("it can be waited for").is_none() {
+                    assert!(Instant::now() < deadline, "the relay does not drain in {DRAIN:?}");
+                    thread::sleep(Duration::from_millis(10));
+                }
             }
         }
         self.sink.tally().counts(self.joins)

@@ -10,7 +10,7 @@ use self::steady::{growth, held, memory, outage};
 use super::batch::{Batch, Shape};
 use super::collector;
 use super::contest::{Effort, Entry};
-use super::contestant::Who;
+use super::contestant::{BROKERS, Who};
 use super::floor::Floor;
 use super::generator::{Load, Pace};
 use super::table::{self, Column, Ratio, Round, Target};
@@ -40,6 +40,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "faults", run: faults },
     Scenario { name: "webhooks", run: webhooks },
     Scenario { name: "disk", run: disk },
+    Scenario { name: "kafka", run: kafka },
     Scenario { name: "written", run: written },
     Scenario { name: "collector", run: collector },
     Scenario { name: "protobuf", run: protobuf },
@@ -280,6 +281,28 @@ fn disk(effort: Effort, outcome: &mut Outcome) {
         outcome.show(&format!("disk: single, {what}"), &columns);
         let measure = format!("single, {what}: CPU on disk against memory");
         outcome.at_most(&measure, most, &columns[0], &columns[1]);
+    }
+}
+
+/// Compares a front and a worker that share a topic, together, with one relay and its queue on disk.
+fn kafka(effort: Effort, outcome: &mut Outcome) {
+    let Ok(brokers) = std::env::var(BROKERS) else {
+        println!("\nThere is no Kafka to measure with: run the bench with .ci/with-kafka");
+        return;
+    };
+    let shared = |name, delivery: &[&str], load| {
+        let settings = delivery.iter().map(|setting| (*setting).to_owned()).collect();
+        Entry { name, who: Who::Shared(brokers.clone(), settings), load }
+    };
+    for (delivery, how) in [(SINGLE, "single"), (BATCH, "batch")] {
+        let load = || flat_out(effort, Shape::Canonical, LINES, 4);
+        let columns = effort.contest(vec![
+            shared("spanrelay, front and worker", delivery, load()),
+            relay("spanrelay, disk", &[DURABLE, delivery].concat(), load()),
+        ]);
+        outcome.show(&format!("kafka: {how}, batches of 1000 canonical lines"), &columns);
+        let measure = format!("{how}, bodies of 1,000: CPU of front and worker against disk");
+        outcome.at_most(&measure, 2.5, &columns[0], &columns[1]);
     }
 }
 
