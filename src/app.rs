@@ -10,6 +10,8 @@ mod certificates;
 
 mod descriptors;
 
+mod drain;
+
 mod files;
 
 #[cfg(feature = "kafka")]
@@ -35,13 +37,14 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::announce::{Addresses, announce};
 pub(crate) use self::certificates::certificate_paths;
 use self::descriptors::TELEMETRY_CONNECTIONS;
+use self::drain::{DRAIN_TIME, FINISH_REQUESTS};
 use self::files::ClientFiles;
 pub(crate) use self::files::unusable_files;
 #[cfg(feature = "kafka")]
@@ -60,16 +63,9 @@ use crate::receiver::{self, Limits};
 use crate::rejected::RejectedLines;
 use crate::relay::{Instance, Privacy, RateLimit, Relay};
 use crate::server::{Admin, Pages, RouteState, Shutdown, Terms, Tls, serve, stack};
-use crate::steps::Steps;
+use crate::steps::{LookupStop, Steps};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::page::Reach;
-
-/// Time from the signal to stop to the end of the process.
-const DRAIN_TIME: Duration = Duration::from_secs(10);
-/// Part of the drain time for requests in progress; the rest is for delivery.
-const FINISH_REQUESTS: Duration = Duration::from_secs(5);
-/// End of the drain time that is reserved for self-tracing, if enabled: the spans of the drain are exported in it.
-const FLUSH_SELF_TRACES: Duration = Duration::from_secs(1);
 
 /// A relay bound to its addresses.
 pub struct App {
@@ -91,7 +87,7 @@ pub struct App {
     max_connections: usize,
 }
 
-/// Running tasks and the means to stop them.
+/// Running tasks and the means to [stop](drain) them.
 struct Running {
     reloads: Reloads,
     relay: Arc<Relay>,
@@ -109,6 +105,7 @@ struct Running {
 #[derive(Clone, Default)]
 struct Stop {
     accepting: CancellationToken,
+    lookups: LookupStop,
     processing: CancellationToken,
     delivering: CancellationToken,
     telemetry: CancellationToken,
@@ -264,7 +261,7 @@ impl App {
         }
         let relay = Arc::new(relay);
         relay.set_privacy(Privacy::new(&config));
-        let steps = tokio::spawn(steps.run(Arc::clone(&relay), due, stop.accepting.clone()));
+        let steps = tokio::spawn(steps.run(Arc::clone(&relay), due, stop.lookups.clone()));
         metrics.observe_queue({
             let relay = Arc::clone(&relay);
             move || relay.queue_state()
@@ -334,74 +331,6 @@ impl App {
             telemetry: tokio::spawn(serve(telemetry, admin.service(), admin_terms, admin_shutdown)),
             stop,
         }
-    }
-}
-
-// === impl Running ===
-
-impl Running {
-    /// Stops the tasks in the order of the data flow, so that each has its complete input.
-    async fn drain(self, deadline: Instant) {
-        let Self {
-            reloads: _,
-            relay,
-            feeder,
-            steps,
-            front_door,
-            processor,
-            exporter,
-            telemetry,
-            self_tracing,
-            stop,
-        } = self;
-        let end = deadline;
-        let deadline = if self_tracing.is_some() { end - FLUSH_SELF_TRACES } else { end };
-        // Records that are only on disk stay there for the next start.
-        feeder.abort();
-        stop.accepting.cancel();
-        ended("step lookups", timeout_at(deadline, steps).await);
-        ended("front door", timeout_at(deadline, front_door).await);
-        stop.processing.cancel();
-        ended("processor", timeout_at(deadline, processor).await);
-        let mut exporter = exporter;
-        if let Ok(result) = timeout_at(deadline, &mut exporter).await {
-            ended("exporter", Ok(result));
-            info!("drained");
-        } else {
-            warn!(
-                drain_seconds = DRAIN_TIME.as_secs(),
-                "drain timed out; undelivered data is kept only in an on-disk queue"
-            );
-            stop.delivering.cancel();
-            ended("exporter", Ok(exporter.await));
-        }
-        relay.close().await;
-        if let Some(self_tracing) = self_tracing {
-            stop.tracing.cancel();
-            flush(self_tracing, end).await;
-        }
-        stop.telemetry.cancel();
-        ended("telemetry endpoint", Ok(telemetry.await));
-    }
-}
-
-/// Waits for the last self-tracing spans until `end`. Later ones are counted as dropped.
-async fn flush(mut self_tracing: JoinHandle<()>, end: Instant) {
-    let end = end.min(Instant::now() + FLUSH_SELF_TRACES);
-    if let Ok(result) = timeout_at(end, &mut self_tracing).await {
-        ended("self-tracing", Ok(result));
-    } else {
-        self_tracing.abort();
-        warn!(key = "telemetry.traces.endpoint", "self-trace flush timed out; remaining spans dropped");
-    }
-}
-
-/// Logs a task that panicked or timed out. It must not keep the others from draining.
-fn ended(part: &str, result: Result<Result<(), tokio::task::JoinError>, tokio::time::error::Elapsed>) {
-    match result {
-        Ok(Ok(())) => {}
-        Ok(Err(_)) => warn!(part, "task panicked"),
-        Err(_) => warn!(part, "task did not stop within the drain time"),
     }
 }
 

@@ -180,6 +180,11 @@ impl Queue {
         }
     }
 
+    /// Returns whether records are still in the queue when another process opens it.
+    pub(crate) fn outlives_the_process(&self) -> bool {
+        !matches!(self, Self::Memory(_))
+    }
+
     /// Returns the next record that is only on disk, oldest first, once there is memory for it. Waits until there is
     /// such a record; a queue in memory waits forever.
     pub(crate) async fn next_stored(&self) -> Stored {

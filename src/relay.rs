@@ -385,6 +385,11 @@ impl Relay {
         *self.privacy.write().unwrap_or_else(PoisonError::into_inner) = privacy.map(Arc::new);
     }
 
+    /// Returns whether accepted events are in the queue after a restart, as they were sent.
+    pub(crate) fn keeps_events(&self) -> bool {
+        self.queue.outlives_the_process() && self.privacy().is_none()
+    }
+
     fn privacy(&self) -> Option<Arc<Privacy>> {
         self.privacy.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -50,6 +50,15 @@ pub(crate) struct Steps {
     full: LineLimit,
 }
 
+/// Cancellation tokens of the end of the lookups.
+#[derive(Clone, Default)]
+pub(crate) struct LookupStop {
+    /// No further event arrives: lookups end when those that are pending have ended.
+    pub(crate) last: CancellationToken,
+    /// Pending lookups are interrupted.
+    pub(crate) now: CancellationToken,
+}
+
 /// Reason that the API of a receiver cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("receivers.{receiver}.api")]
@@ -123,28 +132,40 @@ impl Steps {
         self.apis.is_empty()
     }
 
-    /// Runs lookups until `stop` is cancelled. What is pending then stays in the queue; what is being stored is stored first.
+    /// Runs lookups until they are to stop. What is interrupted stays in the queue, unless the queue does not keep it; what is
+    /// being stored is stored first.
     pub(crate) async fn run(
         self,
         relay: Arc<Relay>,
         mut lookups: UnboundedReceiver<PendingLookup>,
-        stop: CancellationToken,
+        stop: LookupStop,
     ) {
         let mut running = JoinSet::new();
-        loop {
+        let (mut are_last, mut interrupted) = (false, 0_u32);
+        while !(are_last && lookups.is_empty() && running.is_empty()) {
             tokio::select! {
-                () = stop.cancelled() => break,
-                Some(pending) = lookups.recv() => self.begin(&relay, pending, &stop, &mut running),
-                Some(ended) = running.join_next() => ended_well(ended),
-                else => break,
+                () = stop.now.cancelled() => break,
+                () = stop.last.cancelled(), if !are_last => are_last = true,
+                Some(pending) = lookups.recv() => self.begin(&relay, pending, &stop.now, &mut running),
+                Some(ended) = running.join_next() => interrupted += was_interrupted(ended),
             }
         }
-        let pending = self.metrics.steps.pending.get();
-        if pending > 0 {
-            info!(pending, "step lookups stopped; an on-disk queue keeps them for the next start");
+        while let Ok(pending) = lookups.try_recv() {
+            interrupted += 1;
+            if !relay.keeps_events() {
+                self.metrics.steps.ended(LookupOutcome::Dropped);
+                pending.end();
+            }
         }
         while let Some(ended) = running.join_next().await {
-            ended_well(ended);
+            interrupted += was_interrupted(ended);
+        }
+        match interrupted {
+            0 => {}
+            pending if relay.keeps_events() => {
+                info!(pending, "step lookups stopped; the queue keeps them for the next start");
+            }
+            pending => warn!(pending, "step lookups stopped; steps of these jobs left out"),
         }
     }
 
@@ -154,7 +175,7 @@ impl Steps {
         relay: &Arc<Relay>,
         pending: PendingLookup,
         stop: &CancellationToken,
-        running: &mut JoinSet<()>,
+        running: &mut JoinSet<bool>,
     ) {
         let receiver = relay.receiver_id(pending.receiver());
         let Some(api) = self.apis.get(&receiver) else { return pending.end() };
@@ -182,54 +203,69 @@ impl Steps {
     }
 }
 
-/// Runs one lookup to its end, or until `stop` is cancelled. The charge is that of the lookup.
-async fn run_one(search: Search, mut pending: PendingLookup, charge: Charge, stop: CancellationToken) {
+/// Runs one lookup to its end, or until `stop` is cancelled. Returns whether it was interrupted. The charge is that of the lookup.
+async fn run_one(search: Search, pending: PendingLookup, charge: Charge, stop: CancellationToken) -> bool {
     let steps = &search.metrics.steps;
     steps.pending.inc();
-    let ended = async {
-        let found = tokio::select! {
-            found = search.run(&pending) => found,
-            // The record stays in the queue.
-            () = stop.cancelled() => return None,
-        };
-        let request = match found {
-            Ok(request) => request,
-            Err(outcome) => return Some((pending, outcome)),
-        };
-        loop {
-            match search.relay.finish_lookup(pending, request.clone()).await {
-                Ok(_) => {
-                    steps.ended(LookupOutcome::Found);
-                    return None;
-                }
-                Err((again, refusal)) => {
-                    pending = again;
-                    if search.is_over() {
-                        search.api.gave_up(&refusal.to_string(), None);
-                        return Some((pending, LookupOutcome::GivenUp));
-                    }
-                }
-            }
-            tokio::select! {
-                () = sleep(search.pace.longest.min(RETRY_STORING)) => {}
-                () = stop.cancelled() => return None,
-            }
+    let end = found(&search, pending, &stop).await;
+    let is_interrupted = matches!(end, Err((_, None)));
+    match end {
+        Ok(()) => steps.ended(LookupOutcome::Found),
+        // The record stays in the queue for the next start.
+        Err((pending, None)) if search.relay.keeps_events() => drop(pending),
+        Err((pending, outcome)) => {
+            steps.ended(outcome.unwrap_or(LookupOutcome::Dropped));
+            pending.end();
         }
-    };
-    if let Some((pending, outcome)) = ended.await {
-        steps.ended(outcome);
-        pending.end();
     }
     steps.pending.dec();
     drop(charge);
+    is_interrupted
+}
+
+/// Looks up the spans and stores them. Without spans, returns the lookup with its outcome, which it does not have if it was
+/// interrupted.
+async fn found(
+    search: &Search,
+    mut pending: PendingLookup,
+    stop: &CancellationToken,
+) -> Result<(), (PendingLookup, Option<LookupOutcome>)> {
+    let found = tokio::select! {
+        found = search.run(&pending) => found,
+        () = stop.cancelled() => return Err((pending, None)),
+    };
+    let request = match found {
+        Ok(request) => request,
+        Err(outcome) => return Err((pending, Some(outcome))),
+    };
+    loop {
+        match search.relay.finish_lookup(pending, request.clone()).await {
+            Ok(_) => return Ok(()),
+            Err((again, refusal)) => {
+                pending = again;
+                if search.is_over() {
+                    search.api.gave_up(&refusal.to_string(), None);
+                    return Err((pending, Some(LookupOutcome::GivenUp)));
+                }
+            }
+        }
+        tokio::select! {
+            () = sleep(search.pace.longest.min(RETRY_STORING)) => {}
+            () = stop.cancelled() => return Err((pending, None)),
+        }
+    }
 }
 
 /// Pause before spans are offered to the queue again that it had no room for.
 const RETRY_STORING: Duration = Duration::from_secs(5);
 
-/// Logs a lookup that panicked. Its record stays in the queue until the next start.
-fn ended_well(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(failure) = ended {
-        error!(error = %failure, "step lookup panicked");
+/// Returns 1 for a lookup that was interrupted. Logs one that panicked, whose record stays in the queue until the next start.
+fn was_interrupted(ended: Result<bool, tokio::task::JoinError>) -> u32 {
+    match ended {
+        Ok(is_interrupted) => u32::from(is_interrupted),
+        Err(failure) => {
+            error!(error = %failure, "step lookup panicked");
+            0
+        }
     }
 }

@@ -94,7 +94,7 @@ pub(crate) enum LookupOutcome {
     /// The job has no steps.
     Empty,
     GivenUp,
-    /// Too many lookups were pending.
+    /// Too many lookups were pending, or the relay stopped and the queue did not keep them.
     Dropped,
 }
 

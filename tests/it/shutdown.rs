@@ -1,8 +1,9 @@
 //! A relay that is stopped delivers what it can in the drain time, and always ends.
 
+use super::harness::api::{Api, cloud, fixture};
 use super::harness::{
-    Answer, Ask, Child, Collector, Gate, House, Recorded, eventually, in_time, log, names, nobody_listens_at,
-    process_id, request_of, signal_named, span,
+    Answer, Ask, Child, Collector, Gate, House, Recorded, SECRET, eventually, in_time, log, names,
+    nobody_listens_at, process_id, request_of, sign, signal_named, span,
 };
 
 /// Longer than any test, so that held data is exported because of the drain.
@@ -90,6 +91,77 @@ async fn a_collector_that_never_responds_does_not_delay_the_end() {
     house.left_one().await;
     assert!(house.drained().await.is_empty());
     gate.open();
+}
+
+/// Returns the settings of an API whose responses are awaited for longer than any test.
+fn api_at(url: &str) -> String {
+    format!("receivers.circleci.api: {{ token: a-token, endpoint: \"{url}\", timeout: 1h }}")
+}
+
+/// Number of spans of the steps of the job of `proto-fixtures`, and of the time before it.
+const STEPS: usize = 9;
+
+#[tokio::test]
+async fn lookups_that_no_queue_keeps_end_during_the_drain() {
+    let rules = "queue.storage: disk\nprocessors.attributes.drop: [http.request.method]";
+    for settings in ["queue.storage: memory", rules] {
+        let gate = Gate::new();
+        let api = Api::with_answers([Answer::WaitAt(gate.clone())], cloud).await;
+        let mut house = House::open(&format!("{}\n{settings}", api_at(&api.url()))).await;
+        assert_eq!(house.ask(Ask::webhook(&fixture("request.json"))).await.status, 204);
+        assert_eq!(names(&house.left_one().await), ["job: test"]);
+        api.has_seen(1).await;
+        let idle = house.connect().await;
+        house.relay.tell_to_stop();
+        // It is closed when the drain has begun.
+        idle.closes().await;
+        gate.open();
+        let steps = house.left_one().await;
+        assert_eq!(names(&steps).len(), STEPS, "{settings}");
+        assert!(house.drained().await.is_empty(), "{settings}");
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_that_arrives_during_the_drain_has_its_steps() {
+    let api = Api::start(cloud).await;
+    let mut house = House::open(&api_at(&api.url())).await;
+    let event = fixture("request.json");
+    let mut sender = house.connect().await;
+    let signature = sign(SECRET, event.as_bytes());
+    let head = format!("expect: 100-continue\r\ncontent-length: {}\r\n", event.len());
+    let signed = format!("circleci-event-type: job-completed\r\ncircleci-signature: {signature}\r\n");
+    sender.write(format!("POST /circleci HTTP/1.1\r\nhost: relay\r\n{head}{signed}\r\n")).await;
+    assert_eq!(sender.read().await.status, 100);
+    let idle = house.connect().await;
+    house.relay.tell_to_stop();
+    idle.closes().await;
+    sender.write(event).await;
+    assert_eq!(sender.read().await.status, 204);
+    let left = house.drained().await;
+    assert_eq!(all_names(&left).len(), 1 + STEPS);
+}
+
+/// An API that never responds takes the whole time for requests in progress, and costs only the steps.
+#[tokio::test]
+async fn lookups_that_do_not_end_during_the_drain_are_counted() {
+    let gate = Gate::new();
+    let api = Api::with_answers([Answer::WaitAt(gate.clone())], cloud).await;
+    let collector = Collector::start([]).await;
+    let configuration = House::configuration(&collector.url()).replace(
+        "cancel_settle: 0s",
+        &format!("cancel_settle: 0s, api: {{ token: a-token, endpoint: \"{}\", timeout: 1h }}", api.url()),
+    );
+    let mut relay = Child::start(&configuration, &[]).await;
+    assert_eq!(relay.ask(Ask::webhook(&fixture("request.json"))).await.status, 204);
+    assert_eq!(names(&collector.take(1).await[0]), ["job: test"]);
+    api.has_seen(1).await;
+    relay.signal("TERM").await;
+    let line = relay.logged("step lookups stopped; steps of these jobs left out").await;
+    assert_eq!((&line["level"], &line["pending"]), (&"WARN".into(), &1.into()));
+    assert_eq!(relay.ended().await, Some(0), "{}", relay.log());
+    gate.open();
+    collector.finish();
 }
 
 // --- the process ---
