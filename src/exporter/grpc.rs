@@ -2,7 +2,7 @@
 //!
 //! In: encoded messages, and the responses to them. Out: messages with gRPC's prefix; responses whose HTTP status means what
 //! the gRPC code means, so that everything above sees one protocol. Promises: a call without a gRPC status keeps its HTTP
-//! status, and one that breaks off after its message was delivered.
+//! status; one that breaks off or hangs after its message was delivered.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -10,6 +10,7 @@ use http::response::Parts;
 use http::{Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
+use tokio::time::{Instant, timeout_at};
 
 use super::response::MAX_RESPONSE_BYTES;
 use super::slices::Slices;
@@ -28,8 +29,8 @@ pub(super) fn frame(message: &Slices, is_compressed: bool) -> Slices {
     std::iter::once(prefix).chain(message.iter().cloned()).collect::<Vec<_>>().into()
 }
 
-/// Reads the response to a call, and returns what OTLP/HTTP would have responded.
-pub(super) async fn read<B>(response: Response<B>) -> Response<Full<Bytes>>
+/// Reads the response to a call, and returns what OTLP/HTTP would have responded. The attempt ends at the deadline.
+pub(super) async fn read<B>(response: Response<B>, deadline: Instant) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -37,7 +38,19 @@ where
     let mut message = BytesMut::new();
     // A response without a message has its status in the headers.
     let mut trailers = parts.headers.clone();
-    while let Some(Ok(frame)) = body.frame().await {
+    let mut status_due = None;
+    loop {
+        if status_due.is_none() && is_whole(&message) {
+            // A server that responds with a message has accepted the data: the status must not be missed together with the
+            // deadline, because the call would be repeated.
+            let now = Instant::now();
+            status_due = Some(now + deadline.saturating_duration_since(now) / 2);
+        }
+        let frame = match status_due {
+            None => body.frame().await,
+            Some(due) => timeout_at(due, body.frame()).await.ok().flatten(),
+        };
+        let Some(Ok(frame)) = frame else { break };
         match frame.into_data() {
             Ok(data) if message.len() + data.len() <= MAX_RESPONSE_BYTES => message.extend_from_slice(&data),
             Ok(_) => break,
@@ -72,6 +85,15 @@ where
 
 fn is_grpc(content_type: &HeaderValue) -> bool {
     content_type.as_bytes().starts_with(CONTENT_TYPE.as_bytes())
+}
+
+/// Returns whether a body has a whole message.
+fn is_whole(mut body: &[u8]) -> bool {
+    let has_length = body.try_get_u8().is_ok_and(|flag| flag <= 1);
+    has_length
+        && body
+            .try_get_u32()
+            .is_ok_and(|length| usize::try_from(length).is_ok_and(|length| length <= body.len()))
 }
 
 /// Returns the first message of a body, if it is there whole and not compressed.
@@ -145,7 +167,7 @@ mod tests {
     use std::convert::Infallible;
     use std::time::Duration;
 
-    use futures_util::stream;
+    use futures_util::stream::{self, StreamExt};
     use http_body::Frame;
     use http_body_util::StreamBody;
 
@@ -155,6 +177,10 @@ mod tests {
     use crate::event::ExportOutcome;
 
     const PERMANENT: [u16; 3] = [400, 413, 422];
+
+    fn deadline() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
 
     /// The response to a call whose trailers are these.
     async fn responded(message: &[u8], trailers: &[(&'static str, &str)]) -> Response<Full<Bytes>> {
@@ -167,7 +193,7 @@ mod tests {
         let (one, other) = body.split_at(3);
         let frames = [one, other].map(|part| Frame::data(Bytes::copy_from_slice(part))).into_iter();
         let frames = frames.chain([Frame::trailers(map)]).map(Ok::<_, Infallible>);
-        read(Response::new(StreamBody::new(stream::iter(frames)))).await
+        read(Response::new(StreamBody::new(stream::iter(frames))), deadline()).await
     }
 
     async fn text(response: Response<Full<Bytes>>) -> String {
@@ -228,10 +254,10 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_speaks_no_grpc_is_a_destination_at_fault() {
         let page = Response::new(Full::new(Bytes::from_static(b"<html>")));
-        assert_eq!(read(page).await.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(read(page, deadline()).await.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
         let mut proxy = Response::new(Full::new(Bytes::from_static(b"bad gateway")));
         *proxy.status_mut() = StatusCode::BAD_GATEWAY;
-        assert_eq!(read(proxy).await.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(read(proxy, deadline()).await.status(), StatusCode::BAD_GATEWAY);
     }
 
     #[tokio::test]
@@ -239,6 +265,21 @@ mod tests {
         let body: Vec<u8> = frame(&Bytes::new().into(), false).iter().flatten().copied().collect();
         let mut response = Response::new(Full::new(Bytes::from(body)));
         response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc+proto"));
-        assert_eq!(read(response).await.status(), StatusCode::OK);
+        assert_eq!(read(response, deadline()).await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_whose_trailers_do_not_come_was_delivered_before_the_deadline() {
+        let body: Vec<u8> = frame(&Bytes::new().into(), false).iter().flatten().copied().collect();
+        for length in 0..=body.len() {
+            let part = Frame::data(Bytes::copy_from_slice(&body[..length]));
+            let frames = stream::iter([Ok::<_, Infallible>(part)]).chain(stream::pending());
+            let mut response = Response::new(StreamBody::new(frames));
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            let deadline = deadline();
+            let read = tokio::time::timeout_at(deadline, read(response, deadline)).await;
+            let status = read.map(|response| response.status());
+            assert_eq!(status.ok(), (length == body.len()).then_some(StatusCode::OK), "{length}");
+        }
     }
 }

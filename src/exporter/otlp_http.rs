@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Error as ClientError, ResponseFuture};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower::timeout::error::Elapsed;
 use tower::{BoxError, Service};
 
@@ -56,6 +56,7 @@ struct Target {
     protocol: Protocol,
     uri: Uri,
     headers: HeaderMap,
+    timeout: Duration,
 }
 
 /// Returns the innermost service of each signal. Reads certificates, without connecting.
@@ -118,7 +119,7 @@ impl Target {
         if let Some(authorization) = Proxies::new(export.proxy, export.protocol).authorization(address) {
             headers.insert(header::PROXY_AUTHORIZATION, authorization);
         }
-        Ok(Self { protocol: export.protocol, uri, headers })
+        Ok(Self { protocol: export.protocol, uri, headers, timeout: export.timeout })
     }
 
     fn is_compressed(&self) -> bool {
@@ -210,7 +211,8 @@ impl Service<Slices> for Post {
             Protocol::Grpc => {
                 let message = grpc::frame(&body, target.is_compressed());
                 let response = client.request(target.request(message));
-                let read = async { Ok(grpc::read(response.await?).await.map(Either::Right)) };
+                let deadline = Instant::now() + target.timeout;
+                let read = async move { Ok(grpc::read(response.await?, deadline).await.map(Either::Right)) };
                 future::Either::Right(Box::pin(read))
             }
         }
