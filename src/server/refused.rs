@@ -10,6 +10,7 @@ use super::dialect::{Dialect, UnknownMediaType};
 use super::head::LengthRequired;
 use super::reply::{self, Reply};
 use super::routes::WEBHOOK_MAX_BYTES;
+use crate::grpc::PREFIX_BYTES;
 use crate::receiver::Unauthorized;
 use crate::relay::{Cause, Declined, Throttled};
 use crate::telemetry::logging::chain;
@@ -43,6 +44,8 @@ pub(super) enum Refused {
     /// gRPC message beyond its limit, in the words by which clients of gRPC recognize that the message itself is at fault.
     #[error("received message larger than max ({max_bytes} bytes)")]
     MessageTooLarge { max_bytes: u64 },
+    #[error("not one gRPC message: its length is not that of the body")]
+    MalformedMessage,
     #[error("the relay did not respond in time")]
     TooLate,
 }
@@ -53,8 +56,12 @@ impl Refused {
     /// Returns the rejection for a gRPC call, whose body is a message.
     pub(super) fn of_call(self) -> Self {
         match self {
-            Self::Unread(ReadError::TooLarge { max_bytes })
-            | Self::Undecodable(InflateError::TooLarge { max_bytes }) => Self::MessageTooLarge { max_bytes },
+            // That limit is the body's, which holds the header of the message, too.
+            Self::Unread(ReadError::TooLarge { max_bytes }) => {
+                Self::MessageTooLarge { max_bytes: max_bytes - PREFIX_BYTES as u64 }
+            }
+            Self::Undecodable(InflateError::TooLarge { max_bytes }) => Self::MessageTooLarge { max_bytes },
+            Self::Unread(ReadError::CutShort) => Self::MalformedMessage,
             other => other,
         }
     }
@@ -94,7 +101,7 @@ impl Refused {
                 }
             }
             Self::Unread(ReadError::TooSlow { .. }) => Cause::TooSlow,
-            Self::Unread(ReadError::CutShort) => Cause::CutShort,
+            Self::Unread(ReadError::CutShort) | Self::MalformedMessage => Cause::CutShort,
             Self::Undecodable(InflateError::Corrupt { .. }) => Cause::CorruptEncoding,
             Self::TooLate => Cause::TimedOut,
         })
@@ -131,6 +138,7 @@ impl Refused {
             Self::UnknownCoding(cause) => reply::unknown_coding(cause, dialect),
             Self::Unread(cause) => reply::unread(cause, version, dialect),
             Self::MessageTooLarge { .. } => reply::message_too_large(&self.to_string(), dialect),
+            Self::MalformedMessage => reply::malformed_message(&self.to_string(), dialect),
             Self::Undecodable(cause) => reply::undecodable(&cause, dialect),
             Self::TooLate => reply::too_late(dialect),
         }

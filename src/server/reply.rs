@@ -183,6 +183,11 @@ pub(super) fn message_too_large(reason: &str, dialect: Dialect) -> Reply {
     refuse(StatusCode::PAYLOAD_TOO_LARGE, reason, dialect)
 }
 
+/// Response for a gRPC call whose body is not one message.
+pub(super) fn malformed_message(reason: &str, dialect: Dialect) -> Reply {
+    refuse(StatusCode::BAD_REQUEST, reason, dialect)
+}
+
 /// Response for a body that could not be decompressed.
 pub(super) fn undecodable(cause: &InflateError, dialect: Dialect) -> Reply {
     let status = match cause {

@@ -285,6 +285,7 @@ impl Routes {
         let dialect = spoken?;
         let call = parts.extensions.get::<grpc::Call>();
         let limits = if call.is_some() { self.message_limits() } else { self.limits_of(policy) };
+        let max_bytes = if call.is_some() { self.max_message_bytes } else { limits.max_bytes };
         let mut codings = body::codings(&parts.headers)?;
         let mut charge = self.charge(policy);
         let mut wire = body.read(limits, &mut charge).await?;
@@ -301,7 +302,7 @@ impl Routes {
         // From here on the client only waits for the response.
         let answer = async {
             relay.verify(receiver, &parts.headers, &wire)?;
-            let body = body::decode(codings, wire, limits.max_bytes, charge).await?;
+            let body = body::decode(codings, wire, max_bytes, charge).await?;
             let answer = relay.receive(receiver, dialect.encoding(), &parts.headers, body, span).await;
             Ok(reply::answer(answer, dialect))
         };
