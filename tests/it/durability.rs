@@ -12,6 +12,8 @@ mod steps;
 
 mod downstream;
 
+mod calls;
+
 mod home;
 
 mod ledger;

@@ -1,7 +1,7 @@
 //! A collector whose behaviour changes on demand: it accepts, rejects, hangs, disconnects or does not listen.
 //!
-//! A request counts as accepted once the collector begins a response with 200: a relay that keeps running does not send
-//! it again.
+//! It speaks OTLP/HTTP, and OTLP/gRPC on the same port. A request counts as accepted once the collector begins a response with
+//! 200: a relay that keeps running does not send it again.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,14 +15,15 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::calls;
 use crate::harness::{Recorded, Reserved, in_time, listen_again, names};
 
 /// Word in data that is permanently rejected.
@@ -44,8 +45,10 @@ pub(super) enum Mood {
     Throttles,
     /// Responds 503.
     Overloaded,
-    /// Responds to every request with this status.
+    /// Responds to every request with this status, to a call as a proxy does.
     Status(u16),
+    /// Responds to every call with this code of gRPC.
+    Code(u8),
     /// Speaks TLS, and responds to plain HTTP with a 400.
     SpeaksTls,
     /// Reads the request and does not respond.
@@ -87,7 +90,7 @@ struct Books {
     taken: Vec<Delivery>,
     /// Number of requests, whatever the response.
     seen: usize,
-    /// Names in the requests that got [`Mood::Status`], and number of requests in [`Mood::SpeaksTls`].
+    /// Names in the requests that got [`Mood::Status`] or [`Mood::Code`], and number of requests in [`Mood::SpeaksTls`].
     refused: Vec<Vec<String>>,
 }
 
@@ -144,7 +147,7 @@ impl Downstream {
         self.taken().into_iter().flat_map(|delivery| delivery.names).collect()
     }
 
-    /// Returns the names in each request that got [`Mood::Status`]; no names for a request to a TLS port.
+    /// Returns the names in each request that got [`Mood::Status`] or [`Mood::Code`]; no names for a request to a TLS port.
     pub(super) fn refused(&self) -> Vec<Vec<String>> {
         self.shared.books().refused.clone()
     }
@@ -186,11 +189,11 @@ impl Shared {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<AnswerBody>, io::Error> {
-        let request = read(request).await?;
+        let is_call = calls::is_call(request.headers());
+        let Read { request, has } = read(request).await?;
         self.books().seen += 1;
         self.changed.notify_waiters();
         let mood = *self.mood.borrow();
-        let body = request.text();
         match mood {
             Mood::Down | Mood::Closes => Err(io::Error::other("closed")),
             Mood::Status(code) => {
@@ -199,18 +202,30 @@ impl Shared {
             }
             // A connection from before the change: a TLS port has no plain ones.
             Mood::SpeaksTls => Err(io::Error::other("closed")),
+            Mood::Code(code) => {
+                self.refuse(names(&request));
+                Ok(calls::failed(code))
+            }
+            Mood::Throttles if is_call => Ok(calls::throttled()),
             Mood::Throttles => Ok(status(429, Some("1"))),
+            Mood::Overloaded if is_call => Ok(calls::failed(calls::UNAVAILABLE)),
             Mood::Overloaded => Ok(status(503, None)),
             Mood::Hangs => self.hang_in(mood).await,
-            Mood::Withholds(word) if body.contains(word) => self.hang_in(mood).await,
-            _ if mood != Mood::TakesPoison && body.contains(POISON) => Ok(status(400, None)),
+            Mood::Withholds(word) if has(word) => self.hang_in(mood).await,
+            _ if mood != Mood::TakesPoison && has(POISON) => Ok(match is_call {
+                true => calls::failed(calls::INVALID_ARGUMENT),
+                false => status(400, None),
+            }),
             Mood::Up | Mood::TakesPoison | Mood::Withholds(_) => {
                 self.take(&request);
-                Ok(Response::new(whole("{}")))
+                Ok(if is_call { calls::accepted() } else { Response::new(whole("{}")) })
             }
             Mood::HangsInItsAnswer | Mood::BreaksOff => {
                 self.take(&request);
-                Ok(Response::new(self.torn(mood)))
+                Ok(match is_call {
+                    true => calls::with_body(self.torn(mood, calls::EMPTY_RESPONSE)),
+                    false => Response::new(self.torn(mood, b"{\"partialSu")),
+                })
             }
         }
     }
@@ -234,10 +249,10 @@ impl Shared {
         self.mood.subscribe().wait_for(|now| *now != mood).await.expect("the sender is in self");
     }
 
-    /// Begins a body, and ends the connection at once or when the behaviour changes.
-    fn torn(self: &Arc<Self>, mood: Mood) -> AnswerBody {
+    /// Begins a body with this part, and breaks it off at once or when the behaviour changes.
+    fn torn(self: &Arc<Self>, mood: Mood, part: &'static [u8]) -> AnswerBody {
         let shared = Arc::clone(self);
-        let part = stream::iter([Ok(Frame::data(Bytes::from_static(b"{\"partialSu")))]);
+        let part = stream::iter([Ok(Frame::data(Bytes::from_static(part)))]);
         let end = stream::once(async move {
             match mood {
                 Mood::HangsInItsAnswer => shared.other_than(mood).await,
@@ -262,6 +277,46 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     if *shared.mood.borrow() == Mood::SpeaksTls {
         return speak_tls(stream, &shared).await;
     }
+    let mut start = [0; 1];
+    // The preface of HTTP/2 begins with a method that no request has.
+    match stream.peek(&mut start).await {
+        Ok(1) if start == *b"P" && is_http2(&stream).await => serve_calls(stream, shared).await,
+        _ => serve_requests(stream, shared).await,
+    }
+}
+
+/// Returns whether the peer begins with the preface of HTTP/2.
+async fn is_http2(stream: &TcpStream) -> bool {
+    let mut start = [0; 3];
+    loop {
+        match stream.peek(&mut start).await {
+            Ok(3) => return start == *b"PRI",
+            Ok(1..) => tokio::task::yield_now().await,
+            _ => return false,
+        }
+    }
+}
+
+/// Serves calls of gRPC like [`serve_requests`]. A port for TLS has no connections of another kind.
+async fn serve_calls(stream: TcpStream, shared: Arc<Shared>) {
+    let mut mood = shared.mood.subscribe();
+    let change = async {
+        let changed = mood.wait_for(|mood| matches!(mood, Mood::Down | Mood::SpeaksTls)).await;
+        changed.is_ok_and(|mood| *mood == Mood::Down)
+    };
+    let service = service_fn(|request| Arc::clone(&shared).answer(request));
+    let http2 = http2::Builder::new(TokioExecutor::new());
+    let mut conversation = pin!(http2.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        _ = conversation.as_mut() => {}
+        is_down = change => if is_down {
+            conversation.as_mut().graceful_shutdown();
+            conversation.await.ok();
+        }
+    }
+}
+
+async fn serve_requests(stream: TcpStream, shared: Arc<Shared>) {
     let mut mood = shared.mood.subscribe();
     let down = async {
         mood.wait_for(|mood| *mood == Mood::Down).await.ok();
@@ -293,11 +348,25 @@ async fn speak_tls(mut stream: TcpStream, shared: &Shared) {
     }
 }
 
+/// A request, and whether a word is in its data.
+struct Read<F> {
+    request: Recorded,
+    has: F,
+}
+
 /// Reads a request; fails for a truncated one, which is not recorded.
-async fn read(request: Request<Incoming>) -> Result<Recorded, io::Error> {
+async fn read(request: Request<Incoming>) -> Result<Read<impl Fn(&str) -> bool>, io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    Ok(Recorded { method: head.method, path: head.uri.to_string(), headers: head.headers, body })
+    let request = match calls::is_call(&head.headers) {
+        true => calls::as_request(head.uri.path(), head.headers, &body),
+        false => {
+            let path = head.uri.to_string();
+            Recorded { method: head.method, path, headers: head.headers, body: body.clone() }
+        }
+    };
+    let has = move |word: &str| memchr::memmem::find(&body, word.as_bytes()).is_some();
+    Ok(Read { request, has })
 }
 
 fn whole(body: &'static str) -> AnswerBody {

@@ -18,6 +18,14 @@ pub(super) struct Home {
     pub(super) downstream: Arc<Downstream>,
     settings: Vec<String>,
     processes: u32,
+    exporter: Protocol,
+}
+
+/// Protocol of the exporter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http,
+    Grpc,
 }
 
 // === impl Home ===
@@ -39,8 +47,14 @@ impl Home {
             downstream: Arc::new(Downstream::start(mood).await),
             settings: settings.map(|line| line.replacen(": ", "=", 1)).collect(),
             processes: 0,
+            exporter: Protocol::Http,
             _temporary: None,
         }
+    }
+
+    /// Exports by this protocol, with the settings of `exporters.otlp_http` that both have.
+    pub(super) fn by(self, exporter: Protocol) -> Self {
+        Self { exporter, ..self }
     }
 
     /// Adds settings for all further processes.
@@ -52,7 +66,8 @@ impl Home {
     /// Returns the whole configuration, for a process that is not expected to start.
     pub(super) fn configuration(&self) -> String {
         let on_disk = format!("queue: {{ storage: disk, directory: {} }}", self.directory.display());
-        House::configuration(&self.downstream.url()).replace("queue: { storage: memory }", &on_disk)
+        let configuration = House::configuration(&self.downstream.url());
+        self.exporter.named(&configuration.replace("queue: { storage: memory }", &on_disk))
     }
 
     /// Returns the arguments of the next process.
@@ -63,7 +78,7 @@ impl Home {
         self.settings
             .iter()
             .chain([&process, &directory])
-            .flat_map(|set| ["--set".to_owned(), set.clone()])
+            .flat_map(|set| ["--set".to_owned(), self.exporter.named(set)])
             .collect()
     }
 
@@ -106,6 +121,20 @@ impl Home {
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
             .collect()
+    }
+}
+
+// === impl Protocol ===
+
+impl Protocol {
+    pub(super) const ALL: [Self; 2] = [Self::Http, Self::Grpc];
+
+    /// Returns settings of the exporter as those of this protocol.
+    fn named(self, settings: &str) -> String {
+        match self {
+            Self::Http => settings.to_owned(),
+            Self::Grpc => settings.replace("otlp_http", "otlp_grpc"),
+        }
     }
 }
 

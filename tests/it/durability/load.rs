@@ -140,7 +140,8 @@ impl Source {
         match self.random.below(12) {
             0 => {
                 let (number, id) = self.id("venom");
-                (span(number, &id).replace("\"name\"", &format!("\"{POISON}\":1,\"name\"")), id, Kind::Poison)
+                let poison = format!("\"attributes\":[{{\"key\":\"{POISON}\"}}],\"name\"");
+                (span(number, &id).replace("\"name\"", &poison), id, Kind::Poison)
             }
             1 => {
                 let (_, id) = self.id("cut");

@@ -3,7 +3,7 @@
 use std::net::{Ipv6Addr, ToSocketAddrs};
 
 use super::downstream::{Downstream, Mood};
-use super::home::{Home, at_rest, batch, stopped};
+use super::home::{Home, Protocol, at_rest, batch, stopped};
 use crate::harness::{Answer, Collector, House, eventually, names, span};
 
 #[tokio::test]
@@ -52,27 +52,32 @@ async fn a_redirect_is_not_followed_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_response_that_never_ends_counts_by_its_status() {
-    let mut home = Home::new(Mood::HangsInItsAnswer, "exporters.otlp_http.timeout: 500ms").await;
-    let relay = home.start().await;
-    batch(&relay, span(1, "taken")).await;
-    let samples = at_rest(&relay).await;
-    assert_eq!(samples.sum("otelcol_exporter_sent_spans", &[]), 1.0);
-    stopped(relay).await;
-    assert_eq!(home.downstream.taken_names(), ["taken"]);
+    for exporter in Protocol::ALL {
+        let home = Home::new(Mood::HangsInItsAnswer, "exporters.otlp_http.timeout: 500ms").await;
+        let mut home = home.by(exporter);
+        let relay = home.start().await;
+        batch(&relay, span(1, "taken")).await;
+        let samples = at_rest(&relay).await;
+        assert_eq!(samples.sum("otelcol_exporter_sent_spans", &[]), 1.0);
+        stopped(relay).await;
+        assert_eq!(home.downstream.taken_names(), ["taken"], "{exporter:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_downstream_that_closed_all_connections_gets_everything_when_it_recovers() {
-    let mut home = Home::new(Mood::Closes, "").await;
-    let relay = home.start().await;
-    for id in 1..=20 {
-        batch(&relay, span(id, &format!("{id:02}"))).await;
+    for exporter in Protocol::ALL {
+        let mut home = Home::new(Mood::Closes, "").await.by(exporter);
+        let relay = home.start().await;
+        for id in 1..=20 {
+            batch(&relay, span(id, &format!("{id:02}"))).await;
+        }
+        home.downstream.has_seen(30).await;
+        home.downstream.set(Mood::Up).await;
+        at_rest(&relay).await;
+        stopped(relay).await;
+        let mut taken = home.downstream.taken_names();
+        taken.sort();
+        assert_eq!(taken, (1..=20).map(|id| format!("{id:02}")).collect::<Vec<_>>(), "{exporter:?}");
     }
-    home.downstream.has_seen(30).await;
-    home.downstream.set(Mood::Up).await;
-    at_rest(&relay).await;
-    stopped(relay).await;
-    let mut taken = home.downstream.taken_names();
-    taken.sort();
-    assert_eq!(taken, (1..=20).map(|id| format!("{id:02}")).collect::<Vec<_>>());
 }

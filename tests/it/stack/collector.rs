@@ -2,8 +2,12 @@
 
 use serde_json::Value;
 
+use super::otel_cli::job_completed;
 use super::{Program, items, kit, spans};
-use crate::harness::{Ask, Collector, Ended, House, Recorded, Relay, Reply, TIME_LIMIT, otlp};
+use crate::harness::{
+    Answer, Ask, Child, Collector, Ended, Gate, House, Recorded, Relay, Reply, SECRET, TIME_LIMIT, names,
+    otlp, sign,
+};
 
 /// Two lines about one request as Fastly's example VCL writes them (legacy key, null parent, times as bare numbers beyond
 /// the precision of a double), and its log event.
@@ -134,6 +138,84 @@ async fn metrics_and_logs_arrive_completely_too() {
     let metric = items(&metrics, ["resourceMetrics", "scopeMetrics", "metrics"])[0];
     assert_eq!(metric["sum"]["dataPoints"][0]["asInt"], "9007199254740993");
     assert_eq!(data(&came), data(&relayed(&batch, 2).await));
+}
+
+/// Posts a request to a Collector. The response is that of the relay behind it.
+async fn posted(collector: &Program, path: &str, body: &str) -> u16 {
+    let ask = Ask::post(path, body.to_owned()).with("content-type", "application/json");
+    ask.to(collector.address).await.status
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_collector_exports_into_the_relay_by_grpc_compressed_or_not() {
+    for compression in ["none", "gzip", "zstd"] {
+        let house = House::open("receivers.otlp: {}").await;
+        let collector = Program::collector_by_grpc(house.relay.address, compression).await;
+        for (path, body) in [("/v1/traces", CANONICAL), ("/v1/logs", LOG), ("/v1/metrics", METRICS)] {
+            assert_eq!(posted(&collector, path, body).await, 200, "{compression}: {path}");
+        }
+        let came = house.left_by_signal(3).await;
+        let expected: Vec<Vec<u8>> = [("/v1/traces", CANONICAL), ("/v1/logs", LOG), ("/v1/metrics", METRICS)]
+            .iter()
+            .map(|(path, body)| otlp::encoded(path, &serde_json::from_str(body).unwrap()))
+            .collect();
+        let mut expected = expected;
+        expected.sort();
+        assert_eq!(data(&came), expected, "{compression}");
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn a_collector_repeats_by_grpc_what_a_full_queue_did_not_accept() {
+    let gate = Gate::new();
+    let full = "receivers.otlp: {}\nqueue.max_size: 1KiB";
+    let house = House::with_answers(full, [Answer::WaitAt(gate.clone())]).await;
+    let collector = Program::collector_by_grpc(house.relay.address, "gzip").await;
+    let named = |name: &str| CANONICAL.replace("edge", name);
+    assert_eq!(posted(&collector, "/v1/traces", &named(&"a".repeat(600))).await, 200);
+    let later = tokio::spawn(async move { posted(&collector, "/v1/traces", &named(&"b".repeat(600))).await });
+    let refused = [("receiver", "otlp"), ("code", "503")];
+    house.awaits_metric("spanrelay_requests_total", &refused, 1.0).await;
+    gate.open();
+    assert_eq!(later.await.unwrap(), 200);
+    let left: Vec<String> = house.left(2).await.iter().flat_map(names).collect();
+    assert_eq!(left, ["a".repeat(600), "b".repeat(600)]);
+    house.close().await;
+}
+
+/// Port of OTLP/gRPC, by which the relay recognizes it. Addresses of loopback are many, so that it is free on one of them.
+const GRPC_PORT: u16 = 4317;
+
+#[tokio::test]
+#[ignore = "needs a Collector: .ci/steps.d/50-stack"]
+async fn the_environment_of_circleci_hook_reaches_the_grpc_port_of_a_collector() {
+    let sink = Collector::start([]).await;
+    let [one, two, three, four] = std::process::id().to_be_bytes();
+    let address = ([127, one ^ two, three, four], GRPC_PORT).into();
+    let collector = Program::collector_at(address, "grpc", &sink.url()).await;
+    let environment = [
+        ("CIRCLECI_HOOK_SECRET", SECRET),
+        ("CIRCLECI_HOOK_SERVICE", "builds"),
+        ("CIRCLECI_OTLP_ENDPOINT", &collector.url()),
+        ("CIRCLECI_OTLP_X_TEAM", "a"),
+    ];
+    let mut relay = Child::deployed(&environment, &[]).await;
+    let event = job_completed();
+    // circleci-hook has one route.
+    let webhook = Ask::post("/", event.clone())
+        .with("circleci-event-type", "job-completed")
+        .with("circleci-signature", &sign(SECRET, event.as_bytes()));
+    assert_eq!(relay.ask(webhook).await.status, 204);
+    let came = sink.take(1).await.remove(0);
+    assert_eq!(names(&came), ["job: test"]);
+    let resource = &came.json()["resourceSpans"][0]["resource"]["attributes"][0];
+    assert_eq!(resource["value"]["stringValue"], "builds");
+    relay.signal("TERM").await;
+    assert_eq!(relay.ended().await, Some(0), "{}", relay.log());
+    sink.finish();
 }
 
 #[tokio::test]

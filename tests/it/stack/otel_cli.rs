@@ -86,6 +86,27 @@ async fn the_span_of_a_step_is_a_child_of_its_jobs_span() {
 
 #[tokio::test]
 #[ignore = "needs otel-cli: .ci/steps.d/50-stack"]
+async fn a_span_of_otel_cli_arrives_by_grpc() {
+    let sink = Collector::start([]).await;
+    let relay = Relay::start(&configuration(&sink.url()), "").await;
+    let mut otel_cli = Command::new(program::path("otel-cli"));
+    otel_cli
+        .args(["span", "--name", "by gRPC", "--service", "ci", "--protocol", "grpc", "--insecure", "--fail"])
+        .args(["--endpoint", &relay.address.to_string(), "--force-span-id", "00000000000000e1"])
+        .env_clear()
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let status = in_time("otel-cli ends", otel_cli.status()).await.unwrap();
+    assert!(status.success(), "{status}");
+    let came = sink.take(1).await.remove(0).json();
+    assert_eq!(spans(&came)[0]["name"], "by gRPC");
+    assert_eq!(spans(&came)[0]["spanId"], "00000000000000e1");
+    relay.stopped().await;
+    sink.finish();
+}
+
+#[tokio::test]
+#[ignore = "needs otel-cli: .ci/steps.d/50-stack"]
 async fn a_step_that_fails_fails_the_job() {
     let sink = Collector::start([]).await;
     let relay = Relay::start(&configuration(&sink.url()), "").await;

@@ -47,18 +47,43 @@ pub(super) fn free_address() -> SocketAddr {
 impl Program {
     /// Starts a Collector that exports everything to this address, as JSON.
     pub(super) async fn collector(sink: &str) -> Self {
-        let address = free_address();
-        let pipeline = "{ receivers: [otlp], exporters: [otlp_http] }";
-        let configuration = format!(
+        Self::collector_at(free_address(), "http", sink).await
+    }
+
+    /// Starts such a Collector that receives OTLP by this protocol, at this address.
+    pub(super) async fn collector_at(address: SocketAddr, protocol: &str, sink: &str) -> Self {
+        let exporter = format!(
             "
-receivers: {{ otlp: {{ protocols: {{ http: {{ endpoint: '{address}' }} }} }} }}
-exporters:
   otlp_http:
     endpoint: {sink}
     encoding: json
     compression: none
+    retry_on_failure: {{ enabled: false }}"
+        );
+        Self::collector_of(address, protocol, "otlp_http", &exporter).await
+    }
+
+    /// Starts a Collector that exports everything to this address by gRPC. A request that is not accepted is repeated, and that of
+    /// its client is in progress meanwhile.
+    pub(super) async fn collector_by_grpc(sink: SocketAddr, compression: &str) -> Self {
+        let exporter = format!(
+            "
+  otlp_grpc:
+    endpoint: {sink}
+    tls: {{ insecure: true }}
+    compression: {compression}
+    retry_on_failure: {{ initial_interval: 10ms, max_interval: 20ms }}"
+        );
+        Self::collector_of(free_address(), "http", "otlp_grpc", &exporter).await
+    }
+
+    async fn collector_of(address: SocketAddr, protocol: &str, exporter: &str, settings: &str) -> Self {
+        let pipeline = format!("{{ receivers: [otlp], exporters: [{exporter}] }}");
+        let configuration = format!(
+            "
+receivers: {{ otlp: {{ protocols: {{ {protocol}: {{ endpoint: '{address}' }} }} }} }}
+exporters:{settings}
     sending_queue: {{ enabled: false }}
-    retry_on_failure: {{ enabled: false }}
 service:
   telemetry: {{ metrics: {{ level: none }} }}
   pipelines: {{ traces: {pipeline}, logs: {pipeline}, metrics: {pipeline} }}
