@@ -35,7 +35,9 @@ pub(crate) use child::{Child, Ended, process_id, signal_named, spanrelay};
 pub(crate) use client::{Ask, Connection, Reply, sign};
 pub(crate) use collector::{Answer, Collector, Gate, Recorded};
 pub(crate) use house::{House, SECRET};
-pub(crate) use lines::{TRACE, items_in, log, logs_only, names, request_of, span, span_with, trace_ids};
+#[cfg(feature = "kafka")]
+pub(crate) use lines::items_in;
+pub(crate) use lines::{TRACE, log, logs_only, names, request_of, span, span_with, trace_ids};
 pub(crate) use metrics::Samples;
 pub(crate) use relay::Relay;
 pub(crate) use sender::Sender;

@@ -62,6 +62,7 @@ pub(crate) fn names(request: &Recorded) -> Vec<String> {
 }
 
 /// Returns the number of spans and log records of an export request.
+#[cfg(feature = "kafka")]
 pub(crate) fn items_in(request: &Value) -> usize {
     let spans = leaves(request, ["resourceSpans", "scopeSpans", "spans"]);
     spans.len() + leaves(request, ["resourceLogs", "scopeLogs", "logRecords"]).len()
