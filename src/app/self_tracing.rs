@@ -14,7 +14,7 @@ use crate::config::own_address::{is_at, is_named, port_of};
 use crate::config::{Config, TracesConfig};
 use crate::exporter::{SelfTraceExporter, SelfTraceExporterError};
 use crate::telemetry::Metrics;
-use crate::telemetry::traces::Sender;
+use crate::telemetry::traces::SpanSender;
 
 /// Timeout for resolving the endpoint's name at the start. A name that does not resolve does not prevent the start: it
 /// may resolve later, and self-tracing requests are never traced by a relay that receives them.
@@ -63,7 +63,7 @@ impl SelfTracing {
     pub(super) fn start(self, metrics: &Metrics, stop: CancellationToken) -> JoinHandle<()> {
         let counts = metrics.own_spans();
         let spans = metrics.traces.start(self.sampling_ratio, counts.clone());
-        tokio::spawn(Sender::new(self.exporter, spans, counts, stop).run())
+        tokio::spawn(SpanSender::new(self.exporter, spans, counts, stop).run())
     }
 }
 

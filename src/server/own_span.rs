@@ -6,10 +6,15 @@ use tower_http::request_id::RequestId;
 
 use super::routes::{Route, without_trailing_slash};
 use super::stack::method_name;
-use crate::telemetry::traces::{OwnSpan, Traces};
+use crate::telemetry::traces::{OwnSpan, SelfTraces};
 
 /// Begins the span of a request. `scheme` is `http` or `https`.
-pub(super) fn begin<B>(traces: &Traces, route: Route, request: &Request<B>, scheme: &'static str) -> OwnSpan {
+pub(super) fn begin<B>(
+    traces: &SelfTraces,
+    route: Route,
+    request: &Request<B>,
+    scheme: &'static str,
+) -> OwnSpan {
     if !traces.is_on() {
         return OwnSpan::Off;
     }

@@ -28,7 +28,7 @@ use crate::grpc::PREFIX_BYTES;
 use crate::receiver::Policy;
 use crate::relay::{Cause, Declined, ReceiverIndex, Relay};
 use crate::telemetry::Metrics;
-use crate::telemetry::traces::{OwnSpan, Traces};
+use crate::telemetry::traces::{OwnSpan, SelfTraces};
 
 const WRONG_PATH: &str = "set the path in the URL of the logging endpoint or webhook to that of a receiver";
 /// Maximum size of a webhook. Its signature covers the body, so that the body of an unauthenticated client must be read
@@ -134,7 +134,7 @@ impl Routes {
     }
 
     /// Returns the handle of self-tracing.
-    pub(super) fn traces(&self) -> &Traces {
+    pub(super) fn traces(&self) -> &SelfTraces {
         &self.state.metrics.traces
     }
 

@@ -14,10 +14,10 @@ use crate::event::{RejectedState, Signal};
 /// Recipient of reports. Clones share the state.
 #[derive(Clone)]
 pub(crate) struct Flow {
-    shared: Arc<Shared>,
+    shared: Arc<FlowState>,
 }
 
-struct Shared {
+struct FlowState {
     began: Instant,
     signals: [SignalFlow; Signal::ALL.len()],
     /// Time since which the queue is known to accept nothing.
@@ -55,7 +55,7 @@ pub(crate) struct Obstacle {
 
 impl Flow {
     pub(crate) fn new() -> Self {
-        let shared = Shared {
+        let shared = FlowState {
             began: Instant::now(),
             signals: Default::default(),
             queue: Mutex::default(),

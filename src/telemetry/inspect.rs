@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use self::store::Store;
-use self::view::{Attempt, Departure, Downstream, ExportState, Request, Values};
+use self::view::{AttemptView, Departure, Downstream, ExportState, RequestView, Values};
 use crate::event::{RecordId, Signal};
 
 /// Time after the last poll at which reporting stops. Browsers run the timers of a hidden page once a minute.
@@ -34,10 +34,10 @@ const STILL_LOOKING: Duration = Duration::from_secs(75);
 /// Recipient of reports. Clones report to the same page.
 #[derive(Clone)]
 pub(crate) struct Inspector {
-    shared: Arc<Shared>,
+    shared: Arc<InspectorState>,
 }
 
-struct Shared {
+struct InspectorState {
     began: Instant,
     /// Wall clock time of `began`; zero until the page is configured.
     began_unix_millis: AtomicU64,
@@ -69,7 +69,7 @@ pub(crate) struct Watching<'a> {
 
 /// Reports the exports of one downstream request, attempt by attempt.
 #[derive(Clone)]
-pub(crate) struct Watch {
+pub(crate) struct ExportWatch {
     inspector: Inspector,
     /// Keys of the exports; `None` if no page was open at the start.
     exports: Option<Arc<[ExportKey]>>,
@@ -83,7 +83,7 @@ pub(super) struct ExportKey(u64);
 
 impl Inspector {
     pub(crate) fn new() -> Self {
-        let shared = Shared {
+        let shared = InspectorState {
             began: Instant::now(),
             began_unix_millis: AtomicU64::new(0),
             looking_until: AtomicU64::new(0),
@@ -117,12 +117,12 @@ impl Inspector {
     }
 
     /// Starts reporting exports that are about to be sent. Calls `exports` only if a page is open.
-    pub(crate) fn sending<'a, I>(&self, exports: impl FnOnce() -> I) -> Watch
+    pub(crate) fn sending<'a, I>(&self, exports: impl FnOnce() -> I) -> ExportWatch
     where
         I: Iterator<Item = (Option<RecordId>, &'a Bytes)>,
     {
         let exports = self.watching().map(|_| exports().map(|(record, bytes)| key(record, bytes)).collect());
-        let watch = Watch { inspector: self.clone(), exports };
+        let watch = ExportWatch { inspector: self.clone(), exports };
         if let Some(keys) = &watch.exports {
             self.store().sending(keys);
         }
@@ -169,15 +169,15 @@ impl Watching<'_> {
     }
 
     /// Reports a completed request in detail.
-    pub(crate) fn request(&self, request: &Request) {
-        let kept = store::Kept::new(self.inspector.now_millis(), request);
+    pub(crate) fn request(&self, request: &RequestView) {
+        let kept = store::RequestJson::new(self.inspector.now_millis(), request);
         let mut store = self.inspector.store();
         store.count(request);
         store.keep(kept);
     }
 
     /// Counts a completed request without details.
-    pub(crate) fn count(&self, request: &Request) {
+    pub(crate) fn count(&self, request: &RequestView) {
         self.inspector.store().count(request);
     }
 
@@ -197,21 +197,21 @@ impl Watching<'_> {
     }
 
     /// Summarises a document for the page.
-    pub(crate) fn summary(&self, signal: Signal, json: &Bytes) -> view::Contents {
+    pub(crate) fn summary(&self, signal: Signal, json: &Bytes) -> view::ContentsView {
         summary::contents(signal, json, self.values())
     }
 
     /// Returns an excerpt of a line around a column.
-    pub(crate) fn excerpt(&self, line: &[u8], column: u32) -> view::Excerpt {
+    pub(crate) fn excerpt(&self, line: &[u8], column: u32) -> view::ExcerptView {
         excerpt::excerpt(line, column, self.values())
     }
 }
 
-// === impl Watch ===
+// === impl ExportWatch ===
 
-impl Watch {
+impl ExportWatch {
     /// Reports the outcome of one attempt. Calls `attempt` only if a page is open.
-    pub(crate) fn attempt(&self, signal: Signal, attempt: impl FnOnce() -> Attempt) {
+    pub(crate) fn attempt(&self, signal: Signal, attempt: impl FnOnce() -> AttemptView) {
         if self.inspector.watching().is_some() {
             let attempt = attempt();
             let at = self.inspector.now_millis();
@@ -228,15 +228,15 @@ impl Watch {
     }
 }
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for ExportWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").finish_non_exhaustive()
+        f.debug_struct("ExportWatch").finish_non_exhaustive()
     }
 }
 
-// === impl Shared ===
+// === impl InspectorState ===
 
-impl Shared {
+impl InspectorState {
     fn began_unix_millis(&self) -> u64 {
         self.began_unix_millis.load(Ordering::Relaxed)
     }

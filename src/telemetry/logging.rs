@@ -24,7 +24,7 @@ const NOISY: [&str; 6] = ["h2", "hyper", "hyper_util", "hyper_rustls", "rustls",
 
 /// Starts the logs of the process. A second call has no effect.
 pub(crate) fn init(config: &LogsConfig) {
-    let subscriber = subscriber(config, std::io::stderr, Destination::of_stderr());
+    let subscriber = subscriber(config, std::io::stderr, LogTarget::of_stderr());
     // The only error is that a subscriber is already set.
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         tracing::debug!("logs are already started");
@@ -48,14 +48,14 @@ pub(crate) struct Chain<'a>(&'a (dyn Error + 'static));
 
 /// Reader of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Destination {
+enum LogTarget {
     Terminal,
     File,
 }
 
-// === impl Destination ===
+// === impl LogTarget ===
 
-impl Destination {
+impl LogTarget {
     fn of_stderr() -> Self {
         if std::io::stderr().is_terminal() { Self::Terminal } else { Self::File }
     }
@@ -81,13 +81,13 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-fn subscriber<W>(config: &LogsConfig, writer: W, to: Destination) -> impl Subscriber + Send + Sync
+fn subscriber<W>(config: &LogsConfig, writer: W, to: LogTarget) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let mut layer = lines::layer().with_writer(writer);
     // On a terminal the default applies: colours, unless NO_COLOR is set.
-    if to == Destination::File {
+    if to == LogTarget::File {
         layer = layer.with_ansi(false);
     }
     let layer = match config.format {
@@ -137,7 +137,7 @@ pub(crate) mod tests {
             let captured = Self::default();
             let writer = captured.clone();
             let config = LogsConfig { level, format };
-            let guard = set_default(subscriber(&config, move || writer.clone(), Destination::File));
+            let guard = set_default(subscriber(&config, move || writer.clone(), LogTarget::File));
             (captured, guard)
         }
 

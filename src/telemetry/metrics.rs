@@ -25,7 +25,7 @@ use self::kafka::KafkaMetrics;
 use self::process::ProcessMetrics;
 use self::steps::StepMetrics;
 use super::certificates::Certificates;
-use super::traces::{OwnSpanCounts, Traces};
+use super::traces::{OwnSpanCounts, SelfTraces};
 use super::{Flow, Inspector};
 use crate::event::{
     ExportOutcome, LogEventOutcome, QueueState, RequestOutcome, Settled, Signal, UnitOutcome, WebhookEvent,
@@ -63,7 +63,7 @@ pub(crate) struct Metrics {
     /// Flow of data to the downstream, which the inspector shows.
     pub(crate) flow: Flow,
     /// Self-tracing, passed along in the same way.
-    pub(crate) traces: Traces,
+    pub(crate) traces: SelfTraces,
     requests: IntCounterVec,
     lines: IntCounterVec,
     log_events: IntCounterVec,
@@ -158,7 +158,7 @@ impl Metrics {
             started: Instant::now(),
             inspector: Inspector::new(),
             flow: Flow::new(),
-            traces: Traces::default(),
+            traces: SelfTraces::default(),
             requests: counter_vec(
                 "spanrelay_requests_total",
                 "Responses on server.endpoint, by receiver (none: no receiver was reached) and status code.",

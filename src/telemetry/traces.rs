@@ -35,9 +35,9 @@ use prometheus::IntCounter;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-pub(crate) use self::sender::{Deliver, Sender, Undelivered};
-use self::span::Beginning;
-pub(crate) use self::span::{Kind, OwnSpan};
+pub(crate) use self::sender::{Deliver, SpanSender, Undelivered};
+use self::span::SpanBeginning;
+pub(crate) use self::span::{OwnSpan, OwnSpanKind};
 
 /// Prefix and suffix of the user agent of self-tracing requests, of any version.
 const AGENT: (&str, &str) = ("spanrelay/", " (own traces)");
@@ -52,7 +52,7 @@ const RANDOM_BITS: u32 = 56;
 
 /// Recipient of reports. Clones report to the same endpoint.
 #[derive(Clone, Default)]
-pub(crate) struct Traces(Arc<OnceLock<Recorder>>);
+pub(crate) struct SelfTraces(Arc<OnceLock<Recorder>>);
 
 /// State of self-tracing while enabled.
 struct Recorder {
@@ -90,19 +90,19 @@ pub(crate) enum Cause {
 
 /// Attempts of one export. Clones share the count.
 #[derive(Clone, Default)]
-pub(crate) struct Attempts(Option<Arc<Export>>);
+pub(crate) struct Attempts(Option<Arc<ExportSpans>>);
 
-struct Export {
-    traces: Traces,
+struct ExportSpans {
+    traces: SelfTraces,
     trace: [u8; 16],
     parent: Option<[u8; 8]>,
     links: Vec<SpanIds>,
     begun: AtomicU32,
 }
 
-// === impl Traces ===
+// === impl SelfTraces ===
 
-impl Traces {
+impl SelfTraces {
     /// Starts recording this fraction of the traces, and returns the channel of finished spans. Only the first call has an
     /// effect.
     pub(crate) fn start(&self, sampling_ratio: f64, counts: OwnSpanCounts) -> mpsc::Receiver<Span> {
@@ -131,7 +131,7 @@ impl Traces {
             return OwnSpan::Unrecorded;
         }
         let links = traceparent::of(headers).into_iter().collect();
-        self.begin(Beginning { trace, parent: None, links, name: name(), kind: Kind::Server })
+        self.begin(SpanBeginning { trace, parent: None, links, name: name(), kind: OwnSpanKind::Server })
     }
 
     /// Starts a child span of `parent`.
@@ -139,7 +139,13 @@ impl Traces {
         match parent.cause() {
             Cause::Span(SpanIds { trace, span }) => {
                 let (name, links) = (name.to_owned(), Vec::new());
-                self.begin(Beginning { trace, parent: Some(span), links, name, kind: Kind::Internal })
+                self.begin(SpanBeginning {
+                    trace,
+                    parent: Some(span),
+                    links,
+                    name,
+                    kind: OwnSpanKind::Internal,
+                })
             }
             Cause::Unknown | Cause::Unrecorded => parent.clone(),
         }
@@ -168,11 +174,11 @@ impl Traces {
             // An export of a sampled request is sampled.
             _ => (Uuid::new_v4().into_bytes(), None, spans),
         };
-        let export = Export { traces: self.clone(), trace, parent, links, begun: AtomicU32::new(0) };
+        let export = ExportSpans { traces: self.clone(), trace, parent, links, begun: AtomicU32::new(0) };
         Attempts(Some(Arc::new(export)))
     }
 
-    fn begin(&self, beginning: Beginning) -> OwnSpan {
+    fn begin(&self, beginning: SpanBeginning) -> OwnSpan {
         OwnSpan::begin(self.clone(), beginning)
     }
 
@@ -191,9 +197,9 @@ fn brings_own_spans(headers: &HeaderMap) -> bool {
     agent.starts_with(AGENT.0) && agent.ends_with(AGENT.1)
 }
 
-impl fmt::Debug for Traces {
+impl fmt::Debug for SelfTraces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Traces").field("on", &self.is_on()).finish_non_exhaustive()
+        f.debug_struct("SelfTraces").field("on", &self.is_on()).finish_non_exhaustive()
     }
 }
 
@@ -213,12 +219,12 @@ impl Attempts {
     pub(crate) fn begin(&self, name: impl FnOnce() -> String) -> (OwnSpan, u32) {
         let Some(export) = &self.0 else { return (OwnSpan::Unrecorded, 0) };
         let earlier = export.begun.fetch_add(1, Ordering::Relaxed);
-        let span = export.traces.begin(Beginning {
+        let span = export.traces.begin(SpanBeginning {
             trace: export.trace,
             parent: export.parent,
             links: export.links.clone(),
             name: name(),
-            kind: Kind::Client,
+            kind: OwnSpanKind::Client,
         });
         (span, earlier)
     }

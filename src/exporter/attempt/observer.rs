@@ -16,14 +16,14 @@ use super::super::outcome::Outcome;
 use super::super::response::PartialSuccess;
 use crate::event::{ExportOutcome, Signal};
 use crate::telemetry::Metrics;
-use crate::telemetry::inspect::Watch;
-use crate::telemetry::inspect::view::{Attempt as AttemptView, ExportState};
+use crate::telemetry::inspect::ExportWatch;
+use crate::telemetry::inspect::view::{AttemptView, ExportState};
 use crate::telemetry::traces::{Attempts, OwnSpan};
 
 /// Observer of one export and its attempts. Clones observe the same export.
 #[derive(Debug, Clone)]
 pub(in crate::exporter) struct ExportObserver {
-    watch: Watch,
+    watch: ExportWatch,
     attempts: Attempts,
 }
 
@@ -39,7 +39,7 @@ pub(in crate::exporter) struct SignalObserver {
 /// Observer of one attempt.
 pub(super) struct AttemptObserver<'a> {
     signal: &'a SignalObserver,
-    watch: &'a Watch,
+    watch: &'a ExportWatch,
     span: OwnSpan,
     began: Instant,
 }

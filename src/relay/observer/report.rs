@@ -15,7 +15,7 @@ use crate::otlp::{Logs, Traces};
 use crate::receiver::{Item, Reading, Receiver, Rejected};
 use crate::telemetry::Inspector;
 use crate::telemetry::inspect::Watching;
-use crate::telemetry::inspect::view::{Contents, Counts, Fault, Line, RepairView, Request};
+use crate::telemetry::inspect::view::{ContentsView, Counts, FaultView, LineView, RepairView, RequestView};
 
 /// Number of lines in a report.
 const MAX_LINES: usize = 60;
@@ -29,7 +29,7 @@ pub(in crate::relay) struct Report<'a> {
     watching: Watching<'a>,
     /// The request is shown, and not only counted.
     is_shown: bool,
-    request: Request,
+    request: RequestView,
 }
 
 // === impl Report ===
@@ -44,7 +44,7 @@ impl<'a> Report<'a> {
     ) -> Option<Self> {
         let watching = inspector.watching()?;
         let is_shown = watching.has_room_for_request();
-        let mut request = Request {
+        let mut request = RequestView {
             event: reading.event.map(|event| event.as_str()),
             ..for_receiver(receiver, RequestOutcome::Empty, size_bytes)
         };
@@ -68,7 +68,7 @@ impl<'a> Report<'a> {
             Answer::Unavailable { reason, .. } | Answer::TooLarge { reason } => Some(reason.clone()),
             _ => None,
         };
-        let request = Request { counts, outcome: answer.outcome(), reason, ..request };
+        let request = RequestView { counts, outcome: answer.outcome(), reason, ..request };
         if is_shown {
             watching.request(&request);
         } else {
@@ -88,10 +88,10 @@ pub(in crate::relay) fn observe_declined(
     let Some(watching) = inspector.watching() else { return };
     let request =
         receiver.map_or_else(|| without_receiver(outcome), |receiver| for_receiver(receiver, outcome, 0));
-    report(&watching, &Request { reason: Some(reason), advice, ..request });
+    report(&watching, &RequestView { reason: Some(reason), advice, ..request });
 }
 
-fn report(watching: &Watching<'_>, request: &Request) {
+fn report(watching: &Watching<'_>, request: &RequestView) {
     if watching.has_room_for_request() {
         watching.request(request);
     } else {
@@ -99,12 +99,12 @@ fn report(watching: &Watching<'_>, request: &Request) {
     }
 }
 
-fn for_receiver(receiver: &dyn Receiver, outcome: RequestOutcome, size_bytes: usize) -> Request {
-    Request { receiver: Some(receiver.id().to_owned()), size_bytes, ..without_receiver(outcome) }
+fn for_receiver(receiver: &dyn Receiver, outcome: RequestOutcome, size_bytes: usize) -> RequestView {
+    RequestView { receiver: Some(receiver.id().to_owned()), size_bytes, ..without_receiver(outcome) }
 }
 
-fn without_receiver(outcome: RequestOutcome) -> Request {
-    Request {
+fn without_receiver(outcome: RequestOutcome) -> RequestView {
+    RequestView {
         receiver: None,
         outcome,
         reason: None,
@@ -137,16 +137,17 @@ pub(in crate::relay) fn counts(reading: &Reading) -> Counts {
 }
 
 /// Returns the lines of the report, in the order of the body.
-fn lines(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, reading: &Reading) -> Vec<Line> {
+fn lines(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, reading: &Reading) -> Vec<LineView> {
     let rejected = reading.rejected.iter().take(MAX_REJECTED);
-    let mut lines: Vec<Line> = rejected.map(|part| rejected_line(watching, receiver, body, part)).collect();
+    let mut lines: Vec<LineView> =
+        rejected.map(|part| rejected_line(watching, receiver, body, part)).collect();
     let room = MAX_LINES - lines.len();
     lines.extend(reading.items.iter().take(room).map(|item| accepted_line(watching, item)));
     lines.sort_by_key(|line| (line.line, line.verdict == UnitOutcome::Rejected));
     lines
 }
 
-fn accepted_line(watching: &Watching<'_>, item: &Item) -> Line {
+fn accepted_line(watching: &Watching<'_>, item: &Item) -> LineView {
     let verdict = if item.repairs.is_empty() { UnitOutcome::Accepted } else { UnitOutcome::Repaired };
     let traces = item.traces.as_ref().filter(|traces| traces.held_bytes() <= MAX_LINE_BYTES);
     let logs = item.logs.as_ref().filter(|logs| logs.held_bytes() <= MAX_LINE_BYTES);
@@ -158,13 +159,13 @@ fn accepted_line(watching: &Watching<'_>, item: &Item) -> Line {
     let records = logs.cloned().and_then(all_records).or_else(|| in_json(Signal::Logs));
     let spans = spans.map(|json| watching.summary(Signal::Traces, &json)).unwrap_or_default();
     let records = records.map(|json| watching.summary(Signal::Logs, &json)).unwrap_or_default();
-    let contents = Contents {
+    let contents = ContentsView {
         spans: spans.spans,
         logs: records.logs,
         metric_points: item.counts()[Signal::Metrics as usize],
         more: spans.more + records.more,
     };
-    Line {
+    LineView {
         line: item.line,
         verdict,
         repairs: item.repairs.iter().map(repair_view).collect(),
@@ -181,22 +182,27 @@ fn repair_view(repair: &Repair) -> RepairView {
     RepairView { what: repair.as_str(), advice: repair.diagnosis().map(|diagnosis| diagnosis.advice) }
 }
 
-fn rejected_line(watching: &Watching<'_>, receiver: &dyn Receiver, body: &Bytes, part: &Rejected) -> Line {
+fn rejected_line(
+    watching: &Watching<'_>,
+    receiver: &dyn Receiver,
+    body: &Bytes,
+    part: &Rejected,
+) -> LineView {
     let diagnosis = part.diagnose(receiver);
     let (line, column) = shown_line(body, part);
-    let fault = Fault {
+    let fault = FaultView {
         column: part.column,
         reason: part.reason.clone(),
         mistake: diagnosis.map(|diagnosis| diagnosis.mistake),
         advice: diagnosis.map(|diagnosis| diagnosis.advice),
         excerpt: watching.excerpt(line, column),
     };
-    Line {
+    LineView {
         line: part.line,
         verdict: UnitOutcome::Rejected,
         repairs: Vec::new(),
         fault: Some(fault),
-        contents: Contents::default(),
+        contents: ContentsView::default(),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::view::{Excerpt, Values};
+use super::view::{ExcerptView, Values};
 
 /// Number of bytes shown before the column.
 const BEFORE: usize = 120;
@@ -70,7 +70,7 @@ const WORDS: [&str; 48] = [
 ];
 
 /// Returns the text around a column, which counts bytes from 1.
-pub(super) fn excerpt(line: &[u8], column: u32, values: Values) -> Excerpt {
+pub(super) fn excerpt(line: &[u8], column: u32, values: Values) -> ExcerptView {
     let place = (column.max(1) as usize - 1).min(line.len());
     let (before, after) = line.split_at(place);
     let start = before.len().saturating_sub(BEFORE);
@@ -84,7 +84,7 @@ pub(super) fn excerpt(line: &[u8], column: u32, values: Values) -> Excerpt {
     let after_shown = shown(place..place + end);
     let mut rest = after_shown.chars();
     let at = rest.next().map(String::from).unwrap_or_default();
-    Excerpt {
+    ExcerptView {
         before: shown(start + broken..place),
         at,
         after: rest.collect(),
@@ -136,7 +136,7 @@ fn attribute_names(line: &[u8], part: &Range<usize>) -> Vec<Range<usize>> {
     let near = &line[start..part.end];
     let keys = memchr::memmem::find_iter(near, KEY).map(|at| start + at);
     let names = keys.filter_map(|at| {
-        let mut rest = Cursor { line, at: at + KEY.len() };
+        let mut rest = ExcerptCursor { line, at: at + KEY.len() };
         rest.expect(b":")?;
         rest.expect(b"\"")?;
         let name = rest.name()?;
@@ -153,14 +153,14 @@ fn attribute_names(line: &[u8], part: &Range<usize>) -> Vec<Range<usize>> {
 }
 
 /// Reader of the text around the name of an attribute.
-struct Cursor<'a> {
+struct ExcerptCursor<'a> {
     line: &'a [u8],
     at: usize,
 }
 
-// === impl Cursor ===
+// === impl ExcerptCursor ===
 
-impl Cursor<'_> {
+impl ExcerptCursor<'_> {
     /// Skips white space and this text; returns `None` if the line continues otherwise.
     fn expect(&mut self, text: &[u8]) -> Option<()> {
         let rest = self.line.get(self.at..)?;
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     fn parts(line: &str, column: u32, values: Values) -> (String, String, String) {
-        let Excerpt { before, at, after, .. } = excerpt(line.as_bytes(), column, values);
+        let ExcerptView { before, at, after, .. } = excerpt(line.as_bytes(), column, values);
         (before, at, after)
     }
 
@@ -287,7 +287,7 @@ mod tests {
     fn masking_hides_every_value() {
         for secret in ["hunter2", "4111 1111", "/a/b?c=d", "päss", "日本", "a_b-c.d@e", "stringValueX"] {
             let line = format!(r#"{{"key":"k","value":{{"stringValue":"{secret}"#);
-            let Excerpt { before, at, after, .. } = excerpt(line.as_bytes(), 30, Values::Hidden);
+            let ExcerptView { before, at, after, .. } = excerpt(line.as_bytes(), 30, Values::Hidden);
             let shown = format!("{before}{at}{after}");
             let kept = secret.chars().filter(|c| c.is_alphanumeric()).find(|c| {
                 shown.replace("stringValue", "").replace("value", "").replace("key", "").contains(*c)

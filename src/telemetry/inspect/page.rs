@@ -59,22 +59,22 @@ struct Data<'a> {
     downstream: &'a [Downstream],
     server: &'a str,
     trace_link: Option<&'a str>,
-    flow: Vec<SignalFlow>,
-    held: Held,
-    queue: Option<Queue>,
+    flow: Vec<SignalFlowView>,
+    held: HeldView,
+    queue: Option<QueueView>,
     rejected: RejectedInput,
     #[serde(flatten)]
     news: News<'a>,
 }
 
 #[derive(Serialize)]
-struct Held {
+struct HeldView {
     spans: i64,
     bytes: i64,
 }
 
 #[derive(Serialize)]
-struct Queue {
+struct QueueView {
     bytes: u64,
     capacity_bytes: u64,
     oldest_ms: u64,
@@ -96,7 +96,7 @@ struct RejectedInput {
 
 /// Flow of one signal's data to the downstream.
 #[derive(Serialize)]
-struct SignalFlow {
+struct SignalFlowView {
     signal: &'static str,
     last_success_ms: Option<u64>,
     obstacle: Option<ObstacleView>,
@@ -154,9 +154,9 @@ pub(crate) fn data(metrics: &Metrics, query: Option<&str>) -> Vec<u8> {
         downstream: setting.map(|setting| setting.downstream.as_slice()).unwrap_or_default(),
         server: setting.map(|setting| setting.server.as_str()).unwrap_or_default(),
         trace_link: setting.and_then(|setting| setting.trace_link.as_deref()),
-        flow: Signal::ALL.map(|signal| SignalFlow::new(signal, &metrics.flow, now_ms)).into(),
-        held: Held { spans: metrics.held_spans.get(), bytes: metrics.held_bytes.get() },
-        queue: queue.map(|state| Queue::new(state, stopped.map(|time| before(now_ms, time)))),
+        flow: Signal::ALL.map(|signal| SignalFlowView::new(signal, &metrics.flow, now_ms)).into(),
+        held: HeldView { spans: metrics.held_spans.get(), bytes: metrics.held_bytes.get() },
+        queue: queue.map(|state| QueueView::new(state, stopped.map(|time| before(now_ms, time)))),
         rejected: RejectedInput {
             bytes: rejected.map(|rejected| rejected.kept_bytes),
             capacity_bytes: rejected.map(|rejected| rejected.capacity_bytes),
@@ -183,9 +183,9 @@ pub(crate) fn is_own_name<B>(request: &Request<B>, reach: Reach) -> bool {
     name == "localhost" || name.ends_with(".localhost") || name.parse::<std::net::IpAddr>().is_ok()
 }
 
-// === impl Queue ===
+// === impl QueueView ===
 
-impl Queue {
+impl QueueView {
     fn new(state: QueueState, stopped_ms: Option<u64>) -> Self {
         let is_full = state.is_full();
         let QueueState { kept_bytes, capacity_bytes, oldest, failure, .. } = state;
@@ -200,9 +200,9 @@ impl Queue {
     }
 }
 
-// === impl SignalFlow ===
+// === impl SignalFlowView ===
 
-impl SignalFlow {
+impl SignalFlowView {
     fn new(signal: Signal, flow: &Flow, now_ms: u64) -> Self {
         let obstacle = flow.obstacle(signal).map(|Obstacle { since, reason, remedy }| ObstacleView {
             since_ms: before(now_ms, since.elapsed()),

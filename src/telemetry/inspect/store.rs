@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::ExportKey;
-use super::view::{Attempt, Counts, Export, ExportState, Request};
+use super::view::{AttemptView, Counts, ExportState, ExportView, RequestView};
 use crate::event::{RequestOutcome, Signal};
 
 const MAX_REQUESTS: usize = 500;
@@ -43,11 +43,11 @@ pub(super) struct Store {
     exports_room: Room,
     not_followed: NotFollowed,
     retries: u64,
-    answers: [Option<Answer>; Signal::ALL.len()],
+    answers: [Option<LastResponse>; Signal::ALL.len()],
 }
 
 /// A request as JSON, serialized before the store is locked.
-pub(super) struct Kept {
+pub(super) struct RequestJson {
     at_ms: u64,
     json: Box<RawValue>,
 }
@@ -79,7 +79,7 @@ struct KeptExport {
 struct KeptAttempt {
     at_ms: u64,
     #[serde(flatten)]
-    attempt: Attempt,
+    attempt: AttemptView,
 }
 
 /// Counts of one receiver since reporting started.
@@ -92,7 +92,7 @@ pub(super) struct ReceiverCounts {
 
 /// Last downstream response for a signal.
 #[derive(Clone, Serialize)]
-pub(super) struct Answer {
+pub(super) struct LastResponse {
     signal: &'static str,
     at_ms: u64,
     outcome: &'static str,
@@ -129,7 +129,7 @@ pub(super) struct News<'a> {
     exports_left_out: u64,
     not_followed: &'a NotFollowed,
     on_the_way: OnTheWay,
-    answers: Vec<&'a Answer>,
+    answers: Vec<&'a LastResponse>,
     requests: Vec<&'a KeptRequest>,
     exports: Vec<&'a KeptExport>,
     /// Oldest change that is still kept.
@@ -145,10 +145,10 @@ struct OnTheWay {
     retrying: usize,
 }
 
-// === impl Kept ===
+// === impl RequestJson ===
 
-impl Kept {
-    pub(super) fn new(at_ms: u64, request: &Request) -> Self {
+impl RequestJson {
+    pub(super) fn new(at_ms: u64, request: &RequestView) -> Self {
         Self { at_ms, json: raw(request) }
     }
 }
@@ -172,11 +172,11 @@ impl Store {
     }
 
     /// Counts a request.
-    pub(super) fn count(&mut self, request: &Request) {
+    pub(super) fn count(&mut self, request: &RequestView) {
         self.receivers.entry(request.receiver.clone().unwrap_or_default()).or_default().add(request);
     }
 
-    pub(super) fn keep(&mut self, kept: Kept) {
+    pub(super) fn keep(&mut self, kept: RequestJson) {
         let id = self.next_change();
         self.request_bytes += kept.json.get().len();
         self.requests.push_back(KeptRequest { id, at_ms: kept.at_ms, request: kept.json });
@@ -191,7 +191,7 @@ impl Store {
         self.not_followed.add(records);
     }
 
-    pub(super) fn left(&mut self, key: ExportKey, export: &Export) {
+    pub(super) fn left(&mut self, key: ExportKey, export: &ExportView) {
         let records = export.records.clone();
         let export = raw(export);
         let id = self.next_change();
@@ -217,8 +217,8 @@ impl Store {
         self.each(keys, |export| export.state = ExportState::Sending);
     }
 
-    pub(super) fn attempt(&mut self, signal: Signal, keys: &[ExportKey], at_ms: u64, attempt: &Attempt) {
-        self.answers[signal as usize] = Some(Answer {
+    pub(super) fn attempt(&mut self, signal: Signal, keys: &[ExportKey], at_ms: u64, attempt: &AttemptView) {
+        self.answers[signal as usize] = Some(LastResponse {
             signal: signal.as_str(),
             at_ms,
             outcome: attempt.outcome,
@@ -332,7 +332,7 @@ impl NotFollowed {
 // === impl ReceiverCounts ===
 
 impl ReceiverCounts {
-    fn add(&mut self, request: &Request) {
+    fn add(&mut self, request: &RequestView) {
         *self.requests.entry(request.outcome).or_default() += 1;
         self.bytes += request.size_bytes as u64;
         self.items.accepted += request.counts.accepted;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::excerpt::visible;
-use super::view::{Attribute, Contents, Departure, Event, Export, Log, Span, Values};
+use super::view::{Attribute, ContentsView, Departure, EventView, ExportView, LogView, SpanView, Values};
 use crate::event::Signal;
 
 /// Maximum number of spans or log records per document.
@@ -26,16 +26,16 @@ const MAX_BYTES: usize = 256 * 1024;
 const MAX_RECORDS: usize = 64;
 
 /// Summarises an export for the page.
-pub(super) fn export(at_ms: u64, departure: &Departure<'_>, values: Values) -> Export {
+pub(super) fn export(at_ms: u64, departure: &Departure<'_>, values: Values) -> ExportView {
     let mut records: Vec<u64> = departure.records.iter().map(|record| record.0).collect();
     records.sort_unstable();
     records.dedup();
     records.truncate(MAX_RECORDS);
     let contents = match departure.bytes.len() {
         0..=MAX_BYTES => contents(departure.signal, &(departure.json)(), values),
-        _ => Contents::default(),
+        _ => ContentsView::default(),
     };
-    Export {
+    ExportView {
         at_ms,
         signal: departure.signal.as_str(),
         items: departure.items,
@@ -46,8 +46,8 @@ pub(super) fn export(at_ms: u64, departure: &Departure<'_>, values: Values) -> E
 }
 
 /// Returns the spans or log records of a request for one signal.
-pub(super) fn contents(signal: Signal, json: &Bytes, values: Values) -> Contents {
-    let mut contents = Contents::default();
+pub(super) fn contents(signal: Signal, json: &Bytes, values: Values) -> ContentsView {
+    let mut contents = ContentsView::default();
     if json.len() > MAX_BYTES || signal == Signal::Metrics {
         return contents;
     }
@@ -65,7 +65,9 @@ pub(super) fn contents(signal: Signal, json: &Bytes, values: Values) -> Contents
             if contents.spans.len() + contents.logs.len() == MAX_ITEMS {
                 contents.more += 1;
             } else if signal == Signal::Traces {
-                contents.spans.push(Span { service: service.clone(), ..span(item, &of_resource, values) });
+                contents
+                    .spans
+                    .push(SpanView { service: service.clone(), ..span(item, &of_resource, values) });
             } else {
                 contents.logs.push(log(item, &of_resource, values));
             }
@@ -74,10 +76,10 @@ pub(super) fn contents(signal: Signal, json: &Bytes, values: Values) -> Contents
     contents
 }
 
-fn span(span: &Value, of_resource: &[Attribute], values: Values) -> Span {
+fn span(span: &Value, of_resource: &[Attribute], values: Values) -> SpanView {
     let events = list(span, "events");
     let code = span.get("status").and_then(|status| status.get("code"));
-    Span {
+    SpanView {
         trace: text(span, "traceId").unwrap_or_default().to_ascii_lowercase(),
         span: text(span, "spanId").unwrap_or_default().to_ascii_lowercase(),
         parent: text(span, "parentSpanId").map(|parent| parent.to_ascii_lowercase()),
@@ -100,17 +102,17 @@ fn service_name(resource: &Value) -> String {
     service.and_then(|pair| text(pair.get("value")?, "stringValue")).unwrap_or_default()
 }
 
-fn event(event: &Value, values: Values) -> Event {
-    Event {
+fn event(event: &Value, values: Values) -> EventView {
+    EventView {
         name: text(event, "name").unwrap_or_default(),
         time: nanoseconds(event, "timeUnixNano"),
         attributes: attributes(event, values),
     }
 }
 
-fn log(log: &Value, of_resource: &[Attribute], values: Values) -> Log {
+fn log(log: &Value, of_resource: &[Attribute], values: Values) -> LogView {
     let body = log.get("body").filter(|_| values == Values::Shown).map(any_value);
-    Log {
+    LogView {
         trace: text(log, "traceId").map(|id| id.to_ascii_lowercase()),
         span: text(log, "spanId").map(|id| id.to_ascii_lowercase()),
         name: text(log, "eventName").or(body),
@@ -198,7 +200,7 @@ mod tests {
         "attributes":[{"key":"http.status","value":{"intValue":"503"}}],
         "events":[{"name":"miss","timeUnixNano":"5","attributes":[{"key":"age","value":{"intValue":"7"}}]}]}]}]}]}"#;
 
-    fn of(values: Values) -> Span {
+    fn of(values: Values) -> SpanView {
         contents(Signal::Traces, &Bytes::from_static(REQUEST.as_bytes()), values).spans.remove(0)
     }
 
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn values_are_present_only_if_shown() {
-        let values = |span: &Span| -> Vec<Option<String>> {
+        let values = |span: &SpanView| -> Vec<Option<String>> {
             let events = span.events.iter().flat_map(|event| &event.attributes);
             span.attributes.iter().chain(events).map(|attribute| attribute.value.clone()).collect()
         };

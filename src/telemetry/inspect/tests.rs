@@ -56,7 +56,7 @@ fn counts_begin_again_when_a_page_is_opened_after_a_pause() {
     metrics.inspector.configure(setting(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     let first = polled(&metrics)["counting_since_ms"].as_u64();
     assert!(first >= Some(1_700_000_000_000), "{first:?}");
-    let request = Request {
+    let request = RequestView {
         receiver: Some("fastly".to_owned()),
         outcome: crate::event::RequestOutcome::Empty,
         reason: None,

@@ -32,7 +32,7 @@ pub(crate) struct Downstream {
 
 /// One request and its outcome.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Request {
+pub(crate) struct RequestView {
     /// Id of the receiver; `None` if the request did not reach one.
     pub(crate) receiver: Option<String>,
     pub(crate) outcome: RequestOutcome,
@@ -45,7 +45,7 @@ pub(crate) struct Request {
     pub(crate) record: Option<u64>,
     /// Type of a webhook event.
     pub(crate) event: Option<&'static str>,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<LineView>,
     /// Number of lines that are not in `lines`.
     pub(crate) more_lines: usize,
     pub(crate) counts: Counts,
@@ -64,12 +64,12 @@ pub(crate) struct Counts {
 
 /// One line, or a part of one that was rejected.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Line {
+pub(crate) struct LineView {
     pub(crate) line: u32,
     pub(crate) verdict: UnitOutcome,
     pub(crate) repairs: Vec<RepairView>,
-    pub(crate) fault: Option<Fault>,
-    pub(crate) contents: Contents,
+    pub(crate) fault: Option<FaultView>,
+    pub(crate) contents: ContentsView,
 }
 
 /// A repair.
@@ -81,18 +81,18 @@ pub(crate) struct RepairView {
 
 /// Position of an error in a line, and its reason.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Fault {
+pub(crate) struct FaultView {
     pub(crate) column: u32,
     pub(crate) reason: String,
     /// One-word diagnosis.
     pub(crate) mistake: Option<&'static str>,
     pub(crate) advice: Option<&'static str>,
-    pub(crate) excerpt: Excerpt,
+    pub(crate) excerpt: ExcerptView,
 }
 
 /// Excerpt of a line around a column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Excerpt {
+pub(crate) struct ExcerptView {
     pub(crate) before: String,
     /// Character at the column; empty after the end of the line.
     pub(crate) at: String,
@@ -103,9 +103,9 @@ pub(crate) struct Excerpt {
 
 /// Spans, log records and metric points of a document.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Contents {
-    pub(crate) spans: Vec<Span>,
-    pub(crate) logs: Vec<Log>,
+pub(crate) struct ContentsView {
+    pub(crate) spans: Vec<SpanView>,
+    pub(crate) logs: Vec<LogView>,
     pub(crate) metric_points: u32,
     /// Number of spans and log records that are not included.
     pub(crate) more: usize,
@@ -113,7 +113,7 @@ pub(crate) struct Contents {
 
 /// One span. Times are Unix nanoseconds as text, because JavaScript numbers cannot represent them.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Span {
+pub(crate) struct SpanView {
     pub(crate) trace: String,
     pub(crate) span: String,
     pub(crate) parent: Option<String>,
@@ -126,13 +126,13 @@ pub(crate) struct Span {
     pub(crate) is_error: bool,
     /// Attributes of the resource and of the span.
     pub(crate) attributes: Vec<Attribute>,
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<EventView>,
     pub(crate) more_events: usize,
 }
 
 /// An event of a span.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Event {
+pub(crate) struct EventView {
     pub(crate) name: String,
     pub(crate) time: Option<String>,
     pub(crate) attributes: Vec<Attribute>,
@@ -140,7 +140,7 @@ pub(crate) struct Event {
 
 /// A log record.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Log {
+pub(crate) struct LogView {
     pub(crate) trace: Option<String>,
     pub(crate) span: Option<String>,
     /// Name; `None` if it is the body and values are hidden.
@@ -171,13 +171,13 @@ pub(crate) struct Departure<'a> {
 
 /// Constant properties of an export.
 #[derive(Debug, Serialize)]
-pub(crate) struct Export {
+pub(crate) struct ExportView {
     pub(crate) at_ms: u64,
     pub(crate) signal: &'static str,
     pub(crate) items: u32,
     pub(crate) size_bytes: usize,
     pub(crate) records: Vec<u64>,
-    pub(crate) contents: Contents,
+    pub(crate) contents: ContentsView,
 }
 
 /// State of an export.
@@ -193,7 +193,7 @@ pub(crate) enum ExportState {
 
 /// One export attempt.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Attempt {
+pub(crate) struct AttemptView {
     /// `sent`, `throttled`, `retryable`, `blocked`, `permanent`.
     pub(crate) outcome: &'static str,
     pub(crate) is_final: bool,

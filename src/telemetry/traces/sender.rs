@@ -54,33 +54,33 @@ pub(crate) struct Undelivered {
 }
 
 /// Sends spans until stopped, then the remaining ones.
-pub(crate) struct Sender<D> {
+pub(crate) struct SpanSender<D> {
     deliver: D,
     spans: mpsc::Receiver<Span>,
     counts: OwnSpanCounts,
     resource: Resource,
     stop: CancellationToken,
-    outage: Outage,
+    outage: LoggedOutage,
 }
 
 /// Outage of the endpoint as logged.
 #[derive(Default)]
-struct Outage {
+struct LoggedOutage {
     announced: bool,
     last_line: Option<Instant>,
     dropped_before: u64,
 }
 
-// === impl Sender ===
+// === impl SpanSender ===
 
-impl<D: Deliver> Sender<D> {
+impl<D: Deliver> SpanSender<D> {
     pub(crate) fn new(
         deliver: D,
         spans: mpsc::Receiver<Span>,
         counts: OwnSpanCounts,
         stop: CancellationToken,
     ) -> Self {
-        Self { deliver, spans, counts, resource: resource(), stop, outage: Outage::default() }
+        Self { deliver, spans, counts, resource: resource(), stop, outage: LoggedOutage::default() }
     }
 
     /// Runs until `stop`, then sends the remaining spans; the caller bounds the time for that.
@@ -154,7 +154,7 @@ impl<D: Deliver> Sender<D> {
     }
 }
 
-impl<D> Drop for Sender<D> {
+impl<D> Drop for SpanSender<D> {
     /// Counts the remaining spans as dropped.
     fn drop(&mut self) {
         self.spans.close();
@@ -164,9 +164,9 @@ impl<D> Drop for Sender<D> {
     }
 }
 
-impl<D> fmt::Debug for Sender<D> {
+impl<D> fmt::Debug for SpanSender<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").finish_non_exhaustive()
+        f.debug_struct("SpanSender").finish_non_exhaustive()
     }
 }
 
@@ -203,9 +203,9 @@ impl Drop for InHand {
     }
 }
 
-// === impl Outage ===
+// === impl LoggedOutage ===
 
-impl Outage {
+impl LoggedOutage {
     fn goes_on(&mut self, endpoint: &str, reason: &str, counts: &OwnSpanCounts) {
         if self.announced || self.last_line.is_some_and(|last| last.elapsed() < REMINDER) {
             return;

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode as Verdict};
 use uuid::Uuid;
 
-use super::{Cause, MAX_LINKS, SpanIds, Traces};
+use super::{Cause, MAX_LINKS, SelfTraces, SpanIds};
 
 /// Flags of a sampled span with a local parent: `SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK` of `trace.proto`, and W3C's flag.
 const FLAGS: u32 = 0x101;
@@ -28,23 +28,23 @@ pub(crate) enum OwnSpan {
 
 /// `SPAN_KIND_…`
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum OwnSpanKind {
     Internal,
     Server,
     Client,
 }
 
-pub(super) struct Beginning {
+pub(super) struct SpanBeginning {
     pub(super) trace: [u8; 16],
     pub(super) parent: Option<[u8; 8]>,
     pub(super) links: Vec<SpanIds>,
     pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(super) kind: OwnSpanKind,
 }
 
 /// A span in progress.
 pub(crate) struct Recording {
-    traces: Traces,
+    traces: SelfTraces,
     ids: SpanIds,
     began: Instant,
     span: Mutex<Span>,
@@ -53,12 +53,12 @@ pub(crate) struct Recording {
 // === impl OwnSpan ===
 
 impl OwnSpan {
-    pub(super) fn begin(traces: Traces, beginning: Beginning) -> Self {
-        let Beginning { trace, parent, links, name, kind } = beginning;
+    pub(super) fn begin(traces: SelfTraces, beginning: SpanBeginning) -> Self {
+        let SpanBeginning { trace, parent, links, name, kind } = beginning;
         let kind = match kind {
-            Kind::Internal => SpanKind::Internal,
-            Kind::Server => SpanKind::Server,
-            Kind::Client => SpanKind::Client,
+            OwnSpanKind::Internal => SpanKind::Internal,
+            OwnSpanKind::Server => SpanKind::Server,
+            OwnSpanKind::Client => SpanKind::Client,
         };
         let ids = SpanIds { trace, span: new_span_id() };
         let dropped_links = links.len().saturating_sub(MAX_LINKS);

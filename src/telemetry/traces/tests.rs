@@ -9,13 +9,13 @@ const ID: &str = "0192f0c1-6a5b-4c3d-8e2f-00ff00ff00ff";
 
 /// Enabled self-tracing with its finished spans.
 struct On {
-    traces: Traces,
+    traces: SelfTraces,
     spans: mpsc::Receiver<Span>,
     counts: OwnSpanCounts,
 }
 
 fn on(sampling_ratio: f64) -> On {
-    let (traces, counts) = (Traces::default(), Metrics::new().own_spans());
+    let (traces, counts) = (SelfTraces::default(), Metrics::new().own_spans());
     let spans = traces.start(sampling_ratio, counts.clone());
     On { traces, spans, counts }
 }
@@ -28,7 +28,7 @@ impl On {
 
 #[test]
 fn disabled_self_tracing_records_and_computes_nothing() {
-    let traces = Traces::default();
+    let traces = SelfTraces::default();
     let request = traces.request(Some(ID), &HeaderMap::new(), || panic!("the name is not needed"));
     assert_eq!(request.cause(), Cause::Unknown);
     assert!(!traces.part_of(&request, "queue offer").is_recorded());

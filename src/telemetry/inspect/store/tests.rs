@@ -1,9 +1,9 @@
-use super::super::view::Contents;
+use super::super::view::ContentsView;
 use super::*;
 use crate::event::RequestOutcome;
 
-fn request(size: usize) -> Request {
-    Request {
+fn request(size: usize) -> RequestView {
+    RequestView {
         receiver: Some("fastly".to_owned()),
         outcome: RequestOutcome::Accepted,
         reason: Some("x".repeat(size)),
@@ -17,20 +17,20 @@ fn request(size: usize) -> Request {
     }
 }
 
-fn export() -> Export {
-    Export {
+fn export() -> ExportView {
+    ExportView {
         at_ms: 0,
         signal: "traces",
         items: 1,
         size_bytes: 1,
         records: vec![1],
-        contents: Contents::default(),
+        contents: ContentsView::default(),
     }
 }
 
-fn attempt(is_final: bool) -> Attempt {
+fn attempt(is_final: bool) -> AttemptView {
     let outcome = if is_final { "sent" } else { "retryable" };
-    Attempt { outcome, is_final, answer: "accepted".to_owned(), took_ms: 1 }
+    AttemptView { outcome, is_final, answer: "accepted".to_owned(), took_ms: 1 }
 }
 
 fn store_with(requests: usize, size: usize) -> Store {
@@ -38,7 +38,7 @@ fn store_with(requests: usize, size: usize) -> Store {
     for _ in 0..requests {
         let request = request(size);
         store.count(&request);
-        store.keep(Kept::new(0, &request));
+        store.keep(RequestJson::new(0, &request));
     }
     store
 }
@@ -137,7 +137,7 @@ fn records_with_omitted_exports_are_known_within_a_bound() {
 fn a_dropped_export_is_not_followed_any_more() {
     let mut store = Store::default();
     (0..MAX_EXPORTS as u64)
-        .for_each(|key| store.left(ExportKey(key), &Export { records: vec![key], ..export() }));
+        .for_each(|key| store.left(ExportKey(key), &ExportView { records: vec![key], ..export() }));
     assert!(store.not_followed.records.is_empty());
     store.left(ExportKey(0), &export());
     assert_eq!(store.not_followed.records.first(), Some(&0));

@@ -61,7 +61,7 @@ impl Bench {
         endpoint.answers.lock().unwrap().extend(answers);
         let (spans, waiting) = mpsc::channel(2048);
         let (counts, stop) = (Metrics::new().own_spans(), CancellationToken::new());
-        let sender = Sender::new(endpoint.clone(), waiting, counts.clone(), stop.clone());
+        let sender = SpanSender::new(endpoint.clone(), waiting, counts.clone(), stop.clone());
         Self { endpoint, spans, counts, stop, running: tokio::spawn(sender.run()) }
     }
 
