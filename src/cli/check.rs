@@ -27,8 +27,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::config::terminal::Terminal;
 use crate::receiver::{SOURCES, Source};
-use findings::Report;
-use progress::Progress;
+use findings::CheckReport;
+use progress::ProgressLine;
 
 pub(crate) use excerpt::{Excerpt, Lines};
 
@@ -99,13 +99,13 @@ pub(crate) fn run(args: &CheckArgs, terminal: &Terminal) -> ExitCode {
 }
 
 fn check(args: &CheckArgs, terminal: &Terminal, out: &mut impl Write) -> Result<u8, CheckError> {
-    let mut progress = Progress::on_stderr();
+    let mut progress = ProgressLine::on_stderr();
     let body = input::read(args.file.as_deref(), &mut progress)?;
     let source = args.from.unwrap_or_else(|| input::guess(&body));
     progress.doing("checking", body.len());
     let offline = offline::relay_offline(source, &body);
     progress.doing("sorting the traces of", body.len());
-    let report = Report::new(source, offline);
+    let report = CheckReport::new(source, offline);
     progress.done();
     let written = match args.format {
         Format::Text => text::write(&report, &body, terminal, out),

@@ -21,7 +21,7 @@ use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::cli::http::{Client, HttpError, Reply};
+use crate::cli::http::{Client, HttpError, HttpReply};
 use crate::config::terminal::Terminal;
 use collector::Collector;
 use relay::{DemoRelay, RelayError};
@@ -160,11 +160,11 @@ async fn webhooks(
     Ok(())
 }
 
-fn expect(request: &'static str, reply: Reply, expected: StatusCode) -> Result<Reply, DemoError> {
+fn expect(request: &'static str, reply: HttpReply, expected: StatusCode) -> Result<HttpReply, DemoError> {
     if reply.status == expected {
         Ok(reply)
     } else {
-        let Reply { status, body, .. } = reply;
+        let HttpReply { status, body, .. } = reply;
         Err(DemoError::Response { request, status, expected, body })
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Client {
 
 /// A response with its whole body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(super) struct HttpReply {
     pub(super) status: StatusCode,
     /// `Retry-After`, in seconds.
     pub(super) retry_after: Option<Duration>,
@@ -75,7 +75,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: Bytes,
-    ) -> Result<Reply, HttpError> {
+    ) -> Result<HttpReply, HttpError> {
         let path = path.to_owned();
         match tokio::time::timeout(TIMEOUT, self.exchange(method, &path, headers, body)).await {
             Ok(reply) => reply,
@@ -89,7 +89,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: Bytes,
-    ) -> Result<Reply, HttpError> {
+    ) -> Result<HttpReply, HttpError> {
         let path = || path.to_owned();
         let mut request = Request::builder().method(method).uri(format!("http://{}{}", self.address, path()));
         for &(name, value) in headers {
@@ -108,7 +108,7 @@ impl Client {
             .await
             .map_err(|source| HttpError::Response { path: path(), source })?;
         let retry_after = retry_after.map(Duration::from_secs);
-        Ok(Reply { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
+        Ok(HttpReply { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }
 

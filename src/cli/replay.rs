@@ -30,8 +30,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use self::entries::Entries;
-use self::report::Report;
-use self::sender::Sender;
+use self::report::ReplayReport;
+use self::sender::EntrySender;
 use super::SourceArgs;
 use super::http::reachable;
 use crate::config::{Config, Sources};
@@ -114,17 +114,17 @@ fn replay_on_a_runtime(
     entries: Entries<impl BufRead>,
     config: Config,
     address: SocketAddr,
-) -> Result<Report, Box<dyn std::error::Error>> {
+) -> Result<ReplayReport, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let sender = Sender::new(config, address)?;
+        let sender = EntrySender::new(config, address)?;
         Ok(replay(entries, &sender).await)
     })
 }
 
 /// Sends the entries, several at a time, until the last one or an interrupt.
-async fn replay(mut entries: Entries<impl BufRead>, sender: &Sender) -> Report {
-    let mut report = Report::default();
+async fn replay(mut entries: Entries<impl BufRead>, sender: &EntrySender) -> ReplayReport {
+    let mut report = ReplayReport::default();
     let mut under_way = BTreeSet::new();
     let mut sending = FuturesUnordered::new();
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());

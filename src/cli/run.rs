@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::service::State;
+use super::service::ServiceState;
 use super::watch::Watch;
 use crate::app::{App, StartError, certificate_paths};
 use crate::config::{Config, Environment, Loaded, Sources};
@@ -106,7 +106,7 @@ async fn serve(config: Config, mut files: Vec<PathBuf>, sources: Sources) -> Exi
         }
     };
     // The ports are bound and the queue is open: connections are accepted from now on.
-    State::Ready.notify(&environment);
+    ServiceState::Ready.notify(&environment);
     app.run_reloading(shutdown, configs).await;
     ExitCode::SUCCESS
 }
@@ -167,7 +167,7 @@ impl Signals {
         tokio::spawn(async move {
             let first = self.next().await;
             info!(signal = name_of(first), "stopping; another signal after a second exits at once");
-            State::Stopping.notify(&environment);
+            ServiceState::Stopping.notify(&environment);
             // The receiver is gone when the relay could not start; the process ends by itself then.
             begin.send(()).ok();
             let same_until = Instant::now() + SAME_SIGNAL;

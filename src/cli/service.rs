@@ -14,14 +14,14 @@ use crate::config::Environment;
 
 /// State of the service, as `sd_notify(3)` names it.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum State {
+pub(super) enum ServiceState {
     Ready,
     Stopping,
 }
 
-// === impl State ===
+// === impl ServiceState ===
 
-impl State {
+impl ServiceState {
     /// Notifies the service manager, if there is one.
     pub(super) fn notify(self, environment: &Environment) {
         let Some(socket) = environment.notify_socket() else { return };

@@ -36,13 +36,13 @@ pub(super) struct ValidateArgs {
     #[arg(long)]
     pub(super) deny_warnings: bool,
     /// Output format
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(super) format: Format,
+    #[arg(long, value_enum, default_value_t = ValidateFormat::Text)]
+    pub(super) format: ValidateFormat,
 }
 
 /// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum ValidateFormat {
     Text,
     Json,
 }
@@ -61,8 +61,8 @@ pub(super) fn run(args: ValidateArgs) -> ExitCode {
     let (config, findings) = findings(&Sources::from(sources), connect);
     let is_valid = findings.problems.is_empty() && (!deny_warnings || findings.notes.is_empty());
     let written = match (format, config) {
-        (Format::Json, _) => super::print(&findings.to_json(is_valid)),
-        (Format::Text, config) => {
+        (ValidateFormat::Json, _) => super::print(&findings.to_json(is_valid)),
+        (ValidateFormat::Text, config) => {
             findings.notes.iter().for_each(|note| super::print_error(format_args!("note: {note}")));
             findings.problems.iter().for_each(|(problem, _)| super::print_error(problem));
             match config {

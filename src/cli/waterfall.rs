@@ -22,9 +22,9 @@ mod glyphs;
 mod draw;
 
 pub(crate) use draw::draw;
-pub(crate) use line::{Line, Paint};
+pub(crate) use line::{Paint, StyledLine};
 pub(crate) use text::{ellipsis, harmless, width};
-pub(crate) use trace::Traces;
+pub(crate) use trace::TraceSet;
 
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::findings::{Finding, Outcome, Report};
+use super::findings::{CheckReport, Finding, LineOutcome};
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct JsonDocument<'a> {
     source: &'static str,
     lines: Vec<LineEntry<'a>>,
     summary: Summary,
@@ -37,11 +37,11 @@ struct Summary {
     spans: usize,
     span_events: usize,
     log_records: usize,
-    requests: Requests,
+    requests: RequestCounts,
 }
 
 #[derive(Serialize)]
-struct Requests {
+struct RequestCounts {
     traces: usize,
     logs: usize,
     metrics: usize,
@@ -55,7 +55,7 @@ struct RequestEntry<'a> {
 }
 
 /// Writes the document and a line end.
-pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(report: &CheckReport, out: &mut impl Write) -> io::Result<()> {
     let requests = report
         .outgoing
         .iter()
@@ -64,7 +64,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
         })
         .collect::<Result<_, serde_json::Error>>()?;
     let totals = &report.totals;
-    let document = Document {
+    let document = JsonDocument {
         source: report.source.name(),
         lines: report.findings.iter().map(LineEntry::new).collect(),
         summary: Summary {
@@ -76,7 +76,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
             spans: report.traces.span_count(),
             span_events: report.traces.event_count(),
             log_records: totals.log_records,
-            requests: Requests {
+            requests: RequestCounts {
                 traces: totals.trace_requests,
                 logs: totals.log_requests,
                 metrics: totals.metric_requests,
@@ -102,18 +102,18 @@ impl<'a> LineEntry<'a> {
             advice: finding.outcome.advice(),
         };
         match &finding.outcome {
-            Outcome::Accepted => {}
-            Outcome::Repaired(repairs) => {
+            LineOutcome::Accepted => {}
+            LineOutcome::Repaired(repairs) => {
                 entry.repairs = repairs.iter().map(|repair| repair.as_str()).collect();
                 let diagnosis = repairs.iter().find_map(|repair| repair.diagnosis());
                 entry.mistake = diagnosis.map(|diagnosis| diagnosis.mistake);
             }
-            Outcome::Rejected { column, reason, diagnosis, .. } => {
+            LineOutcome::Rejected { column, reason, diagnosis, .. } => {
                 entry.mistake = diagnosis.map(|diagnosis| diagnosis.mistake);
                 entry.column = Some(*column);
                 entry.reason = Some(reason);
             }
-            Outcome::Ignored(why) => entry.reason = Some(why.as_str()),
+            LineOutcome::Ignored(why) => entry.reason = Some(why.as_str()),
         }
         entry
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::offline::Offline;
-use crate::cli::waterfall::Traces;
+use crate::cli::waterfall::TraceSet;
 use crate::event::{Repair, Signal};
 use crate::receiver::{Diagnosis, Ignored, Scope, Source};
 
@@ -15,12 +15,12 @@ pub(super) const MAX_LOG_RECORDS: usize = 20;
 
 /// Data for both formats.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct CheckReport {
     pub(super) source: &'static Source,
     /// Findings by line; accepted parts of a line before rejected ones.
     pub(super) findings: Vec<Finding>,
     pub(super) outgoing: Vec<Outgoing>,
-    pub(super) traces: Traces,
+    pub(super) traces: TraceSet,
     /// The first log records that are exported as logs.
     pub(super) logs: Vec<LeftLog>,
     pub(super) totals: Totals,
@@ -31,11 +31,11 @@ pub(super) struct Report {
 pub(crate) struct Finding {
     /// Number of the line, from 1.
     pub(super) line: u32,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: LineOutcome,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum LineOutcome {
     Accepted,
     Repaired(Vec<Repair>),
     /// Rejected; the column is in bytes from the start of the line, from 1.
@@ -78,9 +78,9 @@ pub(super) struct Totals {
     pub(super) metric_requests: usize,
 }
 
-// === impl Report ===
+// === impl CheckReport ===
 
-impl Report {
+impl CheckReport {
     pub(super) fn new(source: &'static Source, offline: Offline) -> Self {
         let Offline { mut findings, outgoing } = offline;
         findings.sort_by_key(|finding| (finding.line, finding.outcome.is_rejected()));
@@ -88,7 +88,7 @@ impl Report {
             source,
             findings,
             outgoing: Vec::new(),
-            traces: Traces::new(MAX_TRACES),
+            traces: TraceSet::new(MAX_TRACES),
             logs: Vec::new(),
             totals: Totals::default(),
         };
@@ -155,25 +155,25 @@ impl LeftLog {
 // === impl Totals ===
 
 impl Totals {
-    fn count(&mut self, outcome: &Outcome) {
+    fn count(&mut self, outcome: &LineOutcome) {
         let (counter, count) = match outcome {
-            Outcome::Accepted => (&mut self.accepted, 1),
-            Outcome::Repaired(_) => (&mut self.repaired, 1),
-            Outcome::Rejected { scope, .. } => match scope {
+            LineOutcome::Accepted => (&mut self.accepted, 1),
+            LineOutcome::Repaired(_) => (&mut self.repaired, 1),
+            LineOutcome::Rejected { scope, .. } => match scope {
                 Scope::Item | Scope::Items { .. } | Scope::Section => {
                     (&mut self.rejected_items, scope.count())
                 }
                 Scope::Unit | Scope::Units { .. } => (&mut self.rejected, scope.count()),
             },
-            Outcome::Ignored(_) => (&mut self.ignored, 1),
+            LineOutcome::Ignored(_) => (&mut self.ignored, 1),
         };
         *counter += count;
     }
 }
 
-// === impl Outcome ===
+// === impl LineOutcome ===
 
-impl Outcome {
+impl LineOutcome {
     /// Returns the word for the outcome in both formats.
     pub(super) fn as_str(&self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use super::sources;
 use crate::receiver::Source;
 
@@ -34,7 +34,10 @@ pub(super) enum InputError {
 }
 
 /// Reads the whole input.
-pub(super) fn read<W: Write>(file: Option<&Path>, progress: &mut Progress<W>) -> Result<Bytes, InputError> {
+pub(super) fn read<W: Write>(
+    file: Option<&Path>,
+    progress: &mut ProgressLine<W>,
+) -> Result<Bytes, InputError> {
     let body = match file.filter(|path| *path != Path::new("-")) {
         Some(path) => {
             let failed = |source| InputError::File { path: path.to_owned(), source };
@@ -74,7 +77,7 @@ mod tests {
     use super::*;
 
     fn read(file: Option<&Path>) -> Result<Bytes, InputError> {
-        super::read(file, &mut Progress::on_stderr())
+        super::read(file, &mut ProgressLine::on_stderr())
     }
 
     #[test]

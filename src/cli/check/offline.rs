@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::findings::{Finding, Outcome, Outgoing};
+use super::findings::{Finding, LineOutcome, Outgoing};
 use crate::config::{ProcessorsConfig, ServerConfig, SpanEventsConfig};
 use crate::processor::{SpanEvents, Work};
 use crate::queue::Taken;
@@ -60,19 +60,20 @@ impl Offline {
         let Reading { mut items, rejected, ignored, .. } = reading;
         let accepted = items.iter_mut().map(|item| {
             let repairs = std::mem::take(&mut item.repairs);
-            let outcome = if repairs.is_empty() { Outcome::Accepted } else { Outcome::Repaired(repairs) };
+            let outcome =
+                if repairs.is_empty() { LineOutcome::Accepted } else { LineOutcome::Repaired(repairs) };
             Finding { line: item.line, outcome }
         });
         let rejected = rejected.into_iter().map(|part| Finding {
             line: part.line,
-            outcome: Outcome::Rejected {
+            outcome: LineOutcome::Rejected {
                 scope: part.scope,
                 column: part.column,
                 diagnosis: diagnose(&part),
                 reason: part.reason,
             },
         });
-        let ignored = ignored.map(|why| Finding { line: 1, outcome: Outcome::Ignored(why) });
+        let ignored = ignored.map(|why| Finding { line: 1, outcome: LineOutcome::Ignored(why) });
         let findings = accepted.chain(rejected).chain(ignored).collect();
         Self { findings, outgoing: attach(items) }
     }

@@ -12,7 +12,7 @@ const STEP_BYTES: u64 = 8 << 20;
 const CLEAR: &str = "\r\x1b[K";
 
 /// Writer of the progress.
-pub(super) struct Progress<W: Write> {
+pub(super) struct ProgressLine<W: Write> {
     /// `None` where nobody would read it.
     out: Option<W>,
     is_shown: bool,
@@ -21,20 +21,20 @@ pub(super) struct Progress<W: Write> {
 /// A reader that reports its progress.
 pub(super) struct Told<'a, R, W: Write> {
     reader: R,
-    progress: &'a mut Progress<W>,
+    progress: &'a mut ProgressLine<W>,
     bytes: u64,
 }
 
-// === impl Progress ===
+// === impl ProgressLine ===
 
-impl Progress<Stderr> {
+impl ProgressLine<Stderr> {
     pub(super) fn on_stderr() -> Self {
         let stderr = io::stderr();
         Self { out: stderr.is_terminal().then_some(stderr), is_shown: false }
     }
 }
 
-impl<W: Write> Progress<W> {
+impl<W: Write> ProgressLine<W> {
     pub(super) fn reading<R: Read>(&mut self, reader: R) -> Told<'_, R, W> {
         Told { reader, progress: self, bytes: 0 }
     }
@@ -67,7 +67,7 @@ impl<W: Write> Progress<W> {
     }
 }
 
-impl<W: Write> Drop for Progress<W> {
+impl<W: Write> Drop for ProgressLine<W> {
     fn drop(&mut self) {
         self.done();
     }
@@ -93,7 +93,7 @@ mod tests {
 
     fn told(bytes: u64) -> String {
         let mut out = Vec::new();
-        let mut progress = Progress { out: Some(&mut out), is_shown: false };
+        let mut progress = ProgressLine { out: Some(&mut out), is_shown: false };
         io::copy(&mut progress.reading(io::repeat(b'x').take(bytes)), &mut io::sink()).unwrap();
         progress.doing("checking", usize::try_from(bytes).unwrap());
         progress.done();
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn nothing_is_written_without_a_terminal() {
-        let mut progress = Progress::<Vec<u8>> { out: None, is_shown: false };
+        let mut progress = ProgressLine::<Vec<u8>> { out: None, is_shown: false };
         progress.doing("checking", usize::MAX);
         assert!(!progress.is_shown);
     }

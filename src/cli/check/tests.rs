@@ -4,7 +4,7 @@ use bytes::Bytes;
 use clap::Parser;
 use serde_json::{Value, json};
 
-use super::findings::{Outgoing, Report};
+use super::findings::{CheckReport, Outgoing};
 use super::offline::{Offline, relay_offline};
 use super::{CheckArgs, Format, check, document, text};
 use crate::config::terminal::{Charset, Colour, Terminal};
@@ -36,17 +36,17 @@ fn outgoing(signal: Signal, json: &str) -> Outgoing {
     Outgoing { signal, json: Bytes::copy_from_slice(json.as_bytes()) }
 }
 
-fn report(reading: Reading, outgoing: Vec<Outgoing>) -> Report {
-    Report::new(&fastly::SOURCE, Offline::new(reading, |_| None, |_| outgoing))
+fn report(reading: Reading, outgoing: Vec<Outgoing>) -> CheckReport {
+    CheckReport::new(&fastly::SOURCE, Offline::new(reading, |_| None, |_| outgoing))
 }
 
-fn as_text(report: &Report, body: &str, columns: usize) -> String {
+fn as_text(report: &CheckReport, body: &str, columns: usize) -> String {
     let mut out = Vec::new();
     text::write(report, &Bytes::copy_from_slice(body.as_bytes()), &terminal(columns), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-fn as_json(report: &Report) -> Value {
+fn as_json(report: &CheckReport) -> Value {
     let mut out = Vec::new();
     document::write(report, &mut out).unwrap();
     assert_eq!(out.pop(), Some(b'\n'));
@@ -54,7 +54,7 @@ fn as_json(report: &Report) -> Value {
 }
 
 /// Lines 1 to 3 and 5 are accepted, 6 is repaired, a part of 5 is rejected, 8 is rejected completely.
-fn mixed() -> Report {
+fn mixed() -> CheckReport {
     let reading = Reading {
         items: vec![
             item(1, &[]),
@@ -243,8 +243,8 @@ fn reasons_and_excerpts_cannot_control_the_terminal() {
     assert!(text.contains("\\u{1b}]0;\\u{7}"), "{text}");
 }
 
-fn checked(source: &'static Source, body: &'static str) -> Report {
-    Report::new(source, relay_offline(source, &Bytes::from_static(body.as_bytes())))
+fn checked(source: &'static Source, body: &'static str) -> CheckReport {
+    CheckReport::new(source, relay_offline(source, &Bytes::from_static(body.as_bytes())))
 }
 
 #[test]
@@ -367,7 +367,7 @@ fn a_closed_pipe_is_not_an_error() {
 fn the_cause_of_a_rejection_is_named_and_its_advice_given_once() {
     let line = r#"{"timestamp":"2026-11-28T10:11:12Z","client_ip":"192.0.2.7","request_method":"GET"}"#;
     let body = Bytes::from(format!("{line}\n{line} x\n{line}\n"));
-    let report = Report::new(&fastly::SOURCE, relay_offline(&fastly::SOURCE, &body));
+    let report = CheckReport::new(&fastly::SOURCE, relay_offline(&fastly::SOURCE, &body));
     let text = as_text(&report, std::str::from_utf8(&body).unwrap(), 80);
     assert_eq!(text.matches("help: this is an access log, not OTLP").count(), 1, "{text}");
     let document = as_json(&report);

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use bytes::Bytes;
 
 use super::excerpt::{Excerpt, Lines};
-use super::findings::{Finding, MAX_LOG_RECORDS, Outcome, Report};
-use crate::cli::waterfall::{Line, Paint, draw, harmless};
+use super::findings::{CheckReport, Finding, LineOutcome, MAX_LOG_RECORDS};
+use crate::cli::waterfall::{Paint, StyledLine, draw, harmless};
 use crate::config::terminal::Terminal;
 
 /// Number of entries of each outcome that are written; the JSON format has all of them.
@@ -16,7 +16,7 @@ const MAX_ENTRIES: usize = 100;
 const INDENT: usize = 4;
 
 /// Adjacent findings with the same outcome.
-struct Run<'a> {
+struct FindingRun<'a> {
     first: &'a Finding,
     last_line: u32,
     findings: usize,
@@ -24,7 +24,7 @@ struct Run<'a> {
 
 /// Writes the whole report.
 pub(super) fn write(
-    report: &Report,
+    report: &CheckReport,
     body: &Bytes,
     terminal: &Terminal,
     out: &mut impl Write,
@@ -47,7 +47,12 @@ pub(super) fn write(
     write_summary(report, terminal, out)
 }
 
-fn write_lines(report: &Report, body: &Bytes, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
+fn write_lines(
+    report: &CheckReport,
+    body: &Bytes,
+    terminal: &Terminal,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut lines = Lines::new(body);
     let mut written = [0; 4];
     let mut left_out = 0;
@@ -60,14 +65,14 @@ fn write_lines(report: &Report, body: &Bytes, terminal: &Terminal, out: &mut imp
             continue;
         }
         writeln!(out, "{}", run.line(terminal).render(&uncut(terminal)))?;
-        if let Outcome::Rejected { column, .. } = run.first.outcome
+        if let LineOutcome::Rejected { column, .. } = run.first.outcome
             && let Some(line) = lines.seek(run.first.line)
         {
             write_excerpt(line, column, terminal, out)?;
         }
         // Written once, however many lines have the same cause.
         for advice in run.first.outcome.advice().into_iter().filter(|advice| given.insert(*advice)) {
-            let line = Line::new()
+            let line = StyledLine::new()
                 .with(Paint::Plain, " ".repeat(INDENT))
                 .with(Paint::Event, "help: ")
                 .with(Paint::Plain, harmless(advice, terminal.charset));
@@ -83,14 +88,14 @@ fn write_lines(report: &Report, body: &Bytes, terminal: &Terminal, out: &mut imp
 fn write_excerpt(line: &[u8], column: u32, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
     let excerpt = Excerpt::new(line, column, terminal.columns.saturating_sub(INDENT), terminal.charset);
     for (paint, text) in [(Paint::Plain, excerpt.text), (Paint::Error, excerpt.caret)] {
-        let line = Line::new().with(Paint::Plain, " ".repeat(INDENT)).with(paint, text);
+        let line = StyledLine::new().with(Paint::Plain, " ".repeat(INDENT)).with(paint, text);
         writeln!(out, "{}", line.render(terminal))?;
     }
     Ok(())
 }
 
 /// Writes the log records that are exported as logs, with the reason.
-fn write_logs(report: &Report, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
+fn write_logs(report: &CheckReport, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
     if report.logs.is_empty() {
         return Ok(());
     }
@@ -100,7 +105,7 @@ fn write_logs(report: &Report, terminal: &Terminal, out: &mut impl Write) -> io:
             Some(span) => format!("span {span} is not in this input"),
             None => "names no span".to_owned(),
         };
-        let line = Line::new()
+        let line = StyledLine::new()
             .with(Paint::Plain, format!("log record {}", harmless(&log.name, terminal.charset)))
             .with(Paint::Aside, format!(": {}, exported as a log", harmless(&why, terminal.charset)));
         writeln!(out, "{}", line.render(&uncut(terminal)))?;
@@ -112,7 +117,7 @@ fn write_logs(report: &Report, terminal: &Terminal, out: &mut impl Write) -> io:
     Ok(())
 }
 
-fn write_summary(report: &Report, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
+fn write_summary(report: &CheckReport, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
     let totals = &report.totals;
     let item_word = if totals.rejected_items == 1 { "item rejected" } else { "items rejected" };
     let outcomes = [
@@ -122,7 +127,7 @@ fn write_summary(report: &Report, terminal: &Terminal, out: &mut impl Write) -> 
         (totals.rejected_items, item_word, Paint::Error),
         (totals.ignored, "ignored", Paint::Event),
     ];
-    let mut line = Line::new().with(Paint::Title, report.source.name()).with(Paint::Plain, ": ");
+    let mut line = StyledLine::new().with(Paint::Title, report.source.name()).with(Paint::Plain, ": ");
     let mut separator = "";
     for (number, word, paint) in outcomes.into_iter().filter(|&(number, ..)| number > 0) {
         line = line.with(Paint::Plain, separator).with(paint, format!("{number} {word}"));
@@ -156,10 +161,10 @@ fn write_summary(report: &Report, terminal: &Terminal, out: &mut impl Write) -> 
 }
 
 /// Groups adjacent findings with the same outcome.
-fn runs(findings: &[Finding]) -> impl Iterator<Item = Run<'_>> {
-    findings
-        .chunk_by(|one, next| one.outcome == next.outcome)
-        .filter_map(|run| Some(Run { first: run.first()?, last_line: run.last()?.line, findings: run.len() }))
+fn runs(findings: &[Finding]) -> impl Iterator<Item = FindingRun<'_>> {
+    findings.chunk_by(|one, next| one.outcome == next.outcome).filter_map(|run| {
+        Some(FindingRun { first: run.first()?, last_line: run.last()?.line, findings: run.len() })
+    })
 }
 
 /// Disables truncation, because findings may be wrapped by the terminal.
@@ -171,25 +176,25 @@ fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-// === impl Run ===
+// === impl FindingRun ===
 
-impl Run<'_> {
+impl FindingRun<'_> {
     /// Formats `line 4: accepted`, `lines 7-9, column 1: rejected: why`, `line 1: accepted, 9 times`.
-    fn line(&self, terminal: &Terminal) -> Line {
+    fn line(&self, terminal: &Terminal) -> StyledLine {
         let first = self.first.line;
         let lines = u64::from(self.last_line - first) + 1;
         let place =
             if lines == 1 { format!("line {first}") } else { format!("lines {first}-{}", self.last_line) };
         let (column, paint, detail) = match &self.first.outcome {
-            Outcome::Accepted => (String::new(), Paint::Good, String::new()),
-            Outcome::Repaired(repairs) => {
+            LineOutcome::Accepted => (String::new(), Paint::Good, String::new()),
+            LineOutcome::Repaired(repairs) => {
                 let repairs: Vec<&str> = repairs.iter().map(|repair| repair.as_str()).collect();
                 (String::new(), Paint::Good, format!(": {}", repairs.join(", ")))
             }
-            Outcome::Rejected { column, reason, .. } => {
+            LineOutcome::Rejected { column, reason, .. } => {
                 (format!(", column {column}"), Paint::Error, format!(": {reason}"))
             }
-            Outcome::Ignored(why) => (String::new(), Paint::Event, format!(": {}", why.as_str())),
+            LineOutcome::Ignored(why) => (String::new(), Paint::Event, format!(": {}", why.as_str())),
         };
         // Several objects on one line, or empty lines in between.
         let times = if self.findings as u64 == lines {
@@ -197,7 +202,7 @@ impl Run<'_> {
         } else {
             format!(" ({} in all)", self.findings)
         };
-        Line::new()
+        StyledLine::new()
             .with(Paint::Plain, format!("{place}{column}: "))
             .with(paint, self.first.outcome.as_str())
             .with(Paint::Plain, format!("{times}{}", harmless(&detail, terminal.charset)))
@@ -205,10 +210,10 @@ impl Run<'_> {
 
     fn rank(&self) -> usize {
         match self.first.outcome {
-            Outcome::Accepted => 0,
-            Outcome::Repaired(_) => 1,
-            Outcome::Rejected { .. } => 2,
-            Outcome::Ignored(_) => 3,
+            LineOutcome::Accepted => 0,
+            LineOutcome::Repaired(_) => 1,
+            LineOutcome::Rejected { .. } => 2,
+            LineOutcome::Ignored(_) => 3,
         }
     }
 }

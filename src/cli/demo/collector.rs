@@ -35,20 +35,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A running collector.
 pub(super) struct Collector {
     address: SocketAddr,
-    kept: watch::Receiver<Kept>,
+    kept: watch::Receiver<KeptExports>,
     _server: AbortOnDropHandle<()>,
 }
 
 /// Requests received so far.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
-    pub(super) requests: Vec<Received>,
+pub(super) struct KeptExports {
+    pub(super) requests: Vec<ReceivedExport>,
     bytes: usize,
 }
 
 /// One export request.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Received {
+pub(super) struct ReceivedExport {
     pub(super) signal: Signal,
     pub(super) json: Value,
 }
@@ -60,7 +60,7 @@ impl Collector {
     pub(super) async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (keep, kept) = watch::channel(Kept::default());
+        let (keep, kept) = watch::channel(KeptExports::default());
         let server = tokio::spawn(serve(listener, Arc::new(keep)));
         Ok(Self { address, kept, _server: AbortOnDropHandle::new(server) })
     }
@@ -73,9 +73,9 @@ impl Collector {
     /// then in either case.
     pub(super) async fn wait_for(
         &self,
-        condition: impl FnMut(&Kept) -> bool,
+        condition: impl FnMut(&KeptExports) -> bool,
         timeout: Duration,
-    ) -> Vec<Received> {
+    ) -> Vec<ReceivedExport> {
         let mut kept = self.kept.clone();
         // The caller sees from the requests that the condition does not hold.
         drop(tokio::time::timeout(timeout, kept.wait_for(condition)).await);
@@ -83,7 +83,7 @@ impl Collector {
     }
 }
 
-async fn serve(listener: TcpListener, keep: Arc<watch::Sender<Kept>>) {
+async fn serve(listener: TcpListener, keep: Arc<watch::Sender<KeptExports>>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -98,7 +98,7 @@ async fn serve(listener: TcpListener, keep: Arc<watch::Sender<Kept>>) {
     }
 }
 
-async fn connection(stream: TcpStream, keep: Arc<watch::Sender<Kept>>) {
+async fn connection(stream: TcpStream, keep: Arc<watch::Sender<KeptExports>>) {
     let service = service_fn(move |request| {
         let keep = Arc::clone(&keep);
         async move { Ok::<_, Infallible>(respond(request, &keep).await) }
@@ -107,7 +107,7 @@ async fn connection(stream: TcpStream, keep: Arc<watch::Sender<Kept>>) {
     drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
 }
 
-async fn respond(request: Request<Incoming>, keep: &watch::Sender<Kept>) -> Response<Full<Bytes>> {
+async fn respond(request: Request<Incoming>, keep: &watch::Sender<KeptExports>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let Some(signal) = Signal::ALL.into_iter().find(|signal| path == format!("/v1/{signal}")) else {
         return reply(StatusCode::NOT_FOUND);
@@ -125,7 +125,7 @@ async fn respond(request: Request<Incoming>, keep: &watch::Sender<Kept>) -> Resp
         let fits = kept.bytes + body.len() <= MAX_KEPT_BYTES;
         if fits {
             kept.bytes += body.len();
-            kept.requests.push(Received { signal, json });
+            kept.requests.push(ReceivedExport { signal, json });
         }
         fits
     });
@@ -160,8 +160,8 @@ mod tests {
         assert_eq!(
             kept,
             [
-                Received { signal: Signal::Traces, json: serde_json::json!({"resourceSpans": []}) },
-                Received { signal: Signal::Logs, json: serde_json::json!({"resourceLogs": []}) },
+                ReceivedExport { signal: Signal::Traces, json: serde_json::json!({"resourceSpans": []}) },
+                ReceivedExport { signal: Signal::Logs, json: serde_json::json!({"resourceLogs": []}) },
             ]
         );
     }

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::collector::Received;
+use super::collector::ReceivedExport;
 use super::relay::{CIRCLECI_PATH, FASTLY_PATH};
-use super::script::{FASTLY_LINES, Script, Webhook};
+use super::script::{FASTLY_LINES, Script, SignedWebhook};
 use crate::cli::check::{Excerpt, Lines};
-use crate::cli::http::Reply;
-use crate::cli::waterfall::{Line, Paint, Traces, draw, harmless, width};
+use crate::cli::http::HttpReply;
+use crate::cli::waterfall::{Paint, StyledLine, TraceSet, draw, harmless, width};
 use crate::config::terminal::Terminal;
 use crate::event::Signal;
 
@@ -38,7 +38,7 @@ pub(super) fn opening(
 
 pub(super) fn challenge(
     path: &str,
-    reply: &Reply,
+    reply: &HttpReply,
     terminal: &Terminal,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -50,7 +50,7 @@ pub(super) fn challenge(
 /// Writes the batch line by line, the response, and the position that the relay's report names.
 pub(super) fn batch(
     batch: &Bytes,
-    reply: &Reply,
+    reply: &HttpReply,
     terminal: &Terminal,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -70,7 +70,7 @@ pub(super) fn batch(
         let columns = terminal.columns.saturating_sub(DEEP_INDENT);
         let excerpt = Excerpt::new(text, column, columns, terminal.charset);
         for (paint, text) in [(Paint::Aside, excerpt.text), (Paint::Error, excerpt.caret)] {
-            let line = Line::new().with(Paint::Plain, " ".repeat(DEEP_INDENT)).with(paint, text);
+            let line = StyledLine::new().with(Paint::Plain, " ".repeat(DEEP_INDENT)).with(paint, text);
             writeln!(out, "{}", line.render(terminal))?;
         }
     }
@@ -83,12 +83,12 @@ pub(super) fn webhooks(count: usize, terminal: &Terminal, out: &mut impl Write) 
 }
 
 pub(super) fn webhook(
-    webhook: &Webhook,
-    reply: &Reply,
+    webhook: &SignedWebhook,
+    reply: &HttpReply,
     terminal: &Terminal,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let line = Line::new()
+    let line = StyledLine::new()
         .with(Paint::Plain, " ".repeat(INDENT))
         .with(status_paint(reply), reply.status.as_str())
         .with(Paint::Plain, format!(" {} ", webhook.event))
@@ -97,8 +97,12 @@ pub(super) fn webhook(
 }
 
 /// Draws the traces that the collector received.
-pub(super) fn received(received: &[Received], terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
-    let mut traces = Traces::new(MAX_TRACES);
+pub(super) fn received(
+    received: &[ReceivedExport],
+    terminal: &Terminal,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut traces = TraceSet::new(MAX_TRACES);
     for request in received.iter().filter(|request| request.signal == Signal::Traces) {
         traces.add(&request.json);
     }
@@ -142,19 +146,19 @@ pub(super) fn next_steps(terminal: &Terminal, out: &mut impl Write) -> io::Resul
     heading("Next steps", terminal, out)?;
     for (command, what) in STEPS {
         // Never wrapped: the command is meant to be copied.
-        let line = Line::new().with(Paint::Plain, " ".repeat(INDENT)).with(Paint::Good, command);
+        let line = StyledLine::new().with(Paint::Plain, " ".repeat(INDENT)).with(Paint::Good, command);
         writeln!(out, "{}", line.render(&Terminal { columns: usize::MAX, ..*terminal }))?;
         paragraph(Paint::Aside, what, DEEP_INDENT, terminal, out)?;
     }
     Ok(())
 }
 
-fn answer(reply: &Reply, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
+fn answer(reply: &HttpReply, terminal: &Terminal, out: &mut impl Write) -> io::Result<()> {
     let body = harmless(reply.body.trim_end(), terminal.charset);
     paragraph(status_paint(reply), &format!("{} {body}", reply.status.as_str()), INDENT, terminal, out)
 }
 
-fn status_paint(reply: &Reply) -> Paint {
+fn status_paint(reply: &HttpReply) -> Paint {
     if reply.status.is_success() { Paint::Good } else { Paint::Error }
 }
 
@@ -176,7 +180,7 @@ fn paragraph(
     let room = terminal.columns.saturating_sub(indent).max(1);
     let mut line = String::new();
     let mut write = |line: &str| {
-        let line = Line::new().with(Paint::Plain, " ".repeat(indent)).with(paint, line);
+        let line = StyledLine::new().with(Paint::Plain, " ".repeat(indent)).with(paint, line);
         writeln!(out, "{}", line.render(terminal))
     };
     for word in text.split(' ') {

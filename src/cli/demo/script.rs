@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::collector::Received;
+use super::collector::ReceivedExport;
 use crate::event::Signal;
 use crate::receiver::sign;
 
@@ -38,14 +38,14 @@ const EXPECTED_FASTLY: [(&str, usize); 3] =
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) batch: Bytes,
-    pub(super) webhooks: Vec<Webhook>,
+    pub(super) webhooks: Vec<SignedWebhook>,
     /// Ids of the spans that must arrive, each with its number of events.
     expected: BTreeMap<String, usize>,
 }
 
 /// A signed webhook.
 #[derive(Debug)]
-pub(super) struct Webhook {
+pub(super) struct SignedWebhook {
     pub(super) event: String,
     /// Name and status of the job or the workflow.
     pub(super) about: String,
@@ -60,8 +60,8 @@ impl Script {
     /// Returns the samples, shifted to end at `now`.
     pub(super) fn ending_at(now: Timestamp) -> Self {
         let later = now.duration_since(SAMPLES_END);
-        let webhooks: Vec<Webhook> =
-            CIRCLECI.lines().map(|line| Webhook::new(&move_dates(line, later))).collect();
+        let webhooks: Vec<SignedWebhook> =
+            CIRCLECI.lines().map(|line| SignedWebhook::new(&move_dates(line, later))).collect();
         let jobs_and_workflow = CIRCLECI.lines().map(|line| (span_id_of(line), 0));
         let fastly = EXPECTED_FASTLY.map(|(id, events)| (id.to_owned(), events));
         Self {
@@ -77,7 +77,7 @@ impl Script {
     }
 
     /// Describes each span or event that has not arrived.
-    pub(super) fn missing(&self, received: &[Received]) -> Vec<String> {
+    pub(super) fn missing(&self, received: &[ReceivedExport]) -> Vec<String> {
         let mut arrived = BTreeMap::new();
         for request in received.iter().filter(|request| request.signal == Signal::Traces) {
             for_each_span(&request.json, |span| {
@@ -96,9 +96,9 @@ impl Script {
     }
 }
 
-// === impl Webhook ===
+// === impl SignedWebhook ===
 
-impl Webhook {
+impl SignedWebhook {
     fn new(body: &str) -> Self {
         let json: Value = serde_json::from_str(body).unwrap_or_default();
         let subject = if json["job"].is_object() { &json["job"] } else { &json["workflow"] };
@@ -237,10 +237,10 @@ mod tests {
             let events = vec![Value::Null; events];
             serde_json::json!({"resourceSpans": [{"scopeSpans": [{"spans": [{"spanId": id, "events": events}]}]}]})
         };
-        let mut received: Vec<Received> = script
+        let mut received: Vec<ReceivedExport> = script
             .expected
             .iter()
-            .map(|(id, &events)| Received { signal: Signal::Traces, json: span(id, events) })
+            .map(|(id, &events)| ReceivedExport { signal: Signal::Traces, json: span(id, events) })
             .collect();
         assert_eq!(script.missing(&received), [""; 0]);
         for request in &mut received {

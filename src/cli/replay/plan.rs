@@ -13,14 +13,14 @@ use crate::rejected::{self, Entry};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Resubmission {
     /// A request to a receiver of the relay.
-    Relay(Post),
+    Relay(RelayPost),
     /// An export request to the downstream.
     Downstream(Signal, Bytes),
 }
 
 /// A request to the relay.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Post {
+pub(super) struct RelayPost {
     pub(super) path: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Bytes,
@@ -45,7 +45,7 @@ pub(super) fn plan(config: &Config, entry: &Entry) -> Result<Resubmission, Strin
     }
     if let Some(receiver) = config.receivers.get(&entry.receiver) {
         let Resubmit { path, headers } = receiver.resubmit(&input);
-        return Ok(Resubmission::Relay(Post { path, headers, body: input }));
+        return Ok(Resubmission::Relay(RelayPost { path, headers, body: input }));
     }
     Err(format!(
         "receiver {:?} is not configured: enable it, or name its configuration with --config",
@@ -69,7 +69,7 @@ mod tests {
 
     fn post(path: &str, headers: &[(&str, &str)], body: &'static str) -> Result<Resubmission, String> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Ok(Resubmission::Relay(Post {
+        Ok(Resubmission::Relay(RelayPost {
             path: path.to_owned(),
             headers,
             body: Bytes::from_static(body.as_bytes()),

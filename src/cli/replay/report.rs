@@ -8,28 +8,28 @@ use crate::exporter::Resent;
 
 /// Outcomes of all entries.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(super) struct ReplayReport {
     accepted: usize,
-    rejected: BTreeMap<String, Lines>,
-    not_sent: BTreeMap<String, Lines>,
+    rejected: BTreeMap<String, LineSet>,
+    not_sent: BTreeMap<String, LineSet>,
     interrupted: Option<Rest>,
 }
 
 /// Entries without an outcome.
 #[derive(Debug)]
 struct Rest {
-    under_way: Lines,
+    under_way: LineSet,
     /// Number of the first unread line.
     from: Option<u64>,
 }
 
 /// Set of line numbers.
 #[derive(Debug, Default)]
-struct Lines(BTreeSet<u64>);
+struct LineSet(BTreeSet<u64>);
 
-// === impl Report ===
+// === impl ReplayReport ===
 
-impl Report {
+impl ReplayReport {
     /// Adds the result of the last attempt to send an entry.
     pub(super) fn add(&mut self, line: u64, resent: Resent) {
         match resent {
@@ -42,7 +42,7 @@ impl Report {
     /// Notes the entries that an interrupt left: those in flight, which may or may not have been accepted, and those
     /// from the line `from` on.
     pub(super) fn interrupted(&mut self, under_way: BTreeSet<u64>, from: Option<u64>) {
-        self.interrupted = Some(Rest { under_way: Lines(under_way), from });
+        self.interrupted = Some(Rest { under_way: LineSet(under_way), from });
     }
 
     /// Returns true if every entry was accepted.
@@ -57,7 +57,8 @@ impl Report {
     }
 
     pub(super) fn text(&self, source: impl Display, address: SocketAddr) -> String {
-        let count = |ends: &BTreeMap<String, Lines>| ends.values().map(|lines| lines.0.len()).sum::<usize>();
+        let count =
+            |ends: &BTreeMap<String, LineSet>| ends.values().map(|lines| lines.0.len()).sum::<usize>();
         let mut text = format!(
             "{source} to {address}: {} accepted, {} rejected again, {} not sent\n",
             self.accepted,
@@ -81,9 +82,9 @@ impl Report {
     }
 }
 
-// === impl Lines ===
+// === impl LineSet ===
 
-impl Display for Lines {
+impl Display for LineSet {
     /// Formats `line 3`, or `lines 3-5, 9`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.len() == 1 { "line " } else { "lines " })?;
@@ -108,13 +109,13 @@ impl Display for Lines {
 mod tests {
     use super::*;
 
-    fn text(report: &Report) -> String {
+    fn text(report: &ReplayReport) -> String {
         report.text("f", "127.0.0.1:1".parse().unwrap())
     }
 
     #[test]
     fn every_entry_is_in_the_report_once_with_its_line_unless_accepted() {
-        let mut report = Report::default();
+        let mut report = ReplayReport::default();
         report.add(1, Resent::Accepted);
         assert!(report.is_complete());
         assert_eq!(text(&report), "f to 127.0.0.1:1: 1 accepted, 0 rejected again, 0 not sent\n");
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_run_lists_the_rest() {
-        let mut report = Report::default();
+        let mut report = ReplayReport::default();
         report.add(1, Resent::Accepted);
         report.interrupted([2, 3].into(), Some(4));
         assert!(!report.is_complete());

@@ -10,8 +10,8 @@ use std::time::Duration;
 use ::http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::super::http::{Client, HttpError, Reply};
-use super::plan::{Post, Resubmission, plan};
+use super::super::http::{Client, HttpError, HttpReply};
+use super::plan::{RelayPost, Resubmission, plan};
 use crate::app::wall_clock;
 use crate::config::Config;
 use crate::exporter::{ExporterError, Resender, Resent};
@@ -23,7 +23,7 @@ const MAX_ATTEMPTS: usize = 10;
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Sends entries to the relay and to the downstream.
-pub(super) struct Sender {
+pub(super) struct EntrySender {
     config: Config,
     relay: Client,
     downstream: Resender,
@@ -31,9 +31,9 @@ pub(super) struct Sender {
     unreachable: OnceLock<String>,
 }
 
-// === impl Sender ===
+// === impl EntrySender ===
 
-impl Sender {
+impl EntrySender {
     pub(super) fn new(config: Config, address: SocketAddr) -> Result<Self, ExporterError> {
         let downstream = Resender::new(&config.exporters.otlp_http, wall_clock)?;
         Ok(Self { config, relay: Client::new(address), downstream, unreachable: OnceLock::new() })
@@ -62,7 +62,7 @@ impl Sender {
         }
     }
 
-    async fn to_relay(&self, Post { path, headers, body }: &Post) -> Resent {
+    async fn to_relay(&self, RelayPost { path, headers, body }: &RelayPost) -> Resent {
         if let Some(reason) = self.unreachable.get() {
             return Resent::failed(reason.clone());
         }
@@ -81,7 +81,7 @@ impl Sender {
 }
 
 /// Returns the result of an attempt from the relay's response.
-fn after_reply(path: &str, reply: &Reply) -> Resent {
+fn after_reply(path: &str, reply: &HttpReply) -> Resent {
     let body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let reason = text(&body["reason"]).or_else(|| text(&body["message"]));
     let refusal = || format!("{path}: {}: {}", reply.status, reason.unwrap_or("no reason given"));
@@ -124,7 +124,7 @@ mod tests {
     fn after(status: u16, body: &str) -> Resent {
         let retry_after = Some(Duration::from_secs(7));
         let reply =
-            Reply { status: StatusCode::from_u16(status).unwrap(), retry_after, body: body.to_owned() };
+            HttpReply { status: StatusCode::from_u16(status).unwrap(), retry_after, body: body.to_owned() };
         after_reply("/fastly", &reply)
     }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::super::http::reachable;
 use super::entries::Entries;
-use super::report::Report;
+use super::report::ReplayReport;
 use super::{ReplayArgs, replay_on_a_runtime};
 use crate::config::{Config, Sources};
 use crate::queue::{DeadLetterEntry, DeadLetterReader};
@@ -42,7 +42,7 @@ pub(super) fn run(args: ReplayArgs) -> ExitCode {
 /// Replays one batch after the other until one of them was not sent.
 fn each_batch(
     config: &Config,
-    mut replay: impl FnMut(&[u8]) -> Result<Report, Box<dyn std::error::Error>>,
+    mut replay: impl FnMut(&[u8]) -> Result<ReplayReport, Box<dyn std::error::Error>>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let Some(kafka) = config.queue.shared() else {
         return Err("queue.storage is not kafka, so that there is no dead-letter topic".into());

@@ -2,10 +2,10 @@
 
 use super::glyphs::Glyphs;
 use super::layout::{GAP, Layout, Range, ServiceColumn, Widest};
-use super::line::{Line, Paint};
+use super::line::{Paint, StyledLine};
 use super::text::{fit, harmless, width};
 use super::time::{between, human, moment, offset};
-use super::trace::{Event, Span, Trace};
+use super::trace::{Trace, TraceEvent, TraceSpan};
 use super::tree::{MAX_GUIDES, Oddity, Row, rows};
 use crate::config::terminal::{Charset, Terminal};
 
@@ -27,7 +27,7 @@ struct Drawing<'a> {
 }
 
 /// Draws a trace as lines: heading, scale, and for each span a row and its details.
-pub(crate) fn draw(trace: &Trace, terminal: &Terminal) -> Vec<Line> {
+pub(crate) fn draw(trace: &Trace, terminal: &Terminal) -> Vec<StyledLine> {
     let drawing = Drawing::new(trace, terminal);
     let mut lines = drawing.heading();
     lines.extend(drawing.scale());
@@ -74,7 +74,7 @@ impl<'a> Drawing<'a> {
         drawing
     }
 
-    fn heading(&self) -> Vec<Line> {
+    fn heading(&self) -> Vec<StyledLine> {
         let spans = &self.trace.spans;
         let events: usize = spans.iter().map(|span| span.events.len() + span.more_events).sum();
         let errors = spans.iter().filter(|span| span.error.is_some()).count();
@@ -96,16 +96,16 @@ impl<'a> Drawing<'a> {
         } else {
             harmless(&self.trace.id, self.charset)
         };
-        let mut lines = vec![Line::new().with(Paint::Title, format!("trace {id}"))];
+        let mut lines = vec![StyledLine::new().with(Paint::Title, format!("trace {id}"))];
         lines.extend(wrapped(&facts, self.columns));
         lines
     }
 
     /// The two ends of the time axis above the bars.
-    fn scale(&self) -> Option<Line> {
+    fn scale(&self) -> Option<StyledLine> {
         let range = self.range.filter(|range| range.nanoseconds() > 0 && self.layout.bar > 0)?;
         let end = human(range.nanoseconds());
-        let mut line = Line::new();
+        let mut line = StyledLine::new();
         line.pad_to(self.layout.bar_start());
         line.push(Paint::Aside, "0");
         line.pad_to(self.layout.bar_start() + self.layout.bar.saturating_sub(end.len()));
@@ -113,7 +113,7 @@ impl<'a> Drawing<'a> {
     }
 
     /// Returns the row of one span: label, service, bar, duration.
-    fn row(&self, row: &Row, changed_service: Option<&str>) -> Line {
+    fn row(&self, row: &Row, changed_service: Option<&str>) -> StyledLine {
         let span = &self.trace.spans[row.span];
         let mut line = self.label(row, self.layout.label);
         line.pad_to(self.layout.label + GAP);
@@ -132,9 +132,9 @@ impl<'a> Drawing<'a> {
     }
 
     /// Returns guides, marks and name, in at most `columns` columns.
-    fn label(&self, row: &Row, columns: usize) -> Line {
+    fn label(&self, row: &Row, columns: usize) -> StyledLine {
         let span = &self.trace.spans[row.span];
-        let mut line = Line::new().with(Paint::Aside, self.guides(row, columns));
+        let mut line = StyledLine::new().with(Paint::Aside, self.guides(row, columns));
         if span.error.is_some() {
             line.push(Paint::Error, "! ");
         }
@@ -168,7 +168,7 @@ impl<'a> Drawing<'a> {
         levels.map(|&more_follow| if more_follow { self.glyphs.trunk } else { self.glyphs.blank }).collect()
     }
 
-    fn bar(&self, row: &Row, line: &mut Line) {
+    fn bar(&self, row: &Row, line: &mut StyledLine) {
         let span = &self.trace.spans[row.span];
         let (Some(range), Some(start)) = (self.range, span.start) else { return };
         let end = span.end.unwrap_or(start);
@@ -194,10 +194,10 @@ impl<'a> Drawing<'a> {
     }
 
     /// Returns the details below the row of a span: service, error, events.
-    fn below(&self, row: &Row, changed_service: Option<&str>) -> Vec<Line> {
+    fn below(&self, row: &Row, changed_service: Option<&str>) -> Vec<StyledLine> {
         let span = &self.trace.spans[row.span];
         let guides = self.guides_below(row);
-        let start = || Line::new().with(Paint::Aside, guides.clone());
+        let start = || StyledLine::new().with(Paint::Aside, guides.clone());
         let mut lines = Vec::new();
         if let (ServiceColumn::Below, Some(service)) = (self.layout.services, changed_service) {
             let service = if service.is_empty() { "no service name" } else { service };
@@ -207,7 +207,7 @@ impl<'a> Drawing<'a> {
             let text = if error.is_empty() { "! error".to_owned() } else { format!("! error: {error}") };
             lines.push(start().with(Paint::Error, harmless(&text, self.charset)));
         }
-        let mut events: Vec<&Event> = span.events.iter().collect();
+        let mut events: Vec<&TraceEvent> = span.events.iter().collect();
         events.sort_by_key(|event| event.time);
         lines.extend(events.into_iter().map(|event| self.event(start(), span, event)));
         if span.more_events > 0 {
@@ -225,7 +225,7 @@ impl<'a> Drawing<'a> {
         guides
     }
 
-    fn event(&self, mut line: Line, span: &Span, event: &Event) -> Line {
+    fn event(&self, mut line: StyledLine, span: &TraceSpan, event: &TraceEvent) -> StyledLine {
         let name = harmless(&event.name, self.charset);
         let name = if name.is_empty() { "(no name)" } else { &name };
         line.push(Paint::Event, format!("{} ", self.glyphs.event));
@@ -251,10 +251,10 @@ impl<'a> Drawing<'a> {
     }
 
     /// Returns the legend of the marks used, and the number of spans not drawn.
-    fn footnotes(&self) -> Vec<Line> {
+    fn footnotes(&self) -> Vec<StyledLine> {
         let mut lines = Vec::new();
         if let Some(more) = self.rows.len().checked_sub(MAX_ROWS).filter(|&more| more > 0) {
-            lines.push(Line::new().with(Paint::Aside, format!("  and {}", count(more, "more span"))));
+            lines.push(StyledLine::new().with(Paint::Aside, format!("  and {}", count(more, "more span"))));
         }
         let mut oddities: Vec<Oddity> =
             self.rows.iter().take(MAX_ROWS).filter_map(|row| row.oddity).collect();
@@ -263,7 +263,7 @@ impl<'a> Drawing<'a> {
         lines.extend(
             oddities
                 .into_iter()
-                .map(|oddity| Line::new().with(Paint::Aside, format!("  {}", oddity.legend()))),
+                .map(|oddity| StyledLine::new().with(Paint::Aside, format!("  {}", oddity.legend()))),
         );
         lines
     }
@@ -275,7 +275,7 @@ impl<'a> Drawing<'a> {
 }
 
 /// Returns the duration of the span, or the reason that it is unknown.
-fn duration(span: &Span) -> String {
+fn duration(span: &TraceSpan) -> String {
     match (span.start, span.end) {
         (Some(start), Some(end)) => between(start, end),
         (Some(_), None) => "no end".to_owned(),
@@ -284,13 +284,13 @@ fn duration(span: &Span) -> String {
 }
 
 /// Joins facts with commas, on as many lines as they need.
-fn wrapped(facts: &[String], columns: usize) -> Vec<Line> {
-    let mut lines: Vec<Line> = Vec::new();
+fn wrapped(facts: &[String], columns: usize) -> Vec<StyledLine> {
+    let mut lines: Vec<StyledLine> = Vec::new();
     for (position, fact) in facts.iter().enumerate() {
         let fact = if position + 1 < facts.len() { format!("{fact},") } else { fact.clone() };
         match lines.last_mut().filter(|line| line.width() + 1 + width(&fact) <= columns) {
             Some(line) => line.push(Paint::Aside, format!(" {fact}")),
-            None => lines.push(Line::new().with(Paint::Aside, format!("  {fact}"))),
+            None => lines.push(StyledLine::new().with(Paint::Aside, format!("  {fact}"))),
         }
     }
     lines

@@ -1,6 +1,6 @@
 //! Positions of columns in a line, and of times in a bar.
 
-use super::trace::Span;
+use super::trace::TraceSpan;
 
 /// Minimum width for bars; a narrower drawing is a list.
 pub(super) const MIN_COLUMNS_WITH_BARS: usize = 40;
@@ -79,7 +79,7 @@ impl Layout {
 impl Range {
     /// Returns the range from the first start to the last end. Spans without a start and ends before their start are
     /// ignored.
-    pub(super) fn of(spans: &[Span]) -> Option<Self> {
+    pub(super) fn of(spans: &[TraceSpan]) -> Option<Self> {
         let start = spans.iter().filter_map(|span| span.start).min()?;
         let end = spans.iter().filter_map(|span| Some(span.start?.max(span.end.unwrap_or(0)))).max()?;
         Some(Self { start, end })

@@ -5,7 +5,7 @@ use crate::config::terminal::{Colour, Terminal};
 
 /// One line, without its line end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct StyledLine {
     pieces: Vec<(Paint, String)>,
 }
 
@@ -22,9 +22,9 @@ pub(crate) enum Paint {
     Bar(usize),
 }
 
-// === impl Line ===
+// === impl StyledLine ===
 
-impl Line {
+impl StyledLine {
     pub(crate) fn new() -> Self {
         Self::default()
     }
@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn colours_appear_only_when_enabled() {
-        let line = Line::new().with(Paint::Title, "edge").with(Paint::Plain, "  ").with(Paint::Error, "!");
+        let line =
+            StyledLine::new().with(Paint::Title, "edge").with(Paint::Plain, "  ").with(Paint::Error, "!");
         assert_eq!(line.render(&terminal(80, Colour::None)), "edge  !");
         assert_eq!(line.render(&terminal(80, Colour::Ansi)), "\u{1b}[1medge\u{1b}[0m  \u{1b}[31m!\u{1b}[0m");
     }
@@ -114,9 +115,9 @@ mod tests {
     #[test]
     fn a_line_is_cut_to_the_terminal_without_trailing_spaces() {
         let line =
-            Line::new().with(Paint::Plain, "東京  ").with(Paint::Aside, "   ").with(Paint::Plain, "  ");
+            StyledLine::new().with(Paint::Plain, "東京  ").with(Paint::Aside, "   ").with(Paint::Plain, "  ");
         assert_eq!(line.render(&terminal(80, Colour::Ansi)), "東京");
-        let line = Line::new().with(Paint::Title, "edge").with(Paint::Plain, " GET /checkout");
+        let line = StyledLine::new().with(Paint::Title, "edge").with(Paint::Plain, " GET /checkout");
         assert_eq!(line.render(&terminal(9, Colour::None)), "edge GET…");
         assert_eq!(line.render(&terminal(4, Colour::None)), "edge");
     }

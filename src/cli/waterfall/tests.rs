@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::{Traces, draw};
+use super::{TraceSet, draw};
 use crate::config::terminal::{Charset, Colour, Terminal};
 
 const BASE: u64 = 1_767_225_600_000_000_000;
@@ -26,7 +26,7 @@ fn request(service: &str, spans: &[Value]) -> Value {
 }
 
 fn drawn(requests: &[Value], terminal: &Terminal) -> String {
-    let mut traces = Traces::new(10);
+    let mut traces = TraceSet::new(10);
     requests.iter().for_each(|request| traces.add(request));
     let lines = traces.iter().flat_map(|trace| draw(trace, terminal));
     lines.map(|line| line.render(terminal) + "\n").collect()
@@ -305,7 +305,7 @@ fn a_cycle_of_thousands_of_spans_ends() {
 
 #[test]
 fn input_of_any_other_shape_is_ignored() {
-    let mut traces = Traces::new(10);
+    let mut traces = TraceSet::new(10);
     for odd in [
         json!(null),
         json!([]),
@@ -324,7 +324,7 @@ fn input_of_any_other_shape_is_ignored() {
 
 #[test]
 fn traces_beyond_the_limit_are_counted() {
-    let mut traces = Traces::new(2);
+    let mut traces = TraceSet::new(2);
     for id in ["a", "b", "c", "a", "d", "c"] {
         let mut span = span("1", "", "x", 0, 1);
         span["traceId"] = json!(id);

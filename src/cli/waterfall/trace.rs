@@ -15,7 +15,7 @@ const KEPT_EVENTS: usize = 20;
 
 /// Traces, in order of first appearance.
 #[derive(Debug)]
-pub(crate) struct Traces {
+pub(crate) struct TraceSet {
     kept: Vec<Trace>,
     by_id: HashMap<String, usize>,
     limit: usize,
@@ -28,11 +28,11 @@ pub(crate) struct Traces {
 #[derive(Debug)]
 pub(crate) struct Trace {
     pub(super) id: String,
-    pub(super) spans: Vec<Span>,
+    pub(super) spans: Vec<TraceSpan>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Span {
+pub(super) struct TraceSpan {
     /// Lower-case hex; empty when there is none.
     pub(super) id: String,
     pub(super) parent: Option<String>,
@@ -45,12 +45,12 @@ pub(super) struct Span {
     /// Description of the error, if the status is one; may be empty.
     pub(super) error: Option<String>,
     /// First [`KEPT_EVENTS`] events, in the order of the request.
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<TraceEvent>,
     pub(super) more_events: usize,
 }
 
 #[derive(Debug)]
-pub(super) struct Event {
+pub(super) struct TraceEvent {
     pub(super) name: String,
     pub(super) time: Option<u64>,
     /// Severity of the log record that became the event (`INFO`, `WARN`), if it had one.
@@ -58,9 +58,9 @@ pub(super) struct Event {
     pub(super) attributes: Vec<(String, String)>,
 }
 
-// === impl Traces ===
+// === impl TraceSet ===
 
-impl Traces {
+impl TraceSet {
     /// Keeps the spans of at most `limit` traces.
     pub(crate) fn new(limit: usize) -> Self {
         Self { kept: Vec::new(), by_id: HashMap::new(), limit, beyond: HashSet::new(), spans: 0, events: 0 }
@@ -111,7 +111,7 @@ impl Traces {
                 return;
             }
         };
-        self.kept[position].spans.push(Span::read(span, service));
+        self.kept[position].spans.push(TraceSpan::read(span, service));
     }
 }
 
@@ -124,9 +124,9 @@ impl Trace {
     }
 }
 
-// === impl Span ===
+// === impl TraceSpan ===
 
-impl Span {
+impl TraceSpan {
     fn read(span: &Value, service: &str) -> Self {
         let events = list(span, "events");
         Self {
@@ -137,15 +137,15 @@ impl Span {
             start: nanoseconds(span, "startTimeUnixNano"),
             end: nanoseconds(span, "endTimeUnixNano"),
             error: error(span),
-            events: events.iter().take(KEPT_EVENTS).map(Event::read).collect(),
+            events: events.iter().take(KEPT_EVENTS).map(TraceEvent::read).collect(),
             more_events: events.len().saturating_sub(KEPT_EVENTS),
         }
     }
 }
 
-// === impl Event ===
+// === impl TraceEvent ===
 
-impl Event {
+impl TraceEvent {
     fn read(event: &Value) -> Self {
         let attributes = list(event, "attributes").iter();
         let mut attributes: Vec<(String, String)> = attributes

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::trace::Span;
+use super::trace::TraceSpan;
 
 /// Maximum depth with guides; deeper rows show the depth as a number.
 pub(super) const MAX_GUIDES: usize = 24;
@@ -39,7 +39,7 @@ struct Links {
 }
 
 /// Returns all spans in drawing order.
-pub(super) fn rows(spans: &[Span]) -> Vec<Row> {
+pub(super) fn rows(spans: &[TraceSpan]) -> Vec<Row> {
     let mut links = Links::new(spans);
     let mut rows = Vec::with_capacity(spans.len());
     let mut seen = vec![false; spans.len()];
@@ -87,7 +87,7 @@ fn descend(root: usize, links: &Links, seen: &mut [bool], rows: &mut Vec<Row>) {
     }
 }
 
-fn by_start(spans: &[Span], mut order: Vec<usize>) -> Vec<usize> {
+fn by_start(spans: &[TraceSpan], mut order: Vec<usize>) -> Vec<usize> {
     order.sort_by_key(|&span| (spans[span].start.unwrap_or(u64::MAX), span));
     order
 }
@@ -95,7 +95,7 @@ fn by_start(spans: &[Span], mut order: Vec<usize>) -> Vec<usize> {
 // === impl Links ===
 
 impl Links {
-    fn new(spans: &[Span]) -> Self {
+    fn new(spans: &[TraceSpan]) -> Self {
         let mut first_with_id: HashMap<&str, usize> = HashMap::with_capacity(spans.len());
         let mut oddities = vec![None; spans.len()];
         for (position, span) in spans.iter().enumerate().filter(|(_, span)| !span.id.is_empty()) {

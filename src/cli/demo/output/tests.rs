@@ -16,8 +16,8 @@ fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn reply(status: StatusCode, body: &str) -> Reply {
-    Reply { status, retry_after: None, body: body.to_owned() }
+fn reply(status: StatusCode, body: &str) -> HttpReply {
+    HttpReply { status, retry_after: None, body: body.to_owned() }
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn received_spans_are_counted_and_drawn() {
     let span = json!({"resourceSpans": [{"scopeSpans": [{"spans": [
         {"traceId": "aa", "spanId": "1", "name": "ping", "startTimeUnixNano": "5", "endTimeUnixNano": "9"}]}]}]});
     let requests = [
-        Received { signal: Signal::Traces, json: span },
-        Received { signal: Signal::Logs, json: json!({"resourceLogs": []}) },
+        ReceivedExport { signal: Signal::Traces, json: span },
+        ReceivedExport { signal: Signal::Logs, json: json!({"resourceLogs": []}) },
     ];
     let text = written(|out| received(&requests, &terminal(60), out));
     assert!(
