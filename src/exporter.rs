@@ -82,7 +82,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Delivery as DeliveryConfig, ExporterConfig};
+use crate::config::{DeliveryMode, ExporterConfig};
 use crate::event::{RecordId, Settled, Signal};
 use crate::otlp::ExportRequest;
 use crate::queue::Receipt;
@@ -296,8 +296,8 @@ async fn deliver<S: SendExports>(
     stop: CancellationToken,
 ) {
     let batcher = match config.delivery {
-        DeliveryConfig::Single => None,
-        DeliveryConfig::Batch => Some(Batcher::new(config.batch.clone())),
+        DeliveryMode::Single => None,
+        DeliveryMode::Batch => Some(Batcher::new(config.batch.clone())),
     };
     Delivery::new(sender, batcher, config.max_in_flight).run(exports, stop).await;
 }

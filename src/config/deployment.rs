@@ -16,10 +16,10 @@
 use super::Config;
 use super::endpoint::{Endpoint, percent_decode};
 use super::env::{Environment, Variable};
-use super::problem::{Origin, Problem};
+use super::problem::{Problem, ValueOrigin};
 use super::receivers::{ReceiverKind, SectionVariable, VariableForm};
 use super::sections::GRPC_PORT;
-use super::yaml::{Node, Value};
+use super::yaml::{Node, YamlValue};
 use crate::event::Signal;
 
 const PORT: &str = "PORT";
@@ -53,8 +53,8 @@ pub(super) fn apply(
     let exporter = if wants_grpc(environment) { GRPC } else { HTTP };
     let mut table = Table { environment, root, exporter, problems };
     if exporter == GRPC {
-        let origin = Origin::Variable(PROTOCOL.to_owned());
-        table.put_node(&GRPC, Node { origin, value: Value::Map(Vec::new()) });
+        let origin = ValueOrigin::Variable(PROTOCOL.to_owned());
+        table.put_node(&GRPC, Node { origin, value: YamlValue::Map(Vec::new()) });
     }
     table.exporter(None);
     table.circleci_exporter();
@@ -73,7 +73,7 @@ pub(super) fn apply(
 pub(super) fn require_signatures(root: &mut Node, receivers: &[ReceiverKind]) {
     for (kind, secret) in secrets(receivers) {
         let Some(section) = root.get(RECEIVERS).and_then(|receivers| receivers.get(kind)) else { continue };
-        let is_explicit = section.get(ALLOW_UNSIGNED).is_some_and(|node| node.origin == Origin::Set);
+        let is_explicit = section.get(ALLOW_UNSIGNED).is_some_and(|node| node.origin == ValueOrigin::Set);
         if section.get(secret.key).is_some() && !is_explicit {
             root.remove(&[RECEIVERS, kind], ALLOW_UNSIGNED);
         }
@@ -290,13 +290,13 @@ impl<'a> Table<'a> {
     }
 
     fn put(&mut self, name: &str, path: &[&str], text: &str) {
-        self.put_node(path, Node::text(text, Origin::Variable(name.to_owned())));
+        self.put_node(path, Node::text(text, ValueOrigin::Variable(name.to_owned())));
     }
 
     fn put_list<'b>(&mut self, name: &str, path: &[&str], texts: impl Iterator<Item = &'b str>) {
-        let origin = Origin::Variable(name.to_owned());
+        let origin = ValueOrigin::Variable(name.to_owned());
         let texts = texts.map(|text| Node::text(text, origin.clone())).collect();
-        self.put_node(path, Node { origin, value: Value::List(texts) });
+        self.put_node(path, Node { origin, value: YamlValue::List(texts) });
     }
 
     fn put_node(&mut self, path: &[&str], node: Node) {
@@ -304,7 +304,7 @@ impl<'a> Table<'a> {
     }
 
     fn problem(&mut self, name: &str, what: &str) {
-        self.problems.push(Problem::new(&Origin::Variable(name.to_owned()), "", what));
+        self.problems.push(Problem::new(&ValueOrigin::Variable(name.to_owned()), "", what));
     }
 }
 

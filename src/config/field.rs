@@ -9,11 +9,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::problem::{Origin, Problem};
+use super::problem::{Problem, ValueOrigin};
 use super::receivers::ReceiverKind;
 use super::secret::Secret;
 use super::units;
-use super::yaml::{Node, Scalar, Value};
+use super::yaml::{Node, Scalar, YamlValue};
 
 /// Maximum duration: a longer one is surely a typo, and adding one to a clock must not overflow.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -41,7 +41,7 @@ pub(crate) struct Field<'a> {
     pub(super) diagnostics: &'a Diagnostics,
     /// Key, dotted from the root.
     pub(super) path: String,
-    pub(super) origin: &'a Origin,
+    pub(super) origin: &'a ValueOrigin,
     pub(super) node: &'a Node,
     hidden: bool,
 }
@@ -53,7 +53,7 @@ impl Diagnostics {
         Self { receivers, problems: RefCell::default(), notes: RefCell::default() }
     }
 
-    pub(super) fn problem(&self, origin: &Origin, path: &str, what: impl Into<String>) {
+    pub(super) fn problem(&self, origin: &ValueOrigin, path: &str, what: impl Into<String>) {
         self.problems.borrow_mut().push(Problem::new(origin, path, what));
     }
 
@@ -72,11 +72,16 @@ impl Diagnostics {
 
 impl<'a> Field<'a> {
     /// Creates a field; `key` is the position of its key.
-    pub(super) fn new(diagnostics: &'a Diagnostics, path: String, key: &'a Origin, node: &'a Node) -> Self {
+    pub(super) fn new(
+        diagnostics: &'a Diagnostics,
+        path: String,
+        key: &'a ValueOrigin,
+        node: &'a Node,
+    ) -> Self {
         // The line of the key is more useful than the first line of a map's or list's content.
         let origin = match node.value {
-            Value::List(_) | Value::Map(_) | Value::Null => key,
-            Value::Scalar(_) | Value::Broken => &node.origin,
+            YamlValue::List(_) | YamlValue::Map(_) | YamlValue::Null => key,
+            YamlValue::Scalar(_) | YamlValue::Broken => &node.origin,
         };
         Self { diagnostics, path, origin, node, hidden: false }
     }
@@ -92,11 +97,11 @@ impl<'a> Field<'a> {
 
     fn scalar(&self, expected: &str) -> Option<&'a Scalar> {
         let found = match &self.node.value {
-            Value::Scalar(scalar) => return Some(scalar),
-            Value::Broken => return None,
-            Value::Null => "nothing",
-            Value::List(_) => "a list",
-            Value::Map(_) => "a mapping",
+            YamlValue::Scalar(scalar) => return Some(scalar),
+            YamlValue::Broken => return None,
+            YamlValue::Null => "nothing",
+            YamlValue::List(_) => "a list",
+            YamlValue::Map(_) => "a mapping",
         };
         self.problem(format!("expected {expected}, found {found}"));
         None
@@ -105,7 +110,7 @@ impl<'a> Field<'a> {
     /// Formats the value for a message, unless it may be a secret.
     pub(crate) fn shown(&self) -> String {
         match &self.node.value {
-            Value::Scalar(scalar) if !self.hidden && !scalar.from_environment => {
+            YamlValue::Scalar(scalar) if !self.hidden && !scalar.from_environment => {
                 let mut text: String = scalar.text.chars().take(SHOWN).collect();
                 if text.len() < scalar.text.len() {
                     text.push('…');
@@ -127,7 +132,7 @@ impl<'a> Field<'a> {
 
     /// Parses text whose problems are recorded already.
     pub(crate) fn parsed_quietly<T, E>(&self, read: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
-        let Value::Scalar(scalar) = &self.node.value else { return None };
+        let YamlValue::Scalar(scalar) = &self.node.value else { return None };
         read(&scalar.text).ok()
     }
 
@@ -241,12 +246,12 @@ impl<'a> Field<'a> {
 
     /// Reads each item with `read`. Returns `None` if the value is not a list; invalid items are skipped.
     pub(crate) fn list<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
-        let Value::List(items) = &self.node.value else {
+        let YamlValue::List(items) = &self.node.value else {
             let found = match &self.node.value {
-                Value::Broken => return None,
-                Value::Scalar(_) => "a scalar; write it in [ ]",
-                Value::Map(_) => "a mapping",
-                Value::Null | Value::List(_) => "nothing",
+                YamlValue::Broken => return None,
+                YamlValue::Scalar(_) => "a scalar; write it in [ ]",
+                YamlValue::Map(_) => "a mapping",
+                YamlValue::Null | YamlValue::List(_) => "nothing",
             };
             self.problem(format!("expected a list, found {found}"));
             return None;

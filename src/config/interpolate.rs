@@ -11,22 +11,22 @@ use std::path::PathBuf;
 
 use super::env::{Environment, Variable};
 use super::problem::Problem;
-use super::yaml::{Node, Value};
+use super::yaml::{Node, YamlValue};
 
 /// Maximum size of a file in bytes: far above any secret, a bound for reading the wrong file.
 const MAX_FILE_SIZE: u64 = 64 << 10;
 
 /// Problems, and the files that values were replaced with.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct Interpolated {
     pub(super) problems: Vec<Problem>,
     pub(super) files: Vec<PathBuf>,
 }
 
-/// Replaces variables in every value below `node`. A value that fails is a problem and becomes [`Value::Broken`].
-pub(super) fn interpolate(node: &mut Node, path: &str, environment: &Environment, found: &mut Found) {
+/// Replaces variables in every value below `node`. A value that fails is a problem and becomes [`YamlValue::Broken`].
+pub(super) fn interpolate(node: &mut Node, path: &str, environment: &Environment, found: &mut Interpolated) {
     match &mut node.value {
-        Value::Scalar(scalar) if scalar.text.contains('$') => match expand(&scalar.text, environment) {
+        YamlValue::Scalar(scalar) if scalar.text.contains('$') => match expand(&scalar.text, environment) {
             Ok(Expanded { text, from_environment, files }) => {
                 found.files.extend(files);
                 scalar.text = text;
@@ -34,21 +34,21 @@ pub(super) fn interpolate(node: &mut Node, path: &str, environment: &Environment
             }
             Err(what) => {
                 found.problems.push(Problem::new(&node.origin, path, what));
-                node.value = Value::Broken;
+                node.value = YamlValue::Broken;
             }
         },
-        Value::List(items) => {
+        YamlValue::List(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 interpolate(item, &format!("{path}[{index}]"), environment, found);
             }
         }
-        Value::Map(entries) => {
+        YamlValue::Map(entries) => {
             for entry in entries {
                 let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
                 interpolate(&mut entry.node, &path, environment, found);
             }
         }
-        Value::Scalar(_) | Value::Null | Value::Broken => {}
+        YamlValue::Scalar(_) | YamlValue::Null | YamlValue::Broken => {}
     }
 }
 
@@ -248,11 +248,11 @@ mod tests {
     #[test]
     fn a_variable_cannot_add_structure() {
         let environment: Environment = [("STRUCTURE", "x, y]\nb: 1")].into_iter().collect();
-        let mut found = Found::default();
+        let mut found = Interpolated::default();
         let mut root =
             crate::config::yaml::parse("a: [\"${env:STRUCTURE}\"]\n", &mut found.problems).unwrap();
         interpolate(&mut root, "", &environment, &mut found);
-        let Value::List(items) = &root.get("a").unwrap().value else { panic!("not a list") };
+        let YamlValue::List(items) = &root.get("a").unwrap().value else { panic!("not a list") };
         assert_eq!(items.len(), 1);
         assert!(root.get("b").is_none() && found.problems.is_empty());
     }

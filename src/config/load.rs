@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::env::Environment;
 use super::field::{Diagnostics, Field};
-use super::interpolate::{Found, interpolate};
+use super::interpolate::{Interpolated, interpolate};
 use super::kind::Kind as _;
 use super::merge;
-use super::problem::{Origin, Problem};
+use super::problem::{Problem, ValueOrigin};
 use super::proxy::ProxySettings;
 use super::yaml::{self, Node};
 use super::{Config, ConfigError, ReceiverKind, deployment, overrides};
@@ -95,7 +95,7 @@ fn from_texts(
     environment: &Environment,
     receivers: &'static [ReceiverKind],
 ) -> Result<Loaded, ConfigError> {
-    let (mut root, mut found, mut is_whole) = (Node::null(Origin::File), Found::default(), true);
+    let (mut root, mut found, mut is_whole) = (Node::null(ValueOrigin::File), Interpolated::default(), true);
     let first = texts.first().map_or("", |(name, _)| name);
     for (index, (name, text)) in texts.iter().enumerate() {
         let mut problems = Vec::new();
@@ -129,8 +129,8 @@ fn built_in(
     environment: &Environment,
     receivers: &'static [ReceiverKind],
 ) -> Result<Loaded, ConfigError> {
-    let mut found = Found::default();
-    let mut root = yaml::parse(LOCAL, &mut found.problems).unwrap_or_else(|| Node::null(Origin::File));
+    let mut found = Interpolated::default();
+    let mut root = yaml::parse(LOCAL, &mut found.problems).unwrap_or_else(|| Node::null(ValueOrigin::File));
     deployment::apply(&mut root, environment, receivers, &mut found.problems);
     set_all(&mut root, set, environment, &mut found);
     deployment::require_signatures(&mut root, receivers);
@@ -140,7 +140,7 @@ fn built_in(
 }
 
 /// Applies the command line to the parsed tree.
-fn set_all(root: &mut Node, set: &[String], environment: &Environment, found: &mut Found) {
+fn set_all(root: &mut Node, set: &[String], environment: &Environment, found: &mut Interpolated) {
     for argument in set {
         overrides::apply(root, argument, environment, found);
     }
@@ -150,14 +150,14 @@ fn set_all(root: &mut Node, set: &[String], environment: &Environment, found: &m
 fn finish(
     name: &str,
     root: &Node,
-    found: Found,
+    found: Interpolated,
     environment: &Environment,
     receivers: &'static [ReceiverKind],
 ) -> Result<Loaded, ConfigError> {
     let diagnostics = Diagnostics::new(receivers);
     let field = Field::new(&diagnostics, String::new(), &root.origin, root);
     let config = Config::read(&field);
-    let Found { mut problems, files } = found;
+    let Interpolated { mut problems, files } = found;
     let (more, notes) = diagnostics.into_parts();
     problems.extend(more);
     let proxy = ProxySettings::read(environment, &mut problems);
@@ -192,7 +192,7 @@ fn read(path: &Path) -> Result<String, String> {
 
 /// Returns an error about the file as a whole.
 fn whole(name: &str, what: String) -> ConfigError {
-    ConfigError::new(name, vec![Problem::new(&Origin::File, "", what)])
+    ConfigError::new(name, vec![Problem::new(&ValueOrigin::File, "", what)])
 }
 
 #[cfg(test)]

@@ -3,20 +3,20 @@
 //! Mappings are merged key by key; any other value replaces the earlier one as a whole, as in the Collector. A key without a
 //! value changes nothing.
 
-use super::problem::{Origin, Problem};
-use super::yaml::{Node, Value};
+use super::problem::{Problem, ValueOrigin};
+use super::yaml::{Node, YamlValue};
 
 /// Merges `later` into `node`.
 pub(super) fn merge(node: &mut Node, later: Node) {
     match (&mut node.value, later.value) {
-        (_, Value::Null) => {}
-        (Value::Map(entries), Value::Map(others)) => {
+        (_, YamlValue::Null) => {}
+        (YamlValue::Map(entries), YamlValue::Map(others)) => {
             for other in others {
                 let Some(entry) = entries.iter_mut().find(|entry| entry.key == other.key) else {
                     entries.push(other);
                     continue;
                 };
-                if !matches!(other.node.value, Value::Map(_) | Value::Null) {
+                if !matches!(other.node.value, YamlValue::Map(_) | YamlValue::Null) {
                     entry.origin = other.origin;
                 }
                 merge(&mut entry.node, other.node);
@@ -42,19 +42,19 @@ pub(super) fn name_file(file: &str, node: Option<&mut Node>, problems: &mut [Pro
 fn name_below(file: &str, node: &mut Node) {
     name_in(file, &mut node.origin);
     match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(|item| name_below(file, item)),
-        Value::Map(entries) => {
+        YamlValue::List(items) => items.iter_mut().for_each(|item| name_below(file, item)),
+        YamlValue::Map(entries) => {
             for entry in entries {
                 name_in(file, &mut entry.origin);
                 name_below(file, &mut entry.node);
             }
         }
-        Value::Scalar(_) | Value::Null | Value::Broken => {}
+        YamlValue::Scalar(_) | YamlValue::Null | YamlValue::Broken => {}
     }
 }
 
-fn name_in(file: &str, origin: &mut Origin) {
-    if let Origin::Line(line) = origin {
-        *origin = Origin::Further(file.to_owned(), *line);
+fn name_in(file: &str, origin: &mut ValueOrigin) {
+    if let ValueOrigin::Line(line) = origin {
+        *origin = ValueOrigin::Further(file.to_owned(), *line);
     }
 }

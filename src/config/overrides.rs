@@ -4,12 +4,12 @@
 //! is unambiguous. The value is text, a YAML flow list or mapping (`["a", "b"]`), or empty for the default.
 
 use super::env::Environment;
-use super::interpolate::{Found, interpolate};
-use super::problem::{Origin, Problem};
-use super::yaml::{self, Node, Value};
+use super::interpolate::{Interpolated, interpolate};
+use super::problem::{Problem, ValueOrigin};
+use super::yaml::{self, Node, YamlValue};
 
 /// Writes `argument` into the tree.
-pub(super) fn apply(root: &mut Node, argument: &str, environment: &Environment, found: &mut Found) {
+pub(super) fn apply(root: &mut Node, argument: &str, environment: &Environment, found: &mut Interpolated) {
     if let Err(problem) = write(root, argument, environment, found) {
         found.problems.push(problem);
     }
@@ -20,36 +20,36 @@ pub(super) fn clear(root: &mut Node, argument: &str) {
     let Some((key, _)) = argument.split_once('=') else { return };
     let mut place = root;
     for key in key.split('.').map(str::trim) {
-        let Value::Map(entries) = &mut place.value else { return };
+        let YamlValue::Map(entries) = &mut place.value else { return };
         let Some(entry) = entries.iter_mut().find(|entry| entry.key == key) else { return };
         place = &mut entry.node;
     }
-    place.value = Value::Null;
+    place.value = YamlValue::Null;
 }
 
 fn write(
     root: &mut Node,
     argument: &str,
     environment: &Environment,
-    found: &mut Found,
+    found: &mut Interpolated,
 ) -> Result<(), Problem> {
     let Some((key, value)) = argument.split_once('=') else {
         // Not repeated: the argument may be a secret without its key.
         return Err(Problem::new(
-            &Origin::Set,
+            &ValueOrigin::Set,
             "",
             "write KEY=VALUE, such as exporters.otlp_http.timeout=3s",
         ));
     };
     let path: Vec<&str> = key.split('.').map(str::trim).collect();
     if path.iter().any(|key| key.is_empty()) {
-        return Err(Problem::new(&Origin::Set, key, "the key must be a list of names joined by dots"));
+        return Err(Problem::new(&ValueOrigin::Set, key, "the key must be a list of names joined by dots"));
     }
     let mut node = read(value);
     interpolate(&mut node, key, environment, found);
     root.put(&path, node).map_err(|depth| {
         let parent = path.iter().take(depth).copied().collect::<Vec<_>>().join(".");
-        Problem::new(&Origin::Set, key, format!("{parent} is not a mapping"))
+        Problem::new(&ValueOrigin::Set, key, format!("{parent} is not a mapping"))
     })
 }
 
@@ -65,23 +65,23 @@ fn read(value: &str) -> Node {
         }
     }
     match value {
-        "" | "~" | "null" => Node::null(Origin::Set),
-        text => Node::text(text, Origin::Set),
+        "" | "~" | "null" => Node::null(ValueOrigin::Set),
+        text => Node::text(text, ValueOrigin::Set),
     }
 }
 
 /// Replaces line numbers, which mean nothing within a command line argument, by `--set`.
 fn mark(node: &mut Node) {
-    node.origin = Origin::Set;
+    node.origin = ValueOrigin::Set;
     match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(mark),
-        Value::Map(entries) => {
+        YamlValue::List(items) => items.iter_mut().for_each(mark),
+        YamlValue::Map(entries) => {
             for entry in entries {
-                entry.origin = Origin::Set;
+                entry.origin = ValueOrigin::Set;
                 mark(&mut entry.node);
             }
         }
-        Value::Scalar(_) | Value::Null | Value::Broken => {}
+        YamlValue::Scalar(_) | YamlValue::Null | YamlValue::Broken => {}
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
 
     fn apply(root: &mut Node, argument: &str) -> Result<(), Problem> {
         let environment = [("HOST", "collector")].into_iter().collect();
-        let mut found = Found::default();
+        let mut found = Interpolated::default();
         super::apply(root, argument, &environment, &mut found);
         found.problems.pop().map_or(Ok(()), Err)
     }
@@ -102,7 +102,7 @@ mod tests {
 
     fn text_at<'a>(root: &'a Node, path: &[&str]) -> &'a str {
         let node = path.iter().fold(root, |node, key| node.get(key).unwrap());
-        let Value::Scalar(scalar) = &node.value else { panic!("not text: {node:?}") };
+        let YamlValue::Scalar(scalar) = &node.value else { panic!("not text: {node:?}") };
         &scalar.text
     }
 
@@ -120,8 +120,8 @@ mod tests {
         let mut root = tree("a: 1\n");
         apply(&mut root, "receivers.fastly.service_ids=[\"x\", y]").unwrap();
         let node = root.get("receivers").unwrap().get("fastly").unwrap().get("service_ids").unwrap();
-        assert!(matches!(&node.value, Value::List(items) if items.len() == 2));
-        assert_eq!(node.origin, Origin::Set);
+        assert!(matches!(&node.value, YamlValue::List(items) if items.len() == 2));
+        assert_eq!(node.origin, ValueOrigin::Set);
     }
 
     #[test]

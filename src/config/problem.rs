@@ -16,7 +16,7 @@ pub struct ConfigError {
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
-    pub(super) origin: Origin,
+    pub(super) origin: ValueOrigin,
     /// Key, dotted from the root; empty if the problem is not about a key.
     pub(super) path: String,
     /// Description of the problem and of the allowed values.
@@ -25,7 +25,7 @@ pub(super) struct Problem {
 
 /// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Origin {
+pub(super) enum ValueOrigin {
     /// The file as a whole.
     File,
     /// Line of the file, from 1; of the first one if there are several.
@@ -41,7 +41,7 @@ pub(super) enum Origin {
 // === impl Problem ===
 
 impl Problem {
-    pub(super) fn new(origin: &Origin, path: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(super) fn new(origin: &ValueOrigin, path: impl Into<String>, what: impl Into<String>) -> Self {
         let mut path = path.into();
         if path.contains(char::is_control) {
             // Keys can contain line breaks; one problem must stay one line.
@@ -64,11 +64,11 @@ impl ConfigError {
     pub(crate) fn to_json(&self) -> Vec<serde_json::Value> {
         let described = self.problems.iter().map(|Problem { origin, path, what }| {
             let (source, line) = match origin {
-                Origin::File => (self.file.clone(), None),
-                Origin::Line(line) => (self.file.clone(), Some(*line)),
-                Origin::Further(file, line) => (file.clone(), Some(*line)),
-                Origin::Variable(name) => (format!("environment variable {name}"), None),
-                Origin::Set => ("--set".to_owned(), None),
+                ValueOrigin::File => (self.file.clone(), None),
+                ValueOrigin::Line(line) => (self.file.clone(), Some(*line)),
+                ValueOrigin::Further(file, line) => (file.clone(), Some(*line)),
+                ValueOrigin::Variable(name) => (format!("environment variable {name}"), None),
+                ValueOrigin::Set => ("--set".to_owned(), None),
             };
             let key = (!path.is_empty()).then_some(path);
             serde_json::json!({ "source": source, "line": line, "key": key, "message": what })
@@ -84,11 +84,11 @@ impl fmt::Display for ConfigError {
                 f.write_str("\n")?;
             }
             match origin {
-                Origin::File => write!(f, "{}: ", self.file)?,
-                Origin::Line(line) => write!(f, "{}:{line}: ", self.file)?,
-                Origin::Further(file, line) => write!(f, "{file}:{line}: ")?,
-                Origin::Variable(name) => write!(f, "environment variable {name}: ")?,
-                Origin::Set => f.write_str("--set: ")?,
+                ValueOrigin::File => write!(f, "{}: ", self.file)?,
+                ValueOrigin::Line(line) => write!(f, "{}:{line}: ", self.file)?,
+                ValueOrigin::Further(file, line) => write!(f, "{file}:{line}: ")?,
+                ValueOrigin::Variable(name) => write!(f, "environment variable {name}: ")?,
+                ValueOrigin::Set => f.write_str("--set: ")?,
             }
             if !path.is_empty() {
                 write!(f, "{path}: ")?;
@@ -110,11 +110,11 @@ mod tests {
         let error = ConfigError::new(
             "relay.yaml",
             vec![
-                Problem::new(&Origin::Set, "queue.sync", "unknown"),
-                Problem::new(&Origin::Line(12), "server.tsl", "unknown key"),
-                Problem::new(&Origin::Line(3), "queue", "not a map"),
-                Problem::new(&Origin::Variable("PORT".into()), "", "not a port"),
-                Problem::new(&Origin::File, "", "is empty"),
+                Problem::new(&ValueOrigin::Set, "queue.sync", "unknown"),
+                Problem::new(&ValueOrigin::Line(12), "server.tsl", "unknown key"),
+                Problem::new(&ValueOrigin::Line(3), "queue", "not a map"),
+                Problem::new(&ValueOrigin::Variable("PORT".into()), "", "not a port"),
+                Problem::new(&ValueOrigin::File, "", "is empty"),
             ],
         );
         let expected = "relay.yaml: is empty\nrelay.yaml:3: queue: not a map\nrelay.yaml:12: server.tsl: unknown key\n\

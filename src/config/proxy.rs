@@ -6,7 +6,7 @@ use http::Uri;
 
 use super::env::{Environment, Variable};
 use super::kind::derived;
-use super::problem::{Origin, Problem};
+use super::problem::{Problem, ValueOrigin};
 use super::secret::Secret;
 
 /// Proxies by the scheme of the destination, and the hosts that are reached without one.
@@ -26,7 +26,7 @@ impl ProxySettings {
         let mut proxy = |names: [&'static str; 2]| {
             let (name, url) = variable(environment, names)?;
             if let Err(what) = check(url) {
-                problems.push(Problem::new(&Origin::Variable(name.to_owned()), "", what));
+                problems.push(Problem::new(&ValueOrigin::Variable(name.to_owned()), "", what));
             }
             Some(Secret::new(url))
         };

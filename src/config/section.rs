@@ -3,9 +3,9 @@
 //! Reading a key makes it a known key. [`Section::finish`] reports all other keys, each with the nearest known one.
 
 use super::field::{Diagnostics, Field};
-use super::problem::Origin;
+use super::problem::ValueOrigin;
 use super::receivers::ReceiverKind;
-use super::yaml::{Entry, Value};
+use super::yaml::{MappingEntry, YamlValue};
 
 /// Maximum edit distance at which a key counts as a typo of another.
 const MAX_DISTANCE: usize = 3;
@@ -42,8 +42,8 @@ const COLLECTOR_KEYS: [(&str, &str, &str); 8] = [
 pub(crate) struct Section<'a> {
     diagnostics: &'a Diagnostics,
     path: String,
-    origin: &'a Origin,
-    entries: &'a [Entry],
+    origin: &'a ValueOrigin,
+    entries: &'a [MappingEntry],
     known: Vec<&'static str>,
     /// Set if the value is not a mapping; that problem is recorded already, so missing keys are not reported.
     broken: bool,
@@ -55,16 +55,16 @@ impl<'a> Section<'a> {
     /// Reads the mapping in `field`. Any other value but null is a problem.
     pub(crate) fn of(field: Field<'a>) -> Self {
         let (entries, broken) = match &field.node.value {
-            Value::Map(entries) => (entries.as_slice(), false),
-            Value::Null => (&[] as &[Entry], false),
-            Value::Broken => (&[] as &[Entry], true),
-            Value::Scalar(_) => {
+            YamlValue::Map(entries) => (entries.as_slice(), false),
+            YamlValue::Null => (&[] as &[MappingEntry], false),
+            YamlValue::Broken => (&[] as &[MappingEntry], true),
+            YamlValue::Scalar(_) => {
                 field.problem("expected a mapping, found a scalar");
-                (&[] as &[Entry], true)
+                (&[] as &[MappingEntry], true)
             }
-            Value::List(_) => {
+            YamlValue::List(_) => {
                 field.problem("expected a mapping, found a list");
-                (&[] as &[Entry], true)
+                (&[] as &[MappingEntry], true)
             }
         };
         let Field { diagnostics, origin, path, .. } = field;
@@ -73,19 +73,19 @@ impl<'a> Section<'a> {
 
     /// Returns the value at `name`; `None` if it is absent or `null`, which are equivalent.
     pub(crate) fn field(&mut self, name: &'static str) -> Option<Field<'a>> {
-        self.given(name).filter(|field| !matches!(field.node.value, Value::Null))
+        self.given(name).filter(|field| !matches!(field.node.value, YamlValue::Null))
     }
 
     /// Returns a value that was read before, to look at it again.
     pub(crate) fn value(&self, name: &str) -> Option<Field<'a>> {
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
-        Some(self.at(entry)).filter(|field| !matches!(field.node.value, Value::Null))
+        Some(self.at(entry)).filter(|field| !matches!(field.node.value, YamlValue::Null))
     }
 
     /// Returns `true` if there is no value at `name`, or an empty list.
     pub(crate) fn is_unset(&self, name: &str) -> bool {
         self.value(name)
-            .is_none_or(|field| matches!(&field.node.value, Value::List(items) if items.is_empty()))
+            .is_none_or(|field| matches!(&field.node.value, YamlValue::List(items) if items.is_empty()))
     }
 
     /// Returns the kinds of receivers that can be configured.
@@ -132,7 +132,7 @@ impl<'a> Section<'a> {
     }
 
     /// Iterates over keys and values, for mappings with keys chosen by the operator.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a Entry, Field<'a>)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a MappingEntry, Field<'a>)> {
         self.entries.iter().map(|entry| (entry, self.at(entry)))
     }
 
@@ -152,13 +152,13 @@ impl<'a> Section<'a> {
         for key in path.split('.') {
             let Some(entry) = entries.iter().find(|entry| entry.key == key) else { break };
             origin = self.at(entry).origin;
-            entries = if let Value::Map(entries) = &entry.node.value { entries } else { &[] };
+            entries = if let YamlValue::Map(entries) = &entry.node.value { entries } else { &[] };
         }
         self.diagnostics.problem(origin, &self.path_of(path), what);
     }
 
     /// Records a problem with the section at `entry` without repeating its key.
-    pub(super) fn problem_by(&self, entry: &Entry, what: impl Into<String>) {
+    pub(super) fn problem_by(&self, entry: &MappingEntry, what: impl Into<String>) {
         self.diagnostics.problem(&entry.origin, &self.path, what);
     }
 
@@ -185,7 +185,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reports `entry` as an unknown `kind`.
-    pub(super) fn unknown(&self, entry: &Entry, kind: &str) {
+    pub(super) fn unknown(&self, entry: &MappingEntry, kind: &str) {
         if let Some(advice) = self.advice(&entry.key) {
             let what = format!("unknown key; the Collector has it, spanrelay does not: {advice}");
             self.diagnostics.problem(&entry.origin, &self.path_of(&entry.key), what);
@@ -211,7 +211,7 @@ impl<'a> Section<'a> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    fn at(&self, entry: &'a Entry) -> Field<'a> {
+    fn at(&self, entry: &'a MappingEntry) -> Field<'a> {
         Field::new(self.diagnostics, self.path_of(&entry.key), &entry.origin, &entry.node)
     }
 }

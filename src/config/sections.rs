@@ -21,8 +21,8 @@ mod telemetry;
 pub(crate) use attributes::AttributesConfig;
 pub use exporters::Encoding;
 pub(crate) use exporters::{
-    BatchConfig, Compression, Delivery, ExporterConfig, ExportersConfig, GRPC_PORT, Protocol, RetryConfig,
-    SignalExport, TlsClientConfig,
+    BatchConfig, Compression, DeliveryMode, ExporterConfig, ExportersConfig, GRPC_PORT, Protocol,
+    RetryConfig, SignalExport, TlsClientConfig,
 };
 #[cfg(feature = "kafka")]
 pub(crate) use kafka::{GroupProtocol, KafkaAuthConfig, KafkaCompression, KafkaConfig, SaslMechanism};

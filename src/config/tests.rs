@@ -91,7 +91,7 @@ fn a_receiver_without_a_value_is_enabled_and_everything_else_has_its_default() {
     assert_eq!(exporter.traces_endpoint, "http://localhost:4318/v1/traces");
     assert_eq!(exporter.logs_endpoint, "http://localhost:4318/v1/logs");
     assert_eq!(exporter.metrics_endpoint, "http://localhost:4318/v1/metrics");
-    assert_eq!((exporter.encoding, exporter.delivery), (Encoding::Json, Delivery::Single));
+    assert_eq!((exporter.encoding, exporter.delivery), (Encoding::Json, DeliveryMode::Single));
     assert_eq!(exporter.batch.max_events, 512);
     assert_eq!(exporter.batch.max_bytes, 4_194_304);
     assert_eq!(exporter.batch.timeout, Duration::from_millis(200));

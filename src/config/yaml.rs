@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
-use super::problem::{Origin, Problem};
+use super::problem::{Problem, ValueOrigin};
 
 /// Maximum depth: far above any configuration, a bound for recursion over the tree.
 const MAX_DEPTH: usize = 32;
@@ -20,17 +20,17 @@ const MAX_NODES: usize = 20_000;
 /// A value and its origin.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    pub(super) origin: Origin,
-    pub(super) value: Value,
+    pub(super) origin: ValueOrigin,
+    pub(super) value: YamlValue,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(super) enum YamlValue {
     /// No value: `key:`, `~` or `null`.
     Null,
     Scalar(Scalar),
     List(Vec<Node>),
-    Map(Vec<Entry>),
+    Map(Vec<MappingEntry>),
     /// Invalid value whose problem is recorded already.
     Broken,
 }
@@ -45,36 +45,36 @@ pub(super) struct Scalar {
 
 /// One key of a mapping and its value.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct MappingEntry {
     pub(super) key: String,
     /// Origin of the key.
-    pub(super) origin: Origin,
+    pub(super) origin: ValueOrigin,
     pub(super) node: Node,
 }
 
 /// Tree under construction, innermost collection last.
 struct Builder<'p> {
     problems: &'p mut Vec<Problem>,
-    open: Vec<Open>,
+    open: Vec<OpenCollection>,
     root: Option<Node>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
 }
 
 /// A collection whose end has not been read yet.
-struct Open {
-    origin: Origin,
+struct OpenCollection {
+    origin: ValueOrigin,
     anchor: usize,
     items: Items,
 }
 
 enum Items {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, key: Option<(String, Origin)> },
+    Map { entries: Vec<MappingEntry>, key: Option<(String, ValueOrigin)> },
 }
 
 /// Parsing stopped; the problem is recorded already.
-struct Stop;
+struct ParseStop;
 
 /// Parses the only document of `text`. Returns `None` if there is none, or if it is invalid, with a problem recorded.
 pub(super) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
@@ -94,19 +94,19 @@ pub(super) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
 // === impl Node ===
 
 impl Node {
-    pub(super) fn text(text: impl Into<String>, origin: Origin) -> Self {
-        let from_environment = matches!(origin, Origin::Variable(_));
-        Self { origin, value: Value::Scalar(Scalar { text: text.into(), from_environment }) }
+    pub(super) fn text(text: impl Into<String>, origin: ValueOrigin) -> Self {
+        let from_environment = matches!(origin, ValueOrigin::Variable(_));
+        Self { origin, value: YamlValue::Scalar(Scalar { text: text.into(), from_environment }) }
     }
 
-    pub(super) fn null(origin: Origin) -> Self {
-        Self { origin, value: Value::Null }
+    pub(super) fn null(origin: ValueOrigin) -> Self {
+        Self { origin, value: YamlValue::Null }
     }
 
     /// Returns the value at a key of this mapping.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         match &self.value {
-            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
+            YamlValue::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
             _ => None,
         }
     }
@@ -117,13 +117,13 @@ impl Node {
         let origin = node.origin.clone();
         let mut place = self;
         for (depth, key) in path.iter().enumerate() {
-            if matches!(place.value, Value::Null) {
-                place.value = Value::Map(Vec::new());
+            if matches!(place.value, YamlValue::Null) {
+                place.value = YamlValue::Map(Vec::new());
             }
-            let Value::Map(entries) = &mut place.value else { return Err(depth) };
+            let YamlValue::Map(entries) = &mut place.value else { return Err(depth) };
             let at = entries.iter().position(|entry| entry.key == *key).unwrap_or_else(|| {
                 let node = Self::null(origin.clone());
-                entries.push(Entry { key: (*key).to_owned(), origin: origin.clone(), node });
+                entries.push(MappingEntry { key: (*key).to_owned(), origin: origin.clone(), node });
                 entries.len() - 1
             });
             if depth + 1 == path.len() {
@@ -139,27 +139,27 @@ impl Node {
     pub(super) fn remove(&mut self, path: &[&str], key: &str) {
         let mut place = self;
         for step in path {
-            let Value::Map(entries) = &mut place.value else { return };
+            let YamlValue::Map(entries) = &mut place.value else { return };
             let Some(entry) = entries.iter_mut().find(|entry| entry.key == *step) else { return };
             place = &mut entry.node;
         }
-        if let Value::Map(entries) = &mut place.value {
+        if let YamlValue::Map(entries) = &mut place.value {
             entries.retain(|entry| entry.key != key);
         }
     }
 
     fn count(&self) -> usize {
         1 + match &self.value {
-            Value::List(items) => items.iter().map(Self::count).sum(),
-            Value::Map(entries) => entries.iter().map(|entry| entry.node.count()).sum(),
+            YamlValue::List(items) => items.iter().map(Self::count).sum(),
+            YamlValue::Map(entries) => entries.iter().map(|entry| entry.node.count()).sum(),
             _ => 0,
         }
     }
 
     fn depth(&self) -> usize {
         1 + match &self.value {
-            Value::List(items) => items.iter().map(Self::depth).max().unwrap_or(0),
-            Value::Map(entries) => entries.iter().map(|entry| entry.node.depth()).max().unwrap_or(0),
+            YamlValue::List(items) => items.iter().map(Self::depth).max().unwrap_or(0),
+            YamlValue::Map(entries) => entries.iter().map(|entry| entry.node.depth()).max().unwrap_or(0),
             _ => 0,
         }
     }
@@ -168,8 +168,8 @@ impl Node {
 // === impl Builder ===
 
 impl Builder<'_> {
-    fn handle(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
-        let origin = Origin::Line(span.start.line());
+    fn handle(&mut self, event: Event<'_>, span: Span) -> Result<(), ParseStop> {
+        let origin = ValueOrigin::Line(span.start.line());
         match event {
             Event::DocumentStart(_) if self.root.is_some() => Err(self
                 .stop(&origin, "a second document begins here; a configuration must be a single document")),
@@ -187,10 +187,10 @@ impl Builder<'_> {
                 self.open(items, anchor, tag.is_some(), origin)
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some(Open { origin, anchor, items }) = self.open.pop() else { return Ok(()) };
+                let Some(OpenCollection { origin, anchor, items }) = self.open.pop() else { return Ok(()) };
                 let value = match items {
-                    Items::List(items) => Value::List(items),
-                    Items::Map { entries, .. } => Value::Map(entries),
+                    Items::List(items) => YamlValue::List(items),
+                    Items::Map { entries, .. } => YamlValue::Map(entries),
                 };
                 self.insert(Node { origin, value }, anchor)
             }
@@ -199,7 +199,13 @@ impl Builder<'_> {
         }
     }
 
-    fn open(&mut self, items: Items, anchor: usize, tagged: bool, origin: Origin) -> Result<(), Stop> {
+    fn open(
+        &mut self,
+        items: Items,
+        anchor: usize,
+        tagged: bool,
+        origin: ValueOrigin,
+    ) -> Result<(), ParseStop> {
         if tagged {
             return Err(self.stop(&origin, "tags are not supported"));
         }
@@ -209,7 +215,7 @@ impl Builder<'_> {
         if self.open.len() >= MAX_DEPTH {
             return Err(self.stop(&origin, "nested too deeply"));
         }
-        self.open.push(Open { origin, anchor, items });
+        self.open.push(OpenCollection { origin, anchor, items });
         Ok(())
     }
 
@@ -218,8 +224,8 @@ impl Builder<'_> {
         text: String,
         style: ScalarStyle,
         anchor: usize,
-        origin: Origin,
-    ) -> Result<(), Stop> {
+        origin: ValueOrigin,
+    ) -> Result<(), ParseStop> {
         if self.awaits_key() {
             return self.key(text, origin);
         }
@@ -227,22 +233,22 @@ impl Builder<'_> {
         let node = if plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") {
             Node::null(origin)
         } else {
-            Node { origin, value: Value::Scalar(Scalar { text, from_environment: false }) }
+            Node { origin, value: YamlValue::Scalar(Scalar { text, from_environment: false }) }
         };
         self.insert(node, anchor)
     }
 
-    fn key(&mut self, text: String, origin: Origin) -> Result<(), Stop> {
+    fn key(&mut self, text: String, origin: ValueOrigin) -> Result<(), ParseStop> {
         if text == "<<" {
             return Err(self.stop(&origin, "merge keys (<<) are not supported"));
         }
-        if let Some(Open { items: Items::Map { key, .. }, .. }) = self.open.last_mut() {
+        if let Some(OpenCollection { items: Items::Map { key, .. }, .. }) = self.open.last_mut() {
             *key = Some((text, origin));
         }
         Ok(())
     }
 
-    fn alias(&mut self, anchor: usize, origin: Origin) -> Result<(), Stop> {
+    fn alias(&mut self, anchor: usize, origin: ValueOrigin) -> Result<(), ParseStop> {
         if self.awaits_key() {
             return Err(self.stop(&origin, "a key must be text, not an alias"));
         }
@@ -257,7 +263,7 @@ impl Builder<'_> {
     }
 
     /// Adds a finished value to the innermost collection.
-    fn insert(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
+    fn insert(&mut self, node: Node, anchor: usize) -> Result<(), ParseStop> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             return Err(self.stop(&node.origin, "too many values; do aliases repeat each other?"));
@@ -271,7 +277,7 @@ impl Builder<'_> {
             Some(Items::Map { entries, key }) => {
                 let Some((key, origin)) = key.take() else { return Ok(()) };
                 match entries.iter().find(|entry| entry.key == key) {
-                    None => entries.push(Entry { key, origin, node }),
+                    None => entries.push(MappingEntry { key, origin, node }),
                     Some(first) => {
                         let first = first.origin.clone();
                         self.duplicate_key(&key, &origin, &first);
@@ -282,12 +288,12 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn duplicate_key(&mut self, key: &str, origin: &Origin, first: &Origin) {
+    fn duplicate_key(&mut self, key: &str, origin: &ValueOrigin, first: &ValueOrigin) {
         let mut path = self.path();
         path.push(key);
         let path = path.join(".");
         let what = match first {
-            Origin::Line(line) => format!("duplicate key (first on line {line})"),
+            ValueOrigin::Line(line) => format!("duplicate key (first on line {line})"),
             _ => "duplicate key".to_owned(),
         };
         self.problems.push(Problem::new(origin, path, what));
@@ -303,26 +309,26 @@ impl Builder<'_> {
     }
 
     fn awaits_key(&self) -> bool {
-        matches!(self.open.last(), Some(Open { items: Items::Map { key: None, .. }, .. }))
+        matches!(self.open.last(), Some(OpenCollection { items: Items::Map { key: None, .. }, .. }))
     }
 
-    fn stop(&mut self, origin: &Origin, what: &str) -> Stop {
+    fn stop(&mut self, origin: &ValueOrigin, what: &str) -> ParseStop {
         let path = self.path().join(".");
         self.problems.push(Problem::new(origin, path, what));
-        Stop
+        ParseStop
     }
 
     /// Records a syntax error without the offending text, which may be a secret.
-    fn syntax(&mut self, text: &str, error: &ScanError) -> Stop {
+    fn syntax(&mut self, text: &str, error: &ScanError) -> ParseStop {
         let (line, column) = (error.marker().line(), error.marker().col() + 1);
         let what = match first_tab(text).filter(|tab| *tab <= line) {
             Some(tab) => {
                 self.problems.push(Problem::new(
-                    &Origin::Line(tab),
+                    &ValueOrigin::Line(tab),
                     "",
                     "this line is indented with a tab; YAML requires spaces",
                 ));
-                return Stop;
+                return ParseStop;
             }
             // The parser's message describes its own state; the usual causes are these.
             None => format!(
@@ -331,8 +337,8 @@ impl Builder<'_> {
                 error.info()
             ),
         };
-        self.problems.push(Problem::new(&Origin::Line(line), "", what));
-        Stop
+        self.problems.push(Problem::new(&ValueOrigin::Line(line), "", what));
+        ParseStop
     }
 }
 

@@ -25,9 +25,7 @@ use tower::{Service, ServiceExt};
 use super::otlp_http::host_and_port;
 use super::slices::Slices;
 use super::*;
-use crate::config::{
-    BatchConfig, Compression, Delivery as DeliveryConfig, Encoding, RetryConfig, TlsClientConfig,
-};
+use crate::config::{BatchConfig, Compression, DeliveryMode, Encoding, RetryConfig, TlsClientConfig};
 use crate::event::RecordId;
 use crate::queue::{Ledger, Taken};
 
@@ -44,7 +42,7 @@ pub(super) fn config_for(base: &str) -> ExporterConfig {
         logs_endpoint: endpoint("/v1/logs"),
         metrics_endpoint: endpoint("/v1/metrics"),
         encoding: Encoding::Json,
-        delivery: DeliveryConfig::Single,
+        delivery: DeliveryMode::Single,
         batch: BatchConfig {
             max_events: 512,
             max_bytes: 4 * 1024 * 1024,

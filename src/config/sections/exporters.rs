@@ -59,7 +59,7 @@ section! {
         /// Encoding of requests: `json` or `protobuf`.
         encoding: Encoding = Encoding::Json;
         /// Number of units per request: `single` is one request per accepted line or webhook, `batch` many, limited by `batch`.
-        delivery: Delivery = Delivery::Single;
+        delivery: DeliveryMode = DeliveryMode::Single;
         /// Limits of a batch, for `delivery: batch`.
         batch: BatchConfig;
         /// Compression of requests: `none`, `gzip` or `zstd`.
@@ -158,7 +158,7 @@ choice! {
 
 choice! {
     /// `exporters.otlp_http.delivery`
-    pub(crate) enum Delivery {
+    pub(crate) enum DeliveryMode {
         Single = "single",
         Batch = "batch",
     }

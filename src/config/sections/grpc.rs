@@ -8,7 +8,7 @@ use super::super::declare::section;
 use super::super::kind::{Count, Headers, Positive, Url, authorize};
 use super::super::section::Section;
 use super::exporters::{
-    BatchConfig, Compression, Delivery, Encoding, ExporterConfig, Protocol, RetryConfig, SignalConfig,
+    BatchConfig, Compression, DeliveryMode, Encoding, ExporterConfig, Protocol, RetryConfig, SignalConfig,
     TlsClientConfig, authorization, check_pair,
 };
 
@@ -28,7 +28,7 @@ section! {
         /// URL of the server for metrics.
         metrics_endpoint: Option<Url>, sample("http://localhost:4317");
         /// Number of units per request: `single` is one request per accepted line or webhook, `batch` many, limited by `batch`.
-        delivery: Delivery = Delivery::Single;
+        delivery: DeliveryMode = DeliveryMode::Single;
         /// Limits of a batch, for `delivery: batch`.
         batch: BatchConfig;
         /// Compression of messages: `none`, `gzip` or `zstd`.

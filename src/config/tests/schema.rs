@@ -3,18 +3,18 @@
 use serde_json::{Map, Value as Json};
 
 use super::super::tree::tests::EVERYTHING;
-use super::super::yaml::{self, Node, Value};
+use super::super::yaml::{self, Node, YamlValue};
 use super::*;
 
 /// Returns YAML as JSON. A number in quotes becomes a number, which no test depends on.
 fn json(node: &Node) -> Json {
     match &node.value {
-        Value::Null | Value::Broken => Json::Null,
-        Value::Scalar(scalar) => {
+        YamlValue::Null | YamlValue::Broken => Json::Null,
+        YamlValue::Scalar(scalar) => {
             serde_json::from_str(&scalar.text).unwrap_or_else(|_| scalar.text.as_str().into())
         }
-        Value::List(items) => items.iter().map(json).collect(),
-        Value::Map(entries) => {
+        YamlValue::List(items) => items.iter().map(json).collect(),
+        YamlValue::Map(entries) => {
             entries.iter().map(|entry| (entry.key.clone(), json(&entry.node))).collect::<Map<_, _>>().into()
         }
     }

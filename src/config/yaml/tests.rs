@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn problems_of(text: &str) -> Vec<(Origin, String)> {
+fn problems_of(text: &str) -> Vec<(ValueOrigin, String)> {
     let mut problems = Vec::new();
     let _node = parse(text, &mut problems);
     problems
@@ -11,7 +11,7 @@ fn problems_of(text: &str) -> Vec<(Origin, String)> {
         .collect()
 }
 
-fn only_problem_of(text: &str) -> (Origin, String) {
+fn only_problem_of(text: &str) -> (ValueOrigin, String) {
     let problems = problems_of(text);
     assert_eq!(problems.len(), 1, "{problems:?}");
     problems.into_iter().next().unwrap()
@@ -20,43 +20,45 @@ fn only_problem_of(text: &str) -> (Origin, String) {
 #[test]
 fn every_value_has_its_line() {
     let root = parse("a:\n  b: 1\n  c:\n  - x\n  - y\n", &mut Vec::new()).unwrap();
-    assert_eq!(root.get("a").unwrap().get("b").unwrap().origin, Origin::Line(2));
-    let Value::List(items) = &root.get("a").unwrap().get("c").unwrap().value else { panic!("not a list") };
-    assert_eq!(items[1].origin, Origin::Line(5));
+    assert_eq!(root.get("a").unwrap().get("b").unwrap().origin, ValueOrigin::Line(2));
+    let YamlValue::List(items) = &root.get("a").unwrap().get("c").unwrap().value else {
+        panic!("not a list")
+    };
+    assert_eq!(items[1].origin, ValueOrigin::Line(5));
 }
 
 #[test]
 fn a_duplicate_key_is_a_problem_that_names_both_lines() {
     let (origin, what) = only_problem_of("a:\n  b: 1\n  c: 2\n  b: 3\n");
-    assert_eq!(origin, Origin::Line(4));
+    assert_eq!(origin, ValueOrigin::Line(4));
     assert_eq!(what, "a.b: duplicate key (first on line 2)");
 }
 
 #[test]
 fn a_tab_in_the_indentation_is_named() {
     let (origin, what) = only_problem_of("server:\n\tendpoint: 127.0.0.1:1\n");
-    assert_eq!(origin, Origin::Line(2));
+    assert_eq!(origin, ValueOrigin::Line(2));
     assert!(what.contains("tab"), "{what}");
 }
 
 #[test]
 fn a_syntax_error_has_a_line_and_a_column() {
     let (origin, what) = only_problem_of("a: 1\nb: [1, 2\nc: 3\n");
-    assert!(matches!(origin, Origin::Line(2..=4)), "{origin:?}");
+    assert!(matches!(origin, ValueOrigin::Line(2..=4)), "{origin:?}");
     assert!(what.contains("not valid YAML at column"), "{what}");
 }
 
 #[test]
 fn a_syntax_error_says_what_to_look_for() {
     let (origin, what) = only_problem_of("receivers:\n  fastly:\n    path: /x\n   repair: true\n");
-    assert_eq!(origin, Origin::Line(4));
+    assert_eq!(origin, ValueOrigin::Line(4));
     assert!(what.contains("indentation"), "{what}");
 }
 
 #[test]
 fn an_alias_repeats_its_anchor() {
     let root = parse("a: &x [1, 2]\nb: *x\n", &mut Vec::new()).unwrap();
-    assert!(matches!(&root.get("b").unwrap().value, Value::List(items) if items.len() == 2));
+    assert!(matches!(&root.get("b").unwrap().value, YamlValue::List(items) if items.len() == 2));
 }
 
 #[test]
@@ -111,10 +113,10 @@ fn an_empty_document_is_not_a_problem() {
 fn quoted_text_is_never_null() {
     let root = parse("a: ''\nb: \"null\"\nc: ~\nd:\n", &mut Vec::new()).unwrap();
     for key in ["a", "b"] {
-        assert!(matches!(root.get(key).unwrap().value, Value::Scalar(_)), "{key}");
+        assert!(matches!(root.get(key).unwrap().value, YamlValue::Scalar(_)), "{key}");
     }
     for key in ["c", "d"] {
-        assert!(matches!(root.get(key).unwrap().value, Value::Null), "{key}");
+        assert!(matches!(root.get(key).unwrap().value, YamlValue::Null), "{key}");
     }
 }
 

@@ -29,7 +29,7 @@ fn is_about(took: Duration, wanted: Duration) -> bool {
 #[tokio::test(start_paused = true)]
 async fn sends_one_probe_every_max_interval_and_delivers_everything_once_fixed() {
     for status in AT_FAULT {
-        for delivery in [DeliveryConfig::Single, DeliveryConfig::Batch] {
+        for delivery in [DeliveryMode::Single, DeliveryMode::Batch] {
             let mut config = slow_config();
             config.delivery = delivery;
             config.batch.max_events = 10;
@@ -59,7 +59,7 @@ async fn sends_one_probe_every_max_interval_and_delivers_everything_once_fixed()
             let pauses = times.windows(2).map(|pair| pair[1].duration_since(pair[0]));
             assert!(pauses.clone().all(|pause| is_about(pause, PROBE)), "{:?}", pauses.collect::<Vec<_>>());
             assert!(sent.iter().all(|(at, ..)| at.duration_since(sent[0].0) < PROBE), "promptly");
-            let requests = if delivery == DeliveryConfig::Single { 100 } else { 10 };
+            let requests = if delivery == DeliveryMode::Single { 100 } else { 10 };
             assert_eq!(sent.len(), requests, "{status}: nothing is split and nothing is sent twice");
         }
     }
@@ -176,7 +176,7 @@ async fn logs_the_remedy_at_once_and_once_a_minute_and_the_end_of_the_block() {
         let (captured, _guard) = Captured::start(Level::INFO, LogFormat::Json);
         let mut config = slow_config();
         config.retry_on_failure.max_interval = interval;
-        config.delivery = DeliveryConfig::Batch;
+        config.delivery = DeliveryMode::Batch;
         let fixed = Arc::new(AtomicBool::new(false));
         let is_fixed = Arc::clone(&fixed);
         let post = service_fn(move |_: Bytes| {

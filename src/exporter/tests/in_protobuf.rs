@@ -78,10 +78,10 @@ fn decoded<M: Message + Default>(requests: &[Recorded], path: &str) -> M {
 #[tokio::test]
 async fn protobuf_carries_the_same_data_single_or_in_batches_compressed_or_not() {
     for (delivery, compression, events) in [
-        (DeliveryConfig::Single, Compression::None, 1),
-        (DeliveryConfig::Single, Compression::Gzip, 1),
-        (DeliveryConfig::Batch, Compression::None, 3),
-        (DeliveryConfig::Batch, Compression::Gzip, 3),
+        (DeliveryMode::Single, Compression::None, 1),
+        (DeliveryMode::Single, Compression::Gzip, 1),
+        (DeliveryMode::Batch, Compression::None, 3),
+        (DeliveryMode::Batch, Compression::Gzip, 3),
     ] {
         let collector = Collector::start(|_, _| Answer::ok()).await;
         let mut config = config_for(&collector.url());
@@ -108,7 +108,7 @@ async fn protobuf_carries_the_same_data_single_or_in_batches_compressed_or_not()
 async fn only_the_event_that_has_no_protobuf_form_is_rejected_from_a_batch() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
     let mut config = config_for(&collector.url());
-    (config.encoding, config.delivery) = (Encoding::Protobuf, DeliveryConfig::Batch);
+    (config.encoding, config.delivery) = (Encoding::Protobuf, DeliveryMode::Batch);
     let rig = Rig::start(&config);
     let bad = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"kind":"?"}]}]}]}"#;
     [SPAN, bad, SPAN].iter().for_each(|json| rig.export(Signal::Traces, json, 1));
@@ -123,9 +123,9 @@ async fn only_the_event_that_has_no_protobuf_form_is_rejected_from_a_batch() {
 #[tokio::test]
 async fn protobuf_of_a_sender_is_merged_with_json_and_sent_as_it_is() {
     for (delivery, encoding) in [
-        (DeliveryConfig::Single, Encoding::Protobuf),
-        (DeliveryConfig::Batch, Encoding::Protobuf),
-        (DeliveryConfig::Batch, Encoding::Json),
+        (DeliveryMode::Single, Encoding::Protobuf),
+        (DeliveryMode::Batch, Encoding::Protobuf),
+        (DeliveryMode::Batch, Encoding::Json),
     ] {
         let collector = Collector::start(|_, _| Answer::ok()).await;
         let mut config = config_for(&collector.url());
@@ -136,21 +136,21 @@ async fn protobuf_of_a_sender_is_merged_with_json_and_sent_as_it_is() {
         let message = Bytes::from([&message[..], b"\xfa\x06\x01x"].concat());
         let read = crate::otlp::ProtobufRequest::read(Signal::Traces, &message).unwrap();
         rig.send(Signal::Traces, read.request.into(), 1);
-        if delivery == DeliveryConfig::Batch {
+        if delivery == DeliveryMode::Batch {
             rig.export(Signal::Traces, SPAN, 1);
         }
         let ended = drained(rig).await;
         let requests = collector.requests();
         let [sent] = &requests[..] else { panic!("one request: {requests:?}") };
         match (delivery, encoding) {
-            (DeliveryConfig::Single, _) => assert_eq!(sent.body[..], message),
-            (DeliveryConfig::Batch, Encoding::Protobuf) => {
+            (DeliveryMode::Single, _) => assert_eq!(sent.body[..], message),
+            (DeliveryMode::Batch, Encoding::Protobuf) => {
                 assert!(sent.body.starts_with(&message), "the bytes of the sender");
                 let decoded: ExportTraceServiceRequest = decoded(&requests, "/v1/traces");
                 assert_eq!(decoded.resource_spans, vec![span(); 2]);
                 assert_eq!(ended.count(Settled::Delivered), 2);
             }
-            (DeliveryConfig::Batch, Encoding::Json) => {
+            (DeliveryMode::Batch, Encoding::Json) => {
                 let json: serde_json::Value = serde_json::from_slice(&sent.body).unwrap();
                 assert_eq!(json["resourceSpans"].as_array().map(Vec::len), Some(2));
                 assert_eq!(json["resourceSpans"][0], json["resourceSpans"][1]);

@@ -154,7 +154,7 @@ async fn each_signal_has_its_own_timeout() {
 #[tokio::test(start_paused = true)]
 async fn gives_up_only_after_max_elapsed_time_and_rejects_the_data() {
     let mut config = config();
-    config.delivery = DeliveryConfig::Batch;
+    config.delivery = DeliveryMode::Batch;
     config.retry_on_failure.max_elapsed_time = Duration::from_secs(30);
     let post = service_fn(|_: Bytes| async { answer(503, r#"{"message":"overloaded"}"#) });
     let rig = Rig::with_post(&config, post);
@@ -272,9 +272,9 @@ async fn stopping_settles_nothing_in_flight_or_waiting() {
 #[tokio::test(start_paused = true)]
 async fn stopping_settles_neither_pausing_exports_nor_open_batches() {
     for (delivery, batch_timeout, attempts) in [
-        (DeliveryConfig::Single, Duration::ZERO, 2),
-        (DeliveryConfig::Batch, Duration::from_secs(1), 1),
-        (DeliveryConfig::Batch, Duration::from_secs(3600), 0),
+        (DeliveryMode::Single, Duration::ZERO, 2),
+        (DeliveryMode::Batch, Duration::from_secs(1), 1),
+        (DeliveryMode::Batch, Duration::from_secs(3600), 0),
     ] {
         let mut config = config();
         (config.delivery, config.batch.timeout) = (delivery, batch_timeout);
@@ -315,7 +315,7 @@ async fn a_downstream_that_rejects_everything_does_not_fill_the_log() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_waits_for_its_timeout_and_is_sent_at_once_when_draining() {
     let mut config = config();
-    config.delivery = DeliveryConfig::Batch;
+    config.delivery = DeliveryMode::Batch;
     let (post, asked) = script([answer(200, ""), answer(200, "")]);
     let rig = Rig::with_post(&config, post);
     let began = Instant::now();

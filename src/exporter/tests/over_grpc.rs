@@ -177,7 +177,7 @@ async fn a_batch_with_invalid_data_is_split_until_only_that_is_rejected() {
         let server =
             Server::start(move |_, body| if is_bad(body) { Status { code, message } } else { OK }).await;
         let mut config = server.config();
-        config.delivery = DeliveryConfig::Batch;
+        config.delivery = DeliveryMode::Batch;
         let rig = Rig::start(&config);
         ["a", "bad", "c", "d"].into_iter().for_each(|name| rig.traces(name));
         let ended = drained(rig).await;

@@ -190,7 +190,7 @@ async fn waits_for_a_collector_that_starts_later() {
 async fn batches_carry_the_same_spans_in_fewer_requests() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
     let mut config = config_for(&collector.url());
-    config.delivery = DeliveryConfig::Batch;
+    config.delivery = DeliveryMode::Batch;
     config.batch.max_events = 10;
     let rig = Rig::start(&config);
     let names: Vec<String> = (0..25).map(|n| format!("span {n:02}")).collect();
@@ -211,7 +211,7 @@ async fn a_rejected_batch_is_split_until_only_the_bad_export_is_rejected() {
     })
     .await;
     let mut config = config_for(&collector.url());
-    config.delivery = DeliveryConfig::Batch;
+    config.delivery = DeliveryMode::Batch;
     let rig = Rig::start(&config);
     let name = |n: usize| if n == 11 { "poison".to_owned() } else { format!("span {n:02}") };
     (0..20).map(name).for_each(|name| rig.traces(&name));
@@ -228,10 +228,10 @@ async fn a_rejected_batch_is_split_until_only_the_bad_export_is_rejected() {
 #[tokio::test]
 async fn bodies_are_compressed_as_configured_with_single_and_batch_delivery() {
     for (delivery, compression, encoding) in [
-        (DeliveryConfig::Single, Compression::Gzip, "gzip"),
-        (DeliveryConfig::Batch, Compression::Gzip, "gzip"),
-        (DeliveryConfig::Single, Compression::Zstd, "zstd"),
-        (DeliveryConfig::Batch, Compression::Zstd, "zstd"),
+        (DeliveryMode::Single, Compression::Gzip, "gzip"),
+        (DeliveryMode::Batch, Compression::Gzip, "gzip"),
+        (DeliveryMode::Single, Compression::Zstd, "zstd"),
+        (DeliveryMode::Batch, Compression::Zstd, "zstd"),
     ] {
         let collector = Collector::start(|_, _| Answer::ok()).await;
         let mut config = config_for(&collector.url());

@@ -104,7 +104,7 @@ struct Came {
 }
 
 /// Sends units of items, of which some are bad, to a downstream that condemns every request with a bad one.
-async fn sent(shape: Shape, units: &[Vec<bool>], delivery: DeliveryConfig, status: u16) -> Came {
+async fn sent(shape: Shape, units: &[Vec<bool>], delivery: DeliveryMode, status: u16) -> Came {
     let seen = Arc::new(Mutex::new((Vec::new(), 0)));
     let noted = Arc::clone(&seen);
     let post = service_fn(move |body: Bytes| {
@@ -175,7 +175,7 @@ proptest! {
         is_batch in any::<bool>(),
         status in proptest::sample::select(&[400_u16, 413, 422][..]),
     ) {
-        let delivery = if is_batch { DeliveryConfig::Batch } else { DeliveryConfig::Single };
+        let delivery = if is_batch { DeliveryMode::Batch } else { DeliveryMode::Single };
         let came = in_virtual_time(sent(shape, &units, delivery, status));
         check(shape, &units, &came);
     }
@@ -185,7 +185,7 @@ proptest! {
 async fn one_bad_span_of_a_thousand_costs_twenty_more_requests() {
     let mut unit = vec![false; 1024];
     unit[700] = true;
-    let came = sent(SHAPES[0], &[unit.clone()], DeliveryConfig::Single, 400).await;
+    let came = sent(SHAPES[0], &[unit.clone()], DeliveryMode::Single, 400).await;
     check(SHAPES[0], &[unit], &came);
     assert_eq!(came.requests, 21);
     assert_eq!(came.ended.rejects[0].1, "downstream returned 400: bad item");
