@@ -77,7 +77,7 @@ pub struct App {
     queue: Queue,
     /// The queue that several relays share, if it is that one.
     #[cfg(feature = "kafka")]
-    shared: Option<kafka::Shared>,
+    shared: Option<kafka::SharedQueue>,
     rejected: Arc<RejectedLines>,
     steps: Steps,
     self_tracing: Option<SelfTracing>,
@@ -98,12 +98,12 @@ struct Running {
     exporter: JoinHandle<()>,
     telemetry: JoinHandle<()>,
     self_tracing: Option<JoinHandle<()>>,
-    stop: Stop,
+    stop: StopTokens,
 }
 
 /// Cancellation tokens, one for each step of the drain.
 #[derive(Clone, Default)]
-struct Stop {
+struct StopTokens {
     accepting: CancellationToken,
     lookups: LookupStop,
     processing: CancellationToken,
@@ -125,7 +125,7 @@ impl App {
         let QueueConfig { directory, rejected_max_size, .. } = &config.queue;
         let rejected = RejectedLines::new(directory, *rejected_max_size, metrics.clone());
         #[cfg(feature = "kafka")]
-        let mut shared = kafka::Shared::new(&config, metrics.clone())?;
+        let mut shared = kafka::SharedQueue::new(&config, metrics.clone())?;
         #[cfg(feature = "kafka")]
         let rejected = shared.as_ref().map_or(rejected, |shared| shared.rejected(&config, &metrics));
         let rejected = Arc::new(rejected);
@@ -148,7 +148,7 @@ impl App {
             shared.open(&config).await?;
         }
         #[cfg(feature = "kafka")]
-        let opened = shared.as_ref().map(kafka::Shared::queue);
+        let opened = shared.as_ref().map(kafka::SharedQueue::queue);
         #[cfg(not(feature = "kafka"))]
         let opened = None;
         let queue = match opened {
@@ -237,7 +237,7 @@ impl App {
             metrics,
             max_connections,
         } = self;
-        let stop = Stop::default();
+        let stop = StopTokens::default();
         let self_tracing =
             self_tracing.map(|self_tracing| self_tracing.start(&metrics, stop.tracing.clone()));
         let (work, incoming) = unbounded::<Vec<Work>>();

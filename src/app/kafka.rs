@@ -19,15 +19,15 @@ use crate::telemetry::Metrics;
 const RESPOND: Duration = Duration::from_secs(1);
 
 /// The shared queue before the relay starts.
-pub(super) struct Shared {
+pub(super) struct SharedQueue {
     queue: Arc<KafkaQueue>,
     /// Present if the relay exports.
     reader: Option<KafkaReader>,
 }
 
-// === impl Shared ===
+// === impl SharedQueue ===
 
-impl Shared {
+impl SharedQueue {
     /// Creates the clients, if this is the queue that is configured.
     pub(super) fn new(config: &Config, metrics: Metrics) -> Result<Option<Self>, StartError> {
         let Some(kafka) = config.queue.shared() else { return Ok(None) };
