@@ -41,4 +41,4 @@ pub(crate) use pages::Pages;
 pub(crate) use routes::RouteState;
 pub(crate) use serve::{Shutdown, Terms, serve};
 pub(crate) use stack::stack;
-pub(crate) use tls::{Tls, TlsError};
+pub(crate) use tls::{ServerTlsError, Tls};

@@ -8,7 +8,7 @@ use crate::exporter::ExporterError;
 #[cfg(feature = "kafka")]
 use crate::queue::KafkaOpenError;
 use crate::queue::OpenError;
-use crate::server::TlsError;
+use crate::server::ServerTlsError;
 use crate::steps::StepsError;
 use crate::telemetry::logging::chain;
 
@@ -81,8 +81,8 @@ impl From<SelfTracingError> for StartError {
     }
 }
 
-impl From<TlsError> for StartError {
-    fn from(error: TlsError) -> Self {
+impl From<ServerTlsError> for StartError {
+    fn from(error: ServerTlsError) -> Self {
         Self::Tls(chain(&error).to_string())
     }
 }

@@ -21,12 +21,12 @@ const PROTOBUF: &str = "application/x-protobuf";
 pub(super) enum Dialect {
     /// JSON with a `reason`.
     Own,
-    Otlp(Otlp),
+    Otlp(OtlpDialect),
 }
 
 /// Signal and encoding of an OTLP request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Otlp {
+pub(super) struct OtlpDialect {
     signal: Signal,
     encoding: Encoding,
 }
@@ -41,11 +41,11 @@ pub(super) struct UnknownMediaType;
 #[derive(Clone, PartialEq, Message)]
 struct ExportResponse {
     #[prost(message, optional, tag = "1")]
-    partial_success: Option<PartialSuccess>,
+    partial_success: Option<PartialSuccessMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct PartialSuccess {
+struct PartialSuccessMessage {
     #[prost(int64, tag = "1")]
     rejected: i64,
     #[prost(string, tag = "2")]
@@ -69,7 +69,7 @@ impl Dialect {
         } else {
             return Err(UnknownMediaType);
         };
-        Ok(Self::Otlp(Otlp { signal, encoding }))
+        Ok(Self::Otlp(OtlpDialect { signal, encoding }))
     }
 
     /// Returns the encoding of the body. All bodies that are not OTLP are some form of JSON.
@@ -81,9 +81,9 @@ impl Dialect {
     }
 }
 
-// === impl Otlp ===
+// === impl OtlpDialect ===
 
-impl Otlp {
+impl OtlpDialect {
     pub(super) fn content_type(self) -> &'static str {
         match self.encoding {
             Encoding::Json => JSON,
@@ -128,7 +128,7 @@ impl Otlp {
                 json!({ "partialSuccess": partial }).to_string().into()
             }
             Encoding::Protobuf => {
-                let partial_success = Some(PartialSuccess { rejected, error_message });
+                let partial_success = Some(PartialSuccessMessage { rejected, error_message });
                 ExportResponse { partial_success }.encode_to_vec()
             }
         }

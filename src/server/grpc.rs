@@ -26,7 +26,7 @@ pub(super) struct Call;
 
 /// Body of the relay's own errors.
 #[derive(Deserialize)]
-struct Refusal {
+struct RefusalBody {
     reason: String,
 }
 
@@ -93,7 +93,7 @@ where
     }
     let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let code = code_of(parts.status.as_u16(), retry_after.is_some());
-    let text = match serde_json::from_slice::<Refusal>(&body) {
+    let text = match serde_json::from_slice::<RefusalBody>(&body) {
         Ok(refusal) => refusal.reason,
         Err(_) => Status::decode(body).map(|status| status.message).unwrap_or_default(),
     };

@@ -17,10 +17,10 @@ pub(crate) struct Pages(Arc<RwLock<Arc<[Served]>>>);
 struct Served {
     page: &'static Page,
     /// `None` if the source is not configured.
-    text: Option<Text>,
+    text: Option<PageContent>,
 }
 
-enum Text {
+enum PageContent {
     Fixed(Bytes),
     Shell(fn(&str) -> Option<String>),
 }
@@ -38,7 +38,7 @@ pub(super) struct PageRoute {
 
 /// Response of a page.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum PageResponse {
     /// The source is not configured.
     Nothing,
     /// The rest of the path is invalid.
@@ -77,15 +77,15 @@ impl Pages {
     }
 
     /// Returns the response of a page.
-    pub(super) fn find(&self, route: PageRoute, path: &str) -> Found {
+    pub(super) fn find(&self, route: PageRoute, path: &str) -> PageResponse {
         let served = self.served();
         let Served { page, text } = &served[route.index];
         match text {
-            None => Found::Nothing,
-            Some(Text::Fixed(text)) => Found::Text(text.clone()),
-            Some(Text::Shell(line)) => {
+            None => PageResponse::Nothing,
+            Some(PageContent::Fixed(text)) => PageResponse::Text(text.clone()),
+            Some(PageContent::Shell(line)) => {
                 let rest = path.strip_prefix(page.path).and_then(|rest| rest.strip_prefix('/'));
-                rest.and_then(line).map_or(Found::Invalid, |line| Found::Text(line.into()))
+                rest.and_then(line).map_or(PageResponse::Invalid, |line| PageResponse::Text(line.into()))
             }
         }
     }
@@ -100,8 +100,8 @@ fn served(
     receivers: &ReceiversConfig,
 ) -> Arc<[Served]> {
     let text = |page: &Page| match page.text {
-        PageText::Fixed(text) => Text::Fixed(text(receivers).into()),
-        PageText::Shell(line) => Text::Shell(line),
+        PageText::Fixed(text) => PageContent::Fixed(text(receivers).into()),
+        PageText::Shell(line) => PageContent::Shell(line),
     };
     let served = |(page, is_configured): (&'static Page, bool)| Served {
         page,

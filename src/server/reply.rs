@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::body::ReadError;
 use super::body::inflate::{InflateError, UnknownCoding};
-use super::dialect::{Dialect, Otlp, UnknownMediaType};
+use super::dialect::{Dialect, OtlpDialect, UnknownMediaType};
 use super::head::{LengthRequired, MalformedHead};
 use crate::budget::OverBudget;
 use crate::receiver::{Rejected, Scope, Unauthorized};
@@ -43,7 +43,7 @@ pub(crate) type Reply = Response<Full<Bytes>>;
 
 /// Report on a batch.
 #[derive(Serialize)]
-struct Report<'a> {
+struct BatchReport<'a> {
     accepted: usize,
     rejected: usize,
     errors: Vec<ReportedError<'a>>,
@@ -73,13 +73,13 @@ pub(super) fn answer(answer: Answer, dialect: Dialect) -> Reply {
             in_otlp(StatusCode::OK, otlp, otlp.success())
         }
         (Answer::Partial { accepted, rejected }, Dialect::Own) => {
-            json(StatusCode::OK, &Report::new(accepted, &rejected, None))
+            json(StatusCode::OK, &BatchReport::new(accepted, &rejected, None))
         }
         (Answer::Partial { rejected, .. }, Dialect::Otlp(otlp)) => partial_success(&rejected, otlp),
         (Answer::Unusable { rejected }, Dialect::Own) => {
             let first = rejected.first().map_or("the body has no usable content", |first| &first.reason);
             let reason = format!("nothing in the body could be used: {first}");
-            json(StatusCode::BAD_REQUEST, &Report::new(0, &rejected, Some(reason)))
+            json(StatusCode::BAD_REQUEST, &BatchReport::new(0, &rejected, Some(reason)))
         }
         (Answer::Unusable { rejected }, Dialect::Otlp(otlp)) => {
             refuse(StatusCode::BAD_REQUEST, &first_of(&rejected, otlp), dialect)
@@ -94,7 +94,7 @@ pub(super) fn answer(answer: Answer, dialect: Dialect) -> Reply {
 
 /// Counts the rejected items of the signal and describes the first. Other rejected parts are not items; each reason
 /// becomes a warning.
-fn partial_success(rejected: &[Rejected], otlp: Otlp) -> Reply {
+fn partial_success(rejected: &[Rejected], otlp: OtlpDialect) -> Reply {
     let (items, others): (Vec<_>, Vec<_>) = rejected.iter().partition(|part| part.scope == Scope::Item);
     let mut told = Vec::new();
     if let Some(first) = items.first() {
@@ -112,13 +112,13 @@ fn partial_success(rejected: &[Rejected], otlp: Otlp) -> Reply {
 }
 
 /// Describes the first rejection.
-fn first_of(rejected: &[Rejected], otlp: Otlp) -> String {
+fn first_of(rejected: &[Rejected], otlp: OtlpDialect) -> String {
     rejected
         .first()
         .map_or_else(|| "the body has no usable content".to_owned(), |first| described(first, otlp))
 }
 
-fn described(rejected: &Rejected, otlp: Otlp) -> String {
+fn described(rejected: &Rejected, otlp: OtlpDialect) -> String {
     let Rejected { column, reason, .. } = rejected;
     if otlp.has_places() { format!("{reason} (at byte {column})") } else { reason.clone() }
 }
@@ -374,7 +374,7 @@ fn rpc_code(status: StatusCode) -> i32 {
     }
 }
 
-fn in_otlp(status: StatusCode, otlp: Otlp, body: Vec<u8>) -> Reply {
+fn in_otlp(status: StatusCode, otlp: OtlpDialect, body: Vec<u8>) -> Reply {
     with_type(status, HeaderValue::from_static(otlp.content_type()), body.into())
 }
 
@@ -396,9 +396,9 @@ fn empty(status: StatusCode) -> Reply {
     reply
 }
 
-// === impl Report ===
+// === impl BatchReport ===
 
-impl<'a> Report<'a> {
+impl<'a> BatchReport<'a> {
     fn new(accepted: usize, rejected: &'a [Rejected], reason: Option<String>) -> Self {
         let errors = rejected.iter().take(MAX_REPORTED_ERRORS);
         let errors = errors.map(|error| ReportedError {

@@ -19,7 +19,7 @@ use super::body::{self, BodyLimits, Inbound};
 use super::dialect::{Dialect, UnknownMediaType};
 use super::grpc;
 use super::head::{self, MalformedHead};
-use super::pages::{Found, PageRoute, Pages};
+use super::pages::{PageResponse, PageRoute, Pages};
 use super::refused::Refused;
 use super::reply::{self, Reply};
 use crate::budget::{Budget, Charge};
@@ -66,7 +66,7 @@ pub(super) struct Routes {
 }
 
 /// Permits that a request holds while it is in progress.
-struct Slot<'a> {
+struct RequestSlot<'a> {
     _any: SemaphorePermit<'a>,
     _webhook: Option<SemaphorePermit<'a>>,
 }
@@ -200,10 +200,10 @@ impl Routes {
     fn page(&self, page: PageRoute, parts: &Parts) -> Reply {
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
         match self.state.pages.find(page, without_trailing_slash(parts.uri.path())) {
-            Found::Nothing => self.not_found(parts),
+            PageResponse::Nothing => self.not_found(parts),
             _ if !reads => reply::method_not_allowed("GET, HEAD"),
-            Found::Invalid => reply::not_a_traceparent(),
-            Found::Text(text) => reply::text(text),
+            PageResponse::Invalid => reply::not_a_traceparent(),
+            PageResponse::Text(text) => reply::text(text),
         }
     }
 
@@ -237,12 +237,12 @@ impl Routes {
     /// Returns the permits for a request, or `None` when all are taken. tower's ConcurrencyLimit with LoadShed would
     /// also reject a request for which there is a permit: when polled for readiness, tokio's semaphore returns pending
     /// as well when the task has used up its budget.
-    fn slot(&self, policy: Policy) -> Option<Slot<'_>> {
+    fn slot(&self, policy: Policy) -> Option<RequestSlot<'_>> {
         let webhook = match policy.is_webhook() {
             true => Some(self.webhook_slots.try_acquire().ok()?),
             false => None,
         };
-        Some(Slot { _any: self.slots.try_acquire().ok()?, _webhook: webhook })
+        Some(RequestSlot { _any: self.slots.try_acquire().ok()?, _webhook: webhook })
     }
 
     /// Returns an empty charge for the body of a request.

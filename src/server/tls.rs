@@ -19,8 +19,8 @@ use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
 use self::complaints::Complaints;
-use self::files::Files;
-pub(crate) use self::files::TlsError;
+pub(crate) use self::files::ServerTlsError;
+use self::files::TlsFiles;
 use crate::config::TlsServerConfig;
 use crate::telemetry::logging::chain;
 
@@ -32,14 +32,14 @@ pub(crate) struct Tls {
     paths: TlsServerConfig,
     current: Mutex<Arc<ServerConfig>>,
     /// Digest of the files at the last check, usable or not.
-    tried: Mutex<Tried>,
+    tried: Mutex<LastCheck>,
     checked: Mutex<Instant>,
     check_interval: Duration,
     complaints: Complaints,
 }
 
 /// Digest of the files, or the reason that they could not be read.
-type Tried = Result<files::Digest, String>;
+type LastCheck = Result<files::FilesDigest, String>;
 
 // === impl Tls ===
 
@@ -48,7 +48,7 @@ impl Tls {
     ///
     /// # Errors
     /// Returns the problem of the first unusable file, with its key.
-    pub(crate) fn load(paths: &TlsServerConfig) -> Result<Self, TlsError> {
+    pub(crate) fn load(paths: &TlsServerConfig) -> Result<Self, ServerTlsError> {
         Self::checked_every(CHECK_INTERVAL, paths)
     }
 
@@ -56,8 +56,11 @@ impl Tls {
     ///
     /// # Errors
     /// Returns the problem of the first unusable file, with its key.
-    pub(super) fn checked_every(check_interval: Duration, paths: &TlsServerConfig) -> Result<Self, TlsError> {
-        let files = Files::read(paths)?;
+    pub(super) fn checked_every(
+        check_interval: Duration,
+        paths: &TlsServerConfig,
+    ) -> Result<Self, ServerTlsError> {
+        let files = TlsFiles::read(paths)?;
         let config = files.to_config(paths)?;
         Ok(Self {
             paths: paths.clone(),
@@ -86,7 +89,7 @@ impl Tls {
 
     /// Checks the files now, and logs the result: `None` if they have not changed since the last check. If they are unusable, the
     /// current certificates stay in use.
-    pub(crate) async fn reload(self: &Arc<Self>) -> Option<Result<(), TlsError>> {
+    pub(crate) async fn reload(self: &Arc<Self>) -> Option<Result<(), ServerTlsError>> {
         let this = Arc::clone(self);
         // The files may be on a slow network file system.
         let looked = tokio::task::spawn_blocking(move || this.look());
@@ -101,15 +104,15 @@ impl Tls {
         reload
     }
 
-    fn look(&self) -> Option<Result<(), TlsError>> {
+    fn look(&self) -> Option<Result<(), ServerTlsError>> {
         let mut tried = match self.tried.try_lock() {
             Ok(tried) => tried,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // Another thread is checking; a second one need not wait for a slow disk.
             Err(TryLockError::WouldBlock) => return None,
         };
-        let files = Files::read(&self.paths);
-        let now = files.as_ref().map(Files::digest).map_err(|error| chain(error).to_string());
+        let files = TlsFiles::read(&self.paths);
+        let now = files.as_ref().map(TlsFiles::digest).map_err(|error| chain(error).to_string());
         if *tried == now {
             return None;
         }

@@ -26,14 +26,14 @@ pub(super) struct IdleConnections {
 
 #[derive(Debug, Default)]
 struct List {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<IdleConnection>,
     /// Number of entries at which outdated ones are removed.
     compact_at: usize,
 }
 
 /// A connection that became idle. Outdated once it had a request since, or is closed.
 #[derive(Debug)]
-struct Entry {
+struct IdleConnection {
     pulse: Weak<Pulse>,
     idle_period: u64,
 }
@@ -43,7 +43,7 @@ struct Entry {
 impl IdleConnections {
     /// Adds a connection that became idle now.
     pub(super) fn add(&self, pulse: &Arc<Pulse>, idle_period: u64) {
-        self.list().add(Entry { pulse: Arc::downgrade(pulse), idle_period });
+        self.list().add(IdleConnection { pulse: Arc::downgrade(pulse), idle_period });
         self.added.notify_one();
     }
 
@@ -84,18 +84,18 @@ impl IdleConnections {
 // === impl List ===
 
 impl List {
-    fn add(&mut self, entry: Entry) {
+    fn add(&mut self, entry: IdleConnection) {
         if self.entries.len() >= self.compact_at.max(COMPACT_FROM) {
-            self.entries.retain(Entry::is_current);
+            self.entries.retain(IdleConnection::is_current);
             self.compact_at = 2 * self.entries.len();
         }
         self.entries.push_back(entry);
     }
 }
 
-// === impl Entry ===
+// === impl IdleConnection ===
 
-impl Entry {
+impl IdleConnection {
     fn is_current(&self) -> bool {
         self.pulse.upgrade().is_some_and(|pulse| pulse.is_idle_since(self.idle_period))
     }

@@ -31,7 +31,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub(super) struct Pulse {
     header_timeout: Duration,
     idle_timeout: Duration,
-    state: Mutex<State>,
+    state: Mutex<PulseState>,
     idle: Arc<IdleConnections>,
     /// Notified when the connection must be closed, unless a request has begun meanwhile.
     evict: Notify,
@@ -62,7 +62,7 @@ pub(super) enum Expired {
 }
 
 #[derive(Debug)]
-struct State {
+struct PulseState {
     requests: usize,
     /// Number of times that the connection became idle.
     idle_periods: u64,
@@ -82,7 +82,7 @@ impl Pulse {
         idle_timeout: Duration,
         idle: &Arc<IdleConnections>,
     ) -> Arc<Self> {
-        let state = State {
+        let state = PulseState {
             requests: 0,
             idle_periods: 0,
             waiting_for: Expired::Fresh,
@@ -187,7 +187,7 @@ impl Pulse {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PulseState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,11 +12,11 @@ use crate::telemetry::logging::chain;
 
 /// Failed handshakes since the last line, by cause, so that one client's failures never hide another's.
 #[derive(Debug, Default)]
-pub(super) struct Complaints([LineLimit; Cause::COUNT]);
+pub(super) struct Complaints([LineLimit; HandshakeFault::COUNT]);
 
 /// Cause of a failed handshake, as far as an operator can act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
+enum HandshakeFault {
     /// The client does not speak TLS.
     NoTls,
     NoCertificate,
@@ -36,7 +36,7 @@ impl Complaints {
             debug!(error = %chain(error), "connection lost during the TLS handshake");
             return;
         };
-        let cause = Cause::of(error);
+        let cause = HandshakeFault::of(error);
         let remedy = cause.remedy();
         debug!(%error, remedy, "TLS handshake failed");
         if let Some(suppressed) = self.0[cause as usize].admit(now) {
@@ -46,9 +46,9 @@ impl Complaints {
     }
 }
 
-// === impl Cause ===
+// === impl HandshakeFault ===
 
-impl Cause {
+impl HandshakeFault {
     const COUNT: usize = Self::Other as usize + 1;
 
     fn of(error: &rustls::Error) -> Self {

@@ -22,11 +22,11 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 const NOBODY: &str = "spanrelay.invalid";
 
 /// Digest of all files together.
-pub(super) type Digest = [u8; 32];
+pub(super) type FilesDigest = [u8; 32];
 
 /// Reason that TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
+pub(crate) enum ServerTlsError {
     #[error("server.tls.{key}: {}", path.display())]
     File {
         key: &'static str,
@@ -57,16 +57,16 @@ pub(crate) enum TlsError {
 }
 
 /// Content of the files at one time.
-pub(super) struct Files {
+pub(super) struct TlsFiles {
     certificates: Vec<u8>,
     key: Vec<u8>,
     authorities: Option<Vec<u8>>,
 }
 
-// === impl Files ===
+// === impl TlsFiles ===
 
-impl Files {
-    pub(super) fn read(paths: &TlsServerConfig) -> Result<Self, TlsError> {
+impl TlsFiles {
+    pub(super) fn read(paths: &TlsServerConfig) -> Result<Self, ServerTlsError> {
         let read = |key, path: &Path| std::fs::read(path).map_err(|error| file(key, path)(error.into()));
         Ok(Self {
             certificates: read("cert_file", &paths.cert_file)?,
@@ -79,7 +79,7 @@ impl Files {
     }
 
     /// Returns a digest of the content. Modification times would miss a symbolic link that changes to a file of equal age.
-    pub(super) fn digest(&self) -> Digest {
+    pub(super) fn digest(&self) -> FilesDigest {
         let mut digest = Sha256::new();
         for content in [Some(&self.certificates), Some(&self.key), self.authorities.as_ref()] {
             let content = content.map_or(&[] as &[u8], Vec::as_slice);
@@ -90,7 +90,7 @@ impl Files {
     }
 
     /// Builds the TLS configuration; `paths` are for messages.
-    pub(super) fn to_config(&self, paths: &TlsServerConfig) -> Result<ServerConfig, TlsError> {
+    pub(super) fn to_config(&self, paths: &TlsServerConfig) -> Result<ServerConfig, ServerTlsError> {
         let TlsServerConfig { cert_file, key_file, client_ca_file } = paths;
         let chain = pem::certificates(&self.certificates).map_err(file("cert_file", cert_file))?;
         let key = pem::private_key(&self.key).map_err(file("key_file", key_file))?;
@@ -98,13 +98,13 @@ impl Files {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(TlsError::Provider)?;
+            .map_err(ServerTlsError::Provider)?;
         let builder = match (&self.authorities, client_ca_file) {
             (Some(content), Some(path)) => {
                 let roots = Arc::new(roots(content, path)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
                     .build()
-                    .map_err(|source| TlsError::NoAuthority { path: path.clone(), source })?;
+                    .map_err(|source| ServerTlsError::NoAuthority { path: path.clone(), source })?;
                 builder.with_client_cert_verifier(verifier)
             }
             _ => builder.with_no_client_auth(),
@@ -114,9 +114,9 @@ impl Files {
             let (cert_file, key_file) = (cert_file.clone(), key_file.clone());
             match source {
                 rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    TlsError::Mismatch { cert_file, key_file }
+                    ServerTlsError::Mismatch { cert_file, key_file }
                 }
-                source => TlsError::Unusable { cert_file, key_file, source },
+                source => ServerTlsError::Unusable { cert_file, key_file, source },
             }
         })?;
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
@@ -125,7 +125,7 @@ impl Files {
 }
 
 /// Parses all authorities. An invalid one is an error, because silently skipping it would remove a trusted authority.
-fn roots(content: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots(content: &[u8], path: &Path) -> Result<RootCertStore, ServerTlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in pem::certificates(content).map_err(file("client_ca_file", path))? {
         if roots.add(certificate).is_err() {
@@ -135,9 +135,9 @@ fn roots(content: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn file(key: &'static str, path: &Path) -> impl FnOnce(PemError) -> TlsError {
+fn file(key: &'static str, path: &Path) -> impl FnOnce(PemError) -> ServerTlsError {
     let path = path.to_owned();
-    move |source| TlsError::File { key, path, source }
+    move |source| ServerTlsError::File { key, path, source }
 }
 
 /// Warns about a certificate without subject alternative names: clients no longer look for the host name in the subject.

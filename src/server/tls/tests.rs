@@ -160,10 +160,10 @@ async fn unusable_changed_files_are_logged_once_and_keep_the_current_certificate
     let next = pki.issue();
     // Half of a change, as between two writes.
     pki.write("cert.pem", &next.cert_pem);
-    assert!(matches!(tls.reload().await, Some(Err(TlsError::Mismatch { .. }))));
+    assert!(matches!(tls.reload().await, Some(Err(ServerTlsError::Mismatch { .. }))));
     assert!(tls.reload().await.is_none());
     std::fs::remove_file(pki.path("key.pem")).unwrap();
-    assert!(matches!(tls.reload().await, Some(Err(TlsError::File { key: "key_file", .. }))));
+    assert!(matches!(tls.reload().await, Some(Err(ServerTlsError::File { key: "key_file", .. }))));
     assert!(tls.reload().await.is_none());
     assert!(Arc::ptr_eq(&before, &lock(&tls.current)));
     assert_eq!(captured.text().matches("keeping the current ones").count(), 2, "{}", captured.text());
