@@ -92,7 +92,7 @@ use crate::telemetry::traces::Cause;
 
 pub(crate) use api::{ApiClient, ApiError};
 use batch::Batcher;
-use client::TlsError;
+use client::ClientTlsError;
 use delivery::Delivery;
 use observe::Observe;
 use otlp_http::Post;
@@ -147,7 +147,7 @@ pub(crate) enum ExporterError {
         section: &'static str,
         signal: Signal,
         #[source]
-        source: TlsError,
+        source: ClientTlsError,
     },
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tower::BoxError;
 use tower::timeout::error::Elapsed;
 
-use super::client::{self, HttpClient, TlsError};
+use super::client::{self, ClientTlsError, HttpClient};
 use super::otlp_http::{self, host_and_port};
 use super::proxy::Proxies;
 use super::retry::retry_after;
@@ -48,7 +48,7 @@ pub(crate) enum ApiError {
     #[error("the endpoint must be http:// or https:// and a host")]
     Address,
     #[error("TLS cannot be set up")]
-    Tls(#[source] TlsError),
+    Tls(#[source] ClientTlsError),
 }
 
 // === impl ApiClient ===

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use super::destination::Destination;
-use super::fault::{self, Fault, NoResponse};
+use super::fault::{self, ConnectionFault, NoResponse};
 use super::otlp_http::host_and_port;
 use super::outcome::{Outcome, classify_status};
 use super::remedy::Remedies;
@@ -210,12 +210,18 @@ impl Classifier {
         drop(error);
         observer.failed("no_answer", &reason);
         let remedy = match fault {
-            Fault::Tls if advice.is_empty() => self.remedies.tls(),
-            Fault::Tls | Fault::NotHttp => advice.to_owned(),
-            Fault::Closed if self.is_at_tls_port().await => self.remedies.tls_port(),
-            Fault::Closed | Fault::Timeout | Fault::Refused | Fault::Unreachable => {
-                let advice =
-                    if fault == Fault::Closed && advice.is_empty() { self.closed_advice } else { advice };
+            ConnectionFault::Tls if advice.is_empty() => self.remedies.tls(),
+            ConnectionFault::Tls | ConnectionFault::NotHttp => advice.to_owned(),
+            ConnectionFault::Closed if self.is_at_tls_port().await => self.remedies.tls_port(),
+            ConnectionFault::Closed
+            | ConnectionFault::Timeout
+            | ConnectionFault::Refused
+            | ConnectionFault::Unreachable => {
+                let advice = if fault == ConnectionFault::Closed && advice.is_empty() {
+                    self.closed_advice
+                } else {
+                    advice
+                };
                 let reason = if advice.is_empty() { reason } else { format!("{reason}: {advice}") };
                 return Outcome::Retryable { reason, retry_after: None };
             }

@@ -43,7 +43,7 @@ type Connector = HttpsConnector<ProxyConnector>;
 
 /// Reason that TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
+pub(crate) enum ClientTlsError {
     #[error("{key}: {}", path.display())]
     File {
         key: &'static str,
@@ -131,7 +131,7 @@ pub(super) fn of_api(
     tls: &TlsClientConfig,
     proxy: &ProxySettings,
     max_idle: usize,
-) -> Result<HttpClient, TlsError> {
+) -> Result<HttpClient, ClientTlsError> {
     let proxies = Proxies::new(proxy, Protocol::Http);
     let connections = Connections { connect_timeout: API_CONNECT_TIMEOUT, max_idle, proxies };
     connections.client((endpoint.scheme() == Some(&Scheme::HTTPS)).then_some(tls), Protocol::Http)
@@ -145,7 +145,11 @@ fn tls_of<'a>(export: &'a SignalExport<'_>) -> Option<&'a TlsClientConfig> {
 // === impl Connections ===
 
 impl Connections {
-    fn client(&self, tls: Option<&TlsClientConfig>, protocol: Protocol) -> Result<HttpClient, TlsError> {
+    fn client(
+        &self,
+        tls: Option<&TlsClientConfig>,
+        protocol: Protocol,
+    ) -> Result<HttpClient, ClientTlsError> {
         let connector = self.connector(tls, protocol)?;
         let mut builder = Client::builder(TokioExecutor::new());
         if protocol == Protocol::Grpc {
@@ -166,7 +170,11 @@ impl Connections {
             .build(connector))
     }
 
-    fn connector(&self, tls: Option<&TlsClientConfig>, protocol: Protocol) -> Result<Connector, TlsError> {
+    fn connector(
+        &self,
+        tls: Option<&TlsClientConfig>,
+        protocol: Protocol,
+    ) -> Result<Connector, ClientTlsError> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         // The TLS connector above it handles https.
@@ -187,32 +195,32 @@ impl Connections {
 
 /// Returns the TLS configuration. Without TLS settings it reads no file and no system store, so that a container without
 /// root certificates can still export over http.
-pub(super) fn tls_config(config: Option<&TlsClientConfig>) -> Result<ClientConfig, TlsError> {
+pub(super) fn tls_config(config: Option<&TlsClientConfig>) -> Result<ClientConfig, ClientTlsError> {
     // Explicit, so that the process-wide default provider does not matter.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::Provider)?;
+        .map_err(ClientTlsError::Provider)?;
     let Some(config) = config else {
         return Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
     };
     let builder = match &config.ca_file {
         Some(path) => builder.with_root_certificates(roots(path)?),
-        None => builder.with_native_roots().map_err(TlsError::NoRoots)?,
+        None => builder.with_native_roots().map_err(ClientTlsError::NoRoots)?,
     };
     match (&config.cert_file, &config.key_file) {
         (None, None) => Ok(builder.with_no_client_auth()),
-        (Some(_), None) => Err(TlsError::Incomplete { missing: "tls.key_file" }),
-        (None, Some(_)) => Err(TlsError::Incomplete { missing: "tls.cert_file" }),
+        (Some(_), None) => Err(ClientTlsError::Incomplete { missing: "tls.key_file" }),
+        (None, Some(_)) => Err(ClientTlsError::Incomplete { missing: "tls.cert_file" }),
         (Some(cert), Some(key)) => {
             let chain = pem::certificates_in(cert).map_err(file("tls.cert_file", cert))?;
             let key = pem::private_key_in(key).map_err(file("tls.key_file", key))?;
-            builder.with_client_auth_cert(chain, key).map_err(TlsError::Client)
+            builder.with_client_auth_cert(chain, key).map_err(ClientTlsError::Client)
         }
     }
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots(path: &Path) -> Result<RootCertStore, ClientTlsError> {
     let mut roots = RootCertStore::empty();
     let found = pem::certificates_in(path).map_err(file("tls.ca_file", path))?;
     // System bundles contain certificates that no library accepts.
@@ -223,7 +231,7 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn file(key: &'static str, path: &Path) -> impl FnOnce(PemError) -> TlsError {
+fn file(key: &'static str, path: &Path) -> impl FnOnce(PemError) -> ClientTlsError {
     let path = path.to_owned();
-    move |source| TlsError::File { key, path, source }
+    move |source| ClientTlsError::File { key, path, source }
 }

@@ -28,13 +28,13 @@ pub(super) struct Destination {
     /// Host and port.
     endpoint: String,
     probe_interval: Duration,
-    state: watch::Sender<State>,
+    state: watch::Sender<DestinationState>,
     /// Permit to send the next probe.
     probe: Arc<Mutex<()>>,
     metrics: Metrics,
 }
 
-struct State {
+struct DestinationState {
     /// Incremented when the destination is blocked or opened: outcomes of attempts of an earlier epoch do not count.
     epoch: u64,
     opened: Instant,
@@ -47,12 +47,12 @@ struct Block {
     next_line: Instant,
     /// Number of such responses since then.
     attempts: u64,
-    cause: Cause,
+    cause: BlockCause,
 }
 
 /// The last response that blocked the destination.
 #[derive(Default, Clone)]
-struct Cause {
+struct BlockCause {
     status: Option<u16>,
     reason: String,
     remedy: String,
@@ -70,7 +70,7 @@ pub(super) struct Clearance {
 impl Destination {
     pub(super) fn new(signal: Signal, endpoint: String, probe_interval: Duration, metrics: Metrics) -> Self {
         metrics.exporter_blocked(signal, false);
-        let state = State { epoch: 0, opened: Instant::now(), block: None };
+        let state = DestinationState { epoch: 0, opened: Instant::now(), block: None };
         Self {
             signal,
             endpoint,
@@ -113,7 +113,7 @@ impl Destination {
         match outcome {
             Outcome::Blocked { reason, status, remedy } => {
                 let status = status.map(|status| status.as_u16());
-                let cause = Cause { status, reason: reason.clone(), remedy: remedy.clone() };
+                let cause = BlockCause { status, reason: reason.clone(), remedy: remedy.clone() };
                 self.block(cause, clearance.epoch, clearance.probe.is_some());
             }
             _ if clearance.probe.is_some() => self.open(),
@@ -154,10 +154,10 @@ impl Destination {
     }
 
     /// Blocks the destination if its epoch is still the one in which the attempt began.
-    fn block(&self, cause: Cause, epoch: u64, is_probe: bool) {
+    fn block(&self, cause: BlockCause, epoch: u64, is_probe: bool) {
         let now = Instant::now();
         let next_probe = now + self.probe_interval;
-        let flow = |cause: &Cause| self.metrics.flow.blocked(self.signal, &cause.reason, &cause.remedy);
+        let flow = |cause: &BlockCause| self.metrics.flow.blocked(self.signal, &cause.reason, &cause.remedy);
         self.state.send_if_modified(|state| match &mut state.block {
             Some(block) => {
                 block.attempts += 1;
@@ -192,7 +192,7 @@ impl Destination {
             }
             false
         });
-        let Some((Cause { status, reason, remedy }, attempts, blocked)) = line else { return };
+        let Some((BlockCause { status, reason, remedy }, attempts, blocked)) = line else { return };
         let (signal, endpoint, blocked_seconds) = (self.signal.as_str(), &self.endpoint, blocked.as_secs());
         error!(
             signal,

@@ -1,4 +1,4 @@
-//! Turns the error of an attempt without a response into a typed [`Fault`] and a sentence that an operator can act on.
+//! Turns the error of an attempt without a response into a typed [`ConnectionFault`] and a sentence that an operator can act on.
 //!
 //! In: any error of the HTTP client. Out: one line that names host and port, and nothing that could be secret: no header, no
 //! body, no user information. Promises: decides by the types and codes of errors, never by their text.
@@ -14,7 +14,7 @@ use super::response::printable;
 
 /// Kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ConnectionFault {
     /// No response in time.
     Timeout,
     /// The TLS handshake failed, or the certificate is not trusted.
@@ -31,7 +31,7 @@ pub(super) enum Fault {
 /// An attempt without a response.
 #[derive(Debug)]
 pub(super) struct NoResponse {
-    pub(super) fault: Fault,
+    pub(super) fault: ConnectionFault,
     /// The failure in one line.
     pub(super) reason: String,
     /// Advice for the operator; empty if there is none.
@@ -48,46 +48,48 @@ pub(super) fn describe(endpoint: &str, timeout: Duration, error: &(dyn Error + '
 pub(super) fn classify(endpoint: &str, timeout: Duration, error: &(dyn Error + 'static)) -> NoResponse {
     let fault = fault_of(error);
     let (reason, advice) = match fault {
-        Fault::Timeout => (format!("no response from {endpoint} within {timeout:?}"), ""),
-        Fault::Tls => {
+        ConnectionFault::Timeout => (format!("no response from {endpoint} within {timeout:?}"), ""),
+        ConnectionFault::Tls => {
             let cause = find::<rustls::Error>(error);
             let text = cause.map_or_else(|| chain(error), ToString::to_string);
             (format!("TLS with {endpoint} failed: {}", printable(&text)), cause.map_or("", tls_advice))
         }
-        Fault::NotHttp => (
+        ConnectionFault::NotHttp => (
             format!("{endpoint} does not respond in HTTP/1.1"),
             "is this its OTLP/HTTP port (usually 4318), not the one for gRPC (4317) or for TLS?",
         ),
-        Fault::Closed if io_kind(error).is_none() => {
+        ConnectionFault::Closed if io_kind(error).is_none() => {
             (format!("{endpoint} closed the connection without a response"), "")
         }
-        Fault::Refused => (format!("connection refused by {endpoint}"), "is a Collector listening there?"),
-        Fault::Closed | Fault::Unreachable => {
+        ConnectionFault::Refused => {
+            (format!("connection refused by {endpoint}"), "is a Collector listening there?")
+        }
+        ConnectionFault::Closed | ConnectionFault::Unreachable => {
             (format!("cannot reach {endpoint}: {}", printable(&chain(error))), "")
         }
     };
     NoResponse { fault, reason, advice }
 }
 
-fn fault_of(error: &(dyn Error + 'static)) -> Fault {
+fn fault_of(error: &(dyn Error + 'static)) -> ConnectionFault {
     if find::<Elapsed>(error).is_some() {
-        return Fault::Timeout;
+        return ConnectionFault::Timeout;
     }
     if find::<rustls::Error>(error).is_some() {
-        return Fault::Tls;
+        return ConnectionFault::Tls;
     }
     if let Some(error) = find::<hyper::Error>(error).map(innermost) {
         if error.is_incomplete_message() {
-            return Fault::Closed;
+            return ConnectionFault::Closed;
         }
         if error.is_parse() || spoke_first(error) {
-            return Fault::NotHttp;
+            return ConnectionFault::NotHttp;
         }
     }
     match io_kind(error) {
-        Some(io::ErrorKind::ConnectionRefused) => Fault::Refused,
-        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Fault::Closed,
-        _ => Fault::Unreachable,
+        Some(io::ErrorKind::ConnectionRefused) => ConnectionFault::Refused,
+        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => ConnectionFault::Closed,
+        _ => ConnectionFault::Unreachable,
     }
 }
 

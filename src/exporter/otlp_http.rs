@@ -33,10 +33,10 @@ pub(super) const USER_AGENT: &str = concat!("spanrelay/", env!("CARGO_PKG_VERSIO
 #[derive(Clone)]
 pub(super) struct Post {
     /// Shared, because the stack is cloned for every export, and the client is expensive to clone. A reload replaces it.
-    shared: Arc<RwLock<Arc<Shared>>>,
+    shared: Arc<RwLock<Arc<PostState>>>,
 }
 
-struct Shared {
+struct PostState {
     client: HttpClient,
     target: Target,
 }
@@ -165,10 +165,10 @@ impl Post {
     }
 
     fn new(client: HttpClient, target: Target) -> Self {
-        Self { shared: Arc::new(RwLock::new(Arc::new(Shared { client, target }))) }
+        Self { shared: Arc::new(RwLock::new(Arc::new(PostState { client, target }))) }
     }
 
-    fn current(&self) -> Arc<Shared> {
+    fn current(&self) -> Arc<PostState> {
         Arc::clone(&self.shared.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -202,7 +202,7 @@ impl Service<Slices> for Post {
 
     fn call(&mut self, body: Slices) -> Self::Future {
         let shared = self.current();
-        let Shared { client, target } = &*shared;
+        let PostState { client, target } = &*shared;
         match target.protocol {
             Protocol::Http => {
                 let response = client.request(target.request(body));

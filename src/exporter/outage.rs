@@ -24,12 +24,12 @@ pub(super) struct Outage {
     endpoint: String,
     /// Separate, so that a success takes no lock.
     failing: AtomicBool,
-    streak: Mutex<Streak>,
+    streak: Mutex<OutageStreak>,
     flow: Flow,
 }
 
 #[derive(Default)]
-struct Streak {
+struct OutageStreak {
     since: Option<Instant>,
     attempts: u64,
     /// The beginning was logged, so the end must be, too.
@@ -39,7 +39,7 @@ struct Streak {
 
 /// Log line to write.
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
+enum OutageLine {
     Failing { attempts: u64, since: Duration },
     Recovered { after: Duration },
 }
@@ -74,7 +74,7 @@ impl Outage {
         self.failing.store(true, Ordering::Release);
         self.flow.failed(self.signal, reason);
         let line = self.with_streak(|streak| streak.fail(Instant::now()));
-        if let Some(Line::Failing { attempts, since }) = line {
+        if let Some(OutageLine::Failing { attempts, since }) = line {
             let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
             let failing_seconds = since.as_secs();
             warn!(signal, endpoint, reason, attempts, failing_seconds, "export failed, retrying");
@@ -87,21 +87,21 @@ impl Outage {
         }
         self.failing.store(false, Ordering::Release);
         self.flow.recovered(self.signal);
-        if let Some(Line::Recovered { after }) = self.with_streak(|streak| streak.end(Instant::now())) {
+        if let Some(OutageLine::Recovered { after }) = self.with_streak(|streak| streak.end(Instant::now())) {
             let (signal, endpoint) = (self.signal.as_str(), self.endpoint.as_str());
             info!(signal, endpoint, failed_seconds = after.as_secs(), "export recovered");
         }
     }
 
-    fn with_streak<T>(&self, with: impl FnOnce(&mut Streak) -> T) -> T {
+    fn with_streak<T>(&self, with: impl FnOnce(&mut OutageStreak) -> T) -> T {
         with(&mut self.streak.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-// === impl Streak ===
+// === impl OutageStreak ===
 
-impl Streak {
-    fn fail(&mut self, now: Instant) -> Option<Line> {
+impl OutageStreak {
+    fn fail(&mut self, now: Instant) -> Option<OutageLine> {
         let began = *self.since.get_or_insert(now);
         self.attempts += 1;
         if self.last_line.is_some_and(|last| now.duration_since(last) < REMINDER) {
@@ -109,13 +109,14 @@ impl Streak {
         }
         self.last_line = Some(now);
         self.announced = true;
-        Some(Line::Failing { attempts: self.attempts, since: now.duration_since(began) })
+        Some(OutageLine::Failing { attempts: self.attempts, since: now.duration_since(began) })
     }
 
-    fn end(&mut self, now: Instant) -> Option<Line> {
+    fn end(&mut self, now: Instant) -> Option<OutageLine> {
         let began = self.since.take()?;
         self.attempts = 0;
-        std::mem::take(&mut self.announced).then(|| Line::Recovered { after: now.duration_since(began) })
+        std::mem::take(&mut self.announced)
+            .then(|| OutageLine::Recovered { after: now.duration_since(began) })
     }
 }
 
@@ -127,26 +128,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn logs_the_beginning_once_and_the_end_once() {
-        let mut streak = Streak::default();
+        let mut streak = OutageStreak::default();
         let now = Instant::now();
-        assert_eq!(streak.fail(now), Some(Line::Failing { attempts: 1, since: Duration::ZERO }));
+        assert_eq!(streak.fail(now), Some(OutageLine::Failing { attempts: 1, since: Duration::ZERO }));
         assert_eq!(streak.fail(now + SECOND), None);
-        assert_eq!(streak.end(now + 2 * SECOND), Some(Line::Recovered { after: 2 * SECOND }));
+        assert_eq!(streak.end(now + 2 * SECOND), Some(OutageLine::Recovered { after: 2 * SECOND }));
         assert_eq!(streak.end(now + 3 * SECOND), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn logs_once_a_minute_during_an_outage() {
-        let mut streak = Streak::default();
+        let mut streak = OutageStreak::default();
         let now = Instant::now();
         let lines: Vec<_> = (0..180).filter_map(|second| streak.fail(now + second * SECOND)).collect();
         assert_eq!(lines.len(), 3, "{lines:?}");
-        assert_eq!(lines[2], Line::Failing { attempts: 121, since: 120 * SECOND });
+        assert_eq!(lines[2], OutageLine::Failing { attempts: 121, since: 120 * SECOND });
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_downstream_that_flaps_does_not_fill_the_log() {
-        let mut streak = Streak::default();
+        let mut streak = OutageStreak::default();
         let now = Instant::now();
         let lines = (0..50).filter(|second| {
             let failed = streak.fail(now + *second * SECOND);

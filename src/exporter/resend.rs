@@ -23,12 +23,12 @@ use crate::event::{ExportOutcome, Signal};
 
 /// Sends export requests of each signal to its endpoint.
 pub(crate) struct Resender {
-    lanes: [Lane; Signal::ALL.len()],
+    lanes: [ResendLane; Signal::ALL.len()],
     permanent_status_codes: Vec<u16>,
     wall_clock: fn() -> SystemTime,
 }
 
-struct Lane {
+struct ResendLane {
     post: Post,
     encoder: Encoder,
     /// Host and port.
@@ -74,7 +74,12 @@ impl Resender {
         let posts = otlp_http::posts(config)?;
         let compressors = Arc::new(Compressors::new());
         let lanes = Signal::ALL.map(|signal| {
-            Lane::new(signal, posts[signal as usize].clone(), &config.of(signal), Arc::clone(&compressors))
+            ResendLane::new(
+                signal,
+                posts[signal as usize].clone(),
+                &config.of(signal),
+                Arc::clone(&compressors),
+            )
         });
         Ok(Self { lanes, permanent_status_codes: config.permanent_status_codes.clone(), wall_clock })
     }
@@ -132,9 +137,9 @@ impl Resender {
     }
 }
 
-// === impl Lane ===
+// === impl ResendLane ===
 
-impl Lane {
+impl ResendLane {
     fn new(signal: Signal, post: Post, export: &SignalExport<'_>, compressors: Arc<Compressors>) -> Self {
         Self {
             post,

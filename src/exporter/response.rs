@@ -31,7 +31,7 @@ pub(super) struct PartialSuccess {
 }
 
 /// Format of a body.
-enum Format {
+enum BodyFormat {
     Json,
     Protobuf,
     Text,
@@ -123,15 +123,15 @@ pub(super) fn partial_success(headers: &HeaderMap, body: &[u8]) -> Option<Partia
         return None;
     }
     let (rejected_items, message) = match format_of(headers) {
-        Format::Json | Format::Unspecified => {
+        BodyFormat::Json | BodyFormat::Unspecified => {
             let partial = serde_json::from_slice::<JsonResponse<'_>>(body).ok()?.partial_success?;
             (partial.rejected.and_then(count_of).unwrap_or(0), partial.message.and_then(string_of))
         }
-        Format::Protobuf => {
+        BodyFormat::Protobuf => {
             let partial = ProtobufResponse::decode(body).ok()?.partial_success?;
             (u64::try_from(partial.rejected).unwrap_or(0), Some(partial.message))
         }
-        Format::Text => return None,
+        BodyFormat::Text => return None,
     };
     let message = message.unwrap_or_default();
     // An empty partial success is a full success.
@@ -151,13 +151,13 @@ pub(super) fn failure_reason(who: &str, parts: &Parts, body: &[u8]) -> String {
 /// Returns the message in the body of an error, safe to log.
 fn error_message(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     let message = match format_of(headers) {
-        Format::Json => json_message(body)?,
+        BodyFormat::Json => json_message(body)?,
         // TLS ports respond so to plain HTTP.
-        Format::Unspecified => {
+        BodyFormat::Unspecified => {
             json_message(body).unwrap_or_else(|| String::from_utf8_lossy(body).into_owned())
         }
-        Format::Protobuf => ProtobufStatus::decode(body).ok()?.message,
-        Format::Text => String::from_utf8_lossy(body).into_owned(),
+        BodyFormat::Protobuf => ProtobufStatus::decode(body).ok()?.message,
+        BodyFormat::Text => String::from_utf8_lossy(body).into_owned(),
     };
     let message = message.trim();
     (!message.is_empty()).then(|| printable(message))
@@ -184,14 +184,14 @@ pub(super) fn printable(text: &str) -> String {
     line
 }
 
-fn format_of(headers: &HeaderMap) -> Format {
+fn format_of(headers: &HeaderMap) -> BodyFormat {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let media_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     match media_type.as_str() {
-        "application/x-protobuf" | "application/protobuf" => Format::Protobuf,
-        "text/plain" | "text/html" => Format::Text,
-        "" => Format::Unspecified,
-        _ => Format::Json,
+        "application/x-protobuf" | "application/protobuf" => BodyFormat::Protobuf,
+        "text/plain" | "text/html" => BodyFormat::Text,
+        "" => BodyFormat::Unspecified,
+        _ => BodyFormat::Json,
     }
 }
 

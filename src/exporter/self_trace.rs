@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{HeaderValue, USER_AGENT};
 use tower::BoxError;
 
-use super::client::TlsError;
+use super::client::ClientTlsError;
 use super::otlp_http::{Post, host_and_port};
 use super::outcome::classify_status;
 use super::{ExporterError, fault, response};
@@ -53,7 +53,7 @@ pub(crate) enum SelfTraceExporterError {
     #[error("telemetry.traces.endpoint: must be http:// or https:// and a host")]
     Address,
     #[error("telemetry.traces.tls: TLS cannot be set up")]
-    Tls(#[source] TlsError),
+    Tls(#[source] ClientTlsError),
 }
 
 impl From<ExporterError> for SelfTraceExporterError {
