@@ -43,10 +43,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 use tracing::{Instrument, warn};
 
-use self::acceptance::{Acceptance, Form};
+use self::acceptance::{Acceptance, BodyForm};
 pub(crate) use self::answer::Answer;
-use self::declined::Limits;
-pub(crate) use self::declined::{Cause, Declined};
+use self::declined::LineLimits;
+pub(crate) use self::declined::{Declined, LimitedCause};
 use self::keep::Kept;
 pub(crate) use self::lookups::PendingLookup;
 use self::observer::RequestObserver;
@@ -83,7 +83,7 @@ pub(crate) struct Relay {
     /// `None` if bodies are kept as they are. Replaced by a reload.
     privacy: RwLock<Option<Arc<Privacy>>>,
     /// Limits of log lines about requests that were not accepted.
-    limits: Limits,
+    limits: LineLimits,
     /// Unbounded like `work`: every message holds a record.
     lookups: Option<UnboundedSender<PendingLookup>>,
 }
@@ -99,7 +99,7 @@ pub(crate) struct Instance {
 struct Arrival {
     index: ReceiverIndex,
     received: SystemTime,
-    form: Form,
+    form: BodyForm,
     headers: KeptHeaders,
     body: Kept,
     /// Charge of the body.
@@ -122,7 +122,7 @@ impl Relay {
         metrics: Metrics,
         inflight: Budget,
     ) -> Self {
-        let limits = Limits::new(receivers.iter().map(|instance| instance.receiver.id()));
+        let limits = LineLimits::new(receivers.iter().map(|instance| instance.receiver.id()));
         let receivers = RwLock::new(receivers.into());
         let (seen, privacy, lookups) = (Arc::default(), RwLock::default(), None);
         Self { receivers, queue, work, seen, rejected, metrics, inflight, privacy, limits, lookups }
@@ -207,10 +207,10 @@ impl Relay {
             let received = receiver.receive(body, encoding, &headers);
             let Some(privacy) = privacy else {
                 let Received { kept, parameters, reading } = received;
-                return (Kept::from(kept), reading, Form::AsSent(parameters), headers);
+                return (Kept::from(kept), reading, BodyForm::AsSent(parameters), headers);
             };
             let Private { body, units, reading } = privacy.scrub(receiver, encoding, body, received);
-            (body, reading, Form::Converted(units), KeptHeaders::default())
+            (body, reading, BodyForm::Converted(units), KeptHeaders::default())
         };
         let (body, reading, form, headers) = self.read_in_place_or_blocking(index, body, read).await;
         charge.set(body.bytes.len() as u64);

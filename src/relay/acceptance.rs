@@ -30,7 +30,7 @@ const MAX_RUNS: usize = 1000;
 /// Description of how a body was read when it was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Acceptance {
-    pub(super) form: Form,
+    pub(super) form: BodyForm,
     pub(super) fingerprint: u64,
     /// Number of items of each signal.
     pub(super) items: [u32; Signal::ALL.len()],
@@ -39,15 +39,15 @@ pub(super) struct Acceptance {
 
 /// Form of a stored body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum BodyForm {
     /// The form that the receiver keeps; the receiver had these parameters.
     AsSent(Bytes),
     Converted(Units),
 }
 
-// === impl Form ===
+// === impl BodyForm ===
 
-impl Default for Form {
+impl Default for BodyForm {
     fn default() -> Self {
         Self::AsSent(Bytes::new())
     }
@@ -56,9 +56,9 @@ impl Default for Form {
 // === impl Acceptance ===
 
 impl Acceptance {
-    pub(super) fn new(form: Form, reading: &Reading) -> Self {
+    pub(super) fn new(form: BodyForm, reading: &Reading) -> Self {
         let items = count(&reading.items);
-        if let Form::Converted(_) = form {
+        if let BodyForm::Converted(_) = form {
             // What was rejected is not in the body.
             let fingerprint = fingerprint(&reading.items, &[]);
             return Self { form, fingerprint, items, rejected_lines: Runs::default() };
@@ -87,13 +87,13 @@ impl Acceptance {
     pub(super) fn encode(&self) -> Bytes {
         let mut out = Vec::new();
         match &self.form {
-            Form::AsSent(parameters) => {
+            BodyForm::AsSent(parameters) => {
                 let parameters = u16::try_from(parameters.len()).map_or(&[][..], |_| parameters);
                 out.push(VERSION);
                 out.extend_from_slice(&(parameters.len() as u16).to_le_bytes());
                 out.extend_from_slice(parameters);
             }
-            Form::Converted(units) => {
+            BodyForm::Converted(units) => {
                 out.push(CONVERTED);
                 out.extend_from_slice(
                     &u32::try_from(units.as_bytes().len()).unwrap_or(u32::MAX).to_le_bytes(),
@@ -121,8 +121,8 @@ impl Acceptance {
         }
         let parameters = bytes.split_to(len as usize);
         let form = match version {
-            CONVERTED => Form::Converted(Units::from_bytes(parameters)),
-            _ => Form::AsSent(parameters),
+            CONVERTED => BodyForm::Converted(Units::from_bytes(parameters)),
+            _ => BodyForm::AsSent(parameters),
         };
         let fingerprint = bytes.try_get_u64_le().ok()?;
         let mut items = [0; Signal::ALL.len()];
@@ -174,7 +174,7 @@ mod tests {
     fn acceptance(body: &str) -> Acceptance {
         let receiver = Fastly::new(&FastlyConfig::default(), 1 << 20);
         let reading = receiver.read(&Bytes::copy_from_slice(body.as_bytes()));
-        Acceptance::new(Form::AsSent(receiver.parameters()), &reading)
+        Acceptance::new(BodyForm::AsSent(receiver.parameters()), &reading)
     }
 
     #[test]

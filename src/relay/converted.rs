@@ -31,7 +31,7 @@ pub(super) type Documents = [Option<Bytes>; Signal::ALL.len()];
 pub(super) struct Units(Bytes);
 
 /// One unit of a converted body.
-struct Unit {
+struct ConvertedUnit {
     line: u32,
     passage: Passage,
     lengths: [usize; Signal::ALL.len()],
@@ -107,7 +107,7 @@ pub(super) fn read(receiver: &str, body: &Bytes, units: &Units) -> Reading {
     reading.event_id = text(&mut units).filter(|id| !id.is_empty());
     reading.supersede = text(&mut units).and_then(|rule| supersede(receiver, &rule));
     let (mut lines, mut at) = (LineReader::default(), 0);
-    while let Some(unit) = Unit::take(&mut units) {
+    while let Some(unit) = ConvertedUnit::take(&mut units) {
         let from = at;
         match unit.read(&mut lines, body, &mut at) {
             Ok(item) => reading.items.push(item),
@@ -151,9 +151,9 @@ impl Units {
     }
 }
 
-// === impl Unit ===
+// === impl ConvertedUnit ===
 
-impl Unit {
+impl ConvertedUnit {
     fn take(units: &mut Bytes) -> Option<Self> {
         if units.len() < UNIT_BYTES {
             return None;
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
     use crate::receiver::Receiver;
     use crate::receiver::fastly::{Fastly, FastlyConfig};
-    use crate::relay::acceptance::{Acceptance, Form};
+    use crate::relay::acceptance::{Acceptance, BodyForm};
 
     const SPAN: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000001"}]}]}]}"#;
     const LOG: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"b"}}]}]}]}"#;
@@ -239,13 +239,13 @@ mod tests {
             let (converted, units, mut live) = convert("fastly", reading(&body), documents);
             prop_assert_eq!(live.items.iter().map(|item| item.repairs.clone()).collect::<Vec<_>>(), repairs);
             prop_assert_eq!(live.rejected.len(), reading(&body).rejected.len());
-            let acceptance = Acceptance::new(Form::Converted(units), &live);
+            let acceptance = Acceptance::new(BodyForm::Converted(units), &live);
             prop_assert_eq!(contents(&mut live), expected.clone());
             let stored = Acceptance::decode(acceptance.encode());
             prop_assert_eq!(stored.as_ref(), Some(&acceptance));
-            let Some(Acceptance { form: Form::Converted(units), fingerprint, .. }) = stored else { panic!() };
+            let Some(Acceptance { form: BodyForm::Converted(units), fingerprint, .. }) = stored else { panic!() };
             let mut again = read("fastly", &converted, &units);
-            prop_assert_eq!(Acceptance::new(Form::Converted(units), &again).fingerprint, fingerprint);
+            prop_assert_eq!(Acceptance::new(BodyForm::Converted(units), &again).fingerprint, fingerprint);
             prop_assert_eq!(contents(&mut again), expected);
         }
 

@@ -23,7 +23,7 @@ const REJECTED_INPUT_LINES: u32 = 10;
 /// A request whose data was not accepted, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Declined {
-    pub(crate) cause: Cause,
+    pub(crate) cause: LimitedCause,
     pub(crate) reason: String,
     /// Method and path, for the inspector alone: the client chose them, so that they are not logged.
     pub(crate) request: Option<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Declined {
 
 /// Kinds of reasons, each with its own limit of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum LimitedCause {
     UnknownPath,
     MalformedHead,
     LengthRequired,
@@ -57,16 +57,16 @@ pub(crate) enum Cause {
 }
 
 /// Limits of all receivers, and those of requests that reached none.
-pub(super) struct Limits {
+pub(super) struct LineLimits {
     by_receiver: Box<[Arc<CauseLimits>]>,
     no_receiver: CauseLimits,
 }
 
-struct CauseLimits([LineLimit; Cause::COUNT]);
+struct CauseLimits([LineLimit; LimitedCause::COUNT]);
 
-// === impl Cause ===
+// === impl LimitedCause ===
 
-impl Cause {
+impl LimitedCause {
     const COUNT: usize = Self::RejectedInput as usize + 1;
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -107,7 +107,7 @@ impl Declined {
             }
         };
         Self {
-            cause: Cause::Unauthorized,
+            cause: LimitedCause::Unauthorized,
             reason: refusal.0.to_owned(),
             request: None,
             key: None,
@@ -119,7 +119,7 @@ impl Declined {
         let key = format!("receivers.{}.rate_limit", receiver.id());
         let remedy = format!("raise {key}, or have the sender post less often with more at a time");
         Self {
-            cause: Cause::Throttled,
+            cause: LimitedCause::Throttled,
             reason: refusal.to_string(),
             request: None,
             key: Some(key.into()),
@@ -129,17 +129,17 @@ impl Declined {
 
     fn by_the_queue(refusal: &OfferError) -> Self {
         let (cause, key) = match refusal {
-            OfferError::Full { .. } => (Cause::QueueFull, Some("queue.max_size")),
-            OfferError::NeverFits { .. } => (Cause::TooLarge, Some("queue.max_size")),
-            OfferError::Unwritable { .. } => (Cause::QueueUnwritable, None),
+            OfferError::Full { .. } => (LimitedCause::QueueFull, Some("queue.max_size")),
+            OfferError::NeverFits { .. } => (LimitedCause::TooLarge, Some("queue.max_size")),
+            OfferError::Unwritable { .. } => (LimitedCause::QueueUnwritable, None),
         };
         Self { cause, reason: refusal.to_string(), request: None, key: key.map(Cow::Borrowed), remedy: None }
     }
 }
 
-// === impl Limits ===
+// === impl LineLimits ===
 
-impl Limits {
+impl LineLimits {
     /// Creates the limits for receivers with these ids, in the order of the registry. Receivers with the same id share
     /// their limits.
     pub(super) fn new<'a>(ids: impl IntoIterator<Item = &'a str>) -> Self {
@@ -155,7 +155,7 @@ impl Limits {
         Self { by_receiver: by_receiver.collect(), no_receiver: CauseLimits::default() }
     }
 
-    pub(super) fn admit(&self, receiver: Option<ReceiverIndex>, cause: Cause) -> Option<Suppressed> {
+    pub(super) fn admit(&self, receiver: Option<ReceiverIndex>, cause: LimitedCause) -> Option<Suppressed> {
         let limits = receiver.map_or(&self.no_receiver, |index| &self.by_receiver[index.0]);
         limits.0[cause as usize].admit(Instant::now())
     }
@@ -163,8 +163,8 @@ impl Limits {
 
 impl Default for CauseLimits {
     fn default() -> Self {
-        let mut limits = [const { LineLimit::new(1) }; Cause::COUNT];
-        limits[Cause::RejectedInput as usize] = LineLimit::new(REJECTED_INPUT_LINES);
+        let mut limits = [const { LineLimit::new(1) }; LimitedCause::COUNT];
+        limits[LimitedCause::RejectedInput as usize] = LineLimit::new(REJECTED_INPUT_LINES);
         Self(limits)
     }
 }
@@ -175,12 +175,12 @@ impl Relay {
     /// Reports a request that ended before its body was read by a receiver, or that found no receiver.
     pub(crate) fn declined(&self, receiver: Option<ReceiverIndex>, declined: Declined) {
         let found = receiver.map(|index| self.receiver(index));
-        if let (Cause::Overloaded, Some(found)) = (declined.cause, &found) {
+        if let (LimitedCause::Overloaded, Some(found)) = (declined.cause, &found) {
             self.metrics.overloaded(found.id());
         }
         self.log_declined(receiver, found.as_deref().map(Receiver::id), &declined);
         let outcome = match declined.cause {
-            Cause::Unauthorized => RequestOutcome::Unauthorized,
+            LimitedCause::Unauthorized => RequestOutcome::Unauthorized,
             _ => RequestOutcome::Declined,
         };
         let Declined { reason, request, remedy, .. } = declined;

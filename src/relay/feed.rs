@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::warn;
 
-use super::acceptance::{self, Acceptance, Form};
+use super::acceptance::{self, Acceptance, BodyForm};
 use super::{Kept, ReceiverIndex, Relay, converted, now};
 use crate::event::{Settled, Signal};
 use crate::processor::Work;
@@ -50,8 +50,8 @@ impl Relay {
         let form = accepted.as_ref().map(|accepted| accepted.form.clone()).unwrap_or_default();
         let (headers, privacy) = (record.headers.clone(), self.privacy());
         let read = move |receiver: &dyn Receiver, body: &Bytes| match form {
-            Form::Converted(units) => converted::read(receiver.id(), body, &units),
-            Form::AsSent(parameters) => {
+            BodyForm::Converted(units) => converted::read(receiver.id(), body, &units),
+            BodyForm::AsSent(parameters) => {
                 let mut reading = receiver.read_as(body, &parameters, &headers);
                 if let Some(privacy) = &privacy {
                     // It was accepted before the rules were set.
@@ -93,7 +93,7 @@ impl Relay {
 
     /// Returns a stored body for the rejected lines.
     fn kept_whole(&self, index: ReceiverIndex, body: &Bytes, accepted: Option<&Acceptance>) -> Kept {
-        let is_converted = accepted.is_some_and(|accepted| matches!(accepted.form, Form::Converted(_)));
+        let is_converted = accepted.is_some_and(|accepted| matches!(accepted.form, BodyForm::Converted(_)));
         match self.privacy() {
             Some(privacy) if !is_converted => {
                 let bytes = privacy.scrub_whole(&*self.receiver(index), body);

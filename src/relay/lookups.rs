@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::acceptance::{self, Acceptance, Form};
+use super::acceptance::{self, Acceptance, BodyForm};
 use super::keep::Kept;
-use super::observer::{Report, counts};
+use super::observer::{RequestReport, counts};
 use super::{Answer, ReceiverIndex, Relay, now};
 use crate::config::Encoding;
 use crate::event::{KeptHeaders, Signal, WebhookEvent};
@@ -74,11 +74,11 @@ impl Relay {
         let parameters = receiver.lookup_parameters();
         let reading = receiver.read_as(&request, &parameters, &KeptHeaders::default());
         let (body, mut reading, form) = match self.privacy() {
-            None => (Kept::from(request), reading, Form::AsSent(parameters)),
+            None => (Kept::from(request), reading, BodyForm::AsSent(parameters)),
             Some(privacy) => {
                 let found = Received { kept: request.clone(), parameters, reading };
                 let private = privacy.scrub(&*receiver, Encoding::Json, &request, found);
-                (private.body, private.reading, Form::Converted(private.units))
+                (private.body, private.reading, BodyForm::Converted(private.units))
             }
         };
         reading.event = Some(FOUND);
@@ -91,7 +91,7 @@ impl Relay {
         }
         // Not a request: only the inspector shows it as one.
         let shown = (&body.bytes, body.bytes.len());
-        let report = Report::begin(&self.metrics.inspector, &*receiver, shown, &reading);
+        let report = RequestReport::begin(&self.metrics.inspector, &*receiver, shown, &reading);
         let mut charge = self.inflight.charge();
         charge.set(body.bytes.len() as u64);
         let record = Record {

@@ -9,8 +9,8 @@ mod report;
 
 use tracing::{debug, warn};
 
-pub(super) use self::report::{Report, counts, observe_declined};
-use super::{Answer, Arrival, Cause, Relay};
+pub(super) use self::report::{RequestReport, counts, observe_declined};
+use super::{Answer, Arrival, LimitedCause, Relay};
 use crate::event::{RecordId, RequestOutcome, Signal, UnitOutcome, WebhookEvent};
 use crate::receiver::{Ignored, Reading, Receiver, Rejected};
 use crate::telemetry::Metrics;
@@ -22,7 +22,7 @@ use crate::telemetry::traces::OwnSpan;
 pub(super) struct RequestObserver<'a> {
     metrics: &'a Metrics,
     /// Admits a log line of a cause, within the limits of the request's receiver.
-    admit_line: Box<dyn Fn(Cause) -> Option<Suppressed> + Send + Sync + 'a>,
+    admit_line: Box<dyn Fn(LimitedCause) -> Option<Suppressed> + Send + Sync + 'a>,
     receiver: &'a dyn Receiver,
     span: OwnSpan,
     size_bytes: usize,
@@ -31,7 +31,7 @@ pub(super) struct RequestObserver<'a> {
     counts: Counts,
     /// The items are counted already, because the queue accepted some of them only.
     items_are_counted: bool,
-    report: Option<Report<'a>>,
+    report: Option<RequestReport<'a>>,
 }
 
 // === impl RequestObserver ===
@@ -58,7 +58,7 @@ impl<'a> RequestObserver<'a> {
             event: reading.event,
             counts: counts(reading),
             items_are_counted: false,
-            report: Report::begin(&relay.metrics.inspector, receiver, shown, reading),
+            report: RequestReport::begin(&relay.metrics.inspector, receiver, shown, reading),
         }
     }
 
@@ -161,7 +161,7 @@ impl<'a> RequestObserver<'a> {
             debug!(receiver, reason, "webhook ignored");
             return;
         }
-        match (self.admit_line)(Cause::IgnoredWebhook) {
+        match (self.admit_line)(LimitedCause::IgnoredWebhook) {
             Some(suppressed) => warn!(receiver, reason, suppressed = suppressed.shown(), "webhook ignored"),
             None => debug!(receiver, reason, "webhook ignored"),
         }
@@ -172,7 +172,7 @@ impl<'a> RequestObserver<'a> {
         let receiver = self.receiver.id();
         let Rejected { line: first_line, column: first_column, reason, .. } = first;
         let remedy = first.diagnose(self.receiver).map(|diagnosis| diagnosis.advice);
-        match (self.admit_line)(Cause::RejectedInput) {
+        match (self.admit_line)(LimitedCause::RejectedInput) {
             Some(suppressed) => {
                 let suppressed = suppressed.shown();
                 warn!(

@@ -26,12 +26,12 @@ const SMALL: usize = 64 * 1024;
 #[derive(Default)]
 struct Outbox {
     messages: Vec<Message>,
-    contents: Vec<Content>,
+    contents: Vec<MessageContent>,
 }
 
 /// Items of a message.
 #[derive(Clone, Copy)]
-struct Content {
+struct MessageContent {
     /// Index of the unit in the reading.
     unit: usize,
     signal: Signal,
@@ -102,7 +102,7 @@ impl Relay {
     fn written_in_part(
         &self,
         observer: &mut RequestObserver<'_>,
-        contents: &[Content],
+        contents: &[MessageContent],
         failures: &[(usize, WriteError)],
     ) {
         let mut written = vec![true; contents.len()];
@@ -204,7 +204,7 @@ impl Outbox {
             let headers =
                 Headers { signal, bypasses_matching: passage == Passage::Straight, ..headers.clone() };
             self.messages.push(Message { key: trace.map(|trace| trace.to_string()), headers, value });
-            self.contents.push(Content { unit, signal, items });
+            self.contents.push(MessageContent { unit, signal, items });
         };
         let first = traces.first().copied().flatten();
         if traces.iter().all(|trace| *trace == first) {

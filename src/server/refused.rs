@@ -12,7 +12,7 @@ use super::reply::{self, Reply};
 use super::routes::WEBHOOK_MAX_BYTES;
 use crate::grpc::PREFIX_BYTES;
 use crate::receiver::Unauthorized;
-use crate::relay::{Cause, Declined, Throttled};
+use crate::relay::{Declined, LimitedCause, Throttled};
 use crate::telemetry::logging::chain;
 
 const MAX_BODY_KEY: &str = "server.max_request_body_size";
@@ -84,26 +84,26 @@ impl Refused {
         })
     }
 
-    fn cause(&self) -> Option<Cause> {
+    fn cause(&self) -> Option<LimitedCause> {
         Some(match self {
             Self::Unauthorized(_) | Self::Throttled(_) => return None,
-            Self::Overloaded => Cause::Overloaded,
-            Self::LengthRequired(_) => Cause::LengthRequired,
-            Self::UnknownMediaType(_) => Cause::UnknownMediaType,
-            Self::UnknownCoding(_) => Cause::UnknownEncoding,
+            Self::Overloaded => LimitedCause::Overloaded,
+            Self::LengthRequired(_) => LimitedCause::LengthRequired,
+            Self::UnknownMediaType(_) => LimitedCause::UnknownMediaType,
+            Self::UnknownCoding(_) => LimitedCause::UnknownEncoding,
             Self::Unread(ReadError::TooLarge { .. })
             | Self::MessageTooLarge { .. }
-            | Self::Undecodable(InflateError::TooLarge { .. }) => Cause::TooLarge,
+            | Self::Undecodable(InflateError::TooLarge { .. }) => LimitedCause::TooLarge,
             Self::Unread(ReadError::OverBudget(over)) | Self::Undecodable(InflateError::OverBudget(over)) => {
                 match over.never_fits {
-                    Some(_) => Cause::TooLarge,
-                    None => Cause::InflightFull,
+                    Some(_) => LimitedCause::TooLarge,
+                    None => LimitedCause::InflightFull,
                 }
             }
-            Self::Unread(ReadError::TooSlow { .. }) => Cause::TooSlow,
-            Self::Unread(ReadError::CutShort) | Self::MalformedMessage => Cause::CutShort,
-            Self::Undecodable(InflateError::Corrupt { .. }) => Cause::CorruptEncoding,
-            Self::TooLate => Cause::TimedOut,
+            Self::Unread(ReadError::TooSlow { .. }) => LimitedCause::TooSlow,
+            Self::Unread(ReadError::CutShort) | Self::MalformedMessage => LimitedCause::CutShort,
+            Self::Undecodable(InflateError::Corrupt { .. }) => LimitedCause::CorruptEncoding,
+            Self::TooLate => LimitedCause::TimedOut,
         })
     }
 

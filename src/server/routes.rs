@@ -26,7 +26,7 @@ use crate::budget::{Budget, Charge};
 use crate::config::ServerConfig;
 use crate::grpc::PREFIX_BYTES;
 use crate::receiver::Policy;
-use crate::relay::{Cause, Declined, ReceiverIndex, Relay};
+use crate::relay::{Declined, LimitedCause, ReceiverIndex, Relay};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{OwnSpan, SelfTraces};
 
@@ -171,7 +171,7 @@ impl Routes {
             _ => (None, None),
         };
         let declined = Declined {
-            cause: Cause::MalformedHead,
+            cause: LimitedCause::MalformedHead,
             reason: malformed.to_string(),
             request: None,
             key: None,
@@ -186,7 +186,7 @@ impl Routes {
     fn not_found(&self, parts: &Parts) -> Reply {
         if matches!(parts.method, Method::POST | Method::PUT) {
             let declined = Declined {
-                cause: Cause::UnknownPath,
+                cause: LimitedCause::UnknownPath,
                 reason: "no receiver has this path".to_owned(),
                 request: Some(format!("{} {}", parts.method, parts.uri.path())),
                 key: None,

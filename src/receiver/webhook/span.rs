@@ -32,7 +32,7 @@ pub(in crate::receiver) struct Span<'a> {
     pub(in crate::receiver) kind: Kind,
     #[serde(flatten)]
     pub(in crate::receiver) times: Times,
-    #[serde(skip_serializing_if = "Attributes::is_empty")]
+    #[serde(skip_serializing_if = "SpanAttributes::is_empty")]
     pub(in crate::receiver) attributes: Attributes<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::receiver) status: Option<ErrorStatus>,

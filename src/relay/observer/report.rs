@@ -25,16 +25,16 @@ const MAX_REJECTED: usize = 40;
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Report of one request.
-pub(in crate::relay) struct Report<'a> {
+pub(in crate::relay) struct RequestReport<'a> {
     watching: Watching<'a>,
     /// The request is shown, and not only counted.
     is_shown: bool,
     request: RequestView,
 }
 
-// === impl Report ===
+// === impl RequestReport ===
 
-impl<'a> Report<'a> {
+impl<'a> RequestReport<'a> {
     /// Describes what was read of a body, if the inspector is in use. The body is given as it is kept, with its size as it was read.
     pub(in crate::relay) fn begin(
         inspector: &'a Inspector,

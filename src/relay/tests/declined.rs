@@ -60,7 +60,7 @@ fn lines(captured: &Captured) -> Vec<Value> {
     captured.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn declined(cause: Cause) -> Declined {
+fn declined(cause: LimitedCause) -> Declined {
     Declined { cause, reason: "a reason".to_owned(), request: None, key: None, remedy: None }
 }
 
@@ -100,7 +100,13 @@ async fn every_cause_of_every_receiver_has_its_own_log_line_per_minute() {
     let (captured, _guard) = Captured::start(tracing::Level::WARN, LogFormat::Json);
     let relay = relay();
     let (www, circleci) = (Some(ReceiverIndex(0)), Some(ReceiverIndex(1)));
-    let causes = [Cause::UnknownPath, Cause::Overloaded, Cause::TooLarge, Cause::CutShort, Cause::QueueFull];
+    let causes = [
+        LimitedCause::UnknownPath,
+        LimitedCause::Overloaded,
+        LimitedCause::TooLarge,
+        LimitedCause::CutShort,
+        LimitedCause::QueueFull,
+    ];
     for _ in 0..50 {
         for receiver in [www, circleci, None] {
             causes.into_iter().for_each(|cause| relay.declined(receiver, declined(cause)));
@@ -125,7 +131,7 @@ async fn at_debug_the_log_has_every_rejected_request() {
     let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
     let relay = relay();
     for _ in 0..3 {
-        relay.declined(None, declined(Cause::UnknownPath));
+        relay.declined(None, declined(LimitedCause::UnknownPath));
     }
     let levels: Vec<_> = lines(&captured).iter().map(|line| line["level"].clone()).collect();
     assert_eq!(levels, ["WARN", "DEBUG", "DEBUG"]);
@@ -160,7 +166,7 @@ async fn text_chosen_by_a_client_is_shown_by_the_inspector_and_not_logged() {
     let (captured, _guard) = Captured::start(tracing::Level::DEBUG, LogFormat::Json);
     let relay = relay();
     let request = Some("POST /their/path".to_owned());
-    relay.declined(None, Declined { request, ..declined(Cause::UnknownPath) });
+    relay.declined(None, Declined { request, ..declined(LimitedCause::UnknownPath) });
     assert_eq!(inspected(&relay)["reason"], "POST /their/path: a reason");
     assert!(!captured.text().contains("their"), "{}", captured.text());
 }
