@@ -32,7 +32,7 @@ use crate::telemetry::{Inspector, Metrics};
 /// Processors of all partitions, and their shared state.
 pub(crate) struct Lanes {
     config: SpanEventsConfig,
-    lanes: BTreeMap<i32, Lane>,
+    lanes: BTreeMap<i32, PartitionLane>,
     reader: LineReader,
     redeliveries: Redeliveries,
     rejects: Arc<dyn RejectSink>,
@@ -40,7 +40,7 @@ pub(crate) struct Lanes {
 }
 
 /// Processors of one partition.
-struct Lane {
+struct PartitionLane {
     clock: LogClock,
     settling: Settling,
     span_events: SpanEvents,
@@ -111,12 +111,13 @@ impl Lanes {
 
     /// Memory of everything that is held, in bytes.
     fn held_bytes(&self) -> usize {
-        self.lanes.values().map(Lane::held_bytes).sum()
+        self.lanes.values().map(PartitionLane::held_bytes).sum()
     }
 
     fn record(&mut self, fetched: Fetched, out: &mut Vec<Export>) {
         let Fetched { partition, time, headers, value, taken, progress, is_redelivered } = fetched;
-        let lane = self.lanes.entry(partition).or_insert_with(|| Lane::new(&self.config, &self.metrics));
+        let lane =
+            self.lanes.entry(partition).or_insert_with(|| PartitionLane::new(&self.config, &self.metrics));
         lane.clock.advance(time);
         let read = headers.and_then(|headers| Some((headers, self.reader.read(&value).ok()?)));
         let Some((headers, line)) = read else {
@@ -186,9 +187,9 @@ fn supersede(work: &Work, headers: &Headers) -> Option<Supersede> {
     Supersede::from_text(text, SupersedeKey { receiver: headers.receiver.clone(), trace_id })
 }
 
-// === impl Lane ===
+// === impl PartitionLane ===
 
-impl Lane {
+impl PartitionLane {
     fn new(config: &SpanEventsConfig, metrics: &Metrics) -> Self {
         Self {
             clock: LogClock::start(),

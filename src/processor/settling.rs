@@ -13,7 +13,7 @@ mod latest;
 
 use std::time::Instant;
 
-use self::latest::{Latest, Offered};
+use self::latest::{Latest, OfferResult};
 use super::Work;
 use crate::config::Storage;
 use crate::event::Settled;
@@ -69,9 +69,9 @@ impl Settling {
             let event = supersede.event;
             let bytes = work.held_bytes();
             match self.latest.offer(now, supersede, bytes, work) {
-                Offered::Held => {}
-                Offered::Passes(work) => ready.push(work),
-                Offered::Superseded(work) => {
+                OfferResult::Held => {}
+                OfferResult::Passes(work) => ready.push(work),
+                OfferResult::Superseded(work) => {
                     work.settle(Settled::Superseded);
                     self.telemetry.webhook_superseded(event);
                 }

@@ -33,7 +33,7 @@ mod steps;
 use std::time::{Duration, Instant};
 
 use self::arrivals::Position;
-use self::entry::{Entry, HeldLogs, HeldSpans};
+use self::entry::{HeldEntry, HeldLogs, HeldSpans};
 use self::hold::Hold;
 use self::log_exit::LogExit;
 use super::Work;
@@ -200,10 +200,10 @@ impl SpanEvents {
         }
     }
 
-    fn release(&self, entry: Entry, out: &mut Vec<Export>) {
+    fn release(&self, entry: HeldEntry, out: &mut Vec<Export>) {
         match entry {
-            Entry::Spans(spans) => out.push(spans.into_export()),
-            Entry::Logs(logs) => self.log_exit.release(*logs, out),
+            HeldEntry::Spans(spans) => out.push(spans.into_export()),
+            HeldEntry::Logs(logs) => self.log_exit.release(*logs, out),
         }
     }
 

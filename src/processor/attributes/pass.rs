@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::value::{Change, change, change_text};
+use super::value::{ValueChange, change, change_text};
 use super::{Attributes, OF_RECORDS, Rule};
 use crate::otlp::json::{Cursor, Fault, Text};
 use crate::otlp::{Edits, Removals, text_attribute};
@@ -17,14 +17,14 @@ const RECORDS: [&[u8]; 3] = [b"logRecords", b"log_records", b"logs"];
 const MAX_PATH: usize = 4;
 
 /// Tells by its path whether the field of a text that is not OTLP must not be kept.
-pub(super) type Fields<'a> = &'a dyn Fn(&str) -> bool;
+pub(super) type FieldRules<'a> = &'a dyn Fn(&str) -> bool;
 
 /// A text that is being read. A pass that ends in a fault has the edits of what it read.
 pub(super) struct Pass<'a> {
     pub(super) cursor: Cursor<'a>,
     pub(super) edits: Edits,
     rules: &'a Attributes,
-    fields: Option<Fields<'a>>,
+    fields: Option<FieldRules<'a>>,
     /// Keys of the objects that are being read, if there are `fields`.
     path: Vec<String>,
     /// Elements of the lists that are being read, innermost last.
@@ -36,11 +36,11 @@ struct Element<'a> {
     range: Range<usize>,
     /// The key, if the element is an attribute.
     key: Option<Text>,
-    keep: Keep<'a>,
+    keep: KeepRule<'a>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep<'a> {
+enum KeepRule<'a> {
     Yes,
     /// Keep it, unless another attribute gets its key.
     UnlessReplaced,
@@ -58,7 +58,12 @@ struct Pair {
 // === impl Pass ===
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(rules: &'a Attributes, text: &'a [u8], at: usize, fields: Option<Fields<'a>>) -> Self {
+    pub(super) fn new(
+        rules: &'a Attributes,
+        text: &'a [u8],
+        at: usize,
+        fields: Option<FieldRules<'a>>,
+    ) -> Self {
         Self {
             cursor: Cursor::new(text, at),
             edits: Edits::default(),
@@ -175,18 +180,18 @@ impl<'a> Pass<'a> {
             "body" => change(self.cursor.bytes(), value, rule),
             "severityText" => change_text(self.cursor.bytes(), value, rule),
             // A number has no hash that is a number.
-            _ if rule.withholds() => Change::Remove,
-            _ => Change::Keep,
+            _ if rule.withholds() => ValueChange::Remove,
+            _ => ValueChange::Keep,
         };
         self.applies(change, value, checkpoint)
     }
 
     /// Makes the edit for a value, and returns whether its attribute must be removed.
-    fn applies(&mut self, change: Change, value: &Range<usize>, checkpoint: usize) -> bool {
+    fn applies(&mut self, change: ValueChange, value: &Range<usize>, checkpoint: usize) -> bool {
         match change {
-            Change::Keep => {}
-            Change::Remove => return true,
-            Change::Replace(new) => {
+            ValueChange::Keep => {}
+            ValueChange::Remove => return true,
+            ValueChange::Replace(new) => {
                 self.edits.truncate(checkpoint);
                 self.edits.replace(value.clone(), new);
             }
@@ -241,28 +246,29 @@ impl<'a> Pass<'a> {
     }
 
     /// Applies a rule to the value of an attribute.
-    fn keep(&mut self, pair: &Pair, checkpoint: usize) -> Keep<'a> {
-        let Some(rule) = self.rule_of(pair.key) else { return Keep::Yes };
+    fn keep(&mut self, pair: &Pair, checkpoint: usize) -> KeepRule<'a> {
+        let Some(rule) = self.rule_of(pair.key) else { return KeepRule::Yes };
         if rule.drop {
-            return Keep::No;
+            return KeepRule::No;
         }
         if rule.withholds() {
-            let Some(value) = &pair.value else { return Keep::No };
+            let Some(value) = &pair.value else { return KeepRule::No };
             let change = change(self.cursor.bytes(), value, rule);
             if self.applies(change, value, checkpoint) {
-                return Keep::No;
+                return KeepRule::No;
             }
         }
         match &rule.new_key {
-            Some(new_key) => Keep::Renamed(new_key),
-            None if rule.is_new_key => Keep::UnlessReplaced,
-            None => Keep::Yes,
+            Some(new_key) => KeepRule::Renamed(new_key),
+            None if rule.is_new_key => KeepRule::UnlessReplaced,
+            None => KeepRule::Yes,
         }
     }
 
     /// Removes and renames elements of a list.
     fn settle(&mut self, base: usize, checkpoint: usize) {
-        let is_kept = |element: &Element<'_>| matches!(element.keep, Keep::Yes | Keep::UnlessReplaced);
+        let is_kept =
+            |element: &Element<'_>| matches!(element.keep, KeepRule::Yes | KeepRule::UnlessReplaced);
         if self.elements[base..].iter().all(is_kept) {
             return self.elements.truncate(base);
         }
@@ -271,16 +277,16 @@ impl<'a> Pass<'a> {
         self.edits.forget(checkpoint, |edit| {
             let next = elements.partition_point(|element| element.range.start <= edit.start);
             next.checked_sub(1).is_some_and(|index| {
-                elements[index].keep == Keep::No && edit.end <= elements[index].range.end
+                elements[index].keep == KeepRule::No && edit.end <= elements[index].range.end
             })
         });
         let mut removals = Removals::default();
         for Element { range, key, keep } in self.elements.drain(base..) {
-            if keep == Keep::No {
+            if keep == KeepRule::No {
                 removals.remove(range);
                 continue;
             }
-            if let (Keep::Renamed(new_key), Some(key)) = (keep, key) {
+            if let (KeepRule::Renamed(new_key), Some(key)) = (keep, key) {
                 self.edits.replace(key.start..key.end, new_key.to_owned());
             }
             removals.keep(range, &mut self.edits);
@@ -293,18 +299,18 @@ impl<'a> Pass<'a> {
         let bytes = self.cursor.bytes();
         let mut new_keys: Vec<&str> = Vec::new();
         for element in self.elements[base..].iter_mut().rev() {
-            if let Keep::Renamed(new_key) = element.keep {
+            if let KeepRule::Renamed(new_key) = element.keep {
                 match new_keys.contains(&new_key) {
-                    true => element.keep = Keep::No,
+                    true => element.keep = KeepRule::No,
                     false => new_keys.push(new_key),
                 }
             }
         }
         for element in &mut self.elements[base..] {
-            if let (Keep::UnlessReplaced, Some(key)) = (element.keep, element.key)
+            if let (KeepRule::UnlessReplaced, Some(key)) = (element.keep, element.key)
                 && new_keys.iter().any(|new_key| new_key.as_bytes() == &*key.unescaped(bytes))
             {
-                element.keep = Keep::No;
+                element.keep = KeepRule::No;
             }
         }
     }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::Attributes;
-use super::pass::{Fields, Pass};
+use super::pass::{FieldRules, Pass};
 use crate::otlp::json::Cursor;
 use crate::otlp::{Edits, signal_of};
 use crate::receiver::Receiver;
@@ -70,7 +70,7 @@ impl Scrubber<'_> {
         let is_otlp = self.is_otlp || signal_of(&self.input.slice(at..)).is_some();
         let receiver = self.receiver;
         let withholds = |path: &str| receiver.withholds(path);
-        let fields: Option<Fields<'_>> = if is_otlp { None } else { Some(&withholds) };
+        let fields: Option<FieldRules<'_>> = if is_otlp { None } else { Some(&withholds) };
         let mut pass = Pass::new(rules, self.input, at, fields);
         let end = match pass.value() {
             Ok(()) => pass.cursor.at,

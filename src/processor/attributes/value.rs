@@ -13,7 +13,7 @@ use crate::otlp::number::integer;
 
 /// Change of a value.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum ValueChange {
     Keep,
     /// The JSON of the new value.
     Replace(String),
@@ -22,7 +22,7 @@ pub(super) enum Change {
 
 /// An OTLP value.
 #[derive(Debug, Clone, PartialEq)]
-enum Value<'a> {
+enum AttributeValue<'a> {
     Text(Cow<'a, str>),
     Bool(bool),
     Int(i64),
@@ -34,59 +34,59 @@ enum Value<'a> {
 }
 
 /// Returns the change of an OTLP value, an object with one member.
-pub(super) fn change(bytes: &[u8], value: &Range<usize>, rule: &Rule) -> Change {
-    apply(read(bytes, value.start).unwrap_or(Value::Other), rule, |new| format!("{{{new}}}"))
+pub(super) fn change(bytes: &[u8], value: &Range<usize>, rule: &Rule) -> ValueChange {
+    apply(read(bytes, value.start).unwrap_or(AttributeValue::Other), rule, |new| format!("{{{new}}}"))
 }
 
 /// Returns the change of a string.
-pub(super) fn change_text(bytes: &[u8], value: &Range<usize>, rule: &Rule) -> Change {
+pub(super) fn change_text(bytes: &[u8], value: &Range<usize>, rule: &Rule) -> ValueChange {
     let text = Cursor::new(bytes, value.start).string();
-    let value = text.map_or(Value::Other, |text| Value::Text(unescaped(bytes, text)));
+    let value = text.map_or(AttributeValue::Other, |text| AttributeValue::Text(unescaped(bytes, text)));
     let bare =
         |new: String| new.strip_prefix("\"stringValue\":").map_or_else(|| "\"\"".to_owned(), str::to_owned);
     apply(value, rule, bare)
 }
 
-fn apply(old: Value<'_>, rule: &Rule, write: impl Fn(String) -> String) -> Change {
+fn apply(old: AttributeValue<'_>, rule: &Rule, write: impl Fn(String) -> String) -> ValueChange {
     if rule.drop {
-        return Change::Remove;
+        return ValueChange::Remove;
     }
     let mut new = old.clone();
     if rule.truncate_ip {
-        let Some(truncated) = truncate(&new) else { return Change::Remove };
+        let Some(truncated) = truncate(&new) else { return ValueChange::Remove };
         new = truncated;
     }
     if rule.hash {
-        new = Value::Text(hash(&new).into());
+        new = AttributeValue::Text(hash(&new).into());
     }
-    if new == old { Change::Keep } else { Change::Replace(write(new.to_json())) }
+    if new == old { ValueChange::Keep } else { ValueChange::Replace(write(new.to_json())) }
 }
 
 /// Returns the hash that the Collector's attributes processor makes of a value. Values of other types, and empty texts, have an
 /// empty one there.
-fn hash(value: &Value<'_>) -> String {
+fn hash(value: &AttributeValue<'_>) -> String {
     let digest = |bytes: &[u8]| encode_hex(&Sha256::digest(bytes));
     match value {
-        Value::Text(text) if text.is_empty() => String::new(),
-        Value::Text(text) => digest(text.as_bytes()),
-        Value::Bool(value) => digest(&[u8::from(*value)]),
-        Value::Int(number) => digest(&number.to_le_bytes()),
-        Value::Double(number) => digest(&number.to_bits().to_le_bytes()),
-        Value::List(_) | Value::Other => String::new(),
+        AttributeValue::Text(text) if text.is_empty() => String::new(),
+        AttributeValue::Text(text) => digest(text.as_bytes()),
+        AttributeValue::Bool(value) => digest(&[u8::from(*value)]),
+        AttributeValue::Int(number) => digest(&number.to_le_bytes()),
+        AttributeValue::Double(number) => digest(&number.to_bits().to_le_bytes()),
+        AttributeValue::List(_) | AttributeValue::Other => String::new(),
     }
 }
 
 /// Returns an address, or a list of addresses, without its last bits; `None` for anything else.
-fn truncate<'a>(value: &Value<'a>) -> Option<Value<'a>> {
+fn truncate<'a>(value: &AttributeValue<'a>) -> Option<AttributeValue<'a>> {
     match value {
-        Value::Text(text) => {
+        AttributeValue::Text(text) => {
             let addresses: Option<Vec<String>> = text.split(',').map(truncate_address).collect();
-            Some(Value::Text(addresses?.join(", ").into()))
+            Some(AttributeValue::Text(addresses?.join(", ").into()))
         }
-        Value::List(values) => {
-            let is_text = |value: &&Value<'_>| matches!(value, Value::Text(_));
+        AttributeValue::List(values) => {
+            let is_text = |value: &&AttributeValue<'_>| matches!(value, AttributeValue::Text(_));
             let texts = values.iter().map(|value| Some(value).filter(is_text).and_then(truncate));
-            texts.collect::<Option<Vec<_>>>().map(Value::List)
+            texts.collect::<Option<Vec<_>>>().map(AttributeValue::List)
         }
         _ => None,
     }
@@ -115,19 +115,19 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 /// Reads the value whose object opens at `open`.
-fn read(bytes: &[u8], open: usize) -> Result<Value<'_>, Fault> {
+fn read(bytes: &[u8], open: usize) -> Result<AttributeValue<'_>, Fault> {
     let mut cursor = Cursor::new(bytes, open);
     object(&mut cursor, true)
 }
 
 /// Reads a value. Arrays in arrays are of another type.
-fn object<'a>(cursor: &mut Cursor<'a>, may_be_list: bool) -> Result<Value<'a>, Fault> {
+fn object<'a>(cursor: &mut Cursor<'a>, may_be_list: bool) -> Result<AttributeValue<'a>, Fault> {
     let mut values = Vec::new();
     cursor.object(|cursor, _, key| {
         let bytes = cursor.bytes();
         let value = match (&*key.unescaped(bytes), cursor.peek()) {
             (b"arrayValue", Some(b'{')) if may_be_list => array(cursor)?,
-            (b"stringValue", Some(b'"')) => Value::Text(unescaped(bytes, cursor.string()?)),
+            (b"stringValue", Some(b'"')) => AttributeValue::Text(unescaped(bytes, cursor.string()?)),
             (name, _) => {
                 let from = cursor.at;
                 cursor.skip_value()?;
@@ -138,37 +138,39 @@ fn object<'a>(cursor: &mut Cursor<'a>, may_be_list: bool) -> Result<Value<'a>, F
         Ok(())
     })?;
     // A value with several members has no meaning.
-    Ok(values.pop().filter(|_| values.is_empty()).unwrap_or(Value::Other))
+    Ok(values.pop().filter(|_| values.is_empty()).unwrap_or(AttributeValue::Other))
 }
 
-fn array<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Fault> {
+fn array<'a>(cursor: &mut Cursor<'a>) -> Result<AttributeValue<'a>, Fault> {
     let mut elements = Vec::new();
     cursor.object(|cursor, _, key| match (&*key.unescaped(cursor.bytes()), cursor.peek()) {
         (b"values", Some(b'[')) => cursor.array(|cursor, _| {
             let value = match cursor.peek() {
                 Some(b'{') => object(cursor, false)?,
-                _ => cursor.skip_value().map(|()| Value::Other)?,
+                _ => cursor.skip_value().map(|()| AttributeValue::Other)?,
             };
             elements.push(value);
             Ok(())
         }),
         _ => cursor.skip_value(),
     })?;
-    Ok(Value::List(elements))
+    Ok(AttributeValue::List(elements))
 }
 
 /// Reads the literal of a number or a boolean, which may be in quotes.
-fn scalar(name: &[u8], literal: &[u8]) -> Value<'static> {
+fn scalar(name: &[u8], literal: &[u8]) -> AttributeValue<'static> {
     let bare = literal.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(literal);
     let text = || std::str::from_utf8(bare).ok();
     match name {
-        b"boolValue" if bare == b"true" => Value::Bool(true),
-        b"boolValue" if bare == b"false" => Value::Bool(false),
-        b"intValue" => {
-            integer(bare).and_then(|number| i64::try_from(number).ok()).map_or(Value::Other, Value::Int)
+        b"boolValue" if bare == b"true" => AttributeValue::Bool(true),
+        b"boolValue" if bare == b"false" => AttributeValue::Bool(false),
+        b"intValue" => integer(bare)
+            .and_then(|number| i64::try_from(number).ok())
+            .map_or(AttributeValue::Other, AttributeValue::Int),
+        b"doubleValue" => {
+            text().and_then(|text| text.parse().ok()).map_or(AttributeValue::Other, AttributeValue::Double)
         }
-        b"doubleValue" => text().and_then(|text| text.parse().ok()).map_or(Value::Other, Value::Double),
-        _ => Value::Other,
+        _ => AttributeValue::Other,
     }
 }
 
@@ -179,9 +181,9 @@ fn unescaped(bytes: &[u8], text: Text) -> Cow<'_, str> {
     }
 }
 
-// === impl Value ===
+// === impl AttributeValue ===
 
-impl Value<'_> {
+impl AttributeValue<'_> {
     /// Returns the member of the object that holds the value. Only addresses, lists of them and hashes are written.
     fn to_json(&self) -> String {
         match self {
@@ -201,8 +203,8 @@ mod tests {
     use super::*;
 
     fn truncated(text: &str) -> Option<String> {
-        match truncate(&Value::Text(text.into()))? {
-            Value::Text(text) => Some(text.into_owned()),
+        match truncate(&AttributeValue::Text(text.into()))? {
+            AttributeValue::Text(text) => Some(text.into_owned()),
             other => panic!("{other:?}"),
         }
     }
@@ -244,7 +246,12 @@ mod tests {
         ] {
             assert_eq!(truncated(text), None, "{text}");
         }
-        for value in [Value::Int(1), Value::Bool(true), Value::Other, Value::List(vec![Value::Int(1)])] {
+        for value in [
+            AttributeValue::Int(1),
+            AttributeValue::Bool(true),
+            AttributeValue::Other,
+            AttributeValue::List(vec![AttributeValue::Int(1)]),
+        ] {
             assert_eq!(truncate(&value), None);
         }
     }
@@ -261,13 +268,16 @@ mod tests {
     fn hashes_are_those_of_the_collector() {
         // Computed with sha256sum of the bytes that the Collector's attributes processor hashes.
         for (value, expected) in [
-            (Value::Text("jo".into()), "c278ec5a69c34aace42773e41b1163e6ce40c906f2a14f807d39d1b2a1c2dff5"),
-            (Value::Bool(true), "4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a"),
-            (Value::Bool(false), "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"),
-            (Value::Int(1), "7c9fa136d4413fa6173637e883b6998d32e1d675f88cddff9dcbcf331820f4b8"),
-            (Value::Double(1.5), "e163f8cb0f7067a7fc78ca859a77f849aea3214f38fb75b884e4a16be725c905"),
-            (Value::Text("".into()), ""),
-            (Value::Other, ""),
+            (
+                AttributeValue::Text("jo".into()),
+                "c278ec5a69c34aace42773e41b1163e6ce40c906f2a14f807d39d1b2a1c2dff5",
+            ),
+            (AttributeValue::Bool(true), "4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a"),
+            (AttributeValue::Bool(false), "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"),
+            (AttributeValue::Int(1), "7c9fa136d4413fa6173637e883b6998d32e1d675f88cddff9dcbcf331820f4b8"),
+            (AttributeValue::Double(1.5), "e163f8cb0f7067a7fc78ca859a77f849aea3214f38fb75b884e4a16be725c905"),
+            (AttributeValue::Text("".into()), ""),
+            (AttributeValue::Other, ""),
         ] {
             assert_eq!(hash(&value), expected, "{value:?}");
         }

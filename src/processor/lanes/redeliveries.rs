@@ -14,17 +14,17 @@ use crate::queue::{Headers, Taken};
 const MAX_EVENTS: usize = 10_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Redeliveries(Arc<Mutex<Events>>);
+pub(super) struct Redeliveries(Arc<Mutex<ReadEvents>>);
 
 #[derive(Debug, Default)]
-struct Events {
+struct ReadEvents {
     /// The record that brought the event, and its partition.
-    records: HashMap<EventKey, (RecordId, i32)>,
-    order: VecDeque<EventKey>,
+    records: HashMap<RedeliveryKey, (RecordId, i32)>,
+    order: VecDeque<RedeliveryKey>,
 }
 
 /// Half a digest: the length of what is kept must not be the sender's to choose.
-type EventKey = [u8; 16];
+type RedeliveryKey = [u8; 16];
 
 // === impl Redeliveries ===
 
@@ -59,17 +59,17 @@ impl Redeliveries {
     pub(super) fn forget(&self, partitions: &[i32]) {
         let mut events = self.lock();
         events.records.retain(|_, (_, partition)| !partitions.contains(partition));
-        let Events { records, order } = &mut *events;
+        let ReadEvents { records, order } = &mut *events;
         order.retain(|key| records.contains_key(key));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Events> {
+    fn lock(&self) -> MutexGuard<'_, ReadEvents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Returns the key of an event. The same id of another receiver is another event.
-fn key(headers: &Headers) -> Option<EventKey> {
+fn key(headers: &Headers) -> Option<RedeliveryKey> {
     let id = headers.event_id.as_ref()?;
     let digest = Sha256::new().chain_update(&headers.receiver).chain_update([0]).chain_update(id).finalize();
     digest.first_chunk().copied()

@@ -25,7 +25,7 @@ type Due = (Instant, u64);
 
 /// Result of offering a value.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Offered<T> {
+pub(super) enum OfferResult<T> {
     Held,
     /// No value is held for the key, and this one need not be held.
     Passes(T),
@@ -41,11 +41,17 @@ impl<T> Latest<T> {
     }
 
     /// Offers a value. Of equal ranks, the later value replaces the earlier one.
-    pub(super) fn offer(&mut self, now: Instant, supersede: Supersede, bytes: usize, value: T) -> Offered<T> {
+    pub(super) fn offer(
+        &mut self,
+        now: Instant,
+        supersede: Supersede,
+        bytes: usize,
+        value: T,
+    ) -> OfferResult<T> {
         let Supersede { key, rank, hold, begins_hold, event: _ } = supersede;
         match self.held.get(&key) {
-            Some(held) if held.rank > rank => return Offered::Superseded(value),
-            None if !begins_hold => return Offered::Passes(value),
+            Some(held) if held.rank > rank => return OfferResult::Superseded(value),
+            None if !begins_hold => return OfferResult::Passes(value),
             _ => {}
         }
         let replaced = self.take(&key);
@@ -54,7 +60,7 @@ impl<T> Latest<T> {
         self.bytes += bytes;
         self.due.insert(due, key.clone());
         self.held.insert(key, Held { rank, due, bytes, value });
-        replaced.map_or(Offered::Held, Offered::Superseded)
+        replaced.map_or(OfferResult::Held, OfferResult::Superseded)
     }
 
     /// Takes the value with the earliest deadline.
@@ -161,9 +167,9 @@ mod tests {
                 }
                 let supersede = supersede(event.workflow, event.ended, event.cancelled);
                 match latest.offer(now, supersede, 1, number) {
-                    Offered::Held => {}
-                    Offered::Passes(number) => exported.push(number),
-                    Offered::Superseded(number) => superseded.push(number),
+                    OfferResult::Held => {}
+                    OfferResult::Passes(number) => exported.push(number),
+                    OfferResult::Superseded(number) => superseded.push(number),
                 }
                 prop_assert_eq!(latest.bytes(), number + 1 - exported.len() - superseded.len());
             }
@@ -189,10 +195,10 @@ mod tests {
     fn an_event_that_was_not_cancelled_passes_unless_another_is_held() {
         let now = Instant::now();
         let mut latest = Latest::new();
-        assert_eq!(latest.offer(now, supersede(0, 1, false), 0, 'a'), Offered::Passes('a'));
-        assert_eq!(latest.offer(now, supersede(0, 1, true), 0, 'b'), Offered::Held);
-        assert_eq!(latest.offer(now, supersede(1, 1, false), 0, 'c'), Offered::Passes('c'));
-        assert_eq!(latest.offer(now, supersede(0, 2, false), 0, 'd'), Offered::Superseded('b'));
+        assert_eq!(latest.offer(now, supersede(0, 1, false), 0, 'a'), OfferResult::Passes('a'));
+        assert_eq!(latest.offer(now, supersede(0, 1, true), 0, 'b'), OfferResult::Held);
+        assert_eq!(latest.offer(now, supersede(1, 1, false), 0, 'c'), OfferResult::Passes('c'));
+        assert_eq!(latest.offer(now, supersede(0, 2, false), 0, 'd'), OfferResult::Superseded('b'));
         assert_eq!(latest.take_first(), Some('d'));
     }
 }

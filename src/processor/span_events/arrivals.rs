@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::steps::Steps;
+use super::steps::AccessCount;
 
 /// Number of slots below which storage is not worth freeing.
 const KEPT: usize = 1024;
@@ -25,7 +25,7 @@ pub(super) struct Arrivals<T> {
     slots: VecDeque<Option<T>>,
     /// Number of empty slots.
     empty: usize,
-    pub(super) steps: Steps,
+    pub(super) steps: AccessCount,
 }
 
 // === impl Arrivals ===
@@ -35,7 +35,7 @@ impl<T> Arrivals<T> {
     pub(super) const SLOT_BYTES: usize = 2 * size_of::<Option<T>>();
 
     pub(super) fn new() -> Self {
-        Self { first: 0, slots: VecDeque::new(), empty: 0, steps: Steps::default() }
+        Self { first: 0, slots: VecDeque::new(), empty: 0, steps: AccessCount::default() }
     }
 
     pub(super) fn push(&mut self, value: T) -> Position {

@@ -13,7 +13,7 @@
 use smallvec::SmallVec;
 
 use super::arrivals::Arrivals;
-use super::index::{KEY_BYTES, Key};
+use super::index::{KEY_BYTES, SpanKey};
 use crate::event::{Settled, Signal};
 use crate::exporter::{Carried, Export};
 use crate::otlp::{Logs, SpanEvent, Traces};
@@ -24,7 +24,7 @@ const GROWING: usize = 2;
 
 /// A held entry.
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(super) enum HeldEntry {
     Spans(Box<HeldSpans>),
     Logs(Box<HeldLogs>),
 }
@@ -74,7 +74,7 @@ pub(super) enum RecordState {
 // === impl RecordState ===
 
 impl RecordState {
-    fn of(key: Option<Key>, settled: Option<Half>) -> Self {
+    fn of(key: Option<SpanKey>, settled: Option<Half>) -> Self {
         match (key, settled) {
             (Some(_), None | Some(Half::Log)) => Self::Pending,
             (None, _) | (_, Some(Half::Event)) => Self::Log,
@@ -82,9 +82,9 @@ impl RecordState {
     }
 }
 
-// === impl Entry ===
+// === impl HeldEntry ===
 
-impl Entry {
+impl HeldEntry {
     pub(super) fn deadline(&self) -> i64 {
         match self {
             Self::Spans(spans) => spans.deadline,
@@ -109,7 +109,7 @@ impl HeldSpans {
         Self { deadline: 0, traces, receipts }
     }
 
-    pub(super) fn keys(&self) -> impl ExactSizeIterator<Item = Key> + '_ {
+    pub(super) fn keys(&self) -> impl ExactSizeIterator<Item = SpanKey> + '_ {
         self.traces.spans()
     }
 
@@ -125,11 +125,11 @@ impl HeldSpans {
 
     /// Returns the total memory for holding the spans, in bytes.
     pub(super) fn bytes_to_hold(&self) -> usize {
-        self.bytes() + self.keys().len() * KEY_BYTES + Arrivals::<Entry>::SLOT_BYTES
+        self.bytes() + self.keys().len() * KEY_BYTES + Arrivals::<HeldEntry>::SLOT_BYTES
     }
 
     /// Returns the ids of one span.
-    pub(super) fn key(&self, span: usize) -> Option<Key> {
+    pub(super) fn key(&self, span: usize) -> Option<SpanKey> {
         self.traces.ids(span)
     }
 
@@ -170,7 +170,7 @@ impl HeldLogs {
     }
 
     /// Returns the pending records, and the ids of their spans.
-    pub(super) fn pending(&self) -> impl Iterator<Item = (u32, Key)> + '_ {
+    pub(super) fn pending(&self) -> impl Iterator<Item = (u32, SpanKey)> + '_ {
         (0..)
             .zip(self.logs.records().zip(&self.states))
             .filter(|(_, (_, state))| **state == RecordState::Pending)
@@ -178,7 +178,7 @@ impl HeldLogs {
     }
 
     /// Returns the ids of the record's span, if the record is pending.
-    pub(super) fn pending_key(&self, record: usize) -> Option<Key> {
+    pub(super) fn pending_key(&self, record: usize) -> Option<SpanKey> {
         (self.states.get(record) == Some(&RecordState::Pending)).then(|| self.logs.ids(record))?
     }
 
@@ -193,7 +193,7 @@ impl HeldLogs {
 
     /// Returns the total memory for holding the logs, in bytes.
     pub(super) fn bytes_to_hold(&self) -> usize {
-        self.bytes + self.pending as usize * KEY_BYTES + Arrivals::<Entry>::SLOT_BYTES
+        self.bytes + self.pending as usize * KEY_BYTES + Arrivals::<HeldEntry>::SLOT_BYTES
     }
 
     /// Makes a pending record an event.

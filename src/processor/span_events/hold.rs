@@ -8,18 +8,18 @@
 use std::time::{Duration, Instant};
 
 use super::arrivals::{Arrivals, Position};
-use super::entry::{Entry, HeldLogs, HeldSpans};
-use super::index::{Held, Index, Key, Location};
+use super::entry::{HeldEntry, HeldLogs, HeldSpans};
+use super::index::{HeldDocuments, Location, SpanIndex, SpanKey};
 
 /// Held entries in the order of arrival, with indexes from ids to entries. A key has only spans or only records,
 /// because records whose span is held become events.
 #[derive(Debug)]
 pub(super) struct Hold {
-    arrivals: Arrivals<Entry>,
+    arrivals: Arrivals<HeldEntry>,
     /// The first deadline, from which the others are counted.
     first_deadline: Option<Instant>,
-    spans: Index,
-    records: Index,
+    spans: SpanIndex,
+    records: SpanIndex,
     /// Memory that the entries take, without their slots and index entries.
     entry_bytes: usize,
     span_count: usize,
@@ -43,8 +43,8 @@ impl Hold {
         Self {
             arrivals: Arrivals::new(),
             first_deadline: None,
-            spans: Index::new(),
-            records: Index::new(),
+            spans: SpanIndex::new(),
+            records: SpanIndex::new(),
             entry_bytes: 0,
             span_count: 0,
         }
@@ -55,9 +55,9 @@ impl Hold {
         spans.deadline = self.compact(deadline);
         self.entry_bytes += spans.bytes();
         self.span_count += spans.span_count() as usize;
-        let position = self.arrivals.push(Entry::Spans(Box::new(spans)));
+        let position = self.arrivals.push(HeldEntry::Spans(Box::new(spans)));
         let mut matches = Vec::new();
-        if let Some(Entry::Spans(spans)) = self.arrivals.get(position) {
+        if let Some(HeldEntry::Spans(spans)) = self.arrivals.get(position) {
             for (element, key) in (0..).zip(spans.keys()) {
                 let locations = self.records.take(&key, &self.arrivals);
                 matches.extend(locations.map(|locations| (element, locations)));
@@ -70,9 +70,9 @@ impl Hold {
                 if self.attach_one(Location { position, element }, record) {
                     met.attached += 1;
                 }
-                if let Some(Entry::Logs(logs)) = self.arrivals.get(record.position)
+                if let Some(HeldEntry::Logs(logs)) = self.arrivals.get(record.position)
                     && logs.is_decided()
-                    && let Some(Entry::Logs(logs)) = self.take(record.position)
+                    && let Some(HeldEntry::Logs(logs)) = self.take(record.position)
                 {
                     met.decided.push(*logs);
                 }
@@ -83,9 +83,9 @@ impl Hold {
 
     /// Makes a held record an event of a held span. Returns whether both are held.
     fn attach_one(&mut self, span: Location, record: Location) -> bool {
-        let Some(Entry::Logs(logs)) = self.arrivals.get_mut(record.position) else { return false };
+        let Some(HeldEntry::Logs(logs)) = self.arrivals.get_mut(record.position) else { return false };
         let (event, receipt) = logs.take_event(record.element as usize);
-        let Some(Entry::Spans(spans)) = self.arrivals.get_mut(span.position) else { return false };
+        let Some(HeldEntry::Spans(spans)) = self.arrivals.get_mut(span.position) else { return false };
         self.entry_bytes += spans.attach(span.element as usize, event, receipt);
         true
     }
@@ -96,7 +96,7 @@ impl Hold {
         for record in 0..logs.states.len() {
             let span = logs.pending_key(record).and_then(|key| self.spans.first(&key, &self.arrivals));
             let Some(span) = span else { continue };
-            let Some(Entry::Spans(spans)) = self.arrivals.get_mut(span.position) else { continue };
+            let Some(HeldEntry::Spans(spans)) = self.arrivals.get_mut(span.position) else { continue };
             let (event, receipt) = logs.take_event(record);
             self.entry_bytes += spans.attach(span.element as usize, event, receipt);
             attached += 1;
@@ -108,8 +108,8 @@ impl Hold {
     pub(super) fn keep_logs(&mut self, mut logs: HeldLogs, deadline: Instant) {
         logs.deadline = self.compact(deadline);
         self.entry_bytes += logs.bytes();
-        let position = self.arrivals.push(Entry::Logs(Box::new(logs)));
-        if let Some(Entry::Logs(logs)) = self.arrivals.get(position) {
+        let position = self.arrivals.push(HeldEntry::Logs(Box::new(logs)));
+        if let Some(HeldEntry::Logs(logs)) = self.arrivals.get(position) {
             for (element, key) in logs.pending() {
                 self.records.add(key, Location { position, element }, &self.arrivals);
             }
@@ -135,13 +135,13 @@ impl Hold {
         }
     }
 
-    pub(super) fn take_oldest(&mut self) -> Option<Entry> {
+    pub(super) fn take_oldest(&mut self) -> Option<HeldEntry> {
         let (position, entry) = self.arrivals.take_oldest()?;
         self.forget(position, &entry);
         Some(entry)
     }
 
-    pub(super) fn take(&mut self, position: Position) -> Option<Entry> {
+    pub(super) fn take(&mut self, position: Position) -> Option<HeldEntry> {
         let entry = self.arrivals.take(position)?;
         self.forget(position, &entry);
         Some(entry)
@@ -164,15 +164,15 @@ impl Hold {
     }
 
     /// Forgets an entry that was just released.
-    fn forget(&mut self, position: Position, entry: &Entry) {
+    fn forget(&mut self, position: Position, entry: &HeldEntry) {
         self.entry_bytes -= entry.bytes();
         match entry {
-            Entry::Spans(spans) => {
+            HeldEntry::Spans(spans) => {
                 self.span_count -= spans.span_count() as usize;
                 let keys = (0..).zip(spans.keys());
                 self.spans.forget(position, spans.span_count(), keys, &self.arrivals);
             }
-            Entry::Logs(logs) => {
+            HeldEntry::Logs(logs) => {
                 self.records.forget(position, logs.pending, logs.pending(), &self.arrivals);
             }
         }
@@ -181,11 +181,11 @@ impl Hold {
 
 // === impl Arrivals ===
 
-impl Held for Arrivals<Entry> {
-    fn key(&self, location: Location) -> Option<Key> {
+impl HeldDocuments for Arrivals<HeldEntry> {
+    fn key(&self, location: Location) -> Option<SpanKey> {
         match self.get(location.position)? {
-            Entry::Spans(spans) => spans.key(location.element as usize),
-            Entry::Logs(logs) => logs.logs.ids(location.element as usize),
+            HeldEntry::Spans(spans) => spans.key(location.element as usize),
+            HeldEntry::Logs(logs) => logs.logs.ids(location.element as usize),
         }
     }
 

@@ -5,14 +5,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(Debug, Default)]
-pub(super) struct Steps {
+pub(super) struct AccessCount {
     #[cfg(test)]
     count: AtomicUsize,
 }
 
-// === impl Steps ===
+// === impl AccessCount ===
 
-impl Steps {
+impl AccessCount {
     pub(super) fn step(&self) {
         #[cfg(test)]
         self.count.fetch_add(1, Ordering::Relaxed);
