@@ -63,7 +63,7 @@ use crate::receiver::{self, Limits};
 use crate::rejected::RejectedLines;
 use crate::relay::{Instance, Privacy, RateLimit, Relay};
 use crate::server::{Admin, Pages, RouteState, Shutdown, Terms, Tls, serve, stack};
-use crate::steps::{LookupStop, Steps};
+use crate::steps::{LookupStop, StepLookups};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::page::Reach;
 
@@ -79,7 +79,7 @@ pub struct App {
     #[cfg(feature = "kafka")]
     shared: Option<kafka::SharedQueue>,
     rejected: Arc<RejectedLines>,
-    steps: Steps,
+    steps: StepLookups,
     self_tracing: Option<SelfTracing>,
     exporter_files: ClientFiles,
     self_tracing_files: ClientFiles,
@@ -136,7 +136,7 @@ impl App {
         let exporter =
             Exporter::new(&config.exporters.otlp_http, metrics.clone(), Arc::clone(&sink), wall_clock)?;
         // A part of the queue's memory, because pending lookups keep their records in it.
-        let steps = Steps::new(&config, queue::memory_bytes(&config) / 8, metrics.clone(), wall_clock)?;
+        let steps = StepLookups::new(&config, queue::memory_bytes(&config) / 8, metrics.clone(), wall_clock)?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;

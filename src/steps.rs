@@ -41,7 +41,7 @@ const RETRY_AT_LEAST: Duration = Duration::from_secs(60);
 const LOOKUP_BYTES: u64 = 2 * 1024;
 
 /// The APIs of all receivers that have one.
-pub(crate) struct Steps {
+pub(crate) struct StepLookups {
     /// Clients by the id of their receiver.
     apis: HashMap<String, Arc<Api>>,
     room: Budget,
@@ -108,9 +108,9 @@ pub(crate) fn api_problems(config: &Config, wall_clock: fn() -> SystemTime) -> V
     apis(config, wall_clock).filter_map(Result::err).collect()
 }
 
-// === impl Steps ===
+// === impl StepLookups ===
 
-impl Steps {
+impl StepLookups {
     /// Builds the client of each API. Reads certificates, without connecting. Pending lookups may take `memory_bytes`.
     pub(crate) fn new(
         config: &Config,
