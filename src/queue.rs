@@ -45,12 +45,12 @@ pub(crate) use disk::{DiskQueue, OpenError};
 pub use disk::{decode_frame, encode_frame};
 #[cfg(feature = "kafka")]
 pub(crate) use kafka::{
-    DeadLetterEntry, DeadLetterReader, Event, Fetched, Headers, KafkaOpenError, KafkaQueue, KafkaReader,
-    Message, TopicCheck, WriteError, millis,
+    DeadLetterEntry, DeadLetterReader, Fetched, Headers, KafkaOpenError, KafkaQueue, KafkaReader,
+    ReaderEvent, TopicCheck, TopicMessage, WriteError, millis,
 };
 pub(crate) use memory::MemoryQueue;
 pub(crate) use progress::{Half, Progress, Runs, Tracker};
-pub(crate) use receipt::{Hold, Ledger, Part, Receipt, Taken};
+pub(crate) use receipt::{Ledger, Part, Receipt, RecordHold, Taken};
 
 /// One accepted request as the queue keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]

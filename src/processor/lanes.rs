@@ -25,7 +25,7 @@ use crate::config::SpanEventsConfig;
 use crate::event::Settled;
 use crate::exporter::{Export, RejectSink, RejectedExport};
 use crate::otlp::{Line, LineReader};
-use crate::queue::{Event, Fetched, Headers, KafkaReader, Progress, Taken, millis};
+use crate::queue::{Fetched, Headers, KafkaReader, Progress, ReaderEvent, Taken, millis};
 use crate::receiver::{Item, Passage, Supersede, SupersedeKey};
 use crate::telemetry::{Inspector, Metrics};
 
@@ -89,19 +89,19 @@ impl Lanes {
         }
     }
 
-    fn handle(&mut self, event: Event, out: &mut Vec<Export>) {
+    fn handle(&mut self, event: ReaderEvent, out: &mut Vec<Export>) {
         match event {
-            Event::Record(fetched) => {
+            ReaderEvent::Record(fetched) => {
                 self.record(fetched, out);
                 self.release_excess(out);
             }
-            Event::Clock { partition, time } => {
+            ReaderEvent::Clock { partition, time } => {
                 if let Some(lane) = self.lanes.get_mut(&partition) {
                     lane.clock.advance(time);
                     lane.expire(out);
                 }
             }
-            Event::GiveBack { partitions, done } => {
+            ReaderEvent::GiveBack { partitions, done } => {
                 self.lanes.retain(|partition, _| !partitions.contains(partition));
                 self.redeliveries.forget(&partitions);
                 drop(done);

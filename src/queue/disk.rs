@@ -53,12 +53,12 @@ use tracing::error;
 
 use self::backlog::Backlog;
 use self::files::{Directory, Files};
-use self::index::Reader;
+use self::index::RecordReader;
 use self::log::Log;
 use self::notes::Notes;
 use self::record::Encoded;
-use self::shared::{Live, Reservation, Shared, State};
-use self::writer::{Command, Writer};
+use self::shared::{Live, LogState, Reservation, Shared};
+use self::writer::{Writer, WriterCommand};
 use super::{OfferError, Offered, Record, Stored};
 use crate::config::QueueConfig;
 use crate::event::QueueState;
@@ -113,13 +113,13 @@ impl DiskQueue {
         let log = Log::new(Arc::clone(&files), config.sync, config.max_size, recovered);
         let (commands, incoming) = channel();
         let shared = Arc::new(Shared {
-            reader: Reader::new(Arc::clone(&files), log.index()),
+            reader: RecordReader::new(Arc::clone(&files), log.index()),
             files,
             capacity_bytes: config.max_size,
             memory_bytes,
             metrics,
             first_id: next_id,
-            state: Mutex::new(State { kept_bytes, backlog, ..State::default() }),
+            state: Mutex::new(LogState { kept_bytes, backlog, ..LogState::default() }),
             changed: Notify::new(),
             notes: Notes::default(),
             commands,
@@ -139,7 +139,7 @@ impl DiskQueue {
         let reservation = Reservation::new(&self.shared, record.payload_bytes())?;
         let (reply, answer) = oneshot::channel();
         let closed = || unwritable("the queue is closed");
-        self.shared.commands.send(Command::Put { record, reply }).map_err(|_| closed())?;
+        self.shared.commands.send(WriterCommand::Put { record, reply }).map_err(|_| closed())?;
         let id = answer.await.map_err(|_| closed())?.map_err(|reason| OfferError::Unwritable { reason })?;
         let live = Live { stored_bytes: reservation.keep(), memory_bytes, received, is_idle: false };
         Ok(self.shared.admit(id, live))
@@ -186,7 +186,7 @@ impl DiskQueue {
     /// Stores what is settled and closes the log.
     pub(crate) async fn close(&self) {
         // The writer may have ended already.
-        drop(self.shared.commands.send(Command::Close));
+        drop(self.shared.commands.send(WriterCommand::Close));
         let writer = self.writer.lock().expect("nothing panics while it holds the lock").take();
         if let Some(writer) = writer
             && spawn_blocking(move || writer.join()).await.is_ok_and(|joined| joined.is_err())
@@ -199,7 +199,7 @@ impl DiskQueue {
 impl Drop for DiskQueue {
     fn drop(&mut self) {
         // Without `close` nothing waits for the writer; what is settled and not yet stored is delivered again.
-        drop(self.shared.commands.send(Command::Close));
+        drop(self.shared.commands.send(WriterCommand::Close));
     }
 }
 

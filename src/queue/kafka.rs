@@ -1,6 +1,6 @@
 //! `queue.storage: kafka`: a queue that several relays share.
 //!
-//! In: [`Message`]s of a front, each the items of one unit with the same trace and signal. Out: [`Event`]s of a worker: the
+//! In: [`TopicMessage`]s of a front, each the items of one unit with the same trace and signal. Out: [`ReaderEvent`]s of a worker: the
 //! records of the partitions that the consumer group assigns to it. A trace is in one partition, so that its spans and log
 //! events meet in one worker, whichever fronts accepted them.
 //!
@@ -54,16 +54,16 @@ use self::committer::Committer;
 use self::health::Health;
 use self::message::{owned_headers, probe_headers};
 use self::partitions::Partitions;
-use self::reader::{Callbacks, Reading};
-use self::topic::{Administrator, Settings, TopicState};
-use self::writer::{Outgoing, Writer};
+use self::reader::{Callbacks, ReaderState};
+use self::topic::{Administrator, TopicSettings, TopicState};
+use self::writer::{OutgoingRecord, TopicWriter};
 use crate::config::KafkaConfig;
 use crate::event::QueueState;
 use crate::telemetry::Metrics;
 
 pub(crate) use self::dead_letters::{DeadLetterEntry, DeadLetterReader};
-pub(crate) use self::message::{Headers, Message, millis};
-pub(crate) use self::reader::{Event, Fetched};
+pub(crate) use self::message::{Headers, TopicMessage, millis};
+pub(crate) use self::reader::{Fetched, ReaderEvent};
 pub(crate) use self::writer::WriteError;
 
 /// Events that are read ahead of their consumer.
@@ -78,24 +78,24 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 /// The shared queue.
 pub(crate) struct KafkaQueue {
     config: KafkaConfig,
-    writer: Arc<Writer>,
+    writer: Arc<TopicWriter>,
     health: Arc<Health>,
     partitions: Arc<Partitions>,
     metrics: Metrics,
     wall_clock: fn() -> SystemTime,
     write_timeout: Duration,
     /// Settings of the topic, once they were read.
-    settings: OnceLock<Settings>,
+    settings: OnceLock<TopicSettings>,
     /// Present once the relay reads.
-    reading: Mutex<Option<(Arc<Reading>, JoinHandle<()>)>>,
+    reading: Mutex<Option<(Arc<ReaderState>, JoinHandle<()>)>>,
     stop: CancellationToken,
 }
 
 /// The reading side of a worker.
 pub(crate) struct KafkaReader {
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<ReaderEvent>,
     partitions: Arc<Partitions>,
-    reading: Arc<Reading>,
+    reading: Arc<ReaderState>,
 }
 
 /// A rejected record that is being kept.
@@ -131,7 +131,7 @@ impl KafkaQueue {
     ) -> Result<Self, KafkaOpenError> {
         let health = Arc::<Health>::default();
         let settings = client::of_producer(config, write_timeout);
-        let writer = Writer::new(settings, Arc::clone(&health)).map_err(|error| unusable(&error))?;
+        let writer = TopicWriter::new(settings, Arc::clone(&health)).map_err(|error| unusable(&error))?;
         Ok(Self {
             config: config.clone(),
             writer: Arc::new(writer),
@@ -184,7 +184,7 @@ impl KafkaQueue {
 
     /// Writes an empty record, which workers pass over.
     async fn probe(&self) -> Result<(), String> {
-        let record = Outgoing {
+        let record = OutgoingRecord {
             topic: &self.config.topic,
             key: None,
             value: b"",
@@ -217,7 +217,7 @@ impl KafkaQueue {
     }
 
     /// Looks at the topic and its settings.
-    async fn look(&self) -> Result<Settings, String> {
+    async fn look(&self) -> Result<TopicSettings, String> {
         let administrator = Administrator::new(&client::common(&self.config), Arc::clone(&self.health), LOOK);
         let administrator = administrator.map_err(|error| reason_of(&error))?;
         let state = match self.topic_state().await {
@@ -230,7 +230,7 @@ impl KafkaQueue {
         };
         let settings = administrator.settings(&self.config, &state).await.unwrap_or_else(|reason| {
             warn!(reason, "kafka topic settings not checked");
-            Settings::unknown()
+            TopicSettings::unknown()
         });
         for risk in &settings.risks {
             let (setting, value, remedy) = (risk.setting, &risk.value, &risk.remedy);
@@ -245,7 +245,7 @@ impl KafkaQueue {
     /// Joins the consumer group. To be called once.
     pub(crate) fn read(&self) -> Result<KafkaReader, KafkaOpenError> {
         let (sender, events) = mpsc::channel(EVENTS);
-        let reading = Arc::new(Reading {
+        let reading = Arc::new(ReaderState {
             topic: self.config.topic.clone(),
             partitions: Arc::clone(&self.partitions),
             health: Arc::clone(&self.health),
@@ -280,12 +280,12 @@ impl KafkaQueue {
     }
 
     /// Writes messages and waits until each is acknowledged or has failed. Returns the failures, by the index of the message.
-    pub(crate) async fn write(&self, messages: &[Message]) -> Vec<(usize, WriteError)> {
+    pub(crate) async fn write(&self, messages: &[TopicMessage]) -> Vec<(usize, WriteError)> {
         if let Some(reason) = self.health.write_failure() {
             let failure = WriteError::Unavailable(reason);
             return (0..messages.len()).map(|index| (index, failure.clone())).collect();
         }
-        let records = messages.iter().map(|message| Outgoing {
+        let records = messages.iter().map(|message| OutgoingRecord {
             topic: &self.config.topic,
             key: message.key.as_ref().map(String::as_bytes),
             value: &message.value,
@@ -320,7 +320,7 @@ impl KafkaQueue {
         if self.health.write_failure().is_some() {
             return false;
         }
-        let record = Outgoing {
+        let record = OutgoingRecord {
             topic,
             key: None,
             value,
@@ -370,7 +370,7 @@ impl KafkaQueue {
 
 impl KafkaReader {
     /// Returns the next event; `None` after the reading has ended.
-    pub(crate) async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next(&mut self) -> Option<ReaderEvent> {
         self.events.recv().await
     }
 

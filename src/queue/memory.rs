@@ -19,12 +19,12 @@ pub(crate) struct MemoryQueue {
 
 struct Books {
     capacity_bytes: u64,
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptRecord>,
     metrics: Metrics,
 }
 
 #[derive(Default)]
-struct Kept {
+struct KeptRecord {
     bytes: u64,
     next_id: u64,
     /// Time of arrival of each record that has unresolved items.
@@ -81,7 +81,7 @@ impl MemoryQueue {
 // === impl Books ===
 
 impl Books {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, KeptRecord> {
         self.kept.lock().expect("nothing panics while it holds the lock")
     }
 }

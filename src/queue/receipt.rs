@@ -1,6 +1,6 @@
 //! Receipts: the items of a record that are still unresolved.
 //!
-//! A record is acknowledged when all of its receipts are settled and its [`Hold`]s are released. A receipt that is dropped without being settled,
+//! A record is acknowledged when all of its receipts are settled and its [`RecordHold`]s are released. A receipt that is dropped without being settled,
 //! because its task died or the process is stopping, never acknowledges its record: a queue on disk keeps that record.
 //!
 //! Items have *ordinals*: the spans, log records and data points of a record are numbered, separately for each signal,
@@ -44,7 +44,7 @@ pub(crate) struct Receipt {
 
 /// The duty to do something else before a record may leave the queue. Dropping it leaves the record in the queue.
 #[must_use = "a hold that is not released keeps its record in the queue"]
-pub(crate) struct Hold {
+pub(crate) struct RecordHold {
     record: Arc<Pending>,
 }
 
@@ -161,9 +161,9 @@ impl Taken {
     }
 
     /// Keeps the record in the queue until the hold is released, even when all of its items are resolved.
-    pub(crate) fn hold(&self) -> Hold {
+    pub(crate) fn hold(&self) -> RecordHold {
         self.record.holds.fetch_add(1, Ordering::Relaxed);
-        Hold { record: self.record.open_one() }
+        RecordHold { record: self.record.open_one() }
     }
 
     /// Declares that no more parts will be requested. A record without parts is acknowledged at once.
@@ -327,9 +327,9 @@ impl Ledger for NoLedger {
     fn release(&self, _: RecordId, _: u64) {}
 }
 
-// === impl Hold ===
+// === impl RecordHold ===
 
-impl Hold {
+impl RecordHold {
     /// Returns the request that the record came in with.
     pub(crate) fn cause(&self) -> Cause {
         self.record.cause
@@ -342,7 +342,7 @@ impl Hold {
     }
 }
 
-impl std::fmt::Debug for Hold {
+impl std::fmt::Debug for RecordHold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Hold(record {})", self.record.id.0)
     }

@@ -18,7 +18,7 @@ use super::observer::{RequestReport, counts};
 use super::{Answer, ReceiverIndex, Relay, now};
 use crate::config::Encoding;
 use crate::event::{KeptHeaders, Signal, WebhookEvent};
-use crate::queue::{Hold, OfferError, Offered, Progress, Record, Taken};
+use crate::queue::{OfferError, Offered, Progress, Record, RecordHold, Taken};
 use crate::receiver::{Lookup, Received};
 
 /// Name of the result of a lookup in the inspector.
@@ -31,7 +31,7 @@ pub(crate) struct PendingLookup {
     event: Bytes,
     /// Time since the event arrived.
     age: Duration,
-    hold: Hold,
+    hold: RecordHold,
 }
 
 impl Relay {

@@ -1,6 +1,6 @@
 //! Accepting into a queue that several relays share.
 //!
-//! In: a reading. Out: one [`Message`] for each trace and signal of each unit, spans before log records, and the answer once
+//! In: a reading. Out: one [`TopicMessage`] for each trace and signal of each unit, spans before log records, and the answer once
 //! all of them are acknowledged. Promises: a unit with a message that is too large is rejected alone, before anything of it
 //! is written; the cost is linear in the body.
 
@@ -13,7 +13,7 @@ use super::observer::RequestObserver;
 use super::{Answer, Arrival, Relay};
 use crate::event::{RejectCode, Signal};
 use crate::otlp::{ExportRequest, TraceId};
-use crate::queue::{Headers, KafkaQueue, Message, OfferError, WriteError};
+use crate::queue::{Headers, KafkaQueue, OfferError, TopicMessage, WriteError};
 use crate::receiver::{Item, Passage, Reading, Rejected, Scope, Supersede};
 
 /// The messages of a unit may take this many times its own size, because each repeats its resource and scope. A unit that
@@ -25,7 +25,7 @@ const SMALL: usize = 64 * 1024;
 /// Messages, and what each holds.
 #[derive(Default)]
 struct Outbox {
-    messages: Vec<Message>,
+    messages: Vec<TopicMessage>,
     contents: Vec<MessageContent>,
 }
 
@@ -203,7 +203,7 @@ impl Outbox {
         let mut push = |trace: Option<TraceId>, value: Bytes, items: u32| {
             let headers =
                 Headers { signal, bypasses_matching: passage == Passage::Straight, ..headers.clone() };
-            self.messages.push(Message { key: trace.map(|trace| trace.to_string()), headers, value });
+            self.messages.push(TopicMessage { key: trace.map(|trace| trace.to_string()), headers, value });
             self.contents.push(MessageContent { unit, signal, items });
         };
         let first = traces.first().copied().flatten();

@@ -116,17 +116,17 @@ impl Bench {
         let taken = Taken::new(id, 1, Arc::clone(&self.queue) as Arc<dyn Ledger>);
         let progress = Progress::default();
         let fetched = Fetched { partition, time, headers, value, taken, progress, is_redelivered: false };
-        self.lanes.handle(Event::Record(fetched), &mut self.out);
+        self.lanes.handle(ReaderEvent::Record(fetched), &mut self.out);
     }
 
     /// The partition was read to its end at this time.
     fn clock(&mut self, partition: i32, seconds: i64) {
-        self.lanes.handle(Event::Clock { partition, time: BEGIN + seconds * 1000 }, &mut self.out);
+        self.lanes.handle(ReaderEvent::Clock { partition, time: BEGIN + seconds * 1000 }, &mut self.out);
     }
 
     fn give_back(&mut self, partition: i32) {
         let (done, given_back) = std::sync::mpsc::channel();
-        self.lanes.handle(Event::GiveBack { partitions: vec![partition], done }, &mut self.out);
+        self.lanes.handle(ReaderEvent::GiveBack { partitions: vec![partition], done }, &mut self.out);
         assert!(given_back.recv().is_err(), "the other side ends when that is done");
     }
 

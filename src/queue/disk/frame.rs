@@ -6,7 +6,7 @@
 //! | 8 | 4 | CRC-32 of the marker and of bytes 12 to 32 |
 //! | 12 | 4 | CRC-32 of the payload |
 //! | 16 | 4 | length of the payload |
-//! | 20 | 1 | [`Kind`] |
+//! | 20 | 1 | [`FrameKind`] |
 //! | 21 | 1 | 1 in the first frame of a commit, else 0: the commits before it were confirmed |
 //! | 22 | 2 | zero |
 //! | 24 | 8 | id of the record, zero where the kind has none |
@@ -17,12 +17,12 @@
 
 /// Length of a frame without its payload.
 pub(super) const HEADER_BYTES: usize = 32;
-/// Length of one run in the payload of [`Kind::Done`].
+/// Length of one run in the payload of [`FrameKind::Done`].
 const RUN_BYTES: usize = 12;
 
 /// Kind of a frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FrameKind {
     /// A stored record.
     Record = 1,
     /// Ids of settled records, as runs: the first id (8 bytes) and the number of consecutive ids (4 bytes).
@@ -40,7 +40,7 @@ pub(super) enum Kind {
 /// Header of a frame, without its marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
-    pub(super) kind: Kind,
+    pub(super) kind: FrameKind,
     pub(super) first: bool,
     pub(super) id: u64,
     pub(super) payload_bytes: u32,
@@ -49,14 +49,14 @@ pub(super) struct Header {
 
 /// Consecutive ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct IdRun {
     pub(super) start: u64,
     pub(super) count: u32,
 }
 
-// === impl Kind ===
+// === impl FrameKind ===
 
-impl Kind {
+impl FrameKind {
     fn of(byte: u8) -> Option<Self> {
         [Self::Record, Self::Done, Self::Progress, Self::Mark, Self::End, Self::Void]
             .into_iter()
@@ -86,7 +86,7 @@ impl Header {
             return None;
         }
         Some(Self {
-            kind: Kind::of(bytes[20])?,
+            kind: FrameKind::of(bytes[20])?,
             first: bytes[21] == 1,
             id: u64_at(bytes, 24),
             payload_bytes: u32_at(bytes, 16),
@@ -116,7 +116,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Appends a frame.
-pub(super) fn push(buffer: &mut Vec<u8>, marker: u64, kind: Kind, id: u64, first: bool, payload: &[u8]) {
+pub(super) fn push(buffer: &mut Vec<u8>, marker: u64, kind: FrameKind, id: u64, first: bool, payload: &[u8]) {
     let header = Header {
         kind,
         first,
@@ -141,8 +141,8 @@ pub(super) fn encode_runs(mut ids: Vec<u64>) -> Vec<u8> {
 }
 
 /// Reads what [`encode_runs`] wrote.
-pub(super) fn decode_runs(payload: &[u8]) -> impl Iterator<Item = Run> {
-    payload.chunks_exact(RUN_BYTES).map(|run| Run { start: u64_at(run, 0), count: u32_at(run, 8) })
+pub(super) fn decode_runs(payload: &[u8]) -> impl Iterator<Item = IdRun> {
+    payload.chunks_exact(RUN_BYTES).map(|run| IdRun { start: u64_at(run, 0), count: u32_at(run, 8) })
 }
 
 #[cfg(test)]
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_frame_is_laid_out_as_documented() {
         let mut bytes = Vec::new();
-        push(&mut bytes, 0x1122_3344_5566_7788, Kind::Done, 0x0102, true, b"xyz");
+        push(&mut bytes, 0x1122_3344_5566_7788, FrameKind::Done, 0x0102, true, b"xyz");
         assert_eq!(bytes.len(), 35);
         assert_eq!(bytes[..8], [0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
         assert_eq!(bytes[8..12], crc32fast::hash(&[&bytes[..8], &bytes[12..32]].concat()).to_le_bytes());
@@ -174,7 +174,7 @@ mod tests {
         #[test]
         fn a_changed_byte_of_a_header_is_noticed(place in 0..HEADER_BYTES, flip in 1_u8.., id: u64, first: bool) {
             let mut bytes = Vec::new();
-            push(&mut bytes, 77, Kind::Record, id, first, b"payload");
+            push(&mut bytes, 77, FrameKind::Record, id, first, b"payload");
             let mut header: [u8; HEADER_BYTES] = *bytes.first_chunk().unwrap();
             prop_assert_eq!(Header::decode(&header, 77).unwrap().id, id);
             header[place] ^= flip;

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::files::{Files, LogFile};
-use super::frame::{HEADER_BYTES, Kind};
+use super::frame::{FrameKind, HEADER_BYTES};
 use super::segment::{self, Name, Placed, SEGMENT_HEADER_BYTES, Window};
 
 /// Distance between two noted positions.
@@ -17,7 +17,7 @@ const STEP_BYTES: u64 = 64 * 1024;
 
 /// The segments of the log, by number.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(super) struct SegmentIndex {
     pub(super) segments: BTreeMap<u64, Segment>,
     /// Segment number and offset of records that were moved out of the segment that their id belongs to.
     moved: HashMap<u64, (u64, u64)>,
@@ -49,14 +49,14 @@ struct Start {
 }
 
 /// Reads records while the writer writes others.
-pub(super) struct Reader {
+pub(super) struct RecordReader {
     files: Arc<dyn Files>,
-    index: Arc<Mutex<Index>>,
-    cursor: Mutex<Option<Cursor>>,
+    index: Arc<Mutex<SegmentIndex>>,
+    cursor: Mutex<Option<ReadPosition>>,
 }
 
 /// Position after the record that was read last.
-struct Cursor {
+struct ReadPosition {
     name: Name,
     file: Box<dyn LogFile>,
     last_id: u64,
@@ -65,7 +65,7 @@ struct Cursor {
 
 /// The reason why a record could not be read.
 #[derive(Debug)]
-pub(super) enum ReadError {
+pub(super) enum RecordReadError {
     /// A later attempt may succeed.
     Unavailable(io::Error),
     Missing,
@@ -73,9 +73,9 @@ pub(super) enum ReadError {
     Damaged(Option<Vec<u8>>),
 }
 
-// === impl Index ===
+// === impl SegmentIndex ===
 
-impl Index {
+impl SegmentIndex {
     pub(super) fn add_segment(&mut self, name: Name, first_id: u64, end: u64) {
         let segment = Segment { name, first_id, end, live: 0, live_bytes: 0, places: Vec::new() };
         self.segments.insert(name.number, segment);
@@ -154,32 +154,36 @@ fn frame_bytes(payload_bytes: u64) -> u64 {
     HEADER_BYTES as u64 + payload_bytes
 }
 
-pub(super) fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+pub(super) fn lock(index: &Mutex<SegmentIndex>) -> MutexGuard<'_, SegmentIndex> {
     index.lock().expect("nothing panics while it holds the lock")
 }
 
-// === impl Reader ===
+// === impl RecordReader ===
 
-impl Reader {
-    pub(super) fn new(files: Arc<dyn Files>, index: Arc<Mutex<Index>>) -> Self {
+impl RecordReader {
+    pub(super) fn new(files: Arc<dyn Files>, index: Arc<Mutex<SegmentIndex>>) -> Self {
         Self { files, index, cursor: Mutex::new(None) }
     }
 
     /// Reads a stored record.
-    pub(super) fn read(&self, id: u64) -> Result<Vec<u8>, ReadError> {
-        let start = lock(&self.index).start(id).ok_or(ReadError::Missing)?;
-        let mut cursor = self.cursor(start, id).map_err(ReadError::Unavailable)?;
+    pub(super) fn read(&self, id: u64) -> Result<Vec<u8>, RecordReadError> {
+        let start = lock(&self.index).start(id).ok_or(RecordReadError::Missing)?;
+        let mut cursor = self.cursor(start, id).map_err(RecordReadError::Unavailable)?;
         let mut window = Window::new(&*cursor.file, start.end).with_small_chunks();
         let mut at = cursor.offset;
         loop {
-            let header = window.header(at, start.name.marker).map_err(ReadError::Unavailable)?;
+            let header = window.header(at, start.name.marker).map_err(RecordReadError::Unavailable)?;
             let Some(header) = header else {
-                return Err(if at >= start.end { ReadError::Missing } else { ReadError::Damaged(None) });
+                return Err(if at >= start.end {
+                    RecordReadError::Missing
+                } else {
+                    RecordReadError::Damaged(None)
+                });
             };
-            if header.kind == Kind::Record && header.id == id {
-                let payload = window.payload(at, &header).map_err(ReadError::Unavailable)?;
+            if header.kind == FrameKind::Record && header.id == id {
+                let payload = window.payload(at, &header).map_err(RecordReadError::Unavailable)?;
                 if crc32fast::hash(&payload) != header.payload_crc {
-                    return Err(ReadError::Damaged(Some(payload)));
+                    return Err(RecordReadError::Damaged(Some(payload)));
                 }
                 cursor.offset = at + header.frame_bytes();
                 cursor.last_id = id;
@@ -196,18 +200,18 @@ impl Reader {
     }
 
     /// Continues from the position of the last read, if the record comes after it in the same segment.
-    fn cursor(&self, start: Start, id: u64) -> io::Result<Cursor> {
+    fn cursor(&self, start: Start, id: u64) -> io::Result<ReadPosition> {
         match self.lock().take().filter(|cursor| cursor.name == start.name) {
             Some(cursor) if cursor.last_id < id && cursor.offset > start.offset => Ok(cursor),
-            Some(cursor) => Ok(Cursor { offset: start.offset, ..cursor }),
+            Some(cursor) => Ok(ReadPosition { offset: start.offset, ..cursor }),
             None => {
                 let file = segment::open(&*self.files, start.name)?;
-                Ok(Cursor { name: start.name, file, last_id: 0, offset: start.offset })
+                Ok(ReadPosition { name: start.name, file, last_id: 0, offset: start.offset })
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Cursor>> {
+    fn lock(&self) -> MutexGuard<'_, Option<ReadPosition>> {
         self.cursor.lock().expect("nothing panics while it holds the lock")
     }
 }

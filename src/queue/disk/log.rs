@@ -1,6 +1,6 @@
 //! The log: segments to which commits are appended, each with one write and one sync.
 //!
-//! In: [`Batch`]es from the writer. Out: frames in the newest segment, and an [`Index`] of the positions of records.
+//! In: [`CommitBatch`]es from the writer. Out: frames in the newest segment, and an [`SegmentIndex`] of the positions of records.
 //!
 //! No suitable crate exists: okaywal 0.3 and yaque 0.6 (2023) and commitlog 0.2 (2021) are unmaintained, and none of
 //! them can skip damage or store acknowledgements. redb, SQLite and fjall, measured with records of one line, write 15,
@@ -22,8 +22,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::files::{Files, LogFile};
-use super::frame::{self, Kind};
-use super::index::{self, Index};
+use super::frame::{self, FrameKind};
+use super::index::{self, SegmentIndex};
 use super::record::Encoded;
 use super::recovery::{Recovered, end_segment};
 use super::segment::{self, Name, Placed, SEGMENT_HEADER_BYTES, SegmentHeader, Window};
@@ -62,7 +62,7 @@ pub(super) enum LogError {
 
 /// Content of one commit.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct CommitBatch {
     /// New or moved records with their ids.
     pub(super) records: Vec<(u64, Encoded)>,
     pub(super) progress: Vec<(u64, Vec<u8>)>,
@@ -76,7 +76,7 @@ pub(super) struct Batch {
 pub(super) struct Log {
     files: Arc<dyn Files>,
     sync: Sync,
-    index: Arc<Mutex<Index>>,
+    index: Arc<Mutex<SegmentIndex>>,
     segment_bytes: u64,
     active: Option<Active>,
     /// The newest segment and its end; its last commit may have failed.
@@ -118,9 +118,9 @@ impl From<io::Error> for LogError {
     }
 }
 
-// === impl Batch ===
+// === impl CommitBatch ===
 
-impl Batch {
+impl CommitBatch {
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty() && self.progress.is_empty() && self.done.is_empty() && !self.mark
     }
@@ -154,7 +154,7 @@ impl Log {
         }
     }
 
-    pub(super) fn index(&self) -> Arc<Mutex<Index>> {
+    pub(super) fn index(&self) -> Arc<Mutex<SegmentIndex>> {
         Arc::clone(&self.index)
     }
 
@@ -163,7 +163,12 @@ impl Log {
     }
 
     /// Appends a batch. With `sync` it is on disk when this returns. `next_id` is the first unused id.
-    pub(super) fn commit(&mut self, batch: &mut Batch, sync: bool, next_id: u64) -> Result<(), LogError> {
+    pub(super) fn commit(
+        &mut self,
+        batch: &mut CommitBatch,
+        sync: bool,
+        next_id: u64,
+    ) -> Result<(), LogError> {
         let bytes = batch.frame_bytes();
         if !self.has_room(bytes, !batch.records.is_empty())? {
             self.roll(bytes, next_id)?;
@@ -219,7 +224,7 @@ impl Log {
         error.into()
     }
 
-    fn note(&mut self, batch: &Batch, placed: &[Placed]) {
+    fn note(&mut self, batch: &CommitBatch, placed: &[Placed]) {
         let Some(active) = &self.active else { return };
         let (number, end) = (active.name.number, active.end);
         let mut index = index::lock(&self.index);
@@ -349,7 +354,7 @@ impl Log {
         let Some(name) = self.oldest(|_| true) else { return Ok(()) };
         let begin = Moving { number: name.number, offset: SEGMENT_HEADER_BYTES, finished: false };
         let mut moving = self.moving.filter(|moving| moving.number == name.number).unwrap_or(begin);
-        let mut batch = Batch::default();
+        let mut batch = CommitBatch::default();
         // Damaged records stay where they are until the next start sets them aside.
         moving.finished = self.collect(name, &mut moving.offset, is_open, &mut batch).unwrap_or(true);
         if !batch.is_empty() {
@@ -365,7 +370,7 @@ impl Log {
         name: Name,
         offset: &mut u64,
         is_open: impl Fn(u64) -> bool,
-        batch: &mut Batch,
+        batch: &mut CommitBatch,
     ) -> io::Result<bool> {
         let index = index::lock(&self.index);
         let end = index.segments.get(&name.number).map_or(0, |segment| segment.end);
@@ -378,7 +383,7 @@ impl Log {
             }
             let header = window.frame(*offset, name.marker)?.ok_or(io::ErrorKind::InvalidData)?;
             let here = index.segment_of(header.id) == Some(name.number);
-            if header.kind == Kind::Record && here && is_open(header.id) {
+            if header.kind == FrameKind::Record && here && is_open(header.id) {
                 let payload = window.payload(*offset, &header)?;
                 batch.records.push((header.id, Encoded::from_payload(&payload, header.payload_crc)));
                 batch.progress.extend(index.progress(header.id).map(|progress| (header.id, progress)));
@@ -403,7 +408,7 @@ impl Log {
 
 impl Active {
     /// Appends the frames of a batch and returns the positions of its records. The end moves only when all is written.
-    fn append(&mut self, batch: &mut Batch, buffer: &mut Vec<u8>) -> io::Result<Vec<Placed>> {
+    fn append(&mut self, batch: &mut CommitBatch, buffer: &mut Vec<u8>) -> io::Result<Vec<Placed>> {
         let marker = self.name.marker;
         let (mut at, mut first) = (self.end, true);
         let mut placed = Vec::with_capacity(batch.records.len());
@@ -423,14 +428,14 @@ impl Active {
             }
         }
         for (id, progress) in &batch.progress {
-            frame::push(buffer, marker, Kind::Progress, *id, std::mem::take(&mut first), progress);
+            frame::push(buffer, marker, FrameKind::Progress, *id, std::mem::take(&mut first), progress);
         }
         if !batch.done.is_empty() {
             let runs = frame::encode_runs(batch.done.iter().map(|(id, _)| *id).collect());
-            frame::push(buffer, marker, Kind::Done, 0, std::mem::take(&mut first), &runs);
+            frame::push(buffer, marker, FrameKind::Done, 0, std::mem::take(&mut first), &runs);
         }
         if batch.mark {
-            frame::push(buffer, marker, Kind::Mark, 0, std::mem::take(&mut first), &[]);
+            frame::push(buffer, marker, FrameKind::Mark, 0, std::mem::take(&mut first), &[]);
         }
         self.end = self.flush(buffer, at)?;
         Ok(placed)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::writer::{Command, MAX_DONE};
+use super::writer::{MAX_DONE, WriterCommand};
 use crate::event::RecordId;
 use crate::queue::Tracker;
 
@@ -30,7 +30,7 @@ pub(super) struct Noted {
 
 impl Notes {
     /// Notes that a record was settled; `bytes` is its stored size.
-    pub(super) fn done(&self, id: RecordId, bytes: u64, writer: &Sender<Command>) {
+    pub(super) fn done(&self, id: RecordId, bytes: u64, writer: &Sender<WriterCommand>) {
         let mut noted = self.lock();
         noted.progress.remove(&id.0);
         noted.done.push((id.0, bytes));
@@ -38,7 +38,7 @@ impl Notes {
     }
 
     /// Notes that items of a record were settled.
-    pub(super) fn progress(&self, id: RecordId, progress: Arc<Tracker>, writer: &Sender<Command>) {
+    pub(super) fn progress(&self, id: RecordId, progress: Arc<Tracker>, writer: &Sender<WriterCommand>) {
         let mut noted = self.lock();
         noted.progress.insert(id.0, progress);
         noted.announce(writer);
@@ -62,10 +62,10 @@ impl Notes {
 // === impl Noted ===
 
 impl Noted {
-    fn announce(&mut self, writer: &Sender<Command>) {
+    fn announce(&mut self, writer: &Sender<WriterCommand>) {
         if !std::mem::replace(&mut self.is_announced, true) || self.done.len() == MAX_DONE {
             // After `close` the writer is gone, and the items are delivered again.
-            drop(writer.send(Command::Noted));
+            drop(writer.send(WriterCommand::Noted));
         }
     }
 }

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use zstd::bulk::Compressor;
 
 use super::super::Record;
-use super::frame::{HEADER_BYTES, Header, Kind, u32_at, u64_at};
+use super::frame::{FrameKind, HEADER_BYTES, Header, u32_at, u64_at};
 use crate::event::KeptHeaders;
 
 const VERSION: u8 = 2;
@@ -95,7 +95,8 @@ impl Encoded {
     /// Fills in the header and returns the frame.
     pub(super) fn frame(&mut self, marker: u64, id: u64, first: bool) -> &[u8] {
         let payload_bytes = u32::try_from(self.payload_bytes()).expect("a larger record was not accepted");
-        let header = Header { kind: Kind::Record, first, id, payload_bytes, payload_crc: self.payload_crc };
+        let header =
+            Header { kind: FrameKind::Record, first, id, payload_bytes, payload_crc: self.payload_crc };
         self.bytes[..HEADER_BYTES].copy_from_slice(&header.encode(marker));
         &self.bytes
     }
@@ -226,7 +227,7 @@ pub fn encode_frame(record: &Record) -> io::Result<Vec<u8>> {
 /// Reads what [`encode_frame`] wrote; `None` if it is damaged.
 pub fn decode_frame(bytes: &[u8]) -> Option<Record> {
     let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>()?;
-    let header = Header::decode(header, 0).filter(|header| header.kind == Kind::Record)?;
+    let header = Header::decode(header, 0).filter(|header| header.kind == FrameKind::Record)?;
     let payload = rest.get(..header.payload_bytes as usize)?;
     if crc32fast::hash(payload) != header.payload_crc {
         return None;

@@ -4,7 +4,7 @@
 //! record is read, it is known whether it is open, and only ranges of ids have to be kept in memory.
 //!
 //! Damage costs only the frames that it touches. Each damaged stretch that had been confirmed is copied to a file of
-//! its own, counted, logged, and covered with a [void frame](super::frame::Kind::Void), so that the next start skips
+//! its own, counted, logged, and covered with a [void frame](super::frame::FrameKind::Void), so that the next start skips
 //! it. What an interrupted write left at the end of the newest segment was never confirmed and is cut off.
 
 use std::io;
@@ -14,13 +14,13 @@ use std::time::SystemTime;
 use tracing::{error, warn};
 
 use super::files::{Files, LogFile};
-use super::frame::{self, HEADER_BYTES, Header, Kind};
-use super::index::Index;
+use super::frame::{self, FrameKind, HEADER_BYTES, Header};
+use super::index::SegmentIndex;
 use super::open::OpenError;
 use super::record;
 use super::segment::{
-    self, Beginning, KnownEnd, NEW_SUFFIX, Name, Placed, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, Stretch,
-    Window,
+    self, Beginning, KnownEnd, NEW_SUFFIX, Name, Placed, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentScan,
+    Stretch, Window,
 };
 use crate::config::Sync;
 use crate::queue::ranges::Ranges;
@@ -32,7 +32,7 @@ const VERSION_1_STORE: &str = "queue.redb";
 /// State that an earlier process left.
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
-    pub(super) index: Index,
+    pub(super) index: SegmentIndex,
     /// Records that are not settled.
     pub(super) ids: Ranges,
     /// Total stored size of those records.
@@ -165,7 +165,7 @@ impl Recovery<'_> {
         let file = segment::open(self.files, name)?;
         let beginning = Beginning::read(&*file, name)?;
         let known = self.known_end(name);
-        let scan = Scan::read(&*file, name, beginning, known)?;
+        let scan = SegmentScan::read(&*file, name, beginning, known)?;
         let header = match beginning {
             Beginning::Good(header) => header,
             _ => self.header_in_place_of_a_damaged_one(name, &scan, file.size()?),
@@ -197,14 +197,14 @@ impl Recovery<'_> {
         }
     }
 
-    fn header_in_place_of_a_damaged_one(&self, name: Name, scan: &Scan, size: u64) -> SegmentHeader {
+    fn header_in_place_of_a_damaged_one(&self, name: Name, scan: &SegmentScan, size: u64) -> SegmentHeader {
         let largest = scan.records.iter().map(|placed| placed.id + 1).max().unwrap_or(0);
         let first_id = self.successor.map_or(largest, |successor| successor.first_id);
         SegmentHeader { name, first_id, previous: 0, previous_end: 0, allocated_bytes: size }
     }
 
     /// Adds the settled and the open records of a segment.
-    fn note(&mut self, file: &dyn LogFile, header: &SegmentHeader, scan: &Scan) -> io::Result<()> {
+    fn note(&mut self, file: &dyn LogFile, header: &SegmentHeader, scan: &SegmentScan) -> io::Result<()> {
         let Recovered { index, ids, bytes, since, next_id, .. } = &mut self.found;
         index.add_segment(header.name, header.first_id, scan.end);
         *next_id = header.first_id.max(*next_id);
@@ -251,7 +251,7 @@ impl Recovery<'_> {
     }
 
     /// Sets aside and covers damaged stretches. Returns whether all confirmed ones were set aside.
-    fn repair(&self, file: &dyn LogFile, header: &SegmentHeader, scan: &Scan) -> bool {
+    fn repair(&self, file: &dyn LogFile, header: &SegmentHeader, scan: &SegmentScan) -> bool {
         let (mut kept, mut covered) = (true, Ok(()));
         for stretch in &scan.stretches {
             if stretch.confirmed {
@@ -291,7 +291,7 @@ impl Recovery<'_> {
     }
 
     /// Closes the newest segment where the log ends, because the process that wrote it did not.
-    fn close(&self, file: &dyn LogFile, header: &SegmentHeader, scan: &Scan) {
+    fn close(&self, file: &dyn LogFile, header: &SegmentHeader, scan: &SegmentScan) {
         let closed = match self.sync {
             Sync::Never => Ok(()),
             // The data may be in the page cache only, and the closing frame declares it durable.
@@ -306,7 +306,7 @@ impl Recovery<'_> {
 /// Writes the frame that closes a segment, and frees the unused rest of the file.
 pub(super) fn end_segment(file: &dyn LogFile, name: Name, end: u64) -> io::Result<()> {
     let mut bytes = Vec::new();
-    frame::push(&mut bytes, name.marker, Kind::End, 0, true, &[]);
+    frame::push(&mut bytes, name.marker, FrameKind::End, 0, true, &[]);
     file.write_all_at(end, &bytes)?;
     file.sync()?;
     file.set_size(end + bytes.len() as u64)?;
@@ -337,6 +337,6 @@ fn cover(file: &dyn LogFile, header: &SegmentHeader, stretch: Stretch) -> io::Re
         return Ok(());
     };
     let payload_bytes = u32::try_from(payload_bytes).map_err(io::Error::other)?;
-    let void = Header { kind: Kind::Void, first: false, id: 0, payload_bytes, payload_crc: 0 };
+    let void = Header { kind: FrameKind::Void, first: false, id: 0, payload_bytes, payload_crc: 0 };
     file.write_all_at(start, &void.encode(header.name.marker))
 }

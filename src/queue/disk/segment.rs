@@ -21,7 +21,7 @@
 use std::io;
 
 use super::files::{Files, LogFile};
-use super::frame::{self, HEADER_BYTES, Header, Kind, Run, u32_at, u64_at};
+use super::frame::{self, FrameKind, HEADER_BYTES, Header, IdRun, u32_at, u64_at};
 
 const MAGIC: &[u8; 8] = b"spanrlay";
 /// Version of the layout of segments and frames. Increment it when either layout changes.
@@ -91,10 +91,10 @@ pub(super) struct Stretch {
 
 /// Contents of a segment.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Scan {
+pub(super) struct SegmentScan {
     frames: u64,
     pub(super) records: Vec<Placed>,
-    pub(super) done: Vec<Run>,
+    pub(super) done: Vec<IdRun>,
     pub(super) progress: Vec<(u64, Vec<u8>)>,
     pub(super) stretches: Vec<Stretch>,
     /// End of the last valid frame, or of the confirmed bytes.
@@ -232,7 +232,7 @@ impl<'a> Window<'a> {
         let Some(header) = self.header(offset, marker)? else { return Ok(None) };
         let end = offset + header.frame_bytes();
         let intact = end <= self.size
-            && (header.kind == Kind::Void
+            && (header.kind == FrameKind::Void
                 || self.crc(offset + HEADER_BYTES as u64, end)? == header.payload_crc);
         Ok(intact.then_some(header))
     }
@@ -308,9 +308,9 @@ impl<'a> Window<'a> {
     }
 }
 
-// === impl Scan ===
+// === impl SegmentScan ===
 
-impl Scan {
+impl SegmentScan {
     /// Reads a segment.
     pub(super) fn read(
         file: &dyn LogFile,
@@ -354,14 +354,14 @@ impl Scan {
             self.last_commit = offset;
         }
         match header.kind {
-            Kind::Record => {
+            FrameKind::Record => {
                 let payload_bytes = u64::from(header.payload_bytes);
                 self.records.push(Placed { id: header.id, offset, payload_bytes });
             }
-            Kind::Done => self.done.extend(frame::decode_runs(&window.payload(offset, header)?)),
-            Kind::Progress => self.progress.push((header.id, window.payload(offset, header)?)),
-            Kind::End => self.closed = true,
-            Kind::Mark | Kind::Void => {}
+            FrameKind::Done => self.done.extend(frame::decode_runs(&window.payload(offset, header)?)),
+            FrameKind::Progress => self.progress.push((header.id, window.payload(offset, header)?)),
+            FrameKind::End => self.closed = true,
+            FrameKind::Mark | FrameKind::Void => {}
         }
         Ok(())
     }

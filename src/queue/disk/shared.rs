@@ -15,10 +15,10 @@ use tracing::{error, warn};
 
 use super::backlog::Backlog;
 use super::files::Files;
-use super::index::{ReadError, Reader};
+use super::index::{RecordReadError, RecordReader};
 use super::notes::Notes;
 use super::record;
-use super::writer::Command;
+use super::writer::WriterCommand;
 use crate::event::{RecordId, Settled, Signal};
 use crate::queue::drain_rate::DrainRate;
 use crate::queue::{Ledger, OfferError, Offered, Origin, Progress, Record, Stored, Taken, Tracker};
@@ -27,24 +27,24 @@ use crate::telemetry::Metrics;
 /// State shared by request handlers, the feed and the writer.
 pub(super) struct Shared {
     pub(super) files: Arc<dyn Files>,
-    pub(super) reader: Reader,
+    pub(super) reader: RecordReader,
     pub(super) capacity_bytes: u64,
     /// Limit for the bodies in memory.
     pub(super) memory_bytes: u64,
     pub(super) metrics: Metrics,
     /// First id of this process; smaller ids were written by earlier ones.
     pub(super) first_id: u64,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<LogState>,
     /// Notified when there is room in memory, or something to read.
     pub(super) changed: Notify,
     /// Items and records that were settled.
     pub(super) notes: Notes,
     /// Unbounded, because every put is a request that waits for its reply, and other commands are few.
-    pub(super) commands: Sender<Command>,
+    pub(super) commands: Sender<WriterCommand>,
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct LogState {
     /// Bytes stored and reserved: an offer counts even before it is written.
     pub(super) kept_bytes: u64,
     pub(super) live: BTreeMap<RecordId, Live>,
@@ -80,9 +80,9 @@ pub(super) struct Reservation<'a> {
     pub(super) bytes: u64,
 }
 
-// === impl State ===
+// === impl LogState ===
 
-impl State {
+impl LogState {
     /// Returns the time of arrival of the oldest record that has unresolved items, or a time slightly before that while some records
     /// are on disk only.
     pub(super) fn since(&self) -> Option<SystemTime> {
@@ -133,9 +133,9 @@ impl Drop for Reservation<'_> {
     }
 }
 
-// === impl State ===
+// === impl LogState ===
 
-impl State {
+impl LogState {
     /// Returns `true` if a body fits into `room` with those in memory. A body that is larger than that is alone in memory.
     fn fits(&self, bytes: u64, room: u64) -> bool {
         self.live.is_empty() || self.live_bytes.saturating_add(bytes) <= room
@@ -145,7 +145,7 @@ impl State {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, LogState> {
         self.state.lock().expect("nothing panics while it holds the lock")
     }
 
@@ -199,7 +199,7 @@ impl Shared {
         Offered::Stored
     }
 
-    pub(super) fn insert_live(self: &Arc<Self>, state: &mut State, id: RecordId, live: Live) -> Taken {
+    pub(super) fn insert_live(self: &Arc<Self>, state: &mut LogState, id: RecordId, live: Live) -> Taken {
         let stored_bytes = live.stored_bytes;
         state.live_bytes += live.memory_bytes;
         state.in_transit.remove(&id);
@@ -229,15 +229,15 @@ impl Shared {
     pub(super) fn read(self: &Arc<Self>, id: RecordId) -> Result<Option<Stored>, io::Error> {
         let stored = match self.reader.read(id.0) {
             Ok(stored) => stored,
-            Err(ReadError::Unavailable(error)) => {
+            Err(RecordReadError::Unavailable(error)) => {
                 warn!(record = id.0, %error, "reading a queued record failed");
                 return Err(error);
             }
-            Err(ReadError::Missing) => {
+            Err(RecordReadError::Missing) => {
                 self.give_up(id, None, "missing");
                 return Ok(None);
             }
-            Err(ReadError::Damaged(stored)) => {
+            Err(RecordReadError::Damaged(stored)) => {
                 self.give_up(id, stored.as_deref(), "wrong checksum");
                 return Ok(None);
             }

@@ -1,6 +1,6 @@
 //! The thread that writes the log: it groups many requests into one commit with one sync.
 //!
-//! In: [`Command`]s. Out: responses, each after the commit that holds its record.
+//! In: [`WriterCommand`]s. Out: responses, each after the commit that holds its record.
 //! Promises: a record is confirmed only by a commit that succeeded; after a failed commit, a new segment is begun
 //! before anything else is written; while that fails, requests are rejected at once.
 
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::Shared;
-use super::log::{Batch, Log, LogError};
+use super::log::{CommitBatch, Log, LogError};
 use super::notes::Noted;
 use super::record::Encoded;
 use crate::config::Sync;
@@ -35,23 +35,23 @@ pub(super) const MAX_DONE: usize = 4096;
 
 /// Request to the writer.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum WriterCommand {
     /// Writes a record and responds when it is safe, or with the failure.
-    Put { record: Encoded, reply: Reply },
+    Put { record: Encoded, reply: CommitReply },
     /// There are [notes](super::notes) of what was settled.
     Noted,
     /// Stores what is settled and ends the thread.
     Close,
 }
 
-type Reply = oneshot::Sender<Result<RecordId, Arc<str>>>;
+type CommitReply = oneshot::Sender<Result<RecordId, Arc<str>>>;
 
 /// State of the writer thread.
 pub(super) struct Writer {
     log: Log,
     sync: Sync,
     shared: Arc<Shared>,
-    commands: Receiver<Command>,
+    commands: Receiver<WriterCommand>,
     next_id: u64,
     schedule: Schedule,
     /// Records that are settled, and not yet stored as such.
@@ -79,9 +79,9 @@ struct Schedule {
 
 /// Commands that one commit covers.
 #[derive(Default)]
-struct Group {
+struct CommandGroup {
     records: Vec<(u64, Encoded)>,
-    replies: Vec<Reply>,
+    replies: Vec<CommitReply>,
     bytes: u64,
     closing: bool,
 }
@@ -93,7 +93,7 @@ impl Writer {
         log: Log,
         sync: Sync,
         shared: Arc<Shared>,
-        commands: Receiver<Command>,
+        commands: Receiver<WriterCommand>,
         next_id: u64,
     ) -> Self {
         let (schedule, done, progress) = (Schedule::default(), Vec::new(), BTreeMap::new());
@@ -138,8 +138,8 @@ impl Writer {
     }
 
     /// Waits for a command and takes all that are available.
-    fn next_group(&mut self) -> Group {
-        let mut group = Group::default();
+    fn next_group(&mut self) -> CommandGroup {
+        let mut group = CommandGroup::default();
         let next = match self.schedule.next() {
             Some(due) => self.commands.recv_timeout(due.saturating_duration_since(Instant::now())),
             None => self.commands.recv().map_err(RecvTimeoutError::from),
@@ -158,16 +158,16 @@ impl Writer {
         group
     }
 
-    fn sort(&mut self, command: Command, group: &mut Group) {
+    fn sort(&mut self, command: WriterCommand, group: &mut CommandGroup) {
         match command {
-            Command::Put { record, reply } => {
+            WriterCommand::Put { record, reply } => {
                 group.bytes += record.frame_bytes();
                 group.records.push((self.next_id, record));
                 group.replies.push(reply);
                 self.next_id += 1;
             }
-            Command::Noted => self.note_soon(),
-            Command::Close => group.closing = true,
+            WriterCommand::Noted => self.note_soon(),
+            WriterCommand::Close => group.closing = true,
         }
     }
 
@@ -176,7 +176,7 @@ impl Writer {
     }
 
     /// Commits the group if there is anything to commit, and sends the responses.
-    fn write(&mut self, mut group: Group) {
+    fn write(&mut self, mut group: CommandGroup) {
         if let Some(failure) = self.shared.failure()
             && !group.records.is_empty()
         {
@@ -206,9 +206,9 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, group: &mut Group, sync: bool, mark: bool) -> Result<(), LogError> {
+    fn commit(&mut self, group: &mut CommandGroup, sync: bool, mark: bool) -> Result<(), LogError> {
         self.take_notes();
-        let mut batch = Batch {
+        let mut batch = CommitBatch {
             records: std::mem::take(&mut group.records),
             progress: self.progress(),
             done: std::mem::take(&mut self.done),
@@ -314,7 +314,7 @@ impl Writer {
             self.done.clear();
             self.log.roll(self.wanted_bytes, self.next_id)?;
         }
-        self.commit(&mut Group::default(), true, false)
+        self.commit(&mut CommandGroup::default(), true, false)
     }
 }
 
@@ -326,9 +326,9 @@ impl Schedule {
     }
 }
 
-// === impl Group ===
+// === impl CommandGroup ===
 
-impl Group {
+impl CommandGroup {
     fn confirm(self, shared: &Shared) {
         for ((id, record), reply) in self.records.into_iter().zip(self.replies) {
             // First: the caller may be slow to insert the record, and until then nothing else knows it.

@@ -7,10 +7,10 @@ use tracing::{error, info};
 
 /// Availability of the topic, by the last look at it and the last error.
 #[derive(Debug, Default)]
-pub(crate) struct Health(Mutex<State>);
+pub(crate) struct Health(Mutex<HealthState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct HealthState {
     failure: Option<Arc<str>>,
     /// The topic may not be used as it is configured, whatever else works.
     refusal: Option<Arc<str>>,
@@ -109,7 +109,7 @@ impl Health {
         self.lock().last_reason.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

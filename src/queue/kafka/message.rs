@@ -23,7 +23,7 @@ const OVERHEAD: usize = 128;
 
 /// One record to be written: the items of one unit that have the same trace and signal.
 #[derive(Debug)]
-pub(crate) struct Message {
+pub(crate) struct TopicMessage {
     /// Trace id in hexadecimal, which decides the partition; `None` for items without one.
     pub(crate) key: Option<String>,
     pub(crate) headers: Headers,
@@ -46,9 +46,9 @@ pub(crate) struct Headers {
     pub(crate) supersede: Option<String>,
 }
 
-// === impl Message ===
+// === impl TopicMessage ===
 
-impl Message {
+impl TopicMessage {
     /// Returns an upper bound of the size that counts against `max_message_bytes`.
     pub(crate) fn size(&self) -> usize {
         let headers: usize =

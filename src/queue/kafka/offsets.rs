@@ -32,7 +32,7 @@ const MAX_METADATA: usize = 3000;
 
 /// A record that was read and is not resolved.
 #[derive(Debug, Default)]
-pub(super) struct Open {
+pub(super) struct OpenRecord {
     /// Timestamp of the record, in milliseconds.
     pub(super) time: i64,
     pub(super) bytes: u64,
@@ -51,7 +51,7 @@ pub(super) struct Offsets {
     low: u64,
     /// Resolved offsets above `low`; some were resolved by an earlier owner and are not read yet.
     resolved: Ranges,
-    open: BTreeMap<u64, Open>,
+    open: BTreeMap<u64, OpenRecord>,
     /// Progress of records that an earlier owner resolved in part, until they are read.
     partial: BTreeMap<u64, Progress>,
     /// First offset that no earlier owner had read.
@@ -60,7 +60,7 @@ pub(super) struct Offsets {
 
 /// A record that was just read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(super) enum ArrivedRecord {
     /// An earlier owner resolved it.
     Resolved,
     Unresolved {
@@ -99,15 +99,15 @@ impl Offsets {
     }
 
     /// Records a record that was read.
-    pub(super) fn read(&mut self, offset: u64, open: Open) -> Arrival {
+    pub(super) fn read(&mut self, offset: u64, open: OpenRecord) -> ArrivedRecord {
         self.skip_to(offset);
         self.position = Some(offset + 1);
         if offset < self.low || self.resolved.contains(offset) {
-            return Arrival::Resolved;
+            return ArrivedRecord::Resolved;
         }
         self.open.insert(offset, open);
         let progress = self.partial.remove(&offset).unwrap_or_default();
-        Arrival::Unresolved { progress, is_redelivered: offset < self.read_to }
+        ArrivedRecord::Unresolved { progress, is_redelivered: offset < self.read_to }
     }
 
     /// Passes over offsets that hold no record, up to this one. Returns the number of those that may have held one.
@@ -129,19 +129,19 @@ impl Offsets {
     }
 
     /// Records that a record is resolved. Returns the record, unless it was resolved before.
-    pub(super) fn resolve(&mut self, offset: u64) -> Option<Open> {
+    pub(super) fn resolve(&mut self, offset: u64) -> Option<OpenRecord> {
         let open = self.open.remove(&offset)?;
         self.resolved.insert(offset..offset + 1);
         self.advance();
         Some(open)
     }
 
-    pub(super) fn open_mut(&mut self, offset: u64) -> Option<&mut Open> {
+    pub(super) fn open_mut(&mut self, offset: u64) -> Option<&mut OpenRecord> {
         self.open.get_mut(&offset)
     }
 
     /// Records that are not resolved.
-    pub(super) fn open(&self) -> impl Iterator<Item = &Open> {
+    pub(super) fn open(&self) -> impl Iterator<Item = &OpenRecord> {
         self.open.values()
     }
 
@@ -277,9 +277,9 @@ mod tests {
                         }
                         let offset = log[next];
                         next += 1;
-                        match offsets.read(offset, Open::default()) {
-                            Arrival::Resolved => prop_assert!(resolved.contains(&offset)),
-                            Arrival::Unresolved { progress, .. } => {
+                        match offsets.read(offset, OpenRecord::default()) {
+                            ArrivedRecord::Resolved => prop_assert!(resolved.contains(&offset)),
+                            ArrivedRecord::Unresolved { progress, .. } => {
                                 prop_assert!(!resolved.contains(&offset));
                                 prop_assert_eq!(progress != Progress::default(), partial.contains(&offset));
                                 if partial.contains(&offset) {
@@ -337,7 +337,7 @@ mod tests {
         fn truncated_metadata_resolves_nothing_that_was_open(runs in prop_oneof![0_u64..50, 1400_u64..1600, 5000_u64..6000]) {
             let mut offsets = Offsets::resume(Some(7), "");
             for offset in 7..7 + 2 * runs {
-                offsets.read(offset, Open::default());
+                offsets.read(offset, OpenRecord::default());
                 if offset % 2 == 0 {
                     offsets.resolve(offset);
                 }
@@ -347,7 +347,7 @@ mod tests {
             let mut next = Offsets::resume(Some(u64::try_from(offset).unwrap()), &metadata);
             let mut skipped = 0;
             for offset in 7..7 + 2 * runs {
-                if next.read(offset, Open::default()) == Arrival::Resolved {
+                if next.read(offset, OpenRecord::default()) == ArrivedRecord::Resolved {
                     prop_assert_eq!(offset % 2, 0);
                     skipped += 1;
                 }
@@ -360,7 +360,7 @@ mod tests {
     fn records_that_were_deleted_unread_are_counted() {
         let mut offsets = Offsets::resume(Some(10), "");
         assert_eq!(offsets.skip_to(14), 4);
-        offsets.read(14, Open::default());
+        offsets.read(14, OpenRecord::default());
         assert_eq!((offsets.low(), offsets.position()), (14, Some(15)));
         offsets.resolve(14);
         assert_eq!(offsets.commit(), Some(Commit { offset: 15, metadata: String::new() }));
@@ -369,15 +369,15 @@ mod tests {
     #[test]
     fn what_an_earlier_owner_had_read_is_redelivered() {
         let mut offsets = Offsets::resume(Some(0), "");
-        (0..3).for_each(|offset| drop(offsets.read(offset, Open::default())));
+        (0..3).for_each(|offset| drop(offsets.read(offset, OpenRecord::default())));
         offsets.resolve(1);
         let Commit { metadata, .. } = offsets.commit().unwrap();
         let mut next = Offsets::resume(Some(0), &metadata);
-        let arrivals = (0..4).map(|offset| next.read(offset, Open::default()));
+        let arrivals = (0..4).map(|offset| next.read(offset, OpenRecord::default()));
         let redelivered: Vec<_> = arrivals
             .map(|arrival| match arrival {
-                Arrival::Resolved => None,
-                Arrival::Unresolved { is_redelivered, .. } => Some(is_redelivered),
+                ArrivedRecord::Resolved => None,
+                ArrivedRecord::Unresolved { is_redelivered, .. } => Some(is_redelivered),
             })
             .collect();
         assert_eq!(redelivered, [Some(true), None, Some(true), Some(false)]);

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::{Ledger, Progress, Taken, Tracker};
-use super::offsets::{Arrival, Commit, Offsets, Open};
+use super::offsets::{ArrivedRecord, Commit, Offsets, OpenRecord};
 use crate::event::{RecordId, Settled, Signal};
 use crate::telemetry::Metrics;
 
 /// Items by signal.
-type Items = [u32; Signal::ALL.len()];
+type SignalItems = [u32; Signal::ALL.len()];
 
 /// All partitions.
 pub(crate) struct Partitions {
@@ -33,7 +33,7 @@ struct Partition {
     offsets: Offsets,
     committed: Option<Commit>,
     /// Items that were resolved since the last acknowledged commit.
-    uncommitted: Items,
+    uncommitted: SignalItems,
     is_at_end: bool,
 }
 
@@ -45,7 +45,7 @@ struct Assigned {
 
 /// A commit of several partitions that was sent.
 #[derive(Debug, Default)]
-pub(super) struct Sent(Vec<(i32, Commit, Items)>);
+pub(super) struct Sent(Vec<(i32, Commit, SignalItems)>);
 
 /// A record that was read, and how.
 pub(super) enum Read {
@@ -73,8 +73,13 @@ impl Partitions {
 
     pub(super) fn assign(self: &Arc<Self>, partition: i32, offsets: Offsets) {
         let ledger = Arc::new(Assigned { partition, partitions: Arc::clone(self) });
-        let assigned =
-            Partition { ledger, offsets, committed: None, uncommitted: Items::default(), is_at_end: false };
+        let assigned = Partition {
+            ledger,
+            offsets,
+            committed: None,
+            uncommitted: SignalItems::default(),
+            is_at_end: false,
+        };
         let replaced = self.lock().insert(partition, assigned);
         self.forget(replaced.as_ref());
     }
@@ -101,9 +106,9 @@ impl Partitions {
         let mut state = self.lock();
         let Some(owned) = state.get_mut(&partition) else { return Read::Skipped };
         owned.is_at_end = false;
-        match owned.offsets.read(offset, Open { time, bytes, ..Open::default() }) {
-            Arrival::Resolved => Read::Skipped,
-            Arrival::Unresolved { progress, is_redelivered } => {
+        match owned.offsets.read(offset, OpenRecord { time, bytes, ..OpenRecord::default() }) {
+            ArrivedRecord::Resolved => Read::Skipped,
+            ArrivedRecord::Unresolved { progress, is_redelivered } => {
                 self.open_bytes.fetch_add(bytes, Ordering::Relaxed);
                 let ledger = Arc::clone(&owned.ledger) as Arc<dyn Ledger>;
                 let taken = Taken::new(RecordId::in_partition(partition, offset), bytes, ledger);

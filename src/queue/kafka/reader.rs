@@ -1,6 +1,6 @@
 //! The thread of a worker that reads the topic.
 //!
-//! In: the records of the partitions that the group assigns. Out: [`Event`]s, in the order of each partition; and commits of
+//! In: the records of the partitions that the group assigns. Out: [`ReaderEvent`]s, in the order of each partition; and commits of
 //! what is resolved.
 //! Promises: the thread polls at all times, so that the worker stays a member of its group: when too much is unresolved it
 //! pauses the partitions instead; a revoked partition is given back and then committed, before its next owner reads it, and
@@ -46,7 +46,7 @@ const MAX_SILENCE: Duration = Duration::from_millis(600);
 
 /// A record that was read, or a demand to the processors.
 #[expect(clippy::large_enum_variant, reason = "nearly every event is a record")]
-pub(crate) enum Event {
+pub(crate) enum ReaderEvent {
     Record(Fetched),
     /// A partition was read to its end: all records that were written before this time are read. In milliseconds since 1970.
     Clock {
@@ -76,12 +76,12 @@ pub(crate) struct Fetched {
 }
 
 /// State that the thread and its callbacks share.
-pub(super) struct Reading {
+pub(super) struct ReaderState {
     pub(super) topic: String,
     pub(super) partitions: Arc<Partitions>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Sender<ReaderEvent>,
     pub(super) wall_clock: fn() -> SystemTime,
     /// Set once the relay drains, and no more is to be read.
     pub(super) stopped: AtomicBool,
@@ -93,10 +93,10 @@ pub(super) struct Reading {
 }
 
 /// Context of the consumer. Its callbacks run on the thread that polls.
-pub(super) struct Callbacks(pub(super) Arc<Reading>);
+pub(super) struct Callbacks(pub(super) Arc<ReaderState>);
 
 /// Reads until the queue is closed, then commits and leaves the group.
-pub(super) fn run(consumer: &BaseConsumer<Callbacks>, mut committer: Committer, reading: &Reading) {
+pub(super) fn run(consumer: &BaseConsumer<Callbacks>, mut committer: Committer, reading: &ReaderState) {
     let mut is_paused = false;
     let mut last_commit = Instant::now();
     while !reading.closed.load(Ordering::Acquire) {
@@ -125,7 +125,7 @@ pub(super) fn run(consumer: &BaseConsumer<Callbacks>, mut committer: Committer, 
 }
 
 /// Pauses or resumes all partitions, so that no more is unresolved than the window allows.
-fn pause(consumer: &BaseConsumer<Callbacks>, reading: &Reading, is_paused: bool) -> bool {
+fn pause(consumer: &BaseConsumer<Callbacks>, reading: &ReaderState, is_paused: bool) -> bool {
     let limit = if is_paused { MAX_EXPORTING_BYTES / 4 * 3 } else { MAX_EXPORTING_BYTES };
     let is_full = reading.partitions.exporting_bytes() > limit || reading.stopped.load(Ordering::Acquire);
     let is_reassigned = reading.is_reassigned.swap(false, Ordering::AcqRel);
@@ -149,9 +149,9 @@ fn log_refusal(error: &KafkaError) {
     info!(reason = reason_of(error), "kafka commit refused; the next one repeats it");
 }
 
-// === impl Reading ===
+// === impl ReaderState ===
 
-impl Reading {
+impl ReaderState {
     fn message(&self, consumer: &BaseConsumer<Callbacks>, message: &BorrowedMessage<'_>) {
         if self.stopped.load(Ordering::Acquire) {
             return;
@@ -188,7 +188,7 @@ impl Reading {
             is_redelivered,
         };
         // The other side is gone when the relay drains: the record is released, and its next owner reads it.
-        self.events.blocking_send(Event::Record(fetched)).ok();
+        self.events.blocking_send(ReaderEvent::Record(fetched)).ok();
     }
 
     /// Counts records that retention deleted before they were read.
@@ -270,7 +270,7 @@ impl Reading {
     /// Has everything dropped that is held of these partitions.
     fn give_back(&self, partitions: &[i32]) {
         let (done, given_back) = blocking::channel();
-        let event = Event::GiveBack { partitions: partitions.to_vec(), done };
+        let event = ReaderEvent::GiveBack { partitions: partitions.to_vec(), done };
         if self.events.blocking_send(event).is_ok() {
             // Nothing is sent: the other side drops its end.
             given_back.recv_timeout(REVOKE_WAIT).ok();
@@ -336,7 +336,7 @@ impl Reading {
             });
             if is_fresh {
                 // A clock that is missed is followed by another.
-                self.events.try_send(Event::Clock { partition, time: read_by }).ok();
+                self.events.try_send(ReaderEvent::Clock { partition, time: read_by }).ok();
             }
         }
         self.metrics.kafka.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));

@@ -40,7 +40,7 @@ pub(crate) struct TopicRisk {
 
 /// Settings of the topic.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Settings {
+pub(super) struct TopicSettings {
     pub(super) min_in_sync: usize,
     /// Size of the largest record that the topic accepts, if that is less than the configured one.
     pub(super) largest: Option<u64>,
@@ -77,9 +77,9 @@ pub(super) fn is_missing(error: &KafkaError) -> bool {
     matches!(code, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic))
 }
 
-// === impl Settings ===
+// === impl TopicSettings ===
 
-impl Settings {
+impl TopicSettings {
     /// Settings of which nothing is known, because they may not be read.
     pub(super) fn unknown() -> Self {
         Self { min_in_sync: 1, ..Self::default() }
@@ -147,7 +147,7 @@ impl Administrator {
         &self,
         config: &KafkaConfig,
         state: &TopicState,
-    ) -> Result<Settings, String> {
+    ) -> Result<TopicSettings, String> {
         let resource = ResourceSpecifier::Topic(&config.topic);
         let described = self.client.describe_configs([&resource], &self.options).await;
         let described = described.map_err(|error| reason_of(&error))?;
@@ -159,7 +159,7 @@ impl Administrator {
     }
 }
 
-fn judge(settings: &HashMap<String, String>, state: &TopicState, max_message_bytes: u64) -> Settings {
+fn judge(settings: &HashMap<String, String>, state: &TopicState, max_message_bytes: u64) -> TopicSettings {
     let text = |name: &str| settings.get(name).map_or("", String::as_str);
     let number = |name: &str| text(name).parse::<i64>().ok();
     let mut risks = Vec::new();
@@ -206,7 +206,7 @@ fn judge(settings: &HashMap<String, String>, state: &TopicState, max_message_byt
         "cleanup.policy of the topic is compact, which deletes records with the same key, the trace id: set it to delete"
             .to_owned()
     });
-    Settings { min_in_sync, largest, risks, refusal }
+    TopicSettings { min_in_sync, largest, risks, refusal }
 }
 
 #[cfg(test)]
@@ -215,7 +215,7 @@ mod tests {
 
     const STATE: TopicState = TopicState { partitions: 3, replicas: 3, in_sync: 3, without_leader: 0 };
 
-    fn judged(changes: &[(&str, &str)], state: &TopicState) -> Settings {
+    fn judged(changes: &[(&str, &str)], state: &TopicState) -> TopicSettings {
         let mut settings: HashMap<String, String> = [
             ("cleanup.policy", "delete"),
             ("min.insync.replicas", "2"),
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_topic_that_keeps_everything_has_no_risks() {
-        assert_eq!(judged(&[], &STATE), Settings { min_in_sync: 2, ..Settings::default() });
+        assert_eq!(judged(&[], &STATE), TopicSettings { min_in_sync: 2, ..TopicSettings::default() });
         assert_eq!(judged(&[("retention.ms", "-1")], &STATE).risks, []);
     }
 

@@ -24,7 +24,7 @@ pub(crate) enum WriteError {
 }
 
 /// A record as librdkafka needs it.
-pub(super) struct Outgoing<'a> {
+pub(super) struct OutgoingRecord<'a> {
     pub(super) topic: &'a str,
     pub(super) key: Option<&'a [u8]>,
     pub(super) value: &'a [u8],
@@ -34,14 +34,14 @@ pub(super) struct Outgoing<'a> {
 }
 
 /// A producer, replaced when an error was fatal for it.
-pub(super) struct Writer {
+pub(super) struct TopicWriter {
     config: Mutex<ClientConfig>,
     producer: RwLock<Arc<ThreadedProducer<Deliveries>>>,
     health: Arc<Health>,
 }
 
 /// Records that are written together.
-struct Batch {
+struct RecordBatch {
     /// Records without a report, and one while records are being added.
     left: AtomicUsize,
     failures: Mutex<Vec<(usize, WriteError)>>,
@@ -50,15 +50,15 @@ struct Batch {
 
 /// A record's place in its batch.
 struct Ticket {
-    batch: Arc<Batch>,
+    batch: Arc<RecordBatch>,
     index: usize,
 }
 
 struct Deliveries(Arc<Health>);
 
-// === impl Writer ===
+// === impl TopicWriter ===
 
-impl Writer {
+impl TopicWriter {
     pub(super) fn new(config: ClientConfig, health: Arc<Health>) -> KafkaResult<Self> {
         let producer = RwLock::new(Arc::new(create(&config, &health)?));
         Ok(Self { config: Mutex::new(config), producer, health })
@@ -67,10 +67,10 @@ impl Writer {
     /// Writes records and waits for all reports. Returns the failures by the index of the record.
     pub(super) async fn write<'a>(
         &self,
-        records: impl ExactSizeIterator<Item = Outgoing<'a>>,
+        records: impl ExactSizeIterator<Item = OutgoingRecord<'a>>,
     ) -> Vec<(usize, WriteError)> {
         let (done, ended) = oneshot::channel();
-        let batch = Arc::new(Batch {
+        let batch = Arc::new(RecordBatch {
             left: AtomicUsize::new(records.len() + 1),
             failures: Mutex::default(),
             done: Mutex::new(Some(done)),
@@ -130,11 +130,11 @@ fn create(config: &ClientConfig, health: &Arc<Health>) -> KafkaResult<ThreadedPr
 
 fn send<'a>(
     producer: &ThreadedProducer<Deliveries>,
-    batch: &Arc<Batch>,
-    records: impl ExactSizeIterator<Item = Outgoing<'a>>,
+    batch: &Arc<RecordBatch>,
+    records: impl ExactSizeIterator<Item = OutgoingRecord<'a>>,
 ) {
     let mut full = None;
-    for (index, Outgoing { topic, key, value, headers, timestamp }) in records.enumerate() {
+    for (index, OutgoingRecord { topic, key, value, headers, timestamp }) in records.enumerate() {
         if let Some(failure) = &full {
             batch.ended(index, Some(WriteError::clone(failure)));
             continue;
@@ -161,9 +161,9 @@ fn failure_of(error: &KafkaError) -> WriteError {
     }
 }
 
-// === impl Batch ===
+// === impl RecordBatch ===
 
-impl Batch {
+impl RecordBatch {
     fn ended(&self, index: usize, failure: Option<WriteError>) {
         if let Some(failure) = failure {
             self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((index, failure));

@@ -1,7 +1,7 @@
 //! Disk usage of the log, and its behaviour on a full disk.
 
 use super::*;
-use crate::queue::disk::log::{Batch, Log};
+use crate::queue::disk::log::{CommitBatch, Log};
 use crate::queue::disk::recovery::Recovered;
 
 /// Size of a segment with the `max_size` of the test.
@@ -16,7 +16,7 @@ fn amplification(records: u64, body_bytes: usize) -> f64 {
     let mut random = Random(1);
     let (before, mut accepted, mut next_id) = (disk.written_bytes(), 0, 0);
     for _ in 0..10 {
-        let mut batch = Batch::default();
+        let mut batch = CommitBatch::default();
         for _ in 0..records {
             let body = random.text(body_bytes);
             accepted += body.len();
@@ -25,7 +25,7 @@ fn amplification(records: u64, body_bytes: usize) -> f64 {
         }
         log.commit(&mut batch, true, next_id).unwrap();
         let done = (next_id - records..next_id).map(|id| (id, 0)).collect();
-        log.commit(&mut Batch { done, ..Batch::default() }, true, next_id).unwrap();
+        log.commit(&mut CommitBatch { done, ..CommitBatch::default() }, true, next_id).unwrap();
     }
     (disk.written_bytes() - before) as f64 / accepted as f64
 }
@@ -43,7 +43,8 @@ fn one_commit_is_one_write_and_one_sync() {
     let mut log = Log::new(Arc::new(disk.clone()), Sync::Always, 1 << 30, Recovered::default());
     log.roll(0, 0).unwrap();
     let records = (0..100).map(|id| (id, record::encode(&record("body")).unwrap())).collect();
-    let mut batch = Batch { records, progress: vec![(1, vec![1])], done: vec![(2, 4), (7, 4)], mark: false };
+    let mut batch =
+        CommitBatch { records, progress: vec![(1, vec![1])], done: vec![(2, 4), (7, 4)], mark: false };
     let (operations, syncs) = (disk.operations(), disk.syncs());
     log.commit(&mut batch, true, 0).unwrap();
     assert_eq!((disk.operations() - operations, disk.syncs() - syncs), (2, 1));
