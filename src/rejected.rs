@@ -58,7 +58,7 @@ pub(crate) struct RejectedLines {
 }
 
 /// A write that goes on in the background.
-pub(crate) type Kept = Option<tokio::task::JoinHandle<()>>;
+pub(crate) type PendingWrite = Option<tokio::task::JoinHandle<()>>;
 
 /// The entries of one call.
 struct Appender {
@@ -157,7 +157,7 @@ impl RejectedLines {
         &self,
         now: SystemTime,
         rejections: impl IntoIterator<Item = Rejection<'a>>,
-    ) -> Kept {
+    ) -> PendingWrite {
         let mut rejections = rejections.into_iter().peekable();
         rejections.peek()?;
         #[cfg(feature = "kafka")]
