@@ -23,6 +23,6 @@ pub use document::{ExportRequest, Line, LineReader, Logs, read_request, signal_o
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
 pub use protobuf::ProtobufRequest;
 pub(crate) use protobuf::ReadProtobuf;
-pub(crate) use schema::{Field, Kind, LINE, Message};
+pub(crate) use schema::{Field, FieldType, LINE, Message};
 pub(crate) use splice::{Edits, Origins, Removals};
 pub(crate) use walk::{field_named, is_free_text, text_attribute};

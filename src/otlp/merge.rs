@@ -16,7 +16,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::json::{Cursor, Fault};
-use super::schema::{Field, Kind, LINE, Message, Role};
+use super::schema::{Field, FieldType, LINE, Message, MessageRole};
 use super::splice::{Edits, Origins, Removals};
 use super::walk::find;
 
@@ -44,7 +44,7 @@ enum Change {
 
 /// A member of an object.
 #[derive(Debug)]
-struct Member {
+struct ObjectMember {
     /// Index of the field, if it is known.
     field: Option<usize>,
     /// The key is today's name of the field.
@@ -82,7 +82,7 @@ pub(super) fn merge(bytes: &[u8]) -> Result<Merged, Fault> {
 
 /// Content of a value, least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Content {
+enum ValueContent {
     Nothing,
     /// Resources or scopes in which no span, log record or metric has content.
     Wrapping,
@@ -112,8 +112,11 @@ fn is_deeply_empty(value: &[u8]) -> bool {
 }
 
 /// Skips a list of resources or scopes and returns its content.
-fn content_of_containers(cursor: &mut Cursor<'_>, container: &'static Message) -> Result<Content, Fault> {
-    let mut most = Content::Nothing;
+fn content_of_containers(
+    cursor: &mut Cursor<'_>,
+    container: &'static Message,
+) -> Result<ValueContent, Fault> {
+    let mut most = ValueContent::Nothing;
     cursor.array(|cursor, _| {
         if cursor.peek() != Some(b'{') {
             return cursor.skip_value();
@@ -121,7 +124,7 @@ fn content_of_containers(cursor: &mut Cursor<'_>, container: &'static Message) -
         cursor.object(|cursor, _, key| {
             let field = find(container, cursor.bytes(), key, 0).map(|(index, _)| &container.fields[index]);
             let content = match (field.map(|field| field.kind), cursor.peek()) {
-                (Some(Kind::Messages(inner)), Some(b'[')) if inner.role == Role::Container => {
+                (Some(FieldType::Messages(inner)), Some(b'[')) if inner.role == MessageRole::Container => {
                     content_of_containers(cursor, inner)?
                 }
                 (kind, _) => {
@@ -129,13 +132,13 @@ fn content_of_containers(cursor: &mut Cursor<'_>, container: &'static Message) -
                     cursor.skip_value()?;
                     let value = &cursor.bytes()[value..cursor.at];
                     match kind {
-                        Some(Kind::Messages(_)) if !is_empty_value(value) => Content::Full,
+                        Some(FieldType::Messages(_)) if !is_empty_value(value) => ValueContent::Full,
                         // They have no content, but they are items.
-                        Some(Kind::Messages(_)) if value.starts_with(b"[") && value.contains(&b'{') => {
-                            Content::Wrapping
+                        Some(FieldType::Messages(_)) if value.starts_with(b"[") && value.contains(&b'{') => {
+                            ValueContent::Wrapping
                         }
-                        _ if is_deeply_empty(value) => Content::Nothing,
-                        _ => Content::Wrapping,
+                        _ if is_deeply_empty(value) => ValueContent::Nothing,
+                        _ => ValueContent::Wrapping,
                     }
                 }
             };
@@ -146,9 +149,9 @@ fn content_of_containers(cursor: &mut Cursor<'_>, container: &'static Message) -
     Ok(most)
 }
 
-// === impl Kind ===
+// === impl FieldType ===
 
-impl Kind {
+impl FieldType {
     /// Returns whether a field of this kind may have several values.
     pub(super) fn is_list(self) -> bool {
         matches!(self, Self::Messages(_) | Self::Strings | Self::Doubles | Self::Ints(_))
@@ -171,7 +174,7 @@ impl Change {
 impl Merger<'_> {
     /// Reads a message and notes the required changes.
     fn message(&mut self, cursor: &mut Cursor<'_>, message: &'static Message) -> Result<(), Fault> {
-        let mut members: SmallVec<[Member; 16]> = SmallVec::new();
+        let mut members: SmallVec<[ObjectMember; 16]> = SmallVec::new();
         let mut seen = 0_u32;
         let mut repeated = 0_u32;
         cursor.object(|cursor, start, key| {
@@ -184,7 +187,12 @@ impl Merger<'_> {
                 seen |= 1 << index;
                 is_current = *key.unescaped(cursor.bytes()) == *message.fields[index].name.as_bytes();
             }
-            members.push(Member { field, is_current, range: start..cursor.at, value: value..cursor.at });
+            members.push(ObjectMember {
+                field,
+                is_current,
+                range: start..cursor.at,
+                value: value..cursor.at,
+            });
             Ok(())
         })?;
         if repeated == 0 {
@@ -215,18 +223,20 @@ impl Merger<'_> {
 
     fn value(&mut self, cursor: &mut Cursor<'_>, field: Option<&'static Field>) -> Result<(), Fault> {
         match (field.map(|field| field.kind), cursor.peek()) {
-            (Some(Kind::Message(message)), Some(b'{')) => self.message(cursor, message),
-            (Some(Kind::Messages(message)), Some(b'[')) => cursor.array(|cursor, _| match cursor.peek() {
-                Some(b'{') => self.message(cursor, message),
-                _ => cursor.skip_value(),
-            }),
+            (Some(FieldType::Message(message)), Some(b'{')) => self.message(cursor, message),
+            (Some(FieldType::Messages(message)), Some(b'[')) => {
+                cursor.array(|cursor, _| match cursor.peek() {
+                    Some(b'{') => self.message(cursor, message),
+                    _ => cursor.skip_value(),
+                })
+            }
             _ => cursor.skip_value(),
         }
     }
 
     /// Returns the members that determine a field, in the order of the text.
-    fn choose(&self, field: &Field, index: usize, members: &[Member]) -> SmallVec<[usize; 4]> {
-        let with_field: SmallVec<[(usize, bool, Content); 4]> = (members.iter().enumerate())
+    fn choose(&self, field: &Field, index: usize, members: &[ObjectMember]) -> SmallVec<[usize; 4]> {
+        let with_field: SmallVec<[(usize, bool, ValueContent); 4]> = (members.iter().enumerate())
             .filter(|(_, member)| member.field == Some(index))
             .map(|(place, member)| (place, member.is_current, self.content(field, member.value.clone())))
             .collect();
@@ -237,28 +247,31 @@ impl Merger<'_> {
         // `None`, for no members, is less than any content.
         let (newest, oldest) = (most(true), most(false));
         let current = newest >= oldest;
-        let least = newest.max(oldest).map_or(Content::Nothing, |most| most.min(Content::Wrapping));
-        let counts =
-            |(_, is_current, content): &&(usize, bool, Content)| *is_current == current && *content >= least;
+        let least = newest.max(oldest).map_or(ValueContent::Nothing, |most| most.min(ValueContent::Wrapping));
+        let counts = |(_, is_current, content): &&(usize, bool, ValueContent)| {
+            *is_current == current && *content >= least
+        };
         with_field.iter().filter(counts).map(|(place, ..)| *place).collect()
     }
 
-    fn content(&self, field: &Field, value: Range<usize>) -> Content {
+    fn content(&self, field: &Field, value: Range<usize>) -> ValueContent {
         let text = &self.bytes[value.clone()];
         let is_nothing = match field.kind {
-            Kind::Messages(message) if message.role == Role::Container && text.starts_with(b"[") => {
+            FieldType::Messages(message)
+                if message.role == MessageRole::Container && text.starts_with(b"[") =>
+            {
                 let mut cursor = Cursor::new(self.bytes, value.start);
-                return content_of_containers(&mut cursor, message).unwrap_or(Content::Full);
+                return content_of_containers(&mut cursor, message).unwrap_or(ValueContent::Full);
             }
-            Kind::Message(_) => is_deeply_empty(text),
+            FieldType::Message(_) => is_deeply_empty(text),
             kind if kind.is_list() => is_empty_value(text),
             _ => text == b"null",
         };
-        if is_nothing { Content::Nothing } else { Content::Full }
+        if is_nothing { ValueContent::Nothing } else { ValueContent::Full }
     }
 
     /// Merges members of one field, and returns the index of the one that is kept.
-    fn merge(&mut self, field: &Field, members: &[Member], chosen: &[usize]) -> Result<usize, Fault> {
+    fn merge(&mut self, field: &Field, members: &[ObjectMember], chosen: &[usize]) -> Result<usize, Fault> {
         let (&last, others) = chosen.split_last().expect("a repeated key has members");
         let value = |place: usize| members[place].value.clone();
         let differs = |&&place: &&usize| self.bytes[value(place)] != self.bytes[value(last)];
@@ -271,7 +284,7 @@ impl Merger<'_> {
                 elements.filter(|range| !self.bytes[range.clone()].trim_ascii().is_empty()).collect();
             self.changes.push(Change::Join { at: value(last).start + 1, elements });
         } else if let Some(&place) = others.iter().find(differs) {
-            if matches!(field.kind, Kind::Message(_)) {
+            if matches!(field.kind, FieldType::Message(_)) {
                 let reason = format!("{} occurs twice in one object, with different content", field.name);
                 return Err(Fault::shape(members[place].range.start, reason));
             }

@@ -18,7 +18,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use super::decode_hex;
 use super::json::{Cursor, Fault};
 use super::number::integer;
-use super::schema::{Field, Int, Kind, LINE, Message, Role};
+use super::schema::{Field, FieldType, Int, LINE, Message, MessageRole};
 use super::walk::text_attribute;
 use crate::event::Signal;
 pub(crate) use decode::Decoded;
@@ -90,13 +90,13 @@ fn value(cursor: &mut Cursor<'_>, field: &Field, out: &mut Vec<u8>) -> Result<()
         return cursor.word("null");
     }
     match field.kind {
-        Kind::Message(kind) => {
+        FieldType::Message(kind) => {
             tag(field.number, LENGTH, out);
             delimited(out, |out| message(cursor, kind, out))
         }
-        Kind::Messages(kind) => cursor.array(|cursor, _| {
+        FieldType::Messages(kind) => cursor.array(|cursor, _| {
             tag(field.number, LENGTH, out);
-            if kind.role == Role::KeyValue
+            if kind.role == MessageRole::KeyValue
                 && let Some(attribute) = text_attribute(cursor.bytes(), cursor.at)
             {
                 cursor.at = attribute.end;
@@ -105,45 +105,45 @@ fn value(cursor: &mut Cursor<'_>, field: &Field, out: &mut Vec<u8>) -> Result<()
             }
             delimited(out, |out| message(cursor, kind, out))
         }),
-        Kind::Strings => cursor.array(|cursor, _| string(cursor, field.number, out)),
-        Kind::String => string(cursor, field.number, out),
-        Kind::TraceId => hex::<16>(cursor, field, out),
-        Kind::SpanId | Kind::ParentSpanId => hex::<8>(cursor, field, out),
-        Kind::Bytes => {
+        FieldType::Strings => cursor.array(|cursor, _| string(cursor, field.number, out)),
+        FieldType::String => string(cursor, field.number, out),
+        FieldType::TraceId => hex::<16>(cursor, field, out),
+        FieldType::SpanId | FieldType::ParentSpanId => hex::<8>(cursor, field, out),
+        FieldType::Bytes => {
             let at = cursor.at;
             let text = cursor.string()?;
             let decoded = base64_bytes(&text.unescaped(cursor.bytes()));
             bytes(field.number, &decoded.ok_or_else(|| Fault::shape(at, "not Base64"))?, out);
             Ok(())
         }
-        Kind::Bool => {
+        FieldType::Bool => {
             let word = if cursor.peek() == Some(b't') { "true" } else { "false" };
             cursor.word(word)?;
             tag(field.number, VARINT, out);
             out.push(u8::from(word == "true"));
             Ok(())
         }
-        Kind::Double => {
+        FieldType::Double => {
             tag(field.number, FIXED64, out);
             double(cursor, out)
         }
-        Kind::Int(int) => {
+        FieldType::Int(int) => {
             tag(field.number, int.wire_type(), out);
             let number = number(cursor)?;
             int.write(number, out);
             Ok(())
         }
-        Kind::Enum(_) => {
+        FieldType::Enum(_) => {
             tag(field.number, VARINT, out);
             let number = number(cursor)?;
             Int::Int64.write(number, out);
             Ok(())
         }
-        Kind::Doubles => {
+        FieldType::Doubles => {
             tag(field.number, LENGTH, out);
             delimited(out, |out| cursor.array(|cursor, _| double(cursor, out)))
         }
-        Kind::Ints(int) => {
+        FieldType::Ints(int) => {
             tag(field.number, LENGTH, out);
             delimited(out, |out| {
                 cursor.array(|cursor, _| {

@@ -8,7 +8,7 @@
 pub(crate) struct Message {
     pub(crate) fields: &'static [Field],
     /// Special handling by the reader.
-    pub(crate) role: Role,
+    pub(crate) role: MessageRole,
 }
 
 /// A field of a message.
@@ -18,7 +18,7 @@ pub(crate) struct Field {
     /// Name of the field in earlier versions of OTLP.
     pub(crate) legacy: Option<&'static str>,
     pub(crate) number: u32,
-    pub(crate) kind: Kind,
+    pub(crate) kind: FieldType,
     pub(crate) group: Group,
 }
 
@@ -32,7 +32,7 @@ pub(crate) enum Group {
 
 /// The type of a field.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum FieldType {
     Message(&'static Message),
     Messages(&'static Message),
     String,
@@ -46,7 +46,7 @@ pub(crate) enum Kind {
     TraceId,
     /// Hexadecimal in JSON, 8 bytes.
     SpanId,
-    /// [`Kind::SpanId`] that may be missing.
+    /// [`FieldType::SpanId`] that may be missing.
     ParentSpanId,
     Int(Int),
     Ints(Int),
@@ -68,7 +68,7 @@ pub(crate) enum Int {
 
 /// Messages that the reader handles specially.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum MessageRole {
     Plain,
     /// A whole line: one member for each signal.
     Line,
@@ -104,74 +104,74 @@ impl Int {
 }
 
 const fn message(fields: &'static [Field]) -> Message {
-    Message { fields, role: Role::Plain }
+    Message { fields, role: MessageRole::Plain }
 }
 
-const fn with_role(role: Role, fields: &'static [Field]) -> Message {
+const fn with_role(role: MessageRole, fields: &'static [Field]) -> Message {
     Message { fields, role }
 }
 
-const fn field(name: &'static str, number: u32, kind: Kind) -> Field {
+const fn field(name: &'static str, number: u32, kind: FieldType) -> Field {
     Field { name, legacy: None, number, kind, group: Group::Alone }
 }
 
-const fn renamed(name: &'static str, legacy: &'static str, number: u32, kind: Kind) -> Field {
+const fn renamed(name: &'static str, legacy: &'static str, number: u32, kind: FieldType) -> Field {
     Field { name, legacy: Some(legacy), number, kind, group: Group::Alone }
 }
 
-const fn one_of(name: &'static str, number: u32, kind: Kind) -> Field {
+const fn one_of(name: &'static str, number: u32, kind: FieldType) -> Field {
     Field { name, legacy: None, number, kind, group: Group::OneOf }
 }
 
 /// A line: the three signals in one object, which no single OTLP request has, but lines do.
 pub(crate) static LINE: Message = with_role(
-    Role::Line,
+    MessageRole::Line,
     &[
-        field("resourceSpans", 1, Kind::Messages(&RESOURCE_SPANS)),
-        field("resourceLogs", 1, Kind::Messages(&RESOURCE_LOGS)),
-        field("resourceMetrics", 1, Kind::Messages(&RESOURCE_METRICS)),
+        field("resourceSpans", 1, FieldType::Messages(&RESOURCE_SPANS)),
+        field("resourceLogs", 1, FieldType::Messages(&RESOURCE_LOGS)),
+        field("resourceMetrics", 1, FieldType::Messages(&RESOURCE_METRICS)),
     ],
 );
 
 // trace.proto
 
 static RESOURCE_SPANS: Message = with_role(
-    Role::Container,
+    MessageRole::Container,
     &[
-        field("resource", 1, Kind::Message(&RESOURCE)),
-        renamed("scopeSpans", "instrumentationLibrarySpans", 2, Kind::Messages(&SCOPE_SPANS)),
-        field("schemaUrl", 3, Kind::String),
+        field("resource", 1, FieldType::Message(&RESOURCE)),
+        renamed("scopeSpans", "instrumentationLibrarySpans", 2, FieldType::Messages(&SCOPE_SPANS)),
+        field("schemaUrl", 3, FieldType::String),
     ],
 );
 
 static SCOPE_SPANS: Message = with_role(
-    Role::Container,
+    MessageRole::Container,
     &[
-        renamed("scope", "instrumentationLibrary", 1, Kind::Message(&SCOPE)),
-        field("spans", 2, Kind::Messages(&SPAN)),
-        field("schemaUrl", 3, Kind::String),
+        renamed("scope", "instrumentationLibrary", 1, FieldType::Message(&SCOPE)),
+        field("spans", 2, FieldType::Messages(&SPAN)),
+        field("schemaUrl", 3, FieldType::String),
     ],
 );
 
 static SPAN: Message = with_role(
-    Role::Span,
+    MessageRole::Span,
     &[
-        field("traceId", 1, Kind::TraceId),
-        field("spanId", 2, Kind::SpanId),
-        field("traceState", 3, Kind::String),
-        field("parentSpanId", 4, Kind::ParentSpanId),
-        field("name", 5, Kind::String),
-        field("kind", 6, Kind::Enum(SPAN_KINDS)),
-        field("startTimeUnixNano", 7, Kind::Int(Int::Fixed64)),
-        field("endTimeUnixNano", 8, Kind::Int(Int::Fixed64)),
-        field("attributes", 9, Kind::Messages(&KEY_VALUE)),
-        field("droppedAttributesCount", 10, Kind::Int(Int::Uint32)),
-        field("events", 11, Kind::Messages(&EVENT)),
-        field("droppedEventsCount", 12, Kind::Int(Int::Uint32)),
-        field("links", 13, Kind::Messages(&LINK)),
-        field("droppedLinksCount", 14, Kind::Int(Int::Uint32)),
-        field("status", 15, Kind::Message(&STATUS)),
-        field("flags", 16, Kind::Int(Int::Fixed32)),
+        field("traceId", 1, FieldType::TraceId),
+        field("spanId", 2, FieldType::SpanId),
+        field("traceState", 3, FieldType::String),
+        field("parentSpanId", 4, FieldType::ParentSpanId),
+        field("name", 5, FieldType::String),
+        field("kind", 6, FieldType::Enum(SPAN_KINDS)),
+        field("startTimeUnixNano", 7, FieldType::Int(Int::Fixed64)),
+        field("endTimeUnixNano", 8, FieldType::Int(Int::Fixed64)),
+        field("attributes", 9, FieldType::Messages(&KEY_VALUE)),
+        field("droppedAttributesCount", 10, FieldType::Int(Int::Uint32)),
+        field("events", 11, FieldType::Messages(&EVENT)),
+        field("droppedEventsCount", 12, FieldType::Int(Int::Uint32)),
+        field("links", 13, FieldType::Messages(&LINK)),
+        field("droppedLinksCount", 14, FieldType::Int(Int::Uint32)),
+        field("status", 15, FieldType::Message(&STATUS)),
+        field("flags", 16, FieldType::Int(Int::Fixed32)),
     ],
 );
 
@@ -179,26 +179,28 @@ static SPAN: Message = with_role(
 pub(crate) const SPAN_EVENTS: usize = 10;
 
 pub(crate) static EVENT: Message = message(&[
-    field("timeUnixNano", 1, Kind::Int(Int::Fixed64)),
-    field("name", 2, Kind::String),
-    field("attributes", 3, Kind::Messages(&KEY_VALUE)),
-    field("droppedAttributesCount", 4, Kind::Int(Int::Uint32)),
+    field("timeUnixNano", 1, FieldType::Int(Int::Fixed64)),
+    field("name", 2, FieldType::String),
+    field("attributes", 3, FieldType::Messages(&KEY_VALUE)),
+    field("droppedAttributesCount", 4, FieldType::Int(Int::Uint32)),
 ]);
 
 static LINK: Message = with_role(
-    Role::Link,
+    MessageRole::Link,
     &[
-        field("traceId", 1, Kind::TraceId),
-        field("spanId", 2, Kind::SpanId),
-        field("traceState", 3, Kind::String),
-        field("attributes", 4, Kind::Messages(&KEY_VALUE)),
-        field("droppedAttributesCount", 5, Kind::Int(Int::Uint32)),
-        field("flags", 6, Kind::Int(Int::Fixed32)),
+        field("traceId", 1, FieldType::TraceId),
+        field("spanId", 2, FieldType::SpanId),
+        field("traceState", 3, FieldType::String),
+        field("attributes", 4, FieldType::Messages(&KEY_VALUE)),
+        field("droppedAttributesCount", 5, FieldType::Int(Int::Uint32)),
+        field("flags", 6, FieldType::Int(Int::Fixed32)),
     ],
 );
 
-static STATUS: Message =
-    with_role(Role::Status, &[field("message", 2, Kind::String), field("code", 3, Kind::Enum(STATUS_CODES))]);
+static STATUS: Message = with_role(
+    MessageRole::Status,
+    &[field("message", 2, FieldType::String), field("code", 3, FieldType::Enum(STATUS_CODES))],
+);
 
 const SPAN_KINDS: &[(&str, i32)] = &[
     ("SPAN_KIND_UNSPECIFIED", 0),
@@ -215,37 +217,37 @@ const STATUS_CODES: &[(&str, i32)] =
 // logs.proto
 
 static RESOURCE_LOGS: Message = with_role(
-    Role::Container,
+    MessageRole::Container,
     &[
-        field("resource", 1, Kind::Message(&RESOURCE)),
-        renamed("scopeLogs", "instrumentationLibraryLogs", 2, Kind::Messages(&SCOPE_LOGS)),
-        field("schemaUrl", 3, Kind::String),
+        field("resource", 1, FieldType::Message(&RESOURCE)),
+        renamed("scopeLogs", "instrumentationLibraryLogs", 2, FieldType::Messages(&SCOPE_LOGS)),
+        field("schemaUrl", 3, FieldType::String),
     ],
 );
 
 static SCOPE_LOGS: Message = with_role(
-    Role::Container,
+    MessageRole::Container,
     &[
-        renamed("scope", "instrumentationLibrary", 1, Kind::Message(&SCOPE)),
-        renamed("logRecords", "logs", 2, Kind::Messages(&LOG_RECORD)),
-        field("schemaUrl", 3, Kind::String),
+        renamed("scope", "instrumentationLibrary", 1, FieldType::Message(&SCOPE)),
+        renamed("logRecords", "logs", 2, FieldType::Messages(&LOG_RECORD)),
+        field("schemaUrl", 3, FieldType::String),
     ],
 );
 
 static LOG_RECORD: Message = with_role(
-    Role::LogRecord,
+    MessageRole::LogRecord,
     &[
-        field("timeUnixNano", 1, Kind::Int(Int::Fixed64)),
-        field("severityNumber", 2, Kind::Enum(SEVERITY_NUMBERS)),
-        field("severityText", 3, Kind::String),
-        field("body", 5, Kind::Message(&ANY_VALUE)),
-        field("attributes", 6, Kind::Messages(&KEY_VALUE)),
-        field("droppedAttributesCount", 7, Kind::Int(Int::Uint32)),
-        field("flags", 8, Kind::Int(Int::Fixed32)),
-        field("traceId", 9, Kind::TraceId),
-        field("spanId", 10, Kind::SpanId),
-        field("observedTimeUnixNano", 11, Kind::Int(Int::Fixed64)),
-        field("eventName", 12, Kind::String),
+        field("timeUnixNano", 1, FieldType::Int(Int::Fixed64)),
+        field("severityNumber", 2, FieldType::Enum(SEVERITY_NUMBERS)),
+        field("severityText", 3, FieldType::String),
+        field("body", 5, FieldType::Message(&ANY_VALUE)),
+        field("attributes", 6, FieldType::Messages(&KEY_VALUE)),
+        field("droppedAttributesCount", 7, FieldType::Int(Int::Uint32)),
+        field("flags", 8, FieldType::Int(Int::Fixed32)),
+        field("traceId", 9, FieldType::TraceId),
+        field("spanId", 10, FieldType::SpanId),
+        field("observedTimeUnixNano", 11, FieldType::Int(Int::Fixed64)),
+        field("eventName", 12, FieldType::String),
     ],
 );
 
@@ -280,57 +282,57 @@ const SEVERITY_NUMBERS: &[(&str, i32)] = &[
 // metrics.proto
 
 static RESOURCE_METRICS: Message = with_role(
-    Role::Container,
+    MessageRole::Container,
     &[
-        field("resource", 1, Kind::Message(&RESOURCE)),
-        renamed("scopeMetrics", "instrumentationLibraryMetrics", 2, Kind::Messages(&SCOPE_METRICS)),
-        field("schemaUrl", 3, Kind::String),
+        field("resource", 1, FieldType::Message(&RESOURCE)),
+        renamed("scopeMetrics", "instrumentationLibraryMetrics", 2, FieldType::Messages(&SCOPE_METRICS)),
+        field("schemaUrl", 3, FieldType::String),
     ],
 );
 
 static SCOPE_METRICS: Message = with_role(
-    Role::Container,
+    MessageRole::Container,
     &[
-        renamed("scope", "instrumentationLibrary", 1, Kind::Message(&SCOPE)),
-        field("metrics", 2, Kind::Messages(&METRIC)),
-        field("schemaUrl", 3, Kind::String),
+        renamed("scope", "instrumentationLibrary", 1, FieldType::Message(&SCOPE)),
+        field("metrics", 2, FieldType::Messages(&METRIC)),
+        field("schemaUrl", 3, FieldType::String),
     ],
 );
 
 static METRIC: Message = with_role(
-    Role::Metric,
+    MessageRole::Metric,
     &[
-        field("name", 1, Kind::String),
-        field("description", 2, Kind::String),
-        field("unit", 3, Kind::String),
-        one_of("gauge", 5, Kind::Message(&GAUGE)),
-        one_of("sum", 7, Kind::Message(&SUM)),
-        one_of("histogram", 9, Kind::Message(&HISTOGRAM)),
-        one_of("exponentialHistogram", 10, Kind::Message(&EXPONENTIAL_HISTOGRAM)),
-        one_of("summary", 11, Kind::Message(&SUMMARY)),
-        field("metadata", 12, Kind::Messages(&KEY_VALUE)),
+        field("name", 1, FieldType::String),
+        field("description", 2, FieldType::String),
+        field("unit", 3, FieldType::String),
+        one_of("gauge", 5, FieldType::Message(&GAUGE)),
+        one_of("sum", 7, FieldType::Message(&SUM)),
+        one_of("histogram", 9, FieldType::Message(&HISTOGRAM)),
+        one_of("exponentialHistogram", 10, FieldType::Message(&EXPONENTIAL_HISTOGRAM)),
+        one_of("summary", 11, FieldType::Message(&SUMMARY)),
+        field("metadata", 12, FieldType::Messages(&KEY_VALUE)),
     ],
 );
 
-static GAUGE: Message = message(&[field("dataPoints", 1, Kind::Messages(&NUMBER_POINT))]);
+static GAUGE: Message = message(&[field("dataPoints", 1, FieldType::Messages(&NUMBER_POINT))]);
 
 static SUM: Message = message(&[
-    field("dataPoints", 1, Kind::Messages(&NUMBER_POINT)),
-    field("aggregationTemporality", 2, Kind::Enum(TEMPORALITIES)),
-    field("isMonotonic", 3, Kind::Bool),
+    field("dataPoints", 1, FieldType::Messages(&NUMBER_POINT)),
+    field("aggregationTemporality", 2, FieldType::Enum(TEMPORALITIES)),
+    field("isMonotonic", 3, FieldType::Bool),
 ]);
 
 static HISTOGRAM: Message = message(&[
-    field("dataPoints", 1, Kind::Messages(&HISTOGRAM_POINT)),
-    field("aggregationTemporality", 2, Kind::Enum(TEMPORALITIES)),
+    field("dataPoints", 1, FieldType::Messages(&HISTOGRAM_POINT)),
+    field("aggregationTemporality", 2, FieldType::Enum(TEMPORALITIES)),
 ]);
 
 static EXPONENTIAL_HISTOGRAM: Message = message(&[
-    field("dataPoints", 1, Kind::Messages(&EXPONENTIAL_HISTOGRAM_POINT)),
-    field("aggregationTemporality", 2, Kind::Enum(TEMPORALITIES)),
+    field("dataPoints", 1, FieldType::Messages(&EXPONENTIAL_HISTOGRAM_POINT)),
+    field("aggregationTemporality", 2, FieldType::Enum(TEMPORALITIES)),
 ]);
 
-static SUMMARY: Message = message(&[field("dataPoints", 1, Kind::Messages(&SUMMARY_POINT))]);
+static SUMMARY: Message = message(&[field("dataPoints", 1, FieldType::Messages(&SUMMARY_POINT))]);
 
 const TEMPORALITIES: &[(&str, i32)] = &[
     ("AGGREGATION_TEMPORALITY_UNSPECIFIED", 0),
@@ -339,120 +341,125 @@ const TEMPORALITIES: &[(&str, i32)] = &[
 ];
 
 static NUMBER_POINT: Message = with_role(
-    Role::Point,
+    MessageRole::Point,
     &[
-        field("startTimeUnixNano", 2, Kind::Int(Int::Fixed64)),
-        field("timeUnixNano", 3, Kind::Int(Int::Fixed64)),
-        one_of("asDouble", 4, Kind::Double),
-        field("exemplars", 5, Kind::Messages(&EXEMPLAR)),
-        one_of("asInt", 6, Kind::Int(Int::Sfixed64)),
-        field("attributes", 7, Kind::Messages(&KEY_VALUE)),
-        field("flags", 8, Kind::Int(Int::Uint32)),
+        field("startTimeUnixNano", 2, FieldType::Int(Int::Fixed64)),
+        field("timeUnixNano", 3, FieldType::Int(Int::Fixed64)),
+        one_of("asDouble", 4, FieldType::Double),
+        field("exemplars", 5, FieldType::Messages(&EXEMPLAR)),
+        one_of("asInt", 6, FieldType::Int(Int::Sfixed64)),
+        field("attributes", 7, FieldType::Messages(&KEY_VALUE)),
+        field("flags", 8, FieldType::Int(Int::Uint32)),
     ],
 );
 
 static HISTOGRAM_POINT: Message = with_role(
-    Role::Point,
+    MessageRole::Point,
     &[
-        field("startTimeUnixNano", 2, Kind::Int(Int::Fixed64)),
-        field("timeUnixNano", 3, Kind::Int(Int::Fixed64)),
-        field("count", 4, Kind::Int(Int::Fixed64)),
-        field("sum", 5, Kind::Double),
-        field("bucketCounts", 6, Kind::Ints(Int::Fixed64)),
-        field("explicitBounds", 7, Kind::Doubles),
-        field("exemplars", 8, Kind::Messages(&EXEMPLAR)),
-        field("attributes", 9, Kind::Messages(&KEY_VALUE)),
-        field("flags", 10, Kind::Int(Int::Uint32)),
-        field("min", 11, Kind::Double),
-        field("max", 12, Kind::Double),
+        field("startTimeUnixNano", 2, FieldType::Int(Int::Fixed64)),
+        field("timeUnixNano", 3, FieldType::Int(Int::Fixed64)),
+        field("count", 4, FieldType::Int(Int::Fixed64)),
+        field("sum", 5, FieldType::Double),
+        field("bucketCounts", 6, FieldType::Ints(Int::Fixed64)),
+        field("explicitBounds", 7, FieldType::Doubles),
+        field("exemplars", 8, FieldType::Messages(&EXEMPLAR)),
+        field("attributes", 9, FieldType::Messages(&KEY_VALUE)),
+        field("flags", 10, FieldType::Int(Int::Uint32)),
+        field("min", 11, FieldType::Double),
+        field("max", 12, FieldType::Double),
     ],
 );
 
 static EXPONENTIAL_HISTOGRAM_POINT: Message = with_role(
-    Role::Point,
+    MessageRole::Point,
     &[
-        field("attributes", 1, Kind::Messages(&KEY_VALUE)),
-        field("startTimeUnixNano", 2, Kind::Int(Int::Fixed64)),
-        field("timeUnixNano", 3, Kind::Int(Int::Fixed64)),
-        field("count", 4, Kind::Int(Int::Fixed64)),
-        field("sum", 5, Kind::Double),
-        field("scale", 6, Kind::Int(Int::Sint32)),
-        field("zeroCount", 7, Kind::Int(Int::Fixed64)),
-        field("positive", 8, Kind::Message(&BUCKETS)),
-        field("negative", 9, Kind::Message(&BUCKETS)),
-        field("flags", 10, Kind::Int(Int::Uint32)),
-        field("exemplars", 11, Kind::Messages(&EXEMPLAR)),
-        field("min", 12, Kind::Double),
-        field("max", 13, Kind::Double),
-        field("zeroThreshold", 14, Kind::Double),
+        field("attributes", 1, FieldType::Messages(&KEY_VALUE)),
+        field("startTimeUnixNano", 2, FieldType::Int(Int::Fixed64)),
+        field("timeUnixNano", 3, FieldType::Int(Int::Fixed64)),
+        field("count", 4, FieldType::Int(Int::Fixed64)),
+        field("sum", 5, FieldType::Double),
+        field("scale", 6, FieldType::Int(Int::Sint32)),
+        field("zeroCount", 7, FieldType::Int(Int::Fixed64)),
+        field("positive", 8, FieldType::Message(&BUCKETS)),
+        field("negative", 9, FieldType::Message(&BUCKETS)),
+        field("flags", 10, FieldType::Int(Int::Uint32)),
+        field("exemplars", 11, FieldType::Messages(&EXEMPLAR)),
+        field("min", 12, FieldType::Double),
+        field("max", 13, FieldType::Double),
+        field("zeroThreshold", 14, FieldType::Double),
     ],
 );
 
-static BUCKETS: Message =
-    message(&[field("offset", 1, Kind::Int(Int::Sint32)), field("bucketCounts", 2, Kind::Ints(Int::Uint64))]);
+static BUCKETS: Message = message(&[
+    field("offset", 1, FieldType::Int(Int::Sint32)),
+    field("bucketCounts", 2, FieldType::Ints(Int::Uint64)),
+]);
 
 static SUMMARY_POINT: Message = with_role(
-    Role::Point,
+    MessageRole::Point,
     &[
-        field("startTimeUnixNano", 2, Kind::Int(Int::Fixed64)),
-        field("timeUnixNano", 3, Kind::Int(Int::Fixed64)),
-        field("count", 4, Kind::Int(Int::Fixed64)),
-        field("sum", 5, Kind::Double),
-        field("quantileValues", 6, Kind::Messages(&QUANTILE)),
-        field("attributes", 7, Kind::Messages(&KEY_VALUE)),
-        field("flags", 8, Kind::Int(Int::Uint32)),
+        field("startTimeUnixNano", 2, FieldType::Int(Int::Fixed64)),
+        field("timeUnixNano", 3, FieldType::Int(Int::Fixed64)),
+        field("count", 4, FieldType::Int(Int::Fixed64)),
+        field("sum", 5, FieldType::Double),
+        field("quantileValues", 6, FieldType::Messages(&QUANTILE)),
+        field("attributes", 7, FieldType::Messages(&KEY_VALUE)),
+        field("flags", 8, FieldType::Int(Int::Uint32)),
     ],
 );
 
-static QUANTILE: Message = message(&[field("quantile", 1, Kind::Double), field("value", 2, Kind::Double)]);
+static QUANTILE: Message =
+    message(&[field("quantile", 1, FieldType::Double), field("value", 2, FieldType::Double)]);
 
 static EXEMPLAR: Message = message(&[
-    field("timeUnixNano", 2, Kind::Int(Int::Fixed64)),
-    one_of("asDouble", 3, Kind::Double),
-    field("spanId", 4, Kind::SpanId),
-    field("traceId", 5, Kind::TraceId),
-    one_of("asInt", 6, Kind::Int(Int::Sfixed64)),
-    field("filteredAttributes", 7, Kind::Messages(&KEY_VALUE)),
+    field("timeUnixNano", 2, FieldType::Int(Int::Fixed64)),
+    one_of("asDouble", 3, FieldType::Double),
+    field("spanId", 4, FieldType::SpanId),
+    field("traceId", 5, FieldType::TraceId),
+    one_of("asInt", 6, FieldType::Int(Int::Sfixed64)),
+    field("filteredAttributes", 7, FieldType::Messages(&KEY_VALUE)),
 ]);
 
 // common.proto and resource.proto
 
 static RESOURCE: Message = message(&[
-    field("attributes", 1, Kind::Messages(&KEY_VALUE)),
-    field("droppedAttributesCount", 2, Kind::Int(Int::Uint32)),
-    field("entityRefs", 3, Kind::Messages(&ENTITY_REF)),
+    field("attributes", 1, FieldType::Messages(&KEY_VALUE)),
+    field("droppedAttributesCount", 2, FieldType::Int(Int::Uint32)),
+    field("entityRefs", 3, FieldType::Messages(&ENTITY_REF)),
 ]);
 
 static ENTITY_REF: Message = message(&[
-    field("schemaUrl", 1, Kind::String),
-    field("type", 2, Kind::String),
-    field("idKeys", 3, Kind::Strings),
-    field("descriptionKeys", 4, Kind::Strings),
+    field("schemaUrl", 1, FieldType::String),
+    field("type", 2, FieldType::String),
+    field("idKeys", 3, FieldType::Strings),
+    field("descriptionKeys", 4, FieldType::Strings),
 ]);
 
 static SCOPE: Message = message(&[
-    field("name", 1, Kind::String),
-    field("version", 2, Kind::String),
-    field("attributes", 3, Kind::Messages(&KEY_VALUE)),
-    field("droppedAttributesCount", 4, Kind::Int(Int::Uint32)),
+    field("name", 1, FieldType::String),
+    field("version", 2, FieldType::String),
+    field("attributes", 3, FieldType::Messages(&KEY_VALUE)),
+    field("droppedAttributesCount", 4, FieldType::Int(Int::Uint32)),
 ]);
 
-static KEY_VALUE: Message =
-    with_role(Role::KeyValue, &[field("key", 1, Kind::String), field("value", 2, Kind::Message(&ANY_VALUE))]);
+static KEY_VALUE: Message = with_role(
+    MessageRole::KeyValue,
+    &[field("key", 1, FieldType::String), field("value", 2, FieldType::Message(&ANY_VALUE))],
+);
 
 static ANY_VALUE: Message = with_role(
-    Role::AnyValue,
+    MessageRole::AnyValue,
     &[
-        one_of("stringValue", 1, Kind::String),
-        one_of("intValue", 3, Kind::Int(Int::Int64)),
-        one_of("boolValue", 2, Kind::Bool),
-        one_of("doubleValue", 4, Kind::Double),
-        one_of("arrayValue", 5, Kind::Message(&ARRAY_VALUE)),
-        one_of("kvlistValue", 6, Kind::Message(&KEY_VALUE_LIST)),
-        one_of("bytesValue", 7, Kind::Bytes),
+        one_of("stringValue", 1, FieldType::String),
+        one_of("intValue", 3, FieldType::Int(Int::Int64)),
+        one_of("boolValue", 2, FieldType::Bool),
+        one_of("doubleValue", 4, FieldType::Double),
+        one_of("arrayValue", 5, FieldType::Message(&ARRAY_VALUE)),
+        one_of("kvlistValue", 6, FieldType::Message(&KEY_VALUE_LIST)),
+        one_of("bytesValue", 7, FieldType::Bytes),
     ],
 );
 
-static ARRAY_VALUE: Message = message(&[field("values", 1, Kind::Messages(&ANY_VALUE))]);
+static ARRAY_VALUE: Message = message(&[field("values", 1, FieldType::Messages(&ANY_VALUE))]);
 
-static KEY_VALUE_LIST: Message = message(&[field("values", 1, Kind::Messages(&KEY_VALUE))]);
+static KEY_VALUE_LIST: Message = message(&[field("values", 1, FieldType::Messages(&KEY_VALUE))]);

@@ -16,13 +16,13 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 pub(crate) use self::attributes::{AttributeKey, fingerprint, text_attribute};
-use self::ids::Identity;
+use self::ids::SpanIdentity;
 pub(crate) use self::ids::{NO_IDS, NO_SPAN_ID, NO_TRACE_ID};
 use self::keys::Spelling;
 pub(crate) use self::keys::{field_named, find, is_free_text, signal_of_key};
 use super::json::{Cursor, Fault, Text};
 use super::merge::is_empty_value;
-use super::schema::{EVENT, Field, Kind, LINE, Message, Role, SPAN_EVENTS};
+use super::schema::{EVENT, Field, FieldType, LINE, Message, MessageRole, SPAN_EVENTS};
 use super::splice::{Edits, Removals};
 use super::{SpanId, TraceId};
 use crate::event::{RejectCode, Repair};
@@ -140,7 +140,7 @@ struct Walker<'a> {
     /// Key of the attribute that was read last.
     attribute_key: Option<Text>,
     /// Ids of the span, link or log record that is being read.
-    identity: Identity,
+    identity: SpanIdentity,
     /// Remove the parent of the span that is being read.
     no_parent: bool,
     events: Option<EventsSite>,
@@ -196,7 +196,7 @@ impl<'a> Walker<'a> {
             found: Walk::default(),
             keys,
             attribute_key: None,
-            identity: Identity::default(),
+            identity: SpanIdentity::default(),
             no_parent: false,
             events: None,
             lists: 0,
@@ -264,10 +264,10 @@ impl<'a> Walker<'a> {
         self.cursor.leave();
         removals.finish(&mut self.found.edits);
         match message.role {
-            Role::AnyValue if members > 1 => {
+            MessageRole::AnyValue if members > 1 => {
                 Err(Fault::shape(open, "an attribute value with more than one kind of value").into())
             }
-            Role::Container if seen & 0b10 == 0 => {
+            MessageRole::Container if seen & 0b10 == 0 => {
                 self.found.empty_container.get_or_insert(open);
                 Ok(())
             }
@@ -276,30 +276,30 @@ impl<'a> Walker<'a> {
     }
 
     /// Reads the value of a known field.
-    fn member(&mut self, role: Role, index: usize, field: &'static Field) -> Result<Action, Stop> {
+    fn member(&mut self, role: MessageRole, index: usize, field: &'static Field) -> Result<Action, Stop> {
         if self.cursor.peek() == Some(b'n') {
             // null means the default, as does a missing member; Collectors reject null for a number or an id.
             self.cursor.word("null")?;
             return Ok(Action::Remove);
         }
         match field.kind {
-            Kind::Message(message) => {
+            FieldType::Message(message) => {
                 self.require(b'{', field, "an object")?;
                 self.message(message)?;
                 Ok(Action::Keep)
             }
-            Kind::Messages(message) => {
+            FieldType::Messages(message) => {
                 self.require(b'[', field, "an array")?;
                 let open = self.cursor.at;
                 let kept = self.list(message)?;
                 match role {
-                    Role::Span if index == SPAN_EVENTS && kept == 0 => {
+                    MessageRole::Span if index == SPAN_EVENTS && kept == 0 => {
                         self.events = Some(EventsSite::Empty { at: (open + 1) as Offset });
                     }
-                    Role::Span if index == SPAN_EVENTS => {
+                    MessageRole::Span if index == SPAN_EVENTS => {
                         self.events = Some(EventsSite::Present(offsets(&(open..self.cursor.at))));
                     }
-                    Role::Line => {
+                    MessageRole::Line => {
                         self.found.sections[index] = true;
                         self.found.section_lists[index] = open..self.cursor.at;
                     }
@@ -307,12 +307,12 @@ impl<'a> Walker<'a> {
                 }
                 Ok(Action::Keep)
             }
-            Kind::TraceId => self.trace_id(role),
-            Kind::SpanId => self.span_id(role),
-            Kind::ParentSpanId => self.parent_span_id(),
-            Kind::String => {
+            FieldType::TraceId => self.trace_id(role),
+            FieldType::SpanId => self.span_id(role),
+            FieldType::ParentSpanId => self.parent_span_id(),
+            FieldType::String => {
                 let text = self.string_value(field)?;
-                if role == Role::KeyValue {
+                if role == MessageRole::KeyValue {
                     self.attribute_key = Some(text);
                 }
                 Ok(Action::Keep)
@@ -331,7 +331,7 @@ impl<'a> Walker<'a> {
             self.cursor.leave();
             return Ok(0);
         }
-        if message.role == Role::KeyValue {
+        if message.role == MessageRole::KeyValue {
             return self.attributes(message);
         }
         let list = self.lists;
@@ -364,7 +364,7 @@ impl<'a> Walker<'a> {
             Some(b'{') => {}
             Some(b'n') => {
                 self.cursor.word("null")?;
-                if message.role != Role::AnyValue {
+                if message.role != MessageRole::AnyValue {
                     return Ok(false);
                 }
                 // Positions in an array are significant: an empty value keeps the others where they are.
@@ -383,10 +383,10 @@ impl<'a> Walker<'a> {
             return Err(Fault::shape(start, format!("more than {items} spans and log records")).into());
         }
         match message.role {
-            Role::Span => self.span(message),
-            Role::Link => self.link(message),
-            Role::LogRecord => self.record(message, list),
-            Role::Metric => {
+            MessageRole::Span => self.span(message),
+            MessageRole::Link => self.link(message),
+            MessageRole::LogRecord => self.record(message, list),
+            MessageRole::Metric => {
                 let before = self.found.points;
                 self.message(message)?;
                 let bare = u32::from(self.found.points == before);
@@ -394,7 +394,7 @@ impl<'a> Walker<'a> {
                 self.found.bare_metrics += bare;
                 Ok(true)
             }
-            Role::Point => {
+            MessageRole::Point => {
                 self.found.points += 1;
                 self.message(message).map(|()| true)
             }

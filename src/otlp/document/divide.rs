@@ -23,7 +23,7 @@ struct Division<'a> {
     groups: &'a [u32],
     /// Index of the next item.
     next: usize,
-    outputs: Vec<Output>,
+    outputs: Vec<DividedOutput>,
     /// Groups whose output has the container open, by the container's depth.
     open: [Vec<u32>; CONTAINERS],
     /// Texts before the first item of the containers that are being read.
@@ -32,7 +32,7 @@ struct Division<'a> {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Output {
+struct DividedOutput {
     json: Vec<u8>,
     /// Number of open containers.
     depth: usize,
@@ -61,7 +61,7 @@ impl JsonRequest {
             path: path(signal),
             groups,
             next: 0,
-            outputs: vec![Output::default(); count],
+            outputs: vec![DividedOutput::default(); count],
             open: Default::default(),
             before: [const { 0..0 }; CONTAINERS],
             budget: max_bytes,

@@ -30,7 +30,7 @@ pub struct Logs {
 
 /// The members of a log record that an event is made of, as written in the text.
 #[derive(Debug, Default)]
-struct Record<'a> {
+struct RecordMembers<'a> {
     time: u64,
     observed: u64,
     arrival: u64,
@@ -192,8 +192,8 @@ impl Logs {
         )
     }
 
-    fn record(&self, range: &Range<usize>) -> Record<'_> {
-        let mut record = Record { arrival: self.arrival, ..Record::default() };
+    fn record(&self, range: &Range<usize>) -> RecordMembers<'_> {
+        let mut record = RecordMembers { arrival: self.arrival, ..RecordMembers::default() };
         let mut cursor = Cursor::new(&self.text, range.start);
         // The text was read before, so that this cannot fail.
         let read = cursor.object(|cursor, _, key| {
@@ -224,9 +224,9 @@ impl Logs {
     }
 }
 
-// === impl Record ===
+// === impl RecordMembers ===
 
-impl Record<'_> {
+impl RecordMembers<'_> {
     fn event_time(&self) -> u64 {
         [self.time, self.observed].into_iter().find(|time| *time != 0).unwrap_or(self.arrival)
     }

@@ -42,7 +42,7 @@ pub(crate) enum Mismatch {
 }
 
 /// A body as valid text.
-struct Repaired {
+struct ValidText {
     text: Bytes,
     repairs: Vec<Repair>,
     origins: Origins,
@@ -58,7 +58,7 @@ struct Foreign {
 
 /// Reads a body that holds one request of this signal and nothing else.
 pub fn read_request(signal: Signal, body: &Bytes) -> Result<Request, Fault> {
-    let Repaired { text, repairs, origins } = repaired(body);
+    let ValidText { text, repairs, origins } = repaired(body);
     let start = whitespace(&text);
     let mut request = read_object(signal, &text.slice(start..))
         .map_err(|fault| Fault { at: origins.of(start + fault.at), ..fault })?;
@@ -86,8 +86,8 @@ fn section_of(signal: Signal) -> &'static str {
 }
 
 /// Replaces invalid text by U+FFFD.
-fn repaired(body: &Bytes) -> Repaired {
-    let mut repaired = Repaired { text: body.clone(), repairs: Vec::new(), origins: Origins::default() };
+fn repaired(body: &Bytes) -> ValidText {
+    let mut repaired = ValidText { text: body.clone(), repairs: Vec::new(), origins: Origins::default() };
     if std::str::from_utf8(body).is_err() {
         let mut text = Vec::with_capacity(body.len());
         let mut at = 0;

@@ -6,9 +6,9 @@
 //! Promises: of a request that passes, the decoder and the reader of JSON would change nothing, and each of its items
 //! is at exactly one position. Nothing is copied. Unknown fields are allowed.
 
-use super::super::schema::{Field, Group, Kind, LINE, Message, Role};
+use super::super::schema::{Field, FieldType, Group, LINE, Message, MessageRole};
 use super::super::walk::{MAX_ITEMS, fingerprint};
-use super::wire::{Fields, Wire};
+use super::wire::{Fields, WireValue};
 use crate::event::Signal;
 use crate::otlp::json::MAX_DEPTH;
 
@@ -20,7 +20,7 @@ pub(super) const RESOURCE_DEPTH: u32 = 3;
 
 /// Contents of a request that needs no change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Contents {
+pub(super) struct RequestContents {
     /// Number of spans, log records or data points. A metric without any data points counts as one.
     pub(super) items: u32,
     /// All items are metrics without data points.
@@ -29,7 +29,7 @@ pub(super) struct Contents {
 
 /// Contents of a request that was not rejected so far.
 #[derive(Debug, Default)]
-struct Check<'a> {
+struct RequestCheck<'a> {
     /// Number of spans, log records or data points. A metric without any data points counts as one.
     items: u32,
     /// Number of metrics without data points.
@@ -51,29 +51,29 @@ pub(super) struct Seen {
 
 /// Ids of a message.
 #[derive(Debug, Default)]
-struct Ids {
+struct MessageIds {
     has_trace: bool,
     span: Option<[u8; 8]>,
     parent: Option<[u8; 8]>,
 }
 
 /// Returns the contents of a request that needs no change. A request without items is left to the decoder.
-pub(super) fn check(signal: Signal, body: &[u8]) -> Option<Contents> {
-    let Kind::Messages(resource) = LINE.fields[signal as usize].kind else { return None };
-    let mut check = Check::default();
+pub(super) fn check(signal: Signal, body: &[u8]) -> Option<RequestContents> {
+    let FieldType::Messages(resource) = LINE.fields[signal as usize].kind else { return None };
+    let mut check = RequestCheck::default();
     let mut fields = Fields::new(body, 0);
     while let Some((number, wire)) = fields.read().ok()? {
         match (number, wire) {
             // Every request has its one list as field 1.
-            (1, Wire::Length(bytes)) => check.message(resource, bytes, RESOURCE_DEPTH)?,
+            (1, WireValue::Length(bytes)) => check.message(resource, bytes, RESOURCE_DEPTH)?,
             (1, _) => return None,
             _ => check.has_unknown = true,
         }
     }
-    let Check { items, bare_metrics, has_unknown, .. } = check;
+    let RequestCheck { items, bare_metrics, has_unknown, .. } = check;
     let is_bare = items == bare_metrics;
     // Data points of a kind that the schema does not know are unknown fields of a metric without any.
-    (items > 0 && !(is_bare && has_unknown)).then_some(Contents { items, is_bare })
+    (items > 0 && !(is_bare && has_unknown)).then_some(RequestContents { items, is_bare })
 }
 
 // === impl Seen ===
@@ -82,7 +82,7 @@ impl Seen {
     /// Adds a field. Returns `false` for another wire type than the field's, a part of a split message, and a scalar of which the
     /// last value counts.
     #[inline]
-    pub(super) fn admits(&mut self, index: usize, field: &Field, wire: Wire<'_>) -> bool {
+    pub(super) fn admits(&mut self, index: usize, field: &Field, wire: WireValue<'_>) -> bool {
         if !field.kind.accepts(wire) {
             return false;
         }
@@ -96,9 +96,9 @@ impl Seen {
     }
 }
 
-// === impl Check ===
+// === impl RequestCheck ===
 
-impl<'a> Check<'a> {
+impl<'a> RequestCheck<'a> {
     /// Reads a message, which is nested `depth` levels deep as JSON.
     fn message(&mut self, message: &'static Message, bytes: &'a [u8], depth: u32) -> Option<()> {
         // A list in the message is one level deeper.
@@ -107,14 +107,14 @@ impl<'a> Check<'a> {
         }
         let base = self.keys.len();
         let mut seen = Seen::default();
-        let mut ids = Ids::default();
+        let mut ids = MessageIds::default();
         let mut fields = Fields::new(bytes, 0);
         while let Some((number, wire)) = fields.read().ok()? {
             let Some((index, field)) = message.numbered(number) else {
                 self.has_unknown = true;
                 continue;
             };
-            if let (Kind::Messages(inner), Wire::Length(content)) = (field.kind, wire) {
+            if let (FieldType::Messages(inner), WireValue::Length(content)) = (field.kind, wire) {
                 self.element(inner, content, depth + 2, base)?;
                 continue;
             }
@@ -128,23 +128,25 @@ impl<'a> Check<'a> {
     }
 
     /// Reads a value, whose wire type was checked.
-    fn value(&mut self, field: &Field, wire: Wire<'a>, ids: &mut Ids, depth: u32) -> Option<()> {
+    fn value(&mut self, field: &Field, wire: WireValue<'a>, ids: &mut MessageIds, depth: u32) -> Option<()> {
         match (field.kind, wire) {
-            (Kind::Message(inner), Wire::Length(content)) => self.message(inner, content, depth + 1),
-            (Kind::String | Kind::Strings, Wire::Length(text)) => is_text(text),
-            (Kind::TraceId, Wire::Length(id)) => {
+            (FieldType::Message(inner), WireValue::Length(content)) => {
+                self.message(inner, content, depth + 1)
+            }
+            (FieldType::String | FieldType::Strings, WireValue::Length(text)) => is_text(text),
+            (FieldType::TraceId, WireValue::Length(id)) => {
                 ids.has_trace = read_id::<16>(id)?.is_some();
                 Some(())
             }
-            (Kind::SpanId, Wire::Length(id)) => {
+            (FieldType::SpanId, WireValue::Length(id)) => {
                 ids.span = read_id(id)?;
                 Some(())
             }
-            (Kind::ParentSpanId, Wire::Length(id)) => {
+            (FieldType::ParentSpanId, WireValue::Length(id)) => {
                 ids.parent = read_id(id)?;
                 Some(())
             }
-            (Kind::Ints(_) | Kind::Doubles, Wire::Length(packed)) => {
+            (FieldType::Ints(_) | FieldType::Doubles, WireValue::Length(packed)) => {
                 let mut packed = Fields::new(packed, 0);
                 while !packed.is_at_end() {
                     field.kind.unpack(&mut packed).ok()?;
@@ -164,12 +166,12 @@ impl<'a> Check<'a> {
         base: usize,
     ) -> Option<()> {
         match message.role {
-            Role::KeyValue => self.attribute(message, content, depth, base),
-            Role::Span | Role::LogRecord | Role::Point => {
+            MessageRole::KeyValue => self.attribute(message, content, depth, base),
+            MessageRole::Span | MessageRole::LogRecord | MessageRole::Point => {
                 self.item()?;
                 self.message(message, content, depth)
             }
-            Role::Metric => {
+            MessageRole::Metric => {
                 let before = self.items;
                 self.message(message, content, depth)?;
                 if self.items == before {
@@ -254,14 +256,14 @@ impl Message {
     }
 }
 
-// === impl Ids ===
+// === impl MessageIds ===
 
-impl Ids {
+impl MessageIds {
     /// Returns whether a message may have these ids. An id that is present was checked.
-    fn are_valid_for(&self, role: Role) -> bool {
+    fn are_valid_for(&self, role: MessageRole) -> bool {
         match role {
-            Role::Span => self.has_trace && self.span.is_some() && self.parent != self.span,
-            Role::Link => self.has_trace && self.span.is_some(),
+            MessageRole::Span => self.has_trace && self.span.is_some() && self.parent != self.span,
+            MessageRole::Link => self.has_trace && self.span.is_some(),
             _ => true,
         }
     }
@@ -304,7 +306,7 @@ fn text_attribute(content: &[u8]) -> Option<&[u8]> {
 pub(super) fn key_of(content: &[u8]) -> Option<&[u8]> {
     let mut fields = Fields::new(content, 0);
     while let Some((number, wire)) = fields.read().ok()? {
-        if let (1, Wire::Length(key)) = (number, wire) {
+        if let (1, WireValue::Length(key)) = (number, wire) {
             return Some(key);
         }
     }

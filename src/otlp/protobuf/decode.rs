@@ -22,11 +22,11 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::wire::{Fields, Wire, WireFault};
+use super::wire::{Fields, WireFault, WireValue};
 use crate::event::Signal;
 use crate::otlp::encode_hex;
 use crate::otlp::json::MAX_DEPTH;
-use crate::otlp::schema::{Field, Group, Int, Kind, LINE, Message};
+use crate::otlp::schema::{Field, FieldType, Group, Int, LINE, Message};
 use crate::otlp::splice::Origins;
 
 pub(crate) use fault::{DecodeCause, DecodeError};
@@ -58,7 +58,7 @@ pub struct Decoded {
 }
 
 /// JSON that is being written.
-struct Writer {
+struct JsonWriter {
     json: Vec<u8>,
     max_json_bytes: usize,
     /// Number of open braces and brackets.
@@ -72,8 +72,8 @@ struct Writer {
 /// Decodes an export request of one signal.
 pub fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Result<Decoded, DecodeError> {
     let section = &LINE.fields[signal as usize];
-    let Kind::Messages(resource) = section.kind else { unreachable!("a request is a list of messages") };
-    let mut writer = Writer::new(body.len(), max_json_bytes);
+    let FieldType::Messages(resource) = section.kind else { unreachable!("a request is a list of messages") };
+    let mut writer = JsonWriter::new(body.len(), max_json_bytes);
     let mut elements = 0;
     writer.open(b'{')?;
     writer.key(section.name);
@@ -84,7 +84,7 @@ pub fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Result<Deco
         let Some((number, wire)) = next(&mut fields)? else { break };
         // Every request has its one list as field 1.
         match (number, wire) {
-            (1, Wire::Length(bytes)) => {
+            (1, WireValue::Length(bytes)) => {
                 let written = writer.element(|writer| writer.message(resource, bytes));
                 written
                     .map_err(|error| error.inside(section.name, Some(elements), fields.at - bytes.len()))?;
@@ -97,26 +97,26 @@ pub fn decode(signal: Signal, body: &[u8], max_json_bytes: usize) -> Result<Deco
     let is_foreign = !body.is_empty() && elements == 0;
     writer.close(b']');
     writer.close(b'}');
-    let Writer { json, is_repaired, has_unknown, .. } = writer;
+    let JsonWriter { json, is_repaired, has_unknown, .. } = writer;
     Ok(Decoded { json, is_repaired, is_foreign, has_unknown })
 }
 
 /// Decodes one message of a request; `None` if it is not one.
 pub(super) fn decode_message(message: &'static Message, bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut writer = Writer::new(bytes.len(), usize::MAX);
+    let mut writer = JsonWriter::new(bytes.len(), usize::MAX);
     writer.message(message, bytes).ok()?;
     Some(writer.json)
 }
 
 /// Reads the number and the value of the next field; `None` at the end.
-fn next<'a>(fields: &mut Fields<'a>) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
+fn next<'a>(fields: &mut Fields<'a>) -> Result<Option<(u32, WireValue<'a>)>, DecodeError> {
     let at = fields.at;
     fields.read().map_err(|fault| DecodeError::new(at, fault))
 }
 
 /// Returns the offset of the content of a field that begins at `at` and was just read.
-fn content_at(at: usize, fields: &Fields<'_>, wire: Wire<'_>) -> usize {
-    if let Wire::Length(content) = wire { fields.at - content.len() } else { at }
+fn content_at(at: usize, fields: &Fields<'_>, wire: WireValue<'_>) -> usize {
+    if let WireValue::Length(content) = wire { fields.at - content.len() } else { at }
 }
 
 /// Finds the fields of a message by their index in the schema, and notes whether there are others.
@@ -147,11 +147,11 @@ fn locate(
     }
 }
 
-// === impl Kind ===
+// === impl FieldType ===
 
-impl Kind {
+impl FieldType {
     /// Returns whether a field of this kind may have this wire type. Lists of numbers may be packed or not.
-    pub(super) fn accepts(self, wire: Wire<'_>) -> bool {
+    pub(super) fn accepts(self, wire: WireValue<'_>) -> bool {
         match self {
             Self::Message(_)
             | Self::Messages(_)
@@ -160,23 +160,23 @@ impl Kind {
             | Self::Bytes
             | Self::TraceId
             | Self::SpanId
-            | Self::ParentSpanId => matches!(wire, Wire::Length(_)),
-            Self::Bool | Self::Enum(_) => matches!(wire, Wire::Varint(_)),
-            Self::Double => matches!(wire, Wire::Fixed64(_)),
-            Self::Doubles => matches!(wire, Wire::Fixed64(_) | Wire::Length(_)),
+            | Self::ParentSpanId => matches!(wire, WireValue::Length(_)),
+            Self::Bool | Self::Enum(_) => matches!(wire, WireValue::Varint(_)),
+            Self::Double => matches!(wire, WireValue::Fixed64(_)),
+            Self::Doubles => matches!(wire, WireValue::Fixed64(_) | WireValue::Length(_)),
             Self::Int(int) => int.accepts(wire),
-            Self::Ints(int) => int.accepts(wire) || matches!(wire, Wire::Length(_)),
+            Self::Ints(int) => int.accepts(wire) || matches!(wire, WireValue::Length(_)),
         }
     }
 
     /// Reads the next packed number.
-    pub(super) fn unpack<'a>(self, packed: &mut Fields<'_>) -> Result<Wire<'a>, WireFault> {
+    pub(super) fn unpack<'a>(self, packed: &mut Fields<'_>) -> Result<WireValue<'a>, WireFault> {
         Ok(match self {
             Self::Ints(Int::Uint32 | Int::Sint32 | Int::Int64 | Int::Uint64) => {
-                Wire::Varint(packed.varint()?)
+                WireValue::Varint(packed.varint()?)
             }
-            Self::Ints(Int::Fixed32) => Wire::Fixed32(packed.fixed()?),
-            _ => Wire::Fixed64(packed.fixed()?),
+            Self::Ints(Int::Fixed32) => WireValue::Fixed32(packed.fixed()?),
+            _ => WireValue::Fixed64(packed.fixed()?),
         })
     }
 }
@@ -184,22 +184,22 @@ impl Kind {
 // === impl Int ===
 
 impl Int {
-    fn accepts(self, wire: Wire<'_>) -> bool {
+    fn accepts(self, wire: WireValue<'_>) -> bool {
         match self {
-            Self::Uint32 | Self::Sint32 | Self::Int64 | Self::Uint64 => matches!(wire, Wire::Varint(_)),
-            Self::Fixed32 => matches!(wire, Wire::Fixed32(_)),
-            Self::Sfixed64 | Self::Fixed64 => matches!(wire, Wire::Fixed64(_)),
+            Self::Uint32 | Self::Sint32 | Self::Int64 | Self::Uint64 => matches!(wire, WireValue::Varint(_)),
+            Self::Fixed32 => matches!(wire, WireValue::Fixed32(_)),
+            Self::Sfixed64 | Self::Fixed64 => matches!(wire, WireValue::Fixed64(_)),
         }
     }
 
     /// Returns the number of a value with the right wire type. A varint for a 32-bit field is truncated, as protobuf
     /// requires.
-    fn number(self, wire: Wire<'_>) -> i128 {
+    fn number(self, wire: WireValue<'_>) -> i128 {
         let bits = match wire {
-            Wire::Varint(bits) => bits,
-            Wire::Fixed64(bytes) => u64::from_le_bytes(bytes),
-            Wire::Fixed32(bytes) => u64::from(u32::from_le_bytes(bytes)),
-            Wire::Length(_) | Wire::Group => unreachable!("the wire type was checked"),
+            WireValue::Varint(bits) => bits,
+            WireValue::Fixed64(bytes) => u64::from_le_bytes(bytes),
+            WireValue::Fixed32(bytes) => u64::from(u32::from_le_bytes(bytes)),
+            WireValue::Length(_) | WireValue::Group => unreachable!("the wire type was checked"),
         };
         match self {
             Self::Uint32 | Self::Fixed32 => i128::from(bits as u32),
@@ -213,9 +213,9 @@ impl Int {
     }
 }
 
-// === impl Writer ===
+// === impl JsonWriter ===
 
-impl Writer {
+impl JsonWriter {
     /// Creates a writer for a message of this length.
     fn new(bytes: usize, max_json_bytes: usize) -> Self {
         Self {
@@ -243,7 +243,7 @@ impl Writer {
     /// Writes a field that is present.
     fn member(&mut self, field: &'static Field, bytes: &[u8], site: Site) -> Result<(), DecodeError> {
         match field.kind {
-            Kind::Messages(_) | Kind::Strings | Kind::Doubles | Kind::Ints(_) => {
+            FieldType::Messages(_) | FieldType::Strings | FieldType::Doubles | FieldType::Ints(_) => {
                 self.key(field.name);
                 let opened = self.open(b'[');
                 opened.map_err(|error| error.inside(field.name, None, site.first))?;
@@ -251,7 +251,7 @@ impl Writer {
                 self.close(b']');
                 Ok(())
             }
-            Kind::Message(message) if site.first < site.last => {
+            FieldType::Message(message) if site.first < site.last => {
                 let (whole, origins) = self.join_parts(field, bytes, site)?;
                 self.key(field.name);
                 self.message(message, &whole).map_err(|error| {
@@ -262,8 +262,10 @@ impl Writer {
             _ => {
                 let mut fields = Fields::new(bytes, site.last);
                 let Some((_, wire)) = next(&mut fields)? else { return Ok(()) };
-                if let (Kind::TraceId | Kind::SpanId | Kind::ParentSpanId, Wire::Length([])) =
-                    (field.kind, wire)
+                if let (
+                    FieldType::TraceId | FieldType::SpanId | FieldType::ParentSpanId,
+                    WireValue::Length([]),
+                ) = (field.kind, wire)
                 {
                     // A missing id, which JSON expresses by a missing member.
                     return Ok(());
@@ -287,7 +289,7 @@ impl Writer {
         while fields.at <= site.last
             && let Some((number, wire)) = next(&mut fields)?
         {
-            if let (true, Wire::Length(part)) = (number == field.number, wire) {
+            if let (true, WireValue::Length(part)) = (number == field.number, wire) {
                 let start = fields.at - part.len();
                 let too_many =
                     || DecodeError::new(start, DecodeCause::TooManyParts).inside(field.name, None, 0);
@@ -302,7 +304,7 @@ impl Writer {
     /// Writes the elements of a list.
     fn list(&mut self, field: &'static Field, bytes: &[u8], site: Site) -> Result<(), DecodeError> {
         let mut index = 0;
-        let mut element = |writer: &mut Self, wire: Wire<'_>, start: usize| {
+        let mut element = |writer: &mut Self, wire: WireValue<'_>, start: usize| {
             let written = writer.element(|writer| writer.value(field, wire));
             index += 1;
             written.map_err(|error| error.inside(field.name, Some(index - 1), start))
@@ -316,7 +318,7 @@ impl Writer {
             }
             let start = content_at(at, &fields, wire);
             match (field.kind, wire) {
-                (Kind::Ints(_) | Kind::Doubles, Wire::Length(packed)) => {
+                (FieldType::Ints(_) | FieldType::Doubles, WireValue::Length(packed)) => {
                     let mut packed = Fields::new(packed, 0);
                     while !packed.is_at_end() {
                         let at = start + packed.at;
@@ -332,30 +334,32 @@ impl Writer {
     }
 
     /// Writes one value, or one element of a list, whose wire type was checked.
-    fn value(&mut self, field: &'static Field, wire: Wire<'_>) -> Result<(), DecodeError> {
+    fn value(&mut self, field: &'static Field, wire: WireValue<'_>) -> Result<(), DecodeError> {
         match (field.kind, wire) {
-            (Kind::Message(message) | Kind::Messages(message), Wire::Length(bytes)) => {
+            (FieldType::Message(message) | FieldType::Messages(message), WireValue::Length(bytes)) => {
                 return self.message(message, bytes);
             }
-            (Kind::String | Kind::Strings, Wire::Length(bytes)) => {
+            (FieldType::String | FieldType::Strings, WireValue::Length(bytes)) => {
                 let text = String::from_utf8_lossy(bytes);
                 self.is_repaired |= matches!(text, Cow::Owned(_));
                 self.fits(text.len())?;
                 serde_json::to_writer(&mut self.json, &text).expect("a string can be written to memory");
             }
-            (Kind::TraceId | Kind::SpanId | Kind::ParentSpanId, Wire::Length(bytes)) => {
+            (FieldType::TraceId | FieldType::SpanId | FieldType::ParentSpanId, WireValue::Length(bytes)) => {
                 self.fits(2 * bytes.len())?;
                 self.quoted(&encode_hex(bytes));
             }
-            (Kind::Bytes, Wire::Length(bytes)) => {
+            (FieldType::Bytes, WireValue::Length(bytes)) => {
                 self.fits(bytes.len())?;
                 self.quoted(&STANDARD.encode(bytes));
             }
-            (Kind::Bool, Wire::Varint(bits)) => self.word(if bits == 0 { "false" } else { "true" }),
+            (FieldType::Bool, WireValue::Varint(bits)) => self.word(if bits == 0 { "false" } else { "true" }),
             // Truncated to 32 bits, as protobuf requires.
-            (Kind::Enum(_), Wire::Varint(bits)) => self.word(&(bits as i32).to_string()),
-            (Kind::Double | Kind::Doubles, Wire::Fixed64(bytes)) => self.double(f64::from_le_bytes(bytes)),
-            (Kind::Int(int) | Kind::Ints(int), wire) => {
+            (FieldType::Enum(_), WireValue::Varint(bits)) => self.word(&(bits as i32).to_string()),
+            (FieldType::Double | FieldType::Doubles, WireValue::Fixed64(bytes)) => {
+                self.double(f64::from_le_bytes(bytes))
+            }
+            (FieldType::Int(int) | FieldType::Ints(int), wire) => {
                 let number = int.number(wire).to_string();
                 if int.is_64_bit() { self.quoted(&number) } else { self.word(&number) }
             }

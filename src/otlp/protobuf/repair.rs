@@ -11,18 +11,18 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::super::document::DroppedSpan;
-use super::super::schema::{Kind, LINE, Message, Role};
+use super::super::schema::{FieldType, LINE, Message, MessageRole};
 use super::super::walk::{MAX_ITEMS, NO_IDS, NO_SPAN_ID, NO_TRACE_ID};
 use super::check::{RESOURCE_DEPTH, Seen, key_of};
 use super::decode::decode_message;
-use super::wire::{Fields, Wire};
+use super::wire::{Fields, WireValue};
 use super::{LENGTH, bytes, delimited, tag};
 use crate::event::{RejectCode, Repair, Signal};
 use crate::otlp::json::MAX_DEPTH;
 
 /// A request after its repair.
 #[derive(Debug, Default)]
-pub(super) struct Repaired {
+pub(super) struct RepairedRequest {
     pub(super) bytes: Vec<u8>,
     pub(super) repairs: Vec<Repair>,
     pub(super) dropped: Vec<DroppedSpan>,
@@ -32,7 +32,7 @@ pub(super) struct Repaired {
 
 /// Findings in a request.
 #[derive(Debug, Default)]
-struct Found {
+struct RequestFindings {
     repairs: Vec<Repair>,
     dropped: Vec<DroppedSpan>,
     has_invalid_text: bool,
@@ -43,7 +43,7 @@ struct Found {
 
 /// A message that is read.
 #[derive(Debug, Clone, Copy)]
-struct Part<'a> {
+struct MessagePart<'a> {
     message: &'static Message,
     bytes: &'a [u8],
     /// Offset of the bytes in the request.
@@ -63,15 +63,15 @@ enum Id<'a> {
 
 /// Ids of a span or a link.
 #[derive(Debug, Default)]
-struct Ids<'a> {
+struct ReadIds<'a> {
     trace: Id<'a>,
     span: Id<'a>,
 }
 
 /// Repairs a request.
-pub(super) fn repair(signal: Signal, body: &[u8]) -> Option<Repaired> {
-    let Kind::Messages(message) = LINE.fields[signal as usize].kind else { return None };
-    let mut found = Found::default();
+pub(super) fn repair(signal: Signal, body: &[u8]) -> Option<RepairedRequest> {
+    let FieldType::Messages(message) = LINE.fields[signal as usize].kind else { return None };
+    let mut found = RequestFindings::default();
     let mut out = Vec::with_capacity(body.len());
     let mut fields = Fields::new(body, 0);
     loop {
@@ -79,9 +79,9 @@ pub(super) fn repair(signal: Signal, body: &[u8]) -> Option<Repaired> {
         let Some((number, wire)) = fields.read().ok()? else { break };
         match (number, wire) {
             // Every request has its one list as field 1.
-            (1, Wire::Length(content)) => {
+            (1, WireValue::Length(content)) => {
                 let at = fields.at - content.len();
-                let resource = Part { message, bytes: content, at, depth: RESOURCE_DEPTH };
+                let resource = MessagePart { message, bytes: content, at, depth: RESOURCE_DEPTH };
                 tag(number, LENGTH, &mut out);
                 delimited(&mut out, |out| found.message(resource, out))?;
             }
@@ -92,22 +92,22 @@ pub(super) fn repair(signal: Signal, body: &[u8]) -> Option<Repaired> {
             }
         }
     }
-    let Found { mut repairs, dropped, has_invalid_text, has_unknown, .. } = found;
+    let RequestFindings { mut repairs, dropped, has_invalid_text, has_unknown, .. } = found;
     repairs.extend(has_invalid_text.then_some(Repair::InvalidUtf8));
-    Some(Repaired { bytes: out, repairs, dropped, has_unknown })
+    Some(RepairedRequest { bytes: out, repairs, dropped, has_unknown })
 }
 
-// === impl Found ===
+// === impl RequestFindings ===
 
-impl Found {
+impl RequestFindings {
     /// Copies a message with its repairs.
-    fn message(&mut self, part: Part<'_>, out: &mut Vec<u8>) -> Option<()> {
-        let Part { message, bytes: content, depth, .. } = part;
+    fn message(&mut self, part: MessagePart<'_>, out: &mut Vec<u8>) -> Option<()> {
+        let MessagePart { message, bytes: content, depth, .. } = part;
         if depth >= MAX_DEPTH {
             return None;
         }
         let last = part.last_of_each_key()?;
-        let own_id = if message.role == Role::Span { part.ids()?.span } else { Id::Missing };
+        let own_id = if message.role == MessageRole::Span { part.ids()?.span } else { Id::Missing };
         let mut seen = Seen::default();
         let mut fields = Fields::new(content, 0);
         loop {
@@ -122,35 +122,37 @@ impl Found {
             if !seen.admits(index, field, wire) {
                 return None;
             }
-            let inner = |message, bytes: &[u8], levels| Part {
+            let inner = |message, bytes: &[u8], levels| MessagePart {
                 message,
                 bytes: &content[fields.at - bytes.len()..fields.at],
                 at: part.at + fields.at - bytes.len(),
                 depth: depth + levels,
             };
             match (field.kind, wire) {
-                (Kind::Messages(message), Wire::Length(bytes)) => {
+                (FieldType::Messages(message), WireValue::Length(bytes)) => {
                     let before = out.len();
                     let element = inner(message, bytes, 2);
                     tag(number, LENGTH, out);
                     delimited(out, |out| self.message(element, out))?;
-                    let is_last = message.role != Role::KeyValue || last.contains(&start);
+                    let is_last = message.role != MessageRole::KeyValue || last.contains(&start);
                     if !(self.keeps(element)? && is_last) {
                         out.truncate(before);
                     }
                 }
-                (Kind::Message(message), Wire::Length(bytes)) => {
+                (FieldType::Message(message), WireValue::Length(bytes)) => {
                     tag(number, LENGTH, out);
                     delimited(out, |out| self.message(inner(message, bytes, 1), out))?;
                 }
-                (Kind::String | Kind::Strings, Wire::Length(text)) => self.text(number, text, raw, out),
-                (Kind::TraceId | Kind::SpanId, Wire::Length(id))
-                    if !matches!(message.role, Role::Span | Role::Link)
+                (FieldType::String | FieldType::Strings, WireValue::Length(text)) => {
+                    self.text(number, text, raw, out)
+                }
+                (FieldType::TraceId | FieldType::SpanId, WireValue::Length(id))
+                    if !matches!(message.role, MessageRole::Span | MessageRole::Link)
                         && Id::of(field.kind, id) == Id::Invalid =>
                 {
                     self.note(Repair::InvalidId);
                 }
-                (Kind::ParentSpanId, Wire::Length(id))
+                (FieldType::ParentSpanId, WireValue::Length(id))
                     if matches!(Id::of(field.kind, id), Id::Invalid) || Id::of(field.kind, id) == own_id => {}
                 _ => out.extend_from_slice(raw),
             }
@@ -158,24 +160,24 @@ impl Found {
     }
 
     /// Returns whether an element of a list is kept.
-    fn keeps(&mut self, element: Part<'_>) -> Option<bool> {
+    fn keeps(&mut self, element: MessagePart<'_>) -> Option<bool> {
         self.elements += 1;
         if self.elements >= MAX_ITEMS {
             return None;
         }
         match element.message.role {
-            Role::Link => {
-                let keeps = matches!(element.ids()?, Ids { trace: Id::Valid(_), span: Id::Valid(_) });
+            MessageRole::Link => {
+                let keeps = matches!(element.ids()?, ReadIds { trace: Id::Valid(_), span: Id::Valid(_) });
                 if !keeps {
                     self.note(Repair::InvalidLink);
                 }
                 Some(keeps)
             }
-            Role::Span => {
+            MessageRole::Span => {
                 let (code, reason) = match element.ids()? {
-                    Ids { trace: Id::Valid(_), span: Id::Valid(_) } => return Some(true),
-                    Ids { trace: Id::Invalid, .. } => (RejectCode::TraceId, NO_TRACE_ID),
-                    Ids { span: Id::Invalid, .. } => (RejectCode::SpanId, NO_SPAN_ID),
+                    ReadIds { trace: Id::Valid(_), span: Id::Valid(_) } => return Some(true),
+                    ReadIds { trace: Id::Invalid, .. } => (RejectCode::TraceId, NO_TRACE_ID),
+                    ReadIds { span: Id::Invalid, .. } => (RejectCode::SpanId, NO_SPAN_ID),
                     _ => (RejectCode::TraceId, NO_IDS),
                 };
                 let range = element.at..element.at + element.bytes.len();
@@ -205,14 +207,13 @@ impl Found {
     }
 }
 
-// === impl Part ===
+// === impl MessagePart ===
 
-impl<'a> Part<'a> {
+impl<'a> MessagePart<'a> {
     /// Returns the offsets of attributes that are the last with their key.
     fn last_of_each_key(self) -> Option<HashSet<usize>> {
         let mut last: HashMap<Cow<'_, str>, usize> = HashMap::new();
-        let is_attributes =
-            |kind: Kind| matches!(kind, Kind::Messages(message) if message.role == Role::KeyValue);
+        let is_attributes = |kind: FieldType| matches!(kind, FieldType::Messages(message) if message.role == MessageRole::KeyValue);
         let Some(list) = self.message.fields.iter().find(|field| is_attributes(field.kind)) else {
             return Some(HashSet::new());
         };
@@ -220,20 +221,20 @@ impl<'a> Part<'a> {
         loop {
             let start = fields.at;
             let Some((number, wire)) = fields.read().ok()? else { return Some(last.into_values().collect()) };
-            if let (true, Wire::Length(attribute)) = (number == list.number, wire) {
+            if let (true, WireValue::Length(attribute)) = (number == list.number, wire) {
                 last.insert(String::from_utf8_lossy(key_of(attribute)?), start);
             }
         }
     }
 
-    fn ids(self) -> Option<Ids<'a>> {
-        let mut ids = Ids::default();
+    fn ids(self) -> Option<ReadIds<'a>> {
+        let mut ids = ReadIds::default();
         let mut fields = Fields::new(self.bytes, 0);
         while let Some((number, wire)) = fields.read().ok()? {
             let Some((_, field)) = self.message.numbered(number) else { continue };
             match (field.kind, wire) {
-                (Kind::TraceId, Wire::Length(id)) => ids.trace = Id::of(field.kind, id),
-                (Kind::SpanId, Wire::Length(id)) => ids.span = Id::of(field.kind, id),
+                (FieldType::TraceId, WireValue::Length(id)) => ids.trace = Id::of(field.kind, id),
+                (FieldType::SpanId, WireValue::Length(id)) => ids.span = Id::of(field.kind, id),
                 _ => {}
             }
         }
@@ -244,8 +245,8 @@ impl<'a> Part<'a> {
 // === impl Id ===
 
 impl<'a> Id<'a> {
-    fn of(kind: Kind, id: &'a [u8]) -> Self {
-        let length = if matches!(kind, Kind::TraceId) { 16 } else { 8 };
+    fn of(kind: FieldType, id: &'a [u8]) -> Self {
+        let length = if matches!(kind, FieldType::TraceId) { 16 } else { 8 };
         match id {
             [] => Self::Missing,
             _ if id.len() == length && id.iter().any(|byte| *byte != 0) => Self::Valid(id),

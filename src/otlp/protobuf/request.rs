@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::super::document::DroppedSpan;
-use super::check::{Contents, check};
+use super::check::{RequestContents, check};
 use super::decode::decode;
-use super::repair::{Repaired, repair};
+use super::repair::{RepairedRequest, repair};
 use super::select::select;
 use crate::event::{Repair, Signal};
 
@@ -32,13 +32,13 @@ impl ProtobufRequest {
     /// Reads a request, and repairs it if necessary; `None` if it must be decoded, because it is invalid, without items, or
     /// encoded in a way that real encoders do not use.
     pub(crate) fn read(signal: Signal, body: &Bytes) -> Option<ReadProtobuf> {
-        if let Some(Contents { items, .. }) = check(signal, body) {
+        if let Some(RequestContents { items, .. }) = check(signal, body) {
             let request = Self { signal, bytes: body.clone(), items };
             return Some(ReadProtobuf { request, repairs: Vec::new(), dropped: Vec::new() });
         }
-        let Repaired { bytes, repairs, dropped, has_unknown } = repair(signal, body)?;
+        let RepairedRequest { bytes, repairs, dropped, has_unknown } = repair(signal, body)?;
         // The unknown fields may be in what was left out.
-        let Contents { items, .. } =
+        let RequestContents { items, .. } =
             check(signal, &bytes).filter(|contents| !(contents.is_bare && has_unknown))?;
         Some(ReadProtobuf { request: Self { signal, bytes: bytes.into(), items }, repairs, dropped })
     }

@@ -5,12 +5,12 @@
 //! Promises: kept items and all other fields are byte-identical, unknown ones included; containers that lose all of
 //! their items are removed; lengths are rewritten; one pass over the bytes.
 
-use super::wire::{Fields, Wire};
+use super::wire::{Fields, WireValue};
 use super::{LENGTH, delimited, tag};
 use crate::event::Signal;
 
 /// Numbers of the nested fields from a request to its items, outermost first; each is one of several.
-type Path = [Level];
+type FieldPath = [Level];
 
 #[derive(Debug)]
 enum Level {
@@ -20,7 +20,7 @@ enum Level {
     Data(&'static [u32]),
 }
 
-fn path(signal: Signal) -> &'static Path {
+fn path(signal: Signal) -> &'static FieldPath {
     use Level::{Data, List};
     match signal {
         // Resources, scopes, items.
@@ -29,7 +29,7 @@ fn path(signal: Signal) -> &'static Path {
     }
 }
 
-struct Selection<F> {
+struct ProtobufSelection<F> {
     keep: F,
     /// Index of the next item.
     next: u32,
@@ -38,15 +38,15 @@ struct Selection<F> {
 /// Returns a request with the items for which `keep` is true; `None` when there are none.
 pub(super) fn select(signal: Signal, request: &[u8], keep: impl FnMut(u32) -> bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(request.len());
-    let kept = Selection { keep, next: 0 }.message(request, path(signal), &mut out)?;
+    let kept = ProtobufSelection { keep, next: 0 }.message(request, path(signal), &mut out)?;
     kept.then_some(out)
 }
 
-// === impl Selection ===
+// === impl ProtobufSelection ===
 
-impl<F: FnMut(u32) -> bool> Selection<F> {
+impl<F: FnMut(u32) -> bool> ProtobufSelection<F> {
     /// Copies what is kept of a message. Returns whether any item is; `None` if the message is not protobuf.
-    fn message(&mut self, bytes: &[u8], path: &Path, out: &mut Vec<u8>) -> Option<bool> {
+    fn message(&mut self, bytes: &[u8], path: &FieldPath, out: &mut Vec<u8>) -> Option<bool> {
         let (level, deeper) = path.split_first()?;
         let first = self.next;
         let mut kept = false;
@@ -55,13 +55,13 @@ impl<F: FnMut(u32) -> bool> Selection<F> {
             let start = fields.at;
             let Some((number, wire)) = fields.read().ok()? else { break };
             match (level, wire) {
-                (Level::List(list), Wire::Length(_)) if *list == number && deeper.is_empty() => {
+                (Level::List(list), WireValue::Length(_)) if *list == number && deeper.is_empty() => {
                     if self.item() {
                         kept = true;
                         out.extend_from_slice(&bytes[start..fields.at]);
                     }
                 }
-                (Level::List(list), Wire::Length(content)) if *list == number => {
+                (Level::List(list), WireValue::Length(content)) if *list == number => {
                     let before = out.len();
                     if self.inner(number, content, deeper, out)? {
                         kept = true;
@@ -69,7 +69,7 @@ impl<F: FnMut(u32) -> bool> Selection<F> {
                         out.truncate(before);
                     }
                 }
-                (Level::Data(kinds), Wire::Length(content)) if kinds.contains(&number) => {
+                (Level::Data(kinds), WireValue::Length(content)) if kinds.contains(&number) => {
                     kept |= self.inner(number, content, deeper, out)?;
                 }
                 _ => out.extend_from_slice(&bytes[start..fields.at]),
@@ -79,7 +79,7 @@ impl<F: FnMut(u32) -> bool> Selection<F> {
         Some(if is_bare { self.item() } else { kept })
     }
 
-    fn inner(&mut self, number: u32, content: &[u8], path: &Path, out: &mut Vec<u8>) -> Option<bool> {
+    fn inner(&mut self, number: u32, content: &[u8], path: &FieldPath, out: &mut Vec<u8>) -> Option<bool> {
         tag(number, LENGTH, out);
         delimited(out, |out| self.message(content, path, out))
     }

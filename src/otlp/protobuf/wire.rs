@@ -34,7 +34,7 @@ pub(super) struct Fields<'a> {
 
 /// The value of a field, by its wire type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wire<'a> {
+pub(super) enum WireValue<'a> {
     Varint(u64),
     Fixed64([u8; 8]),
     Fixed32([u8; 4]),
@@ -56,19 +56,19 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns the number and the value of the next field; `None` at the end.
-    pub(super) fn read(&mut self) -> Result<Option<(u32, Wire<'a>)>, WireFault> {
+    pub(super) fn read(&mut self) -> Result<Option<(u32, WireValue<'a>)>, WireFault> {
         if self.is_at_end() {
             return Ok(None);
         }
         let (number, wire_type) = self.tag()?;
         let value = match wire_type {
-            VARINT => Wire::Varint(self.varint()?),
-            FIXED64 => Wire::Fixed64(self.fixed()?),
-            FIXED32 => Wire::Fixed32(self.fixed()?),
-            LENGTH => Wire::Length(self.delimited()?),
+            VARINT => WireValue::Varint(self.varint()?),
+            FIXED64 => WireValue::Fixed64(self.fixed()?),
+            FIXED32 => WireValue::Fixed32(self.fixed()?),
+            LENGTH => WireValue::Length(self.delimited()?),
             START_GROUP => {
                 self.skip_group(number)?;
-                Wire::Group
+                WireValue::Group
             }
             END_GROUP => return Err(WireFault::Group),
             _ => return Err(WireFault::NoField),

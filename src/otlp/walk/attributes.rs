@@ -23,7 +23,7 @@ pub(crate) struct AttributeKey {
 
 /// Approximate set of the keys of a list.
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenKeys {
     /// One bit for each key; some keys share a bit.
     bits: u128,
     /// Index of each key, once the list is long or has a key with escapes, which has several spellings.
@@ -46,7 +46,7 @@ impl Walker<'_> {
         let base = self.keys.len();
         let checkpoint = self.found.edits.len();
         let mut gone = 0;
-        let mut seen = Seen::default();
+        let mut seen = SeenKeys::default();
         loop {
             let start = self.cursor.at;
             let element_checkpoint = self.found.edits.len();
@@ -120,7 +120,7 @@ impl Walker<'_> {
 
     /// Returns the earlier attribute of this list that has the same key.
     #[inline]
-    fn earlier_with_key(&self, attribute: &AttributeKey, base: usize, seen: &mut Seen) -> Option<usize> {
+    fn earlier_with_key(&self, attribute: &AttributeKey, base: usize, seen: &mut SeenKeys) -> Option<usize> {
         let earlier = self.keys.len() - base;
         if earlier < FEW && !attribute.key.escaped && seen.places.is_empty() {
             let bit = 1 << (attribute.print.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57);
@@ -139,7 +139,7 @@ impl Walker<'_> {
         earlier: &[AttributeKey],
         attribute: &AttributeKey,
         base: usize,
-        seen: &mut Seen,
+        seen: &mut SeenKeys,
     ) -> Option<usize> {
         let bytes = self.cursor.bytes();
         let key = attribute.key.unescaped(bytes);
@@ -211,7 +211,7 @@ pub(crate) fn fingerprint(bytes: &[u8], key: Range<usize>) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::schema::{Kind, LINE};
+    use super::super::super::schema::{FieldType, LINE};
     use super::*;
 
     /// Returns the message of attributes, by its path through the schema.
@@ -222,7 +222,7 @@ mod tests {
             .find(|field| field.name == name)
             .map(|field| field.kind)
         {
-            Some(Kind::Message(inside) | Kind::Messages(inside)) => inside,
+            Some(FieldType::Message(inside) | FieldType::Messages(inside)) => inside,
             other => panic!("{name} is no message: {other:?}"),
         };
         inside(inside(inside(&LINE, "resourceSpans"), "resource"), "attributes")

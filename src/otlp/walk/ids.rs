@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::json::Text;
-use super::super::schema::{Message, Role};
+use super::super::schema::{Message, MessageRole};
 use super::super::{SpanId, TraceId};
 use super::{Action, Dropped, EventsSite, Offset, RecordSite, SpanSite, Stop, Walker};
 use crate::event::{RejectCode, Repair};
@@ -18,7 +18,7 @@ pub(crate) const NO_IDS: &str = "span without traceId and spanId";
 
 /// Ids of the message that is being read.
 #[derive(Debug, Default)]
-pub(super) struct Identity {
+pub(super) struct SpanIdentity {
     trace_id: Option<TraceId>,
     span_id: Option<SpanId>,
     parent_span_id: Option<SpanId>,
@@ -58,8 +58,8 @@ impl Walker<'_> {
         Ok(true)
     }
 
-    fn span_message(&mut self, message: &'static Message) -> Result<Identity, Stop> {
-        self.identity = Identity::default();
+    fn span_message(&mut self, message: &'static Message) -> Result<SpanIdentity, Stop> {
+        self.identity = SpanIdentity::default();
         self.events = None;
         self.message(message)?;
         Ok(std::mem::take(&mut self.identity))
@@ -80,14 +80,14 @@ impl Walker<'_> {
 
     pub(super) fn record(&mut self, message: &'static Message, list: u32) -> Result<bool, Stop> {
         let open = self.cursor.at;
-        self.identity = Identity::default();
+        self.identity = SpanIdentity::default();
         self.message(message)?;
         let ids = self.identity.trace_id.zip(self.identity.span_id);
         self.found.records.push(RecordSite { range: open..self.cursor.at, ids, list });
         Ok(true)
     }
 
-    pub(super) fn trace_id(&mut self, role: Role) -> Result<Action, Stop> {
+    pub(super) fn trace_id(&mut self, role: MessageRole) -> Result<Action, Stop> {
         let at = self.cursor.at;
         let id = self.hex()?.and_then(|hex| {
             let id = TraceId::from_hex(&hex.unescaped(self.cursor.bytes()))?;
@@ -101,7 +101,7 @@ impl Walker<'_> {
         Ok(self.action_for(id.is_some(), role, at))
     }
 
-    pub(super) fn span_id(&mut self, role: Role) -> Result<Action, Stop> {
+    pub(super) fn span_id(&mut self, role: MessageRole) -> Result<Action, Stop> {
         let at = self.cursor.at;
         let id = self.span_id_value()?;
         if id.is_none() {
@@ -151,8 +151,8 @@ impl Walker<'_> {
 
     /// Returns the action for an id: an invalid one of a span or a link removes that message, other invalid ids are
     /// removed alone.
-    fn action_for(&mut self, is_valid: bool, role: Role, at: usize) -> Action {
-        if is_valid || matches!(role, Role::Span | Role::Link) {
+    fn action_for(&mut self, is_valid: bool, role: MessageRole, at: usize) -> Action {
+        if is_valid || matches!(role, MessageRole::Span | MessageRole::Link) {
             return Action::Keep;
         }
         match &self.cursor.bytes()[at..self.cursor.at] {

@@ -1,7 +1,7 @@
 //! Lookup of fields by key, in any spelling.
 
 use super::super::json::Text;
-use super::super::schema::{Field, LINE, Message, Role};
+use super::super::schema::{Field, LINE, Message, MessageRole};
 use crate::event::Signal;
 
 /// Spelling of a key.
@@ -26,10 +26,10 @@ pub(crate) fn field_named(message: &'static Message, bytes: &[u8], key: Text) ->
 pub(crate) fn is_free_text(message: &Message, field: &Field) -> bool {
     matches!(
         (message.role, field.name),
-        (Role::AnyValue, "stringValue")
-            | (Role::Span, "name")
-            | (Role::LogRecord, "eventName")
-            | (Role::Status, "message")
+        (MessageRole::AnyValue, "stringValue")
+            | (MessageRole::Span, "name")
+            | (MessageRole::LogRecord, "eventName")
+            | (MessageRole::Status, "message")
     )
 }
 

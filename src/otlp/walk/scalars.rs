@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::super::json::{Cursor, Fault, FaultKind, Text};
 use super::super::number::{integer, is_plain_integer};
 use super::super::protobuf::base64_bytes;
-use super::super::schema::{Field, Int, Kind, Role};
+use super::super::schema::{Field, FieldType, Int, MessageRole};
 use super::ids::NULL_WORD;
 use super::{Action, Stop, VALUE, VALUE_IN_BRACKETS, VALUE_IN_QUOTES, Walker};
 use crate::event::Repair;
@@ -21,21 +21,21 @@ const EXACT_IN_A_DOUBLE: u128 = 1 << 53;
 
 impl Walker<'_> {
     /// Reads a value of any kind that is not a message, a string or an id.
-    pub(super) fn scalar(&mut self, field: &'static Field, role: Role) -> Result<Action, Stop> {
+    pub(super) fn scalar(&mut self, field: &'static Field, role: MessageRole) -> Result<Action, Stop> {
         match field.kind {
-            Kind::Int(int) if role == Role::AnyValue => self.int_value(field, int),
-            Kind::Int(int) => self.int(field, int),
-            Kind::Enum(names) => self.enumeration(field, names),
-            Kind::Double => self.double(field),
-            Kind::Bool => self.boolean(field),
-            Kind::Bytes => self.base64(field),
-            Kind::Ints(_) | Kind::Doubles | Kind::Strings => self.scalars(field),
-            Kind::Message(_)
-            | Kind::Messages(_)
-            | Kind::String
-            | Kind::TraceId
-            | Kind::SpanId
-            | Kind::ParentSpanId => unreachable!("read by member()"),
+            FieldType::Int(int) if role == MessageRole::AnyValue => self.int_value(field, int),
+            FieldType::Int(int) => self.int(field, int),
+            FieldType::Enum(names) => self.enumeration(field, names),
+            FieldType::Double => self.double(field),
+            FieldType::Bool => self.boolean(field),
+            FieldType::Bytes => self.base64(field),
+            FieldType::Ints(_) | FieldType::Doubles | FieldType::Strings => self.scalars(field),
+            FieldType::Message(_)
+            | FieldType::Messages(_)
+            | FieldType::String
+            | FieldType::TraceId
+            | FieldType::SpanId
+            | FieldType::ParentSpanId => unreachable!("read by member()"),
         }
     }
 
@@ -283,13 +283,13 @@ impl Walker<'_> {
                     self.cursor.word("null")?;
                     Action::Remove
                 }
-                (_, Kind::Ints(int)) => self.int(field, int)?,
-                (_, Kind::Doubles) => self.double(field)?,
+                (_, FieldType::Ints(int)) => self.int(field, int)?,
+                (_, FieldType::Doubles) => self.double(field)?,
                 _ => self.string_value(field).map(|_| Action::Keep)?,
             };
             if let Action::Remove = action {
                 // Positions in a list of numbers are significant: the default keeps the others where they are.
-                let default = if matches!(field.kind, Kind::Strings) { "\"\"" } else { "0" };
+                let default = if matches!(field.kind, FieldType::Strings) { "\"\"" } else { "0" };
                 self.found.edits.replace(start..self.cursor.at, default);
             }
             if self.cursor.closes(b']', "expected ',' or ']' after a value")? {

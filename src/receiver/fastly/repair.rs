@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::event::Repair;
 use crate::otlp::json::{MAX_DEPTH, Text};
-use crate::otlp::{DroppedSpan, Field, Kind, LINE, Message, Origins, field_named};
+use crate::otlp::{DroppedSpan, Field, FieldType, LINE, Message, Origins, field_named};
 
 /// Maximum initial capacity of the output: the unit may be one of many in the input.
 const USUAL_BYTES: usize = 8 * 1024;
@@ -197,8 +197,8 @@ impl Repairer<'_> {
             (None, Container::Object, _) => Some(&LINE),
             (Some(Level { container: Container::Array, message }), Container::Object, _) => *message,
             (Some(Level { container: Container::Array, .. }), ..) => None,
-            (Some(_), Container::Object, Some(Kind::Message(message))) => Some(message),
-            (Some(_), Container::Array, Some(Kind::Messages(message))) => Some(message),
+            (Some(_), Container::Object, Some(FieldType::Message(message))) => Some(message),
+            (Some(_), Container::Array, Some(FieldType::Messages(message))) => Some(message),
             _ => None,
         };
         self.open.push(Level { container, message });

@@ -2,7 +2,7 @@
 
 use super::super::{FIXED32, FIXED64, Int, LENGTH, VARINT, bytes, tag, varint};
 use crate::event::Signal;
-use crate::otlp::schema::{Field, Group, Kind, LINE, Message, Role};
+use crate::otlp::schema::{Field, FieldType, Group, LINE, Message, MessageRole};
 
 /// Returns a message with one field with this content.
 fn field(number: u32, content: &[u8]) -> Vec<u8> {
@@ -81,34 +81,34 @@ impl Random {
         let number = field.number;
         let mut content = Vec::new();
         match field.kind {
-            Kind::Message(_) | Kind::Messages(_) if depth > 12 => {}
-            Kind::Message(message) | Kind::Messages(message) => {
+            FieldType::Message(_) | FieldType::Messages(_) if depth > 12 => {}
+            FieldType::Message(message) | FieldType::Messages(message) => {
                 content = self.message(message, depth + 1);
                 bytes(number, &content, out);
             }
-            Kind::String | Kind::Strings => bytes(number, self.text().as_bytes(), out),
-            Kind::Bytes => bytes(number, &self.next().to_le_bytes()[..self.below(8)], out),
-            Kind::TraceId | Kind::SpanId | Kind::ParentSpanId => {
-                self.id(if matches!(field.kind, Kind::TraceId) { 16 } else { 8 }, &mut content);
+            FieldType::String | FieldType::Strings => bytes(number, self.text().as_bytes(), out),
+            FieldType::Bytes => bytes(number, &self.next().to_le_bytes()[..self.below(8)], out),
+            FieldType::TraceId | FieldType::SpanId | FieldType::ParentSpanId => {
+                self.id(if matches!(field.kind, FieldType::TraceId) { 16 } else { 8 }, &mut content);
                 bytes(number, &content, out);
             }
-            Kind::Bool | Kind::Enum(_) => {
+            FieldType::Bool | FieldType::Enum(_) => {
                 tag(number, VARINT, out);
                 varint(self.number(), out);
             }
-            Kind::Double => {
+            FieldType::Double => {
                 tag(number, FIXED64, out);
                 out.extend(self.double().to_le_bytes());
             }
-            Kind::Int(int) => {
+            FieldType::Int(int) => {
                 tag(number, int.wire_type(), out);
                 self.scalar(int, out);
             }
-            Kind::Doubles => {
+            FieldType::Doubles => {
                 (0..self.below(4)).for_each(|_| content.extend(self.double().to_le_bytes()));
                 self.numbers(number, FIXED64, &content, out);
             }
-            Kind::Ints(int) => {
+            FieldType::Ints(int) => {
                 (0..self.below(4)).for_each(|_| self.scalar(int, &mut content));
                 // Varints of different lengths cannot be separated again here.
                 let apart = if int.wire_type() == FIXED64 { FIXED64 } else { LENGTH };
@@ -138,7 +138,7 @@ impl Random {
     }
 
     pub(crate) fn request(&mut self, signal: Signal) -> Vec<u8> {
-        let Kind::Messages(resource) = LINE.fields[signal as usize].kind else { unreachable!() };
+        let FieldType::Messages(resource) = LINE.fields[signal as usize].kind else { unreachable!() };
         (0..1 + self.below(3)).flat_map(|_| field(1, &self.message(resource, 0))).collect()
     }
 
@@ -152,30 +152,32 @@ impl Random {
             let is_one_of = field.group == Group::OneOf;
             member += usize::from(is_one_of);
             let is_present = if is_one_of { member == chosen } else { self.below(3) > 0 };
-            let has_ids = matches!(message.role, Role::Span | Role::Link);
+            let has_ids = matches!(message.role, MessageRole::Span | MessageRole::Link);
             match field.kind {
-                Kind::Messages(_) if depth > 6 => {}
-                Kind::Messages(inner) => {
+                FieldType::Messages(_) if depth > 6 => {}
+                FieldType::Messages(inner) => {
                     for _ in 0..self.below(4) {
                         let content = self.proper(inner, depth + 1, defects);
                         bytes(field.number, &content, &mut out);
                     }
                 }
-                Kind::TraceId | Kind::SpanId if has_ids => self.id_field(field, defects, &mut out),
+                FieldType::TraceId | FieldType::SpanId if has_ids => self.id_field(field, defects, &mut out),
                 _ if !is_present => {}
-                Kind::TraceId | Kind::SpanId | Kind::ParentSpanId => self.id_field(field, defects, &mut out),
-                Kind::String | Kind::Strings if self.is_defect(defects) => {
+                FieldType::TraceId | FieldType::SpanId | FieldType::ParentSpanId => {
+                    self.id_field(field, defects, &mut out)
+                }
+                FieldType::String | FieldType::Strings if self.is_defect(defects) => {
                     bytes(field.number, [&b"\xff"[..], b"\xfe", b"k\xe2\x82"][self.below(3)], &mut out);
                 }
-                Kind::String if message.role == Role::KeyValue => {
+                FieldType::String if message.role == MessageRole::KeyValue => {
                     let mut key = format!("{:0length$x}", self.next(), length = self.below(40));
                     if self.is_defect(defects) {
                         key = "k".repeat(self.below(2));
                     }
                     bytes(field.number, key.as_bytes(), &mut out);
                 }
-                Kind::Message(_) if depth > 8 => {}
-                Kind::Message(inner) => {
+                FieldType::Message(_) if depth > 8 => {}
+                FieldType::Message(inner) => {
                     let content = self.proper(inner, depth + 1, defects);
                     bytes(field.number, &content, &mut out);
                 }
@@ -194,7 +196,7 @@ impl Random {
 
     fn id_field(&mut self, field: &Field, defects: Option<usize>, out: &mut Vec<u8>) {
         let mut id = [(self.next() | 1).to_le_bytes(), self.next().to_le_bytes()].concat();
-        id.truncate(if matches!(field.kind, Kind::TraceId) { 16 } else { 8 });
+        id.truncate(if matches!(field.kind, FieldType::TraceId) { 16 } else { 8 });
         if self.is_defect(defects) {
             match self.below(4) {
                 0 => id.fill(0),
@@ -209,12 +211,12 @@ impl Random {
     /// Returns a request that needs repairs.
     pub(crate) fn request_with_defects(&mut self, signal: Signal) -> Vec<u8> {
         let defects = Some(2 + self.below(20));
-        let Kind::Messages(resource) = LINE.fields[signal as usize].kind else { unreachable!() };
+        let FieldType::Messages(resource) = LINE.fields[signal as usize].kind else { unreachable!() };
         (0..1 + self.below(3)).flat_map(|_| field(1, &self.proper(resource, 0, defects))).collect()
     }
 
     pub(crate) fn proper_request(&mut self, signal: Signal) -> Vec<u8> {
-        let Kind::Messages(resource) = LINE.fields[signal as usize].kind else { unreachable!() };
+        let FieldType::Messages(resource) = LINE.fields[signal as usize].kind else { unreachable!() };
         (0..1 + self.below(3)).flat_map(|_| field(1, &self.proper(resource, 0, None))).collect()
     }
 }
