@@ -24,7 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::config::GithubConfig;
-use self::event::{Content, Event};
+use self::event::{Event, Subject};
 use self::ids::traceparent;
 use self::signature::SCHEME;
 use super::webhook::payload::{self, repair};
@@ -131,7 +131,7 @@ impl Receiver for Github {
             return Reading { ignored: Some(Ignored::UNKNOWN_EVENT_TYPE), ..reading };
         }
         let event = Event::read(kind, object, delivery);
-        if matches!(event.content, Content::Unfinished) {
+        if matches!(event.content, Subject::Unfinished) {
             return Reading { ignored: Some(NOT_COMPLETED), ..reading };
         }
         match spans::export_request(&event, &self.service_name, &self.withheld) {

@@ -1,7 +1,7 @@
 //! Attributes of an event's span, in two vocabularies: circleci-hook's, so that existing dashboards keep working, and
 //! the semantic conventions' with the names that CircleCI's own exporter uses.
 //!
-//! In: a [`Webhook`]. Out: [`Attributes`], each key at most once, without absent leaves.
+//! In: a [`Webhook`]. Out: [`SpanAttributes`], each key at most once, without absent leaves.
 //! Promises: of a commit only its id is exported: no message, no author, no e-mail address.
 //!
 //! Sources: open-telemetry/semantic-conventions 1.44 (`cicd.*`, `vcs.*`, `error.type`); CircleCI's OpenTelemetry
@@ -11,12 +11,12 @@ use std::borrow::Cow;
 
 use super::traceparent;
 use super::webhook::{Job, Webhook, Workflow};
-use crate::receiver::webhook::span::Attributes;
+use crate::receiver::webhook::span::SpanAttributes;
 
 /// Returns the attributes that every kind of event has, where they are present.
-pub(super) fn of_event<'a>(kind: &'static str, webhook: &'a Webhook<'a>) -> Attributes<'a> {
+pub(super) fn of_event<'a>(kind: &'static str, webhook: &'a Webhook<'a>) -> SpanAttributes<'a> {
     let Webhook { webhook_id, organization, project, pipeline, .. } = webhook;
-    let mut attributes = Attributes::default();
+    let mut attributes = SpanAttributes::default();
 
     attributes.text("circleci.kind", Some(kind));
     attributes.text("circleci.organization.id", urn(&organization.id));
@@ -39,7 +39,7 @@ pub(super) fn of_event<'a>(kind: &'static str, webhook: &'a Webhook<'a>) -> Attr
 }
 
 /// Adds the attributes about the workflow to the spans of a workflow and of its jobs.
-pub(super) fn add_workflow<'a>(attributes: &mut Attributes<'a>, workflow: &'a Workflow<'a>) {
+pub(super) fn add_workflow<'a>(attributes: &mut SpanAttributes<'a>, workflow: &'a Workflow<'a>) {
     attributes.text("circleci.workflow.id", urn(&workflow.id));
     attributes.text("circleci.workflow.name", workflow.name.as_deref());
     attributes.text("circleci.workflow.url", workflow.url.as_deref());
@@ -54,14 +54,14 @@ pub(super) fn add_workflow<'a>(attributes: &mut Attributes<'a>, workflow: &'a Wo
 }
 
 /// Adds the result of a workflow to its span.
-pub(super) fn add_workflow_result<'a>(attributes: &mut Attributes<'a>, workflow: &'a Workflow<'a>) {
+pub(super) fn add_workflow_result<'a>(attributes: &mut SpanAttributes<'a>, workflow: &'a Workflow<'a>) {
     let status = workflow.status.as_deref();
     attributes.pipeline_result(status.map(result));
     attributes.error_type(status.filter(|status| is_error(status)));
 }
 
 /// Adds the attributes and the result of a job to its span.
-pub(super) fn add_job<'a>(attributes: &mut Attributes<'a>, job: &'a Job<'a>) {
+pub(super) fn add_job<'a>(attributes: &mut SpanAttributes<'a>, job: &'a Job<'a>) {
     let status = job.status.as_deref();
     attributes.text("circleci.job.id", urn(&job.id));
     attributes.text("circleci.job.name", job.name.as_deref());

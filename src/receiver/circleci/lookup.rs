@@ -48,13 +48,13 @@ pub(crate) struct ApiRequest {
 pub(crate) enum Looked {
     /// Another request is to be sent.
     Further(Box<Lookup>),
-    Found(Found),
+    Found(FoundSteps),
     Failed,
 }
 
 /// Result of a lookup.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct FoundSteps {
     /// Export request with the spans; `None` if there are none.
     pub(crate) request: Option<Bytes>,
     /// The job and its steps have ended.
@@ -162,7 +162,7 @@ impl Lookup {
         &self,
         body: &'b [u8],
         complete: impl for<'a> FnOnce(JobDetails<'a>) -> JobDetails<'a>,
-    ) -> Option<(Found, bool)> {
+    ) -> Option<(FoundSteps, bool)> {
         let text = repair(body);
         let object: &RawValue = payload::object(&text).ok()?;
         let details = match self.stage {
@@ -174,7 +174,7 @@ impl Lookup {
         let webhook = Webhook::read(&repaired).ok()?;
         let service = (&*self.service_name, &self.withheld);
         let request = steps::export_request(&webhook, &details, service, self.api.commands);
-        let found = Found { request: request.map(Bytes::from), is_final: details.is_final };
+        let found = FoundSteps { request: request.map(Bytes::from), is_final: details.is_final };
         Some((found, details.queued_at.is_some()))
     }
 }

@@ -15,7 +15,7 @@ use super::attributes;
 use super::traceparent::{self, JobIds};
 use super::webhook::{JOB_COMPLETED, PING, WORKFLOW_COMPLETED, Webhook};
 use crate::receiver::Withheld;
-use crate::receiver::webhook::span::{self, ErrorStatus, Kind, Span, Times};
+use crate::receiver::webhook::span::{self, ErrorStatus, Span, SpanKind, Times};
 
 /// Name of the instrumentation scope.
 pub(super) const SCOPE: &str = "spanrelay/circleci";
@@ -50,7 +50,7 @@ fn workflow<'a>(webhook: &'a Webhook<'a>) -> Option<Span<'a>> {
         span_id,
         parent_span_id: None,
         name: name("workflow", workflow.name.as_deref()),
-        kind: Kind::Server,
+        kind: SpanKind::Server,
         times,
         attributes,
         status: status(workflow.status.as_deref()),
@@ -70,7 +70,7 @@ fn job<'a>(webhook: &'a Webhook<'a>) -> Option<Span<'a>> {
         span_id: span,
         parent_span_id: Some(parent),
         name: name("job", job.name.as_deref()),
-        kind: Kind::Internal,
+        kind: SpanKind::Internal,
         times,
         attributes,
         status: status(job.status.as_deref()),
@@ -85,7 +85,7 @@ fn ping<'a>(event_id: &str, webhook: &'a Webhook<'a>) -> Option<Span<'a>> {
         span_id,
         parent_span_id: None,
         name: Cow::Borrowed("ping"),
-        kind: Kind::Internal,
+        kind: SpanKind::Internal,
         times,
         attributes: attributes::of_event("ping", webhook),
         status: None,

@@ -22,7 +22,7 @@ use super::step_ids::StepIds;
 use super::traceparent::{self, JobIds};
 use super::webhook::Webhook;
 use crate::receiver::Withheld;
-use crate::receiver::webhook::span::{self, Attributes, ErrorStatus, Kind, Span, Times};
+use crate::receiver::webhook::span::{self, ErrorStatus, Span, SpanAttributes, SpanKind, Times};
 
 /// Maximum length of a name that each step repeats. Without a bound, the steps of a small response could repeat a large one.
 const MAX_REPEATED_BYTES: usize = 256;
@@ -51,7 +51,7 @@ pub(super) fn export_request(
             span_id,
             parent_span_id: Some(ids.span),
             name: name(step, commands),
-            kind: Kind::Internal,
+            kind: SpanKind::Internal,
             times: Times::new(step.started_at.unwrap_or(ended_at), ended_at),
             attributes,
             status: error(step).map(|_| ErrorStatus),
@@ -87,7 +87,7 @@ fn before_the_job<'a>(
                 .name
                 .as_deref()
                 .map_or(Cow::Borrowed(what), |job| Cow::Owned(format!("{what}: {job}"))),
-            kind: Kind::Internal,
+            kind: SpanKind::Internal,
             times: Times::new(start, end),
             attributes: of_job(what, webhook),
             status: None,
@@ -97,9 +97,9 @@ fn before_the_job<'a>(
 }
 
 /// Returns the attributes that tell the job of a span.
-fn of_job<'a>(kind: &'static str, webhook: &'a Webhook<'a>) -> Attributes<'a> {
+fn of_job<'a>(kind: &'static str, webhook: &'a Webhook<'a>) -> SpanAttributes<'a> {
     let Webhook { workflow, job, .. } = webhook;
-    let mut attributes = Attributes::default();
+    let mut attributes = SpanAttributes::default();
     attributes.text("circleci.kind", Some(kind));
     attributes.pipeline_run(repeated(&workflow.name), workflow.id.as_deref(), None);
     attributes.task_run(repeated(&job.name), job.id.as_deref(), None);
@@ -107,7 +107,7 @@ fn of_job<'a>(kind: &'static str, webhook: &'a Webhook<'a>) -> Attributes<'a> {
     attributes
 }
 
-fn add_step<'a>(attributes: &mut Attributes<'a>, step: &'a Step<'a>, commands: bool) {
+fn add_step<'a>(attributes: &mut SpanAttributes<'a>, step: &'a Step<'a>, commands: bool) {
     attributes.integer("com.circleci.task.index", Some(step.execution));
     attributes.integer("com.circleci.step.num", step.number);
     attributes.integer("com.circleci.step.rerun", step.rerun.filter(|rerun| *rerun != 0));

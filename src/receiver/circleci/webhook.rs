@@ -1,6 +1,6 @@
 //! The webhook as CircleCI documents it, without assumptions.
 //!
-//! In: the body as [`Repaired`] text. Out: a [`Webhook`] that borrows from it, or the position and the reason why it is
+//! In: the body as [`RepairedPayload`] text. Out: a [`Webhook`] that borrows from it, or the position and the reason why it is
 //! not a JSON object.
 //! Promises: every JSON object is a webhook; members that are missing, empty or of another type are `None`.
 //! Left to others: the ids that a span needs ([`spans`](super::spans)).
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::vcs;
 use crate::event::WebhookEvent;
 use crate::receiver::webhook::payload::{
-    self, Malformed, Member, Repaired, event_id, integer, members, text, time,
+    self, Malformed, Member, RepairedPayload, event_id, integer, members, text, time,
 };
 use crate::receiver::webhook::vcs::Vcs;
 
@@ -93,7 +93,7 @@ pub(super) struct Job<'a> {
 // === impl Webhook ===
 
 impl<'a> Webhook<'a> {
-    pub(super) fn read(repaired: &'a Repaired<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(repaired: &'a RepairedPayload<'_>) -> Result<Self, Malformed> {
         payload::object(repaired).map(Self::of)
     }
 

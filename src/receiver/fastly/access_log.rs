@@ -16,7 +16,7 @@ mod tests;
 
 use std::ops::Range;
 
-use self::record::Record;
+use self::record::LineRecord;
 use self::role::{mapped_role, role};
 use super::super::Withheld;
 use super::framing::RESOURCE_KEYS;
@@ -72,16 +72,16 @@ pub(super) fn convert(
     Ok(Converted { json, length, preset })
 }
 
-fn from_ncsa(text: &str) -> Result<(Record, usize, AccessLogPreset), Fault> {
+fn from_ncsa(text: &str) -> Result<(LineRecord, usize, AccessLogPreset), Fault> {
     let line = ncsa::read(text).ok_or_else(|| fault("neither a JSON object nor in one of NCSA's formats"))?;
-    Ok((Record::ncsa(&line), text.len(), AccessLogPreset::Ncsa))
+    Ok((LineRecord::ncsa(&line), text.len(), AccessLogPreset::Ncsa))
 }
 
 fn from_json(
     text: &str,
     config: &AccessLogsConfig,
     withheld: &Withheld,
-) -> Result<(Record, usize, AccessLogPreset), Fault> {
+) -> Result<(LineRecord, usize, AccessLogPreset), Fault> {
     let (fields, length) = fields::read(text)?;
     let is_otlp = |name: &str| {
         name.starts_with("resource")
@@ -90,7 +90,7 @@ fn from_json(
     if fields.iter().any(|field| is_otlp(&field.name)) {
         return Err(fault("OTLP, but not valid"));
     }
-    let mut record = Record::of_length(length);
+    let mut record = LineRecord::of_length(length);
     let mut is_mapped = false;
     for field in &fields {
         let name = fields::unescaped(&field.name);
@@ -119,7 +119,7 @@ pub(super) fn withholds(name: &str, map: &[(String, String)], withheld: &Withhel
 
 /// Returns the ranges of a line in one of NCSA's formats that become one of these attributes; `None` for another line.
 pub(super) fn withheld_in(line: &str, withheld: &Withheld) -> Option<Vec<Range<usize>>> {
-    let fields = Record::fields_of_ncsa(&ncsa::read(line)?);
+    let fields = LineRecord::fields_of_ncsa(&ncsa::read(line)?);
     let withheld = fields.into_iter().filter(|(text, role)| !text.is_empty() && role.is_withheld(withheld));
     // The fields are parts of the line.
     let start = |text: &str| (text.as_ptr() as usize).checked_sub(line.as_ptr() as usize);

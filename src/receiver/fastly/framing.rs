@@ -20,7 +20,7 @@
 //! has such a key, without escapes, on the line of its `{`, and nothing before the key is broken. Objects inside other JSON
 //! belong to that JSON and are not extracted.
 //!
-//! Most lines are one object. If a line starts with a brace, the frame is [`Shape::Untried`]: reading the object finds its
+//! Most lines are one object. If a line starts with a brace, the frame is [`FrameShape::Untried`]: reading the object finds its
 //! end, and only if that fails is the line scanned ([`Frames::inspect`]).
 //!
 //! Leaves to others: what a unit means and whether it can be repaired ([`super::reading`]).
@@ -38,7 +38,7 @@ use std::mem;
 
 use self::prefix::{counted_frame_length, prefix_length};
 use self::scalar::scalar_length;
-use self::scan::{Kind, Scanner, Value};
+use self::scan::{BalancedValue, Scanner, ValueClass};
 
 pub(super) use self::strand::RESOURCE_KEYS;
 
@@ -52,13 +52,13 @@ pub(super) struct Frame {
     /// Start of the value in the frame.
     pub(super) start: usize,
     pub(super) end: usize,
-    pub(super) shape: Shape,
+    pub(super) shape: FrameShape,
     pub(super) line: LineStart,
 }
 
 /// Known content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum FrameShape {
     /// An object that may end before the frame does. The caller reads the object and then calls [`Frames::resume`], or
     /// [`Frames::inspect`] if it can't be read.
     Untried,
@@ -166,7 +166,7 @@ impl<'a> Frames<'a> {
         self.count_lines();
         let frame = match self.body[start] {
             b'{' if self.scanner.has_passed(start) => self.object(self.at, start),
-            b'{' => self.frame(self.at, start, self.end, Shape::Untried),
+            b'{' => self.frame(self.at, start, self.end, FrameShape::Untried),
             _ => self.text(start),
         };
         self.go_to(frame.end);
@@ -289,25 +289,25 @@ impl<'a> Frames<'a> {
     fn object(&mut self, from: usize, start: usize) -> Frame {
         if self.is_array {
             let end = self.scanner.value_end(start, self.end).map_or(self.end, |(end, _)| end);
-            return self.frame(from, start, end, Shape::Balanced);
+            return self.frame(from, start, end, FrameShape::Balanced);
         }
         self.scanner.scan_line(start, self.end);
-        if let Some(value) = self.scanner.value_at(start).filter(|value| value.kind != Kind::Broken) {
-            return self.frame(from, start, value.end, Shape::Balanced);
+        if let Some(value) = self.scanner.value_at(start).filter(|value| value.kind != ValueClass::Broken) {
+            return self.frame(from, start, value.end, FrameShape::Balanced);
         }
         let end = self.limit(start);
         let limit = self.scanner.next_candidate(start, end).unwrap_or(end);
         match self.scanner.value_end(start, limit) {
             Some((end, is_json)) if is_json || self.may_end_at(end, limit) => {
-                return self.frame(from, start, end, Shape::Balanced);
+                return self.frame(from, start, end, FrameShape::Balanced);
             }
             _ => {}
         }
         if let Some(value) = self.joined(start) {
-            return self.frame(from, start, value.end, Shape::Balanced);
+            return self.frame(from, start, value.end, FrameShape::Balanced);
         }
         let limit = self.scanner.next_candidate(start, end).unwrap_or(end);
-        self.frame(from, start, limit, Shape::Open)
+        self.frame(from, start, limit, FrameShape::Open)
     }
 
     /// Frames the text at `start`, up to the next object that is complete or may be repairable.
@@ -320,18 +320,18 @@ impl<'a> Frames<'a> {
             next = self.scanner.next_candidate(start, end);
         }
         if let Some(end) = self.element_end(start, next.unwrap_or(end)) {
-            return self.frame(start, start, end, Shape::Text);
+            return self.frame(start, start, end, FrameShape::Text);
         }
         if may_hold_value {
             if let Some(value) = self.joined(start) {
-                return self.frame(start, start, value.end, Shape::Text);
+                return self.frame(start, start, value.end, FrameShape::Text);
             }
             next = self.scanner.next_candidate(start, end);
         }
         let shape = match next {
-            _ if self.follows_object => Shape::Trailing,
-            Some(_) => Shape::Leading,
-            None => Shape::Text,
+            _ if self.follows_object => FrameShape::Trailing,
+            Some(_) => FrameShape::Leading,
+            None => FrameShape::Text,
         };
         self.frame(start, start, next.unwrap_or(end), shape)
     }
@@ -350,7 +350,7 @@ impl<'a> Frames<'a> {
     }
 
     /// Returns the value that starts at `start`, on this line, and spans several lines.
-    fn joined(&mut self, start: usize) -> Option<Value> {
+    fn joined(&mut self, start: usize) -> Option<BalancedValue> {
         self.scanner.scan_line(start, self.end);
         if self.limit(start) < self.end || self.scanner.next_unit(start, self.end).is_some() {
             return None;
@@ -366,7 +366,7 @@ impl<'a> Frames<'a> {
         next.is_none_or(|offset| matches!(rest[offset], b'{' | b'[') || prefix_length(&rest[offset..]) > 0)
     }
 
-    fn frame(&self, from: usize, start: usize, end: usize, shape: Shape) -> Frame {
+    fn frame(&self, from: usize, start: usize, end: usize, shape: FrameShape) -> Frame {
         Frame { from, start, end, shape, line: self.line }
     }
 }
@@ -399,7 +399,7 @@ pub fn frames(body: &[u8], mut read: impl FnMut(&[u8]) -> Option<usize>) -> Vec<
     let mut frames = Frames::new(body);
     let mut found = Vec::new();
     while let Some(mut frame) = frames.next() {
-        if frame.shape == Shape::Untried {
+        if frame.shape == FrameShape::Untried {
             match read(&body[frame.start..frame.end]) {
                 Some(length) => {
                     frame.end = frame.start + length;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::super::{Item, Passage, Reading, Rejected, Scope, Withheld};
 use super::access_log::{AccessLogsConfig, convert};
-use super::framing::{Frame, Frames, LineStart, Shape};
+use super::framing::{Frame, FrameShape, Frames, LineStart};
 use super::repair;
 use crate::event::{RejectCode, Repair};
 use crate::otlp::json::{Fault, FaultKind};
@@ -84,7 +84,7 @@ struct Unit {
 
 impl Reader<'_> {
     fn frame(&mut self, frames: &mut Frames<'_>, mut frame: Frame) {
-        if frame.shape == Shape::Untried {
+        if frame.shape == FrameShape::Untried {
             if let Ok(line) = self.read_strictly(frame.start, self.limit(&frame)) {
                 let length = line.end;
                 frames.resume(frame.start + length);
@@ -97,22 +97,22 @@ impl Reader<'_> {
             frame = frames.inspect(&frame);
         }
         match frame.shape {
-            Shape::Text => match self.access_log(&frame) {
+            FrameShape::Text => match self.access_log(&frame) {
                 Some(Ok(unit)) => self.accept(&frame, unit),
                 Some(Err(fault)) => self.reject(&frame, &fault),
                 None => {
                     self.reject(&frame, &Fault::shape(0, "not a JSON object").coded(RejectCode::NoObject));
                 }
             },
-            Shape::Leading => {
+            FrameShape::Leading => {
                 let fault = Fault::shape(0, "not a JSON object, but text before one on its line");
                 self.reject(&frame, &fault.coded(RejectCode::TextBefore));
             }
-            Shape::Trailing => {
+            FrameShape::Trailing => {
                 let fault = Fault::shape(0, "trailing data after the object");
                 self.reject(&frame, &fault.coded(RejectCode::TextAfter));
             }
-            Shape::Untried | Shape::Balanced | Shape::Open => match self.unit(&frame) {
+            FrameShape::Untried | FrameShape::Balanced | FrameShape::Open => match self.unit(&frame) {
                 Ok(unit) => {
                     frames.resume(frame.start + unit.length);
                     self.accept(&frame, unit);
@@ -180,7 +180,7 @@ impl Reader<'_> {
     /// Reads the unit of a frame, and repairs it if necessary.
     fn unit(&mut self, frame: &Frame) -> Result<Unit, Fault> {
         let limit = self.limit(frame);
-        if frame.shape == Shape::Balanced && limit < frame.end {
+        if frame.shape == FrameShape::Balanced && limit < frame.end {
             return Err(self.too_long(limit - frame.start));
         }
         let fault = match self.read_strictly(frame.start, limit) {

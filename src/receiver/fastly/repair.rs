@@ -25,7 +25,7 @@ const USUAL_DEPTH: usize = 16;
 
 /// A repaired unit.
 #[derive(Debug)]
-pub(super) struct Repaired {
+pub(super) struct RepairedUnit {
     pub(super) text: Vec<u8>,
     /// Length of the unit in the input.
     pub(super) consumed: usize,
@@ -35,7 +35,7 @@ pub(super) struct Repaired {
 }
 
 /// Repairs the object at the start of `input`, if that has only one reading.
-pub(super) fn repair(input: &[u8]) -> Option<Repaired> {
+pub(super) fn repair(input: &[u8]) -> Option<RepairedUnit> {
     let mut repairer = Repairer {
         input,
         at: 0,
@@ -47,7 +47,7 @@ pub(super) fn repair(input: &[u8]) -> Option<Repaired> {
     };
     repairer.run()?;
     let Repairer { at: consumed, out: text, repairs, origins, .. } = repairer;
-    Some(Repaired { text, consumed, repairs, origins })
+    Some(RepairedUnit { text, consumed, repairs, origins })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ enum Container {
 
 /// An object or array that is open.
 #[derive(Clone, Copy)]
-struct Level {
+struct OpenLevel {
     container: Container,
     /// Type of the object or of the array's elements; `None` in unknown fields.
     message: Option<&'static Message>,
@@ -81,16 +81,16 @@ struct Repairer<'a> {
     input: &'a [u8],
     at: usize,
     out: Vec<u8>,
-    open: Vec<Level>,
+    open: Vec<OpenLevel>,
     /// Field of the last key.
     field: Option<&'static Field>,
     repairs: Vec<Repair>,
     origins: Origins,
 }
 
-// === impl Repaired ===
+// === impl RepairedUnit ===
 
-impl Repaired {
+impl RepairedUnit {
     /// Maps the positions of rejected spans from the repaired text to the input.
     pub(super) fn restore(&self, input: &Bytes, dropped: &mut [DroppedSpan]) {
         for span in dropped {
@@ -195,13 +195,13 @@ impl Repairer<'_> {
         }
         let message = match (self.open.last(), container, self.field.map(|field| field.kind)) {
             (None, Container::Object, _) => Some(&LINE),
-            (Some(Level { container: Container::Array, message }), Container::Object, _) => *message,
-            (Some(Level { container: Container::Array, .. }), ..) => None,
+            (Some(OpenLevel { container: Container::Array, message }), Container::Object, _) => *message,
+            (Some(OpenLevel { container: Container::Array, .. }), ..) => None,
             (Some(_), Container::Object, Some(FieldType::Message(message))) => Some(message),
             (Some(_), Container::Array, Some(FieldType::Messages(message))) => Some(message),
             _ => None,
         };
-        self.open.push(Level { container, message });
+        self.open.push(OpenLevel { container, message });
         Some(self.copy(then))
     }
 

@@ -34,14 +34,14 @@ const MAX_STEPS: usize = 1000;
 pub(super) struct Event<'a> {
     pub(super) repository: Option<Cow<'a, str>>,
     pub(super) vcs: Vcs<'a>,
-    pub(super) content: Content<'a>,
+    pub(super) content: Subject<'a>,
 }
 
 /// Subject of an event.
 #[derive(Debug)]
-pub(super) enum Content<'a> {
-    Run(Run<'a>),
-    Job(Job<'a>),
+pub(super) enum Subject<'a> {
+    Run(WorkflowRun<'a>),
+    Job(WorkflowJob<'a>),
     Ping(Ping<'a>),
     /// A run or a job that is queued or in progress.
     Unfinished,
@@ -49,7 +49,7 @@ pub(super) enum Content<'a> {
 
 /// An attempt of a workflow run.
 #[derive(Debug)]
-pub(super) struct Run<'a> {
+pub(super) struct WorkflowRun<'a> {
     pub(super) id: Option<RunId>,
     /// Name of the workflow.
     pub(super) name: Option<Cow<'a, str>>,
@@ -67,7 +67,7 @@ pub(super) struct Run<'a> {
 
 /// A job of an attempt.
 #[derive(Debug)]
-pub(super) struct Job<'a> {
+pub(super) struct WorkflowJob<'a> {
     pub(super) id: Option<JobId>,
     pub(super) name: Option<Cow<'a, str>>,
     pub(super) workflow: Option<Cow<'a, str>>,
@@ -78,7 +78,7 @@ pub(super) struct Job<'a> {
     pub(super) started_at: Option<u64>,
     pub(super) ended_at: Option<u64>,
     pub(super) runner: Runner<'a>,
-    pub(super) steps: Vec<Step<'a>>,
+    pub(super) steps: Vec<WorkflowStep<'a>>,
 }
 
 /// Machine that ran a job.
@@ -91,7 +91,7 @@ pub(super) struct Runner<'a> {
 
 /// A step of a job.
 #[derive(Debug)]
-pub(super) struct Step<'a> {
+pub(super) struct WorkflowStep<'a> {
     pub(super) number: Option<Number>,
     pub(super) name: Option<Cow<'a, str>>,
     /// Result. An open set of words.
@@ -149,10 +149,10 @@ impl<'a> Event<'a> {
         let [full_name] = members(repository, ["full_name"]);
         let is_completed = text(action).as_deref() == Some("completed");
         let content = match kind {
-            PING => Content::Ping(Ping::read(object, delivery)),
-            _ if !is_completed => Content::Unfinished,
-            WORKFLOW_RUN => Content::Run(Run::read(run, workflow)),
-            _ => Content::Job(Job::read(job)),
+            PING => Subject::Ping(Ping::read(object, delivery)),
+            _ if !is_completed => Subject::Unfinished,
+            WORKFLOW_RUN => Subject::Run(WorkflowRun::read(run, workflow)),
+            _ => Subject::Job(WorkflowJob::read(job)),
         };
         Self { repository: text(full_name), vcs: vcs(run.or(job), repository), content }
     }
@@ -188,9 +188,9 @@ fn run_id(id: Member<'_>, attempt: Member<'_>) -> Option<RunId> {
     Some(RunId { id: Number::new(integer(id)?)?, attempt })
 }
 
-// === impl Run ===
+// === impl WorkflowRun ===
 
-impl<'a> Run<'a> {
+impl<'a> WorkflowRun<'a> {
     fn read(run: Member<'a>, workflow: Member<'a>) -> Self {
         let [id, attempt, name, number, trigger, path] =
             members(run, ["id", "run_attempt", "name", "run_number", "event", "path"]);
@@ -212,9 +212,9 @@ impl<'a> Run<'a> {
     }
 }
 
-// === impl Job ===
+// === impl WorkflowJob ===
 
-impl<'a> Job<'a> {
+impl<'a> WorkflowJob<'a> {
     fn read(job: Member<'a>) -> Self {
         let [id, run, attempt, name, workflow, url, conclusion] =
             members(job, ["id", "run_id", "run_attempt", "name", "workflow_name", "html_url", "conclusion"]);
@@ -238,14 +238,14 @@ impl<'a> Job<'a> {
                 name: text(runner_name),
                 group: text(runner_group),
             },
-            steps: list(steps).into_iter().take(MAX_STEPS).map(Step::read).collect(),
+            steps: list(steps).into_iter().take(MAX_STEPS).map(WorkflowStep::read).collect(),
         }
     }
 }
 
-// === impl Step ===
+// === impl WorkflowStep ===
 
-impl<'a> Step<'a> {
+impl<'a> WorkflowStep<'a> {
     fn read(step: &'a RawValue) -> Self {
         let [number, name, conclusion, started_at, ended_at] =
             members(Some(step), ["number", "name", "conclusion", "started_at", "completed_at"]);

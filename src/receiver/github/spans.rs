@@ -9,10 +9,10 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::event::{Content, Event, Job, Ping, Run, Step};
+use super::event::{Event, Ping, Subject, WorkflowJob, WorkflowRun, WorkflowStep};
 use super::ids::{self, Ids, JobId};
 use crate::receiver::Withheld;
-use crate::receiver::webhook::span::{self, Attributes, ErrorStatus, Kind, Span, Times};
+use crate::receiver::webhook::span::{self, ErrorStatus, Span, SpanAttributes, SpanKind, Times};
 
 /// Name of the instrumentation scope.
 const SCOPE: &str = "spanrelay/github";
@@ -23,16 +23,16 @@ const MAX_REPEATED_BYTES: usize = 256;
 /// Returns the request that exports the spans of an event.
 pub(super) fn export_request(event: &Event<'_>, service_name: &str, withheld: &Withheld) -> Option<Vec<u8>> {
     let mut spans = match &event.content {
-        Content::Run(run) => vec![of_run(event, run)?],
-        Content::Job(job) => of_job(event, job)?,
-        Content::Ping(ping) => vec![of_ping(event, ping)?],
-        Content::Unfinished => return None,
+        Subject::Run(run) => vec![of_run(event, run)?],
+        Subject::Job(job) => of_job(event, job)?,
+        Subject::Ping(ping) => vec![of_ping(event, ping)?],
+        Subject::Unfinished => return None,
     };
     span::withhold_names(&mut spans, withheld);
     Some(span::export_request(SCOPE, service_name, &spans))
 }
 
-fn of_run<'a>(event: &'a Event<'_>, run: &'a Run<'_>) -> Option<Span<'a>> {
+fn of_run<'a>(event: &'a Event<'_>, run: &'a WorkflowRun<'_>) -> Option<Span<'a>> {
     let id = run.id?;
     let ids = id.ids()?;
     let conclusion = run.conclusion.as_deref();
@@ -51,7 +51,7 @@ fn of_run<'a>(event: &'a Event<'_>, run: &'a Run<'_>) -> Option<Span<'a>> {
         span_id: ids.span,
         parent_span_id: None,
         name: named("workflow", run.name.as_deref()),
-        kind: Kind::Server,
+        kind: SpanKind::Server,
         times: Times::new(run.started_at.unwrap_or(end), end),
         attributes,
         status: error(conclusion).map(|_| ErrorStatus),
@@ -59,7 +59,7 @@ fn of_run<'a>(event: &'a Event<'_>, run: &'a Run<'_>) -> Option<Span<'a>> {
 }
 
 /// Returns the spans of a job, of its time in the queue and of its steps.
-fn of_job<'a>(event: &'a Event<'_>, job: &'a Job<'_>) -> Option<Vec<Span<'a>>> {
+fn of_job<'a>(event: &'a Event<'_>, job: &'a WorkflowJob<'_>) -> Option<Vec<Span<'a>>> {
     let id = job.id?;
     let (ids, run, queued) = (id.ids()?, id.run.ids()?, id.queued()?);
     let conclusion = job.conclusion.as_deref();
@@ -79,7 +79,7 @@ fn of_job<'a>(event: &'a Event<'_>, job: &'a Job<'_>) -> Option<Vec<Span<'a>>> {
         span_id: ids.span,
         parent_span_id: Some(run.span),
         name: named("job", job.name.as_deref()),
-        kind: Kind::Internal,
+        kind: SpanKind::Internal,
         times: Times::new(start, end),
         attributes,
         status: error(conclusion).map(|_| ErrorStatus),
@@ -89,7 +89,7 @@ fn of_job<'a>(event: &'a Event<'_>, job: &'a Job<'_>) -> Option<Vec<Span<'a>>> {
         span_id: queued.span,
         parent_span_id: Some(run.span),
         name: named("queued", job.name.as_deref()),
-        kind: Kind::Internal,
+        kind: SpanKind::Internal,
         times: Times::new(created, start),
         attributes: of_task("queued", event, job, id),
         status: None,
@@ -109,9 +109,15 @@ fn of_job<'a>(event: &'a Event<'_>, job: &'a Job<'_>) -> Option<Vec<Span<'a>>> {
 }
 
 /// Returns the span of a step. `end` is the end of the job, which is also that of a step that never ran.
-fn of_step<'a>(job: &'a Job<'_>, id: JobId, ids: Ids, step: &'a Step<'_>, end: u64) -> Span<'a> {
+fn of_step<'a>(
+    job: &'a WorkflowJob<'_>,
+    id: JobId,
+    ids: Ids,
+    step: &'a WorkflowStep<'_>,
+    end: u64,
+) -> Span<'a> {
     let conclusion = step.conclusion.as_deref();
-    let mut attributes = Attributes::default();
+    let mut attributes = SpanAttributes::default();
     attributes.text("github.kind", Some("step"));
     attributes.integer("github.step.number", step.number.map(|number| number.get()));
     attributes.text("github.step.conclusion", conclusion);
@@ -124,7 +130,7 @@ fn of_step<'a>(job: &'a Job<'_>, id: JobId, ids: Ids, step: &'a Step<'_>, end: u
         span_id: ids.span,
         parent_span_id: None,
         name: Cow::Borrowed(step.name.as_deref().unwrap_or("step")),
-        kind: Kind::Internal,
+        kind: SpanKind::Internal,
         times: Times::new(step.started_at.unwrap_or(end), end),
         attributes,
         status: error(conclusion).map(|_| ErrorStatus),
@@ -141,7 +147,7 @@ fn of_ping<'a>(event: &'a Event<'_>, ping: &'a Ping<'_>) -> Option<Span<'a>> {
         span_id: ids.span,
         parent_span_id: None,
         name: Cow::Borrowed("ping"),
-        kind: Kind::Internal,
+        kind: SpanKind::Internal,
         times: Times::new(at, at),
         attributes,
         status: None,
@@ -149,8 +155,8 @@ fn of_ping<'a>(event: &'a Event<'_>, ping: &'a Ping<'_>) -> Option<Span<'a>> {
 }
 
 /// Returns the attributes of every kind of event.
-fn common<'a>(kind: &'static str, event: &'a Event<'_>) -> Attributes<'a> {
-    let mut attributes = Attributes::default();
+fn common<'a>(kind: &'static str, event: &'a Event<'_>) -> SpanAttributes<'a> {
+    let mut attributes = SpanAttributes::default();
     attributes.text("github.kind", Some(kind));
     attributes.text("github.repository.full_name", event.repository.as_deref());
     attributes.vcs(&event.vcs);
@@ -158,7 +164,12 @@ fn common<'a>(kind: &'static str, event: &'a Event<'_>) -> Attributes<'a> {
 }
 
 /// Returns the attributes of a job and of its time in the queue.
-fn of_task<'a>(kind: &'static str, event: &'a Event<'_>, job: &'a Job<'_>, id: JobId) -> Attributes<'a> {
+fn of_task<'a>(
+    kind: &'static str,
+    event: &'a Event<'_>,
+    job: &'a WorkflowJob<'_>,
+    id: JobId,
+) -> SpanAttributes<'a> {
     let mut attributes = common(kind, event);
     attributes.integer("github.run.attempt", Some(id.run.attempt.get()));
     attributes.pipeline_run(job.workflow.as_deref(), Some(id.run.id.to_string()), None);

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-pub(in crate::receiver) use self::repair::{Repaired, repair};
+pub(in crate::receiver) use self::repair::{RepairedPayload, repair};
 use crate::otlp::number;
 
 /// Maximum length of an event id. Senders use UUIDs, and the relay remembers the ids that it has seen.
@@ -34,7 +34,7 @@ pub(in crate::receiver) struct Malformed {
 }
 
 /// Returns the object that the whole body is.
-pub(in crate::receiver) fn object<'a>(repaired: &'a Repaired<'_>) -> Result<&'a RawValue, Malformed> {
+pub(in crate::receiver) fn object<'a>(repaired: &'a RepairedPayload<'_>) -> Result<&'a RawValue, Malformed> {
     let text = &*repaired.text;
     let json: &RawValue = serde_json::from_str(text).map_err(|error| Malformed::json(repaired, &error))?;
     if json.get().starts_with('{') {
@@ -56,9 +56,9 @@ pub(in crate::receiver) fn members<'a, const N: usize>(
 /// Reads a string, unless it is empty: some payloads write `""` for unknown values.
 pub(in crate::receiver) fn text(member: Member<'_>) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    struct PayloadText<'a>(#[serde(borrow)] Cow<'a, str>);
 
-    let Text(text) = serde_json::from_str(member?.get()).ok()?;
+    let PayloadText(text) = serde_json::from_str(member?.get()).ok()?;
     (!text.is_empty()).then_some(text)
 }
 
@@ -110,7 +110,7 @@ fn to_nanoseconds(written: &str) -> Cow<'_, str> {
 struct Members<const N: usize>([&'static str; N]);
 
 /// Reads a key as the index of its name.
-struct Index<'n, const N: usize>(&'n [&'static str; N]);
+struct NameIndex<'n, const N: usize>(&'n [&'static str; N]);
 
 // === impl Members ===
 
@@ -131,7 +131,7 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
-        while let Some(index) = map.next_key_seed(Index(&self.0))? {
+        while let Some(index) = map.next_key_seed(NameIndex(&self.0))? {
             match index {
                 Some(index) => {
                     found[index] = Some(map.next_value::<&RawValue>()?).filter(|raw| raw.get() != "null")
@@ -145,9 +145,9 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
     }
 }
 
-// === impl Index ===
+// === impl NameIndex ===
 
-impl<'de, const N: usize> DeserializeSeed<'de> for Index<'_, N> {
+impl<'de, const N: usize> DeserializeSeed<'de> for NameIndex<'_, N> {
     type Value = Option<usize>;
 
     // As bytes, not as a string: an unpaired surrogate in the key of an unknown member must not lose the others.
@@ -156,7 +156,7 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Index<'_, N> {
     }
 }
 
-impl<const N: usize> Visitor<'_> for Index<'_, N> {
+impl<const N: usize> Visitor<'_> for NameIndex<'_, N> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -177,7 +177,7 @@ impl Malformed {
     }
 
     /// Describes a fault at the byte `offset` of the text. Line and column are those of the input.
-    fn at(repaired: &Repaired<'_>, offset: usize, reason: String) -> Self {
+    fn at(repaired: &RepairedPayload<'_>, offset: usize, reason: String) -> Self {
         let before = &repaired.body[..repaired.offset_in_body(offset)];
         let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
         Self {
@@ -187,7 +187,7 @@ impl Malformed {
         }
     }
 
-    fn json(repaired: &Repaired<'_>, error: &serde_json::Error) -> Self {
+    fn json(repaired: &RepairedPayload<'_>, error: &serde_json::Error) -> Self {
         let message = error.to_string();
         // The position is reported separately.
         let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);

@@ -29,11 +29,11 @@ pub(in crate::receiver) struct Span<'a> {
     pub(in crate::receiver) parent_span_id: Option<SpanId>,
     pub(in crate::receiver) name: Cow<'a, str>,
     #[serde(serialize_with = "as_number")]
-    pub(in crate::receiver) kind: Kind,
+    pub(in crate::receiver) kind: SpanKind,
     #[serde(flatten)]
     pub(in crate::receiver) times: Times,
     #[serde(skip_serializing_if = "SpanAttributes::is_empty")]
-    pub(in crate::receiver) attributes: Attributes<'a>,
+    pub(in crate::receiver) attributes: SpanAttributes<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::receiver) status: Option<ErrorStatus>,
 }
@@ -50,7 +50,7 @@ pub(in crate::receiver) struct Times {
 
 /// `SpanKind`, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::receiver) enum Kind {
+pub(in crate::receiver) enum SpanKind {
     Internal = 1,
     Server = 2,
 }
@@ -62,7 +62,7 @@ pub(in crate::receiver) struct ErrorStatus;
 /// The attributes of a span or a resource, in the order in which they were added.
 #[derive(Debug, Default, Serialize)]
 #[serde(transparent)]
-pub(in crate::receiver) struct Attributes<'a>(Vec<KeyValue<'a>>);
+pub(in crate::receiver) struct SpanAttributes<'a>(Vec<KeyValue<'a>>);
 
 #[derive(Debug, Serialize)]
 struct KeyValue<'a> {
@@ -82,7 +82,7 @@ enum AnyValue<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ExportRequest<'a> {
+struct TracesRequest<'a> {
     resource_spans: [ResourceSpans<'a>; 1],
 }
 
@@ -95,17 +95,17 @@ struct ResourceSpans<'a> {
 
 #[derive(Serialize)]
 struct Resource<'a> {
-    attributes: Attributes<'a>,
+    attributes: SpanAttributes<'a>,
 }
 
 #[derive(Serialize)]
 struct ScopeSpans<'a> {
-    scope: Scope,
+    scope: InstrumentationScope,
     spans: &'a [Span<'a>],
 }
 
 #[derive(Serialize)]
-struct Scope {
+struct InstrumentationScope {
     name: &'static str,
 }
 
@@ -130,12 +130,12 @@ pub(in crate::receiver) fn export_request(
     service_name: &str,
     spans: &[Span<'_>],
 ) -> Vec<u8> {
-    let mut attributes = Attributes::default();
+    let mut attributes = SpanAttributes::default();
     attributes.text("service.name", Some(service_name));
-    let request = ExportRequest {
+    let request = TracesRequest {
         resource_spans: [ResourceSpans {
             resource: Resource { attributes },
-            scope_spans: [ScopeSpans { scope: Scope { name: scope }, spans }],
+            scope_spans: [ScopeSpans { scope: InstrumentationScope { name: scope }, spans }],
         }],
     };
     serde_json::to_vec(&request).expect("structs, strings and numbers always have a JSON form")
@@ -150,9 +150,9 @@ impl Times {
     }
 }
 
-// === impl Attributes ===
+// === impl SpanAttributes ===
 
-impl<'a> Attributes<'a> {
+impl<'a> SpanAttributes<'a> {
     /// Adds a string, if it is present. No key may be added twice.
     pub(in crate::receiver) fn text(&mut self, key: &'static str, value: Option<impl Into<Cow<'a, str>>>) {
         self.0.extend(value.map(|text| KeyValue { key, value: AnyValue::String(text.into()) }));
@@ -242,7 +242,7 @@ fn present_as_string<S: Serializer>(id: &Option<SpanId>, serializer: S) -> Resul
     }
 }
 
-fn as_number<S: Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_number<S: Serializer>(kind: &SpanKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u8(*kind as u8)
 }
 

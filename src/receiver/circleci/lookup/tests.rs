@@ -39,19 +39,19 @@ fn further(lookup: Lookup, status: u16, body: &[u8]) -> Lookup {
     }
 }
 
-fn found(lookup: Lookup, response: Option<(u16, &[u8])>) -> Found {
+fn found(lookup: Lookup, response: Option<(u16, &[u8])>) -> FoundSteps {
     match lookup.respond(response) {
         (_, Looked::Found(found)) => found,
         other => panic!("{other:?}"),
     }
 }
 
-fn text(found: &Found) -> String {
+fn text(found: &FoundSteps) -> String {
     String::from_utf8(found.request.as_ref().unwrap().to_vec()).unwrap()
 }
 
 /// Compares with a file of expected spans.
-fn assert_expected(name: &str, found: &Found) {
+fn assert_expected(name: &str, found: &FoundSteps) {
     let value: Value = serde_json::from_str(&text(found)).unwrap();
     let expected: Value = serde_json::from_slice(&file(name)).unwrap();
     assert_eq!(value, expected, "{name}");
@@ -89,7 +89,7 @@ fn circleci_server_is_asked_by_project_and_number() {
 #[test]
 fn steps_do_not_depend_on_the_time_of_queueing() {
     let whole = found(further(lookup(), 200, &file("steps.v3.json")), Some((200, &file("steps.v2.json"))));
-    let names = |found: &Found| {
+    let names = |found: &FoundSteps| {
         let request: Value = serde_json::from_str(&text(found)).unwrap();
         let spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone();
         spans.iter().map(|span| (span["name"].clone(), span["spanId"].clone())).collect::<Vec<_>>()

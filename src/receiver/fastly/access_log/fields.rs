@@ -12,15 +12,15 @@ const MAX_PREFIX_BYTES: usize = 128;
 
 /// A value of a line, and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Field<'a> {
+pub(super) struct LineField<'a> {
     /// Name as in the line, with its JSON escapes.
     pub(super) name: Cow<'a, str>,
-    pub(super) value: Value<'a>,
+    pub(super) value: FieldValue<'a>,
 }
 
 /// The value of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(super) enum FieldValue<'a> {
     /// Text without escapes. What JSON escapes may be in it.
     Plain(&'a str),
     /// The inside of a JSON string, with its escapes.
@@ -32,9 +32,9 @@ pub(super) enum Value<'a> {
     Json(&'a str),
 }
 
-// === impl Value ===
+// === impl FieldValue ===
 
-impl<'a> Value<'a> {
+impl<'a> FieldValue<'a> {
     /// Returns the text of a string or number; `None` for other values, and for words that mean no value.
     pub(super) fn text(self) -> Option<Cow<'a, str>> {
         let text = match self {
@@ -47,7 +47,7 @@ impl<'a> Value<'a> {
 }
 
 /// Reads the object at the start of `text`. Returns its fields and its length.
-pub(super) fn read(text: &str) -> Result<(Vec<Field<'_>>, usize), Fault> {
+pub(super) fn read(text: &str) -> Result<(Vec<LineField<'_>>, usize), Fault> {
     let mut cursor = Cursor::new(text.as_bytes(), 0);
     let mut fields = Vec::with_capacity(32);
     object(&mut cursor, text, "", &mut fields)?;
@@ -58,7 +58,7 @@ fn object<'a>(
     cursor: &mut Cursor<'a>,
     text: &'a str,
     prefix: &str,
-    fields: &mut Vec<Field<'a>>,
+    fields: &mut Vec<LineField<'a>>,
 ) -> Result<(), Fault> {
     cursor.object(|cursor, _, key| {
         let key = inside(text, key);
@@ -70,27 +70,27 @@ fn object<'a>(
             return object(cursor, text, &name, fields);
         }
         if let Some(value) = value(cursor, text)? {
-            fields.push(Field { name, value });
+            fields.push(LineField { name, value });
         }
         Ok(())
     })
 }
 
 /// Skips one value. `null` is absent.
-fn value<'a>(cursor: &mut Cursor<'a>, text: &'a str) -> Result<Option<Value<'a>>, Fault> {
+fn value<'a>(cursor: &mut Cursor<'a>, text: &'a str) -> Result<Option<FieldValue<'a>>, Fault> {
     let (start, first) = (cursor.at, cursor.peek());
     if first == Some(b'"') {
         let string = cursor.string()?;
         let raw = inside(text, string);
-        return Ok(Some(if string.escaped { Value::Escaped(raw) } else { Value::Plain(raw) }));
+        return Ok(Some(if string.escaped { FieldValue::Escaped(raw) } else { FieldValue::Plain(raw) }));
     }
     cursor.skip_value()?;
     let written = text.get(start..cursor.at).unwrap_or_default();
     Ok(match first {
         Some(b'n') => None,
-        Some(b't' | b'f') => Some(Value::Bool(written == "true")),
-        Some(b'{' | b'[') => Some(Value::Json(written)),
-        _ => Some(Value::Number(written)),
+        Some(b't' | b'f') => Some(FieldValue::Bool(written == "true")),
+        Some(b'{' | b'[') => Some(FieldValue::Json(written)),
+        _ => Some(FieldValue::Number(written)),
     })
 }
 
@@ -103,14 +103,14 @@ pub(super) fn unescaped<'a>(name: &'a str) -> Cow<'a, str> {
 }
 
 /// Returns the elements of an array, unless one of them is an array or an object.
-pub(super) fn elements(json: &str) -> Option<Vec<Value<'_>>> {
+pub(super) fn elements(json: &str) -> Option<Vec<FieldValue<'_>>> {
     let mut values = Vec::new();
     let mut is_flat = true;
     let mut cursor = Cursor::new(json.as_bytes(), 0);
     cursor
         .array(|cursor, _| {
             let value = value(cursor, json)?;
-            is_flat &= !matches!(value, Some(Value::Json(_)));
+            is_flat &= !matches!(value, Some(FieldValue::Json(_)));
             values.extend(value);
             Ok(())
         })
@@ -127,7 +127,7 @@ fn inside(text: &str, literal: Text) -> &str {
 mod tests {
     use super::*;
 
-    fn shown(text: &str) -> Vec<(String, Value<'_>)> {
+    fn shown(text: &str) -> Vec<(String, FieldValue<'_>)> {
         read(text).unwrap().0.into_iter().map(|field| (field.name.into_owned(), field.value)).collect()
     }
 
@@ -136,11 +136,11 @@ mod tests {
         let line =
             r#"{"http":{"method":"GET","size":12},"ok":true,"none":null,"list":[1,{"a":2}],"q":"a\"b"}"#;
         let expected = [
-            ("http.method", Value::Plain("GET")),
-            ("http.size", Value::Number("12")),
-            ("ok", Value::Bool(true)),
-            ("list", Value::Json(r#"[1,{"a":2}]"#)),
-            ("q", Value::Escaped(r#"a\"b"#)),
+            ("http.method", FieldValue::Plain("GET")),
+            ("http.size", FieldValue::Number("12")),
+            ("ok", FieldValue::Bool(true)),
+            ("list", FieldValue::Json(r#"[1,{"a":2}]"#)),
+            ("q", FieldValue::Escaped(r#"a\"b"#)),
         ];
         assert_eq!(shown(line), expected.map(|(name, value)| (name.to_owned(), value)));
     }
@@ -155,21 +155,26 @@ mod tests {
     fn long_names_are_not_repeated_in_each_field() {
         let long = "k".repeat(MAX_PREFIX_BYTES + 1);
         let line = format!(r#"{{"{long}":{{"a":1,"b":2}}}}"#);
-        assert_eq!(shown(&line), [(long, Value::Json(r#"{"a":1,"b":2}"#))]);
+        assert_eq!(shown(&line), [(long, FieldValue::Json(r#"{"a":1,"b":2}"#))]);
     }
 
     #[test]
     fn elements_are_those_of_flat_arrays() {
-        assert_eq!(elements(r#"[1,"a",null]"#), Some(vec![Value::Number("1"), Value::Plain("a")]));
+        assert_eq!(elements(r#"[1,"a",null]"#), Some(vec![FieldValue::Number("1"), FieldValue::Plain("a")]));
         assert_eq!(elements("[[1]]"), None);
         assert_eq!(elements("{}"), None);
     }
 
     #[test]
     fn words_that_mean_no_value_are_absent() {
-        for value in [Value::Plain(""), Value::Plain("-"), Value::Plain("(null)"), Value::Bool(true)] {
+        for value in [
+            FieldValue::Plain(""),
+            FieldValue::Plain("-"),
+            FieldValue::Plain("(null)"),
+            FieldValue::Bool(true),
+        ] {
             assert_eq!(value.text(), None, "{value:?}");
         }
-        assert_eq!(Value::Escaped(r"a\u0041").text().as_deref(), Some("aA"));
+        assert_eq!(FieldValue::Escaped(r"a\u0041").text().as_deref(), Some("aA"));
     }
 }

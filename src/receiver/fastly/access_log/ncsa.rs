@@ -7,7 +7,7 @@ use memchr::memmem;
 
 /// Fields of a line in one of the two formats. A field that is `-` or absent is empty.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Line<'a> {
+pub(super) struct NcsaLine<'a> {
     pub(super) virtual_host: &'a str,
     pub(super) client: &'a str,
     pub(super) user: &'a str,
@@ -22,7 +22,7 @@ pub(super) struct Line<'a> {
 }
 
 /// Reads a line, without its line end.
-pub(super) fn read(line: &str) -> Option<Line<'_>> {
+pub(super) fn read(line: &str) -> Option<NcsaLine<'_>> {
     let mut names = [""; 4];
     let mut count = 0;
     let mut rest = line.trim_matches(' ');
@@ -47,7 +47,7 @@ pub(super) fn read(line: &str) -> Option<Line<'_>> {
         return None;
     }
     let (referer, user_agent) = if rest.is_empty() { ("", "") } else { referer_and_agent(rest)? };
-    Some(Line { virtual_host, client, user, time, request, status, bytes, referer, user_agent })
+    Some(NcsaLine { virtual_host, client, user, time, request, status, bytes, referer, user_agent })
 }
 
 /// Reads a word, quoted or not, and the blanks after it; `-` is an empty word.
@@ -101,15 +101,15 @@ mod tests {
     const COMMON: &str =
         r#"192.0.2.7 - frank [28/Nov/2026:10:11:12 +0000] "GET /a.png?b=c HTTP/1.1" 200 2326"#;
 
-    fn common() -> Line<'static> {
-        Line {
+    fn common() -> NcsaLine<'static> {
+        NcsaLine {
             client: "192.0.2.7",
             user: "frank",
             time: "28/Nov/2026:10:11:12 +0000",
             request: "GET /a.png?b=c HTTP/1.1",
             status: "200",
             bytes: "2326",
-            ..Line::default()
+            ..NcsaLine::default()
         }
     }
 
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(read(COMMON), Some(common()));
         assert_eq!(
             read(&format!("www.example.com {COMMON}")),
-            Some(Line { virtual_host: "www.example.com", ..common() })
+            Some(NcsaLine { virtual_host: "www.example.com", ..common() })
         );
     }
 
@@ -126,7 +126,7 @@ mod tests {
     fn the_combined_log_format_is_read_whatever_quotes_are_in_it() {
         for (agent, referer) in [("curl/8", "https://example.com/"), (r#"a "b" c"#, ""), (r#"" " "#, "x")] {
             let line = format!(r#"{COMMON} "{}" "{agent}""#, if referer.is_empty() { "-" } else { referer });
-            assert_eq!(read(&line), Some(Line { referer, user_agent: agent, ..common() }), "{line}");
+            assert_eq!(read(&line), Some(NcsaLine { referer, user_agent: agent, ..common() }), "{line}");
         }
         let line = COMMON.replace("/a.png?b=c", r#"/"x" 2/y"#);
         assert_eq!(read(&line).unwrap().request, r#"GET /"x" 2/y HTTP/1.1"#);
@@ -135,12 +135,12 @@ mod tests {
     #[test]
     fn fastlys_own_time_and_quoted_names_are_read() {
         let line = r#"2001:db8::1 "-" "-" Sat, 28 Nov 2026 10:11:12 GMT "GET / HTTP/1.1" 304 -"#;
-        let expected = Line {
+        let expected = NcsaLine {
             client: "2001:db8::1",
             time: "Sat, 28 Nov 2026 10:11:12 GMT",
             request: "GET / HTTP/1.1",
             status: "304",
-            ..Line::default()
+            ..NcsaLine::default()
         };
         assert_eq!(read(line), Some(expected));
     }

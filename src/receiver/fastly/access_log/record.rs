@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::super::super::Withheld;
 use super::config::{AccessLogForm, AccessLogsConfig};
-use super::fields::{self, Field, Value};
+use super::fields::{self, FieldValue, LineField};
 use super::ncsa;
-use super::role::Role;
+use super::role::FieldRole;
 use super::time;
 
 /// Key of the length of a response's body.
@@ -19,7 +19,7 @@ const BODY_SIZE: &str = "http.response.body.size";
 
 /// A line that is being read.
 #[derive(Default)]
-pub(super) struct Record {
+pub(super) struct LineRecord {
     time: Option<u64>,
     end: Option<u64>,
     duration: Option<u64>,
@@ -32,21 +32,21 @@ pub(super) struct Record {
     attributes: String,
 }
 
-// === impl Record ===
+// === impl LineRecord ===
 
-impl Record {
+impl LineRecord {
     /// Returns the fields of a line in one of NCSA's formats that are not numbers.
-    pub(super) fn fields_of_ncsa<'a>(line: &ncsa::Line<'a>) -> [(&'a str, Role<'static>); 9] {
+    pub(super) fn fields_of_ncsa<'a>(line: &ncsa::NcsaLine<'a>) -> [(&'a str, FieldRole<'static>); 9] {
         [
-            (line.time, Role::Time),
-            (line.virtual_host, Role::Host),
-            (line.client, Role::Attribute("client.address")),
-            (line.user, Role::Attribute("user.name")),
-            (line.request, Role::Method),
-            (line.status, Role::Status),
-            (line.bytes, Role::Attribute(BODY_SIZE)),
-            (line.referer, Role::Referer),
-            (line.user_agent, Role::Attribute("user_agent.original")),
+            (line.time, FieldRole::Time),
+            (line.virtual_host, FieldRole::Host),
+            (line.client, FieldRole::Attribute("client.address")),
+            (line.user, FieldRole::Attribute("user.name")),
+            (line.request, FieldRole::Method),
+            (line.status, FieldRole::Status),
+            (line.bytes, FieldRole::Attribute(BODY_SIZE)),
+            (line.referer, FieldRole::Referer),
+            (line.user_agent, FieldRole::Attribute("user_agent.original")),
         ]
     }
 
@@ -57,12 +57,12 @@ impl Record {
     }
 
     /// Adds the fields of a line in one of NCSA's formats.
-    pub(super) fn ncsa(line: &ncsa::Line<'_>) -> Self {
+    pub(super) fn ncsa(line: &ncsa::NcsaLine<'_>) -> Self {
         let mut record = Self::default();
         for (text, role) in Self::fields_of_ncsa(line) {
             match role {
-                Role::Attribute(BODY_SIZE) if text.is_empty() => {}
-                Role::Attribute(BODY_SIZE) => record.attribute(BODY_SIZE, Value::Number(text)),
+                FieldRole::Attribute(BODY_SIZE) if text.is_empty() => {}
+                FieldRole::Attribute(BODY_SIZE) => record.attribute(BODY_SIZE, FieldValue::Number(text)),
                 _ => drop(record.take(role, text)),
             }
         }
@@ -80,53 +80,53 @@ impl Record {
     }
 
     /// Adds a field with this meaning; an invalid value keeps its own name, unless the attribute is withheld.
-    pub(super) fn add(&mut self, field: &Field<'_>, role: Option<Role<'_>>, withheld: &Withheld) {
+    pub(super) fn add(&mut self, field: &LineField<'_>, role: Option<FieldRole<'_>>, withheld: &Withheld) {
         let is_taken = match (role, field.value.text()) {
-            (Some(Role::Attribute(name)), Some(text)) => {
+            (Some(FieldRole::Attribute(name)), Some(text)) => {
                 self.typed(name, field.value, &text);
                 true
             }
             (Some(role), Some(text)) => self.take(role, &text),
             // Words that mean no value are left out.
-            (Some(_), None) => matches!(field.value, Value::Plain(_) | Value::Escaped(_)),
-            (None, _) => field.value == Value::Plain("(null)"),
+            (Some(_), None) => matches!(field.value, FieldValue::Plain(_) | FieldValue::Escaped(_)),
+            (None, _) => field.value == FieldValue::Plain("(null)"),
         };
         let is_withheld = || role.is_some_and(|role| role.is_withheld(withheld));
-        if (!is_taken && !is_withheld()) || role == Some(Role::Duration) {
+        if (!is_taken && !is_withheld()) || role == Some(FieldRole::Duration) {
             self.attribute(&field.name, field.value);
         }
     }
 
     /// Parses the text of a field. Returns whether it is valid for its meaning; an empty one is.
-    fn take(&mut self, role: Role<'_>, text: &str) -> bool {
+    fn take(&mut self, role: FieldRole<'_>, text: &str) -> bool {
         if text.is_empty() {
             return true;
         }
         match role {
-            Role::Time => set(&mut self.time, time::nanoseconds(text)),
-            Role::EndTime => set(&mut self.end, time::nanoseconds(text)),
-            Role::Duration => set(&mut self.duration, time::microseconds(text)),
-            Role::Traceparent => set(&mut self.parent, traceparent(text)),
-            Role::Method => self.take_method(text),
-            Role::Url => self.take_url(text),
-            Role::Host => self.take_host(text),
-            Role::Protocol => self.take_protocol(text),
-            Role::Status => {
+            FieldRole::Time => set(&mut self.time, time::nanoseconds(text)),
+            FieldRole::EndTime => set(&mut self.end, time::nanoseconds(text)),
+            FieldRole::Duration => set(&mut self.duration, time::microseconds(text)),
+            FieldRole::Traceparent => set(&mut self.parent, traceparent(text)),
+            FieldRole::Method => self.take_method(text),
+            FieldRole::Url => self.take_url(text),
+            FieldRole::Host => self.take_host(text),
+            FieldRole::Protocol => self.take_protocol(text),
+            FieldRole::Status => {
                 let status = text.parse::<u16>().ok().filter(|status| (100..1000).contains(status));
                 let is_taken = set(&mut self.status, status);
                 if is_taken {
-                    self.attribute("http.response.status_code", Value::Number(text));
+                    self.attribute("http.response.status_code", FieldValue::Number(text));
                 }
                 is_taken
             }
-            Role::Referer => {
+            FieldRole::Referer => {
                 self.key("http.request.header.referer");
                 self.attributes.push_str("\"arrayValue\":{\"values\":[{\"stringValue\":");
                 push_quoted(&mut self.attributes, text);
                 self.attributes.push_str("}]}}},");
                 true
             }
-            Role::Attribute(name) => {
+            FieldRole::Attribute(name) => {
                 self.text_attribute(name, text);
                 true
             }
@@ -144,8 +144,8 @@ impl Record {
                 Some((target, protocol)) if protocol.starts_with("HTTP/") => (target, protocol),
                 _ => (rest, ""),
             };
-            self.take(Role::Url, target);
-            self.take(Role::Protocol, protocol);
+            self.take(FieldRole::Url, target);
+            self.take(FieldRole::Protocol, protocol);
         }
         self.text_attribute("http.request.method", method);
         self.method = Some(method.to_owned());
@@ -186,7 +186,7 @@ impl Record {
         };
         self.text_attribute("server.address", host);
         if !port.is_empty() {
-            self.attribute("server.port", Value::Number(port));
+            self.attribute("server.port", FieldValue::Number(port));
         }
         true
     }
@@ -208,9 +208,9 @@ impl Record {
     }
 
     /// Adds an attribute by its own type; words that mean no value are left out.
-    fn typed(&mut self, name: &str, value: Value<'_>, text: &str) {
+    fn typed(&mut self, name: &str, value: FieldValue<'_>, text: &str) {
         match value {
-            Value::Plain(_) | Value::Escaped(_) => self.text_attribute(name, text),
+            FieldValue::Plain(_) | FieldValue::Escaped(_) => self.text_attribute(name, text),
             _ => self.attribute(name, value),
         }
     }
@@ -223,7 +223,7 @@ impl Record {
     }
 
     /// Adds an attribute whose value is already JSON.
-    fn attribute(&mut self, name: &str, value: Value<'_>) {
+    fn attribute(&mut self, name: &str, value: FieldValue<'_>) {
         self.key(name);
         any_value(&mut self.attributes, value);
         self.attributes.push_str("}},");
@@ -374,16 +374,18 @@ fn traceparent(text: &str) -> Option<(String, String)> {
 }
 
 /// Writes the contents of an OTLP value.
-fn any_value(out: &mut String, value: Value<'_>) {
+fn any_value(out: &mut String, value: FieldValue<'_>) {
     let mut push = |parts: &[&str]| parts.iter().for_each(|part| out.push_str(part));
     match value {
-        Value::Plain(raw) | Value::Escaped(raw) => push(&["\"stringValue\":\"", raw, "\""]),
-        Value::Bool(value) => push(&["\"boolValue\":", if value { "true" } else { "false" }]),
-        Value::Number(number) if number.parse::<i64>().is_ok() => push(&["\"intValue\":\"", number, "\""]),
-        Value::Number(number) if is_fraction(number) => push(&["\"doubleValue\":", number]),
+        FieldValue::Plain(raw) | FieldValue::Escaped(raw) => push(&["\"stringValue\":\"", raw, "\""]),
+        FieldValue::Bool(value) => push(&["\"boolValue\":", if value { "true" } else { "false" }]),
+        FieldValue::Number(number) if number.parse::<i64>().is_ok() => {
+            push(&["\"intValue\":\"", number, "\""])
+        }
+        FieldValue::Number(number) if is_fraction(number) => push(&["\"doubleValue\":", number]),
         // A number that neither type can represent exactly is kept as text.
-        Value::Number(number) => push(&["\"stringValue\":\"", number, "\""]),
-        Value::Json(json) => match fields::elements(json) {
+        FieldValue::Number(number) => push(&["\"stringValue\":\"", number, "\""]),
+        FieldValue::Json(json) => match fields::elements(json) {
             Some(values) => {
                 out.push_str("\"arrayValue\":{\"values\":[");
                 for (index, value) in values.into_iter().enumerate() {

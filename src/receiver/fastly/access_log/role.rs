@@ -4,7 +4,7 @@ use super::super::super::Withheld;
 
 /// Meaning of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role<'a> {
+pub(super) enum FieldRole<'a> {
     Time,
     EndTime,
     /// Duration in microseconds.
@@ -27,46 +27,48 @@ const HOST: &[&str] = &["server.address", "server.port"];
 const PROTOCOL: &[&str] = &["network.protocol.name", "network.protocol.version"];
 
 /// Returns the meaning of a field in the formats of Fastly's and the vendors' guides.
-pub(super) fn role(name: &str) -> Option<Role<'static>> {
+pub(super) fn role(name: &str) -> Option<FieldRole<'static>> {
     Some(match name.strip_prefix("json.").unwrap_or(name) {
-        "timestamp" | "dt" | "date" | "time_start" | "time.start" | "@timestamp" => Role::Time,
-        "time_end" | "time.end" => Role::EndTime,
+        "timestamp" | "dt" | "date" | "time_start" | "time.start" | "@timestamp" => FieldRole::Time,
+        "time_end" | "time.end" => FieldRole::EndTime,
         // Datadog's guide fills the field that it calls milliseconds from `%D`, which is in microseconds.
-        "time_elapsed" | "time.elapsed" | "http.request_time_ms" => Role::Duration,
-        "request_method" | "request.method" | "request" | "method" | "http.method" => Role::Method,
-        "url" | "http.url" | "request.url" | "request_url" => Role::Url,
-        "host" | "request.host" | "request_host" => Role::Host,
-        "request_protocol" | "request.protocol" | "protocol" | "http.protocol" => Role::Protocol,
-        "response_status" | "response.status" | "status" | "status_code" | "http.status_code" => Role::Status,
-        "request_referer" | "request.referer" | "referer" | "http.referer" => Role::Referer,
-        "traceparent" | "request_traceparent" | "http.traceparent" => Role::Traceparent,
+        "time_elapsed" | "time.elapsed" | "http.request_time_ms" => FieldRole::Duration,
+        "request_method" | "request.method" | "request" | "method" | "http.method" => FieldRole::Method,
+        "url" | "http.url" | "request.url" | "request_url" => FieldRole::Url,
+        "host" | "request.host" | "request_host" => FieldRole::Host,
+        "request_protocol" | "request.protocol" | "protocol" | "http.protocol" => FieldRole::Protocol,
+        "response_status" | "response.status" | "status" | "status_code" | "http.status_code" => {
+            FieldRole::Status
+        }
+        "request_referer" | "request.referer" | "referer" | "http.referer" => FieldRole::Referer,
+        "traceparent" | "request_traceparent" | "http.traceparent" => FieldRole::Traceparent,
         "client_ip" | "client.ip" | "request.client_ip" | "network.client.ip" => {
-            Role::Attribute("client.address")
+            FieldRole::Attribute("client.address")
         }
         "request_user_agent" | "request.user_agent" | "user_agent" | "http.useragent" => {
-            Role::Attribute("user_agent.original")
+            FieldRole::Attribute("user_agent.original")
         }
         _ => return None,
     })
 }
 
 /// Returns the meaning that `access_logs.map` gives a field with this key.
-pub(super) fn mapped_role(key: &str) -> Role<'_> {
+pub(super) fn mapped_role(key: &str) -> FieldRole<'_> {
     match key {
-        "timestamp" => Role::Time,
-        "traceparent" => Role::Traceparent,
-        "http.request.method" => Role::Method,
-        "url.path" => Role::Url,
-        "http.response.status_code" => Role::Status,
-        "server.address" => Role::Host,
-        "network.protocol.version" => Role::Protocol,
-        "http.request.header.referer" => Role::Referer,
-        name => Role::Attribute(name),
+        "timestamp" => FieldRole::Time,
+        "traceparent" => FieldRole::Traceparent,
+        "http.request.method" => FieldRole::Method,
+        "url.path" => FieldRole::Url,
+        "http.response.status_code" => FieldRole::Status,
+        "server.address" => FieldRole::Host,
+        "network.protocol.version" => FieldRole::Protocol,
+        "http.request.header.referer" => FieldRole::Referer,
+        name => FieldRole::Attribute(name),
     }
 }
-// === impl Role ===
+// === impl FieldRole ===
 
-impl Role<'_> {
+impl FieldRole<'_> {
     /// Returns whether a field with this meaning can become one of these attributes.
     pub(super) fn is_withheld(self, withheld: &Withheld) -> bool {
         let any = |groups: &[&[&str]]| groups.iter().any(|group| withheld.contains_any(group));

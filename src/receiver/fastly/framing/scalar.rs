@@ -9,7 +9,7 @@ pub(super) fn scalar_length(text: &[u8]) -> Option<usize> {
         return Some(string_end(text, 1)?.0 + 1);
     }
     let length = word_length(text);
-    (scalar(&text[..length]) != Scalar::None).then_some(length)
+    (scalar(&text[..length]) != WordClass::None).then_some(length)
 }
 
 /// Returns the offset of the quote that ends a string on the same line, and whether the string is strict JSON.
@@ -49,7 +49,7 @@ pub(super) fn word_length(text: &[u8]) -> usize {
 
 /// Classes of words outside of strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scalar {
+pub(super) enum WordClass {
     Json,
     /// Not JSON, but replaced by repair wherever it stands.
     Repairable,
@@ -57,13 +57,13 @@ pub(super) enum Scalar {
 }
 
 /// Classifies a word outside of strings.
-pub(super) fn scalar(word: &[u8]) -> Scalar {
+pub(super) fn scalar(word: &[u8]) -> WordClass {
     match word {
-        b"true" | b"false" | b"null" => Scalar::Json,
-        b"(null)" | b"NaN" | b"Infinity" | b"-Infinity" => Scalar::Repairable,
+        b"true" | b"false" | b"null" => WordClass::Json,
+        b"(null)" | b"NaN" | b"Infinity" | b"-Infinity" => WordClass::Repairable,
         _ => match Cursor::new(word, 0).number() {
-            Ok((_, end)) if end == word.len() => Scalar::Json,
-            _ => Scalar::None,
+            Ok((_, end)) if end == word.len() => WordClass::Json,
+            _ => WordClass::None,
         },
     }
 }

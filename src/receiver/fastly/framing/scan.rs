@@ -12,21 +12,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
 use super::prefix::is_header;
-use super::scalar::{Scalar, is_escape, scalar, string_end, word_length};
+use super::scalar::{WordClass, is_escape, scalar, string_end, word_length};
 use super::strand::{Container, RESOURCE_KEYS, Strand};
 use crate::otlp::json::plain_prefix;
 
 /// A balanced value in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Value {
+pub(super) struct BalancedValue {
     pub(super) start: usize,
     pub(super) end: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueClass,
 }
 
 /// Classes of balanced values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueClass {
     /// A complete object, which has a resource key at its top level.
     Unit,
     /// Any other JSON.
@@ -51,9 +51,9 @@ pub(super) struct Scanner<'a> {
     /// Offset of the byte that a backslash escapes in [`Self::inside`].
     escaped: Option<usize>,
     /// Complete objects by their starts, without those inside another one.
-    units: VecDeque<Value>,
+    units: VecDeque<BalancedValue>,
     /// Other values that span several lines or contain complete objects, by their starts.
-    others: BTreeMap<usize, Value>,
+    others: BTreeMap<usize, BalancedValue>,
     /// Starts of objects that repair may complete: those with a resource key on the line of their start and nothing broken
     /// before it, and broken values. Objects inside a complete one are left out.
     repairable: BTreeSet<usize>,
@@ -123,7 +123,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Returns the value that starts at `start`, if one was found.
-    pub(super) fn value_at(&self, start: usize) -> Option<Value> {
+    pub(super) fn value_at(&self, start: usize) -> Option<BalancedValue> {
         let unit = self.units.iter().take_while(|unit| unit.start <= start).find(|unit| unit.start == start);
         unit.or_else(|| self.others.get(&start)).copied()
     }
@@ -243,17 +243,19 @@ impl<'a> Scanner<'a> {
         let contains_unit = last_unit.is_some_and(|start| start > closed.start);
         let is_object = closed.container == Container::Object;
         let kind = match (closed.is_json, closed.has_resource_key) {
-            (true, true) => Kind::Unit,
-            (true, false) if is_object && (has_lines || contains_unit) => Kind::Other,
-            (true, false) if !is_object && has_lines && !closed.has_object => Kind::Other,
-            (false, true) if !closed.is_broken && !contains_unit => Kind::Unit,
-            (false, true) if has_lines && !contains_unit && self.last_keyed <= closed.start => Kind::Broken,
+            (true, true) => ValueClass::Unit,
+            (true, false) if is_object && (has_lines || contains_unit) => ValueClass::Other,
+            (true, false) if !is_object && has_lines && !closed.has_object => ValueClass::Other,
+            (false, true) if !closed.is_broken && !contains_unit => ValueClass::Unit,
+            (false, true) if has_lines && !contains_unit && self.last_keyed <= closed.start => {
+                ValueClass::Broken
+            }
             _ => return,
         };
-        let value = Value { start: closed.start, end: at + 1, kind };
-        if kind != Kind::Unit {
+        let value = BalancedValue { start: closed.start, end: at + 1, kind };
+        if kind != ValueClass::Unit {
             self.others.insert(value.start, value);
-            if kind == Kind::Broken {
+            if kind == ValueClass::Broken {
                 self.repairable.insert(value.start);
             }
             return;
@@ -290,6 +292,6 @@ fn may_continue(line: &[u8]) -> bool {
     let rest = &line[line.iter().take_while(is_blank).count()..];
     match rest.first() {
         None | Some(b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':' | b'\n' | b'\r') => true,
-        Some(_) => scalar(&rest[..word_length(rest)]) != Scalar::None && !is_header(rest),
+        Some(_) => scalar(&rest[..word_length(rest)]) != WordClass::None && !is_header(rest),
     }
 }

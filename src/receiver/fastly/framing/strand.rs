@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::scalar::{Scalar, scalar, word_length};
+use super::scalar::{WordClass, scalar, word_length};
 use crate::otlp::json::Text;
 
 /// Maximum number of open containers that are remembered. A container with more levels inside is not found as a value; the
@@ -29,7 +29,7 @@ pub(super) enum Container {
 
 /// The token that the grammar allows next in a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expect {
+enum ExpectedToken {
     Key,
     Colon,
     Value,
@@ -40,10 +40,10 @@ enum Expect {
 
 /// A container that is open, or was just closed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Open {
+pub(super) struct OpenContainer {
     pub(super) start: usize,
     pub(super) container: Container,
-    expect: Expect,
+    expect: ExpectedToken,
     /// The content is neither JSON nor what repair replaces in place.
     pub(super) is_broken: bool,
     /// The content is strict JSON.
@@ -57,7 +57,7 @@ pub(super) struct Open {
 /// Containers that are open in one interpretation of a text, outermost first.
 #[derive(Debug, Default)]
 pub(super) struct Strand {
-    pub(super) open: VecDeque<Open>,
+    pub(super) open: VecDeque<OpenContainer>,
 }
 
 // === impl Strand ===
@@ -70,15 +70,15 @@ impl Strand {
             0..=b' ' => self.deviate(),
             b'{' => self.open(Container::Object, at),
             b'[' => self.open(Container::Array, at),
-            b':' => self.expect(Expect::Colon, Expect::Value),
+            b':' => self.expect(ExpectedToken::Colon, ExpectedToken::Value),
             b',' => self.comma(),
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'+' | b'.' | b'(' | b')' => {
                 let word = &body[at..at + word_length(&body[at..])];
                 self.value();
                 match scalar(word) {
-                    Scalar::Json => {}
-                    Scalar::Repairable => self.deviate(),
-                    Scalar::None => self.fail(),
+                    WordClass::Json => {}
+                    WordClass::Repairable => self.deviate(),
+                    WordClass::None => self.fail(),
                 }
                 return word.len();
             }
@@ -92,10 +92,10 @@ impl Strand {
         if let (Some(parent), Container::Object) = (self.open.back_mut(), container) {
             parent.has_object = true;
         }
-        let expect = if container == Container::Object { Expect::Key } else { Expect::Element };
+        let expect = if container == Container::Object { ExpectedToken::Key } else { ExpectedToken::Element };
         let (has_resource_key, has_object) = (false, false);
         let (is_broken, is_json, follows_comma) = (false, true, false);
-        self.open.push_back(Open {
+        self.open.push_back(OpenContainer {
             start,
             container,
             expect,
@@ -111,14 +111,15 @@ impl Strand {
     }
 
     /// Closes the innermost container, or drops all of them if the bracket is of the other kind.
-    pub(super) fn close(&mut self, bracket: u8) -> Option<Open> {
+    pub(super) fn close(&mut self, bracket: u8) -> Option<OpenContainer> {
         let mut closed = self.open.pop_back()?;
         let wanted = if closed.container == Container::Object { b'}' } else { b']' };
         if bracket != wanted {
             self.open.clear();
             return None;
         }
-        let may_end = matches!(closed.expect, Expect::Key | Expect::Element | Expect::Separator);
+        let may_end =
+            matches!(closed.expect, ExpectedToken::Key | ExpectedToken::Element | ExpectedToken::Separator);
         closed.is_broken |= !may_end;
         closed.is_json &= may_end && !closed.follows_comma;
         if let Some(parent) = self.open.back_mut() {
@@ -132,11 +133,11 @@ impl Strand {
     /// Adds a string, and returns the start of its object if the string is a resource key there.
     pub(super) fn string(&mut self, body: &[u8], start: usize, end: usize) -> Option<usize> {
         let top = self.open.back_mut()?;
-        if top.expect != Expect::Key {
+        if top.expect != ExpectedToken::Key {
             self.value();
             return None;
         }
-        (top.expect, top.follows_comma) = (Expect::Colon, false);
+        (top.expect, top.follows_comma) = (ExpectedToken::Colon, false);
         let is_resource_key = is_resource_key(body, start, end);
         top.has_resource_key |= is_resource_key && !top.is_broken;
         is_resource_key.then_some(top.start)
@@ -144,8 +145,8 @@ impl Strand {
 
     fn value(&mut self) {
         let Some(top) = self.open.back_mut() else { return };
-        let is_expected = matches!(top.expect, Expect::Value | Expect::Element);
-        (top.expect, top.follows_comma) = (Expect::Separator, false);
+        let is_expected = matches!(top.expect, ExpectedToken::Value | ExpectedToken::Element);
+        (top.expect, top.follows_comma) = (ExpectedToken::Separator, false);
         if !is_expected {
             self.fail();
         }
@@ -153,14 +154,17 @@ impl Strand {
 
     fn comma(&mut self) {
         let is_object = self.open.back().is_some_and(|open| open.container == Container::Object);
-        self.expect(Expect::Separator, if is_object { Expect::Key } else { Expect::Element });
+        self.expect(
+            ExpectedToken::Separator,
+            if is_object { ExpectedToken::Key } else { ExpectedToken::Element },
+        );
         if let Some(top) = self.open.back_mut() {
             top.follows_comma = true;
         }
     }
 
     /// Adds a token that the grammar allows only where it expects `wanted`.
-    fn expect(&mut self, wanted: Expect, then: Expect) {
+    fn expect(&mut self, wanted: ExpectedToken, then: ExpectedToken) {
         let Some(top) = self.open.back_mut() else { return };
         let is_expected = top.expect == wanted;
         top.expect = then;

@@ -13,7 +13,7 @@ fn visited(body: &[u8]) -> (usize, usize) {
     let mut frames = Frames::new(body);
     let (mut read, mut count) = (0, 0);
     while let Some(mut frame) = frames.next() {
-        if frame.shape == Shape::Untried {
+        if frame.shape == FrameShape::Untried {
             read += frame.end - frame.start;
             frame = frames.inspect(&frame);
         }

@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Container, Level, Repairer};
+use super::{Container, OpenLevel, Repairer};
 use crate::event::Repair;
 use crate::otlp::json::Text;
 use crate::otlp::{Message, field_named, is_free_text};
@@ -34,7 +34,7 @@ enum Next {
 
 /// Kind of a string in an object: no key, or the key of a known or unknown field.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Key {
+enum KeyKind {
     None,
     Known,
     Unknown,
@@ -46,7 +46,7 @@ impl Repairer<'_> {
     /// Returns whether the next value is a free text.
     pub(super) fn expects_free_text(&self) -> bool {
         match (self.open.last(), self.field) {
-            (Some(Level { container: Container::Object, message: Some(message) }), Some(field)) => {
+            (Some(OpenLevel { container: Container::Object, message: Some(message) }), Some(field)) => {
                 is_free_text(message, field)
             }
             _ => false,
@@ -99,7 +99,7 @@ impl Repairer<'_> {
         let start = self.skip_blanks(at);
         let mut depth = self.open.len();
         let mut after_comma = false;
-        while let Some(Level { container, message }) = depth.checked_sub(1).map(|top| self.open[top]) {
+        while let Some(OpenLevel { container, message }) = depth.checked_sub(1).map(|top| self.open[top]) {
             at = self.skip_blanks(at);
             match (self.input.get(at), container) {
                 (Some(b'}'), Container::Object) | (Some(b']'), Container::Array) => {
@@ -109,8 +109,8 @@ impl Repairer<'_> {
                 (Some(b','), _) if !after_comma => after_comma = true,
                 (Some(b'{'), Container::Array) if after_comma => return Next::Message,
                 (Some(b'"'), Container::Object) => match self.key_at(at, message) {
-                    Key::Known if after_comma => return Next::Message,
-                    Key::Unknown if after_comma => return Next::UnknownField,
+                    KeyKind::Known if after_comma => return Next::Message,
+                    KeyKind::Unknown if after_comma => return Next::UnknownField,
                     _ => break,
                 },
                 _ => break,
@@ -125,16 +125,16 @@ impl Repairer<'_> {
     }
 
     /// Classifies the string whose opening quote is at `at`.
-    fn key_at(&self, at: usize, message: Option<&'static Message>) -> Key {
+    fn key_at(&self, at: usize, message: Option<&'static Message>) -> KeyKind {
         let start = at + 1;
-        let Some((end, escaped)) = self.string_end(start) else { return Key::None };
+        let Some((end, escaped)) = self.string_end(start) else { return KeyKind::None };
         if self.input.get(self.skip_blanks(end + 1)) != Some(&b':') {
-            return Key::None;
+            return KeyKind::None;
         }
         let key = Text { start, end, escaped };
         match message.and_then(|message| field_named(message, self.input, key)) {
-            Some(_) => Key::Known,
-            None => Key::Unknown,
+            Some(_) => KeyKind::Known,
+            None => KeyKind::Unknown,
         }
     }
 
@@ -186,7 +186,7 @@ impl Repairer<'_> {
 
     /// Returns whether the quote at `at` opens the key of an unknown field, after a byte that can end a value.
     fn opens_member(&self, text_start: usize, at: usize) -> bool {
-        if self.key_at(at, None) == Key::None {
+        if self.key_at(at, None) == KeyKind::None {
             return false;
         }
         let before =

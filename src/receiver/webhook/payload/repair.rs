@@ -1,6 +1,6 @@
 //! Repairs bytes that make an authentic body invalid JSON although its meaning is clear.
 //!
-//! In: the decoded body. Out: [`Repaired`] text in which byte order marks are gone, raw control bytes are escaped, and
+//! In: the decoded body. Out: [`RepairedPayload`] text in which byte order marks are gone, raw control bytes are escaped, and
 //! invalid UTF-8 and lone surrogates are U+FFFD.
 //! Promises: a body that needs no repair is borrowed unchanged; every offset of the text leads back to the input.
 //! Leaves to others: everything else that JSON requires ([`object`](super::object)).
@@ -14,7 +14,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A body as text.
 #[derive(Debug)]
-pub(in crate::receiver) struct Repaired<'a> {
+pub(in crate::receiver) struct RepairedPayload<'a> {
     /// The input.
     pub(in crate::receiver) body: &'a [u8],
     pub(in crate::receiver) text: Cow<'a, str>,
@@ -31,7 +31,7 @@ struct Shift {
 }
 
 /// Copies the body up to each replacement.
-struct Writer<'a> {
+struct PayloadWriter<'a> {
     body: &'a [u8],
     text: Vec<u8>,
     copied: usize,
@@ -48,8 +48,9 @@ struct Scan {
 }
 
 /// Makes a body readable as JSON if nothing else is wrong with it.
-pub(in crate::receiver) fn repair(body: &[u8]) -> Repaired<'_> {
-    let mut writer = Writer { body, text: Vec::new(), copied: 0, repairs: Vec::new(), shifts: Vec::new() };
+pub(in crate::receiver) fn repair(body: &[u8]) -> RepairedPayload<'_> {
+    let mut writer =
+        PayloadWriter { body, text: Vec::new(), copied: 0, repairs: Vec::new(), shifts: Vec::new() };
     let mut at = 0;
     let mut scan = Scan::default();
     for chunk in body.utf8_chunks() {
@@ -73,9 +74,9 @@ pub(in crate::receiver) fn repair(body: &[u8]) -> Repaired<'_> {
     writer.finish()
 }
 
-// === impl Repaired ===
+// === impl RepairedPayload ===
 
-impl Repaired<'_> {
+impl RepairedPayload<'_> {
     /// Returns the offset in the input of an offset in the text.
     pub(in crate::receiver) fn offset_in_body(&self, in_text: usize) -> usize {
         let shift = self.shifts.iter().rev().find(|shift| shift.in_text <= in_text);
@@ -87,7 +88,7 @@ impl Repaired<'_> {
 
 impl Scan {
     /// Scans valid UTF-8 that begins at `start` of the body.
-    fn text(&mut self, writer: &mut Writer<'_>, start: usize, text: &[u8]) {
+    fn text(&mut self, writer: &mut PayloadWriter<'_>, start: usize, text: &[u8]) {
         let mut at = 0;
         while let Some(&byte) = text.get(at) {
             let here = start + at;
@@ -116,7 +117,7 @@ impl Scan {
 }
 
 /// Replaces the digits at `digits` if they are half of a surrogate pair. Returns the number of bytes to skip.
-fn surrogates(writer: &mut Writer<'_>, start: usize, text: &[u8], digits: usize) -> usize {
+fn surrogates(writer: &mut PayloadWriter<'_>, start: usize, text: &[u8], digits: usize) -> usize {
     const DIGITS: usize = 4;
     let unit = |at: usize| -> Option<u16> {
         let digits = text.get(at..at + DIGITS).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
@@ -139,9 +140,9 @@ fn surrogates(writer: &mut Writer<'_>, start: usize, text: &[u8], digits: usize)
     }
 }
 
-// === impl Writer ===
+// === impl PayloadWriter ===
 
-impl<'a> Writer<'a> {
+impl<'a> PayloadWriter<'a> {
     fn replace(&mut self, range: Range<usize>, with: &str) {
         self.text.extend_from_slice(&self.body[self.copied..range.start]);
         self.text.extend_from_slice(with.as_bytes());
@@ -155,7 +156,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn finish(mut self) -> Repaired<'a> {
+    fn finish(mut self) -> RepairedPayload<'a> {
         let text = if self.copied == 0 {
             String::from_utf8_lossy(self.body)
         } else {
@@ -163,7 +164,7 @@ impl<'a> Writer<'a> {
             let text = String::from_utf8(self.text).expect("every invalid sequence was replaced");
             Cow::Owned(text)
         };
-        Repaired { body: self.body, text, repairs: self.repairs, shifts: self.shifts }
+        RepairedPayload { body: self.body, text, repairs: self.repairs, shifts: self.shifts }
     }
 }
 
