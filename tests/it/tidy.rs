@@ -1,6 +1,6 @@
 //! House rules that a text search can check: known words of a module, the only place of a word, forbidden words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,9 @@ const MAX_LINES: usize = 460;
 
 /// Longer files, with their maximum length. Split them when you change them.
 const LONGER: &[(&str, usize)] = &[];
+
+/// Maximum number of names of types that are declared in more than one file. Lower it when there are fewer.
+const MAX_SHARED_NAMES: usize = 3;
 
 /// Modules, and words that their code must not contain. `edges` checks which modules they may use.
 const STRANGERS: &[(&str, &[&str])] = &[
@@ -281,6 +284,48 @@ fn every_file_has_a_module_comment_and_a_limited_length() {
         assert!(source.lines <= most, "{} has {} lines without its tests", source.name, source.lines);
         assert!(!source.name.ends_with("/mod.rs"), "{}: use thing.rs instead of thing/mod.rs", source.name);
     }
+}
+
+/// Returns the name of the type that a line declares; associated types have no name of their own.
+fn declared_type(line: &str) -> Option<&str> {
+    let item = line.trim_start();
+    let item = item.strip_prefix("pub").map_or(item, |rest| match rest.strip_prefix('(') {
+        Some(scope) => scope.split_once(')').map_or(scope, |(_, rest)| rest),
+        None => rest,
+    });
+    let (keyword, rest) = item.trim_start().split_once(' ')?;
+    let is_type =
+        matches!(keyword, "struct" | "enum" | "trait") || keyword == "type" && !line.starts_with(' ');
+    let name = rest.split(|c: char| !c.is_alphanumeric()).next()?;
+    (is_type && name.starts_with(char::is_uppercase)).then_some(name)
+}
+
+#[test]
+fn declarations_of_types_are_recognised() {
+    let names = [
+        "struct A;",
+        "pub(in crate::x) enum B {",
+        "    pub trait C: D {",
+        "type E<'a> = u8;",
+        "pub struct F(u8);",
+    ];
+    assert_eq!(names.map(declared_type), ["A", "B", "C", "E", "F"].map(Some));
+    for line in ["    type Future = Ready<()>;", "let struct_ = 1;", "/// enum of words", "fn enum_of() {}"] {
+        assert_eq!(declared_type(line), None, "{line}");
+    }
+}
+
+#[test]
+fn few_types_share_their_name_with_a_type_of_another_file() {
+    let mut files: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources() {
+        for name in source.code.lines().filter_map(declared_type) {
+            files.entry(name.to_owned()).or_default().insert(source.name.clone());
+        }
+    }
+    assert!(files.len() > 500, "only {} types were found", files.len());
+    files.retain(|_, files| files.len() > 1);
+    assert!(files.len() <= MAX_SHARED_NAMES, "names that say too little: {files:#?}");
 }
 
 /// Returns lower-case words, separated and surrounded by single spaces, without punctuation and underscores.
