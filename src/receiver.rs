@@ -102,7 +102,7 @@ pub trait Receiver: Send + Sync {
 
     /// Returns whether a field of rejected JSON would have become an attribute that is withheld. `path` is its name, with those
     /// of the objects around it, joined by dots.
-    fn withholds(&self, _path: &str) -> bool {
+    fn withholds(&self, _path: &str, _is_object: bool) -> bool {
         false
     }
 

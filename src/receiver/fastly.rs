@@ -96,9 +96,9 @@ impl Receiver for Fastly {
         mistake::mistake(rejected).map(Mistake::diagnosis)
     }
 
-    fn withholds(&self, path: &str) -> bool {
+    fn withholds(&self, path: &str, is_object: bool) -> bool {
         let map = self.settings.access_logs.as_ref().map(|config| &config.map[..]).unwrap_or_default();
-        access_log::withholds(path, map, &self.settings.withheld)
+        access_log::withholds(path, is_object, map, &self.settings.withheld)
     }
 
     fn withheld_in(&self, line: &str) -> Option<Vec<Range<usize>>> {

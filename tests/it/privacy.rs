@@ -151,6 +151,9 @@ impl Planted {
             let line = spans(8, &pair("p.drop", value)).replace(TRACE, "00");
             request_of(&[line, spans(9, &pair("kept", "k"))])
         });
+        add(400, "attributes as an object", &|value| {
+            spans(7, "").replace("\"attributes\":[]", &format!("\"attributes\":{{\"p.drop\":\"{value}\"}}"))
+        });
         add(400, "JSON of another kind", &|value| format!(r#"{{"hello":[{{"p.drop":"{value}"}}]}}"#));
         add(400, "access log without the receiver's section", &|value| {
             format!(r#"{{"client_ip":"{value}","request_method":"GET"}}"#)
@@ -180,6 +183,17 @@ impl Planted {
             lines.push(format!(
                 r#"{{"timestamp":"2026-11-28T10:11:12Z","method":"GET","{field}":"/{}?q=1"}}"#,
                 self.value(field)
+            ));
+        }
+        for (opening, closing) in [
+            (r#""client_ip":{"v4":""#, r#""}"#),
+            (r#""hops":[{"client_ip":""#, r#""}]"#),
+            (r#""p":{"drop":{"a":""#, r#""}}"#),
+            (r#""p":[{"drop":""#, r#""}]"#),
+        ] {
+            lines.push(format!(
+                r#"{{"timestamp":"2026-11-28T10:11:12Z","method":"GET",{opening}{}{closing}}}"#,
+                self.value(opening)
             ));
         }
         let twice = format!(

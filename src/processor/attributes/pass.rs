@@ -16,8 +16,23 @@ const RECORDS: [&[u8]; 3] = [b"logRecords", b"log_records", b"logs"];
 /// Maximum number of keys that are joined to the path of a field.
 const MAX_PATH: usize = 4;
 
-/// Tells by its path whether the field of a text that is not OTLP must not be kept.
-pub(super) type FieldRules<'a> = &'a dyn Fn(&str) -> bool;
+/// Fields of objects that must not be kept, apart from attributes in their usual form.
+#[derive(Clone, Copy)]
+pub(super) enum FieldRules<'a> {
+    /// Fields with a rule, and those that the function names by their path and by whether they are objects: of text that is not OTLP.
+    Anywhere(&'a dyn Fn(&str, bool) -> bool),
+    /// Fields with a rule of an object in the place of a list of attributes, which OTLP does not have.
+    OfAttributes,
+}
+
+/// Maximum length of a key that can be part of the path of a field.
+const MAX_KEY_BYTES: usize = 256;
+
+/// Members that hold attributes.
+const ATTRIBUTES: [&str; 3] = ["attributes", "filteredAttributes", "kvlistValue"];
+
+/// Entry of a path for a list.
+const LIST: &str = "[]";
 
 /// A text that is being read. A pass that ends in a fault has the edits of what it read.
 pub(super) struct Pass<'a> {
@@ -53,6 +68,8 @@ enum KeepRule<'a> {
 struct Pair {
     key: Option<Text>,
     value: Option<Range<usize>>,
+    /// There are several values, of which only the last is the attribute's.
+    is_ambiguous: bool,
 }
 
 // === impl Pass ===
@@ -142,6 +159,7 @@ impl<'a> Pass<'a> {
             }
             read?;
             if *name == *b"value" {
+                pair.is_ambiguous |= pair.value.is_some();
                 pair.value = Some(value);
             }
             if self.cursor.closes(b'}', "expected ',' or '}' after a value")? {
@@ -152,14 +170,27 @@ impl<'a> Pass<'a> {
 
     /// Notes the key of a field, and returns whether the field must not be kept.
     fn enter_field(&mut self, name: &[u8]) -> bool {
-        let Some(is_withheld) = self.fields else { return false };
+        let Some(fields) = self.fields else { return false };
+        // No rule names a key of such a length, which each key below it would repeat.
+        let name = if name.len() > MAX_KEY_BYTES { &b""[..] } else { name };
         self.path.push(String::from_utf8_lossy(name).into_owned());
-        // The fields of an object have meanings of their own.
         let is_object = self.cursor.peek() == Some(b'{');
-        let first = self.path.len().saturating_sub(MAX_PATH);
+        let first = match fields {
+            FieldRules::Anywhere(_) => 0,
+            FieldRules::OfAttributes => {
+                let holds_attributes = |key: &String| ATTRIBUTES.contains(&&**key);
+                match self.path[..self.path.len() - 1].iter().rposition(holds_attributes) {
+                    Some(at) if !self.path[at + 1..].iter().any(|key| key == LIST) => at + 1,
+                    _ => return false,
+                }
+            }
+        };
+        let first = first.max(self.path.len().saturating_sub(MAX_PATH));
         (first..self.path.len()).any(|from| {
             let path = self.path[from..].join(".");
-            self.rules.withholds(&path) || (!is_object && is_withheld(&path))
+            let is_named =
+                matches!(fields, FieldRules::Anywhere(is_withheld) if is_withheld(&path, is_object));
+            self.rules.withholds(&path) || is_named
         })
     }
 
@@ -207,7 +238,14 @@ impl<'a> Pass<'a> {
             self.cursor.at += 1;
         } else {
             let (base, checkpoint) = (self.elements.len(), self.edits.len());
+            let is_marked = matches!(self.fields, Some(FieldRules::OfAttributes));
+            if is_marked {
+                self.path.push(LIST.to_owned());
+            }
             let read = self.read_elements(is_records);
+            if is_marked {
+                self.path.pop();
+            }
             self.settle(base, checkpoint);
             read?;
         }
@@ -220,10 +258,10 @@ impl<'a> Pass<'a> {
             let (start, checkpoint) = (self.cursor.at, self.edits.len());
             let pair = match self.cursor.peek() {
                 Some(b'{') => match text_attribute(self.cursor.bytes(), start) {
-                    Some(attribute) if self.fields.is_none() => {
+                    Some(attribute) if !matches!(self.fields, Some(FieldRules::Anywhere(_))) => {
                         self.cursor.at = attribute.end;
                         let value = attribute.value.start - BEFORE_TEXT..attribute.end - 1;
-                        Pair { key: Some(attribute.key), value: Some(value) }
+                        Pair { key: Some(attribute.key), value: Some(value), is_ambiguous: false }
                     }
                     _ => self.object(is_records)?,
                 },
@@ -252,7 +290,7 @@ impl<'a> Pass<'a> {
             return KeepRule::No;
         }
         if rule.withholds() {
-            let Some(value) = &pair.value else { return KeepRule::No };
+            let Some(value) = pair.value.as_ref().filter(|_| !pair.is_ambiguous) else { return KeepRule::No };
             let change = change(self.cursor.bytes(), value, rule);
             if self.applies(change, value, checkpoint) {
                 return KeepRule::No;

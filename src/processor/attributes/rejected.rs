@@ -69,9 +69,9 @@ impl Scrubber<'_> {
         let rules = self.rules;
         let is_otlp = self.is_otlp || signal_of(&self.input.slice(at..)).is_some();
         let receiver = self.receiver;
-        let withholds = |path: &str| receiver.withholds(path);
-        let fields: Option<FieldRules<'_>> = if is_otlp { None } else { Some(&withholds) };
-        let mut pass = Pass::new(rules, self.input, at, fields);
+        let withholds = |path: &str, is_object: bool| receiver.withholds(path, is_object);
+        let fields = if is_otlp { FieldRules::OfAttributes } else { FieldRules::Anywhere(&withholds) };
+        let mut pass = Pass::new(rules, self.input, at, Some(fields));
         let end = match pass.value() {
             Ok(()) => pass.cursor.at,
             Err(fault) => {

@@ -315,6 +315,7 @@ fn fields_of_rejected_json_are_removed_by_the_attribute_that_they_would_become()
         (r#"{"n":1,"client":{"address":"1.2.3.4"}}"#, r#"{"n":1,"client":{}}"#),
         (r#"{"n":1,"cl\u0069ent_ip":"1.2.3.4"}"#, r#"{"n":1}"#),
         (r#"{"from":"1.2.3.4"}"#, "{}"),
+        (r#"{"from":{"v4":"1.2.3.4"},"client_ip":{"v6":"::1"},"n":1}"#, r#"{"n":1}"#),
         (r#"{"url":"/secret","user_agent":"secret","n":1}"#, r#"{"n":1}"#),
         (r#"[{"client_ip":"1.2.3.4"}, {"n":1}]"#, r#"[{}, {"n":1}]"#),
         (r#"{"attributes":{"client.address":"1.2.3.4"}}"#, r#"{"attributes":{}}"#),
@@ -324,6 +325,34 @@ fn fields_of_rejected_json_are_removed_by_the_attribute_that_they_would_become()
     // Fields of OTLP have other meanings.
     let otlp = r#"{"resourceSpans":[{"url":"/x","from":1}]}"#;
     assert_eq!(rejected(&rules, otlp), (otlp.to_owned(), true));
+}
+
+#[test]
+fn an_object_in_the_place_of_attributes_loses_the_fields_with_a_rule() {
+    let rules = config(&["client.address", "value", "name"], &[], &["user.id"], &[]);
+    for (attributes, expected) in [
+        (r#"{"client.address":"1.2.3.4","n":1}"#, r#"{"n":1}"#),
+        (r#"{"client":{"address":{"stringValue":"1.2.3.4"}},"user.id":{"intValue":7}}"#, r#"{"client":{}}"#),
+        // Members of OTLP are none, whatever rules there are.
+        (r#"[{"key":"k","value":{"stringValue":"v"}}]"#, r#"[{"key":"k","value":{"stringValue":"v"}}]"#),
+    ] {
+        let line = |attributes: &str| {
+            format!(
+                r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"name":"n","attributes":{attributes}}}]}}]}}]}}"#
+            )
+        };
+        assert_eq!(rejected(&rules, &line(attributes)), (line(expected), true), "{attributes}");
+    }
+}
+
+#[test]
+fn an_attribute_with_several_values_is_removed() {
+    let twice = r#"[{"key":"a","value":{"stringValue":"s"},"value":{"stringValue":"1.2.3.4"}}]"#;
+    for rules in [config(&[], &["a"], &[], &[]), config(&[], &[], &["a"], &[]), config(&["a"], &[], &[], &[])]
+    {
+        assert_eq!(scrubbed(&rules, twice), "[]");
+    }
+    assert_eq!(scrubbed(&config(&["b"], &[], &[], &[]), twice), twice);
 }
 
 #[test]

@@ -16,8 +16,9 @@ mod tests;
 
 use std::ops::Range;
 
+use self::fields::LeftOut;
 use self::record::LineRecord;
-use self::role::{mapped_role, role};
+use self::role::{FieldRole, mapped_role, role};
 use super::super::Withheld;
 use super::framing::RESOURCE_KEYS;
 use crate::otlp::json::Fault;
@@ -82,7 +83,11 @@ fn from_json(
     config: &AccessLogsConfig,
     withheld: &Withheld,
 ) -> Result<(LineRecord, usize, AccessLogPreset), Fault> {
-    let (fields, length) = fields::read(text)?;
+    let is_withheld = |name: &str, is_object: bool| {
+        withheld.contains(name) || withholds(name, is_object, &config.map, withheld)
+    };
+    let is_left_out: Option<LeftOut<'_>> = if withheld.is_empty() { None } else { Some(&is_withheld) };
+    let (fields, length) = fields::read(text, is_left_out)?;
     let is_otlp = |name: &str| {
         name.starts_with("resource")
             && RESOURCE_KEYS.contains(&name.split('.').next().unwrap_or_default().as_bytes())
@@ -97,7 +102,11 @@ fn from_json(
         let mapped = config.map.iter().find(|(_, own)| *own == name);
         is_mapped |= mapped.is_some();
         let by_name = || if config.preset == AccessLogPreset::None { None } else { role(&name) };
-        record.add(field, mapped.map(|(key, _)| mapped_role(key)).or_else(by_name), withheld);
+        let role = mapped.map(|(key, _)| mapped_role(key)).or_else(by_name);
+        // A rule for the field's own name: its attribute has another one.
+        if role.is_none() || !withheld.contains(&name) {
+            record.add(field, role, withheld);
+        }
     }
     if !is_mapped && !record.is_access_log() {
         return Err(fault("neither OTLP nor an access log: no field holds a method, a URL or a status"));
@@ -111,10 +120,15 @@ fn from_json(
     Ok((record, length, preset))
 }
 
-/// Returns whether a field of this name can become one of these attributes, by the map or by its name.
-pub(super) fn withholds(name: &str, map: &[(String, String)], withheld: &Withheld) -> bool {
-    let is_mapped = map.iter().any(|(key, own)| own == name && mapped_role(key).is_withheld(withheld));
-    is_mapped || role(name).is_some_and(|role| role.is_withheld(withheld))
+/// Returns whether a field of this name can become one of these attributes, by the map or by its name. The fields of an object have
+/// meanings of their own, unless the object stands for one attribute.
+pub(super) fn withholds(name: &str, is_object: bool, map: &[(String, String)], withheld: &Withheld) -> bool {
+    let is_withheld = |role: FieldRole<'_>| {
+        role.is_withheld(withheld)
+            && (!is_object || matches!(role, FieldRole::Attribute(_) | FieldRole::Host))
+    };
+    map.iter().any(|(key, own)| own == name && is_withheld(mapped_role(key)))
+        || role(name).is_some_and(is_withheld)
 }
 
 /// Returns the ranges of a line in one of NCSA's formats that become one of these attributes; `None` for another line.

@@ -5,10 +5,17 @@
 
 use std::borrow::Cow;
 
+use super::super::framing::RESOURCE_KEYS;
 use crate::otlp::json::{Cursor, Fault, Text};
 
 /// Maximum length of a name. Longer objects are not entered, because every field in them would repeat it.
 const MAX_PREFIX_BYTES: usize = 128;
+
+/// Maximum number of keys that are joined to the path of a field in text that is not entered.
+const MAX_PATH: usize = 4;
+
+/// Tells by its name whether a field must not be kept, and whether it is an object.
+pub(super) type LeftOut<'a> = &'a dyn Fn(&str, bool) -> bool;
 
 /// A value of a line, and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +53,15 @@ impl<'a> FieldValue<'a> {
     }
 }
 
-/// Reads the object at the start of `text`. Returns its fields and its length.
-pub(super) fn read(text: &str) -> Result<(Vec<LineField<'_>>, usize), Fault> {
+/// Reads the object at the start of `text`. Returns its fields and its length, without objects that are left out, and without
+/// arrays and objects that hold something that is: they become text as a whole.
+pub(super) fn read<'a>(
+    text: &'a str,
+    is_left_out: Option<LeftOut<'_>>,
+) -> Result<(Vec<LineField<'a>>, usize), Fault> {
     let mut cursor = Cursor::new(text.as_bytes(), 0);
     let mut fields = Vec::with_capacity(32);
-    object(&mut cursor, text, "", &mut fields)?;
+    object(&mut cursor, text, "", is_left_out, &mut fields)?;
     Ok((fields, cursor.at))
 }
 
@@ -58,6 +69,7 @@ fn object<'a>(
     cursor: &mut Cursor<'a>,
     text: &'a str,
     prefix: &str,
+    is_left_out: Option<LeftOut<'_>>,
     fields: &mut Vec<LineField<'a>>,
 ) -> Result<(), Fault> {
     cursor.object(|cursor, _, key| {
@@ -66,14 +78,64 @@ fn object<'a>(
             "" => Cow::Borrowed(key),
             _ => Cow::Owned([prefix, ".", key].concat()),
         };
-        if cursor.peek() == Some(b'{') && name.len() <= MAX_PREFIX_BYTES {
-            return object(cursor, text, &name, fields);
+        // A line with one of these is OTLP.
+        let is_left_out = is_left_out.filter(|_| !RESOURCE_KEYS.contains(&name.as_bytes()));
+        if cursor.peek() == Some(b'{') {
+            if is_left_out.is_some_and(|is_left_out| is_left_out(&unescaped(&name), true)) {
+                return cursor.skip_value();
+            }
+            if name.len() <= MAX_PREFIX_BYTES {
+                return object(cursor, text, &name, is_left_out, fields);
+            }
         }
-        if let Some(value) = value(cursor, text)? {
-            fields.push(LineField { name, value });
-        }
+        let value = value(cursor, text)?;
+        let is_kept = |value: &FieldValue<'_>| match (value, is_left_out) {
+            // What cannot be searched is left out, too.
+            (FieldValue::Json(json), Some(is_left_out)) => {
+                holds(json, &name, is_left_out).is_ok_and(|is_found| !is_found)
+            }
+            _ => true,
+        };
+        fields.extend(value.filter(is_kept).map(|value| LineField { name, value }));
         Ok(())
     })
+}
+
+/// Returns whether an object in the JSON text of the field `name` has a field that is left out, by its key or the keys that lead to it.
+fn holds(json: &str, name: &str, is_left_out: LeftOut<'_>) -> Result<bool, Fault> {
+    fn search(
+        cursor: &mut Cursor<'_>,
+        path: &mut Vec<String>,
+        is_left_out: LeftOut<'_>,
+    ) -> Result<bool, Fault> {
+        let mut is_found = false;
+        match cursor.peek() {
+            Some(b'{') => cursor.object(|cursor, _, key| {
+                let key = key.unescaped(cursor.bytes());
+                // No rule names a key of such a length, which each key below it would repeat.
+                let key = if key.len() > MAX_PREFIX_BYTES {
+                    Cow::Borrowed("")
+                } else {
+                    String::from_utf8_lossy(&key)
+                };
+                path.push(key.into_owned());
+                let is_object = cursor.peek() == Some(b'{');
+                let first = path.len().saturating_sub(MAX_PATH);
+                is_found |= (first..path.len()).any(|from| is_left_out(&path[from..].join("."), is_object));
+                is_found |= search(cursor, path, is_left_out)?;
+                path.pop();
+                Ok(())
+            })?,
+            Some(b'[') => cursor.array(|cursor, _| {
+                is_found |= search(cursor, path, is_left_out)?;
+                Ok(())
+            })?,
+            _ => cursor.skip_value()?,
+        }
+        Ok(is_found)
+    }
+    let first = if name.len() > MAX_PREFIX_BYTES { Cow::Borrowed("") } else { unescaped(name) };
+    search(&mut Cursor::new(json.as_bytes(), 0), &mut vec![first.into_owned()], is_left_out)
 }
 
 /// Skips one value. `null` is absent.
@@ -128,7 +190,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Vec<(String, FieldValue<'_>)> {
-        read(text).unwrap().0.into_iter().map(|field| (field.name.into_owned(), field.value)).collect()
+        read(text, None).unwrap().0.into_iter().map(|field| (field.name.into_owned(), field.value)).collect()
     }
 
     #[test]
@@ -147,8 +209,8 @@ mod tests {
 
     #[test]
     fn the_length_is_that_of_the_object() {
-        assert_eq!(read(r#"{"a":1} {"b":2}"#).unwrap().1, 7);
-        assert!(read(r#"{"a":1"#).is_err());
+        assert_eq!(read(r#"{"a":1} {"b":2}"#, None).unwrap().1, 7);
+        assert!(read(r#"{"a":1"#, None).is_err());
     }
 
     #[test]
@@ -156,6 +218,33 @@ mod tests {
         let long = "k".repeat(MAX_PREFIX_BYTES + 1);
         let line = format!(r#"{{"{long}":{{"a":1,"b":2}}}}"#);
         assert_eq!(shown(&line), [(long, FieldValue::Json(r#"{"a":1,"b":2}"#))]);
+    }
+
+    #[test]
+    fn objects_and_arrays_that_hold_what_is_left_out_are_left_out() {
+        let is_left_out = |name: &str, _: bool| matches!(name, "user" | "who.email");
+        let names = |line: &str| -> Vec<String> {
+            read(line, Some(&is_left_out))
+                .unwrap()
+                .0
+                .into_iter()
+                .map(|field| field.name.into_owned())
+                .collect()
+        };
+        for (line, expected) in [
+            (r#"{"a":1,"user":{"b":{"c":2}},"d":3}"#, &["a", "d"][..]),
+            (r#"{"a":1,"us\u0065r":{"b":2}}"#, &["a"]),
+            (r#"{"list":[1,[{"user":2}]],"other":[{"use":"user"}]}"#, &["other"]),
+            (r#"{"list":[{"x":{"who":{"email":1}}}],"d":[{"who":[{"name":1}]}]}"#, &["d"]),
+            (r#"{"x":{"list":[{"who":[{"email":1}]}],"d":4}}"#, &["x.d"]),
+            // Other values are judged where their meaning is known.
+            (r#"{"user":1}"#, &["user"]),
+        ] {
+            assert_eq!(names(line), expected, "{line}");
+        }
+        let long = "k".repeat(MAX_PREFIX_BYTES + 1);
+        assert!(names(&format!(r#"{{"{long}":{{"user":1}}}}"#)).is_empty());
+        assert_eq!(names(&format!(r#"{{"{long}":{{"use":1}}}}"#)), [long]);
     }
 
     #[test]

@@ -350,3 +350,30 @@ proptest::proptest! {
         proptest::prop_assert_eq!(found, naive(&own));
     }
 }
+
+#[test]
+fn a_field_with_a_rule_is_left_out_with_everything_in_it() {
+    let rules = ["client.address", "user.email", "host"].map(str::to_owned);
+    let withheld = Withheld::new(rules.iter());
+    for field in [
+        r#""client_ip":{"v4":"secret"}"#,
+        r#""from":{"a":["secret"]}"#,
+        r#""user.email":{"a":"secret"}"#,
+        r#""user":{"email":{"a":{"b":"secret"}}}"#,
+        r#""user":[{"email":"secret"}]"#,
+        r#""hops":[1,{"x":{"client_ip":"secret"}}]"#,
+        // By its own name, although its attribute has another one.
+        r#""host":"secret""#,
+    ] {
+        let line = format!(
+            r#"{{"timestamp":"2026-11-28T10:11:12Z","request_method":"GET",{field},"kept":[{{"a":1}}]}}"#
+        );
+        for form in [AccessLogForm::Logs, AccessLogForm::Spans, AccessLogForm::Both] {
+            let map = vec![("client.address".to_owned(), "from".to_owned())];
+            let config = AccessLogsConfig { r#as: form, map, ..AccessLogsConfig::default() };
+            let json = convert(&line, &config, &withheld).unwrap().json;
+            assert!(!json.contains("secret"), "{json}");
+            assert!(json.contains(r#""kept""#) && json.contains(r#""stringValue":"GET""#), "{json}");
+        }
+    }
+}
