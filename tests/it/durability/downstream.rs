@@ -1,6 +1,6 @@
 //! A collector whose behaviour changes on demand: it accepts, rejects, hangs, disconnects or does not listen.
 //!
-//! It speaks OTLP/HTTP, and OTLP/gRPC on the same port. A request counts as accepted once the collector begins a response with
+//! OTLP/HTTP and OTLP/gRPC share its port. A request counts as accepted once the collector begins a response with
 //! 200: a relay that keeps running does not send it again.
 
 use std::convert::Infallible;
