@@ -254,10 +254,10 @@ impl Shared {
         let shared = Arc::clone(self);
         let part = stream::iter([Ok(Frame::data(Bytes::from_static(part)))]);
         let end = stream::once(async move {
-            match mood {
-                Mood::HangsInItsAnswer => shared.other_than(mood).await,
-                // The server writes its buffered data while the body has none.
-                _ => tokio::task::yield_now().await,
+            // The server writes its buffered data while the body has none, and discards it if the body fails at once.
+            tokio::task::yield_now().await;
+            if mood == Mood::HangsInItsAnswer {
+                shared.other_than(mood).await;
             }
             Err(io::Error::other("broken off"))
         });
