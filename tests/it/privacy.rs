@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -247,7 +248,12 @@ fn files(directory: &Path, into: &mut Written) {
         let path = entry.unwrap().path();
         match path.is_dir() {
             true => files(&path, into),
-            false => drop(into.insert(path.display().to_string(), fs::read(&path).unwrap())),
+            false => match fs::read(&path) {
+                Ok(bytes) => drop(into.insert(path.display().to_string(), bytes)),
+                // The queue has renamed or removed it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return files(directory, into),
+                Err(error) => panic!("{}: {error}", path.display()),
+            },
         }
     }
 }
