@@ -136,7 +136,12 @@ impl App {
         let exporter =
             Exporter::new(&config.exporters.otlp_http, metrics.clone(), Arc::clone(&sink), wall_clock)?;
         // A part of the queue's memory, because pending lookups keep their records in it.
-        let steps = StepLookups::new(&config, queue::memory_bytes(&config) / 8, metrics.clone(), wall_clock)?;
+        let steps = StepLookups::new(
+            &config,
+            queue::memory_limits(&config).exporting_bytes / 8,
+            metrics.clone(),
+            wall_clock,
+        )?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let front_door = listen("server.endpoint", config.server.endpoint).await?;
         let telemetry = listen("telemetry.endpoint", config.telemetry.endpoint).await?;
@@ -288,16 +293,19 @@ impl App {
         let admin_shutdown = Shutdown { token: stop.telemetry.clone(), grace: Duration::ZERO };
         let admin_terms = Terms::plain(config.server.header_timeout, TELEMETRY_CONNECTIONS);
         let terms = Terms { tls, metrics: Some(metrics.clone()), max_connections, ..admin_terms.clone() };
+        let holds = {
+            let relay = Arc::clone(&relay);
+            move |bytes| relay.holds(bytes)
+        };
         let unshared = |channels| {
             let settling = Settling::new(config.queue.storage, metrics.clone());
             let span_events = SpanEvents::new(&config.processors.span_events, metrics.clone());
-            let (incoming, exports) = channels;
             tokio::spawn(processor::run(
                 settling,
                 span_events,
-                incoming,
-                exports,
+                channels,
                 inspector,
+                holds,
                 stop.processing.clone(),
             ))
         };

@@ -99,6 +99,15 @@ pub(crate) enum Offered {
     Stored,
 }
 
+/// Limits for the bodies of records in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MemoryLimits {
+    /// All of them.
+    pub(crate) all_bytes: u64,
+    /// Those that are exported or wait for that. Those of held spans are not.
+    pub(crate) exporting_bytes: u64,
+}
+
 /// The reason why the queue rejects a record.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OfferError {
@@ -108,6 +117,14 @@ pub(crate) enum OfferError {
     NeverFits { record_bytes: u64, capacity_bytes: u64 },
     #[error("the queue cannot write: {reason}")]
     Unwritable { reason: Arc<str> },
+}
+
+// === impl MemoryLimits ===
+
+impl MemoryLimits {
+    fn half(self) -> Self {
+        Self { all_bytes: self.all_bytes / 2, exporting_bytes: self.exporting_bytes / 2 }
+    }
 }
 
 // === impl OfferError ===
@@ -138,12 +155,17 @@ impl Offered {
 // === impl Queue ===
 
 impl Queue {
-    /// Opens the queue that the configuration describes. `memory_bytes` limits how much of the records is in memory
-    /// at the same time.
-    pub(crate) fn open(config: &QueueConfig, memory_bytes: u64, metrics: Metrics) -> Result<Self, OpenError> {
+    /// Opens the queue that the configuration describes.
+    pub(crate) fn open(
+        config: &QueueConfig,
+        memory: MemoryLimits,
+        metrics: Metrics,
+    ) -> Result<Self, OpenError> {
         match config.storage {
-            Storage::Memory => Ok(Self::Memory(MemoryQueue::new(config.max_size.min(memory_bytes), metrics))),
-            Storage::Disk => DiskQueue::open(config, memory_bytes, metrics).map(Self::Disk),
+            Storage::Memory => {
+                Ok(Self::Memory(MemoryQueue::new(config.max_size.min(memory.all_bytes), metrics)))
+            }
+            Storage::Disk => DiskQueue::open(config, memory, metrics).map(Self::Disk),
             // The shared queue is opened with more than this; a build without it has none.
             Storage::Kafka => Err(OpenError::WithoutKafka),
         }
@@ -193,6 +215,14 @@ impl Queue {
             Self::Disk(queue) => queue.next_stored().await,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => std::future::pending().await,
+        }
+    }
+
+    /// Notes the memory of held spans and log records, in bytes. Their bodies do not count as exported, so that the downstream
+    /// gets the others meanwhile.
+    pub(crate) fn holds(&self, bytes: u64) {
+        if let Self::Disk(queue) = self {
+            queue.holds(bytes);
         }
     }
 

@@ -312,6 +312,11 @@ impl Relay {
         }
     }
 
+    /// Notes the memory of held spans and log records, in bytes.
+    pub(crate) fn holds(&self, bytes: usize) {
+        self.queue.holds(bytes as u64);
+    }
+
     /// Stores what is settled and closes the queue's files.
     pub(crate) async fn close(&self) {
         self.queue.close().await;

@@ -12,17 +12,18 @@ use super::{Settling, SpanEvents, Work};
 use crate::exporter::Export;
 use crate::telemetry::Inspector;
 
-/// Runs until `drain` signals that no more work will come, then exports what is held or leaves it in the queue, and
+/// Passes each change of the memory that is held, in bytes, to `holds`. Runs until `drain` signals that no more work will come, then exports what is held or leaves it in the queue, and
 /// closes the channel to the exporter.
 pub(crate) async fn run(
     mut settling: Settling,
     mut processor: SpanEvents,
-    mut work: UnboundedReceiver<Vec<Work>>,
-    exports: UnboundedSender<Vec<Export>>,
+    (mut work, exports): (UnboundedReceiver<Vec<Work>>, UnboundedSender<Vec<Export>>),
     inspector: Inspector,
+    holds: impl Fn(usize),
     drain: CancellationToken,
 ) {
     let mut out = Vec::new();
+    let mut held_bytes = 0;
     loop {
         let due = [settling.next_deadline(), processor.next_deadline()].into_iter().flatten().min();
         tokio::select! {
@@ -40,6 +41,10 @@ pub(crate) async fn run(
             }
             // A closed channel still yields the remaining messages.
             () = drain.cancelled(), if !work.is_closed() => work.close(),
+        }
+        let bytes = processor.held_bytes();
+        if std::mem::replace(&mut held_bytes, bytes) != bytes {
+            holds(bytes);
         }
         send(&mut out, &exports, &inspector);
         if exports.is_closed() {
@@ -87,9 +92,9 @@ mod tests {
         let running = tokio::spawn(run(
             settling,
             processor,
-            incoming,
-            exports,
+            (incoming, exports),
             Inspector::new(),
+            |_| {},
             CancellationToken::new(),
         ));
         drop(outgoing);

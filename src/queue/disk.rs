@@ -59,7 +59,7 @@ use self::notes::Notes;
 use self::record::Encoded;
 use self::shared::{Live, LogState, Reservation, Shared};
 use self::writer::{Writer, WriterCommand};
-use super::{OfferError, Offered, Record, Stored};
+use super::{MemoryLimits, OfferError, Offered, Record, Stored};
 use crate::config::QueueConfig;
 use crate::event::QueueState;
 use crate::telemetry::Metrics;
@@ -82,7 +82,11 @@ pub(crate) struct DiskQueue {
 
 impl DiskQueue {
     /// Opens the queue in its directory, including the records of an earlier process. Reads through all of it.
-    pub(crate) fn open(config: &QueueConfig, memory_bytes: u64, metrics: Metrics) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        config: &QueueConfig,
+        memory: MemoryLimits,
+        metrics: Metrics,
+    ) -> Result<Self, OpenError> {
         let directory = Directory::new(&config.directory);
         match directory.claim() {
             Err(TryLockError::WouldBlock) => {
@@ -98,13 +102,13 @@ impl DiskQueue {
             }
             Ok(()) => {}
         }
-        Self::open_files(Arc::new(directory), config, memory_bytes, metrics)
+        Self::open_files(Arc::new(directory), config, memory, metrics)
     }
 
     fn open_files(
         files: Arc<dyn Files>,
         config: &QueueConfig,
-        memory_bytes: u64,
+        memory: MemoryLimits,
         metrics: Metrics,
     ) -> Result<Self, OpenError> {
         let mut recovered = recovery::recover(&*files, &config.directory, config.sync, &metrics)?;
@@ -116,7 +120,7 @@ impl DiskQueue {
             reader: RecordReader::new(Arc::clone(&files), log.index()),
             files,
             capacity_bytes: config.max_size,
-            memory_bytes,
+            memory,
             metrics,
             first_id: next_id,
             state: Mutex::new(LogState { kept_bytes, backlog, ..LogState::default() }),
@@ -181,6 +185,12 @@ impl DiskQueue {
                 Err(failure) => std::panic::resume_unwind(failure.into_panic()),
             }
         }
+    }
+
+    /// Notes the memory of held spans and log records, in bytes.
+    pub(crate) fn holds(&self, bytes: u64) {
+        self.shared.lock().held_bytes = bytes;
+        self.shared.changed.notify_one();
     }
 
     /// Stores what is settled and closes the log.

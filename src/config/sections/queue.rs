@@ -19,6 +19,10 @@ section! {
         /// `server.max_request_body_size`, or the largest bodies never fit. With `storage: memory` at most half of
         /// `server.max_inflight_bytes`.
         max_size: Size = 1 << 30;
+        /// Maximum size of the bodies that are kept in memory for their export, with `storage: disk`: all that an outage of the
+        /// downstream takes there, the rest is read from the disk later. Held spans (`max_held_bytes`) come on top; both
+        /// together take at most half of `server.max_inflight_bytes`.
+        max_memory_bytes: Size = 64 << 20;
         /// Sync to disk, which protects from power loss: `always` (before the response), `interval` (every 500 ms) or `never` (as
         /// the system decides).
         sync: Sync = Sync::Always;

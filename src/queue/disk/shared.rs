@@ -21,7 +21,9 @@ use super::record;
 use super::writer::WriterCommand;
 use crate::event::{RecordId, Settled, Signal};
 use crate::queue::drain_rate::DrainRate;
-use crate::queue::{Ledger, OfferError, Offered, Origin, Progress, Record, Stored, Taken, Tracker};
+use crate::queue::{
+    Ledger, MemoryLimits, OfferError, Offered, Origin, Progress, Record, Stored, Taken, Tracker,
+};
 use crate::telemetry::Metrics;
 
 /// State shared by request handlers, the feed and the writer.
@@ -29,8 +31,7 @@ pub(super) struct Shared {
     pub(super) files: Arc<dyn Files>,
     pub(super) reader: RecordReader,
     pub(super) capacity_bytes: u64,
-    /// Limit for the bodies in memory.
-    pub(super) memory_bytes: u64,
+    pub(super) memory: MemoryLimits,
     pub(super) metrics: Metrics,
     /// First id of this process; smaller ids were written by earlier ones.
     pub(super) first_id: u64,
@@ -49,6 +50,8 @@ pub(super) struct LogState {
     pub(super) kept_bytes: u64,
     pub(super) live: BTreeMap<RecordId, Live>,
     pub(super) live_bytes: u64,
+    /// The part of them that is held. Counts what the processor allocates too, so it may be larger.
+    pub(super) held_bytes: u64,
     /// The next record to read and the size of its body, if it did not fit into memory.
     pub(super) awaits_room: Option<(RecordId, u64)>,
     pub(super) backlog: Backlog,
@@ -136,9 +139,12 @@ impl Drop for Reservation<'_> {
 // === impl LogState ===
 
 impl LogState {
-    /// Returns `true` if a body fits into `room` with those in memory. A body that is larger than that is alone in memory.
-    fn fits(&self, bytes: u64, room: u64) -> bool {
-        self.live.is_empty() || self.live_bytes.saturating_add(bytes) <= room
+    /// Returns `true` if a body fits into memory with those that are there. A body that is larger than that is alone in memory.
+    fn fits(&self, bytes: u64, memory: MemoryLimits) -> bool {
+        let exporting_bytes = self.live_bytes.saturating_sub(self.held_bytes);
+        self.live.is_empty()
+            || (self.live_bytes.saturating_add(bytes) <= memory.all_bytes
+                && exporting_bytes.saturating_add(bytes) <= memory.exporting_bytes)
     }
 }
 
@@ -188,7 +194,7 @@ impl Shared {
         let mut state = self.lock();
         // While older records wait on disk, half of the memory is reserved for them; otherwise new records would always
         // be first.
-        let room = if state.backlog.is_empty() { self.memory_bytes } else { self.memory_bytes / 2 };
+        let room = if state.backlog.is_empty() { self.memory } else { self.memory.half() };
         if state.awaits_room.is_none() && state.fits(live.memory_bytes, room) {
             return Offered::Live(self.insert_live(&mut state, id, live));
         }
@@ -209,13 +215,14 @@ impl Shared {
 
     pub(super) fn next_to_read(&self) -> Option<RecordId> {
         let mut state = self.lock();
-        if state.live_bytes >= self.memory_bytes {
+        // No body is empty.
+        if !state.fits(1, self.memory) {
             return None;
         }
         let since = state.backlog.since();
         let id = state.backlog.pop().map(RecordId)?;
         let needs = state.awaits_room.filter(|(other, _)| *other == id).map_or(0, |(_, bytes)| bytes);
-        if !state.fits(needs, self.memory_bytes) {
+        if !state.fits(needs, self.memory) {
             state.backlog.add(id.0, since);
             return None;
         }
@@ -259,7 +266,7 @@ impl Shared {
         let progress =
             self.reader.progress(id.0).map_or_else(Progress::default, |bytes| decode_progress(id, &bytes));
         let mut state = self.lock();
-        if !state.fits(memory_bytes, self.memory_bytes) {
+        if !state.fits(memory_bytes, self.memory) {
             state.awaits_room = Some((id, memory_bytes));
             state.in_transit.remove(&id);
             state.backlog.add(id.0, Some(record.received));

@@ -19,11 +19,15 @@ use self::sim::{Faults, Random, Sim};
 use super::*;
 use crate::config::{Storage, Sync};
 use crate::event::{KeptHeaders, RecordId, Settled, Signal};
-use crate::queue::{Progress, Taken, Tracker};
+use crate::queue::{MemoryLimits, Progress, Taken, Tracker};
 
-const PLENTY: u64 = 1 << 30;
+const PLENTY: MemoryLimits = up_to(1 << 30);
 /// A queue of this size has the smallest segments.
 const MAX_SIZE: u64 = 16 << 20;
+
+const fn up_to(bytes: u64) -> MemoryLimits {
+    MemoryLimits { all_bytes: bytes, exporting_bytes: bytes }
+}
 
 /// A queue on a simulated disk that outlives it.
 struct Bench {
@@ -31,7 +35,7 @@ struct Bench {
     disk: Sim,
     config: QueueConfig,
     metrics: Metrics,
-    memory_bytes: u64,
+    memory: MemoryLimits,
     queue: Option<DiskQueue>,
 }
 
@@ -58,17 +62,17 @@ impl Bench {
             sync: Sync::Always,
             rejected_max_size: MAX_SIZE,
             keep_unparsed: true,
+            max_memory_bytes: 0,
             kafka: None,
         };
         change(&mut config);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        Self { runtime, disk, config, metrics: Metrics::new(), memory_bytes: PLENTY, queue: None }
+        Self { runtime, disk, config, metrics: Metrics::new(), memory: PLENTY, queue: None }
     }
 
     fn open(&mut self) -> Result<(), OpenError> {
         let files = Arc::new(self.disk.clone());
-        self.queue =
-            Some(DiskQueue::open_files(files, &self.config, self.memory_bytes, self.metrics.clone())?);
+        self.queue = Some(DiskQueue::open_files(files, &self.config, self.memory, self.metrics.clone())?);
         Ok(())
     }
 
@@ -215,7 +219,7 @@ fn settled_records_are_gone_after_a_clean_stop() {
 #[test]
 fn records_without_room_in_memory_are_read_from_disk_in_order() {
     let mut bench = Bench::new();
-    bench.memory_bytes = 10;
+    bench.memory = up_to(10);
     bench.reopen();
     let first = bench.live("0123456789");
     for body in ["two", "three"] {
@@ -227,9 +231,27 @@ fn records_without_room_in_memory_are_read_from_disk_in_order() {
 }
 
 #[test]
+fn held_bodies_leave_the_memory_of_exports_to_others() {
+    let mut bench = Bench::new();
+    bench.memory = MemoryLimits { all_bytes: 25, exporting_bytes: 10 };
+    bench.reopen();
+    let held = bench.live("0123456789");
+    assert!(matches!(bench.offer("later").unwrap(), Offered::Stored));
+    bench.queue().holds(10);
+    assert_eq!(bench.stored_bodies(), ["later"]);
+    let exporting = bench.live("0123456789");
+    assert!(matches!(bench.offer("exceeds").unwrap(), Offered::Stored));
+    bench.queue().holds(20);
+    assert!(bench.stored().is_empty(), "all of them together are limited, too");
+    held.seal();
+    assert_eq!(bench.stored_bodies(), ["exceeds"]);
+    drop(exporting);
+}
+
+#[test]
 fn a_large_record_waits_for_room_and_neither_later_nor_new_ones_pass_it() {
     let mut bench = Bench::new();
-    bench.memory_bytes = 10;
+    bench.memory = up_to(10);
     bench.reopen();
     let full = bench.live("0123456789");
     for body in ["1", "larger than all", "2"] {
@@ -250,7 +272,7 @@ fn a_large_record_waits_for_room_and_neither_later_nor_new_ones_pass_it() {
 #[test]
 fn new_records_leave_half_of_the_memory_to_records_on_disk() {
     let mut bench = Bench::new();
-    bench.memory_bytes = 10;
+    bench.memory = up_to(10);
     bench.reopen();
     let full = bench.live("0123456789");
     assert!(matches!(bench.offer("waits").unwrap(), Offered::Stored));
@@ -662,7 +684,7 @@ proptest! {
     #[test]
     fn the_queue_keeps_every_confirmed_record(steps in proptest::collection::vec(step(), 1..60), memory in 100_u64..400_000) {
         let mut bench = Bench::new();
-        bench.memory_bytes = memory;
+        bench.memory = up_to(memory);
         bench.reopen();
         let mut model = Model::default();
         let mut random = Random(memory);
@@ -710,13 +732,13 @@ proptest! {
                     for taken in model.open.values_mut() {
                         *taken = None;
                     }
-                    let memory = std::mem::replace(&mut bench.memory_bytes, PLENTY);
+                    let memory = std::mem::replace(&mut bench.memory, PLENTY);
                     match step {
                         Step::LosePower(seed) => bench.continue_with(bench.disk.after_power_loss(seed)),
                         Step::Kill => bench.crash(),
                         _ => bench.reopen(),
                     }
-                    bench.memory_bytes = memory;
+                    bench.memory = memory;
                     // A record that was settled too late to be stored may be older.
                     prop_assert!(model.open.is_empty() || bench.since().is_some());
                     let found = bench.read();

@@ -18,6 +18,7 @@ use crate::event::{Settled, Signal};
 use crate::exporter::{Carried, Export};
 use crate::otlp::protobuf::encode;
 use crate::processor::SpanEvents;
+use crate::queue::MemoryLimits;
 use crate::receiver::Identity;
 use crate::receiver::fastly::Fastly;
 use crate::receiver::fastly::FastlyConfig;
@@ -185,6 +186,7 @@ impl Process {
     ) -> Self {
         let metrics = Metrics::new();
         let config = QueueConfig {
+            max_memory_bytes: 0,
             storage: Storage::Disk,
             directory: directory.to_owned(),
             max_size: 1 << 30,
@@ -193,7 +195,12 @@ impl Process {
             keep_unparsed: true,
             kafka: None,
         };
-        let queue = Queue::open(&config, 1 << 30, metrics.clone()).unwrap();
+        let queue = Queue::open(
+            &config,
+            MemoryLimits { all_bytes: 1 << 30, exporting_bytes: 1 << 30 },
+            metrics.clone(),
+        )
+        .unwrap();
         let (sender, work) = tokio::sync::mpsc::unbounded_channel();
         let receivers = vec![Instance { receiver: Arc::new(receiver), rate_limit: None }];
         let rejected = Arc::new(RejectedLines::new(directory, 1 << 30, metrics.clone()));
