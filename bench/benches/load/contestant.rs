@@ -1,7 +1,7 @@
 //! A measured process with its own sink, which runs until it is dropped.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, mpsc};
@@ -12,9 +12,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::batch::SECRET;
-use super::collector;
 use super::floor::Floor;
 use super::generator::{Load, Sent};
+use super::peers;
 use super::process::Process;
 use super::sink::Sink;
 use super::tally::Counts;
@@ -37,6 +37,8 @@ pub(crate) enum Who {
     Floor(Floor),
     /// A Collector, with these extra settings for its exporter.
     Collector(&'static str),
+    /// Rotel, which exports protobuf in batches, as gzip.
+    Rotel,
 }
 
 /// Settings of the relay: a user's, but with free ports, an in-memory queue and no `wait`.
@@ -119,6 +121,10 @@ impl Who {
                 let (child, address) = collector(sink.address, exporter, &directory);
                 (vec![child], address, None)
             }
+            Self::Rotel => {
+                let (child, address) = rotel(sink.address, &directory);
+                (vec![child], address, None)
+            }
         };
         Contestant {
             name: name.to_owned(),
@@ -133,9 +139,21 @@ impl Who {
 }
 
 fn collector(sink: SocketAddr, exporter: &str, directory: &TempDir) -> (Running, SocketAddr) {
-    let (mut command, address) = collector::command(sink, exporter, directory.path());
+    let (mut command, address) = peers::collector(sink, exporter, directory.path());
     let mut child = started(command.stderr(Stdio::piped()));
-    line(child.0.stderr.take(), |line| line.contains(collector::READY).then_some(()));
+    line(child.0.stderr.take(), |line| line.contains(peers::COLLECTOR_READY).then_some(()));
+    (child, address)
+}
+
+fn rotel(sink: SocketAddr, directory: &TempDir) -> (Running, SocketAddr) {
+    let (mut command, address) = peers::rotel(sink, directory.path());
+    let child = started(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    let start = Instant::now();
+    // It does not say when it is ready.
+    while TcpStream::connect(address).is_err() {
+        assert!(start.elapsed() < START, "Rotel does not start");
+        thread::sleep(Duration::from_millis(20));
+    }
     (child, address)
 }
 

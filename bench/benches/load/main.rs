@@ -29,7 +29,7 @@ mod contestant;
 
 mod floor;
 
-mod collector;
+mod peers;
 
 mod contest;
 

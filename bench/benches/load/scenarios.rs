@@ -8,11 +8,11 @@ use std::time::Duration;
 use self::formats::{access_logs, grpc};
 use self::steady::{growth, held, memory, outage};
 use super::batch::{Batch, Shape};
-use super::collector;
 use super::contest::{Effort, Entry};
 use super::contestant::{BROKERS, Who};
 use super::floor::Floor;
 use super::generator::{Load, Pace};
+use super::peers;
 use super::table::{self, Column, Ratio, Round, Target};
 
 /// Number of spans per batch, as Fastly posts every few seconds.
@@ -330,8 +330,7 @@ fn written(effort: Effort, outcome: &mut Outcome) {
 /// Compares with the Collector. It cannot ingest lines, so it receives the same spans as OTLP requests. The relay
 /// receives both.
 fn collector(effort: Effort, outcome: &mut Outcome) {
-    if let Err(why) = collector::provide() {
-        println!("\nThere is no Collector to measure: {why}");
+    if !peers::has_collector() {
         return;
     }
     const BATCHING: &str =
@@ -369,17 +368,11 @@ fn collector(effort: Effort, outcome: &mut Outcome) {
     }
 }
 
-/// Compares OTLP as protobuf with OTLP as JSON, and with a Collector.
+/// Compares OTLP as protobuf with OTLP as JSON, with a Collector, and with Rotel.
 fn protobuf(effort: Effort, outcome: &mut Outcome) {
     const PROTOBUF: &[&str] =
         &["exporters.otlp_http.encoding=protobuf", "exporters.otlp_http.delivery=batch"];
-    let has_collector = match collector::provide() {
-        Ok(()) => true,
-        Err(why) => {
-            println!("\nThere is no Collector to measure: {why}");
-            false
-        }
-    };
+    let has_collector = peers::has_collector();
     for spans in [100, LINES] {
         let of = |shape| flat_out(effort, shape, spans, 4);
         let mut entries = vec![
@@ -397,6 +390,21 @@ fn protobuf(effort: Effort, outcome: &mut Outcome) {
         if let Some(collector) = columns.get(2) {
             outcome.at_most(&format!("{measure} a Collector"), 1.0 / 3.0, &columns[0], collector);
         }
+    }
+    if peers::has_rotel() {
+        let load = || flat_out(effort, Shape::OtlpProtobuf, 1, 32);
+        let gzip = [PROTOBUF, &["exporters.otlp_http.compression=gzip"]].concat();
+        let columns = effort.contest(vec![
+            relay("spanrelay, protobuf", &gzip, load()),
+            Entry { name: "Rotel", who: Who::Rotel, load: load() },
+        ]);
+        outcome.show("protobuf: OTLP in and out, posts of one span, gzip out", &columns);
+        outcome.at_most(
+            "OTLP, posts of one span, gzip out: CPU against Rotel",
+            0.8,
+            &columns[0],
+            &columns[1],
+        );
     }
 }
 

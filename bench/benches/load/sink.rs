@@ -1,15 +1,16 @@
 //! The downstream: a server of HTTP/1.1 and gRPC that accepts everything, responds at once and checks what it received.
 //!
-//! In: OTLP requests on any path, as JSON or protobuf. Out: their [`Tally`]. Promises: the time of a request is that of its last byte,
+//! In: OTLP requests on any path, as JSON or protobuf, gzip or not. Out: their [`Tally`]. Promises: the time of a request is that of its last byte,
 //! and the response precedes the check.
 //! One thread, and no library for HTTP/1.1, to leave the processor to the contestants.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
 use memchr::memmem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -96,7 +97,7 @@ async fn serve_http(mut connection: TcpStream, tally: Arc<Mutex<Tally>>) -> io::
         answers.clear();
         let mut tally = tally.lock().expect("nobody panicked with it");
         for body in bodies.drain(..) {
-            tally.take(&body, now);
+            tally.take(&inflated(body), now);
         }
     }
 }
@@ -110,6 +111,16 @@ fn next_body(buffer: &mut BytesMut) -> Option<Bytes> {
     }
     let mut request = buffer.split_to(head + length).freeze();
     Some(request.split_off(head))
+}
+
+/// Returns the content of a body that may be gzip. Neither JSON nor protobuf of OTLP begins like it.
+fn inflated(body: Bytes) -> Bytes {
+    if !body.starts_with(&[0x1f, 0x8b]) {
+        return body;
+    }
+    let mut content = Vec::new();
+    MultiGzDecoder::new(&body[..]).read_to_end(&mut content).expect("the contestant compresses with gzip");
+    content.into()
 }
 
 pub(crate) fn content_length(head: &[u8]) -> Option<usize> {
