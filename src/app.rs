@@ -243,6 +243,7 @@ impl App {
             max_connections,
         } = self;
         let stop = StopTokens::default();
+        let self_trace_exporter = self_tracing.as_ref().map(SelfTracing::exporter);
         let self_tracing =
             self_tracing.map(|self_tracing| self_tracing.start(&metrics, stop.tracing.clone()));
         let (work, incoming) = unbounded::<Vec<Work>>();
@@ -326,6 +327,7 @@ impl App {
                 tls: reloaded_tls,
                 exporter: Arc::new(exporter.settings()),
                 exporter_files: Arc::new(exporter_files),
+                self_trace_exporter,
                 self_tracing_files: Arc::new(self_tracing_files),
                 metrics,
             },

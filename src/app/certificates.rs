@@ -35,12 +35,14 @@ pub(super) fn report(config: &Config, metrics: &Metrics, wall_clock: fn() -> Sys
     metrics.certificates().set(ends, wall_clock);
 }
 
-/// Returns the paths of the files that hold certificates, keys and authorities of the front door and of the exporter.
+/// Returns the paths of the files that hold certificates, keys and authorities of the front door, the exporter and self-tracing.
 pub(crate) fn certificate_paths(config: &Config) -> Vec<PathBuf> {
     let server = config.server.tls.iter().flat_map(|tls| {
         [Some(&tls.cert_file), Some(&tls.key_file), tls.client_ca_file.as_ref()].into_iter().flatten()
     });
-    let clients = config.exporters.otlp_http.tls_sections().into_iter().flat_map(|(_, tls)| tls.files());
+    let exporter = config.exporters.otlp_http.tls_sections().into_iter().map(|(_, tls)| tls);
+    let self_tracing = config.telemetry.traces.iter().map(|traces| &traces.tls);
+    let clients = exporter.chain(self_tracing).flat_map(|tls| tls.files());
     server.cloned().chain(clients.map(|(_, path)| path.to_owned())).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Validation and change detection of certificate files.
 //!
-//! In: a configuration. Out: the errors that a start would report about its files; and whether the content of the exporter's and
-//! of self-tracing's files has changed. Leaves to others: reloading them, and the files of `server.tls`.
+//! In: a configuration. Out: the errors that a start would report about its files; and the content of the exporter's and of
+//! self-tracing's files, to detect changes. Leaves to others: reloading them, and the files of `server.tls`.
 
 use std::path::{Path, PathBuf};
 
@@ -27,17 +27,9 @@ pub(crate) fn unusable_files(config: &Config) -> Vec<String> {
     problems
 }
 
-/// Digests of the files of a client at one time.
+/// Digests of the files of a client at one time; `None` for one that could not be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ClientFiles(Vec<File>);
-
-#[derive(Debug, PartialEq, Eq)]
-struct File {
-    key: String,
-    path: PathBuf,
-    /// Digest of the content; `None` if it could not be read.
-    digest: Option<[u8; 32]>,
-}
+pub(super) struct ClientFiles(Vec<(PathBuf, Option<[u8; 32]>)>);
 
 // === impl ClientFiles ===
 
@@ -45,29 +37,17 @@ impl ClientFiles {
     /// Reads the files of the exporter.
     pub(super) fn of_exporter(config: &Config) -> Self {
         let sections = config.exporters.otlp_http.tls_sections();
-        Self(sections.into_iter().flat_map(|(section, tls)| files_of(&section, tls)).collect())
+        Self(sections.into_iter().flat_map(|(_, tls)| files_of(tls)).collect())
     }
 
     /// Reads the files of self-tracing.
     pub(super) fn of_self_tracing(config: &Config) -> Self {
-        let tls = config.telemetry.traces.as_ref().map(|traces| &traces.tls);
-        Self(tls.map(|tls| files_of("telemetry.traces", tls)).unwrap_or_default())
-    }
-
-    /// Reads all files and returns the keys of those that changed.
-    pub(super) fn changed(&self) -> Vec<&str> {
-        let changed = self.0.iter().filter(|file| digest(&file.path) != file.digest);
-        changed.map(|file| file.key.as_str()).collect()
+        Self(config.telemetry.traces.iter().flat_map(|traces| files_of(&traces.tls)).collect())
     }
 }
 
-fn files_of(section: &str, tls: &TlsClientConfig) -> Vec<File> {
-    let file = |(name, path): (&str, &Path)| File {
-        key: format!("{section}.tls.{name}"),
-        path: path.to_owned(),
-        digest: digest(path),
-    };
-    tls.files().map(file).collect()
+fn files_of(tls: &TlsClientConfig) -> impl Iterator<Item = (PathBuf, Option<[u8; 32]>)> {
+    tls.files().map(|(_, path)| (path.to_owned(), digest(path)))
 }
 
 fn digest(path: &Path) -> Option<[u8; 32]> {
@@ -136,11 +116,14 @@ telemetry:
         let directory = tempfile::tempdir().unwrap();
         install(directory.path());
         let config = config(directory.path());
-        let (exporter, own) = (ClientFiles::of_exporter(&config), ClientFiles::of_self_tracing(&config));
-        assert_eq!((own.changed(), ClientFiles::of_exporter(&config) == exporter), (Vec::new(), true));
+        let read = || (ClientFiles::of_exporter(&config), ClientFiles::of_self_tracing(&config));
+        let before = read();
+        assert_eq!(read(), before);
         std::fs::write(directory.path().join("logs.pem"), "another").unwrap();
+        let after = read();
+        assert_ne!(after.0, before.0);
+        assert_eq!(after.1, before.1);
         std::fs::remove_file(directory.path().join("own.pem")).unwrap();
-        assert_eq!(own.changed(), ["telemetry.traces.tls.ca_file"]);
-        assert_ne!(ClientFiles::of_exporter(&config), exporter);
+        assert_ne!(read().1, before.1);
     }
 }

@@ -1,9 +1,8 @@
 //! Applies a reloaded configuration while the relay runs.
 //!
-//! In: a complete, valid configuration. Out: receivers with new secrets, tokens and service ids, the exporter with new headers and
-//! certificates, and reloaded server certificates. Promises: no connection of a client is dropped and no request in progress is
-//! affected; a change that needs a restart, in the configuration or in the certificate files of self-tracing, is logged and not
-//! applied.
+//! In: a complete, valid configuration. Out: receivers with new secrets, tokens and service ids, the exporter and self-tracing with
+//! new headers and certificates, and reloaded server certificates. Promises: no connection of a client is dropped and no request in
+//! progress is affected; a change that needs a restart is logged and not applied.
 
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use tracing::{info, warn};
 use super::files::ClientFiles;
 use super::{certificates, receivers, wall_clock};
 use crate::config::{Config, Reloaded};
-use crate::exporter::ExporterSettings;
+use crate::exporter::{ExporterSettings, SelfTraceExporter};
 use crate::relay::{Privacy, Relay};
 use crate::server::{Pages, Tls};
 use crate::telemetry::Metrics;
@@ -27,6 +26,8 @@ pub(super) struct Reloads {
     pub(super) exporter: Arc<ExporterSettings>,
     /// Files of the exporter that were read last, usable or not.
     pub(super) exporter_files: Arc<ClientFiles>,
+    /// Present if self-tracing is enabled.
+    pub(super) self_trace_exporter: Option<SelfTraceExporter>,
     pub(super) self_tracing_files: Arc<ClientFiles>,
     pub(super) metrics: Metrics,
 }
@@ -53,13 +54,14 @@ impl Reloads {
         }
         self.relay.set_privacy(Privacy::new(&config));
         let new_headers = config.exporters != self.config.exporters;
+        let new_own_headers = config.telemetry != self.config.telemetry;
         self.config = config;
         self.reload_exporter(new_headers).await;
+        self.reload_self_tracing(new_own_headers).await;
         if let Some(tls) = &self.tls {
             // Logs its own outcome.
             drop(tls.reload().await);
         }
-        self.warn_about_self_tracing_files().await;
         let (config, metrics) = (self.config.clone(), self.metrics.clone());
         blocking(move || certificates::report(&config, &metrics, wall_clock)).await;
         self.metrics.reloaded(Some(wall_clock()));
@@ -86,12 +88,24 @@ impl Reloads {
         }
     }
 
-    /// Warns about changed files of self-tracing, which keeps the certificates of the start.
-    async fn warn_about_self_tracing_files(&self) {
-        let files = Arc::clone(&self.self_tracing_files);
-        let keys = blocking(move || files.changed().join(", ")).await;
-        if !keys.is_empty() {
-            warn!(keys, "certificate files changed on disk; restart to apply");
+    /// Gives self-tracing its headers, and the certificates of its files, if one of them has changed.
+    async fn reload_self_tracing(&mut self, new_headers: bool) {
+        let Some(exporter) = self.self_trace_exporter.clone() else { return };
+        let (old, config) = (Arc::clone(&self.self_tracing_files), self.config.clone());
+        let reloaded = blocking(move || {
+            let files = ClientFiles::of_self_tracing(&config);
+            let is_due = new_headers || files != *old;
+            let traces = config.telemetry.traces.as_ref().filter(|_| is_due);
+            (traces.map(|traces| exporter.reload(traces)), files)
+        });
+        let (reloaded, files) = reloaded.await;
+        self.self_tracing_files = Arc::new(files);
+        match reloaded {
+            None => {}
+            Some(Ok(())) => info!("self-tracing headers and certificates reloaded"),
+            Some(Err(error)) => {
+                warn!(error = %chain(&error), "new certificates of self-tracing are invalid; keeping the current ones");
+            }
         }
     }
 }

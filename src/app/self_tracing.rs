@@ -59,6 +59,11 @@ impl SelfTracing {
         Ok(exporter.map(|exporter| Self { exporter, sampling_ratio: *sampling_ratio }))
     }
 
+    /// Returns the exporter, to reload it.
+    pub(super) fn exporter(&self) -> SelfTraceExporter {
+        self.exporter.clone()
+    }
+
     /// Starts recording spans, and exports them until `stop`.
     pub(super) fn start(self, metrics: &Metrics, stop: CancellationToken) -> JoinHandle<()> {
         let counts = metrics.own_spans();

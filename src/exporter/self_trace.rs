@@ -15,7 +15,8 @@ use crate::config::{Compression, Encoding, Protocol, SignalExport, TracesConfig}
 use crate::event::{ExportOutcome, Signal};
 use crate::telemetry::traces::{Deliver, USER_AGENT_OF_OWN, Undelivered};
 
-/// Exporter for `telemetry.traces.endpoint`.
+/// Exporter for `telemetry.traces.endpoint`. Clones share headers and certificates.
+#[derive(Clone)]
 pub(crate) struct SelfTraceExporter {
     post: Post,
     /// Host and port.
@@ -44,6 +45,12 @@ impl SelfTraceExporter {
         };
         let post = Post::standalone(Signal::Traces, &export)?;
         Ok(Self { post, endpoint: host_and_port(&config.endpoint), timeout: config.timeout })
+    }
+
+    /// Reads the certificates again, and uses them and the headers of `config` for all later requests.
+    pub(crate) fn reload(&self, config: &TracesConfig) -> Result<(), SelfTraceExporterError> {
+        self.post.replace(&Self::new(config)?.post);
+        Ok(())
     }
 }
 

@@ -112,6 +112,20 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
+/// Writes the certificate and key of a server at `localhost`, and its authority's certificate.
+fn install_certificates(directory: &TempDir) {
+    let file = |name: &str| directory.path().join(name);
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    fs::write(file("ca.pem"), authority.pem()).unwrap();
+    fs::write(file("cert.pem"), certificate.pem()).unwrap();
+    fs::write(file("key.pem"), key.serialize_pem()).unwrap();
+}
+
 #[tokio::test]
 async fn a_request_is_a_trace_with_the_queue_and_every_export() {
     let sink = Sink::open().await;
@@ -402,18 +416,54 @@ async fn self_tracing_is_never_exported_to_the_relay_itself() {
 }
 
 #[tokio::test]
+async fn an_authority_and_a_token_of_self_tracing_change_without_a_restart_or_a_signal() {
+    let (served, trusted) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    install_certificates(&served);
+    // The relay trusts another authority at first, and has another token.
+    install_certificates(&trusted);
+    let (ca, token) = (trusted.path().join("ca.pem"), trusted.path().join("token"));
+    fs::write(&token, "old").unwrap();
+
+    let (sink, behind, downstream) =
+        (Sink::open().await, Collector::start([]).await, Collector::start([]).await);
+    let secure = format!(
+        "server.tls: {{ cert_file: {at}/cert.pem, key_file: {at}/key.pem }}\nreceivers.otlp.auth: {{ values: [new] }}",
+        at = served.path().display()
+    );
+    let other = Relay::start(&House::configuration(&behind.url()), &sink.settings(&secure)).await;
+    let traces = format!(
+        "telemetry.traces={{ endpoint: 'https://localhost:{}/v1/traces', headers: {{ authorization: '${{file:{}}}' }}, tls: {{ ca_file: {} }} }}",
+        other.address.port(),
+        token.display(),
+        ca.display()
+    );
+    let mut relay = Child::start(&House::configuration(&downstream.url()), &["--set", &traces]).await;
+    assert_eq!(relay.ask(Ask::post("/fastly", span(1, "a"))).await.status, 204);
+    relay.logged("self-trace export failing; relaying is unaffected").await;
+
+    fs::write(&token, "new").unwrap();
+    fs::copy(served.path().join("ca.pem"), &ca).unwrap();
+    relay.logged("self-tracing headers and certificates reloaded").await;
+    assert!(!behind.take(1).await.is_empty(), "spans arrive");
+    fs::write(&ca, "no certificate").unwrap();
+    relay.logged("new certificates of self-tracing are invalid; keeping the current ones").await;
+
+    downstream.take_rest();
+    relay.signal("TERM").await;
+    assert_eq!(relay.ended().await, Some(0));
+    other.stopped().await;
+    for collector in [behind, downstream] {
+        collector.take_rest();
+        collector.finish();
+    }
+    sink.close();
+}
+
+#[tokio::test]
 async fn self_tracing_through_another_relay_over_tls_is_not_traced_there() {
     let directory = TempDir::new().unwrap();
     let file = |name: &str| directory.path().join(name).display().to_string();
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate =
-        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-    fs::write(file("ca.pem"), authority.pem()).unwrap();
-    fs::write(file("cert.pem"), certificate.pem()).unwrap();
-    fs::write(file("key.pem"), key.serialize_pem()).unwrap();
+    install_certificates(&directory);
 
     let (sink, behind) = (Sink::open().await, Collector::start([]).await);
     let secure = format!(

@@ -29,7 +29,7 @@ section! {
         /// The relay's log.
         logs: LogsConfig;
         /// Self-tracing: spans about the relay's own work. Disabled without this section.
-        traces: Option<TracesConfig>;
+        traces: Option<TracesConfig>, partly_live;
         /// The live page at `/inspect` of this endpoint.
         inspect: InspectConfig;
     }
@@ -59,7 +59,7 @@ section! {
         /// Complete URL, used unchanged; not the relay itself.
         endpoint: Url, required("http://localhost:4318/v1/traces");
         /// Headers of each request. The exporter's headers are not sent there.
-        headers: Headers, sample("{}");
+        headers: Headers, sample("{}"), live;
         /// Fraction of the requests that are traced, 0 to 1.
         sampling_ratio: Fraction = 1.0;
         /// Timeout of one request.
