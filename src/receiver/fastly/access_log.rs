@@ -89,6 +89,7 @@ fn from_json(
     let is_left_out: Option<LeftOut<'_>> = if withheld.is_empty() { None } else { Some(&is_withheld) };
     let (fields, length) = fields::read(text, is_left_out)?;
     let is_otlp = |name: &str| {
+        let name = fields::unescaped(name);
         name.starts_with("resource")
             && RESOURCE_KEYS.contains(&name.split('.').next().unwrap_or_default().as_bytes())
     };

@@ -85,12 +85,7 @@ struct Unit {
 impl Reader<'_> {
     fn frame(&mut self, frames: &mut Frames<'_>, mut frame: Frame) {
         if frame.shape == FrameShape::Untried {
-            if let Ok(line) = self.read_strictly(frame.start, self.limit(&frame)) {
-                let length = line.end;
-                frames.resume(frame.start + length);
-                return self.accept(&frame, Unit { line, length, repairs: Vec::new() });
-            }
-            if let Some(Ok(unit)) = self.access_log(&frame) {
+            if let Some(unit) = self.untried(&frame) {
                 frames.resume(frame.start + unit.length);
                 return self.accept(&frame, unit);
             }
@@ -128,6 +123,21 @@ impl Reader<'_> {
                     _ => self.reject(&frame, &fault),
                 },
             },
+        }
+    }
+
+    /// Reads the object of an untried frame, if it needs no repair as OTLP. What it is more likely to be is tried first, so that
+    /// most lines are read once.
+    fn untried(&mut self, frame: &Frame) -> Option<Unit> {
+        let is_likely_otlp =
+            self.settings.access_logs.is_none() || self.body[frame.start..].starts_with(b"{\"resource");
+        if !is_likely_otlp && let Some(Ok(unit)) = self.access_log(frame) {
+            return Some(unit);
+        }
+        match self.read_strictly(frame.start, self.limit(frame)) {
+            Ok(line) => Some(Unit { length: line.end, line, repairs: Vec::new() }),
+            Err(_) if is_likely_otlp => self.access_log(frame)?.ok(),
+            Err(_) => None,
         }
     }
 

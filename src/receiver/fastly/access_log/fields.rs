@@ -79,7 +79,7 @@ fn object<'a>(
             _ => Cow::Owned([prefix, ".", key].concat()),
         };
         // A line with one of these is OTLP.
-        let is_left_out = is_left_out.filter(|_| !RESOURCE_KEYS.contains(&name.as_bytes()));
+        let is_left_out = is_left_out.filter(|_| !RESOURCE_KEYS.contains(&unescaped(&name).as_bytes()));
         if cursor.peek() == Some(b'{') {
             if is_left_out.is_some_and(|is_left_out| is_left_out(&unescaped(&name), true)) {
                 return cursor.skip_value();
