@@ -30,10 +30,19 @@ struct RefusalBody {
     reason: String,
 }
 
-/// Turns a call into the request that OTLP/HTTP would send; leaves other requests alone.
+/// Returns whether a client sends a request as a call, of whatever method.
+pub(super) fn is_call(headers: &HeaderMap) -> bool {
+    format(headers).is_some()
+}
+
+/// Returns what follows the name of gRPC in the content type of a call.
+fn format(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(CONTENT_TYPE)?.as_bytes().strip_prefix(grpc::CONTENT_TYPE.as_bytes())
+}
+
+/// Turns a call of `Export` into the request that OTLP/HTTP would send; leaves other requests alone.
 pub(super) fn as_http<B>(mut request: Request<B>) -> Request<B> {
-    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let Some(format) = content_type.strip_prefix(grpc::CONTENT_TYPE.as_bytes()) else { return request };
+    let Some(format) = format(request.headers()) else { return request };
     let Some(signal) = Signal::ALL.into_iter().find(|signal| grpc::method(*signal) == request.uri().path())
     else {
         return request;

@@ -124,7 +124,8 @@ pub(super) fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Counts every response, and marks those to calls. Removes the body for HEAD, and for a shell unless the response is a success.
+/// Counts every response, and marks those to calls, also of unknown methods. Removes the body for HEAD, and for a shell unless the
+/// response is a success.
 fn finished<S, B>(
     routes: Arc<Routes>,
     inner: S,
@@ -143,7 +144,8 @@ where
 {
     service_fn(move |request: Request<Inbound>| {
         let (method, route) = (request.method().clone(), route_of(&request));
-        let call = request.extensions().get::<grpc::Call>().copied();
+        let is_unknown = route == Route::Unknown && grpc::is_call(request.headers());
+        let call = request.extensions().get::<grpc::Call>().copied().or(is_unknown.then_some(grpc::Call));
         let routes = Arc::clone(&routes);
         let answer = inner.clone().oneshot(request);
         async move {

@@ -93,7 +93,7 @@ const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Expor
 
 /// Status of a call.
 #[derive(Debug, PartialEq)]
-struct Status {
+pub(super) struct Status {
     code: u16,
     message: String,
     /// Delay of a `RetryInfo`, in seconds.
@@ -131,7 +131,12 @@ struct Duration {
 }
 
 /// Calls a method with this message, which has its header already.
-async fn call(address: SocketAddr, method: &str, framed: Vec<u8>, headers: &[(&str, &str)]) -> Status {
+pub(super) async fn call(
+    address: SocketAddr,
+    method: &str,
+    framed: Vec<u8>,
+    headers: &[(&str, &str)],
+) -> Status {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -161,7 +166,7 @@ async fn call(address: SocketAddr, method: &str, framed: Vec<u8>, headers: &[(&s
     }
 }
 
-fn framed(message: &[u8], is_compressed: bool) -> Vec<u8> {
+pub(super) fn framed(message: &[u8], is_compressed: bool) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap();
     [&[u8::from(is_compressed)], &length.to_be_bytes()[..], message].concat()
 }
@@ -188,6 +193,8 @@ async fn every_error_of_a_call_has_its_status() {
         (3, TRACES, &framed(b"\xff", false), &[right]),
         (3, TRACES, &framed(b"no gzip", true), &[right, ("grpc-encoding", "gzip")]),
         (12, TRACES, &framed(&message("a"), true), &[right, ("grpc-encoding", "br")]),
+        (12, "/grpc.health.v1.Health/Check", &whole, &[]),
+        (12, &TRACES.replace("/Export", "/Import"), &whole, &[right]),
     ] {
         let found = status(method, body, headers).await;
         assert_eq!((found.code, found.delay), (code, None), "{method} {headers:?}: {found:?}");
