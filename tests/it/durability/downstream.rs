@@ -57,7 +57,7 @@ pub(super) enum Mood {
     Closes,
     /// Accepts the request, and never ends its response.
     HangsInItsAnswer,
-    /// Accepts the request, and closes the connection in its response.
+    /// Accepts the request, and closes the connection in its response; ends the response to a call without its status.
     BreaksOff,
     /// Hangs for requests with this word, and accepts the others.
     Withholds(&'static str),
@@ -222,9 +222,11 @@ impl Shared {
             }
             Mood::HangsInItsAnswer | Mood::BreaksOff => {
                 self.take(&request);
+                let broken = Err(io::Error::other("broken off"));
                 Ok(match is_call {
-                    true => calls::with_body(self.torn(mood, calls::EMPTY_RESPONSE)),
-                    false => Response::new(self.torn(mood, b"{\"partialSu")),
+                    // Ends without its status: a reset would discard the message with it if that was not written yet.
+                    true => calls::with_body(self.torn(mood, calls::EMPTY_RESPONSE, None)),
+                    false => Response::new(self.torn(mood, b"{\"partialSu", Some(broken))),
                 })
             }
         }
@@ -249,8 +251,13 @@ impl Shared {
         self.mood.subscribe().wait_for(|now| *now != mood).await.expect("the sender is in self");
     }
 
-    /// Begins a body with this part, and breaks it off at once or when the behaviour changes.
-    fn torn(self: &Arc<Self>, mood: Mood, part: &'static [u8]) -> AnswerBody {
+    /// Begins a body with this part, and ends it at once or when the behaviour changes.
+    fn torn(
+        self: &Arc<Self>,
+        mood: Mood,
+        part: &'static [u8],
+        end: Option<io::Result<Frame<Bytes>>>,
+    ) -> AnswerBody {
         let shared = Arc::clone(self);
         let part = stream::iter([Ok(Frame::data(Bytes::from_static(part)))]);
         let end = stream::once(async move {
@@ -259,9 +266,9 @@ impl Shared {
             if mood == Mood::HangsInItsAnswer {
                 shared.other_than(mood).await;
             }
-            Err(io::Error::other("broken off"))
+            stream::iter(end)
         });
-        StreamBody::new(part.chain(end)).boxed_unsync()
+        StreamBody::new(part.chain(end.flatten())).boxed_unsync()
     }
 }
 

@@ -31,12 +31,9 @@ const MOODS: [Mood; 10] = [
     Mood::Overloaded,
     Mood::Hangs,
     Mood::Closes,
-    // Without these by gRPC: a reset call may lose a message that was sent before, so that it is repeated.
     Mood::HangsInItsAnswer,
     Mood::BreaksOff,
 ];
-/// Number of the moods by gRPC.
-const MOODS_BY_GRPC: usize = 8;
 
 fn rounds() -> u64 {
     let given = std::env::var("SPANRELAY_FAULT_ROUNDS").ok();
@@ -44,9 +41,9 @@ fn rounds() -> u64 {
 }
 
 /// Changes the downstream's behaviour at random until `over` is set.
-async fn weather(downstream: &Downstream, moods: &[Mood], mut random: Random, over: Arc<AtomicBool>) {
+async fn weather(downstream: &Downstream, mut random: Random, over: Arc<AtomicBool>) {
     while !over.load(Ordering::SeqCst) {
-        downstream.set(random.of(moods)).await;
+        downstream.set(random.of(&MOODS)).await;
         any_moment_within(random.millis_below(150)).await;
     }
     downstream.set(Mood::Up).await;
@@ -88,8 +85,7 @@ async fn loses_nothing(settings: &str, exporter: Protocol) {
         let downstream = Arc::clone(&home.downstream);
         let bad = tokio::spawn({
             let over = Arc::clone(&over);
-            let moods = if exporter == Protocol::Grpc { &MOODS[..MOODS_BY_GRPC] } else { &MOODS[..] };
-            async move { weather(&downstream, moods, of_weather, over).await }
+            async move { weather(&downstream, of_weather, over).await }
         });
         kills(&mut home, &load, &mut random).await;
         over.store(true, Ordering::SeqCst);
