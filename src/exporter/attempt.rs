@@ -211,8 +211,10 @@ impl Classifier {
         observer.failed("no_answer", &reason);
         let remedy = match fault {
             ConnectionFault::Tls if advice.is_empty() => self.remedies.tls(),
-            ConnectionFault::Tls | ConnectionFault::NotHttp => advice.to_owned(),
-            ConnectionFault::Closed if self.is_at_tls_port().await => self.remedies.tls_port(),
+            ConnectionFault::Closed | ConnectionFault::NotHttp2 if self.is_at_tls_port().await => {
+                self.remedies.tls_port()
+            }
+            ConnectionFault::Tls | ConnectionFault::NotHttp | ConnectionFault::NotHttp2 => advice.to_owned(),
             ConnectionFault::Closed
             | ConnectionFault::Timeout
             | ConnectionFault::Refused

@@ -21,6 +21,8 @@ pub(super) enum ConnectionFault {
     Tls,
     /// The server does not speak HTTP/1.1.
     NotHttp,
+    /// The server does not speak HTTP/2, which was sent to it.
+    NotHttp2,
     /// The connection ended without a response.
     Closed,
     /// Connection refused: no process listens on the port.
@@ -58,6 +60,10 @@ pub(super) fn classify(endpoint: &str, timeout: Duration, error: &(dyn Error + '
             format!("{endpoint} does not respond in HTTP/1.1"),
             "is this its OTLP/HTTP port (usually 4318), not the one for gRPC (4317) or for TLS?",
         ),
+        ConnectionFault::NotHttp2 => (
+            format!("{endpoint} does not respond in HTTP/2"),
+            "is this its OTLP/gRPC port (usually 4317), not the one for OTLP/HTTP (4318) or for TLS?",
+        ),
         ConnectionFault::Closed if io_kind(error).is_none() => {
             (format!("{endpoint} closed the connection without a response"), "")
         }
@@ -81,6 +87,10 @@ fn fault_of(error: &(dyn Error + 'static)) -> ConnectionFault {
     if let Some(error) = find::<hyper::Error>(error).map(innermost) {
         if error.is_incomplete_message() {
             return ConnectionFault::Closed;
+        }
+        // Reported by this side, about what it has read.
+        if find::<h2::Error>(error).is_some_and(|error| error.is_go_away() && error.is_library()) {
+            return ConnectionFault::NotHttp2;
         }
         if error.is_parse() || spoke_first(error) {
             return ConnectionFault::NotHttp;
