@@ -17,6 +17,7 @@ use prost::Message;
 use tokio::net::TcpListener;
 
 use super::collector::{Answer, Collector};
+use super::over_sockets::OddPort;
 use super::*;
 use crate::config::Protocol;
 
@@ -230,4 +231,21 @@ async fn a_port_for_otlp_http_keeps_the_data() {
     rig.stopped().await;
     assert!(rig.seen.rejects.lock().unwrap().is_empty());
     assert!(rig.seen.kept_bytes() > 0);
+}
+
+#[tokio::test]
+async fn a_call_to_a_tls_port_blocks_the_destination_whatever_that_port_responds() {
+    for port in [OddPort::TlsWith400, OddPort::TlsWithAlert, OddPort::TlsThatCloses] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listening = tokio::spawn(port.listen(listener));
+        let mut rig = Rig::start(&config_of(&format!("http://{address}")));
+        rig.traces("a");
+        rig.blocked().await;
+        let attempts = |outcome| Ended::new(&rig.seen, &rig.metrics).attempts(outcome);
+        assert_eq!(attempts("retryable"), 0, "{port:?}");
+        rig.stopped().await;
+        assert!(rig.seen.kept_bytes() > 0);
+        listening.abort();
+    }
 }

@@ -289,9 +289,9 @@ async fn a_collector_that_restarts_between_exports_loses_no_data() {
     assert_eq!(drained(rig).await.sent_spans(), 20);
 }
 
-/// A port that does not respond to plain HTTP with the response to an export.
+/// A port that does not respond to plain HTTP or HTTP/2 with the response to an export.
 #[derive(Debug, Clone, Copy)]
-enum OddPort {
+pub(super) enum OddPort {
     /// TLS: a 400 in plain HTTP, as Go and nginx send it.
     TlsWith400,
     /// TLS: an alert.
@@ -314,7 +314,7 @@ impl OddPort {
         }
     }
 
-    async fn listen(self, listener: TcpListener) {
+    pub(super) async fn listen(self, listener: TcpListener) {
         loop {
             let (mut tcp, _) = listener.accept().await.unwrap();
             let mut request = [0; 4096];
