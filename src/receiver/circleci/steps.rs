@@ -29,6 +29,10 @@ const MAX_REPEATED_BYTES: usize = 256;
 /// Maximum length of a step's name, which can be the whole text of a script.
 const MAX_NAME_BYTES: usize = 1024;
 
+/// Attributes whose values can be in the name of a span, too.
+const TYPE: &str = "com.circleci.step.type";
+const COMMAND: &str = "com.circleci.step.command";
+
 /// Returns the request that exports the spans. `None` if there are none.
 pub(super) fn export_request(
     webhook: &Webhook<'_>,
@@ -50,7 +54,7 @@ pub(super) fn export_request(
             trace_id: ids.trace,
             span_id,
             parent_span_id: Some(ids.span),
-            name: name(step, commands),
+            name: name(step, commands, withheld),
             kind: SpanKind::Internal,
             times: Times::new(step.started_at.unwrap_or(ended_at), ended_at),
             attributes,
@@ -82,10 +86,8 @@ fn before_the_job<'a>(
             trace_id: ids.trace,
             span_id: own_ids.named(what)?,
             parent_span_id: Some(ids.parent),
-            name: webhook
-                .job
-                .name
-                .as_deref()
+            // As in the attributes, without which a rule would not apply to the name.
+            name: repeated(&webhook.job.name)
                 .map_or(Cow::Borrowed(what), |job| Cow::Owned(format!("{what}: {job}"))),
             kind: SpanKind::Internal,
             times: Times::new(start, end),
@@ -111,11 +113,11 @@ fn add_step<'a>(attributes: &mut SpanAttributes<'a>, step: &'a Step<'a>, command
     attributes.integer("com.circleci.task.index", Some(step.execution));
     attributes.integer("com.circleci.step.num", step.number);
     attributes.integer("com.circleci.step.rerun", step.rerun.filter(|rerun| *rerun != 0));
-    attributes.text("com.circleci.step.type", step.kind.as_deref());
+    attributes.text(TYPE, step.kind.as_deref());
     attributes.text("com.circleci.step.outcome", step.outcome.as_deref());
     attributes.integer("com.circleci.step.exit_code", step.exit_code);
     attributes.boolean("com.circleci.step.background", step.is_background);
-    attributes.text("com.circleci.step.command", step.command.as_deref().filter(|_| commands));
+    attributes.text(COMMAND, step.command.as_deref().filter(|_| commands));
     attributes.error_type(error(step));
 }
 
@@ -127,12 +129,15 @@ fn error<'a>(step: &'a Step<'_>) -> Option<&'a str> {
 /// Returns the name of a step's span.
 ///
 /// CircleCI names a step without `name` after its command, which may contain a secret. Unless commands are wanted, the span of
-/// such a step is named after its type.
-fn name<'a>(step: &'a Step<'a>, commands: bool) -> Cow<'a, str> {
-    let is_hidden =
-        |name: &&str| !commands && step.command.as_deref().is_some_and(|command| is_made_of(name, command));
+/// such a step is named after its type. Neither is in a name if it is withheld.
+fn name<'a>(step: &'a Step<'a>, commands: bool, withheld: &Withheld) -> Cow<'a, str> {
+    let may_show_command = commands && !withheld.contains(COMMAND);
+    let is_hidden = |name: &&str| {
+        !may_show_command && step.command.as_deref().is_some_and(|command| is_made_of(name, command))
+    };
     let name = step.name.as_deref().filter(|name| !is_hidden(name));
-    let name = name.or(step.kind.as_deref()).unwrap_or("step");
+    let kind = step.kind.as_deref().filter(|_| !withheld.contains(TYPE));
+    let name = name.or(kind).unwrap_or("step");
     match name.char_indices().find(|(at, letter)| at + letter.len_utf8() > MAX_NAME_BYTES) {
         Some((end, _)) => Cow::Owned(format!("{}…", name.get(..end).unwrap_or_default())),
         None => Cow::Borrowed(name),

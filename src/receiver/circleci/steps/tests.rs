@@ -23,13 +23,20 @@ fn event() -> String {
 
 /// Returns the spans of a response of v3, or of v1.1.
 fn spans_of(event: &str, response: &Value, is_v3: bool, commands: bool) -> Vec<Value> {
+    spans_without(&[], event, response, is_v3, commands)
+}
+
+/// Returns the spans of a response while these attributes are withheld.
+fn spans_without(keys: &[&str], event: &str, response: &Value, is_v3: bool, commands: bool) -> Vec<Value> {
+    let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+    let withheld = Withheld::new(keys.iter());
     let text = response.to_string();
     let text = repair(text.as_bytes());
     let object = object(&text).unwrap();
     let details = if is_v3 { job_details::v3(object) } else { job_details::v1_1(object) }.unwrap();
     let event = repair(event.as_bytes());
     let webhook = Webhook::read(&event).unwrap();
-    let Some(request) = export_request(&webhook, &details, ("ci", &Withheld::default()), commands) else {
+    let Some(request) = export_request(&webhook, &details, ("ci", &withheld), commands) else {
         return Vec::new();
     };
     let mut request: Value = serde_json::from_slice(&request).unwrap();
@@ -144,6 +151,27 @@ fn a_name_that_was_made_of_the_command_is_hidden() {
             attribute(&span, "com.circleci.step.command"),
             (!command.is_empty()).then(|| json!({ "stringValue": command }))
         );
+    }
+}
+
+#[test]
+fn what_is_withheld_is_in_no_name() {
+    let names = |keys: &[&str], job: &str, name: &str| -> Vec<String> {
+        let step = json!({ "name": name, "type": "run", "command": "make check" });
+        let event = event().replace(r#""name":"j""#, &format!(r#""name":"{job}""#));
+        let spans = spans_without(keys, &event, &v3(json!([{ "steps": [step] }])), true, true);
+        spans.iter().map(|span| span["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let long = "j".repeat(MAX_REPEATED_BYTES + 1);
+    for (keys, job, name, expected) in [
+        (&[][..], "j", "make check", ["waiting: j", "make check"]),
+        (&[COMMAND], "j", "make check", ["waiting: j", "run"]),
+        (&[COMMAND, TYPE], "j", "make check", ["waiting: j", "step"]),
+        (&[TYPE], "j", "", ["waiting: j", "step"]),
+        (&["cicd.pipeline.task.name"], "j", "a", ["waiting", "a"]),
+        (&["cicd.pipeline.task.name"], &long, "a", ["waiting", "a"]),
+    ] {
+        assert_eq!(names(keys, job, name), expected, "{keys:?}");
     }
 }
 
