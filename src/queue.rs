@@ -102,9 +102,9 @@ pub(crate) enum Offered {
 /// Limits for the bodies of records in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MemoryLimits {
-    /// All of them.
+    /// Records of any kind.
     pub(crate) all_bytes: u64,
-    /// Those that are exported or wait for that. Those of held spans are not.
+    /// Records that are exported or wait for that; those of held spans do not count.
     pub(crate) exporting_bytes: u64,
 }
 
