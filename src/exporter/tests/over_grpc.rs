@@ -236,9 +236,7 @@ async fn a_port_for_otlp_http_keeps_the_data() {
 #[tokio::test]
 async fn a_call_to_a_tls_port_blocks_the_destination_whatever_that_port_responds() {
     for port in [OddPort::TlsWith400, OddPort::TlsWithAlert, OddPort::TlsThatCloses] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let listening = tokio::spawn(port.listen(listener));
+        let (address, listening) = port.open().await;
         let mut rig = Rig::start(&config_of(&format!("http://{address}")));
         rig.traces("a");
         rig.blocked().await;

@@ -1,11 +1,13 @@
 //! Tests against a recording collector: bytes, headers and connections.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderName, HeaderValue, Method, Version};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use super::collector::{Answer, Collector};
 use super::*;
@@ -314,23 +316,27 @@ impl OddPort {
         }
     }
 
-    pub(super) async fn listen(self, listener: TcpListener) {
-        loop {
-            let (mut tcp, _) = listener.accept().await.unwrap();
-            let mut request = [0; 4096];
-            if tcp.read(&mut request).await.is_ok_and(|read| read > 0) {
-                let _gone = tcp.write_all(self.answer(request[0] == 22)).await;
+    /// Returns its address, and the task that listens there until it is aborted.
+    pub(super) async fn open(self) -> (SocketAddr, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listening = tokio::spawn(async move {
+            loop {
+                let (mut tcp, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                if tcp.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    let _gone = tcp.write_all(self.answer(request[0] == 22)).await;
+                }
             }
-        }
+        });
+        (address, listening)
     }
 }
 
 #[tokio::test]
 async fn plain_http_to_a_tls_port_keeps_the_data_until_it_is_fixed() {
     for port in [OddPort::TlsWith400, OddPort::TlsWithAlert, OddPort::TlsThatCloses] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let listening = tokio::spawn(port.listen(listener));
+        let (address, listening) = port.open().await;
         let rig = Rig::start(&config_for(&format!("http://{address}")));
         rig.traces("a");
         rig.traces("b");
@@ -346,9 +352,7 @@ async fn plain_http_to_a_tls_port_keeps_the_data_until_it_is_fixed() {
 
 #[tokio::test]
 async fn a_400_of_a_plain_port_that_closes_the_connection_condemns_the_data() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let listening = tokio::spawn(OddPort::PlainWith400.listen(listener));
+    let (address, listening) = OddPort::PlainWith400.open().await;
     let rig = Rig::start(&config_for(&format!("http://{address}")));
     rig.traces("a");
     let ended = drained(rig).await;
