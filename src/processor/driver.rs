@@ -12,8 +12,8 @@ use super::{Settling, SpanEvents, Work};
 use crate::exporter::Export;
 use crate::telemetry::Inspector;
 
-/// Passes each change of the memory that is held, in bytes, to `holds`. Runs until `drain` signals that no more work will come, then exports what is held or leaves it in the queue, and
-/// closes the channel to the exporter.
+/// Runs until `drain` signals that no more work will come, then exports what is held or leaves it in the queue, and
+/// closes the channel to the exporter. Tells `holds` the memory of what is held, in bytes, each time it changes.
 pub(crate) async fn run(
     mut settling: Settling,
     mut processor: SpanEvents,
