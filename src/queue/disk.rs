@@ -189,8 +189,7 @@ impl DiskQueue {
 
     /// Notes the memory of held spans and log records, in bytes.
     pub(crate) fn holds(&self, bytes: u64) {
-        self.shared.lock().held_bytes = bytes;
-        self.shared.changed.notify_one();
+        self.shared.holds(bytes);
     }
 
     /// Stores what is settled and closes the log.

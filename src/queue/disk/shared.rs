@@ -213,6 +213,21 @@ impl Shared {
         Taken::new(id, stored_bytes, Arc::clone(self) as Arc<dyn Ledger>)
     }
 
+    pub(super) fn holds(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.held_bytes = bytes;
+        self.made_room(state);
+    }
+
+    /// Wakes the feed if a record waits on disk for room in memory. Without one, nothing needs to wake up for each request.
+    fn made_room(&self, state: MutexGuard<'_, LogState>) {
+        let is_awaited = !state.backlog.is_empty();
+        drop(state);
+        if is_awaited {
+            self.changed.notify_one();
+        }
+    }
+
     pub(super) fn next_to_read(&self) -> Option<RecordId> {
         let mut state = self.lock();
         // No body is empty.
@@ -340,9 +355,8 @@ impl Ledger for Shared {
         state.kept_bytes -= bytes;
         state.full = false;
         state.drain_rate.released(Instant::now(), bytes);
-        drop(state);
+        self.made_room(state);
         self.notes.done(record, bytes, &self.commands);
-        self.changed.notify_one();
     }
 
     fn release(&self, record: RecordId, _bytes: u64) {
@@ -352,7 +366,6 @@ impl Ledger for Shared {
             state.live_bytes -= live.memory_bytes;
             state.park(record, Some(live.received));
         }
-        drop(state);
-        self.changed.notify_one();
+        self.made_room(state);
     }
 }
