@@ -38,4 +38,6 @@ mod successors;
 
 mod replays;
 
+mod leaks;
+
 mod cost;

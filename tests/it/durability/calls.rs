@@ -40,14 +40,15 @@ pub(super) fn is_call(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value == "application/grpc")
 }
 
-/// Returns a call as a request of OTLP/HTTP whose JSON has the names of the items.
+/// Returns a call, or a request in protobuf, as a request of OTLP/HTTP whose JSON has the names of the items.
 pub(super) fn as_request(path: &str, headers: HeaderMap, body: &Bytes) -> Recorded {
-    let message = body.get(PREFIX_BYTES..).unwrap_or_default();
+    let prefix = if is_call(&headers) { PREFIX_BYTES } else { 0 };
+    let message = body.get(prefix..).unwrap_or_default();
     let service = path.trim_start_matches("/opentelemetry.proto.collector.");
     let (path, json) = match service {
-        "trace.v1.TraceService/Export" => ("/v1/traces", traces(message)),
-        "logs.v1.LogsService/Export" => ("/v1/logs", logs(message)),
-        "metrics.v1.MetricsService/Export" => ("/v1/metrics", metrics(message)),
+        "trace.v1.TraceService/Export" | "/v1/traces" => ("/v1/traces", traces(message)),
+        "logs.v1.LogsService/Export" | "/v1/logs" => ("/v1/logs", logs(message)),
+        "metrics.v1.MetricsService/Export" | "/v1/metrics" => ("/v1/metrics", metrics(message)),
         other => panic!("no signal goes to {other}"),
     };
     let body = json.to_string().into();

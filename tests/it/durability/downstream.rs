@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -90,6 +91,8 @@ struct Books {
     taken: Vec<Delivery>,
     /// Number of requests, whatever the response.
     seen: usize,
+    /// Bodies of all requests.
+    bodies: Vec<u8>,
     /// Names in the requests that got [`Mood::Status`] or [`Mood::Code`], and number of requests in [`Mood::SpeaksTls`].
     refused: Vec<Vec<String>>,
 }
@@ -152,6 +155,11 @@ impl Downstream {
         self.shared.books().refused.clone()
     }
 
+    /// Returns the bodies of all requests, whatever the responses.
+    pub(super) fn bodies(&self) -> Vec<u8> {
+        self.shared.books().bodies.clone()
+    }
+
     /// Waits until this many requests were rejected.
     pub(super) async fn has_refused(&self, requests: usize) {
         let enough = async {
@@ -190,8 +198,13 @@ impl Shared {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<AnswerBody>, io::Error> {
         let is_call = calls::is_call(request.headers());
-        let Read { request, has } = read(request).await?;
-        self.books().seen += 1;
+        let Read { request, body } = read(request).await?;
+        let has = |word: &str| memchr::memmem::find(&body, word.as_bytes()).is_some();
+        {
+            let mut books = self.books();
+            books.seen += 1;
+            books.bodies.extend(&body);
+        }
         self.changed.notify_waiters();
         let mood = *self.mood.borrow();
         match mood {
@@ -355,25 +368,24 @@ async fn speak_tls(mut stream: TcpStream, shared: &Shared) {
     }
 }
 
-/// A request, and whether a word is in its data.
-struct Read<F> {
+/// A request, and its body as it came.
+struct Read {
     request: Recorded,
-    has: F,
+    body: Bytes,
 }
 
 /// Reads a request; fails for a truncated one, which is not recorded.
-async fn read(request: Request<Incoming>) -> Result<Read<impl Fn(&str) -> bool>, io::Error> {
+async fn read(request: Request<Incoming>) -> Result<Read, io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let request = match calls::is_call(&head.headers) {
-        true => calls::as_request(head.uri.path(), head.headers, &body),
-        false => {
+    let request = match head.headers[CONTENT_TYPE] == "application/json" {
+        false => calls::as_request(head.uri.path(), head.headers, &body),
+        true => {
             let path = head.uri.to_string();
             Recorded { method: head.method, path, headers: head.headers, body: body.clone() }
         }
     };
-    let has = move |word: &str| memchr::memmem::find(&body, word.as_bytes()).is_some();
-    Ok(Read { request, has })
+    Ok(Read { request, body })
 }
 
 fn whole(body: &'static str) -> AnswerBody {

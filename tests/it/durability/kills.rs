@@ -19,7 +19,7 @@ use crate::harness::random::{Random, seed};
 const ROUNDS: u64 = 10;
 const SENDERS: usize = 4;
 
-const BATCHES: &str =
+pub(super) const BATCHES: &str =
     "exporters.otlp_http.delivery: batch\nexporters.otlp_http.batch: {max_events: 20, timeout: 20ms}";
 
 const MOODS: [Mood; 10] = [
