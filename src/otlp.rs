@@ -15,12 +15,14 @@ mod document;
 pub(crate) mod protobuf;
 
 mod ids;
+mod key_path;
 mod members;
 pub(crate) mod number;
 
 pub(crate) use document::{DroppedSpan, Metrics, Mismatch, Request, SpanEvent, Traces};
 pub use document::{ExportRequest, Line, LineReader, Logs, read_request, signal_of};
 pub(crate) use ids::{SpanId, TraceId, decode_hex, encode_hex};
+pub(crate) use key_path::KeyPath;
 pub use protobuf::ProtobufRequest;
 pub(crate) use protobuf::ReadProtobuf;
 pub(crate) use schema::{Field, FieldType, LINE, Message};

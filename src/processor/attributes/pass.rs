@@ -5,16 +5,13 @@ use std::ops::Range;
 use super::value::{ValueChange, change, change_text};
 use super::{Attributes, OF_RECORDS, Rule};
 use crate::otlp::json::{Cursor, Fault, Text};
-use crate::otlp::{Edits, Removals, text_attribute};
+use crate::otlp::{Edits, KeyPath, Removals, text_attribute};
 
 /// Length of what precedes the text of an attribute in the usual form, in its value.
 const BEFORE_TEXT: usize = "{\"stringValue\":\"".len();
 
 /// Names of lists of log records, in all spellings.
 const RECORDS: [&[u8]; 3] = [b"logRecords", b"log_records", b"logs"];
-
-/// Maximum number of keys that are joined to the path of a field.
-const MAX_PATH: usize = 4;
 
 /// Fields of objects that must not be kept, apart from attributes in their usual form.
 #[derive(Clone, Copy)]
@@ -24,9 +21,6 @@ pub(super) enum FieldRules<'a> {
     /// Fields with a rule of an object in the place of a list of attributes, which OTLP does not have.
     OfAttributes,
 }
-
-/// Maximum length of a key that can be part of the path of a field.
-const MAX_KEY_BYTES: usize = 256;
 
 /// Members that hold attributes.
 const ATTRIBUTES: [&str; 3] = ["attributes", "filteredAttributes", "kvlistValue"];
@@ -41,7 +35,7 @@ pub(super) struct Pass<'a> {
     rules: &'a Attributes,
     fields: Option<FieldRules<'a>>,
     /// Keys of the objects that are being read, if there are `fields`.
-    path: Vec<String>,
+    path: KeyPath,
     /// Elements of the lists that are being read, innermost last.
     elements: Vec<Element<'a>>,
 }
@@ -86,7 +80,7 @@ impl<'a> Pass<'a> {
             edits: Edits::default(),
             rules,
             fields,
-            path: Vec::new(),
+            path: KeyPath::default(),
             elements: Vec::new(),
         }
     }
@@ -171,32 +165,29 @@ impl<'a> Pass<'a> {
     /// Notes the key of a field, and returns whether the field must not be kept.
     fn enter_field(&mut self, name: &[u8]) -> bool {
         let Some(fields) = self.fields else { return false };
-        // No rule names a key of such a length, which each key below it would repeat.
-        let name = if name.len() > MAX_KEY_BYTES { &b""[..] } else { name };
-        self.path.push(String::from_utf8_lossy(name).into_owned());
+        self.path.enter(name);
         let is_object = self.cursor.peek() == Some(b'{');
         let first = match fields {
             FieldRules::Anywhere(_) => 0,
             FieldRules::OfAttributes => {
                 let holds_attributes = |key: &String| ATTRIBUTES.contains(&&**key);
-                match self.path[..self.path.len() - 1].iter().rposition(holds_attributes) {
-                    Some(at) if !self.path[at + 1..].iter().any(|key| key == LIST) => at + 1,
+                let keys = self.path.keys();
+                match keys[..keys.len() - 1].iter().rposition(holds_attributes) {
+                    Some(at) if !keys[at + 1..].iter().any(|key| key == LIST) => at + 1,
                     _ => return false,
                 }
             }
         };
-        let first = first.max(self.path.len().saturating_sub(MAX_PATH));
-        (first..self.path.len()).any(|from| {
-            let path = self.path[from..].join(".");
+        self.path.names(first).any(|name| {
             let is_named =
-                matches!(fields, FieldRules::Anywhere(is_withheld) if is_withheld(&path, is_object));
-            self.rules.withholds(&path) || is_named
+                matches!(fields, FieldRules::Anywhere(is_withheld) if is_withheld(&name, is_object));
+            self.rules.withholds(&name) || is_named
         })
     }
 
     fn leave_field(&mut self) {
         if self.fields.is_some() {
-            self.path.pop();
+            self.path.leave();
         }
     }
 
@@ -240,11 +231,11 @@ impl<'a> Pass<'a> {
             let (base, checkpoint) = (self.elements.len(), self.edits.len());
             let is_marked = matches!(self.fields, Some(FieldRules::OfAttributes));
             if is_marked {
-                self.path.push(LIST.to_owned());
+                self.path.enter(LIST.as_bytes());
             }
             let read = self.read_elements(is_records);
             if is_marked {
-                self.path.pop();
+                self.path.leave();
             }
             self.settle(base, checkpoint);
             read?;

@@ -6,13 +6,11 @@
 use std::borrow::Cow;
 
 use super::super::framing::RESOURCE_KEYS;
+use crate::otlp::KeyPath;
 use crate::otlp::json::{Cursor, Fault, Text};
 
 /// Maximum length of a name. Longer objects are not entered, because every field in them would repeat it.
 const MAX_PREFIX_BYTES: usize = 128;
-
-/// Maximum number of keys that are joined to the path of a field in text that is not entered.
-const MAX_PATH: usize = 4;
 
 /// Tells by its name whether a field must not be kept, and whether it is an object.
 pub(super) type LeftOut<'a> = &'a dyn Fn(&str, bool) -> bool;
@@ -103,27 +101,15 @@ fn object<'a>(
 
 /// Returns whether an object in the JSON text of the field `name` has a field that is left out, by its key or the keys that lead to it.
 fn holds(json: &str, name: &str, is_left_out: LeftOut<'_>) -> Result<bool, Fault> {
-    fn search(
-        cursor: &mut Cursor<'_>,
-        path: &mut Vec<String>,
-        is_left_out: LeftOut<'_>,
-    ) -> Result<bool, Fault> {
+    fn search(cursor: &mut Cursor<'_>, path: &mut KeyPath, is_left_out: LeftOut<'_>) -> Result<bool, Fault> {
         let mut is_found = false;
         match cursor.peek() {
             Some(b'{') => cursor.object(|cursor, _, key| {
-                let key = key.unescaped(cursor.bytes());
-                // No rule names a key of such a length, which each key below it would repeat.
-                let key = if key.len() > MAX_PREFIX_BYTES {
-                    Cow::Borrowed("")
-                } else {
-                    String::from_utf8_lossy(&key)
-                };
-                path.push(key.into_owned());
+                path.enter(&key.unescaped(cursor.bytes()));
                 let is_object = cursor.peek() == Some(b'{');
-                let first = path.len().saturating_sub(MAX_PATH);
-                is_found |= (first..path.len()).any(|from| is_left_out(&path[from..].join("."), is_object));
+                is_found |= path.names(0).any(|name| is_left_out(&name, is_object));
                 is_found |= search(cursor, path, is_left_out)?;
-                path.pop();
+                path.leave();
                 Ok(())
             })?,
             Some(b'[') => cursor.array(|cursor, _| {
@@ -134,8 +120,9 @@ fn holds(json: &str, name: &str, is_left_out: LeftOut<'_>) -> Result<bool, Fault
         }
         Ok(is_found)
     }
-    let first = if name.len() > MAX_PREFIX_BYTES { Cow::Borrowed("") } else { unescaped(name) };
-    search(&mut Cursor::new(json.as_bytes(), 0), &mut vec![first.into_owned()], is_left_out)
+    let mut path = KeyPath::default();
+    path.enter(unescaped(name).as_bytes());
+    search(&mut Cursor::new(json.as_bytes(), 0), &mut path, is_left_out)
 }
 
 /// Skips one value. `null` is absent.
