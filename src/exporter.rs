@@ -295,9 +295,9 @@ async fn deliver<S: SendExports>(
     exports: UnboundedReceiver<Vec<Export>>,
     stop: CancellationToken,
 ) {
-    let batcher = match config.delivery {
+    let batcher = match config.settings.delivery {
         DeliveryMode::Single => None,
-        DeliveryMode::Batch => Some(Batcher::new(config.batch.clone())),
+        DeliveryMode::Batch => Some(Batcher::new(config.settings.batch.clone())),
     };
-    Delivery::new(sender, batcher, config.max_in_flight).run(exports, stop).await;
+    Delivery::new(sender, batcher, config.settings.max_in_flight).run(exports, stop).await;
 }

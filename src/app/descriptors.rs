@@ -54,7 +54,10 @@ fn reserve(config: &Config) -> usize {
         .collect();
     let apis = config.receivers.all::<CircleCiConfig>().into_iter().filter(|receiver| receiver.api.is_some());
     // The pool keeps idle connections to each host.
-    TELEMETRY_CONNECTIONS + hosts.len() * exporter.max_in_flight + apis.count() * MAX_IN_FLIGHT + OTHER
+    TELEMETRY_CONNECTIONS
+        + hosts.len() * exporter.settings.max_in_flight
+        + apis.count() * MAX_IN_FLIGHT
+        + OTHER
 }
 
 /// Raises the soft limit on open files to the hard one, and returns it.

@@ -65,8 +65,8 @@ receivers:
         );
         let Reloaded { config, needs_restart } = old.reloaded(&self::config(&changed));
         assert_eq!(needs_restart, ["exporters.otlp_http.timeout", "queue.max_size"]);
-        assert_eq!(config.exporters.otlp_http.timeout, old.exporters.otlp_http.timeout);
-        assert_ne!(config.exporters.otlp_http.headers, old.exporters.otlp_http.headers);
+        assert_eq!(config.exporters.otlp_http.settings.timeout, old.exporters.otlp_http.settings.timeout);
+        assert_ne!(config.exporters.otlp_http.settings.headers, old.exporters.otlp_http.settings.headers);
         assert_eq!(config.queue, old.queue);
         assert_ne!(config.receivers, old.receivers, "the rest is reloaded all the same");
     }

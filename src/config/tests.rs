@@ -91,21 +91,21 @@ fn a_receiver_without_a_value_is_enabled_and_everything_else_has_its_default() {
     assert_eq!(exporter.traces_endpoint, "http://localhost:4318/v1/traces");
     assert_eq!(exporter.logs_endpoint, "http://localhost:4318/v1/logs");
     assert_eq!(exporter.metrics_endpoint, "http://localhost:4318/v1/metrics");
-    assert_eq!((exporter.encoding, exporter.delivery), (Encoding::Json, DeliveryMode::Single));
-    assert_eq!(exporter.batch.max_events, 512);
-    assert_eq!(exporter.batch.max_bytes, 4_194_304);
-    assert_eq!(exporter.batch.timeout, Duration::from_millis(200));
-    assert_eq!(exporter.compression, Compression::None);
-    assert!(exporter.headers.is_empty());
-    assert_eq!(exporter.timeout, Duration::from_secs(10));
-    assert_eq!(exporter.max_in_flight, 32);
-    let retry = exporter.retry_on_failure;
+    assert_eq!((exporter.encoding, exporter.settings.delivery), (Encoding::Json, DeliveryMode::Single));
+    assert_eq!(exporter.settings.batch.max_events, 512);
+    assert_eq!(exporter.settings.batch.max_bytes, 4_194_304);
+    assert_eq!(exporter.settings.batch.timeout, Duration::from_millis(200));
+    assert_eq!(exporter.settings.compression, Compression::None);
+    assert!(exporter.settings.headers.is_empty());
+    assert_eq!(exporter.settings.timeout, Duration::from_secs(10));
+    assert_eq!(exporter.settings.max_in_flight, 32);
+    let retry = exporter.settings.retry_on_failure;
     assert_eq!(retry.initial_interval, Duration::from_secs(1));
     assert_eq!(retry.max_interval, Duration::from_secs(30));
     assert!((retry.multiplier, retry.randomization_factor) == (1.5, 0.5));
     assert_eq!(retry.max_elapsed_time, Duration::ZERO);
     assert_eq!(exporter.permanent_status_codes, [400, 413, 422]);
-    assert_eq!(exporter.tls, TlsClientConfig::default());
+    assert_eq!(exporter.settings.tls, TlsClientConfig::default());
     assert_eq!(telemetry.endpoint, SocketAddr::from((Ipv4Addr::LOCALHOST, 13133)));
     assert_eq!(telemetry.logs.level, tracing::Level::INFO);
     assert_eq!(telemetry.logs.format, LogFormat::Text);
@@ -142,9 +142,9 @@ fn the_example_is_valid_with_every_key() {
     let over_http = config(&format!("{before}  otlp_http:\n{http}{after}"));
     assert!(over_http.receivers.all::<FastlyConfig>()[0].auth.is_some());
     assert!(over_http.telemetry.traces.is_some());
-    assert!(over_http.exporters.otlp_http.metrics.tls.key_file.is_some());
+    assert!(over_http.exporters.otlp_http.metrics.settings.tls.key_file.is_some());
     let over_grpc = config(&format!("{before}  otlp_grpc:\n{grpc}{after}"));
-    assert!(over_grpc.exporters.otlp_http.metrics.tls.key_file.is_some());
+    assert!(over_grpc.exporters.otlp_http.metrics.settings.tls.key_file.is_some());
     assert!(only_problem(&whole).contains("exporters.otlp_grpc: replaces otlp_http; remove one of the two"));
 }
 
@@ -519,7 +519,7 @@ fn a_user_in_an_endpoint_becomes_a_header_unless_one_is_configured() {
 fn header_values_are_marked_sensitive() {
     let exporter =
         config(&with_receivers("exporters: {otlp_http: {headers: {x-key: v}}}\n")).exporters.otlp_http;
-    assert!(exporter.headers.values().all(HeaderValue::is_sensitive));
+    assert!(exporter.settings.headers.values().all(HeaderValue::is_sensitive));
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl Classifier {
     ) -> Self {
         let export: SignalExport<'_> = config.of(signal);
         let endpoint = host_and_port(export.endpoint);
-        let probe_interval = config.retry_on_failure.max_interval;
+        let probe_interval = config.settings.retry_on_failure.max_interval;
         let destination = Destination::new(signal, endpoint.clone(), probe_interval, metrics);
         Self {
             timeout: export.timeout,

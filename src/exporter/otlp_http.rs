@@ -62,7 +62,7 @@ struct Target {
 /// Returns the innermost service of each signal. Reads certificates, without connecting.
 pub(super) fn posts(config: &ExporterConfig) -> Result<[Post; Signal::ALL.len()], ExporterError> {
     let exports = Signal::ALL.map(|signal| config.of(signal));
-    let clients = client::clients(&exports, config.max_in_flight)?;
+    let clients = client::clients(&exports, config.settings.max_in_flight)?;
     let post = |signal: Signal| -> Result<Post, ExporterError> {
         let client = clients[signal as usize].clone();
         let target = Target::new(signal, &exports[signal as usize])?;
@@ -251,9 +251,12 @@ mod tests {
     fn configured_headers_replace_all_defaults_except_those_of_the_body() {
         let target = target("http://localhost:4318/v1/traces", |config| {
             for (name, value) in [("user-agent", "fleet/2"), ("host", "inside.example"), ("x-tenant", "a")] {
-                config.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+                config
+                    .settings
+                    .headers
+                    .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
-            config.compression = Compression::Zstd;
+            config.settings.compression = Compression::Zstd;
         });
         let headers = target.unwrap().headers;
         for (name, value) in [

@@ -140,13 +140,14 @@ mod tests {
     #[test]
     fn names_the_key_to_change_for_each_status() {
         type Adjust = fn(&mut ExporterConfig);
-        let with_headers: Adjust =
-            |config: &mut ExporterConfig| drop(config.headers.insert("x-key", HeaderValue::from_static("k")));
+        let with_headers: Adjust = |config: &mut ExporterConfig| {
+            drop(config.settings.headers.insert("x-key", HeaderValue::from_static("k")))
+        };
         let with_path: Adjust = |config: &mut ExporterConfig| {
             config.traces_endpoint = "https://vendor/s3cret/ingest".parse().unwrap();
         };
         let with_protobuf: Adjust = |config: &mut ExporterConfig| config.encoding = Encoding::Protobuf;
-        let with_gzip: Adjust = |config: &mut ExporterConfig| config.compression = Compression::Gzip;
+        let with_gzip: Adjust = |config: &mut ExporterConfig| config.settings.compression = Compression::Gzip;
         let unchanged: Adjust = |_| {};
         let rows: [(u16, Adjust, &str); 13] = [
             (401, unchanged, "authentication required: set exporters.otlp_http.headers"),

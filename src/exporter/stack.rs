@@ -57,14 +57,14 @@ where
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let slots = Slots::for_all_signals(config.max_in_flight);
+    let slots = Slots::for_all_signals(config.settings.max_in_flight);
     Signal::ALL.map(|signal| {
         let classifier = Classifier::new(signal, config, metrics.clone(), wall_clock);
         let endpoint = host_and_port(config.of(signal).endpoint);
         let observer = SignalObserver::new(signal, endpoint, metrics.clone());
         let post = posts[signal as usize].clone();
         let slots = Arc::clone(&slots[signal as usize]);
-        stack(post, classifier, observer, config.retry_on_failure.clone(), slots)
+        stack(post, classifier, observer, config.settings.retry_on_failure.clone(), slots)
     })
 }
 

@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Buf;
-use http::HeaderMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tower::{Service, ServiceExt};
@@ -25,7 +24,7 @@ use tower::{Service, ServiceExt};
 use super::otlp_http::host_and_port;
 use super::slices::Slices;
 use super::*;
-use crate::config::{BatchConfig, Compression, DeliveryMode, Encoding, RetryConfig, TlsClientConfig};
+use crate::config::{Compression, DeliveryMode, Encoding, TlsClientConfig};
 use crate::event::RecordId;
 use crate::queue::{Ledger, Taken};
 
@@ -37,32 +36,15 @@ const NOW_UNIX_SECONDS: u64 = 1_445_412_480;
 /// Returns the default configuration, with pauses short enough for a test.
 pub(super) fn config_for(base: &str) -> ExporterConfig {
     let endpoint = |path: &str| format!("{base}{path}").parse().unwrap();
-    ExporterConfig {
+    let mut config = ExporterConfig {
         traces_endpoint: endpoint("/v1/traces"),
         logs_endpoint: endpoint("/v1/logs"),
         metrics_endpoint: endpoint("/v1/metrics"),
-        encoding: Encoding::Json,
-        delivery: DeliveryMode::Single,
-        batch: BatchConfig {
-            max_events: 512,
-            max_bytes: 4 * 1024 * 1024,
-            timeout: Duration::from_millis(200),
-        },
-        compression: Compression::None,
-        headers: HeaderMap::new(),
-        timeout: Duration::from_secs(10),
-        max_in_flight: 32,
-        retry_on_failure: RetryConfig {
-            initial_interval: Duration::from_millis(2),
-            max_interval: Duration::from_millis(10),
-            multiplier: 1.5,
-            randomization_factor: 0.5,
-            max_elapsed_time: Duration::ZERO,
-        },
-        permanent_status_codes: vec![400, 413, 422],
-        tls: TlsClientConfig::default(),
         ..ExporterConfig::default()
-    }
+    };
+    config.settings.retry_on_failure.initial_interval = Duration::from_millis(2);
+    config.settings.retry_on_failure.max_interval = Duration::from_millis(10);
+    config
 }
 
 fn wall_clock() -> SystemTime {
@@ -90,7 +72,7 @@ fn gunzipped(body: &[u8]) -> Vec<u8> {
 async fn failure_of(config: &ExporterConfig) -> String {
     let [mut post, ..] = otlp_http::posts(config).unwrap();
     let error = in_time(post.call(Bytes::from_static(b"{}").into())).await.unwrap_err();
-    fault::describe(&host_and_port(&config.traces_endpoint), config.timeout, &error)
+    fault::describe(&host_and_port(&config.traces_endpoint), config.settings.timeout, &error)
 }
 
 async fn in_time<T>(what: impl Future<Output = T>) -> T {

@@ -212,7 +212,7 @@ fn grpc_is_selected_by_the_protocol_or_by_the_port_where_no_protocol_is_given() 
     ];
     let exporter = exporter(&headers_and_timeout);
     assert_eq!(headers(&exporter.of(Signal::Traces)), ["x-team=a"]);
-    assert_eq!(exporter.timeout, Duration::from_millis(7));
+    assert_eq!(exporter.settings.timeout, Duration::from_millis(7));
     let mixed =
         load(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/json")]);
     assert!(mixed.unwrap_err().contains("all signals have one protocol"));

@@ -72,7 +72,7 @@ fn the_command_line_overrides_the_file_and_later_arguments_override_earlier_ones
         ["exporters.otlp_http.timeout=4s", "exporters.otlp_http.timeout=3s", "receivers.fastly/www.path=/x"];
     let config =
         load(b"receivers: {fastly: }\nexporters: {otlp_http: {timeout: 5s}}\n", &set).unwrap().config;
-    assert_eq!(config.exporters.otlp_http.timeout, std::time::Duration::from_secs(3));
+    assert_eq!(config.exporters.otlp_http.settings.timeout, std::time::Duration::from_secs(3));
     assert_eq!(config.receivers.all::<FastlyConfig>()[1].endpoint.path, "/x");
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, Uri};
 use serde_json::json;
 
-use super::super::declare::{Shape, choice, section};
+use super::super::declare::{Flat, Shape, choice, section};
 use super::super::endpoint::Endpoint;
 use super::super::field::Field;
 use super::super::kind::{
@@ -58,26 +58,11 @@ section! {
         metrics_endpoint: Url = Uri::from_static("http://localhost:4318/v1/metrics"), sample("http://localhost:4318/v1/metrics");
         /// Encoding of requests: `json` or `protobuf`.
         encoding: Encoding = Encoding::Json;
-        /// Number of units per request: `single` is one request per accepted line or webhook, `batch` many, limited by `batch`.
-        delivery: DeliveryMode = DeliveryMode::Single;
-        /// Limits of a batch, for `delivery: batch`.
-        batch: BatchConfig;
-        /// Compression of requests: `none`, `gzip` or `zstd`.
-        compression: Compression = Compression::None;
-        /// Headers of each request.
-        headers: Headers, sample("{ \"x-honeycomb-team\": \"${env:HONEYCOMB_KEY}\" }"), live;
-        /// Timeout of one attempt.
-        timeout: Positive = Duration::from_secs(10);
-        /// Maximum number of concurrent requests, over all signals. While the attempts of a signal fail, it has at most a third of
-        /// them.
-        max_in_flight: Count = 32;
-        /// Retries after 429, 5xx and failed connections.
-        retry_on_failure: RetryConfig;
+        /// Settings that do not depend on the protocol.
+        settings: Flat<ExportSettings>, partly_live;
         /// Response statuses that reject data for good: 400 to 599 without 429, 502, 503 and 504. After any other error the data
         /// stays in the queue.
         permanent_status_codes: Vec<PermanentStatus> = vec![400, 413, 422];
-        /// PEM files for HTTPS, which are read again when they change.
-        tls: TlsClientConfig;
         /// Settings for traces only.
         traces: SignalConfig, partly_live;
         /// Settings for logs only.
@@ -90,17 +75,48 @@ section! {
 }
 
 section! {
-    /// Settings of one signal; `None` falls back to the common setting.
+    /// Keys that `otlp_http` and `otlp_grpc` have in common.
+    pub(crate) struct ExportSettings {
+        /// Number of units per request: `single` is one request per accepted line or webhook, `batch` many, limited by `batch`.
+        delivery: DeliveryMode = DeliveryMode::Single;
+        /// Limits of a batch, for `delivery: batch`.
+        batch: BatchConfig;
+        /// Compression of requests: `none`, `gzip` or `zstd`.
+        compression: Compression = Compression::None;
+        /// Headers of each request, or its gRPC metadata.
+        headers: Headers, sample("{ \"x-honeycomb-team\": \"${env:HONEYCOMB_KEY}\" }"), live;
+        /// Timeout of one attempt.
+        timeout: Positive = Duration::from_secs(10);
+        /// Maximum number of concurrent requests, over all signals. While the attempts of a signal fail, it has at most a third of
+        /// them.
+        max_in_flight: Count = 32;
+        /// Retries after temporary errors, such as 429, 5xx or UNAVAILABLE, and failed connections.
+        retry_on_failure: RetryConfig;
+        /// PEM files for TLS, which are read again when they change.
+        tls: TlsClientConfig;
+    }
+}
+
+section! {
+    /// Settings of one signal of `otlp_http`; `None` falls back to the common setting.
     pub(crate) struct SignalConfig {
         /// Encoding of requests.
         encoding: Option<Encoding>, sample("json");
+        /// Settings that do not depend on the protocol.
+        settings: Flat<SignalSettings>, partly_live;
+    }
+}
+
+section! {
+    /// Settings of one signal; `None` falls back to the common setting.
+    pub(crate) struct SignalSettings {
         /// Compression of requests.
         compression: Option<Compression>, sample("none");
-        /// Headers, in addition to the common ones; they take precedence.
+        /// Headers or metadata, in addition to the common ones; they take precedence.
         headers: Headers, sample("{}"), live;
         /// Timeout of one attempt.
         timeout: Option<Positive>, sample("10s");
-        /// PEM files for HTTPS, each of which falls back to the common one.
+        /// PEM files for TLS, each of which falls back to the common one.
         tls: TlsClientConfig;
     }
 }
@@ -213,16 +229,17 @@ impl ExporterConfig {
             Signal::Logs => (&self.logs_endpoint, &self.logs),
             Signal::Metrics => (&self.metrics_endpoint, &self.metrics),
         };
-        let mut headers = self.headers.clone();
-        headers.extend(own.headers.clone());
+        let (common, settings) = (&self.settings, &own.settings);
+        let mut headers = common.headers.clone();
+        headers.extend(settings.headers.clone());
         SignalExport {
             protocol: self.protocol,
             endpoint,
             encoding: own.encoding.unwrap_or(self.encoding),
-            compression: own.compression.unwrap_or(self.compression),
-            timeout: own.timeout.unwrap_or(self.timeout),
+            compression: settings.compression.unwrap_or(common.compression),
+            timeout: settings.timeout.unwrap_or(common.timeout),
             headers,
-            tls: own.tls.clone().or(&self.tls),
+            tls: settings.tls.clone().or(&common.tls),
             proxy: &self.proxy,
         }
     }
@@ -231,10 +248,10 @@ impl ExporterConfig {
     pub(crate) fn tls_sections(&self) -> [(String, &TlsClientConfig); 4] {
         let section = self.protocol.section();
         [
-            (section.to_owned(), &self.tls),
-            (format!("{section}.traces"), &self.traces.tls),
-            (format!("{section}.logs"), &self.logs.tls),
-            (format!("{section}.metrics"), &self.metrics.tls),
+            (section.to_owned(), &self.settings.tls),
+            (format!("{section}.traces"), &self.traces.settings.tls),
+            (format!("{section}.logs"), &self.logs.settings.tls),
+            (format!("{section}.metrics"), &self.metrics.settings.tls),
         ]
     }
 
@@ -337,12 +354,21 @@ fn check(exporter: &mut ExporterConfig, section: &Section<'_>) {
              keeping it in the queue"
         ));
     }
-    check_pair(section, "tls", &exporter.tls);
-    for (key, own) in [("traces", &exporter.traces), ("logs", &exporter.logs), ("metrics", &exporter.metrics)]
-    {
+    let of_signals = [&exporter.traces, &exporter.logs, &exporter.metrics].map(|own| &own.settings);
+    check_tls(section, &exporter.settings, of_signals);
+}
+
+/// Checks that certificates and keys of clients are given together; `of_signals` are those of traces, logs and metrics.
+pub(super) fn check_tls(
+    section: &Section<'_>,
+    common: &ExportSettings,
+    of_signals: [&SignalSettings; Signal::ALL.len()],
+) {
+    check_pair(section, "tls", &common.tls);
+    for (key, own) in ["traces", "logs", "metrics"].into_iter().zip(of_signals) {
         // A signal may combine the common certificate with its own key.
         if own.tls.cert_file.is_some() || own.tls.key_file.is_some() {
-            check_pair(section, key, &own.tls.clone().or(&exporter.tls));
+            check_pair(section, key, &own.tls.clone().or(&common.tls));
         }
     }
 }
@@ -357,7 +383,7 @@ fn resolve_endpoints(exporter: &mut ExporterConfig, section: &Section<'_>) {
     if Signal::ALL.iter().any(|signal| path.ends_with(&format!("/v1/{signal}"))) {
         section.note("endpoint ends in a signal path, which is appended once more; use traces_endpoint, logs_endpoint or metrics_endpoint for complete URLs");
     }
-    let common = exporter.headers.clone();
+    let common = exporter.settings.headers.clone();
     let mut unusable_base = None;
     for signal in Signal::ALL {
         let (key, endpoint, own) = exporter.of_mut(signal);
@@ -376,7 +402,7 @@ fn resolve_endpoints(exporter: &mut ExporterConfig, section: &Section<'_>) {
                 None => continue,
             }
         };
-        authorize(&mut own.headers, authorization.as_deref(), &common);
+        authorize(&mut own.settings.headers, authorization.as_deref(), &common);
         let subject = format_args!("{signal} are exported by OTLP/HTTP to");
         note_grpc_port(section, endpoint, subject, "configure otlp_grpc instead, or use port 4318");
     }

@@ -15,8 +15,8 @@ fn reloaded(config: &Config) -> Config {
 fn redacted(mut config: Config) -> Config {
     let exporter = &mut config.exporters.otlp_http;
     let own = [&mut exporter.traces, &mut exporter.logs, &mut exporter.metrics];
-    own.into_iter().for_each(|signal| redact(&mut signal.headers));
-    redact(&mut exporter.headers);
+    own.into_iter().for_each(|signal| redact(&mut signal.settings.headers));
+    redact(&mut exporter.settings.headers);
     if let Some(traces) = &mut config.telemetry.traces {
         redact(&mut traces.headers);
     }

@@ -17,7 +17,7 @@ const AT_FAULT: [u16; 14] = [101, 301, 302, 307, 308, 401, 403, 404, 405, 407, 4
 /// Returns a configuration with the default `max_interval`.
 fn slow_config() -> ExporterConfig {
     let mut config = config();
-    config.retry_on_failure.max_interval = PROBE;
+    config.settings.retry_on_failure.max_interval = PROBE;
     config
 }
 
@@ -31,8 +31,8 @@ async fn sends_one_probe_every_max_interval_and_delivers_everything_once_fixed()
     for status in AT_FAULT {
         for delivery in [DeliveryMode::Single, DeliveryMode::Batch] {
             let mut config = slow_config();
-            config.delivery = delivery;
-            config.batch.max_events = 10;
+            config.settings.delivery = delivery;
+            config.settings.batch.max_events = 10;
             let fixed = Arc::new(AtomicBool::new(false));
             let asked = Arc::new(Mutex::new(Vec::new()));
             let (is_fixed, noted) = (Arc::clone(&fixed), Arc::clone(&asked));
@@ -68,7 +68,7 @@ async fn sends_one_probe_every_max_interval_and_delivers_everything_once_fixed()
 #[tokio::test(start_paused = true)]
 async fn requests_in_flight_at_the_beginning_of_a_block_are_the_last_until_the_probe() {
     let mut config = slow_config();
-    config.max_in_flight = 8;
+    config.settings.max_in_flight = 8;
     let (requests, on_the_wire) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (counted, now) = (Arc::clone(&requests), Arc::clone(&on_the_wire));
     let post = service_fn(move |_: Bytes| {
@@ -103,7 +103,7 @@ async fn exports_take_turns_as_the_probe() {
         answer(if body == spans("attack").as_bytes() { 403 } else { 200 }, "")
     });
     let mut config = config();
-    config.max_in_flight = 2;
+    config.settings.max_in_flight = 2;
     let mut rig = Rig::with_post(&config, post);
     rig.traces("attack");
     (0..5).for_each(|n| rig.traces(&n.to_string()));
@@ -142,7 +142,7 @@ async fn a_retryable_probe_ends_the_block() {
 #[tokio::test(start_paused = true)]
 async fn time_in_which_the_destination_is_at_fault_does_not_count_towards_max_elapsed_time() {
     let mut config = slow_config();
-    config.retry_on_failure.max_elapsed_time = Duration::from_secs(60);
+    config.settings.retry_on_failure.max_elapsed_time = Duration::from_secs(60);
     let answers = [503].into_iter().chain([401; 40]).chain([503, 503, 200]);
     let (post, asked) = script(answers.map(|status| answer(status, "")));
     let rig = Rig::with_post(&config, post);
@@ -155,7 +155,7 @@ async fn time_in_which_the_destination_is_at_fault_does_not_count_towards_max_el
 #[tokio::test(start_paused = true)]
 async fn a_signal_whose_destination_is_at_fault_does_not_delay_the_others() {
     let mut config = slow_config();
-    config.max_in_flight = 2;
+    config.settings.max_in_flight = 2;
     let post =
         service_fn(
             |body: Bytes| async move { if body == NO_LOGS { answer(404, "") } else { answer(200, "") } },
@@ -175,8 +175,8 @@ async fn logs_the_remedy_at_once_and_once_a_minute_and_the_end_of_the_block() {
     for interval in [PROBE, Duration::from_secs(7), Duration::from_secs(600)] {
         let (captured, _guard) = Captured::start(Level::INFO, LogFormat::Json);
         let mut config = slow_config();
-        config.retry_on_failure.max_interval = interval;
-        config.delivery = DeliveryMode::Batch;
+        config.settings.retry_on_failure.max_interval = interval;
+        config.settings.delivery = DeliveryMode::Batch;
         let fixed = Arc::new(AtomicBool::new(false));
         let is_fixed = Arc::clone(&fixed);
         let post = service_fn(move |_: Bytes| {

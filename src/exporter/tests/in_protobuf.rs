@@ -85,7 +85,8 @@ async fn protobuf_carries_the_same_data_single_or_in_batches_compressed_or_not()
     ] {
         let collector = Collector::start(|_, _| Answer::ok()).await;
         let mut config = config_for(&collector.url());
-        (config.encoding, config.delivery, config.compression) = (Encoding::Protobuf, delivery, compression);
+        (config.encoding, config.settings.delivery, config.settings.compression) =
+            (Encoding::Protobuf, delivery, compression);
         let rig = Rig::start(&config);
         for _ in 0..events {
             rig.export(Signal::Traces, SPAN, 1);
@@ -108,7 +109,7 @@ async fn protobuf_carries_the_same_data_single_or_in_batches_compressed_or_not()
 async fn only_the_event_that_has_no_protobuf_form_is_rejected_from_a_batch() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
     let mut config = config_for(&collector.url());
-    (config.encoding, config.delivery) = (Encoding::Protobuf, DeliveryMode::Batch);
+    (config.encoding, config.settings.delivery) = (Encoding::Protobuf, DeliveryMode::Batch);
     let rig = Rig::start(&config);
     let bad = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"kind":"?"}]}]}]}"#;
     [SPAN, bad, SPAN].iter().for_each(|json| rig.export(Signal::Traces, json, 1));
@@ -129,7 +130,7 @@ async fn protobuf_of_a_sender_is_merged_with_json_and_sent_as_it_is() {
     ] {
         let collector = Collector::start(|_, _| Answer::ok()).await;
         let mut config = config_for(&collector.url());
-        (config.encoding, config.delivery) = (encoding, delivery);
+        (config.encoding, config.settings.delivery) = (encoding, delivery);
         let rig = Rig::start(&config);
         // An unknown field at the end.
         let message = ExportTraceServiceRequest { resource_spans: vec![span()] }.encode_to_vec();

@@ -135,7 +135,7 @@ async fn an_attempt_that_hangs_times_out_and_is_retried() {
 #[tokio::test(start_paused = true)]
 async fn each_signal_has_its_own_timeout() {
     let mut config = config();
-    config.logs.timeout = Some(Duration::from_secs(1));
+    config.logs.settings.timeout = Some(Duration::from_secs(1));
     let attempts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let post = service_fn(move |body: Bytes| {
         let earlier = attempts[usize::from(body == NO_LOGS)].fetch_add(1, Ordering::Relaxed);
@@ -154,8 +154,8 @@ async fn each_signal_has_its_own_timeout() {
 #[tokio::test(start_paused = true)]
 async fn gives_up_only_after_max_elapsed_time_and_rejects_the_data() {
     let mut config = config();
-    config.delivery = DeliveryMode::Batch;
-    config.retry_on_failure.max_elapsed_time = Duration::from_secs(30);
+    config.settings.delivery = DeliveryMode::Batch;
+    config.settings.retry_on_failure.max_elapsed_time = Duration::from_secs(30);
     let post = service_fn(|_: Bytes| async { answer(503, r#"{"message":"overloaded"}"#) });
     let rig = Rig::with_post(&config, post);
     rig.traces("a");
@@ -169,7 +169,7 @@ async fn gives_up_only_after_max_elapsed_time_and_rejects_the_data() {
 #[tokio::test(start_paused = true)]
 async fn starts_exports_in_the_order_of_their_arrival() {
     let mut config = config();
-    config.max_in_flight = 3;
+    config.settings.max_in_flight = 3;
     let order = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&order);
     let post = service_fn(move |body: Bytes| {
@@ -190,7 +190,7 @@ async fn starts_exports_in_the_order_of_their_arrival() {
 #[tokio::test(start_paused = true)]
 async fn no_more_than_max_in_flight_are_on_the_wire_over_all_signals() {
     let mut config = config();
-    config.max_in_flight = 3;
+    config.settings.max_in_flight = 3;
     let (on_the_wire, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let highest = Arc::clone(&peak);
     let post = service_fn(move |_: Bytes| {
@@ -215,7 +215,7 @@ async fn no_more_than_max_in_flight_are_on_the_wire_over_all_signals() {
 #[tokio::test(start_paused = true)]
 async fn a_signal_whose_endpoint_is_down_does_not_delay_the_others() {
     let mut config = config();
-    config.max_in_flight = 2;
+    config.settings.max_in_flight = 2;
     let post =
         service_fn(
             |body: Bytes| async move { if body == NO_LOGS { answer(503, "") } else { answer(200, "") } },
@@ -232,7 +232,7 @@ async fn a_signal_whose_endpoint_is_down_does_not_delay_the_others() {
 #[tokio::test(start_paused = true)]
 async fn a_signal_whose_endpoint_hangs_leaves_slots_to_the_others() {
     let mut config = config();
-    config.max_in_flight = 6;
+    config.settings.max_in_flight = 6;
     let hangs = Arc::new(AtomicBool::new(true));
     let is_hanging = Arc::clone(&hangs);
     let post = service_fn(move |body: Bytes| {
@@ -241,7 +241,7 @@ async fn a_signal_whose_endpoint_hangs_leaves_slots_to_the_others() {
     });
     let rig = Rig::with_post(&config, post);
     (0..12).for_each(|_| rig.export(Signal::Logs, NO_LOGS, 1));
-    tokio::time::sleep(config.timeout + Duration::from_secs(1)).await;
+    tokio::time::sleep(config.settings.timeout + Duration::from_secs(1)).await;
     let began = Instant::now();
     (0..10).for_each(|n| rig.traces(&n.to_string()));
     rig.settled(10).await;
@@ -256,7 +256,7 @@ async fn stopping_settles_nothing_in_flight_or_waiting() {
         if body == NO_LOGS { answer(200, "") } else { pending::<Answer>().await }
     });
     let mut config = config();
-    config.max_in_flight = 1;
+    config.settings.max_in_flight = 1;
     let mut rig = Rig::with_post(&config, post);
     rig.traces("in flight");
     rig.traces("waiting");
@@ -277,7 +277,7 @@ async fn stopping_settles_neither_pausing_exports_nor_open_batches() {
         (DeliveryMode::Batch, Duration::from_secs(3600), 0),
     ] {
         let mut config = config();
-        (config.delivery, config.batch.timeout) = (delivery, batch_timeout);
+        (config.settings.delivery, config.settings.batch.timeout) = (delivery, batch_timeout);
         let mut rig = Rig::with_post(&config, service_fn(|_: Bytes| async { throttled("60") }));
         rig.traces("a");
         rig.traces("b");
@@ -315,7 +315,7 @@ async fn a_downstream_that_rejects_everything_does_not_fill_the_log() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_waits_for_its_timeout_and_is_sent_at_once_when_draining() {
     let mut config = config();
-    config.delivery = DeliveryMode::Batch;
+    config.settings.delivery = DeliveryMode::Batch;
     let (post, asked) = script([answer(200, ""), answer(200, "")]);
     let rig = Rig::with_post(&config, post);
     let began = Instant::now();
@@ -326,8 +326,8 @@ async fn a_batch_waits_for_its_timeout_and_is_sent_at_once_when_draining() {
     let ended = rig.drained().await;
     assert_eq!(ended.sent_spans(), 3);
     let asked = asked.lock().unwrap();
-    assert!(asked[0].duration_since(began) >= config.batch.timeout);
-    assert!(asked[1].duration_since(asked[0]) < config.batch.timeout);
+    assert!(asked[0].duration_since(began) >= config.settings.batch.timeout);
+    assert!(asked[1].duration_since(asked[0]) < config.settings.batch.timeout);
 }
 
 #[tokio::test(start_paused = true)]
@@ -337,7 +337,7 @@ async fn a_worker_that_panics_loses_nothing_and_stops_nobody() {
         async { answer(200, "") }
     });
     let mut config = config();
-    config.max_in_flight = 1;
+    config.settings.max_in_flight = 1;
     let rig = Rig::with_post(&config, post);
     ["a", "boom", "b", "c"].iter().for_each(|name| rig.traces(name));
     rig.settled(3).await;

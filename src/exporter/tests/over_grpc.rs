@@ -135,8 +135,8 @@ async fn every_export_is_one_call_of_the_method_of_its_signal() {
     for compression in [Compression::None, Compression::Gzip] {
         let server = Server::start(|_, _| OK).await;
         let mut config = server.config();
-        config.compression = compression;
-        config.headers.insert("x-tenant", HeaderValue::from_static("a"));
+        config.settings.compression = compression;
+        config.settings.headers.insert("x-tenant", HeaderValue::from_static("a"));
         let rig = Rig::start(&config);
         rig.traces("a");
         rig.export(Signal::Logs, r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{}]}]}]}"#, 1);
@@ -178,7 +178,7 @@ async fn a_batch_with_invalid_data_is_split_until_only_that_is_rejected() {
         let server =
             Server::start(move |_, body| if is_bad(body) { Status { code, message } } else { OK }).await;
         let mut config = server.config();
-        config.delivery = DeliveryMode::Batch;
+        config.settings.delivery = DeliveryMode::Batch;
         let rig = Rig::start(&config);
         ["a", "bad", "c", "d"].into_iter().for_each(|name| rig.traces(name));
         let ended = drained(rig).await;

@@ -43,7 +43,7 @@ async fn carries_configured_headers_and_keeps_a_url_unchanged() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
     let mut config = config_for(&collector.url());
     config.traces_endpoint = format!("{}/custom//path/?api=1", collector.url()).parse().unwrap();
-    config.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
+    config.settings.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
     let rig = Rig::start(&config);
     rig.traces("a");
     drained(rig).await;
@@ -58,11 +58,15 @@ async fn each_signal_is_sent_with_its_own_settings() {
     let [shared, own] =
         [Collector::start(|_, _| Answer::ok()).await, Collector::start(|_, _| Answer::ok()).await];
     let mut config = config_for(&shared.url());
-    config.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
+    config.settings.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("all"));
     config.logs_endpoint = format!("{}/ingest", own.url()).parse().unwrap();
     config.logs.encoding = Some(Encoding::Protobuf);
-    config.logs.compression = Some(Compression::Gzip);
-    config.logs.headers.insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("logs"));
+    config.logs.settings.compression = Some(Compression::Gzip);
+    config
+        .logs
+        .settings
+        .headers
+        .insert(HeaderName::from_static("x-tenant"), HeaderValue::from_static("logs"));
     let rig = Rig::start(&config);
     rig.traces("a");
     rig.export(Signal::Logs, NO_LOGS, 1);
@@ -86,7 +90,7 @@ async fn each_signal_is_sent_with_its_own_settings() {
 async fn consecutive_exports_share_one_connection() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
     let mut config = config_for(&collector.url());
-    config.max_in_flight = 1;
+    config.settings.max_in_flight = 1;
     let rig = Rig::start(&config);
     (0..50).for_each(|n| rig.traces(&n.to_string()));
     drained(rig).await;
@@ -136,7 +140,7 @@ async fn a_2xx_with_any_body_is_a_delivery() {
     for (number, answer) in answers.into_iter().enumerate() {
         let collector = Collector::start(move |_, _| answer()).await;
         let mut config = config_for(&collector.url());
-        config.timeout = Duration::from_millis(500);
+        config.settings.timeout = Duration::from_millis(500);
         let rig = Rig::start(&config);
         rig.traces("a");
         let ended = drained(rig).await;
@@ -153,7 +157,7 @@ async fn a_rejection_counts_even_if_its_body_never_arrives() {
     })
     .await;
     let mut config = config_for(&collector.url());
-    config.timeout = Duration::from_millis(500);
+    config.settings.timeout = Duration::from_millis(500);
     let rig = Rig::start(&config);
     rig.traces("a");
     let ended = drained(rig).await;
@@ -192,8 +196,8 @@ async fn waits_for_a_collector_that_starts_later() {
 async fn batches_carry_the_same_spans_in_fewer_requests() {
     let collector = Collector::start(|_, _| Answer::ok()).await;
     let mut config = config_for(&collector.url());
-    config.delivery = DeliveryMode::Batch;
-    config.batch.max_events = 10;
+    config.settings.delivery = DeliveryMode::Batch;
+    config.settings.batch.max_events = 10;
     let rig = Rig::start(&config);
     let names: Vec<String> = (0..25).map(|n| format!("span {n:02}")).collect();
     names.iter().for_each(|name| rig.traces(name));
@@ -213,7 +217,7 @@ async fn a_rejected_batch_is_split_until_only_the_bad_export_is_rejected() {
     })
     .await;
     let mut config = config_for(&collector.url());
-    config.delivery = DeliveryMode::Batch;
+    config.settings.delivery = DeliveryMode::Batch;
     let rig = Rig::start(&config);
     let name = |n: usize| if n == 11 { "poison".to_owned() } else { format!("span {n:02}") };
     (0..20).map(name).for_each(|name| rig.traces(&name));
@@ -237,7 +241,7 @@ async fn bodies_are_compressed_as_configured_with_single_and_batch_delivery() {
     ] {
         let collector = Collector::start(|_, _| Answer::ok()).await;
         let mut config = config_for(&collector.url());
-        (config.delivery, config.compression) = (delivery, compression);
+        (config.settings.delivery, config.settings.compression) = (delivery, compression);
         let rig = Rig::start(&config);
         rig.traces("a");
         drained(rig).await;

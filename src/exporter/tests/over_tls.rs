@@ -75,7 +75,7 @@ impl Pki {
         let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
         let acceptor = TlsAcceptor::from(Arc::new(self.server.clone()));
         let mut config = config_for(&base);
-        config.tls.ca_file = self.file("ca.pem");
+        config.settings.tls.ca_file = self.file("ca.pem");
         (Collector::on(listener, Some(acceptor), |_, _| Answer::ok()), config)
     }
 }
@@ -87,7 +87,8 @@ async fn delivers_over_tls_with_a_private_authority_and_a_client_certificate() {
     let said = failure_of(&config).await;
     assert!(said.starts_with("TLS with localhost:") && said.contains("set tls.cert_file"), "{said}");
 
-    (config.tls.cert_file, config.tls.key_file) = (pki.file("cert.pem"), pki.file("key.pem"));
+    (config.settings.tls.cert_file, config.settings.tls.key_file) =
+        (pki.file("cert.pem"), pki.file("key.pem"));
     let rig = Rig::start(&config);
     (0..20).for_each(|_| rig.traces("a"));
     assert_eq!(drained(rig).await.sent_spans(), 20);
@@ -99,7 +100,8 @@ async fn delivers_to_a_downstream_with_only_one_version_of_tls() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let pki = Pki::speaking(&[version], Validity::Now, Unauthenticated::Rejected);
         let (collector, mut config) = pki.collector().await;
-        (config.tls.cert_file, config.tls.key_file) = (pki.file("cert.pem"), pki.file("key.pem"));
+        (config.settings.tls.cert_file, config.settings.tls.key_file) =
+            (pki.file("cert.pem"), pki.file("key.pem"));
         let rig = Rig::start(&config);
         rig.traces("a");
         assert_eq!(drained(rig).await.sent_spans(), 1, "{version:?}");
@@ -113,7 +115,7 @@ async fn describes_tls_failures_of_a_downstream() {
     let (_collector, config) = pki.collector().await;
     let mut wrong_authority = config.clone();
     let other = Pki::new();
-    wrong_authority.tls.ca_file = other.file("ca.pem");
+    wrong_authority.settings.tls.ca_file = other.file("ca.pem");
     let said = failure_of(&wrong_authority).await;
     assert!(said.contains("certificate") && said.contains("tls.ca_file"), "{said}");
 
@@ -140,7 +142,7 @@ async fn a_tls_failure_blocks_the_destination() {
     let (pki, other) = (Pki::new(), Pki::new());
     let (collector, config) = pki.collector().await;
     let mut untrusted = config.clone();
-    untrusted.tls.ca_file = other.file("ca.pem");
+    untrusted.settings.tls.ca_file = other.file("ca.pem");
     let of_yesterday = Pki::with(Validity::Over, Unauthenticated::Served);
     let (_expired, expired) = of_yesterday.collector().await;
     let strict = Pki::with(Validity::Now, Unauthenticated::Rejected);
@@ -149,7 +151,7 @@ async fn a_tls_failure_blocks_the_destination() {
     let mut to_plain = config;
     to_plain.traces_endpoint = format!("https://localhost:{}/", plain.address.port()).parse().unwrap();
     let mut to_tls = config_for(&format!("http://{}", collector.address));
-    to_tls.tls = TlsClientConfig::default();
+    to_tls.settings.tls = TlsClientConfig::default();
     for config in [untrusted, expired, without_certificate, to_plain, to_tls] {
         let mut rig = Rig::start(&config);
         rig.traces("a");
@@ -166,8 +168,8 @@ async fn invalid_tls_files_fail_the_start_and_name_their_key() {
     let pki = Pki::new();
     let mut config = config_for("https://localhost:4318");
     let mut error = |adjust: &dyn Fn(&mut TlsClientConfig)| {
-        config.tls = TlsClientConfig { ca_file: pki.file("ca.pem"), ..TlsClientConfig::default() };
-        adjust(&mut config.tls);
+        config.settings.tls = TlsClientConfig { ca_file: pki.file("ca.pem"), ..TlsClientConfig::default() };
+        adjust(&mut config.settings.tls);
         let sink = Arc::new(Seen::default());
         let error =
             Exporter::new(&config, Metrics::new(), sink, wall_clock).err().expect("it must not start");
@@ -189,7 +191,7 @@ async fn invalid_tls_files_fail_the_start_and_name_their_key() {
 #[tokio::test]
 async fn reads_no_certificate_without_https() {
     let mut config = config_for("http://localhost:4318");
-    config.tls.ca_file = Some("/nowhere/ca.pem".into());
+    config.settings.tls.ca_file = Some("/nowhere/ca.pem".into());
     assert!(Exporter::new(&config, Metrics::new(), Arc::new(Seen::default()), wall_clock).is_ok());
 }
 
@@ -199,14 +201,14 @@ async fn each_signal_trusts_its_own_authority() {
     let (traces, mut config) = common.collector().await;
     let (logs, of_logs) = own.collector().await;
     config.logs_endpoint = of_logs.logs_endpoint;
-    config.logs.tls.ca_file = own.file("ca.pem");
+    config.logs.settings.tls.ca_file = own.file("ca.pem");
     let rig = Rig::start(&config);
     rig.traces("a");
     rig.export(Signal::Logs, NO_LOGS, 1);
     drained(rig).await;
     assert_eq!((traces.bodies(), logs.bodies()), (vec![spans("a")], vec![NO_LOGS.to_owned()]));
 
-    config.logs.tls.ca_file = None;
+    config.logs.settings.tls.ca_file = None;
     config.traces_endpoint = config.logs_endpoint.clone();
     assert!(failure_of(&config).await.contains("certificate"), "the others do not trust it");
 }
@@ -216,7 +218,7 @@ async fn signals_with_the_same_tls_share_connections_and_others_do_not() {
     let pki = Pki::new();
     for (client_certificate, connections) in [(None, 1), (Some(("cert.pem", "key.pem")), 2)] {
         let (collector, mut config) = pki.collector().await;
-        let own = &mut config.logs.tls;
+        let own = &mut config.logs.settings.tls;
         (own.cert_file, own.key_file) =
             client_certificate.map_or((None, None), |(cert, key)| (pki.file(cert), pki.file(key)));
         let rig = Rig::start(&config);

@@ -118,7 +118,7 @@ async fn sent(shape: Shape, units: &[Vec<bool>], delivery: DeliveryMode, status:
         async move { answer(if is_bad { status } else { 200 }, r#"{"message":"bad item"}"#) }
     });
     let mut config = config();
-    (config.delivery, config.max_in_flight) = (delivery, 1);
+    (config.settings.delivery, config.settings.max_in_flight) = (delivery, 1);
     let rig = Rig::with_post(&config, post);
     for (number, unit) in units.iter().enumerate() {
         let items = u32::try_from(unit.len()).unwrap();
@@ -266,7 +266,7 @@ async fn protobuf_is_split_as_well() {
             async move { answer(if is_bad { 400 } else { 200 }, "") }
         });
         let mut config = config();
-        (config.encoding, config.compression) = (Encoding::Protobuf, compression);
+        (config.encoding, config.settings.compression) = (Encoding::Protobuf, compression);
         let rig = Rig::with_post(&config, post);
         let mut bad = [false; 16];
         (bad[3], bad[4]) = (true, true);
