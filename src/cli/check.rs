@@ -7,8 +7,6 @@
 
 mod input;
 
-mod progress;
-
 pub(super) mod offline;
 
 mod findings;
@@ -28,7 +26,6 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::config::terminal::Terminal;
 use crate::receiver::{SOURCES, Source};
 use findings::CheckReport;
-use progress::ProgressLine;
 
 pub(crate) use excerpt::{Excerpt, Lines};
 
@@ -99,14 +96,9 @@ pub(crate) fn run(args: &CheckArgs, terminal: &Terminal) -> ExitCode {
 }
 
 fn check(args: &CheckArgs, terminal: &Terminal, out: &mut impl Write) -> Result<u8, CheckError> {
-    let mut progress = ProgressLine::on_stderr();
-    let body = input::read(args.file.as_deref(), &mut progress)?;
+    let body = input::read(args.file.as_deref())?;
     let source = args.from.unwrap_or_else(|| input::guess(&body));
-    progress.doing("checking", body.len());
-    let offline = offline::relay_offline(source, &body);
-    progress.doing("sorting the traces of", body.len());
-    let report = CheckReport::new(source, offline);
-    progress.done();
+    let report = CheckReport::new(source, offline::relay_offline(source, &body));
     let written = match args.format {
         Format::Text => text::write(&report, &body, terminal, out),
         Format::Json => document::write(&report, out),

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::progress::ProgressLine;
 use super::sources;
 use crate::receiver::Source;
 
@@ -34,14 +33,11 @@ pub(super) enum InputError {
 }
 
 /// Reads the whole input.
-pub(super) fn read<W: Write>(
-    file: Option<&Path>,
-    progress: &mut ProgressLine<W>,
-) -> Result<Bytes, InputError> {
+pub(super) fn read(file: Option<&Path>) -> Result<Bytes, InputError> {
     let body = match file.filter(|path| *path != Path::new("-")) {
         Some(path) => {
             let failed = |source| InputError::File { path: path.to_owned(), source };
-            bounded(progress.reading(File::open(path).map_err(failed)?)).map_err(failed)?
+            bounded(File::open(path).map_err(failed)?).map_err(failed)?
         }
         None => {
             let stdin = io::stdin().lock();
@@ -49,7 +45,7 @@ pub(super) fn read<W: Write>(
                 // Only a hint; standard error may be closed.
                 writeln!(io::stderr(), "reading standard input; end with ctrl-d").ok();
             }
-            bounded(progress.reading(stdin)).map_err(InputError::Stdin)?
+            bounded(stdin).map_err(InputError::Stdin)?
         }
     };
     let body = body.ok_or(InputError::TooLarge)?;
@@ -75,10 +71,6 @@ fn bounded(reader: impl Read) -> io::Result<Option<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(file: Option<&Path>) -> Result<Bytes, InputError> {
-        super::read(file, &mut ProgressLine::on_stderr())
-    }
 
     #[test]
     fn one_object_with_type_and_webhook_is_a_webhook_and_all_else_a_batch() {
