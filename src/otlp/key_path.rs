@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn no_name_repeats_a_key_that_is_too_long() {
         let longest = "k".repeat(MAX_KEY_BYTES);
-        assert_eq!(path(&[&longest]).names(0).collect::<Vec<_>>(), [longest.clone()]);
+        assert!(path(&[&longest]).names(0).eq([longest.as_str()]));
         assert_eq!(path(&[&format!("{longest}k"), "a"]).names(0).collect::<Vec<_>>(), [".a", "a"]);
     }
 }
