@@ -40,6 +40,7 @@ use self::prefix::{counted_frame_length, prefix_length};
 use self::scalar::scalar_length;
 use self::scan::{BalancedValue, Scanner, ValueClass};
 
+pub(super) use self::prefix::header_length;
 pub(super) use self::strand::RESOURCE_KEYS;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";

@@ -1,9 +1,11 @@
 //! The Common Log Format and the Combined Log Format of NCSA, as Fastly's `%h %l %u %t "%r" %>s %b` writes them.
 //!
-//! In: one line. Out: its fields, or `None`. A virtual host (`%v`) may precede it, as in one of Fastly's formats.
+//! In: one line. Out: its fields, or `None`. A syslog header may precede it, and a virtual host (`%v`), as in one of Fastly's formats.
 //! Quotes inside a quoted field are not escaped there, so that the end of such a field is found by what must follow it.
 
 use memchr::memmem;
+
+use super::super::framing::header_length;
 
 /// Fields of a line in one of the two formats. A field that is `-` or absent is empty.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(super) struct NcsaLine<'a> {
 pub(super) fn read(line: &str) -> Option<NcsaLine<'_>> {
     let mut names = [""; 4];
     let mut count = 0;
-    let mut rest = line.trim_matches(' ');
+    let mut rest = line.get(header_length(line.as_bytes())..)?.trim_matches(' ');
     let time = loop {
         if let Some((time, behind)) = time(rest) {
             rest = behind;
@@ -143,6 +145,21 @@ mod tests {
             ..NcsaLine::default()
         };
         assert_eq!(read(line), Some(expected));
+    }
+
+    #[test]
+    fn a_syslog_header_may_precede_a_line() {
+        for header in [
+            "<134>2026-11-28T10:11:12Z cache-fra1 spanrelay[68541]: ",
+            "<134>Nov 28 10:11:12 cache-fra1 spanrelay[68541]: ",
+            "<134>1 2026-11-28T10:11:12Z cache-fra1 spanrelay 68541 - - ",
+            "<134>1 2026-11-28T10:11:12Z cache-fra1 spanrelay - - [a@41058 tag=\"x\"][b c=\"d\"] ",
+            "109 <134>1 2026-11-28T10:11:12Z cache-fra1 spanrelay - - ",
+        ] {
+            assert_eq!(read(&format!("{header}{COMMON}")), Some(common()), "{header}");
+            let host = NcsaLine { virtual_host: "www.example.com", ..common() };
+            assert_eq!(read(&format!("{header}www.example.com {COMMON}")), Some(host), "{header}");
+        }
     }
 
     #[test]

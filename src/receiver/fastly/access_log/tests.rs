@@ -133,7 +133,9 @@ fn otlp_and_access_logs_may_be_mixed_in_one_body() {
     let datadog = line_of(AccessLogPreset::Datadog);
     let new_relic = line_of(AccessLogPreset::NewRelic);
     let ncsa = line_of(AccessLogPreset::Ncsa);
-    let body = format!("{SPAN}\n{ncsa}\r\n{fastly}{SPAN} {datadog}\rjunk\n[{new_relic},{SPAN}]\n{}\n", SPAN);
+    let prefix = "<134>2026-11-28T10:11:12Z cache-fra1 spanrelay[1]: ";
+    let body =
+        format!("{SPAN}\n{prefix}{ncsa}\r\n{fastly}{SPAN} {datadog}\rjunk\n[{new_relic},{SPAN}]\n{SPAN}\n");
     let reading = read_as(AccessLogForm::Logs, &body);
     let are_logs: Vec<bool> = reading.items.iter().map(|item| item.logs.is_some()).collect();
     assert_eq!(are_logs, [false, true, true, false, true, true, false, false]);

@@ -1,4 +1,4 @@
-//! Recognizes the syslog headers that stand before objects: `<134>…`, in octet-counted framing after the length of the frame.
+//! Recognizes the syslog headers that stand before objects and lines of text: `<134>…`, in octet-counted framing after the length of the frame.
 
 /// Maximum number of digits of a count.
 const MAX_DIGITS: usize = 20;
@@ -14,6 +14,31 @@ pub(super) fn prefix_length(line: &[u8]) -> usize {
     let is_in_header = |byte: &u8| !matches!(byte, b'[' | b' ' | b'\t');
     let end = header.iter().rposition(is_in_header).map_or(0, |last| last + 1);
     memchr::memchr(b'[', &header[end..]).map(|offset| end + offset).or(brace).unwrap_or(0)
+}
+
+/// Returns the length of the syslog header before a text, or zero if there is none.
+pub(in super::super) fn header_length(line: &[u8]) -> usize {
+    text_start(line).unwrap_or(0)
+}
+
+fn text_start(line: &[u8]) -> Option<usize> {
+    let count = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let priority = if count == 0 { 0 } else { count + 1 };
+    let mut at = priority + priority_length(line.get(priority..)?)?;
+    if !line[at..].starts_with(b"1 ") {
+        // The name of the process ends with a colon.
+        return Some(at + memchr::memmem::find(&line[at..], b": ")? + 2);
+    }
+    // RFC 5424: version, time, host, application, process, message id.
+    for _ in 0..6 {
+        at += memchr::memchr(b' ', &line[at..])? + 1;
+    }
+    // Logplex leaves the structured data out.
+    while line[at..].starts_with(b"[") {
+        at += memchr::memchr(b']', &line[at..])? + 1;
+    }
+    let is_nil = line[at..].starts_with(b"- ");
+    Some(if is_nil { at + 2 } else { at })
 }
 
 /// Returns the length of the octet-counted frame at the start of `line`, if its end is known.
