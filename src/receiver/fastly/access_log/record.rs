@@ -14,6 +14,9 @@ use super::ncsa;
 use super::role::FieldRole;
 use super::time;
 
+/// One second, in nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
 /// Key of the length of a response's body.
 const BODY_SIZE: &str = "http.response.body.size";
 
@@ -23,6 +26,7 @@ pub(super) struct LineRecord {
     time: Option<u64>,
     end: Option<u64>,
     duration: Option<u64>,
+    request_time: Option<u64>,
     method: Option<String>,
     path: Option<String>,
     status: Option<u16>,
@@ -86,13 +90,14 @@ impl LineRecord {
                 self.typed(name, field.value, &text);
                 true
             }
-            (Some(role), Some(text)) => self.take(role, &text),
+            // A log record has no other place for the end and the duration.
+            (Some(role), Some(text)) => self.take(role, &text) && !role.is_of_spans(),
             // Words that mean no value are left out.
             (Some(_), None) => matches!(field.value, FieldValue::Plain(_) | FieldValue::Escaped(_)),
             (None, _) => field.value == FieldValue::Plain("(null)"),
         };
         let is_withheld = || role.is_some_and(|role| role.is_withheld(withheld));
-        if (!is_taken && !is_withheld()) || role == Some(FieldRole::Duration) {
+        if !is_taken && !is_withheld() {
             self.attribute(&field.name, field.value);
         }
     }
@@ -106,6 +111,7 @@ impl LineRecord {
             FieldRole::Time => set(&mut self.time, time::nanoseconds(text)),
             FieldRole::EndTime => set(&mut self.end, time::nanoseconds(text)),
             FieldRole::Duration => set(&mut self.duration, time::microseconds(text)),
+            FieldRole::RequestTime => set(&mut self.request_time, time::microseconds(text)),
             FieldRole::Traceparent => set(&mut self.parent, traceparent(text)),
             FieldRole::Method => self.take_method(text),
             FieldRole::Url => self.take_url(text),
@@ -270,7 +276,7 @@ impl LineRecord {
     fn span(&self, out: &mut String, withheld: &Withheld, line: &[u8]) {
         let (trace_id, span_id) = self.ids(line);
         let start = self.time.unwrap_or_default();
-        let end = match (self.duration, self.end) {
+        let end = match (self.duration.or_else(|| self.request_time(start)), self.end) {
             (Some(duration), _) => start.saturating_add(duration),
             (None, Some(end)) => end.max(start),
             (None, None) => start,
@@ -292,6 +298,14 @@ impl LineRecord {
             out.push_str("\"attributes\":[");
         }
         self.close_attributes(out);
+    }
+
+    /// Returns the duration that [`FieldRole::RequestTime`] gives. The times next to it are in seconds.
+    fn request_time(&self, start: u64) -> Option<u64> {
+        let in_micros = self.request_time?;
+        let in_millis = in_micros.saturating_mul(1000);
+        let is_right = |end: u64| in_millis.abs_diff(end.saturating_sub(start)) < SECOND;
+        Some(if self.end.is_none_or(is_right) { in_millis } else { in_micros })
     }
 
     fn log_record(&self, out: &mut String, form: AccessLogForm, withheld: &Withheld, line: &[u8]) {

@@ -9,6 +9,8 @@ pub(super) enum FieldRole<'a> {
     EndTime,
     /// Duration in microseconds.
     Duration,
+    /// Duration in milliseconds, or in microseconds if the end of the request says so.
+    RequestTime,
     Method,
     /// A target (path and query) or a whole URL.
     Url,
@@ -31,8 +33,9 @@ pub(super) fn role(name: &str) -> Option<FieldRole<'static>> {
     Some(match name.strip_prefix("json.").unwrap_or(name) {
         "timestamp" | "dt" | "date" | "time_start" | "time.start" | "@timestamp" => FieldRole::Time,
         "time_end" | "time.end" => FieldRole::EndTime,
-        // Datadog's guide fills the field that it calls milliseconds from `%D`, which is in microseconds.
-        "time_elapsed" | "time.elapsed" | "http.request_time_ms" => FieldRole::Duration,
+        "time_elapsed" | "time.elapsed" => FieldRole::Duration,
+        // Datadog's guide filled it from `%D`, which is in microseconds, before it did from `time.elapsed.msec`.
+        "http.request_time_ms" => FieldRole::RequestTime,
         "request_method" | "request.method" | "request" | "method" | "http.method" => FieldRole::Method,
         "url" | "http.url" | "request.url" | "request_url" => FieldRole::Url,
         "host" | "request.host" | "request_host" => FieldRole::Host,
@@ -69,11 +72,16 @@ pub(super) fn mapped_role(key: &str) -> FieldRole<'_> {
 // === impl FieldRole ===
 
 impl FieldRole<'_> {
+    /// Returns whether only spans have a member for a field with this meaning.
+    pub(super) fn is_of_spans(self) -> bool {
+        matches!(self, Self::EndTime | Self::Duration | Self::RequestTime)
+    }
+
     /// Returns whether a field with this meaning can become one of these attributes.
     pub(super) fn is_withheld(self, withheld: &Withheld) -> bool {
         let any = |groups: &[&[&str]]| groups.iter().any(|group| withheld.contains_any(group));
         match self {
-            Self::Time | Self::EndTime | Self::Duration | Self::Traceparent => false,
+            Self::Time | Self::EndTime | Self::Duration | Self::RequestTime | Self::Traceparent => false,
             // A whole request line is a method, too.
             Self::Method => any(&[&["http.request.method"], URL, HOST, PROTOCOL]),
             Self::Url => any(&[URL, HOST]),

@@ -200,12 +200,37 @@ fn a_span_ends_after_the_duration_of_the_line_and_shows_the_servers_errors() {
         panic!()
     };
     assert_eq!(span["startTimeUnixNano"], "1795860672000000000");
-    assert_eq!(span["endTimeUnixNano"], "1795860672001500000");
+    assert_eq!(span["endTimeUnixNano"], "1795860673500000000");
     assert_eq!(span["status"], json!({"code": 2}));
     assert_eq!(attributes(span)["error.type"], json!({"stringValue": "503"}));
     let [span] = &spans(read_as(AccessLogForm::Spans, line_of(AccessLogPreset::Ncsa)))[..] else { panic!() };
     assert_eq!(span["endTimeUnixNano"], span["startTimeUnixNano"]);
     assert_eq!(span.get("status"), None);
+}
+
+#[test]
+fn the_request_time_of_datadogs_formats_is_in_the_unit_that_fits_the_end() {
+    for (time, end, nanos) in [
+        ("250", "12", 250_000_000),
+        ("2500", "14", 2_500_000_000),
+        ("2500", "15", 2_500_000_000),
+        ("2500", "12", 2_500_000),
+        ("2500000", "14", 2_500_000_000),
+    ] {
+        let line = line_of(AccessLogPreset::Datadog).replace("1500", time);
+        let line = line.replace("10:11:13UTC", &format!("10:11:{end}UTC"));
+        let span = spans(read_as(AccessLogForm::Spans, &line)).remove(0);
+        let expected = 1_795_860_672_000_000_000_u64 + nanos;
+        assert_eq!(span["endTimeUnixNano"], expected.to_string(), "{time} until {end}");
+    }
+}
+
+#[test]
+fn a_log_record_keeps_the_end_and_the_duration() {
+    let [record] = &records(line_of(AccessLogPreset::SumoLogic))[..] else { panic!() };
+    let found = attributes(record);
+    assert_eq!(found["time_end"], json!({"stringValue": "2026-11-28T10:11:12Z"}));
+    assert_eq!(found["time_elapsed"], json!({"intValue": "1500"}));
 }
 
 #[test]
