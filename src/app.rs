@@ -56,6 +56,7 @@ use self::setting::setting;
 pub use self::start_error::StartError;
 use crate::budget::Budget;
 use crate::config::{Config, QueueConfig, ServerConfig};
+use crate::event::Transport;
 use crate::exporter::{Export, Exporter, RejectSink};
 use crate::processor::{self, Settling, SpanEvents, Work};
 use crate::queue::Queue;
@@ -121,7 +122,7 @@ impl App {
     /// Returns the reason that the relay cannot start, with the configuration key.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let max_connections = descriptors::max_connections(&config);
-        let metrics = Metrics::new();
+        let metrics = Metrics::of_exporter(config.exporters.otlp_http.protocol.name());
         let QueueConfig { directory, rejected_max_size, .. } = &config.queue;
         let rejected = RejectedLines::new(directory, *rejected_max_size, metrics.clone());
         #[cfg(feature = "kafka")]
@@ -251,6 +252,9 @@ impl App {
 
         let receivers = receivers(&config);
         metrics.expect(receivers.iter().map(|one| (one.receiver.id(), one.receiver.source().webhooks())));
+        for one in receivers.iter().filter(|one| one.receiver.signal().is_some()) {
+            metrics.expect_items([one.receiver.id(), Transport::Grpc.as_str()]);
+        }
         let addresses = Addresses::of(&front_door, &telemetry);
         metrics.inspector.configure(setting(&config, addresses, &receivers), wall_clock());
         metrics.flow.observe_rejected({

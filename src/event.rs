@@ -12,6 +12,14 @@ pub(crate) use outcome::{
     ApiOutcome, ExportOutcome, LogEventOutcome, LookupOutcome, RequestOutcome, Settled, UnitOutcome,
 };
 
+/// Protocol of a request: the label `transport` of the Collector's metrics of receivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Transport {
+    #[default]
+    Http,
+    Grpc,
+}
+
 /// The kind of a piece of telemetry. Each signal has its own path downstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Signal {
@@ -109,6 +117,18 @@ pub(crate) struct QueueState {
 pub(crate) struct RejectedState {
     pub(crate) kept_bytes: u64,
     pub(crate) capacity_bytes: u64,
+}
+
+// === impl Transport ===
+
+impl Transport {
+    /// Returns its name in labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Grpc => "grpc",
+        }
+    }
 }
 
 // === impl Signal ===

@@ -57,7 +57,7 @@ use self::seen::Events;
 use self::story::Story;
 use crate::budget::{Budget, Charge, ChargedBody};
 use crate::config::Encoding;
-use crate::event::{KeptHeaders, QueueState};
+use crate::event::{KeptHeaders, QueueState, Transport};
 use crate::processor::Work;
 use crate::queue::{Offered, Progress, Queue, Record, Taken};
 use crate::receiver::{self, Policy, Reading, Received, Receiver, Unauthorized};
@@ -98,6 +98,7 @@ pub(crate) struct Instance {
 /// A body that was read, with the parameters of the reading, the time of arrival, and the span of the request.
 struct Arrival {
     index: ReceiverIndex,
+    transport: Transport,
     received: SystemTime,
     form: BodyForm,
     headers: KeptHeaders,
@@ -105,6 +106,13 @@ struct Arrival {
     /// Charge of the body.
     charge: Charge,
     span: OwnSpan,
+}
+
+/// Encoding and transport of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestForm {
+    pub(crate) encoding: Encoding,
+    pub(crate) transport: Transport,
 }
 
 /// A configured receiver, by its index in the registry.
@@ -181,20 +189,20 @@ impl Relay {
     pub(crate) async fn receive(
         self: &Arc<Self>,
         receiver: ReceiverIndex,
-        encoding: Encoding,
+        form: RequestForm,
         headers: &HeaderMap,
         body: ChargedBody,
         span: &OwnSpan,
     ) -> Answer {
         let headers = receiver::kept_headers(&*self.receiver(receiver), headers);
-        let story = Arc::clone(self).take(receiver, encoding, headers, body, span.clone());
+        let story = Arc::clone(self).take(receiver, form, headers, body, span.clone());
         Story::new(story.in_current_span()).await
     }
 
     async fn take(
         self: Arc<Self>,
         index: ReceiverIndex,
-        encoding: Encoding,
+        RequestForm { encoding, transport }: RequestForm,
         headers: KeptHeaders,
         ChargedBody { bytes: body, mut charge }: ChargedBody,
         span: OwnSpan,
@@ -215,7 +223,7 @@ impl Relay {
         let (body, reading, form, headers) = self.read_in_place_or_blocking(index, body, read).await;
         charge.set(body.bytes.len() as u64);
         let receiver = self.receiver(index);
-        let arrival = Arrival { index, received, form, headers, body, charge, span };
+        let arrival = Arrival { index, transport, received, form, headers, body, charge, span };
         let mut observer = RequestObserver::begin(&self, &*receiver, &arrival, &reading, size_bytes);
         let answer = self.settle(arrival, reading, &mut observer).await;
         observer.finish(&answer);
@@ -229,13 +237,13 @@ impl Relay {
         mut reading: Reading,
         observer: &mut RequestObserver<'_>,
     ) -> Answer {
-        let Arrival { index, received, form, headers, body, charge, span } = arrival;
+        let Arrival { index, received, ref body, .. } = arrival;
         if let Some(reason) = reading.ignored {
-            self.keep_rejected(index, received, &body, &reading).await;
+            self.keep_rejected(index, received, body, &reading).await;
             return Answer::Ignored(reason);
         }
         if reading.items.is_empty() {
-            self.keep_rejected(index, received, &body, &reading).await;
+            self.keep_rejected(index, received, body, &reading).await;
             return match reading.rejected.is_empty() {
                 true => Answer::Empty,
                 false if reading.is_foreign => Answer::Partial { accepted: 0, rejected: reading.rejected },
@@ -244,9 +252,9 @@ impl Relay {
         }
         #[cfg(feature = "kafka")]
         if let Some(queue) = self.queue.shared() {
-            let arrival = Arrival { index, received, form, headers, body, span, charge };
             return self.share(queue, arrival, reading, observer).await;
         }
+        let Arrival { form, headers, body, charge, span, .. } = arrival;
         let claim = match &reading.event_id {
             None => None,
             Some(id) => {

@@ -17,7 +17,7 @@ use super::keep::Kept;
 use super::observer::{RequestReport, counts};
 use super::{Answer, ReceiverIndex, Relay, now};
 use crate::config::Encoding;
-use crate::event::{KeptHeaders, Signal, WebhookEvent};
+use crate::event::{KeptHeaders, Signal, Transport, WebhookEvent};
 use crate::queue::{OfferError, Offered, Progress, Record, RecordHold, Taken};
 use crate::receiver::{Lookup, Received};
 
@@ -105,7 +105,7 @@ impl Relay {
             Ok(offered) => offered,
             Err(refusal) => return Err((pending, refusal)),
         };
-        self.metrics.accepted(receiver.id(), Signal::Traces, spans);
+        self.metrics.accepted([receiver.id(), Transport::Http.as_str()], Signal::Traces, spans);
         if let Some(mut report) = report {
             report.queued(offered.record());
             report.finish(counts(&reading), &Answer::Accepted);

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 pub(super) use self::report::{RequestReport, counts, observe_declined};
 use super::{Answer, Arrival, LimitedCause, Relay};
-use crate::event::{RecordId, RequestOutcome, Signal, UnitOutcome, WebhookEvent};
+use crate::event::{RecordId, RequestOutcome, Signal, Transport, UnitOutcome, WebhookEvent};
 use crate::receiver::{Ignored, Reading, Receiver, Rejected};
 use crate::telemetry::Metrics;
 use crate::telemetry::inspect::view::Counts;
@@ -24,6 +24,7 @@ pub(super) struct RequestObserver<'a> {
     /// Admits a log line of a cause, within the limits of the request's receiver.
     admit_line: Box<dyn Fn(LimitedCause) -> Option<Suppressed> + Send + Sync + 'a>,
     receiver: &'a dyn Receiver,
+    transport: Transport,
     span: OwnSpan,
     size_bytes: usize,
     /// `Some` for a webhook, which is counted as such; everything else is counted in units.
@@ -53,6 +54,7 @@ impl<'a> RequestObserver<'a> {
             metrics: &relay.metrics,
             admit_line: Box::new(move |cause| relay.limits.admit(Some(index), cause)),
             receiver,
+            transport: arrival.transport,
             span: arrival.span.clone(),
             size_bytes,
             event: reading.event,
@@ -74,8 +76,8 @@ impl<'a> RequestObserver<'a> {
         self.items_are_counted = true;
         for (signal, count, is_accepted) in items {
             match is_accepted {
-                true => self.metrics.accepted(self.receiver.id(), signal, count),
-                false => self.metrics.refused(self.receiver.id(), signal, count),
+                true => self.metrics.accepted(self.origin(), signal, count),
+                false => self.metrics.refused(self.origin(), signal, count),
             }
         }
     }
@@ -97,7 +99,7 @@ impl<'a> RequestObserver<'a> {
             (RequestOutcome::Partial | RequestOutcome::Rejected, _) => self.rejected(answer.rejected()),
             // Its units are not counted, because the sender retries.
             (RequestOutcome::Refused, _) if !self.items_are_counted => {
-                self.each_signal(|signal, count| self.metrics.refused(self.receiver.id(), signal, count));
+                self.each_signal(|signal, count| self.metrics.refused(self.origin(), signal, count));
             }
             (_, Answer::Ignored(reason)) => self.log_ignored(*reason),
             _ => {}
@@ -112,6 +114,11 @@ impl<'a> RequestObserver<'a> {
         }
     }
 
+    /// Returns the labels of its items.
+    fn origin(&self) -> [&str; 2] {
+        [self.receiver.id(), self.transport.as_str()]
+    }
+
     fn accepted_units(&self) -> u64 {
         self.counts.accepted + self.counts.repaired
     }
@@ -119,12 +126,12 @@ impl<'a> RequestObserver<'a> {
     /// Counts a request that the queue accepted.
     fn accepted(&self, rejected: &[Rejected]) {
         self.span.number("spanrelay.lines.accepted", self.accepted_units());
-        self.each_signal(|signal, count| self.metrics.accepted(self.receiver.id(), signal, count));
+        self.each_signal(|signal, count| self.metrics.accepted(self.origin(), signal, count));
         // Spans that were rejected from units that were otherwise accepted.
         let items = Rejected::items(rejected);
         if items > 0 {
             let items = u32::try_from(items).unwrap_or(u32::MAX);
-            self.metrics.refused(self.receiver.id(), Signal::Traces, items);
+            self.metrics.refused(self.origin(), Signal::Traces, items);
         }
         let Counts { spans, log_records, metric_points, .. } = self.counts;
         let (receiver, lines, size_bytes) = (self.receiver.id(), self.accepted_units(), self.size_bytes);

@@ -48,7 +48,7 @@ impl Relay {
         observer: &mut RequestObserver<'_>,
     ) -> Answer {
         // The body counts against the bound of all bodies until it is written.
-        let Arrival { index, received, form: _, headers: _, body, span, charge: _charge } = arrival;
+        let Arrival { index, received, body, span, charge: _charge, .. } = arrival;
         let headers = Headers {
             receiver: self.receiver(index).id().to_owned(),
             signal: Signal::Traces,

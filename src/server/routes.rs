@@ -24,9 +24,10 @@ use super::refused::Refused;
 use super::reply::{self, Reply};
 use crate::budget::{Budget, Charge};
 use crate::config::ServerConfig;
+use crate::event::Transport;
 use crate::grpc::PREFIX_BYTES;
 use crate::receiver::Policy;
-use crate::relay::{Declined, LimitedCause, ReceiverIndex, Relay};
+use crate::relay::{Declined, LimitedCause, ReceiverIndex, Relay, RequestForm};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{OwnSpan, SelfTraces};
 
@@ -299,11 +300,13 @@ impl Routes {
         }
         span.number("http.request.body.size", wire.len());
 
+        let transport = if call.is_some() { Transport::Grpc } else { Transport::Http };
+        let form = RequestForm { encoding: dialect.encoding(), transport };
         // From here on the client only waits for the response.
         let answer = async {
             relay.verify(receiver, &parts.headers, &wire)?;
             let body = body::decode(codings, wire, max_bytes, charge).await?;
-            let answer = relay.receive(receiver, dialect.encoding(), &parts.headers, body, span).await;
+            let answer = relay.receive(receiver, form, &parts.headers, body, span).await;
             Ok(reply::answer(answer, dialect))
         };
         timeout(self.request_timeout, answer).await.unwrap_or(Err(Refused::TooLate))

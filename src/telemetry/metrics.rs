@@ -31,10 +31,6 @@ use crate::event::{
     ExportOutcome, LogEventOutcome, QueueState, RequestOutcome, Settled, Signal, UnitOutcome, WebhookEvent,
 };
 
-/// The `exporter` label of the Collector's exporter metrics.
-const EXPORTER: &str = "otlp_http";
-/// The `transport` label of the Collector's receiver metrics.
-const TRANSPORT: &str = "http";
 /// The `receiver` label of requests that reached no receiver. No receiver has this id, because receiver ids begin with
 /// the receiver's kind.
 const NO_RECEIVER: &str = "none";
@@ -119,6 +115,11 @@ struct PerSignal<T> {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
+        Self::of_exporter("otlp_http")
+    }
+
+    /// Creates the metrics of a relay with this exporter.
+    pub(crate) fn of_exporter(exporter: &str) -> Self {
         let registry = Registry::new();
         let counter_vec = |name: &str, help: &str, labels: &[&str]| {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
@@ -126,12 +127,12 @@ impl Metrics {
         let counter = |name: &str, help: &str| {
             register(
                 &registry,
-                IntCounter::with_opts(Opts::new(name, help).const_label("exporter", EXPORTER)),
+                IntCounter::with_opts(Opts::new(name, help).const_label("exporter", exporter)),
             )
         };
         let gauge = |name: &str, help: &str| register(&registry, IntGauge::with_opts(Opts::new(name, help)));
         let exporter_gauge = |name: &str, help: &str| {
-            register(&registry, IntGauge::with_opts(Opts::new(name, help).const_label("exporter", EXPORTER)))
+            register(&registry, IntGauge::with_opts(Opts::new(name, help).const_label("exporter", exporter)))
         };
         let seconds = |name: &str, help: &str| register(&registry, Gauge::with_opts(Opts::new(name, help)));
         let duration = HistogramOpts::new(
@@ -317,12 +318,13 @@ impl Metrics {
         self.overloaded.with_label_values(&[receiver]).inc();
     }
 
-    pub(crate) fn accepted(&self, receiver: &str, signal: Signal, items: u32) {
-        self.receiver_accepted.of(signal).with_label_values(&[receiver, TRANSPORT]).inc_by(u64::from(items));
+    /// Counts items of a receiver and the transport that they came by.
+    pub(crate) fn accepted(&self, origin: [&str; 2], signal: Signal, items: u32) {
+        self.receiver_accepted.of(signal).with_label_values(&origin).inc_by(u64::from(items));
     }
 
-    pub(crate) fn refused(&self, receiver: &str, signal: Signal, items: u32) {
-        self.receiver_refused.of(signal).with_label_values(&[receiver, TRANSPORT]).inc_by(u64::from(items));
+    pub(crate) fn refused(&self, origin: [&str; 2], signal: Signal, items: u32) {
+        self.receiver_refused.of(signal).with_label_values(&origin).inc_by(u64::from(items));
     }
 
     pub(crate) fn sent(&self, signal: Signal, items: u32) {

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::net::TcpStream;
 
-use super::harness::{Answer, Ask, Gate, House, Relay, in_time, names, otlp, span};
+use super::harness::{Answer, Ask, Gate, House, Relay, eventually, in_time, names, otlp, span};
 
 /// A relay that exports to a house by gRPC.
 async fn in_front_of(house: &House, settings: &str) -> Relay {
@@ -46,6 +46,11 @@ async fn spans_arrive_by_grpc_plain_compressed_single_or_in_batches() {
         let front = in_front_of(&house, settings).await;
         let body = format!("{}\n{}\n", span(1, "a"), span(2, "b"));
         assert_eq!(Ask::post("/fastly", body).to(front.address).await.status, 204);
+        let by_grpc = [("exporter", "otlp_grpc")];
+        eventually("both are exported", async || {
+            (front.metrics().await.sum("otelcol_exporter_sent_spans", &by_grpc) == 2.0).then_some(())
+        })
+        .await;
         front.stopped().await;
         let mut left = Vec::new();
         while left.len() < 2 {
@@ -53,6 +58,8 @@ async fn spans_arrive_by_grpc_plain_compressed_single_or_in_batches() {
         }
         left.sort();
         assert_eq!(left, ["a", "b"], "{settings}");
+        let from_calls = [("receiver", "otlp"), ("transport", "grpc")];
+        assert_eq!(house.metric("otelcol_receiver_accepted_spans", &from_calls).await, 2.0);
         house.close().await;
     }
 }

@@ -267,6 +267,14 @@ impl ExporterConfig {
 // === impl Protocol ===
 
 impl Protocol {
+    /// Returns the name of the exporter.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "otlp_http",
+            Self::Grpc => "otlp_grpc",
+        }
+    }
+
     /// Returns the key of the section that configures the exporter.
     pub(crate) fn section(self) -> &'static str {
         match self {

@@ -180,7 +180,7 @@ async fn an_ignored_event_is_a_warning_unless_it_is_part_of_every_run() {
     for (kind, level) in [("workflow_job", "DEBUG"), ("push", "WARN")] {
         let headers = [(HeaderName::from_static("x-github-event"), HeaderValue::from_static(kind))];
         let (headers, body) = (headers.into_iter().collect(), Bytes::from_static(b"{\"action\":\"queued\"}"));
-        let answer = relay.receive(github, Encoding::Json, &headers, body.into(), &OwnSpan::Off).await;
+        let answer = relay.receive(github, Encoding::Json.into(), &headers, body.into(), &OwnSpan::Off).await;
         assert!(matches!(answer, Answer::Ignored(_)), "{answer:?}");
         let lines = lines(&captured);
         let ignored: Vec<&Value> = lines.iter().filter(|line| line["message"] == "webhook ignored").collect();

@@ -65,7 +65,9 @@ impl Bench {
 
     async fn post(&self, signal: Signal, encoding: Encoding, body: impl Into<Bytes>) -> Answer {
         let receiver = self.relay.receiver_at(&format!("/v1/{signal}")).unwrap();
-        self.relay.receive(receiver, encoding, &HeaderMap::new(), body.into().into(), &OwnSpan::Off).await
+        self.relay
+            .receive(receiver, encoding.into(), &HeaderMap::new(), body.into().into(), &OwnSpan::Off)
+            .await
     }
 
     /// Returns the exports of accepted requests, without any waiting.
@@ -193,8 +195,10 @@ async fn an_event_without_a_time_gets_the_time_of_arrival_of_its_record() {
     let both = traces().replace("]}]}]}", &format!("]}}]}}],{}", logs().strip_prefix('{').unwrap()));
     let fastly = bench.relay.receiver_at("/fastly").expect("fastly is configured");
     let before = unix_nanos(now());
-    let answer =
-        bench.relay.receive(fastly, Encoding::Json, &HeaderMap::new(), both.into(), &OwnSpan::Off).await;
+    let answer = bench
+        .relay
+        .receive(fastly, Encoding::Json.into(), &HeaderMap::new(), both.into(), &OwnSpan::Off)
+        .await;
     assert_eq!(answer, Answer::Accepted);
     let mut out = Vec::new();
     let work = bench.work.try_recv().unwrap();

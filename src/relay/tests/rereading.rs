@@ -142,7 +142,7 @@ impl Bench {
         let headers = HeaderMap::new();
         self.runtime.block_on(relay.receive(
             receiver,
-            Encoding::Protobuf,
+            Encoding::Protobuf.into(),
             &headers,
             body.into(),
             &OwnSpan::Off,
@@ -153,7 +153,13 @@ impl Bench {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let relay = Arc::clone(&self.process().relay);
         let receiver = relay.receiver_at("/fastly").unwrap();
-        self.runtime.block_on(relay.receive(receiver, Encoding::Json, headers, body.into(), &OwnSpan::Off))
+        self.runtime.block_on(relay.receive(
+            receiver,
+            Encoding::Json.into(),
+            headers,
+            body.into(),
+            &OwnSpan::Off,
+        ))
     }
 
     /// Waits until `items` items have reached the processor since the start, and exports all of them.

@@ -1,7 +1,7 @@
 //! Creation of series before their first count, so that a rate or an alert over them sees the first increment.
 
-use super::{Metrics, NO_RECEIVER, SUPERSEDED, TRANSPORT};
-use crate::event::{LogEventOutcome, RequestOutcome, Signal, UnitOutcome, WebhookEvent};
+use super::{Metrics, NO_RECEIVER, SUPERSEDED};
+use crate::event::{LogEventOutcome, RequestOutcome, Signal, Transport, UnitOutcome, WebhookEvent};
 
 /// Usual statuses of requests that reached a receiver.
 const RECEIVER_CODES: [&str; 11] =
@@ -28,10 +28,7 @@ impl Metrics {
             }
             self.throttled.with_label_values(&[receiver]);
             self.overloaded.with_label_values(&[receiver]);
-            for signal in Signal::ALL {
-                self.receiver_accepted.of(signal).with_label_values(&[receiver, TRANSPORT]);
-                self.receiver_refused.of(signal).with_label_values(&[receiver, TRANSPORT]);
-            }
+            self.expect_items([receiver, Transport::Http.as_str()]);
         }
         for code in OTHER_CODES {
             self.requests.with_label_values(&[NO_RECEIVER, code]);
@@ -43,6 +40,14 @@ impl Metrics {
         self.own_spans();
         for signal in Signal::ALL {
             self.recovered(signal, 0);
+        }
+    }
+
+    /// Creates the series of items of a receiver and the transport that they come by.
+    pub(crate) fn expect_items(&self, origin: [&str; 2]) {
+        for signal in Signal::ALL {
+            self.accepted(origin, signal, 0);
+            self.refused(origin, signal, 0);
         }
     }
 
