@@ -313,6 +313,7 @@ fn problems_of_receivers_are_explained() {
         ("fastly: {service_ids: []}", "challenge would fail"),
         ("fastly: {service_ids: x}", "write it in [ ]"),
         ("fastly: {service_ids: [\"a b\"]}", "is not a service id"),
+        ("fastly: {access_logs: {map: {a: x, b: x}}}", "x is the field of a and of b"),
         ("fastly: {auth: }", "needs at least one allowed header value"),
         ("fastly: {auth: {header: authorization}}", "needs at least one allowed header value"),
         ("fastly: {auth: {values: []}}", "needs at least one allowed header value"),

@@ -2,11 +2,12 @@
 
 use crate::config::declare::{choice, section};
 use crate::config::kind::{Renames, Text};
+use crate::config::section::Section;
 
 section! {
     /// `access_logs` of `receivers.fastly`: lines that are not OTLP but ordinary access logs, as flat JSON objects or in NCSA's
     /// formats.
-    pub(crate) struct AccessLogsConfig {
+    pub(crate) struct AccessLogsConfig => check {
         /// Result of a line: a log record, a span, or both. With `both`, the log record has the trace id of the span.
         r#as: AccessLogForm = AccessLogForm::Logs;
         /// Format of the lines. `auto` recognizes all of them; `none` reads only what `map` names.
@@ -61,6 +62,16 @@ impl AccessLogsConfig {
         let form = AccessLogForm::WORDS.iter().find(|(word, _)| *word == form)?.1;
         let preset = AccessLogPreset::WORDS.iter().find(|(word, _)| *word == preset)?.1;
         Some(Self { r#as: form, preset, map, service_name })
+    }
+}
+
+fn check(access_logs: &mut AccessLogsConfig, section: &Section<'_>) {
+    let map = &access_logs.map;
+    for (index, (key, own)) in map.iter().enumerate() {
+        if let Some((other, _)) = map[..index].iter().find(|(_, earlier)| earlier == own) {
+            section
+                .problem_at("map", format!("{own} is the field of {other} and of {key}; it can be only one"));
+        }
     }
 }
 
