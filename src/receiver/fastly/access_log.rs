@@ -62,7 +62,7 @@ pub(super) fn convert(
     let is_json = text.starts_with('{');
     let (record, length, preset) = match config.preset {
         AccessLogPreset::Ncsa if is_json => return Err(fault("not in one of NCSA's formats")),
-        AccessLogPreset::Ncsa | AccessLogPreset::Auto if !is_json => from_ncsa(text)?,
+        AccessLogPreset::Ncsa | AccessLogPreset::Auto if !is_json => from_ncsa(text, withheld)?,
         _ if !is_json => return Err(fault("not a JSON object")),
         _ => from_json(text, config, withheld)?,
     };
@@ -73,9 +73,9 @@ pub(super) fn convert(
     Ok(Converted { json, length, preset })
 }
 
-fn from_ncsa(text: &str) -> Result<(LineRecord, usize, AccessLogPreset), Fault> {
+fn from_ncsa(text: &str, withheld: &Withheld) -> Result<(LineRecord, usize, AccessLogPreset), Fault> {
     let line = ncsa::read(text).ok_or_else(|| fault("neither a JSON object nor in one of NCSA's formats"))?;
-    Ok((LineRecord::ncsa(&line), text.len(), AccessLogPreset::Ncsa))
+    Ok((LineRecord::ncsa(&line, withheld), text.len(), AccessLogPreset::Ncsa))
 }
 
 fn from_json(

@@ -60,14 +60,20 @@ impl LineRecord {
         Self { attributes: String::with_capacity(2 * length), ..Self::default() }
     }
 
-    /// Adds the fields of a line in one of NCSA's formats.
-    pub(super) fn ncsa(line: &ncsa::NcsaLine<'_>) -> Self {
+    /// Adds the fields of a line in one of NCSA's formats. Those that are invalid have a name of their own.
+    pub(super) fn ncsa(line: &ncsa::NcsaLine<'_>, withheld: &Withheld) -> Self {
         let mut record = Self::default();
         for (text, role) in Self::fields_of_ncsa(line) {
+            let name = match role {
+                FieldRole::Time => "time",
+                FieldRole::Status => "status",
+                _ => "request",
+            };
             match role {
                 FieldRole::Attribute(BODY_SIZE) if text.is_empty() => {}
                 FieldRole::Attribute(BODY_SIZE) => record.attribute(BODY_SIZE, FieldValue::Number(text)),
-                _ => drop(record.take(role, text)),
+                _ if record.take(role, text) || role.is_withheld(withheld) => {}
+                _ => record.text_attribute(name, text),
             }
         }
         record
@@ -165,6 +171,8 @@ impl LineRecord {
         let mut target = text;
         if let Some((scheme @ ("http" | "https"), rest)) = text.split_once("://") {
             let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            // Without a user name and password.
+            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
             self.text_attribute("url.scheme", scheme);
             self.take_host(host);
             target = path;

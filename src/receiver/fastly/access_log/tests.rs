@@ -134,8 +134,10 @@ fn otlp_and_access_logs_may_be_mixed_in_one_body() {
     let new_relic = line_of(AccessLogPreset::NewRelic);
     let ncsa = line_of(AccessLogPreset::Ncsa);
     let prefix = "<134>2026-11-28T10:11:12Z cache-fra1 spanrelay[1]: ";
-    let body =
-        format!("{SPAN}\n{prefix}{ncsa}\r\n{fastly}{SPAN} {datadog}\rjunk\n[{new_relic},{SPAN}]\n{SPAN}\n");
+    let with_brace = ncsa.replace("/a/b", "/{a}");
+    let body = format!(
+        "{SPAN}\n{prefix}{with_brace}\r\n{fastly}{SPAN} {datadog}\rjunk\n[{new_relic},{SPAN}]\n{SPAN}\n"
+    );
     let reading = read_as(AccessLogForm::Logs, &body);
     let are_logs: Vec<bool> = reading.items.iter().map(|item| item.logs.is_some()).collect();
     assert_eq!(are_logs, [false, true, true, false, true, true, false, false]);
@@ -273,7 +275,8 @@ fn custom_fields_are_read_by_the_map() {
 
 #[test]
 fn urls_ports_and_request_lines_are_split() {
-    let [record] = &records(r#"{"request":"GET https://a.example:8443/p?q HTTP/2.0","status":"HIT"}"#)[..]
+    let [record] =
+        &records(r#"{"request":"GET https://u:p@a.example:8443/p?q HTTP/2.0","status":"HIT"}"#)[..]
     else {
         panic!()
     };
@@ -289,6 +292,24 @@ fn urls_ports_and_request_lines_are_split() {
         "status": text("HIT"),
     });
     assert_eq!(attributes(record), expected);
+}
+
+#[test]
+fn fields_of_ncsa_that_are_invalid_have_a_name_of_their_own() {
+    let line = r#"192.0.2.7 - - [yesterday] "\x16\x03\x01" 099 1"#;
+    let [record] = &records(line)[..] else { panic!() };
+    let text = |text| json!({"stringValue": text});
+    let expected = json!({
+        "client.address": text("192.0.2.7"),
+        "time": text("yesterday"),
+        "request": text("\\x16\\x03\\x01"),
+        "status": text("099"),
+        "http.response.body.size": {"intValue": "1"},
+    });
+    assert_eq!(attributes(record), expected);
+    let withheld = Withheld::new(["url.path".to_owned()].iter());
+    let json = convert(line, &AccessLogsConfig::default(), &withheld).unwrap().json;
+    assert!(!json.contains("x16") && json.contains("yesterday"), "{json}");
 }
 
 #[test]

@@ -18,7 +18,8 @@ pub(super) fn prefix_length(line: &[u8]) -> usize {
 
 /// Returns the length of the syslog header before a text, or zero if there is none.
 pub(in super::super) fn header_length(line: &[u8]) -> usize {
-    text_start(line).unwrap_or(0)
+    let header = memchr::memchr(b'{', line).map_or(line, |brace| &line[..brace]);
+    text_start(header).unwrap_or(0)
 }
 
 fn text_start(line: &[u8]) -> Option<usize> {
