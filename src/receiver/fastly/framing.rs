@@ -187,6 +187,12 @@ impl<'a> Frames<'a> {
         frame
     }
 
+    /// Returns whether an object that is complete or may be repairable starts in an untried frame after a syslog prefix.
+    pub(super) fn has_candidate(&mut self, frame: &Frame) -> bool {
+        self.scanner.scan_line(frame.start, frame.end);
+        self.scanner.next_candidate(frame.start - 1, frame.end).is_some()
+    }
+
     /// Skips separators, and returns the offset of the next value, after its syslog prefix.
     fn next_start(&mut self) -> Option<usize> {
         loop {

@@ -85,7 +85,7 @@ struct Unit {
 impl Reader<'_> {
     fn frame(&mut self, frames: &mut Frames<'_>, mut frame: Frame) {
         if frame.shape == FrameShape::Untried {
-            if let Some(unit) = self.untried(&frame) {
+            if let Some(unit) = self.text_with_brace(frames, &frame).or_else(|| self.untried(&frame)) {
                 frames.resume(frame.start + unit.length);
                 return self.accept(&frame, unit);
             }
@@ -129,9 +129,6 @@ impl Reader<'_> {
     /// Reads the object of an untried frame, if it needs no repair as OTLP. What it is more likely to be is tried first, so that
     /// most lines are read once.
     fn untried(&mut self, frame: &Frame) -> Option<Unit> {
-        if let Some(unit) = self.text_with_brace(frame) {
-            return Some(unit);
-        }
         let is_likely_otlp =
             self.settings.access_logs.is_none() || self.body[frame.start..].starts_with(b"{\"resource");
         if !is_likely_otlp && let Some(Ok(unit)) = self.access_log(frame) {
@@ -145,14 +142,15 @@ impl Reader<'_> {
     }
 
     /// Reads a frame with a syslog header as a line of an access log that is text, and has a brace that is not the start of an object.
-    fn text_with_brace(&mut self, frame: &Frame) -> Option<Unit> {
+    fn text_with_brace(&mut self, frames: &mut Frames<'_>, frame: &Frame) -> Option<Unit> {
         let header = frame.start - frame.from;
         if header == 0 || self.body[frame.from] != b'<' {
             return None;
         }
         let mut unit = self.access_log(&Frame { start: frame.from, ..*frame })?.ok()?;
         unit.length -= header;
-        Some(unit)
+        // An object of OTLP is read whatever precedes it.
+        (!frames.has_candidate(frame)).then_some(unit)
     }
 
     /// Reads the content of a frame as a line of an access log, if those are enabled.

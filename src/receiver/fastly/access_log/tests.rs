@@ -145,6 +145,15 @@ fn otlp_and_access_logs_may_be_mixed_in_one_body() {
 }
 
 #[test]
+fn otlp_in_text_after_a_syslog_header_is_read_as_without_access_logs() {
+    let text = r#"192.0.2.7 - - [28/Nov/2026:10:11:12 +0000] "GET /{a} HTTP/1.1" 200 1 "-" ""#;
+    let line = format!("<134>2026-11-28T10:11:12Z cache-fra1 spanrelay[1]: {text}{SPAN}\"");
+    let reading = read_as(AccessLogForm::Logs, &line);
+    assert!(reading.items.iter().all(|item| item.logs.is_none()) && reading.items.len() == 1);
+    assert_eq!(read_as(AccessLogForm::Logs, &line.replace("resourceSpans", "x")).items.len(), 1);
+}
+
+#[test]
 fn pretty_printed_lines_and_arrays_are_read() {
     let fastly = line_of(AccessLogPreset::Fastly);
     let ncsa = line_of(AccessLogPreset::Ncsa);
