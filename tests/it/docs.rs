@@ -45,6 +45,22 @@ fn the_readme_is_short() {
 }
 
 #[test]
+fn a_page_that_lists_its_sections_lists_all_of_them() {
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let listed = text
+            .split("\n## ")
+            .next()
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.strip_prefix("- [")?.split_once("](#"));
+        let listed: Vec<&str> = listed.map(|(section, _)| section).collect();
+        let sections: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert!(listed.is_empty() || listed == sections, "{}: {listed:?} {sections:?}", page.display());
+    }
+}
+
+#[test]
 fn every_link_leads_to_a_file_and_a_heading_that_exist() {
     let mut broken = Vec::new();
     let mut seen = 0;
