@@ -30,7 +30,7 @@ const MARKS: [(AccessLogPreset, &[&str]); 7] = [
     (AccessLogPreset::Datadog, &["ddsource"]),
     (AccessLogPreset::Coralogix, &["applicationName", "subsystemName"]),
     (AccessLogPreset::BetterStack, &["dt"]),
-    (AccessLogPreset::NewRelic, &["timestamp", "time_elapsed"]),
+    (AccessLogPreset::NewRelic, &["timestamp", "time_elapsed", "cache_status"]),
     (AccessLogPreset::SumoLogic, &["service_id", "time_start"]),
     (AccessLogPreset::Fastly, &["timestamp", "request_method"]),
     (AccessLogPreset::Fastly, &["response_status", "request_method"]),

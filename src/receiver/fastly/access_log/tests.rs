@@ -127,6 +127,69 @@ fn a_record_has_the_fields_of_the_line_and_nothing_else() {
     assert_eq!(keys, ["attributes", "body", "timeUnixNano"]);
 }
 
+/// Returns the line that Fastly makes of the format to paste.
+fn pasted() -> String {
+    let format = include_str!("../../../../config/fastly/access-log.format").trim_end();
+    let values = [
+        (r#"strftime(\{"%Y-%m-%dT%H:%M:%S"\}, time.start)"#, "2026-11-28T10:11:12"),
+        ("time.start.usec_frac", "000250"),
+        ("time.elapsed.usec", "1500"),
+        ("req.service_id", "abc"),
+        ("json.escape(req.http.Fastly-Client-IP)", "192.0.2.7"),
+        (
+            "json.escape(if(req.http.Fastly-Orig-Host, req.http.Fastly-Orig-Host, req.http.Host))",
+            "www.example.com",
+        ),
+        ("json.escape(req.url)", "/a/b?c=d"),
+        ("json.escape(req.method)", "GET"),
+        ("json.escape(req.proto)", "HTTP/2"),
+        ("json.escape(req.http.referer)", ""),
+        ("json.escape(req.http.User-Agent)", "curl/8"),
+        ("json.escape(req.http.traceparent)", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"),
+        ("json.escape(fastly_info.state)", "HIT"),
+        ("resp.status", "200"),
+        ("resp.body_bytes_written", "12"),
+        ("json.escape(server.identity)", "cache-fra1"),
+        (r#"if(fastly.ff.visits_this_service == 0, "true", "false")"#, "true"),
+    ];
+    values.iter().fold(format.to_owned(), |line, (vcl, value)| line.replace(&format!("%{{{vcl}}}V"), value))
+}
+
+#[test]
+fn the_format_to_paste_is_recognized_and_each_of_its_fields_has_its_meaning() {
+    let line = pasted();
+    assert_eq!(recognize(line.as_bytes()), Some(AccessLogPreset::Fastly), "{line}");
+    let span = spans(read_as(AccessLogForm::Spans, &line)).remove(0);
+    let members = ["traceId", "parentSpanId", "startTimeUnixNano", "endTimeUnixNano"].map(|key| &span[key]);
+    assert_eq!(
+        members,
+        [
+            "0123456789abcdef0123456789abcdef",
+            "0123456789abcdef",
+            "1795860672000250000",
+            "1795860672001750000"
+        ]
+    );
+    let text = |text| json!({"stringValue": text});
+    let expected = json!({
+        "time_elapsed": {"intValue": "1500"},
+        "service_id": text("abc"),
+        "client.address": text("192.0.2.7"),
+        "server.address": text("www.example.com"),
+        "url.path": text("/a/b"),
+        "url.query": text("c=d"),
+        "http.request.method": text("GET"),
+        "network.protocol.version": text("2"),
+        "user_agent.original": text("curl/8"),
+        "response_state": text("HIT"),
+        "http.response.status_code": {"intValue": "200"},
+        "response_body_size": {"intValue": "12"},
+        "fastly_server": text("cache-fra1"),
+        "fastly_is_edge": {"boolValue": true},
+    });
+    assert_eq!(attributes(&span), expected);
+}
+
 #[test]
 fn otlp_and_access_logs_may_be_mixed_in_one_body() {
     let fastly = line_of(AccessLogPreset::Fastly);
