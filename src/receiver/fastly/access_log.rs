@@ -10,6 +10,7 @@ mod ncsa;
 mod record;
 mod role;
 mod time;
+mod value;
 
 #[cfg(test)]
 mod tests;
@@ -98,10 +99,15 @@ fn from_json(
     }
     let mut record = LineRecord::of_length(length);
     let mut is_mapped = false;
-    for field in &fields {
+    // The first field of an attribute is the one that the map names.
+    let passes: &[bool] = if config.map.is_empty() { &[false] } else { &[true, false] };
+    for (of_map, field) in passes.iter().flat_map(|of_map| fields.iter().map(move |field| (*of_map, field))) {
         let name = fields::unescaped(&field.name);
         let mapped = config.map.iter().find(|(_, own)| *own == name);
-        is_mapped |= mapped.is_some();
+        if mapped.is_some() != of_map {
+            continue;
+        }
+        is_mapped |= of_map;
         let by_name = || if config.preset == AccessLogPreset::None { None } else { role(&name) };
         let role = mapped.map(|(key, _)| mapped_role(key)).or_else(by_name);
         // A rule for the field's own name: its attribute has another one.

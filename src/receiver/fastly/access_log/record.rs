@@ -5,14 +5,16 @@
 
 use std::fmt::Write as _;
 
+use memchr::memmem;
 use sha2::{Digest, Sha256};
 
 use super::super::super::Withheld;
 use super::config::{AccessLogForm, AccessLogsConfig};
-use super::fields::{self, FieldValue, LineField};
+use super::fields::{FieldValue, LineField};
 use super::ncsa;
 use super::role::FieldRole;
 use super::time;
+use super::value::{any_value, push_quoted, quoted};
 
 /// One second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
@@ -89,12 +91,16 @@ impl LineRecord {
         self.time.is_some()
     }
 
-    /// Adds a field with this meaning; an invalid value keeps its own name, unless the attribute is withheld.
+    /// Adds a field with this meaning. One that is invalid, or whose attribute there is already, keeps its own name, unless the attribute
+    /// is withheld.
     pub(super) fn add(&mut self, field: &LineField<'_>, role: Option<FieldRole<'_>>, withheld: &Withheld) {
         let is_taken = match (role, field.value.text()) {
             (Some(FieldRole::Attribute(name)), Some(text)) => {
-                self.typed(name, field.value, &text);
-                true
+                let is_new = !self.has(name);
+                if is_new {
+                    self.typed(name, field.value, &text);
+                }
+                is_new
             }
             // A log record has no other place for the end and the duration.
             (Some(role), Some(text)) => self.take(role, &text) && !role.is_of_spans(),
@@ -131,6 +137,7 @@ impl LineRecord {
                 }
                 is_taken
             }
+            FieldRole::Referer if self.has("http.request.header.referer") => false,
             FieldRole::Referer => {
                 self.key("http.request.header.referer");
                 self.attributes.push_str("\"arrayValue\":{\"values\":[{\"stringValue\":");
@@ -187,6 +194,9 @@ impl LineRecord {
     }
 
     fn take_host(&mut self, text: &str) -> bool {
+        if self.has("server.address") {
+            return false;
+        }
         let (host, port) = match text.rsplit_once(':') {
             // Only the last colon after an IPv6 address in brackets can precede a port.
             Some((host, port))
@@ -206,6 +216,9 @@ impl LineRecord {
     }
 
     fn take_protocol(&mut self, text: &str) -> bool {
+        if self.has("network.protocol.version") {
+            return false;
+        }
         let (name, version) = match text.split_once('/') {
             Some((name, version)) => (name.to_ascii_lowercase(), version),
             None if text.starts_with(|c: char| c.is_ascii_digit()) => (String::new(), text),
@@ -241,6 +254,12 @@ impl LineRecord {
         self.key(name);
         any_value(&mut self.attributes, value);
         self.attributes.push_str("}},");
+    }
+
+    /// Returns whether there is an attribute of this name. No value has a quote that is not escaped.
+    fn has(&self, name: &str) -> bool {
+        let key = ["{\"key\":\"", name, "\","].concat();
+        memmem::find(self.attributes.as_bytes(), key.as_bytes()).is_some()
     }
 
     fn key(&mut self, name: &str) {
@@ -393,60 +412,4 @@ fn traceparent(text: &str) -> Option<(String, String)> {
     };
     let is_valid = version.len() == 2 && version != "ff" && is_id(trace_id, 32) && is_id(span_id, 16);
     (is_valid && parts.next().is_some()).then(|| (trace_id.to_owned(), span_id.to_owned()))
-}
-
-/// Writes the contents of an OTLP value.
-fn any_value(out: &mut String, value: FieldValue<'_>) {
-    let mut push = |parts: &[&str]| parts.iter().for_each(|part| out.push_str(part));
-    match value {
-        FieldValue::Plain(raw) | FieldValue::Escaped(raw) => push(&["\"stringValue\":\"", raw, "\""]),
-        FieldValue::Bool(value) => push(&["\"boolValue\":", if value { "true" } else { "false" }]),
-        FieldValue::Number(number) if number.parse::<i64>().is_ok() => {
-            push(&["\"intValue\":\"", number, "\""])
-        }
-        FieldValue::Number(number) if is_fraction(number) => push(&["\"doubleValue\":", number]),
-        // A number that neither type can represent exactly is kept as text.
-        FieldValue::Number(number) => push(&["\"stringValue\":\"", number, "\""]),
-        FieldValue::Json(json) => match fields::elements(json) {
-            Some(values) => {
-                out.push_str("\"arrayValue\":{\"values\":[");
-                for (index, value) in values.into_iter().enumerate() {
-                    out.push_str(if index > 0 { ",{" } else { "{" });
-                    any_value(out, value);
-                    out.push('}');
-                }
-                out.push_str("]}");
-            }
-            None => {
-                out.push_str("\"stringValue\":");
-                push_quoted(out, json);
-            }
-        },
-    }
-}
-
-/// Returns whether a number has a fraction or an exponent, and a double can represent it.
-fn is_fraction(number: &str) -> bool {
-    number.contains(['.', 'e', 'E']) && number.parse::<f64>().is_ok_and(f64::is_finite)
-}
-
-/// Returns a JSON string.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    push_quoted(&mut out, text);
-    out
-}
-
-/// Writes a JSON string.
-fn push_quoted(out: &mut String, text: &str) {
-    // Without an early end the loop is vectorized; most texts have nothing to escape.
-    let needs_escape =
-        text.bytes().fold(false, |needs, byte| needs | (byte < b' ') | (byte == b'"') | (byte == b'\\'));
-    if needs_escape {
-        out.push_str(&serde_json::to_string(text).unwrap_or_default());
-    } else {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    }
 }

@@ -346,6 +346,28 @@ fn custom_fields_are_read_by_the_map() {
 }
 
 #[test]
+fn the_first_field_of_an_attribute_counts_and_those_of_the_map_before_all() {
+    let line = r#"{"client_ip":"192.0.2.7","from":"192.0.2.8","request":"GET http://a/ HTTP/2","host":"b","request_protocol":"HTTP/1.1","referer":"r","request_referer":"s"}"#;
+    let text = |text| json!({"stringValue": text});
+    let [record] = &records(line)[..] else { panic!() };
+    let found = attributes(record);
+    for (key, value) in [("client.address", "192.0.2.7"), ("server.address", "a"), ("host", "b")] {
+        assert_eq!(found[key], text(value), "{key}");
+    }
+    for (key, value) in
+        [("network.protocol.version", "2"), ("request_protocol", "HTTP/1.1"), ("request_referer", "s")]
+    {
+        assert_eq!(found[key], text(value), "{key}");
+    }
+    let map = vec![("client.address".to_owned(), "from".to_owned())];
+    let mut reading = read_with(AccessLogsConfig { map, ..AccessLogsConfig::default() }, line.as_bytes());
+    assert_eq!(reading.items[0].repairs, []);
+    let logs = request(reading.items.remove(0).logs.unwrap().into_request(|_| true).unwrap());
+    let found = attributes(&logs["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]);
+    assert_eq!((&found["client.address"], &found["client_ip"]), (&text("192.0.2.8"), &text("192.0.2.7")));
+}
+
+#[test]
 fn urls_ports_and_request_lines_are_split() {
     let [record] =
         &records(r#"{"request":"GET https://u:p@a.example:8443/p?q HTTP/2.0","status":"HIT"}"#)[..]
