@@ -11,7 +11,7 @@ section! {
     /// `queue`
     pub(crate) struct QueueConfig => check {
         /// Medium: `disk` survives restarts and crashes, `memory` is lost when the process ends, `kafka` is shared by several
-        /// relays (see `kafka`; needs a build with the feature `kafka`, as the one in the Dockerfile is).
+        /// relays (see `kafka`; part of the packages and the image of a release, and not of its archive).
         storage: Storage = Storage::Disk;
         /// Directory of the on-disk queue and of the rejected-lines file; one relay per directory.
         directory: File = PathBuf::from("spanrelay-data");
@@ -81,7 +81,8 @@ fn check(queue: &mut QueueConfig, section: &Section<'_>) {
     if !cfg!(feature = "kafka") {
         section.problem_at(
             "storage",
-            "this program was built without Kafka; build it with --features kafka, as the Dockerfile does",
+            "this program was built without Kafka; use the Debian or RPM package or the image of a release, or build it with \
+             --features kafka",
         );
     }
 }
