@@ -74,16 +74,19 @@ pub(super) fn convert(
     Ok(Converted { json, length, preset })
 }
 
-fn from_ncsa(text: &str, withheld: &Withheld) -> Result<(LineRecord, usize, AccessLogPreset), Fault> {
+fn from_ncsa(
+    text: &str,
+    withheld: &Withheld,
+) -> Result<(LineRecord<'static>, usize, AccessLogPreset), Fault> {
     let line = ncsa::read(text).ok_or_else(|| fault("neither a JSON object nor in one of NCSA's formats"))?;
     Ok((LineRecord::ncsa(&line, withheld), text.len(), AccessLogPreset::Ncsa))
 }
 
-fn from_json(
+fn from_json<'n>(
     text: &str,
-    config: &AccessLogsConfig,
+    config: &'n AccessLogsConfig,
     withheld: &Withheld,
-) -> Result<(LineRecord, usize, AccessLogPreset), Fault> {
+) -> Result<(LineRecord<'n>, usize, AccessLogPreset), Fault> {
     let is_withheld = |name: &str, is_object: bool| {
         withheld.contains(name) || withholds(name, is_object, &config.map, withheld)
     };

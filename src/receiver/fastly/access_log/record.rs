@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 
-use memchr::memmem;
 use sha2::{Digest, Sha256};
 
 use super::super::super::Withheld;
@@ -24,7 +23,7 @@ const BODY_SIZE: &str = "http.response.body.size";
 
 /// A line that is being read.
 #[derive(Default)]
-pub(super) struct LineRecord {
+pub(super) struct LineRecord<'n> {
     time: Option<u64>,
     end: Option<u64>,
     duration: Option<u64>,
@@ -36,11 +35,13 @@ pub(super) struct LineRecord {
     parent: Option<(String, String)>,
     /// JSON of the attributes, each followed by a comma.
     attributes: String,
+    /// Names of attributes that further fields must not get. They are those that a field can have by its meaning, so that there are few.
+    claimed: Vec<&'n str>,
 }
 
 // === impl LineRecord ===
 
-impl LineRecord {
+impl<'n> LineRecord<'n> {
     /// Returns the fields of a line in one of NCSA's formats that are not numbers.
     pub(super) fn fields_of_ncsa<'a>(line: &ncsa::NcsaLine<'a>) -> [(&'a str, FieldRole<'static>); 9] {
         [
@@ -93,10 +94,10 @@ impl LineRecord {
 
     /// Adds a field with this meaning. One that is invalid, or whose attribute there is already, keeps its own name, unless the attribute
     /// is withheld.
-    pub(super) fn add(&mut self, field: &LineField<'_>, role: Option<FieldRole<'_>>, withheld: &Withheld) {
+    pub(super) fn add(&mut self, field: &LineField<'_>, role: Option<FieldRole<'n>>, withheld: &Withheld) {
         let is_taken = match (role, field.value.text()) {
             (Some(FieldRole::Attribute(name)), Some(text)) => {
-                let is_new = !self.has(name);
+                let is_new = self.claim(name);
                 if is_new {
                     self.typed(name, field.value, &text);
                 }
@@ -137,7 +138,7 @@ impl LineRecord {
                 }
                 is_taken
             }
-            FieldRole::Referer if self.has("http.request.header.referer") => false,
+            FieldRole::Referer if !self.claim("http.request.header.referer") => false,
             FieldRole::Referer => {
                 self.key("http.request.header.referer");
                 self.attributes.push_str("\"arrayValue\":{\"values\":[{\"stringValue\":");
@@ -194,7 +195,7 @@ impl LineRecord {
     }
 
     fn take_host(&mut self, text: &str) -> bool {
-        if self.has("server.address") {
+        if !self.claim("server.address") {
             return false;
         }
         let (host, port) = match text.rsplit_once(':') {
@@ -216,14 +217,14 @@ impl LineRecord {
     }
 
     fn take_protocol(&mut self, text: &str) -> bool {
-        if self.has("network.protocol.version") {
-            return false;
-        }
         let (name, version) = match text.split_once('/') {
             Some((name, version)) => (name.to_ascii_lowercase(), version),
             None if text.starts_with(|c: char| c.is_ascii_digit()) => (String::new(), text),
             None => return false,
         };
+        if !self.claim("network.protocol.version") {
+            return false;
+        }
         // HTTP is what the convention assumes without a name.
         if !matches!(&*name, "" | "http") {
             self.text_attribute("network.protocol.name", &name);
@@ -256,10 +257,13 @@ impl LineRecord {
         self.attributes.push_str("}},");
     }
 
-    /// Returns whether there is an attribute of this name. No value has a quote that is not escaped.
-    fn has(&self, name: &str) -> bool {
-        let key = ["{\"key\":\"", name, "\","].concat();
-        memmem::find(self.attributes.as_bytes(), key.as_bytes()).is_some()
+    /// Keeps the name for the field at hand, and returns whether no field had it.
+    fn claim(&mut self, name: &'n str) -> bool {
+        let is_free = !self.claimed.contains(&name);
+        if is_free {
+            self.claimed.push(name);
+        }
+        is_free
     }
 
     fn key(&mut self, name: &str) {
