@@ -105,17 +105,19 @@ impl Browser {
         eventually(expression, async || (self.value(expression).await == true).then_some(())).await;
     }
 
-    /// Clicks an element as a user would. The page may redraw it between the search and the click.
+    /// Clicks an element as a user would, once it is there. The page may redraw it between the search and the click.
     pub(crate) async fn click(&self, selector: &str) {
         eventually(&format!("click {selector}"), async || {
-            let element = self.ask("/element", json!({"using": "css selector", "value": selector})).await;
+            let search = format!("/session/{}/element", self.session);
+            let found = self.send(&search, json!({"using": "css selector", "value": selector})).await;
+            if is_absent(&found, "no such element") {
+                return None;
+            }
+            let element = self.value_of(&search, &found);
             let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
             let click = format!("/session/{}/element/{id}/click", self.session);
             let reply = self.send(&click, json!({})).await;
-            if reply.status == 404 && reply.json()["value"]["error"] == "stale element reference" {
-                return None;
-            }
-            Some(self.value_of(&click, &reply))
+            (!is_absent(&reply, "stale element reference")).then(|| self.value_of(&click, &reply))
         })
         .await;
     }
@@ -214,4 +216,9 @@ async fn port_of(driver: &mut Child) -> SocketAddr {
     // Its later output must be read, so that it does not block.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Reports whether the driver says that an element is not there, in its own words.
+fn is_absent(reply: &Reply, error: &str) -> bool {
+    reply.status == 404 && reply.json()["value"]["error"] == error
 }
