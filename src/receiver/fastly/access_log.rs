@@ -91,7 +91,7 @@ fn from_json<'n>(
         withheld.contains(name) || withholds(name, is_object, &config.map, withheld)
     };
     let is_left_out: Option<LeftOut<'_>> = if withheld.is_empty() { None } else { Some(&is_withheld) };
-    let (fields, length) = fields::read(text, is_left_out)?;
+    let (mut fields, length) = fields::read(text, is_left_out)?;
     let is_otlp = |name: &str| {
         let name = fields::unescaped(name);
         name.starts_with("resource")
@@ -102,15 +102,15 @@ fn from_json<'n>(
     }
     let mut record = LineRecord::of_length(length);
     let mut is_mapped = false;
-    // The first field of an attribute is the one that the map names.
-    let passes: &[bool] = if config.map.is_empty() { &[false] } else { &[true, false] };
-    for (of_map, field) in passes.iter().flat_map(|of_map| fields.iter().map(move |field| (*of_map, field))) {
+    let mapped = |name: &str| config.map.iter().find(|(_, own)| own == name);
+    if !config.map.is_empty() {
+        // Of several fields for an attribute the first counts, which is to be the one that the map names.
+        fields.sort_by_cached_key(|field| mapped(&fields::unescaped(&field.name)).is_none());
+    }
+    for field in &fields {
         let name = fields::unescaped(&field.name);
-        let mapped = config.map.iter().find(|(_, own)| *own == name);
-        if mapped.is_some() != of_map {
-            continue;
-        }
-        is_mapped |= of_map;
+        let mapped = mapped(&name);
+        is_mapped |= mapped.is_some();
         let by_name = || if config.preset == AccessLogPreset::None { None } else { role(&name) };
         let role = mapped.map(|(key, _)| mapped_role(key)).or_else(by_name);
         // A rule for the field's own name: its attribute has another one.

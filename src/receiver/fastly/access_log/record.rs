@@ -67,16 +67,13 @@ impl<'n> LineRecord<'n> {
     pub(super) fn ncsa(line: &ncsa::NcsaLine<'_>, withheld: &Withheld) -> Self {
         let mut record = Self::default();
         for (text, role) in Self::fields_of_ncsa(line) {
-            let name = match role {
-                FieldRole::Time => "time",
-                FieldRole::Status => "status",
-                _ => "request",
-            };
             match role {
                 FieldRole::Attribute(BODY_SIZE) if text.is_empty() => {}
                 FieldRole::Attribute(BODY_SIZE) => record.attribute(BODY_SIZE, FieldValue::Number(text)),
                 _ if record.take(role, text) || role.is_withheld(withheld) => {}
-                _ => record.text_attribute(name, text),
+                FieldRole::Time => record.text_attribute("time", text),
+                FieldRole::Status => record.text_attribute("status", text),
+                _ => record.text_attribute("request", text),
             }
         }
         record
