@@ -32,6 +32,13 @@ const PREFIX_BYTES: usize = 5;
 /// Message of a response without a partial success, with its header.
 pub(super) const EMPTY_RESPONSE: &[u8] = &[0; PREFIX_BYTES];
 
+/// Path of each signal over HTTP, and its method over gRPC.
+pub(super) const METHODS: [(&str, &str); 3] = [
+    ("/v1/traces", "/opentelemetry.proto.collector.trace.v1.TraceService/Export"),
+    ("/v1/logs", "/opentelemetry.proto.collector.logs.v1.LogsService/Export"),
+    ("/v1/metrics", "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"),
+];
+
 /// Body of a response.
 type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -44,11 +51,11 @@ pub(super) fn is_call(headers: &HeaderMap) -> bool {
 pub(super) fn as_request(path: &str, headers: HeaderMap, body: &Bytes) -> Recorded {
     let prefix = if is_call(&headers) { PREFIX_BYTES } else { 0 };
     let message = body.get(prefix..).unwrap_or_default();
-    let service = path.trim_start_matches("/opentelemetry.proto.collector.");
-    let (path, json) = match service {
-        "trace.v1.TraceService/Export" | "/v1/traces" => ("/v1/traces", traces(message)),
-        "logs.v1.LogsService/Export" | "/v1/logs" => ("/v1/logs", logs(message)),
-        "metrics.v1.MetricsService/Export" | "/v1/metrics" => ("/v1/metrics", metrics(message)),
+    let path = METHODS.iter().find(|(_, method)| *method == path).map_or(path, |(path, _)| path);
+    let json = match path {
+        "/v1/traces" => traces(message),
+        "/v1/logs" => logs(message),
+        "/v1/metrics" => metrics(message),
         other => panic!("no signal goes to {other}"),
     };
     let body = json.to_string().into();

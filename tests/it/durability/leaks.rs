@@ -8,6 +8,7 @@ use std::fs;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::calls::METHODS;
 use super::downstream::{Downstream, Mood};
 use super::home::at_rest;
 use super::kills::BATCHES;
@@ -92,13 +93,8 @@ async fn nothing_leaks(exporter: &str, reject: Mood, random: &mut Random) {
             responses.extend(relay.ask(ask).await.body);
         }
         for (path, request) in planted.requests("grpc") {
-            let (package, service) = match path {
-                "/v1/traces" => ("trace", "Trace"),
-                "/v1/logs" => ("logs", "Logs"),
-                _ => ("metrics", "Metrics"),
-            };
-            let method = format!("/opentelemetry.proto.collector.{package}.v1.{service}Service/Export");
-            let status = call(relay.address, &method, framed(&encoded(path, &request), false), &[]).await;
+            let (_, method) = METHODS.into_iter().find(|(signal, _)| *signal == path).unwrap();
+            let status = call(relay.address, method, framed(&encoded(path, &request), false), &[]).await;
             responses.extend(format!("{status:?}").into_bytes());
         }
         planted.assert_nowhere(&written(&relay, directory.path()).await);
