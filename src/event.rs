@@ -13,9 +13,8 @@ pub(crate) use outcome::{
 };
 
 /// Protocol of a request: the label `transport` of the Collector's metrics of receivers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
-    #[default]
     Http,
     Grpc,
 }

@@ -269,10 +269,7 @@ impl ExporterConfig {
 impl Protocol {
     /// Returns the name of the exporter.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Http => "otlp_http",
-            Self::Grpc => "otlp_grpc",
-        }
+        self.section().trim_start_matches("exporters.")
     }
 
     /// Returns the key of the section that configures the exporter.
