@@ -86,6 +86,8 @@ pub(crate) struct KafkaQueue {
     write_timeout: Duration,
     /// Settings of the topic, once they were read.
     settings: OnceLock<TopicSettings>,
+    /// The dead-letter topic cannot be used, so that rejected input goes to the file.
+    has_no_dead_letters: AtomicBool,
     /// Present once the relay reads.
     reading: Mutex<Option<(Arc<ReaderState>, JoinHandle<()>)>>,
     stop: CancellationToken,
@@ -141,12 +143,13 @@ impl KafkaQueue {
             wall_clock,
             write_timeout,
             settings: OnceLock::new(),
+            has_no_dead_letters: AtomicBool::new(false),
             reading: Mutex::default(),
             stop: CancellationToken::new(),
         })
     }
 
-    /// Creates the topic if it is to be created, checks its settings, and logs those that can lose data.
+    /// Creates the topics if they are to be created, checks the settings, and logs those that can lose data.
     pub(crate) async fn check_topic(&self) -> TopicCheck {
         let checked = match self.settings.get() {
             None => match self.look().await {
@@ -161,7 +164,7 @@ impl KafkaQueue {
                 }
                 Err(reason) => Err(reason),
             },
-            Some(settings) => match self.topic_state().await {
+            Some(settings) => match self.topic_state(&self.config.topic).await {
                 Ok(state) => state.failure(settings.min_in_sync).map_or(Ok(()), Err),
                 Err(error) => Err(reason_of(&error)),
             },
@@ -208,26 +211,30 @@ impl KafkaQueue {
         self.stop.run_until_cancelled(watching).await;
     }
 
-    async fn topic_state(&self) -> Result<TopicState, KafkaError> {
-        let (writer, topic) = (Arc::clone(&self.writer), self.config.topic.clone());
+    async fn topic_state(&self, topic: &str) -> Result<TopicState, KafkaError> {
+        let (writer, topic) = (Arc::clone(&self.writer), topic.to_owned());
         match spawn_blocking(move || writer.topic_state(&topic, LOOK)).await {
             Ok(state) => state,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
     }
 
-    /// Looks at the topic and its settings.
+    /// Looks at a topic. One that is missing is created first, if the configuration says so.
+    async fn existing(&self, topic: &str, administrator: &Administrator) -> Result<TopicState, String> {
+        match self.topic_state(topic).await {
+            Err(error) if topic::is_missing(&error) && self.config.create_topic.is_some() => {
+                administrator.create(topic, &self.config).await?;
+                self.topic_state(topic).await.map_err(|error| reason_of(&error))
+            }
+            state => state.map_err(|error| reason_of(&error)),
+        }
+    }
+
+    /// Looks at the topics and their settings.
     async fn look(&self) -> Result<TopicSettings, String> {
         let administrator = Administrator::new(&client::common(&self.config), Arc::clone(&self.health), LOOK);
         let administrator = administrator.map_err(|error| reason_of(&error))?;
-        let state = match self.topic_state().await {
-            Ok(state) => state,
-            Err(error) if topic::is_missing(&error) && self.config.create_topic.is_some() => {
-                administrator.create(&self.config).await?;
-                self.topic_state().await.map_err(|error| reason_of(&error))?
-            }
-            Err(error) => return Err(reason_of(&error)),
-        };
+        let state = self.existing(&self.config.topic, &administrator).await?;
         let settings = administrator.settings(&self.config, &state).await.unwrap_or_else(|reason| {
             warn!(reason, "kafka topic settings not checked");
             TopicSettings::unknown()
@@ -237,9 +244,20 @@ impl KafkaQueue {
             warn!(setting, value, remedy, "kafka topic can lose data");
         }
         match state.failure(settings.min_in_sync) {
-            Some(reason) if settings.refusal.is_none() => Err(reason),
-            _ => Ok(settings),
+            Some(reason) if settings.refusal.is_none() => return Err(reason),
+            _ => {}
         }
+        if let Some(topic) = &self.config.dead_letter_topic
+            && let Err(reason) = self.existing(topic, &administrator).await
+        {
+            let remedy = "create it, or configure queue.kafka.create_topic, and restart the relay";
+            warn!(
+                topic,
+                reason, remedy, "kafka dead-letter topic unavailable; rejected input goes to rejected.ndjson"
+            );
+            self.has_no_dead_letters.store(true, Ordering::Release);
+        }
+        Ok(settings)
     }
 
     /// Joins the consumer group. To be called once.
@@ -317,7 +335,8 @@ impl KafkaQueue {
         time: SystemTime,
     ) -> bool {
         let Some(topic) = &self.config.dead_letter_topic else { return false };
-        if self.health.write_failure().is_some() {
+        // A write to a topic that is missing would only fail after the whole time for a write, and hold commits back for so long.
+        if self.has_no_dead_letters.load(Ordering::Acquire) || self.health.write_failure().is_some() {
             return false;
         }
         let record = OutgoingRecord {

@@ -27,7 +27,7 @@ section! {
         /// Part of this relay: `front` accepts requests and writes them to the topic, `worker` reads, matches and exports them,
         /// `both` does both.
         role: Role = Role::Both;
-        /// Creates the topic at the start if it does not exist. Without this section it must exist.
+        /// Creates the topic, and the one of `dead_letter_topic`, at the start if they do not exist. Without this section they must exist.
         create_topic: Option<CreateTopicConfig>;
         /// Topic of rejected input. By default each relay keeps its own in `rejected.ndjson`.
         dead_letter_topic: Option<Text>, sample("spanrelay_rejected");

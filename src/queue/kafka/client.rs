@@ -37,6 +37,8 @@ pub(super) fn common(config: &KafkaConfig) -> ClientConfig {
         .set("reconnect.backoff.max.ms", "2000")
         .set("socket.keepalive.enable", "true")
         .set("topic.metadata.refresh.interval.ms", "10000")
+        // A broker that creates a topic because it was asked for gives it its own defaults: one partition, one replica.
+        .set("allow.auto.create.topics", "false")
         .set("security.protocol", protocol(tls.is_some(), auth));
     client.set_log_level(RDKafkaLogLevel::Warning);
     if let Some(TlsClientConfig { ca_file, cert_file, key_file }) = tls {

@@ -119,15 +119,15 @@ impl Administrator {
         Ok(Self { client, options })
     }
 
-    /// Creates the topic, if the configuration says so and it does not exist.
-    pub(super) async fn create(&self, config: &KafkaConfig) -> Result<(), String> {
+    /// Creates a topic, if the configuration says so and it does not exist.
+    pub(super) async fn create(&self, name: &str, config: &KafkaConfig) -> Result<(), String> {
         let Some(create) = &config.create_topic else { return Ok(()) };
         let (Ok(partitions), Ok(replicas)) =
             (i32::try_from(create.partitions), i32::try_from(create.replication_factor))
         else {
             return Ok(());
         };
-        let mut topic = NewTopic::new(&config.topic, partitions, TopicReplication::Fixed(replicas))
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas))
             .set("cleanup.policy", "delete")
             .set("unclean.leader.election.enable", "false");
         if replicas >= 3 {
@@ -138,6 +138,9 @@ impl Administrator {
         let created = self.client.create_topics([&topic], &self.options).await;
         match created.map_err(|error| reason_of(&error))?.pop() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => Ok(()),
+            Some(Err((_, RDKafkaErrorCode::TopicAuthorizationFailed))) => {
+                Err(format!("the topic {name} cannot be created: not authorised, Create is needed"))
+            }
             Some(Err((_, code))) => Err(format!("the topic cannot be created: {}", reason_of_code(code))),
         }
     }

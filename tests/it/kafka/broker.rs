@@ -216,7 +216,7 @@ impl Brokers {
              advertised.listeners=CLIENTS://127.0.0.1:{port}\n\
              listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:PLAINTEXT\n\
              controller.listener.names=CONTROLLER\ninter.broker.listener.name=CLIENTS\n\
-             log.dirs={path}/node-{id}\nauto.create.topics.enable=false\ngroup.initial.rebalance.delay.ms=0\n\
+             log.dirs={path}/node-{id}\ngroup.initial.rebalance.delay.ms=0\n\
              offsets.topic.replication.factor={replicas}\noffsets.topic.num.partitions=3\n\
              transaction.state.log.replication.factor={replicas}\ntransaction.state.log.min.isr={in_sync}\n\
              share.coordinator.state.topic.replication.factor={replicas}\nshare.coordinator.state.topic.min.isr={in_sync}\n\

@@ -11,10 +11,10 @@ use rdkafka::message::Headers as _;
 async fn a_unit_that_is_too_large_is_rejected_alone_and_goes_to_the_dead_letters() {
     let Some(brokers) = shared("a_unit_that_is_too_large").await else { return };
     let collector = Collector::start([]).await;
-    let settings =
-        "queue.kafka.producer.max_message_bytes: 20000\nqueue.kafka.dead_letter_topic: rejected-units";
+    // The topic itself exists, the one of dead letters is created.
+    let settings = "queue.kafka.producer.max_message_bytes: 20000\nqueue.kafka.dead_letter_topic: rejected-units\n\
+                    queue.kafka.create_topic: {partitions: 1, replication_factor: 1}";
     let fleet = Fleet::new(brokers, &collector, settings).await;
-    fleet.brokers.create_topic("rejected-units", 1, &[]).await;
     let relay = fleet.start("both").await;
     assigned(&[&relay]).await;
     let mut lines: Vec<String> = (1..=10).map(span_of).collect();

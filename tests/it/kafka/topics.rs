@@ -38,7 +38,8 @@ async fn a_compacted_topic_is_refused_and_a_missing_one_is_waited_for() {
     let ended = command("validate", &missing.configuration("both")).await;
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("the topic does not exist"), "{}", ended.err);
-    let relay = Child::start(&missing.configuration("both"), &[]).await;
+    let dead_letters = ["--set", "queue.kafka.dead_letter_topic=absent"];
+    let relay = Child::start(&missing.configuration("both"), &dead_letters).await;
     let reply = relay.telemetry("/readyz").await;
     assert_eq!(reply.status, 503);
     assert!(reply.text().contains("the topic does not exist"), "{}", reply.text());
@@ -50,6 +51,7 @@ async fn a_compacted_topic_is_refused_and_a_missing_one_is_waited_for() {
     for setting in ["retention.ms", "min.insync.replicas", "replication.factor"] {
         assert!(log.contains(&format!("\"setting\":\"{setting}\"")), "{setting}: {log}");
     }
+    assert!(log.contains("kafka dead-letter topic unavailable"), "{log}");
     stopped(vec![relay]).await;
 }
 
