@@ -118,6 +118,8 @@ pub(super) fn of_consumer(config: &KafkaConfig) -> ClientConfig {
         .set("isolation.level", "read_committed")
         .set("fetch.wait.max.ms", FETCH_WAIT.as_millis().to_string())
         .set("queued.max.messages.kbytes", READ_BUFFER_KIB.to_string())
+        // Wait before the next fetch when that buffer is full. The default, a second, is longer than the buffer lasts.
+        .set("fetch.queue.backoff.ms", "10")
         .set("fetch.max.bytes", (8 << 20).to_string())
         .set("statistics.interval.ms", STATISTICS_INTERVAL.as_millis().to_string());
     if let Some(name) = &config.group_instance_id {
