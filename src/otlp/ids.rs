@@ -96,11 +96,8 @@ pub(crate) fn decode_hex<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
 
 /// Returns the bytes in lower-case hexadecimal.
 pub(crate) fn encode_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut hex = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        hex.extend([byte >> 4, byte & 15].map(|nibble| char::from(DIGITS[usize::from(nibble)])));
-    }
+    bytes.iter().for_each(|byte| hex.extend(digits_of(*byte).map(char::from)));
     hex
 }
 
@@ -118,8 +115,15 @@ const DIGIT: [u8; 256] = {
     values
 };
 
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+fn write_hex<const N: usize>(f: &mut fmt::Formatter<'_>, bytes: &[u8; N]) -> fmt::Result {
+    let digits = bytes.map(digits_of);
+    // The digits are ASCII.
+    f.write_str(str::from_utf8(digits.as_flattened()).unwrap_or_default())
+}
+
+fn digits_of(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [byte >> 4, byte & 15].map(|nibble| DIGITS[usize::from(nibble)])
 }
 
 #[cfg(test)]
