@@ -45,8 +45,8 @@ pub(crate) use disk::{DiskQueue, OpenError};
 pub use disk::{decode_frame, encode_frame};
 #[cfg(feature = "kafka")]
 pub(crate) use kafka::{
-    DeadLetterEntry, DeadLetterReader, Fetched, Headers, KafkaOpenError, KafkaQueue, KafkaReader,
-    ReaderEvent, TopicCheck, TopicMessage, WriteError, millis,
+    DeadLetterEntry, DeadLetterReader, EncodedHeaders, Fetched, Headers, KafkaOpenError, KafkaQueue,
+    KafkaReader, ReaderEvent, TopicCheck, TopicMessage, WriteError, millis,
 };
 pub(crate) use memory::MemoryQueue;
 pub(crate) use progress::{Half, Progress, Runs, Tracker};

@@ -62,7 +62,7 @@ use crate::event::QueueState;
 use crate::telemetry::Metrics;
 
 pub(crate) use self::dead_letters::{DeadLetterEntry, DeadLetterReader};
-pub(crate) use self::message::{Headers, TopicMessage, millis};
+pub(crate) use self::message::{EncodedHeaders, Headers, TopicMessage, millis};
 pub(crate) use self::reader::{Fetched, ReaderEvent};
 pub(crate) use self::writer::WriteError;
 
@@ -307,8 +307,8 @@ impl KafkaQueue {
             topic: &self.config.topic,
             key: message.key.as_ref().map(String::as_bytes),
             value: &message.value,
-            headers: message.headers.encode(),
-            timestamp: message.headers.timestamp(),
+            headers: message.headers.headers.clone(),
+            timestamp: message.headers.timestamp,
         });
         let failures = self.writer.write(records).await;
         let unavailable = failures.iter().find_map(|(_, failure)| match failure {

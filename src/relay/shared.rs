@@ -13,7 +13,7 @@ use super::observer::RequestObserver;
 use super::{Answer, Arrival, Relay};
 use crate::event::{RejectCode, Signal};
 use crate::otlp::{ExportRequest, TraceId};
-use crate::queue::{Headers, KafkaQueue, OfferError, TopicMessage, WriteError};
+use crate::queue::{EncodedHeaders, Headers, KafkaQueue, OfferError, TopicMessage, WriteError};
 use crate::receiver::{Item, Passage, Reading, Rejected, Scope, Supersede};
 
 /// The messages of a unit may take this many times its own size, because each repeats its resource and scope. A unit that
@@ -27,6 +27,8 @@ const SMALL: usize = 64 * 1024;
 struct Outbox {
     messages: Vec<TopicMessage>,
     contents: Vec<MessageContent>,
+    /// Headers of the messages, which differ by signal and passage.
+    encoded: Vec<(Signal, Passage, Arc<EncodedHeaders>)>,
 }
 
 /// Items of a message.
@@ -64,7 +66,7 @@ impl Relay {
             &body.bytes,
             "the record is larger than queue.kafka.producer.max_message_bytes",
         );
-        let Outbox { messages, contents } = outbox;
+        let Outbox { messages, contents, .. } = outbox;
         let offer = self.metrics.traces.part_of(&span, "queue offer");
         let failures = queue.write(&messages).await;
         offer.end();
@@ -200,9 +202,9 @@ impl Outbox {
 
     fn add(&mut self, unit: usize, document: Document, passage: Passage, headers: &Headers) {
         let (signal, request, items, traces) = document;
+        let headers = self.encoded(signal, passage, headers);
         let mut push = |trace: Option<TraceId>, value: Bytes, items: u32| {
-            let headers =
-                Headers { signal, bypasses_matching: passage == Passage::Straight, ..headers.clone() };
+            let headers = Arc::clone(&headers);
             self.messages.push(TopicMessage { key: trace.map(|trace| trace.to_string()), headers, value });
             self.contents.push(MessageContent { unit, signal, items });
         };
@@ -222,6 +224,17 @@ impl Outbox {
             }
             None => push(first, request.into_json(), items),
         }
+    }
+
+    fn encoded(&mut self, signal: Signal, passage: Passage, headers: &Headers) -> Arc<EncodedHeaders> {
+        let mut known = self.encoded.iter();
+        if let Some((.., encoded)) = known.find(|(of, by, _)| (*of, *by) == (signal, passage)) {
+            return Arc::clone(encoded);
+        }
+        let bypasses_matching = passage == Passage::Straight;
+        let encoded = Arc::new(Headers { signal, bypasses_matching, ..headers.clone() }.encode());
+        self.encoded.push((signal, passage, Arc::clone(&encoded)));
+        encoded
     }
 }
 
@@ -288,7 +301,7 @@ mod tests {
             let mut keys = BTreeSet::new();
             for (message, content) in outbox.messages.iter().zip(&outbox.contents) {
                 let line = LineReader::default().read(&message.value).unwrap();
-                let ids: Vec<Option<TraceId>> = match message.headers.signal {
+                let ids: Vec<Option<TraceId>> = match content.signal {
                     Signal::Traces => line.traces.unwrap().spans().map(|(trace, _)| Some(trace)).collect(),
                     _ => line.logs.unwrap().records().map(|ids| ids.map(|(trace, _)| trace)).collect(),
                 };

@@ -1,6 +1,7 @@
 //! Records of the topic, in the terms of the relay.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -26,9 +27,18 @@ const OVERHEAD: usize = 128;
 pub(crate) struct TopicMessage {
     /// Trace id in hexadecimal, which decides the partition; `None` for items without one.
     pub(crate) key: Option<String>,
-    pub(crate) headers: Headers,
+    pub(crate) headers: Arc<EncodedHeaders>,
     /// OTLP/JSON request.
     pub(crate) value: Bytes,
+}
+
+/// Headers as they are written. Most messages of a body share them.
+#[derive(Debug)]
+pub(crate) struct EncodedHeaders {
+    pub(super) headers: OwnedHeaders,
+    /// Time of arrival, the timestamp of the record. In milliseconds since 1970.
+    pub(super) timestamp: i64,
+    size: usize,
 }
 
 /// Headers of a record.
@@ -51,9 +61,7 @@ pub(crate) struct Headers {
 impl TopicMessage {
     /// Returns an upper bound of the size that counts against `max_message_bytes`.
     pub(crate) fn size(&self) -> usize {
-        let headers: usize =
-            self.headers.pairs().iter().map(|(key, value)| key.len() + value.len() + 8).sum();
-        self.value.len() + self.key.as_ref().map_or(0, String::len) + headers + OVERHEAD
+        self.value.len() + self.key.as_ref().map_or(0, String::len) + self.headers.size + OVERHEAD
     }
 }
 
@@ -73,31 +81,41 @@ impl Headers {
         pairs
     }
 
-    pub(super) fn encode(&self) -> OwnedHeaders {
-        owned_headers(self.pairs().iter().map(|(key, value)| (*key, value.as_bytes())))
+    pub(crate) fn encode(&self) -> EncodedHeaders {
+        let pairs = self.pairs();
+        EncodedHeaders {
+            headers: owned_headers(pairs.iter().map(|(key, value)| (*key, value.as_bytes()))),
+            timestamp: millis(self.received),
+            size: pairs.iter().map(|(key, value)| key.len() + value.len() + 8).sum(),
+        }
     }
 
     /// Reads headers; `None` for a record that no relay wrote.
     pub(super) fn decode(headers: Option<&impl rdkafka::message::Headers>) -> Option<Self> {
-        let text = |key: &str| {
-            let header = headers?.iter().find(|header| header.key == key)?;
-            std::str::from_utf8(header.value?).ok().map(str::to_owned)
-        };
-        let signal = text(SIGNAL)?;
-        let nanos = text(RECEIVED)?.parse().ok()?;
+        let (mut receiver, mut signal, mut nanos) = (None, None, None);
+        let (mut event_id, mut bypasses, mut supersede) = (None, None, None);
+        for header in headers?.iter() {
+            let known = match header.key {
+                RECEIVER => &mut receiver,
+                SIGNAL => &mut signal,
+                RECEIVED => &mut nanos,
+                EVENT_ID => &mut event_id,
+                BYPASSES => &mut bypasses,
+                SUPERSEDE => &mut supersede,
+                _ => continue,
+            };
+            let text = header.value.and_then(|value| str::from_utf8(value).ok());
+            *known = known.or(text);
+        }
+        let (signal, nanos) = (signal?, nanos?.parse().ok()?);
         Some(Self {
-            receiver: text(RECEIVER)?,
+            receiver: receiver?.to_owned(),
             signal: Signal::ALL.into_iter().find(|known| known.as_str() == signal)?,
             received: UNIX_EPOCH.checked_add(Duration::from_nanos(nanos))?,
-            event_id: text(EVENT_ID),
-            bypasses_matching: text(BYPASSES).is_some_and(|value| value == "true"),
-            supersede: text(SUPERSEDE),
+            event_id: event_id.map(str::to_owned),
+            bypasses_matching: bypasses == Some("true"),
+            supersede: supersede.map(str::to_owned),
         })
-    }
-
-    /// Returns the time of arrival as the timestamp of a record, in milliseconds.
-    pub(super) fn timestamp(&self) -> i64 {
-        millis(self.received)
     }
 }
 
@@ -136,8 +154,9 @@ mod tests {
         };
         let least = Headers { event_id: None, bypasses_matching: false, supersede: None, ..whole.clone() };
         for headers in [whole, least] {
-            assert_eq!(Headers::decode(Some(&headers.encode())), Some(headers.clone()));
-            assert_eq!(headers.timestamp(), 1_700_000_000_123);
+            let encoded = headers.encode();
+            assert_eq!(Headers::decode(Some(&encoded.headers)), Some(headers.clone()));
+            assert_eq!(encoded.timestamp, 1_700_000_000_123);
         }
         assert_eq!(Headers::decode(Some(&OwnedHeaders::new())), None);
         assert_eq!(Headers::decode(None::<&OwnedHeaders>), None);
