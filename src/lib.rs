@@ -53,7 +53,7 @@
 //! | [`config`] | [`event`] | the modules that it configures |
 //! | [`telemetry`] | [`event`], [`config`] | the modules that it observes |
 //! | [`receiver`] | [`otlp`], [`event`], [`config`] (its own section) | tasks, sockets, the clock |
-//! | [`queue`] | [`event`], [`config`], [`budget`], [`telemetry`] (metrics, the causes of self-traces) | HTTP, receivers, the exporter |
+//! | [`queue`] | [`event`], [`config`], [`budget`], [`telemetry`] (metrics, the causes of self-traces), [`otlp`] (Kafka's records) | HTTP, receivers, the exporter |
 //! | [`rejected`] | [`event`], [`telemetry`] | records and receipts |
 //! | [`exporter`] | [`otlp`], [`event`], [`grpc`], [`config`], [`queue`] (receipts), [`telemetry`], [`pem`] | server, receivers, relay |
 //! | [`processor`] | [`otlp`], [`event`], [`config`], [`receiver`] (items, fields of rejected input), [`queue`] (receipts), [`exporter`] (the export request), [`telemetry`] | sockets; the clock, except for its driver |

@@ -24,7 +24,7 @@ use super::{Settling, SpanEvents, Work};
 use crate::config::SpanEventsConfig;
 use crate::event::Settled;
 use crate::exporter::{Export, RejectSink, RejectedExport};
-use crate::otlp::{Line, LineReader};
+use crate::otlp::Line;
 use crate::queue::{Fetched, Headers, KafkaReader, Progress, ReaderEvent, Taken, millis};
 use crate::receiver::{Item, Passage, Supersede, SupersedeKey};
 use crate::telemetry::{Inspector, Metrics};
@@ -33,7 +33,8 @@ use crate::telemetry::{Inspector, Metrics};
 pub(crate) struct Lanes {
     config: SpanEventsConfig,
     lanes: BTreeMap<i32, PartitionLane>,
-    reader: LineReader,
+    /// Memory of everything that is held, in bytes.
+    held_bytes: usize,
     redeliveries: Redeliveries,
     rejects: Arc<dyn RejectSink>,
     metrics: Metrics,
@@ -66,7 +67,7 @@ pub(crate) async fn run_lanes(
                 None => break,
             },
         }
-        reader.hold(lanes.held_bytes());
+        reader.hold(lanes.held_bytes);
         send(&mut out, &exports, &inspector);
         if exports.is_closed() {
             return;
@@ -82,7 +83,7 @@ impl Lanes {
         Self {
             config: config.clone(),
             lanes: BTreeMap::new(),
-            reader: LineReader::default(),
+            held_bytes: 0,
             redeliveries: Redeliveries::default(),
             rejects,
             metrics,
@@ -91,36 +92,39 @@ impl Lanes {
 
     fn handle(&mut self, event: ReaderEvent, out: &mut Vec<Export>) {
         match event {
-            ReaderEvent::Record(fetched) => {
-                self.record(fetched, out);
-                self.release_excess(out);
+            ReaderEvent::Records(fetched) => {
+                for record in fetched {
+                    self.record(record, out);
+                    self.release_excess(out);
+                }
             }
-            ReaderEvent::Clock { partition, time } => {
-                if let Some(lane) = self.lanes.get_mut(&partition) {
+            ReaderEvent::Clock { partitions, time } => {
+                for partition in partitions {
+                    let Some(lane) = self.lanes.get_mut(&partition) else { continue };
                     lane.clock.advance(time);
                     lane.expire(out);
                 }
+                self.held_bytes = self.held_in_lanes();
             }
             ReaderEvent::GiveBack { partitions, done } => {
                 self.lanes.retain(|partition, _| !partitions.contains(partition));
+                self.held_bytes = self.held_in_lanes();
                 self.redeliveries.forget(&partitions);
                 drop(done);
             }
         }
     }
 
-    /// Memory of everything that is held, in bytes.
-    fn held_bytes(&self) -> usize {
+    fn held_in_lanes(&self) -> usize {
         self.lanes.values().map(PartitionLane::held_bytes).sum()
     }
 
     fn record(&mut self, fetched: Fetched, out: &mut Vec<Export>) {
-        let Fetched { partition, time, headers, value, taken, progress, is_redelivered } = fetched;
+        let Fetched { partition, time, headers, value, line, taken, progress, is_redelivered } = fetched;
         let lane =
             self.lanes.entry(partition).or_insert_with(|| PartitionLane::new(&self.config, &self.metrics));
         lane.clock.advance(time);
-        let read = headers.and_then(|headers| Some((headers, self.reader.read(&value).ok()?)));
-        let Some((headers, line)) = read else {
+        let (Some(headers), Some(line)) = (headers, line) else {
             warn!(
                 partition,
                 offset = taken.id().offset(),
@@ -146,17 +150,20 @@ impl Lanes {
             });
             work
         });
-        let now = lane.clock.now();
+        let (before, now) = (lane.held_bytes(), lane.clock.now());
         let ready = lane.settling.accept(now, work.collect());
         lane.span_events.accept(now, ready, out);
+        self.held_bytes = self.held_bytes - before + lane.held_bytes();
     }
 
     /// Releases the oldest of the fullest lane until the bound is kept.
     fn release_excess(&mut self, out: &mut Vec<Export>) {
-        while self.held_bytes() as u64 > self.config.max_held_bytes
+        while self.held_bytes as u64 > self.config.max_held_bytes
             && let Some(fullest) = self.lanes.values_mut().max_by_key(|lane| lane.held_bytes())
             && fullest.release_oldest(out)
-        {}
+        {
+            self.held_bytes = self.held_in_lanes();
+        }
     }
 }
 

@@ -66,8 +66,8 @@ pub(crate) use self::message::{EncodedHeaders, Headers, TopicMessage, millis};
 pub(crate) use self::reader::{Fetched, ReaderEvent};
 pub(crate) use self::writer::WriteError;
 
-/// Events that are read ahead of their consumer.
-const EVENTS: usize = 1024;
+/// Events that are read ahead of their consumer; one has up to 64 records.
+const EVENTS: usize = 16;
 /// Time that a look at the topic may take.
 const LOOK: Duration = Duration::from_secs(3);
 /// Interval of looks at the topic.
@@ -269,6 +269,7 @@ impl KafkaQueue {
             health: Arc::clone(&self.health),
             metrics: self.metrics.clone(),
             events: sender,
+            fetched: Mutex::default(),
             wall_clock: self.wall_clock,
             stopped: AtomicBool::new(false),
             closed: AtomicBool::new(false),

@@ -7,7 +7,7 @@
 //! given back without a commit if another worker owns it already.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -28,11 +28,14 @@ use super::health::Health;
 use super::message::{Headers, is_probe, millis};
 use super::offsets::Offsets;
 use super::partitions::{Partitions, Read, Sent};
+use crate::otlp::{Line, LineReader};
 use crate::queue::{Progress, Taken};
 use crate::telemetry::Metrics;
 
 /// Longest time between two looks at commands, commits and the window.
 const POLL: Duration = Duration::from_millis(50);
+/// Maximum number of records that are sent together.
+const MAX_RECORDS: usize = 64;
 /// Interval of commits: a worker that is killed delivers at most what it delivered in it a second time.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes of records on their way to the downstream, beyond which no more are read.
@@ -45,14 +48,11 @@ const BROKER_WAIT: Duration = Duration::from_secs(10);
 const MAX_SILENCE: Duration = Duration::from_millis(600);
 
 /// A record that was read, or a demand to the processors.
-#[expect(clippy::large_enum_variant, reason = "nearly every event is a record")]
 pub(crate) enum ReaderEvent {
-    Record(Fetched),
-    /// A partition was read to its end: all records that were written before this time are read. In milliseconds since 1970.
-    Clock {
-        partition: i32,
-        time: i64,
-    },
+    /// Records that were read one after the other.
+    Records(Vec<Fetched>),
+    /// Partitions were read to their ends: all records that were written before this time are read. In milliseconds since 1970.
+    Clock { partitions: Vec<i32>, time: i64 },
     /// Demand to give partitions back: to drop whatever is held of them.
     GiveBack {
         partitions: Vec<i32>,
@@ -69,6 +69,9 @@ pub(crate) struct Fetched {
     /// `None` for a record that no relay wrote.
     pub(crate) headers: Option<Headers>,
     pub(crate) value: Bytes,
+    /// Contents of the value; `None` if it is no OTLP/JSON. Parsed on the thread that copied the value, while it is in the cache
+    /// of that processor.
+    pub(crate) line: Option<Line>,
     pub(crate) taken: Taken,
     pub(crate) progress: Progress,
     /// An earlier owner had read it.
@@ -82,6 +85,8 @@ pub(super) struct ReaderState {
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
     pub(super) events: mpsc::Sender<ReaderEvent>,
+    /// Records to be sent together, because waking the processors costs more than reading a record.
+    pub(super) fetched: Mutex<Vec<Fetched>>,
     pub(super) wall_clock: fn() -> SystemTime,
     /// Set once the relay drains, and no more is to be read.
     pub(super) stopped: AtomicBool,
@@ -95,20 +100,35 @@ pub(super) struct ReaderState {
 /// Context of the consumer. Its callbacks run on the thread that polls.
 pub(super) struct Callbacks(pub(super) Arc<ReaderState>);
 
+/// Reports a panic of the thread, after which the relay reads nothing.
+struct PanicWatch<'a>(&'a ReaderState);
+
+impl Drop for PanicWatch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the thread that reads the topic has stopped; see the log, then restart the relay";
+            self.0.health.reading(Some(reason.to_owned()));
+        }
+    }
+}
+
 /// Reads until the queue is closed, then commits and leaves the group.
 pub(super) fn run(consumer: &BaseConsumer<Callbacks>, mut committer: Committer, reading: &ReaderState) {
+    let _watch = PanicWatch(reading);
+    let mut lines = LineReader::default();
     let mut is_paused = false;
     let mut last_commit = Instant::now();
     while !reading.closed.load(Ordering::Acquire) {
         is_paused = pause(consumer, reading, is_paused);
-        match consumer.poll(POLL) {
-            Some(Ok(message)) => reading.message(consumer, &message),
+        let wait = if reading.fetched().is_empty() { POLL } else { Duration::ZERO };
+        match consumer.poll(wait) {
+            Some(Ok(message)) => reading.message(consumer, &message, &mut lines),
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 reading.health.reading(None);
                 reading.partitions.set_at_end(Some(partition), true);
             }
             Some(Err(error)) => reading.failed(&error),
-            None => {}
+            None => reading.send_fetched(),
         }
         if let Some(result) = committer.ended() {
             reading.commit_ended(result);
@@ -152,13 +172,19 @@ fn log_refusal(error: &KafkaError) {
 // === impl ReaderState ===
 
 impl ReaderState {
-    fn message(&self, consumer: &BaseConsumer<Callbacks>, message: &BorrowedMessage<'_>) {
+    fn message(
+        &self,
+        consumer: &BaseConsumer<Callbacks>,
+        message: &BorrowedMessage<'_>,
+        lines: &mut LineReader,
+    ) {
         if self.stopped.load(Ordering::Acquire) {
             return;
         }
         let (partition, Ok(offset)) = (message.partition(), u64::try_from(message.offset())) else { return };
         self.health.reading(None);
         if self.partitions.position(partition).is_some_and(|position| position < offset) {
+            self.send_fetched();
             let low =
                 consumer.fetch_watermarks(&self.topic, partition, BROKER_WAIT).map_or(0, |(low, _)| low);
             self.skip_deleted(partition, u64::try_from(low).unwrap_or_default().min(offset));
@@ -178,17 +204,39 @@ impl ReaderState {
         if is_redelivered {
             self.metrics.kafka.redelivered.inc();
         }
+        let value = Bytes::copy_from_slice(value);
+        let line = lines.read(&value).ok();
         let fetched = Fetched {
             partition,
             time,
             headers: Headers::decode(message.headers()),
-            value: Bytes::copy_from_slice(value),
+            value,
+            line,
             taken,
             progress,
             is_redelivered,
         };
-        // The other side is gone when the relay drains: the record is released, and its next owner reads it.
-        self.events.blocking_send(ReaderEvent::Record(fetched)).ok();
+        let is_full = {
+            let mut waiting = self.fetched();
+            waiting.push(fetched);
+            waiting.len() >= MAX_RECORDS
+        };
+        if is_full {
+            self.send_fetched();
+        }
+    }
+
+    /// Sends the records that were read. Whatever else is sent comes after them.
+    fn send_fetched(&self) {
+        let fetched = std::mem::take(&mut *self.fetched());
+        if !fetched.is_empty() {
+            // The other side is gone when the relay drains: the records are released, and their next owner reads them.
+            self.events.blocking_send(ReaderEvent::Records(fetched)).ok();
+        }
+    }
+
+    fn fetched(&self) -> MutexGuard<'_, Vec<Fetched>> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts records that retention deleted before they were read.
@@ -269,6 +317,8 @@ impl ReaderState {
 
     /// Has everything dropped that is held of these partitions.
     fn give_back(&self, partitions: &[i32]) {
+        self.fetched().retain(|record| !partitions.contains(&record.partition));
+        self.send_fetched();
         let (done, given_back) = blocking::channel();
         let event = ReaderEvent::GiveBack { partitions: partitions.to_vec(), done };
         if self.events.blocking_send(event).is_ok() {
@@ -295,6 +345,7 @@ impl ReaderState {
     }
 
     fn assigned(&self, consumer: &BaseConsumer<Callbacks>, list: &TopicPartitionList) {
+        self.send_fetched();
         let committed = consumer.committed_offsets(list.clone(), Timeout::After(BROKER_WAIT));
         if let Err(error) = &committed {
             warn!(reason = reason_of(error), "kafka offsets not read; records may be delivered twice");
@@ -312,8 +363,11 @@ impl ReaderState {
     }
 
     fn statistics(&self, statistics: &Statistics) {
-        let mut lag = 0;
+        // Sending may wait, and what is written meanwhile is not read.
         let read_by = millis((self.wall_clock)() - MAX_SILENCE - FETCH_WAIT);
+        self.send_fetched();
+        let mut lag = 0;
+        let mut read_to_end = Vec::new();
         let known = statistics.topics.get(&self.topic);
         for partition in self.partitions.numbers() {
             let Some(state) = known.and_then(|topic| topic.partitions.get(&partition)) else { continue };
@@ -335,9 +389,12 @@ impl ReaderState {
                     && u128::try_from(broker.rxidle).is_ok_and(|idle| idle < MAX_SILENCE.as_micros())
             });
             if is_fresh {
-                // A clock that is missed is followed by another.
-                self.events.try_send(ReaderEvent::Clock { partition, time: read_by }).ok();
+                read_to_end.push(partition);
             }
+        }
+        if !read_to_end.is_empty() {
+            // A clock that is missed is followed by another.
+            self.events.try_send(ReaderEvent::Clock { partitions: read_to_end, time: read_by }).ok();
         }
         self.metrics.kafka.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
     }
