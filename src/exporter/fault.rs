@@ -96,9 +96,14 @@ fn fault_of(error: &(dyn Error + 'static)) -> ConnectionFault {
             return ConnectionFault::NotHttp;
         }
     }
+    let is_canceled = |error: &hyper::Error| error.is_canceled() || error.is_closed();
     match io_kind(error) {
         Some(io::ErrorKind::ConnectionRefused) => ConnectionFault::Refused,
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => ConnectionFault::Closed,
+        // The connection was open, and ended before it took the request.
+        None if find::<hyper::Error>(error).map(innermost).is_some_and(is_canceled) => {
+            ConnectionFault::Closed
+        }
         _ => ConnectionFault::Unreachable,
     }
 }
@@ -202,6 +207,16 @@ mod tests {
         let said = described(&io::Error::other(io::Error::new(io::ErrorKind::InvalidData, unknown)));
         assert!(said.starts_with("TLS with localhost:4318 failed: invalid peer certificate"), "{said}");
         assert!(said.ends_with("set tls.ca_file"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_before_it_takes_the_request_was_closed() {
+        let (near, _far) = tokio::io::duplex(1024);
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(near)).await.unwrap();
+        drop(connection);
+        let error = sender.send_request(http::Request::new(String::new())).await.unwrap_err();
+        assert_eq!(described(&error), "localhost:4318 closed the connection without a response");
     }
 
     #[test]
