@@ -14,6 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::KafkaOpenError;
 use super::client::{of_consumer, reason_of};
+use super::message::readable;
 use crate::config::KafkaConfig;
 
 /// Size at which a batch is complete, in bytes.
@@ -97,13 +98,13 @@ impl DeadLetterReader {
                 self.read.insert(partition, offset + 1);
                 let value = message.payload().unwrap_or_default().to_vec();
                 bytes += value.len();
-                let headers = message.headers().into_iter().flat_map(Headers::iter);
                 let text =
                     |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
-                batch.push((
-                    headers.map(|header| (header.key.to_owned(), text(header.value))).collect(),
-                    value,
-                ));
+                let headers = readable(|| {
+                    let headers = message.headers()?.iter();
+                    Some(headers.map(|header| (header.key.to_owned(), text(header.value))).collect())
+                });
+                batch.push((headers.unwrap_or_default(), value));
             }
         }
         Ok(batch)

@@ -1,6 +1,7 @@
 //! Records of the topic, in the terms of the relay.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -92,9 +93,13 @@ impl Headers {
 
     /// Reads headers; `None` for a record that no relay wrote.
     pub(super) fn decode(headers: Option<&impl rdkafka::message::Headers>) -> Option<Self> {
+        readable(|| Self::decode_known(headers?))
+    }
+
+    fn decode_known(headers: &impl rdkafka::message::Headers) -> Option<Self> {
         let (mut receiver, mut signal, mut nanos) = (None, None, None);
         let (mut event_id, mut bypasses, mut supersede) = (None, None, None);
-        for header in headers?.iter() {
+        for header in headers.iter() {
             let known = match header.key {
                 RECEIVER => &mut receiver,
                 SIGNAL => &mut signal,
@@ -124,7 +129,13 @@ pub(super) fn probe_headers() -> OwnedHeaders {
 }
 
 pub(super) fn is_probe(headers: Option<&impl rdkafka::message::Headers>) -> bool {
-    headers.is_some_and(|headers| headers.iter().any(|header| header.key == PROBE))
+    readable(|| headers?.iter().find(|header| header.key == PROBE)).is_some()
+}
+
+/// Returns what was read of headers; `None` if one has a key that is not UTF-8, at which rust-rdkafka 0.39 panics. Such a record must
+/// not end the thread that reads its partition.
+pub(super) fn readable<T>(read: impl FnOnce() -> Option<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(read)).ok().flatten()
 }
 
 pub(super) fn owned_headers<'a>(pairs: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>) -> OwnedHeaders {
@@ -141,6 +152,25 @@ pub(crate) fn millis(time: SystemTime) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Headers with a key that is not UTF-8, as the library shows them.
+    struct Foreign;
+
+    impl rdkafka::message::Headers for Foreign {
+        fn count(&self) -> usize {
+            1
+        }
+
+        fn try_get(&self, _: usize) -> Option<Header<'_, &[u8]>> {
+            panic!("the key is not UTF-8");
+        }
+    }
+
+    #[test]
+    fn headers_that_the_library_cannot_read_are_those_of_no_relay() {
+        assert_eq!(Headers::decode(Some(&Foreign)), None);
+        assert!(!is_probe(Some(&Foreign)));
+    }
 
     #[test]
     fn headers_come_back_as_they_were_written() {
