@@ -84,7 +84,8 @@ fn fault_of(error: &(dyn Error + 'static)) -> ConnectionFault {
     if find::<rustls::Error>(error).is_some() {
         return ConnectionFault::Tls;
     }
-    if let Some(error) = find::<hyper::Error>(error).map(innermost) {
+    let of_hyper = find::<hyper::Error>(error).map(innermost);
+    if let Some(error) = of_hyper {
         if error.is_incomplete_message() {
             return ConnectionFault::Closed;
         }
@@ -96,12 +97,11 @@ fn fault_of(error: &(dyn Error + 'static)) -> ConnectionFault {
             return ConnectionFault::NotHttp;
         }
     }
-    let is_canceled = |error: &hyper::Error| error.is_canceled() || error.is_closed();
     match io_kind(error) {
         Some(io::ErrorKind::ConnectionRefused) => ConnectionFault::Refused,
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => ConnectionFault::Closed,
         // The connection was open, and ended before it took the request.
-        None if find::<hyper::Error>(error).map(innermost).is_some_and(is_canceled) => {
+        None if of_hyper.is_some_and(|error| error.is_canceled() || error.is_closed()) => {
             ConnectionFault::Closed
         }
         _ => ConnectionFault::Unreachable,
