@@ -120,11 +120,11 @@ impl Lanes {
     }
 
     fn record(&mut self, fetched: Fetched, out: &mut Vec<Export>) {
-        let Fetched { partition, time, headers, value, line, taken, progress, is_redelivered } = fetched;
+        let Fetched { partition, time, value, contents, taken, progress, is_redelivered } = fetched;
         let lane =
             self.lanes.entry(partition).or_insert_with(|| PartitionLane::new(&self.config, &self.metrics));
         lane.clock.advance(time);
-        let (Some(headers), Some(line)) = (headers, line) else {
+        let Some((headers, line)) = contents else {
             warn!(
                 partition,
                 offset = taken.id().offset(),

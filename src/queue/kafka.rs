@@ -66,7 +66,7 @@ pub(crate) use self::message::{EncodedHeaders, Headers, TopicMessage, millis};
 pub(crate) use self::reader::{Fetched, ReaderEvent};
 pub(crate) use self::writer::WriteError;
 
-/// Events that are read ahead of their consumer; one has up to 64 records.
+/// Events that are read ahead of their consumer; one has up to `reader::MAX_RECORDS` records.
 const EVENTS: usize = 16;
 /// Time that a look at the topic may take.
 const LOOK: Duration = Duration::from_secs(3);
@@ -243,9 +243,10 @@ impl KafkaQueue {
             let (setting, value, remedy) = (risk.setting, &risk.value, &risk.remedy);
             warn!(setting, value, remedy, "kafka topic can lose data");
         }
-        match state.failure(settings.min_in_sync) {
-            Some(reason) if settings.refusal.is_none() => return Err(reason),
-            _ => {}
+        if let Some(reason) = state.failure(settings.min_in_sync)
+            && settings.refusal.is_none()
+        {
+            return Err(reason);
         }
         if let Some(topic) = &self.config.dead_letter_topic
             && let Err(reason) = self.existing(topic, &administrator).await
@@ -286,8 +287,9 @@ impl KafkaQueue {
         let committer = Committer::start(Arc::clone(&consumer)).map_err(not_started)?;
         let for_thread = Arc::clone(&reading);
         let thread = std::thread::Builder::new().name("kafka".to_owned());
-        let thread =
-            thread.spawn(move || reader::run(&consumer, committer, &for_thread)).map_err(not_started)?;
+        let thread = thread
+            .spawn(move || reader::run_to_its_end(&consumer, committer, &for_thread))
+            .map_err(not_started)?;
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(&reading), thread));
         Ok(KafkaReader { events, partitions: Arc::clone(&self.partitions), reading })
     }
@@ -308,7 +310,7 @@ impl KafkaQueue {
             topic: &self.config.topic,
             key: message.key.as_ref().map(String::as_bytes),
             value: &message.value,
-            headers: message.headers.headers.clone(),
+            headers: message.headers.encoded.clone(),
             timestamp: message.headers.timestamp,
         });
         let failures = self.writer.write(records).await;

@@ -116,9 +116,8 @@ impl Bench {
         *offset += 1;
         let taken = Taken::new(id, 1, Arc::clone(&self.queue) as Arc<dyn Ledger>);
         let progress = Progress::default();
-        let line = LineReader::default().read(&value).ok();
-        let fetched =
-            Fetched { partition, time, headers, value, line, taken, progress, is_redelivered: false };
+        let contents = headers.zip(LineReader::default().read(&value).ok());
+        let fetched = Fetched { partition, time, value, contents, taken, progress, is_redelivered: false };
         self.handle(ReaderEvent::Records(vec![fetched]));
     }
 

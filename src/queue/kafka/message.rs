@@ -36,7 +36,7 @@ pub(crate) struct TopicMessage {
 /// Headers as they are written. Most messages of a body share them.
 #[derive(Debug)]
 pub(crate) struct EncodedHeaders {
-    pub(super) headers: OwnedHeaders,
+    pub(super) encoded: OwnedHeaders,
     /// Time of arrival, the timestamp of the record. In milliseconds since 1970.
     pub(super) timestamp: i64,
     size: usize,
@@ -85,7 +85,7 @@ impl Headers {
     pub(crate) fn encode(&self) -> EncodedHeaders {
         let pairs = self.pairs();
         EncodedHeaders {
-            headers: owned_headers(pairs.iter().map(|(key, value)| (*key, value.as_bytes()))),
+            encoded: owned_headers(pairs.iter().map(|(key, value)| (*key, value.as_bytes()))),
             timestamp: millis(self.received),
             size: pairs.iter().map(|(key, value)| key.len() + value.len() + 8).sum(),
         }
@@ -185,7 +185,7 @@ mod tests {
         let least = Headers { event_id: None, bypasses_matching: false, supersede: None, ..whole.clone() };
         for headers in [whole, least] {
             let encoded = headers.encode();
-            assert_eq!(Headers::decode(Some(&encoded.headers)), Some(headers.clone()));
+            assert_eq!(Headers::decode(Some(&encoded.encoded)), Some(headers.clone()));
             assert_eq!(encoded.timestamp, 1_700_000_000_123);
         }
         assert_eq!(Headers::decode(Some(&OwnedHeaders::new())), None);

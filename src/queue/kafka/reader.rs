@@ -6,6 +6,7 @@
 //! pauses the partitions instead; a revoked partition is given back and then committed, before its next owner reads it, and
 //! given back without a commit if another worker owns it already.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking};
 use std::time::{Duration, Instant, SystemTime};
@@ -66,12 +67,10 @@ pub(crate) struct Fetched {
     pub(crate) partition: i32,
     /// Timestamp of the record, in milliseconds since 1970.
     pub(crate) time: i64,
-    /// `None` for a record that no relay wrote.
-    pub(crate) headers: Option<Headers>,
     pub(crate) value: Bytes,
-    /// Contents of the value; `None` if it is no OTLP/JSON. Parsed on the thread that copied the value, while it is in the cache
-    /// of that processor.
-    pub(crate) line: Option<Line>,
+    /// Headers and contents of the value; `None` for a record that no relay wrote. Parsed on the thread that copied the value,
+    /// while it is in the cache of that processor.
+    pub(crate) contents: Option<(Headers, Line)>,
     pub(crate) taken: Taken,
     pub(crate) progress: Progress,
     /// An earlier owner had read it.
@@ -100,21 +99,20 @@ pub(super) struct ReaderState {
 /// Context of the consumer. Its callbacks run on the thread that polls.
 pub(super) struct Callbacks(pub(super) Arc<ReaderState>);
 
-/// Reports a panic of the thread, after which the relay reads nothing.
-struct PanicWatch<'a>(&'a ReaderState);
-
-impl Drop for PanicWatch<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let reason = "the thread that reads the topic has stopped; see the log, then restart the relay";
-            self.0.health.reading(Some(reason.to_owned()));
-        }
+/// Reads until the queue is closed, then commits and leaves the group. When it panics, the relay is not ready any more.
+pub(super) fn run_to_its_end(
+    consumer: &BaseConsumer<Callbacks>,
+    committer: Committer,
+    reading: &ReaderState,
+) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(consumer, committer, reading))) {
+        let reason = "the thread that reads the topic has stopped; see the log, then restart the relay";
+        reading.health.reading(Some(reason.to_owned()));
+        resume_unwind(panic);
     }
 }
 
-/// Reads until the queue is closed, then commits and leaves the group.
-pub(super) fn run(consumer: &BaseConsumer<Callbacks>, mut committer: Committer, reading: &ReaderState) {
-    let _watch = PanicWatch(reading);
+fn run(consumer: &BaseConsumer<Callbacks>, mut committer: Committer, reading: &ReaderState) {
     let mut lines = LineReader::default();
     let mut is_paused = false;
     let mut last_commit = Instant::now();
@@ -205,17 +203,9 @@ impl ReaderState {
             self.metrics.kafka.redelivered.inc();
         }
         let value = Bytes::copy_from_slice(value);
-        let line = lines.read(&value).ok();
-        let fetched = Fetched {
-            partition,
-            time,
-            headers: Headers::decode(message.headers()),
-            value,
-            line,
-            taken,
-            progress,
-            is_redelivered,
-        };
+        let headers = Headers::decode(message.headers());
+        let contents = headers.and_then(|headers| Some((headers, lines.read(&value).ok()?)));
+        let fetched = Fetched { partition, time, value, contents, taken, progress, is_redelivered };
         let is_full = {
             let mut waiting = self.fetched();
             waiting.push(fetched);
