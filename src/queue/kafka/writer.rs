@@ -1,19 +1,24 @@
 //! Writes records: each is acknowledged by all in-sync replicas, or has failed within the time allowed.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use tokio::sync::oneshot;
 
 use super::client::{log, reason_of, reason_of_code};
 use super::health::Health;
 use super::topic::{self, TopicState};
+
+/// Longest wait for a report, and so for the end of the thread that waits. rust-rdkafka 0.39 waits for whole milliseconds and then
+/// spins until the rest has passed. While nothing is reported, the system wakes the thread later than this rest ends.
+const REPORT_WAIT: Duration = Duration::from_micros(100_050);
 
 /// A record that was not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +41,17 @@ pub(super) struct OutgoingRecord<'a> {
 /// A producer, replaced when an error was fatal for it.
 pub(super) struct TopicWriter {
     config: Mutex<ClientConfig>,
-    producer: RwLock<Arc<ThreadedProducer<Deliveries>>>,
+    producer: RwLock<Arc<PolledProducer>>,
     health: Arc<Health>,
+}
+
+/// A producer, with a thread that receives its reports. Replaces rust-rdkafka's `ThreadedProducer`, which spins for up to one of each
+/// 100 milliseconds.
+struct PolledProducer {
+    producer: Arc<BaseProducer<Deliveries>>,
+    is_dropped: Arc<AtomicBool>,
+    /// Present until the producer is dropped.
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Records that are written together.
@@ -60,7 +74,7 @@ struct Deliveries(Arc<Health>);
 
 impl TopicWriter {
     pub(super) fn new(config: ClientConfig, health: Arc<Health>) -> KafkaResult<Self> {
-        let producer = RwLock::new(Arc::new(create(&config, &health)?));
+        let producer = RwLock::new(Arc::new(PolledProducer::start(&config, &health)?));
         Ok(Self { config: Mutex::new(config), producer, health })
     }
 
@@ -76,7 +90,7 @@ impl TopicWriter {
             done: Mutex::new(Some(done)),
         });
         match self.producer() {
-            Ok(producer) => send(&producer, &batch, records),
+            Ok(polled) => send(&polled.producer, &batch, records),
             Err(error) => {
                 let failure = WriteError::Unavailable(reason_of(&error).into());
                 (0..records.len()).for_each(|index| batch.ended(index, Some(failure.clone())));
@@ -90,10 +104,10 @@ impl TopicWriter {
 
     /// Reads the state of a topic. Blocks.
     pub(super) fn topic_state(&self, topic: &str, timeout: Duration) -> KafkaResult<TopicState> {
-        topic::state(self.producer()?.client(), topic, timeout)
+        topic::state(self.producer()?.producer.client(), topic, timeout)
     }
 
-    fn producer(&self) -> KafkaResult<Arc<ThreadedProducer<Deliveries>>> {
+    fn producer(&self) -> KafkaResult<Arc<PolledProducer>> {
         if self.health.take_fatal() {
             self.replace()?;
         }
@@ -107,7 +121,7 @@ impl TopicWriter {
     }
 
     fn replace(&self) -> KafkaResult<()> {
-        let fresh = Arc::new(create(&self.config(), &self.health)?);
+        let fresh = Arc::new(PolledProducer::start(&self.config(), &self.health)?);
         *self.producer.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
@@ -120,16 +134,12 @@ impl TopicWriter {
     pub(super) fn flush(&self, timeout: Duration) {
         let producer = Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner));
         // What is not acknowledged by then was not confirmed to its sender either.
-        producer.flush(timeout).ok();
+        producer.producer.flush(timeout).ok();
     }
 }
 
-fn create(config: &ClientConfig, health: &Arc<Health>) -> KafkaResult<ThreadedProducer<Deliveries>> {
-    config.create_with_context(Deliveries(Arc::clone(health)))
-}
-
 fn send<'a>(
-    producer: &ThreadedProducer<Deliveries>,
+    producer: &BaseProducer<Deliveries>,
     batch: &Arc<RecordBatch>,
     records: impl ExactSizeIterator<Item = OutgoingRecord<'a>>,
 ) {
@@ -158,6 +168,33 @@ fn failure_of(error: &KafkaError) -> WriteError {
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => WriteError::TooLarge,
         Some(code) => WriteError::Unavailable(reason_of_code(code).into()),
         None => WriteError::Unavailable(error.to_string().into()),
+    }
+}
+
+// === impl PolledProducer ===
+
+impl PolledProducer {
+    fn start(config: &ClientConfig, health: &Arc<Health>) -> KafkaResult<Self> {
+        let producer: BaseProducer<_> = config.create_with_context(Deliveries(Arc::clone(health)))?;
+        let (producer, is_dropped) = (Arc::new(producer), Arc::<AtomicBool>::default());
+        let (polled, is_ending) = (Arc::clone(&producer), Arc::clone(&is_dropped));
+        let thread = Builder::new().name("kafka-reports".to_owned()).spawn(move || {
+            while !is_ending.load(Ordering::Acquire) {
+                polled.poll(REPORT_WAIT);
+            }
+        });
+        let thread = thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self { producer, is_dropped, thread: Some(thread) })
+    }
+}
+
+impl Drop for PolledProducer {
+    fn drop(&mut self) {
+        self.is_dropped.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported when it happened.
+            thread.join().ok();
+        }
     }
 }
 
