@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::Running;
 
-/// Time from the signal to stop to the end of the process.
+/// Time from the signal to stop to the end of the process, but for the last commits of a shared queue.
 pub(super) const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// Part of the drain time for requests in progress; the rest is for delivery.
 pub(super) const FINISH_REQUESTS: Duration = Duration::from_secs(5);

@@ -272,6 +272,7 @@ impl KafkaQueue {
             events: sender,
             fetched: Mutex::default(),
             wall_clock: self.wall_clock,
+            session_timeout: self.config.session_timeout,
             stopped: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             sent: Mutex::default(),
@@ -370,7 +371,8 @@ impl KafkaQueue {
         RETRY_AFTER_SECONDS
     }
 
-    /// Commits what is resolved, leaves the group, and waits for the last acknowledgements.
+    /// Commits what is resolved, leaves the group, and waits for the last acknowledgements. Takes as long as the members of the group
+    /// need to join again, if a rebalance is in progress.
     pub(crate) async fn close(&self) {
         self.stop.cancel();
         let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -378,6 +380,7 @@ impl KafkaQueue {
         let closed = spawn_blocking(move || {
             writer.flush(write_timeout);
             reading.is_none_or(|(reading, thread)| {
+                reading.stopped.store(true, Ordering::Release);
                 reading.closed.store(true, Ordering::Release);
                 thread.join().is_ok()
             })

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::client::{FETCH_WAIT, log, reason_of};
-use super::committer::Committer;
+use super::committer::{Committer, has_crossed_a_rebalance, log_refusal};
 use super::health::Health;
 use super::message::{Headers, is_probe, millis};
 use super::offsets::Offsets;
@@ -37,7 +37,7 @@ use crate::telemetry::Metrics;
 const POLL: Duration = Duration::from_millis(50);
 /// Maximum number of records that are sent together.
 const MAX_RECORDS: usize = 64;
-/// Interval of commits: a worker that is killed delivers at most what it delivered in it a second time.
+/// Interval of commits: what a worker delivered in it before it was killed is delivered again; during a rebalance, commits wait.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes of records on their way to the downstream, beyond which no more are read.
 const MAX_EXPORTING_BYTES: u64 = 16 << 20;
@@ -87,6 +87,8 @@ pub(super) struct ReaderState {
     /// Records to be sent together, because waking the processors costs more than reading a record.
     pub(super) fetched: Mutex<Vec<Fetched>>,
     pub(super) wall_clock: fn() -> SystemTime,
+    /// `queue.kafka.session_timeout`, which bounds the last commits.
+    pub(super) session_timeout: Duration,
     /// Set once the relay drains, and no more is to be read.
     pub(super) stopped: AtomicBool,
     pub(super) closed: AtomicBool,
@@ -118,16 +120,7 @@ fn run(consumer: &BaseConsumer<Callbacks>, mut committer: Committer, reading: &R
     let mut last_commit = Instant::now();
     while !reading.closed.load(Ordering::Acquire) {
         is_paused = pause(consumer, reading, is_paused);
-        let wait = if reading.fetched().is_empty() { POLL } else { Duration::ZERO };
-        match consumer.poll(wait) {
-            Some(Ok(message)) => reading.message(consumer, &message, &mut lines),
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                reading.health.reading(None);
-                reading.partitions.set_at_end(Some(partition), true);
-            }
-            Some(Err(error)) => reading.failed(&error),
-            None => reading.send_fetched(),
-        }
+        reading.poll(consumer, &mut lines);
         if let Some(result) = committer.ended() {
             reading.commit_ended(result);
         }
@@ -136,14 +129,12 @@ fn run(consumer: &BaseConsumer<Callbacks>, mut committer: Committer, reading: &R
             reading.commit(&mut committer);
         }
     }
-    // The older commit comes first.
-    drop(committer);
-    reading.commit_now(consumer, None);
+    committer.commit_the_rest(consumer, reading, &mut lines);
     // Dropping the consumer revokes its partitions and leaves the group.
 }
 
 /// Pauses or resumes all partitions, so that no more is unresolved than the window allows.
-fn pause(consumer: &BaseConsumer<Callbacks>, reading: &ReaderState, is_paused: bool) -> bool {
+pub(super) fn pause(consumer: &BaseConsumer<Callbacks>, reading: &ReaderState, is_paused: bool) -> bool {
     let limit = if is_paused { MAX_EXPORTING_BYTES / 4 * 3 } else { MAX_EXPORTING_BYTES };
     let is_full = reading.partitions.exporting_bytes() > limit || reading.stopped.load(Ordering::Acquire);
     let is_reassigned = reading.is_reassigned.swap(false, Ordering::AcqRel);
@@ -161,15 +152,23 @@ fn pause(consumer: &BaseConsumer<Callbacks>, reading: &ReaderState, is_paused: b
     if done.is_ok() { is_full } else { is_paused }
 }
 
-/// Logs a commit that was refused. That alone says nothing about who owns the partitions: a commit that crosses a rebalance is
-/// refused, although they stay here. If they go, librdkafka revokes them.
-fn log_refusal(error: &KafkaError) {
-    info!(reason = reason_of(error), "kafka commit refused; the next one repeats it");
-}
-
 // === impl ReaderState ===
 
 impl ReaderState {
+    /// Waits for what comes next, and handles it.
+    pub(super) fn poll(&self, consumer: &BaseConsumer<Callbacks>, lines: &mut LineReader) {
+        let wait = if self.fetched().is_empty() { POLL } else { Duration::ZERO };
+        match consumer.poll(wait) {
+            Some(Ok(message)) => self.message(consumer, &message, lines),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                self.health.reading(None);
+                self.partitions.set_at_end(Some(partition), true);
+            }
+            Some(Err(error)) => self.failed(&error),
+            None => self.send_fetched(),
+        }
+    }
+
     fn message(
         &self,
         consumer: &BaseConsumer<Callbacks>,
@@ -261,7 +260,7 @@ impl ReaderState {
     }
 
     /// Sends a commit of what has changed.
-    fn commit(&self, committer: &mut Committer) {
+    pub(super) fn commit(&self, committer: &mut Committer) {
         let next = self.partitions.to_commit(None);
         if !next.is_empty() {
             committer.commit(self.list(&next));
@@ -269,22 +268,23 @@ impl ReaderState {
         }
     }
 
-    /// Records the end of a commit that was sent.
-    fn commit_ended(&self, result: KafkaResult<()>) {
+    /// Records the end of a commit that was sent. Returns `true` if the next one may be accepted.
+    pub(super) fn commit_ended(&self, result: KafkaResult<()>) -> bool {
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (result, sent) {
+        match (&result, sent) {
             (Ok(()), Some(sent)) => self.partitions.committed(sent),
-            (Err(error), _) => log_refusal(&error),
+            (Err(error), _) => log_refusal(error),
             // A later commit has replaced it.
             (Ok(()), None) => {}
         }
+        result.as_ref().err().is_none_or(has_crossed_a_rebalance)
     }
 
-    /// Commits what has changed and waits for it.
-    fn commit_now(&self, consumer: &BaseConsumer<Callbacks>, partitions: Option<&[i32]>) {
+    /// Commits what has changed of these partitions and waits for it.
+    fn commit_now(&self, consumer: &BaseConsumer<Callbacks>, partitions: &[i32]) {
         // A commit on its way is older than this one; its end means nothing any more.
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let next = self.partitions.to_commit(partitions);
+        let next = self.partitions.to_commit(Some(partitions));
         if next.is_empty() {
             return;
         }
@@ -329,7 +329,7 @@ impl ReaderState {
             while self.partitions.are_in_progress(partitions) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            self.commit_now(consumer, Some(partitions));
+            self.commit_now(consumer, partitions);
         }
         partitions.iter().for_each(|partition| self.partitions.revoke(*partition));
     }

@@ -17,6 +17,9 @@ use crate::harness::{
 /// Partitions of each test's topic.
 pub(super) const PARTITIONS: i32 = 6;
 
+/// Session timeout of all relays.
+pub(super) const SESSION_SECONDS: u64 = 6;
+
 /// Time in which brokers answer a test.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -44,6 +47,11 @@ pub(super) struct Fleet {
     endpoint: String,
     /// Extra settings of all relays: `key: value` lines.
     settings: String,
+}
+
+/// Returns the value of `queue.kafka.group_protocol`.
+pub(super) fn protocol() -> String {
+    std::env::var(PROTOCOL).unwrap_or_else(|_| "classic".to_owned())
 }
 
 /// Returns the trace id of the span with this number.
@@ -81,7 +89,7 @@ impl Fleet {
     /// The configuration of a relay with this role.
     pub(super) fn configuration(&self, role: &str) -> String {
         let Self { brokers, topic, endpoint, .. } = self;
-        let protocol = std::env::var(PROTOCOL).unwrap_or_else(|_| "classic".to_owned());
+        let protocol = protocol();
         format!(
             "
             server: {{ endpoint: 127.0.0.1:0 }}
@@ -96,7 +104,7 @@ impl Fleet {
                 brokers: [{}]
                 topic: {topic}
                 group_id: {topic}
-                session_timeout: 6s
+                session_timeout: {SESSION_SECONDS}s
                 group_protocol: {protocol}
                 role: {role}
             exporters:
