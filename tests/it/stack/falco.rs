@@ -69,6 +69,9 @@ async fn origin(listener: TcpListener, status: u16) -> String {
     }
     let answer = format!("HTTP/1.1 {status} So\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     stream.write_all(answer.as_bytes()).await.unwrap();
+    // Closing a connection whose body is not read would reset it.
+    stream.shutdown().await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
     String::from_utf8(head).unwrap()
 }
 
