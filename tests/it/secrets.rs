@@ -503,7 +503,7 @@ fn ask_the_relay_that_runs(
     // Its requests carry the required credentials, so none of them is unauthorized.
     let replayed = replay(configuration, relay.server);
     says(&replayed, " rejected again, 0 not sent");
-    assert!(!find(&replayed.stdout, b"401"), "{replayed:?}");
+    assert!(!find(&replayed.stdout, b": 401"), "{replayed:?}");
     written.output("replay", replayed);
     let text = fs::read_to_string(configuration).unwrap();
     let other = ["fastly-token-Kq7w", "hook-secret-Vn4t", "otlp-token-Mf3r"]
